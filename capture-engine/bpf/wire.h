@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/* What the kernel programs and user space exchange. `capture-engine/wire` holds the same in Rust and asserts the sizes.
+ * Every struct has explicit padding and no pointer. Index 0 of a pair is ingress to the pod, 1 is egress from it. */
+#ifndef PILOTFISH_WIRE_H
+#define PILOTFISH_WIRE_H
+
+#define PF_INGRESS 0
+#define PF_EGRESS 1
+
+/* pf_event.kind */
+#define PF_EVENT_SEGMENT 1 /* struct pf_segment, then `captured` bytes of TCP payload */
+#define PF_EVENT_DATAGRAM 2 /* struct pf_segment, then `captured` bytes of UDP payload */
+#define PF_EVENT_CLOSED 3 /* struct pf_closed */
+
+/* pf_segment.flags */
+#define PF_SEG_MESSAGE_START 1 /* first captured piece of a message: `prev` is valid (prev.turn == 0: there was none) */
+#define PF_SEG_CUT 2 /* this packet had payload beyond the budget that was not copied */
+
+/* pf_flow.flags */
+#define PF_FLOW_LOCAL_CLIENT 1 /* SYN left the pod */
+#define PF_FLOW_LOCAL_SERVER 2 /* SYN came to the pod */
+#define PF_FLOW_ESTABLISHED 4 /* handshake complete */
+#define PF_FLOW_MIDWAY 8 /* first packet seen was no SYN */
+#define PF_FLOW_FIN_IN 16
+#define PF_FLOW_FIN_OUT 32
+#define PF_FLOW_RST 64
+#define PF_FLOW_CLOSED 128 /* both FINs or a RST */
+#define PF_FLOW_CLOSE_REPORTED 256 /* pf_closed went into the ring */
+
+/* One end is the pod (`local`). IPv4 is stored v4-mapped (::ffff:a.b.c.d). Ports in host byte order. */
+struct pf_key {
+	__u32 slot;
+	__u8 local_ip[16];
+	__u8 remote_ip[16];
+	__u16 local_port;
+	__u16 remote_port;
+	__u8 proto; /* IPPROTO_TCP, IPPROTO_UDP */
+	__u8 pad[3];
+}; /* 44 */
+
+/* A message: all payload that travels one way until payload travels the other way. Messages of a flow are numbered from 1,
+ * both directions in one sequence, so that odd and even numbers are the two directions. */
+struct pf_message {
+	__u64 first_ns; /* first and last packet with new payload, bpf_ktime_get_ns */
+	__u64 last_ns;
+	__u64 bytes; /* TCP payload, retransmissions not counted again */
+	__u32 packets; /* as the interface hands them over: one GSO packet is one */
+	__u32 turn; /* the message's number */
+	__u8 tail[8]; /* the last bytes of payload seen, right-aligned: tail[7] is the last byte; only for messages longer than the budget */
+	__u8 tail_len;
+	__u8 dir; /* PF_INGRESS, PF_EGRESS */
+	__u8 pad[6];
+}; /* 48 */
+
+struct pf_counters {
+	__u64 packets[2];
+	__u64 bytes[2]; /* IP bytes, header and payload */
+	__u32 retransmits[2];
+	__u32 zero_windows[2];
+	__u64 rtt_ns; /* 0: not known. Client side: SYN to SYN-ACK. Server side: SYN-ACK to ACK. */
+}; /* 56 */
+
+struct pf_segment {
+	__u32 kind;
+	__u32 captured; /* bytes that follow this struct */
+	struct pf_key key;
+	__u8 dir;
+	__u8 flags;
+	__u8 tcp_flags;
+	__u8 pad;
+	__u64 flow_id; /* start time of the flow; tells apart two flows with the same key */
+	__u64 at_ns;
+	__u32 seq; /* TCP sequence number of the first captured byte; 0 for UDP */
+	__u32 payload; /* payload bytes of the packet */
+	__u32 turn; /* message number; for UDP the datagram's number in this flow */
+	__u32 flow_flags;
+	struct pf_message prev;
+}; /* 136 */
+
+struct pf_closed {
+	__u32 kind;
+	__u32 flow_flags;
+	struct pf_key key;
+	__u32 turn;
+	__u64 flow_id;
+	__u64 at_ns;
+	struct pf_counters counters;
+	struct pf_message last; /* the message that was under way */
+}; /* 176 */
+
+/* Value of map `pilotfish_flows` (key: pf_key). Changed under `lock`. */
+struct pf_flow {
+	struct bpf_spin_lock lock;
+	__u32 flags;
+	__u64 flow_id;
+	__u64 last_ns;
+	struct pf_counters counters;
+	__u64 syn_ns; /* time of the packet whose answer gives the RTT */
+	__u32 next_seq[2]; /* next new sequence number per direction; valid when seq_known has the bit */
+	__u32 turn_seq; /* sequence number at which the current message began */
+	__u32 turn; /* number of the current message, 0 before the first */
+	__u32 budget; /* bytes of each message's head to copy; from config or `pilotfish_override` at the message's start */
+	__u32 lost_events; /* heads that found the ring full */
+	__u8 seq_known;
+	__u8 turn_dir;
+	__u8 pad[6];
+	struct pf_message message; /* the current one */
+};
+
+/* Array `pilotfish_stats` (per CPU, __u64): what the kernel side saw and could not keep. */
+enum pf_stat {
+	PF_STAT_PACKETS = 0, /* all packets seen */
+	PF_STAT_EVENTS, /* events put into the ring */
+	PF_STAT_RING_FULL, /* events that found no room */
+	PF_STAT_FLOWS_FULL, /* packets whose flow found no room in the table */
+	PF_STAT_UNPARSED, /* IP packets whose headers could not be followed */
+	PF_STAT_FRAGMENTS, /* fragments other than the first: counted nowhere else */
+	PF_STAT_OTHER, /* not IP, or neither TCP nor UDP */
+	PF_STAT_MAX,
+};
+
+#endif

@@ -1,0 +1,75 @@
+use flow_model::{Direction, L7Record, LossReason, Ts};
+
+/// Captured TCP payload of one packet: the part of it that was copied.
+///
+/// A *message* is all payload that travels one way until payload travels the other way; messages of a flow are numbered from 1 in one
+/// sequence (`turn`), so odd and even numbers are the two directions. Only the head of each message is sure to be captured.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece<'a> {
+    pub dir: Direction,
+    pub at: Ts,
+    /// TCP sequence number of `payload[0]`.
+    pub seq: u32,
+    pub turn: u32,
+    /// Payload bytes of the packet on the wire, counted from `seq`; more than `payload.len()` when the rest was not copied.
+    pub wire_len: u32,
+    pub payload: &'a [u8],
+}
+
+/// What was counted of a message, though its bytes may never have been copied: final when the next message has begun or the flow has
+/// closed, a snapshot when the flow was sampled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MessageEnd {
+    pub turn: u32,
+    /// Application bytes, retransmissions counted once.
+    pub bytes: u64,
+    pub packets: u32,
+    pub first: Ts,
+    pub last: Ts,
+    /// Last bytes of the message, right-aligned in the array, where it was longer than what was copied.
+    pub tail: [u8; 8],
+    pub tail_len: u8,
+}
+
+/// How much of the flow the dissector needs from here on; the capture engine tells the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Interest {
+    /// The head of each message, as configured.
+    #[default]
+    Heads,
+    /// Every byte: framed or deeply pipelined.
+    Everything,
+    /// Nothing more: encrypted, unrecognised, switched to something opaque.
+    Nothing,
+}
+
+/// Bounds of one connection. All sizes in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Out-of-order payload held per direction while waiting for a hole to fill.
+    pub reassembly_bytes: usize,
+    /// Holes held open per direction.
+    pub gaps: usize,
+    /// A message head being collected (HTTP/1 request line and fields).
+    pub head_bytes: usize,
+    /// Requests without a response yet.
+    pub open_exchanges: usize,
+    /// Keep targets, hosts and names in the records (replay does; live traffic keeps DNS names only).
+    pub keep_strings: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        // 64 KiB: one full GSO packet out of order. 16 KiB: nginx's and envoy's own bounds on heads are 8-60 KiB; what is longer is
+        // parsed as far as it goes. 1024: the deepest pipelines that were seen in captures.
+        Limits { reassembly_bytes: 64 << 10, gaps: 16, head_bytes: 16 << 10, open_exchanges: 1024, keep_strings: false }
+    }
+}
+
+/// Where a dissector puts what it found.
+pub trait Out {
+    fn record(&mut self, record: L7Record);
+
+    /// `count` exchanges took place on this connection that no record will tell of.
+    fn lost(&mut self, reason: LossReason, count: u64);
+}

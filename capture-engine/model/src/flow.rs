@@ -1,0 +1,143 @@
+use crate::Ts;
+use std::net::IpAddr;
+
+/// A network namespace as the kernel names it: device and inode of its nsfs file. Inodes are reused after a namespace
+/// dies, so the pair is an identity only while somebody holds the namespace or its `Slot`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NetnsId {
+    pub dev: u64,
+    pub ino: u64,
+}
+
+/// The agent's own number of an attached namespace, carried by every packet event. Never reused within a process.
+/// 0 is no namespace at all: a replayed capture.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot(pub u32);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Transport {
+    Tcp,
+    Udp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Endpoint {
+    /// v4-mapped IPv6 addresses are stored as IPv4.
+    pub ip: IpAddr,
+    pub port: u16,
+}
+
+/// The two ends of a flow as its namespace sees them: `local` is the pod. In a replayed capture `local` is the source
+/// of the first packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FiveTuple {
+    pub transport: Transport,
+    pub local: Endpoint,
+    pub remote: Endpoint,
+}
+
+/// Which way bytes travel, *from the pod*: `Egress` is local to remote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Direction {
+    Ingress,
+    Egress,
+}
+
+impl Direction {
+    #[must_use]
+    pub fn reverse(self) -> Direction {
+        match self {
+            Direction::Ingress => Direction::Egress,
+            Direction::Egress => Direction::Ingress,
+        }
+    }
+
+    /// 0 for ingress, 1 for egress: the order of every two-element array in the wire format and in the state machines.
+    #[must_use]
+    pub fn index(self) -> usize {
+        match self {
+            Direction::Ingress => 0,
+            Direction::Egress => 1,
+        }
+    }
+}
+
+/// What the local end is in the exchanges of a flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    Client,
+    Server,
+    /// Neither a handshake, a seed nor the bytes told yet.
+    #[default]
+    Unknown,
+}
+
+impl Role {
+    /// The direction in which the client's bytes travel, where the role is known.
+    #[must_use]
+    pub fn request_direction(self) -> Option<Direction> {
+        match self {
+            Role::Client => Some(Direction::Egress),
+            Role::Server => Some(Direction::Ingress),
+            Role::Unknown => None,
+        }
+    }
+}
+
+/// What is known of one flow; passed along with everything that is observed on it.
+#[derive(Clone, Debug)]
+pub struct FlowInfo {
+    pub slot: Slot,
+    pub tuple: FiveTuple,
+    pub role: Role,
+    /// First packet seen, or the seed's time.
+    pub opened: Ts,
+    /// The connection existed before we looked (no SYN seen).
+    pub joined_midway: bool,
+}
+
+impl FlowInfo {
+    /// (client, server) by role; an unknown role takes the lower port for the server, the remote end on a tie.
+    #[must_use]
+    pub fn client_server(&self) -> (Endpoint, Endpoint) {
+        let FiveTuple { local, remote, .. } = self.tuple;
+        match self.role {
+            Role::Client => (local, remote),
+            Role::Server => (remote, local),
+            Role::Unknown if local.port < remote.port => (remote, local),
+            Role::Unknown => (local, remote),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Close {
+    Fin,
+    Reset,
+    /// Nothing was seen of its end: the table or the namespace let go of it.
+    Gone,
+}
+
+/// What a flow did since it was last reported. Bytes are IP bytes (header and payload), indexed by `Direction::index`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpDelta {
+    pub packets: [u64; 2],
+    pub bytes: [u64; 2],
+    /// Segments whose sequence numbers had been seen in full before.
+    pub retransmits: [u32; 2],
+    pub zero_windows: [u32; 2],
+    /// Set once, with the report in which it became known. At the client: SYN to SYN-ACK; at the server: SYN-ACK to ACK.
+    pub handshake_rtt_ns: Option<u64>,
+    pub opened: bool,
+    pub closed: Option<Close>,
+}
+
+/// A connection that existed before the agent saw a packet of it (`netns-scanner`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowSeed {
+    pub slot: Slot,
+    pub tuple: FiveTuple,
+    pub role: Role,
+    /// Owner of the socket where the source tells, else 0.
+    pub pid: u32,
+}

@@ -1,0 +1,87 @@
+use crate::{Endpoint, Slot, Ts};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// What an address or a namespace is called, as its label values. Shared, because thousands of flows carry the same.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Workload {
+    /// Kubernetes namespace, or containerd's for a plain container; empty for what has none.
+    pub namespace: Arc<str>,
+    /// Workload name where the owner is known, else the pod's, the container's, a DNS name or an address.
+    pub name: Arc<str>,
+    pub kind: WorkloadKind,
+    /// Pod name; empty where there is no pod.
+    pub pod: Arc<str>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum WorkloadKind {
+    Deployment,
+    StatefulSet,
+    DaemonSet,
+    Job,
+    CronJob,
+    ReplicaSet,
+    Pod,
+    Container,
+    Service,
+    Node,
+    /// Named by a DNS answer that this pod received.
+    External,
+    /// Nothing but the address's class is known.
+    Address,
+}
+
+impl WorkloadKind {
+    /// The label value.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            WorkloadKind::Deployment => "Deployment",
+            WorkloadKind::StatefulSet => "StatefulSet",
+            WorkloadKind::DaemonSet => "DaemonSet",
+            WorkloadKind::Job => "Job",
+            WorkloadKind::CronJob => "CronJob",
+            WorkloadKind::ReplicaSet => "ReplicaSet",
+            WorkloadKind::Pod => "Pod",
+            WorkloadKind::Container => "Container",
+            WorkloadKind::Service => "Service",
+            WorkloadKind::Node => "Node",
+            WorkloadKind::External => "External",
+            WorkloadKind::Address => "Address",
+        }
+    }
+}
+
+/// Why an endpoint has no name (yet).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Unknown {
+    /// No source knows this address at this time.
+    NotFound,
+    /// The namespace was seen but its container's labels have not arrived.
+    Pending,
+    /// Two owners within the time span asked for: no guess is made.
+    Ambiguous,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    Known(Arc<Workload>),
+    Unknown(Unknown),
+}
+
+/// Names as the hot path reads them: memory reads only, never blocks, never calls out.
+pub trait Names {
+    /// Who lives in this namespace. Exact: the packet was seen there.
+    fn local(&self, slot: Slot) -> Identity;
+
+    /// Who held `remote` at `at`, as seen from `slot` (DNS answers belong to the pod that received them).
+    fn remote(&self, slot: Slot, remote: Endpoint, at: Ts) -> Identity;
+
+    /// Changes whenever an answer that was `Unknown` or an address's class could now be better. Callers that cached such an answer
+    /// ask again when it moved.
+    fn version(&self) -> u64;
+
+    /// A pod learnt that `name` is at `ips` for `ttl_s` seconds (from a DNS answer).
+    fn dns_answer(&mut self, slot: Slot, name: &str, ips: &[IpAddr], ttl_s: u32, at: Ts);
+}

@@ -1,0 +1,17 @@
+//! The words that every other crate shares: flows, endpoints, identities, records. Std only, no I/O, no clock.
+//! Knows nothing of kernels, containers or metrics; it leaves parsing to `l7`, counting to `golden-metrics`.
+#![forbid(unsafe_code)]
+
+mod flow;
+mod identity;
+mod loss;
+mod record;
+mod sink;
+mod time;
+
+pub use flow::{Close, Direction, Endpoint, FiveTuple, FlowInfo, FlowSeed, NetnsId, Role, Slot, TcpDelta, Transport};
+pub use identity::{Identity, Names, Unknown, Workload, WorkloadKind};
+pub use loss::LossReason;
+pub use record::{Detail, DnsExchange, HttpExchange, L7Record, Notes, Outcome, Protocol};
+pub use sink::Sink;
+pub use time::Ts;

@@ -1,0 +1,30 @@
+/// Why an exchange that took place was not counted. Closed set: it is a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LossReason {
+    /// The kernel had no room in the ring for the head of one of its messages.
+    RingFull,
+    /// Bytes that the dissector needed were not seen (dropped by the capture, cut by the snaplen).
+    Gap,
+    /// The flow ended, or its namespace went, before the response did.
+    Unfinished,
+    /// The connection was joined in the middle of this exchange.
+    JoinedMidway,
+    /// A bound was reached: open exchanges per flow, flows in the table.
+    Limit,
+}
+
+impl LossReason {
+    pub const ALL: [LossReason; 5] =
+        [LossReason::RingFull, LossReason::Gap, LossReason::Unfinished, LossReason::JoinedMidway, LossReason::Limit];
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LossReason::RingFull => "ring_full",
+            LossReason::Gap => "gap",
+            LossReason::Unfinished => "unfinished",
+            LossReason::JoinedMidway => "joined_midway",
+            LossReason::Limit => "limit",
+        }
+    }
+}
