@@ -56,13 +56,16 @@ pub struct Limits {
     pub open_exchanges: usize,
     /// Keep targets, hosts and names in the records (replay does; live traffic keeps DNS names only).
     pub keep_strings: bool,
+    /// Report what was seen of only one side: a response without its request, a request whose flow was not seen to end. Replay does,
+    /// because a capture may hold no more; in live traffic these are lost exchanges with a reason.
+    pub report_partial: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         // 64 KiB: one full GSO packet out of order. 16 KiB: nginx's and envoy's own bounds on heads are 8-60 KiB; what is longer is
         // parsed as far as it goes. 1024: the deepest pipelines that were seen in captures.
-        Limits { reassembly_bytes: 64 << 10, gaps: 16, head_bytes: 16 << 10, open_exchanges: 1024, keep_strings: false }
+        Limits { reassembly_bytes: 64 << 10, gaps: 16, head_bytes: 16 << 10, open_exchanges: 1024, keep_strings: false, report_partial: false }
     }
 }
 

@@ -1,4 +1,5 @@
 use crate::Ts;
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -104,8 +105,8 @@ pub enum Detail {
 /// empty when the dissector was told not to keep them (live traffic keeps no paths).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HttpExchange {
-    /// As sent; empty when no request was seen.
-    pub method: String,
+    /// As sent; empty when no request was seen. Registered methods are borrowed, so that a usual exchange allocates nothing.
+    pub method: Cow<'static, str>,
     /// Request target as sent (path and query, authority or absolute form).
     pub target: String,
     /// Host header, else the target's authority.
