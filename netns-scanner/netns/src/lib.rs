@@ -1,1 +1,20 @@
+//! Enters network namespaces, and speaks rtnetlink inside them: links, addresses, and news of both.
+//!
+//! The only place of the workspace that calls `setns`. Knows nothing of containers, BPF or traffic control; those who do build
+//! their messages with [`wire`] and send them through a [`RouteSocket`].
+//!
+//! A socket belongs for ever to the namespace in which it was opened, so a [`RouteSocket`] or a [`LinkWatch`] keeps working
+//! from any thread after the entry is over. For the same reason each of them, like an open [`Netns`], keeps a dead container's namespace
+//! alive: drop them when the container goes.
 #![forbid(unsafe_code)]
+
+mod enter;
+mod link;
+mod route;
+mod watch;
+pub mod wire;
+
+pub use enter::{EnterError, InNetns, Netns, NetnsId, OpenError};
+pub use link::{IfAddress, Link};
+pub use route::{NetlinkError, Refusal, RouteSocket};
+pub use watch::{Change, LinkWatch};

@@ -1,0 +1,183 @@
+use crate::wire::{self, Message, Payload};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// `struct ifinfomsg`: family, pad, type, index, flags, change.
+const IFINFOMSG: usize = 16;
+/// `struct ifaddrmsg`: family, prefix length, flags, scope, index.
+const IFADDRMSG: usize = 8;
+/// `RTEXT_FILTER_SKIP_STATS`: no counters, which are most of an entry's bytes.
+const SKIP_STATS: u32 = 8;
+
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_EXT_MASK: u16 = 29;
+const IFLA_INFO_KIND: u16 = 1;
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+
+/// A network interface. `index` means something only together with its namespace: it repeats in every one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    pub index: u32,
+    pub name: String,
+    /// `IFF_*`.
+    pub flags: u32,
+    /// `ARPHRD_*`: 1 for Ethernet, 772 for loopback, 65534 for links without a link-layer header (tun, WireGuard).
+    pub mac_type: u16,
+    /// Bytes.
+    pub mtu: u32,
+    /// The driver's name for virtual links ("veth", "bridge"); none for loopback and hardware.
+    pub kind: Option<String>,
+}
+
+impl Link {
+    #[must_use]
+    pub fn up(&self) -> bool {
+        self.flags & (libc::IFF_UP as u32) != 0
+    }
+
+    #[must_use]
+    pub fn loopback(&self) -> bool {
+        self.flags & (libc::IFF_LOOPBACK as u32) != 0
+    }
+
+    /// Reads `RTM_NEWLINK` and `RTM_DELLINK`.
+    #[must_use]
+    pub fn parse(message: &Message<'_>) -> Option<Link> {
+        if message.kind != libc::RTM_NEWLINK && message.kind != libc::RTM_DELLINK {
+            return None;
+        }
+        let fixed = message.payload.get(..IFINFOMSG)?;
+        // Bridges send RTM_NEWLINK and RTM_DELLINK of their ports in their own family; the port itself neither comes nor goes.
+        if fixed.first() != Some(&0) {
+            return None;
+        }
+        let mut link = Link {
+            index: wire::read_u32(fixed, 4)?,
+            name: String::new(),
+            flags: wire::read_u32(fixed, 8)?,
+            mac_type: wire::read_u16(fixed, 2)?,
+            mtu: 0,
+            kind: None,
+        };
+        for (kind, value) in wire::attrs_after(message.payload, IFINFOMSG) {
+            match kind {
+                IFLA_IFNAME => link.name = wire::text(value),
+                IFLA_MTU => link.mtu = wire::read_u32(value, 0).unwrap_or(0),
+                IFLA_LINKINFO => {
+                    link.kind =
+                        wire::attrs(value).find(|(kind, _)| *kind == IFLA_INFO_KIND).map(|(_, name)| wire::text(name));
+                }
+                _ => {}
+            }
+        }
+        Some(link)
+    }
+}
+
+/// An address of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IfAddress {
+    pub index: u32,
+    pub ip: IpAddr,
+    pub prefix: u8,
+    /// `RT_SCOPE_*`: 0 global, 253 link, 254 host.
+    pub scope: u8,
+}
+
+impl IfAddress {
+    /// Reads `RTM_NEWADDR` and `RTM_DELADDR`.
+    #[must_use]
+    pub fn parse(message: &Message<'_>) -> Option<IfAddress> {
+        if message.kind != libc::RTM_NEWADDR && message.kind != libc::RTM_DELADDR {
+            return None;
+        }
+        let fixed = message.payload.get(..IFADDRMSG)?;
+        let family = i32::from(*fixed.first()?);
+        let value_of = |wanted| wire::attrs_after(message.payload, IFADDRMSG).find(|(kind, _)| *kind == wanted);
+        // On a point-to-point link IFA_ADDRESS is the peer's; IFA_LOCAL, when there, is always ours. IPv6 has it only with a peer.
+        let (_, value) = value_of(IFA_LOCAL).or_else(|| value_of(IFA_ADDRESS))?;
+        let ip = address(family, value)?;
+        Some(IfAddress { index: wire::read_u32(fixed, 4)?, ip, prefix: *fixed.get(1)?, scope: *fixed.get(3)? })
+    }
+}
+
+fn address(family: i32, value: &[u8]) -> Option<IpAddr> {
+    match family {
+        libc::AF_INET => Some(Ipv4Addr::from(<[u8; 4]>::try_from(value).ok()?).into()),
+        libc::AF_INET6 => Some(Ipv6Addr::from(<[u8; 16]>::try_from(value).ok()?).into()),
+        _ => None,
+    }
+}
+
+pub(crate) fn link_request(request: &mut Payload<'_>) {
+    request.raw(&[0; IFINFOMSG]);
+    request.attr_u32(IFLA_EXT_MASK, SKIP_STATS);
+}
+
+pub(crate) fn address_request(request: &mut Payload<'_>) {
+    request.raw(&[0; IFADDRMSG]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Batch;
+
+    fn message(kind: u16, fill: impl FnOnce(&mut Payload<'_>)) -> Batch {
+        let mut batch = Batch::new();
+        batch.message(kind, 0, fill);
+        batch
+    }
+
+    fn read<T>(batch: &Batch, parse: impl Fn(&Message<'_>) -> Option<T>) -> Option<T> {
+        wire::messages(batch.bytes()).find_map(|message| parse(&message))
+    }
+
+    #[test]
+    fn a_link_is_read_with_its_name_flags_mtu_and_driver() {
+        let batch = message(libc::RTM_NEWLINK, |payload| {
+            payload.raw(&[0, 0, 1, 0, 4, 0, 0, 0, 0x43, 0x10, 0, 0, 0, 0, 0, 0]);
+            payload.attr_str(IFLA_IFNAME, "eth0");
+            payload.attr_u32(IFLA_MTU, 1450);
+            payload.nest(IFLA_LINKINFO, |inner| inner.attr_str(IFLA_INFO_KIND, "veth"));
+        });
+        let link = read(&batch, Link::parse).expect("a link");
+        assert_eq!((link.index, link.name.as_str(), link.mtu, link.kind.as_deref()), (4, "eth0", 1450, Some("veth")));
+        assert!(link.up() && !link.loopback());
+        assert_eq!(link.mac_type, 1);
+    }
+
+    #[test]
+    fn a_bridges_news_of_its_ports_is_no_link() {
+        let batch =
+            message(libc::RTM_DELLINK, |payload| payload.raw(&[7, 0, 1, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]));
+        assert_eq!(read(&batch, Link::parse), None);
+    }
+
+    #[test]
+    fn the_address_of_a_point_to_point_link_is_the_local_one_in_either_order() {
+        let ours = IpAddr::from([10, 0, 0, 1]);
+        for (first, second) in [
+            ((IFA_ADDRESS, [10, 0, 0, 2]), (IFA_LOCAL, [10, 0, 0, 1])),
+            ((IFA_LOCAL, [10, 0, 0, 1]), (IFA_ADDRESS, [10, 0, 0, 2])),
+        ] {
+            let batch = message(libc::RTM_NEWADDR, |payload| {
+                payload.raw(&[2, 32, 0, 0, 4, 0, 0, 0]);
+                payload.attr(first.0, &first.1);
+                payload.attr(second.0, &second.1);
+            });
+            assert_eq!(read(&batch, IfAddress::parse), Some(IfAddress { index: 4, ip: ours, prefix: 32, scope: 0 }));
+        }
+    }
+
+    #[test]
+    fn an_address_of_the_wrong_length_is_none() {
+        let batch = message(libc::RTM_NEWADDR, |payload| {
+            payload.raw(&[2, 32, 0, 0, 4, 0, 0, 0]);
+            payload.attr(IFA_LOCAL, &[10, 0, 0]);
+        });
+        assert_eq!(read(&batch, IfAddress::parse), None);
+    }
+}

@@ -1,0 +1,277 @@
+use crate::link::{self, IfAddress, Link};
+use crate::wire::{self, Batch, Message};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, NetlinkAddr, recvmsg, setsockopt, sockopt};
+use nix::sys::time::TimeVal;
+use std::fmt;
+use std::io::{self, IoSliceMut};
+use std::os::fd::AsRawFd;
+
+/// The kernel builds dump datagrams of up to 32 KiB when the reader offers that much, and never larger ones.
+const BUFFER_BYTES: usize = 32 * 1024;
+/// Each answer takes about 800 bytes of a receive buffer that holds 208 KiB by default: 128 fit twice over.
+const MAX_BATCH: usize = 128;
+/// A dump is begun anew when its table changed meanwhile. Under steady change nothing better can be had.
+const DUMP_ATTEMPTS: u32 = 8;
+/// The kernel answers within the `sendmsg`; waiting for an answer this long means that it was lost.
+const ANSWER_SECONDS: i64 = 5;
+
+/// A request that the kernel refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub errno: Errno,
+    /// The kernel's own words (extended acknowledgement), often empty.
+    pub words: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.words.as_str() {
+            "" => write!(f, "{}", self.errno),
+            words => write!(f, "{}: {words}", self.errno),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+#[derive(Debug, thiserror::Error)]
+pub enum NetlinkError {
+    #[error("netlink socket")]
+    Io(#[from] io::Error),
+    #[error("refused: {0}")]
+    Refused(Refusal),
+    #[error("the table changed during each of {DUMP_ATTEMPTS} dumps")]
+    Unstable,
+    #[error("a netlink message was larger than {BUFFER_BYTES} bytes")]
+    Truncated,
+    #[error("a batch of {0} messages is more than a socket's buffer holds answers for")]
+    TooLong(usize),
+}
+
+impl From<Errno> for NetlinkError {
+    fn from(errno: Errno) -> NetlinkError {
+        NetlinkError::Io(errno.into())
+    }
+}
+
+/// Requests and answers of rtnetlink in the namespace in which it was opened.
+#[derive(Debug)]
+pub struct RouteSocket {
+    socket: Socket,
+    buffer: Vec<u8>,
+    next_seq: u32,
+}
+
+/// How one received message ends or feeds a dump.
+enum Progress {
+    More,
+    Done,
+}
+
+impl RouteSocket {
+    pub(crate) fn open() -> io::Result<RouteSocket> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind(&SocketAddr::new(0, 0))?;
+        // Both since 4.12 at the latest: words for refusals, and no echo of the request's payload in answers.
+        socket.set_ext_ack(true)?;
+        socket.set_cap_ack(true)?;
+        setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::new(ANSWER_SECONDS, 0))?;
+        Ok(RouteSocket { socket, buffer: vec![0; BUFFER_BYTES], next_seq: 1 })
+    }
+
+    /// Sends `batch` in one system call and returns what became of each of its messages, in order. Every message must ask for an `ACK`.
+    ///
+    /// # Errors
+    /// The socket failed, or an answer got lost: then it is not known what was done.
+    pub fn transact(&mut self, mut batch: Batch) -> Result<Vec<Result<(), Refusal>>, NetlinkError> {
+        if batch.len() > MAX_BATCH {
+            return Err(NetlinkError::TooLong(batch.len()));
+        }
+        let first = self.send(&mut batch)?;
+        let mut outcomes: Vec<Option<Result<(), Refusal>>> = vec![None; batch.len()];
+        let mut open = batch.len();
+        while open > 0 {
+            let length = receive(&self.socket, &mut self.buffer, MsgFlags::empty())?;
+            for message in wire::messages(&self.buffer[..length]) {
+                let index = message.seq.wrapping_sub(first) as usize;
+                if message.kind != wire::NLMSG_ERROR {
+                    continue;
+                }
+                if let Some(outcome @ None) = outcomes.get_mut(index) {
+                    *outcome = Some(outcome_of(&message));
+                    open -= 1;
+                }
+            }
+        }
+        Ok(outcomes.into_iter().flatten().collect())
+    }
+
+    /// Asks for a table and returns what `parse` makes of its entries. `kind` is the request (`RTM_GET*`), `fixed` the message's fixed part,
+    /// `fill` adds attributes.
+    ///
+    /// # Errors
+    /// `Refused` with the kernel's words; `Unstable` when the table changed during each of several dumps.
+    pub fn dump<T>(
+        &mut self,
+        kind: u16,
+        fill: impl Fn(&mut wire::Payload<'_>),
+        mut parse: impl FnMut(&Message<'_>) -> Option<T>,
+    ) -> Result<Vec<T>, NetlinkError> {
+        for _ in 0..DUMP_ATTEMPTS {
+            let mut request = Batch::new();
+            request.message(kind, wire::DUMP, &fill);
+            let seq = self.send(&mut request)?;
+            let mut found = Vec::new();
+            let mut interrupted = false;
+            loop {
+                let length = receive(&self.socket, &mut self.buffer, MsgFlags::empty())?;
+                let progress =
+                    feed(&self.buffer[..length], seq, &mut interrupted, &mut |message| found.extend(parse(message)))?;
+                if let Progress::Done = progress {
+                    break;
+                }
+            }
+            if !interrupted {
+                return Ok(found);
+            }
+        }
+        Err(NetlinkError::Unstable)
+    }
+
+    /// All links of the namespace, loopback included.
+    ///
+    /// # Errors
+    /// See [`RouteSocket::dump`].
+    pub fn links(&mut self) -> Result<Vec<Link>, NetlinkError> {
+        self.dump(libc::RTM_GETLINK, link::link_request, Link::parse)
+    }
+
+    /// All addresses of the namespace.
+    ///
+    /// # Errors
+    /// See [`RouteSocket::dump`].
+    pub fn addresses(&mut self) -> Result<Vec<IfAddress>, NetlinkError> {
+        self.dump(libc::RTM_GETADDR, link::address_request, IfAddress::parse)
+    }
+
+    fn send(&mut self, batch: &mut Batch) -> Result<u32, NetlinkError> {
+        let first = self.next_seq;
+        self.next_seq = first.wrapping_add(batch.len() as u32);
+        batch.number(first);
+        loop {
+            match self.socket.send_to(batch.bytes(), &SocketAddr::new(0, 0), 0) {
+                Ok(_) => return Ok(first),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// Takes one datagram of the dump `seq`. Answers to earlier requests, given up on, are passed over.
+fn feed(
+    datagram: &[u8],
+    seq: u32,
+    interrupted: &mut bool,
+    entry: &mut dyn FnMut(&Message<'_>),
+) -> Result<Progress, NetlinkError> {
+    for message in wire::messages(datagram).filter(|message| message.seq == seq) {
+        *interrupted |= message.flags & wire::DUMP_INTR != 0;
+        match message.kind {
+            wire::NLMSG_DONE | wire::NLMSG_ERROR => {
+                return match outcome_of(&message) {
+                    Ok(()) => Ok(Progress::Done),
+                    // The kernel's way to say that a dump could not go on where it stood.
+                    Err(refusal) if refusal.errno == Errno::EINTR => {
+                        *interrupted = true;
+                        Ok(Progress::Done)
+                    }
+                    Err(refusal) => Err(NetlinkError::Refused(refusal)),
+                };
+            }
+            _ => entry(&message),
+        }
+    }
+    Ok(Progress::More)
+}
+
+fn outcome_of(message: &Message<'_>) -> Result<(), Refusal> {
+    match wire::verdict(message) {
+        (0, _) => Ok(()),
+        (errno, words) => Err(Refusal { errno: Errno::from_raw(errno), words }),
+    }
+}
+
+/// Receives one datagram. Whoever has CAP_NET_ADMIN in the namespace can send to our socket: what is not from the kernel is taken for
+/// an empty datagram, which counts against the callers' bounds.
+pub(crate) fn receive(socket: &Socket, buffer: &mut [u8], flags: MsgFlags) -> Result<usize, NetlinkError> {
+    loop {
+        let mut parts = [IoSliceMut::new(buffer)];
+        let (length, truncated, from_kernel) = match recvmsg::<NetlinkAddr>(socket.as_raw_fd(), &mut parts, None, flags)
+        {
+            Ok(got) => (
+                got.bytes,
+                got.flags.contains(MsgFlags::MSG_TRUNC),
+                got.address.is_some_and(|sender| sender.pid() == 0),
+            ),
+            Err(Errno::EINTR) => continue,
+            Err(errno) => return Err(errno.into()),
+        };
+        return match (from_kernel, truncated) {
+            (false, _) => Ok(0),
+            (true, true) => Err(NetlinkError::Truncated),
+            (true, false) => Ok(length),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn datagram(kind: u16, flags: u16, seq: u32, fill: impl FnOnce(&mut wire::Payload<'_>)) -> Vec<u8> {
+        let mut batch = Batch::new();
+        batch.message(kind, flags, fill);
+        batch.number(seq);
+        batch.bytes().to_vec()
+    }
+
+    fn feed_all(datagrams: &[Vec<u8>]) -> (Vec<u16>, bool, bool) {
+        let (mut kinds, mut interrupted, mut done) = (Vec::new(), false, false);
+        for datagram in datagrams {
+            let progress = feed(datagram, 7, &mut interrupted, &mut |message| kinds.push(message.kind));
+            done |= matches!(progress, Ok(Progress::Done));
+        }
+        (kinds, interrupted, done)
+    }
+
+    #[test]
+    fn a_dump_ends_with_done_and_passes_over_answers_to_other_requests() {
+        let datagrams = [
+            datagram(16, 0, 6, |_| {}),
+            datagram(16, 0, 7, |_| {}),
+            datagram(wire::NLMSG_DONE, 0, 6, |message| message.raw(&[0; 4])),
+            datagram(wire::NLMSG_DONE, 0, 7, |message| message.raw(&[0; 4])),
+        ];
+        assert_eq!(feed_all(&datagrams[..3]), (vec![16], false, false));
+        assert_eq!(feed_all(&datagrams), (vec![16], false, true));
+    }
+
+    #[test]
+    fn a_table_that_changed_under_the_dump_is_noticed_in_any_of_its_messages() {
+        let entry = datagram(16, wire::DUMP_INTR, 7, |_| {});
+        let done = datagram(wire::NLMSG_DONE, 0, 7, |message| message.raw(&[0; 4]));
+        assert_eq!(feed_all(&[entry, done]), (vec![16], true, true));
+        let cut_off = datagram(wire::NLMSG_DONE, 0, 7, |message| message.raw(&(-(Errno::EINTR as i32)).to_ne_bytes()));
+        assert_eq!(feed_all(&[cut_off]), (vec![], true, true));
+    }
+
+    #[test]
+    fn a_refused_dump_is_an_error_with_its_reason() {
+        let refused = datagram(wire::NLMSG_ERROR, 0, 7, |message| message.raw(&(-(Errno::EPERM as i32)).to_ne_bytes()));
+        let outcome = feed(&refused, 7, &mut false, &mut |_| {});
+        assert!(matches!(outcome, Err(NetlinkError::Refused(Refusal { errno: Errno::EPERM, .. }))));
+    }
+}

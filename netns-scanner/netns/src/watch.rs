@@ -1,0 +1,81 @@
+use crate::link::{IfAddress, Link};
+use crate::route::{NetlinkError, receive};
+use crate::wire::{self, Message};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use nix::errno::Errno;
+use nix::sys::socket::MsgFlags;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// `RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR`.
+const GROUPS: u32 = 0x1 | 0x10 | 0x100;
+/// Notices carry one link or address each, far below this.
+const BUFFER_BYTES: usize = 16 * 1024;
+/// Datagrams taken per call, so that one namespace in turmoil cannot hold the thread that watches all of them.
+const MAX_DATAGRAMS: usize = 64;
+
+/// What happened to a namespace's links. News, not truth: after anything surprising, list again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A link is new, or something about it changed.
+    Link(Link),
+    LinkGone {
+        index: u32,
+    },
+    Address(IfAddress),
+    AddressGone(IfAddress),
+    /// The kernel dropped news (the socket's buffer was full), or sent what could not be read: list again.
+    Missed,
+}
+
+/// A subscription to links and addresses of one namespace. One descriptor, readable from any thread, never blocks.
+///
+/// It keeps the namespace alive: drop it when the container goes.
+#[derive(Debug)]
+pub struct LinkWatch {
+    socket: Socket,
+}
+
+impl LinkWatch {
+    pub(crate) fn open() -> io::Result<LinkWatch> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind(&SocketAddr::new(0, GROUPS))?;
+        Ok(LinkWatch { socket })
+    }
+
+    /// Adds to `changes` what came since the last call; at most 64 datagrams of it, so poll again (level-triggered).
+    ///
+    /// # Errors
+    /// The socket is broken. Lost news is no error but [`Change::Missed`].
+    pub fn drain(&self, changes: &mut Vec<Change>) -> io::Result<()> {
+        let mut buffer = [0; BUFFER_BYTES];
+        for _ in 0..MAX_DATAGRAMS {
+            match receive(&self.socket, &mut buffer, MsgFlags::MSG_DONTWAIT) {
+                Ok(length) => changes.extend(wire::messages(&buffer[..length]).filter_map(|message| change(&message))),
+                Err(NetlinkError::Io(error)) => match error.raw_os_error().map(Errno::from_raw) {
+                    Some(Errno::EAGAIN) => return Ok(()),
+                    Some(Errno::ENOBUFS) => changes.push(Change::Missed),
+                    _ => return Err(error),
+                },
+                Err(_) => changes.push(Change::Missed),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl AsFd for LinkWatch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn change(message: &Message<'_>) -> Option<Change> {
+    match message.kind {
+        libc::RTM_NEWLINK => Link::parse(message).map(Change::Link),
+        libc::RTM_DELLINK => Link::parse(message).map(|link| Change::LinkGone { index: link.index }),
+        libc::RTM_NEWADDR => IfAddress::parse(message).map(Change::Address),
+        libc::RTM_DELADDR => IfAddress::parse(message).map(Change::AddressGone),
+        _ => None,
+    }
+}
