@@ -1,1 +1,32 @@
-#![forbid(unsafe_code)]
+//! A small node made of real things: a containerd of its own, containers in network namespaces of their own, real servers, and the
+//! agent that watches them. Shared by the end-to-end tests, the benchmarks and the demo.
+//!
+//! It never touches the machine's own containerd, adds no link to the machine's own network namespace, and removes what it
+//! made on drop, on a signal, and (`sweep`) after a run that was killed. It knows nothing of the agent's insides: it runs the binary and
+//! reads what it serves.
+
+mod agent;
+mod bed;
+mod container;
+mod containerd;
+mod exposition;
+mod fetch;
+pub mod http;
+mod network;
+mod process;
+mod programs;
+mod rootfs;
+pub mod signals;
+pub mod sweep;
+mod wait;
+
+pub use agent::{Agent, AgentOptions};
+pub use bed::Testbed;
+pub use container::{Container, ContainerSpec, PodLabels};
+pub use containerd::Containerd;
+pub use exposition::{Exposition, Sample};
+pub use fetch::{Response, fetch, fetch_unix};
+pub use network::{BRIDGE, Netns, address_of, filters_in};
+pub use process::{Process, Stat, cpu_of_processor};
+pub use programs::{built_binary, installed};
+pub use wait::{until, until_some};

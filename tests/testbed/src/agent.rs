@@ -1,0 +1,141 @@
+use crate::bed::Testbed;
+use crate::exposition::Exposition;
+use crate::fetch::{Response, fetch};
+use crate::process::{Process, Stat};
+use crate::programs::built_binary;
+use crate::wait::until;
+use anyhow::{Context, Result, bail};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+/// What a test may want of the agent; the rest is as shipped.
+#[derive(Clone, Debug, Default)]
+pub struct AgentOptions {
+    /// `[attach] mode`: auto, tcx or clsact.
+    pub attach_mode: Option<&'static str>,
+    /// `[capture] ring_bytes`.
+    pub ring_bytes: Option<u32>,
+    /// `[debug]` lines, as they are.
+    pub debug: Option<String>,
+}
+
+/// The agent under test: the real binary, with a configuration file, an admin port and a socket of its own.
+#[derive(Debug)]
+pub struct Agent {
+    process: Process,
+    config: PathBuf,
+    log: PathBuf,
+    pub admin: SocketAddr,
+    pub socket: PathBuf,
+}
+
+impl Agent {
+    /// Starts it against the testbed's containerd; returns before it is ready.
+    pub fn spawn(bed: &Testbed, options: &AgentOptions) -> Result<Agent> {
+        let port = free_port()?;
+        let name = format!("agent-{port}");
+        let (config, socket) = (bed.dir().join(format!("{name}.toml")), bed.dir().join(format!("{name}.sock")));
+        let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let mut text = format!(
+            "[containerd]\nsockets = [{:?}]\n\n[admin]\nlisten = \"{admin}\"\nsocket = {:?}\n",
+            bed.containerd().socket(),
+            socket
+        );
+        if let Some(mode) = options.attach_mode {
+            text += &format!("\n[attach]\nmode = \"{mode}\"\n");
+        }
+        if let Some(bytes) = options.ring_bytes {
+            text += &format!("\n[capture]\nring_bytes = {bytes}\n");
+        }
+        if let Some(debug) = &options.debug {
+            text += &format!("\n[debug]\n{debug}\n");
+        }
+        std::fs::write(&config, text)?;
+        let log = bed.log_file(&name);
+        let process = Agent::start_process(bed, &config, &log)?;
+        Ok(Agent { process, config, log, admin, socket })
+    }
+
+    /// Starts it and waits until it says that it is ready.
+    pub fn start(bed: &Testbed, options: &AgentOptions) -> Result<Agent> {
+        let mut agent = Agent::spawn(bed, options)?;
+        agent.wait_ready()?;
+        Ok(agent)
+    }
+
+    fn start_process(bed: &Testbed, config: &PathBuf, log: &std::path::Path) -> Result<Process> {
+        let mut command = Command::new(built_binary("pilotfish")?);
+        command.arg("agent").arg("--config").arg(config);
+        let process = Process::start("pilotfish", &mut command, log)?;
+        bed.record_process(process.pid())?;
+        Ok(process)
+    }
+
+    pub fn wait_ready(&mut self) -> Result<()> {
+        let admin = self.admin;
+        let ready = until("the agent is ready", Duration::from_secs(15), || {
+            !self.process.is_running()
+                || fetch(admin, "/readyz", Duration::from_secs(1)).is_ok_and(|response| response.status == 200)
+        });
+        if !self.process.is_running() {
+            bail!("the agent ended with {:?}:\n{}", self.process.exit_code(), self.log_text());
+        }
+        ready.with_context(|| self.log_text())
+    }
+
+    /// After [`Agent::kill`]: the same configuration again.
+    pub fn start_again(&mut self, bed: &Testbed) -> Result<()> {
+        self.process = Agent::start_process(bed, &self.config, &self.log)?;
+        self.wait_ready()
+    }
+
+    #[must_use]
+    pub fn log_text(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    pub fn stat(&self) -> Result<Stat> {
+        self.process.stat()
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.process.is_running()
+    }
+
+    pub fn get(&self, target: &str) -> Result<Response> {
+        fetch(self.admin, target, Duration::from_secs(5))
+    }
+
+    pub fn metrics(&self) -> Result<Exposition> {
+        Ok(Exposition::parse(&self.get("/metrics")?.body))
+    }
+
+    /// Runs a command of the CLI against this agent and returns its output.
+    pub fn cli(&self, args: &[&str]) -> Result<String> {
+        let mut command = Command::new(built_binary("pilotfish")?);
+        command.args(args).arg("--socket").arg(&self.socket);
+        crate::network::run(&mut command)
+    }
+
+    /// Graceful stop; the exit code.
+    pub fn stop(&mut self) -> Option<i32> {
+        self.process.stop(Duration::from_secs(10))
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+}
+
+/// A port of the loopback that was free a moment ago.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?.local_addr()?.port())
+}

@@ -1,0 +1,39 @@
+use anyhow::{Context, Result};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+#[derive(Clone, Debug)]
+pub struct Response {
+    pub status: u16,
+    pub body: String,
+}
+
+/// GET over TCP, one request on a connection of its own. Every step is bounded by `patience`.
+pub fn fetch(server: SocketAddr, target: &str, patience: Duration) -> Result<Response> {
+    let stream = TcpStream::connect_timeout(&server, patience).with_context(|| format!("connect to {server}"))?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
+    exchange(stream, target).with_context(|| format!("GET http://{server}{target}"))
+}
+
+/// GET over a unix socket.
+pub fn fetch_unix(socket: &Path, target: &str, patience: Duration) -> Result<Response> {
+    let stream = UnixStream::connect(socket).with_context(|| format!("connect to {}", socket.display()))?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
+    exchange(stream, target).with_context(|| format!("GET {target} at {}", socket.display()))
+}
+
+fn exchange(mut stream: impl Read + Write, target: &str) -> Result<Response> {
+    write!(stream, "GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes)?;
+    let mut message = crate::http::Message::response(false);
+    let mut body = Vec::new();
+    message.feed(&bytes, |part| body.extend_from_slice(part));
+    message.close();
+    Ok(Response { status: message.status().context("not an HTTP response")?, body: String::from_utf8_lossy(&body).into_owned() })
+}

@@ -1,0 +1,66 @@
+//! A root file system made of the machine's own files: the servers, the libraries that they are linked with, and what they expect
+//! to find. Nothing is downloaded.
+
+use crate::network::run;
+use crate::programs::installed;
+use anyhow::{Context, Result};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
+const DIRECTORIES: [&str; 20] = [
+    "bin", "conf", "data", "dev", "etc/nginx", "etc/ssl", "logs", "proc", "root", "run", "sys", "tmp", "usr/bin", "usr/lib/nginx",
+    "usr/share/nginx", "var/cache", "var/lib/nginx", "var/lib/redis", "var/log/nginx", "var/run",
+];
+
+/// Applets that the containers' scripts use.
+const APPLETS: [&str; 12] = ["sh", "cat", "echo", "kill", "ls", "nc", "ping", "ps", "sleep", "true", "false", "wget"];
+
+/// Servers and clients that become part of the root file system where they are installed.
+const PROGRAMS: [&str; 5] = ["nginx", "redis-server", "dnsmasq", "wrk", "dig"];
+
+/// Makes `root`, with `ours` (built binaries) in its `/bin`.
+pub(crate) fn create(root: &Path, ours: &[&Path]) -> Result<()> {
+    for directory in DIRECTORIES {
+        fs::create_dir_all(root.join(directory))?;
+    }
+    let busybox = installed("busybox")?;
+    fs::copy(&busybox, root.join("bin/busybox"))?;
+    for applet in APPLETS {
+        symlink("busybox", root.join("bin").join(applet)).ok();
+    }
+    fs::write(
+        root.join("etc/passwd"),
+        "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\nwww-data:x:33:33::/:/bin/false\n\
+         redis:x:100:100::/:/bin/false\ndnsmasq:x:101:65534::/:/bin/false\n",
+    )?;
+    fs::write(root.join("etc/group"), "root:x:0:\nnogroup:x:65534:\nwww-data:x:33:\nredis:x:100:\ndip:x:30:\n")?;
+    fs::write(root.join("etc/hosts"), "127.0.0.1 localhost\n")?;
+    fs::write(root.join("etc/resolv.conf"), "")?;
+    fs::write(root.join("etc/nsswitch.conf"), "passwd: files\ngroup: files\nhosts: files dns\n")?;
+    for program in PROGRAMS {
+        if let Ok(path) = installed(program) {
+            add_program(root, &path)?;
+        }
+    }
+    for path in ours {
+        add_program(root, path)?;
+    }
+    Ok(())
+}
+
+/// Copies a program into `/bin` and the libraries that the loader names for it to where the loader looks for them.
+fn add_program(root: &Path, program: &Path) -> Result<()> {
+    let name = program.file_name().context("a program has a name")?;
+    fs::copy(program, root.join("bin").join(name)).with_context(|| format!("copy {}", program.display()))?;
+    let listed = run(Command::new("ldd").arg(program)).unwrap_or_default();
+    for library in listed.split_ascii_whitespace().filter(|word| word.starts_with('/')) {
+        let place = root.join(library.trim_start_matches('/'));
+        if !place.exists() {
+            fs::create_dir_all(place.parent().context("a library is in a directory")?)?;
+            fs::copy(library, &place).with_context(|| format!("copy {library}"))?;
+        }
+    }
+    Ok(())
+}
