@@ -83,7 +83,9 @@ impl ContainerSpec {
     /// An application container of a pod.
     #[must_use]
     pub fn part_of(self, pod: &PodLabels, container: &str) -> Self {
-        self.pod_labels(pod).label("io.cri-containerd.kind", "container").label("io.kubernetes.container.name", container)
+        self.pod_labels(pod)
+            .label("io.cri-containerd.kind", "container")
+            .label("io.kubernetes.container.name", container)
     }
 
     fn pod_labels(self, pod: &PodLabels) -> Self {

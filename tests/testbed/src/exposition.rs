@@ -34,7 +34,10 @@ impl Exposition {
     /// Sum of the samples called `name` whose labels have all of `wanted`.
     #[must_use]
     pub fn sum(&self, name: &str, wanted: &[(&str, &str)]) -> f64 {
-        self.named(name).filter(|sample| wanted.iter().all(|(k, v)| sample.label(k) == *v)).map(|sample| sample.value).sum()
+        self.named(name)
+            .filter(|sample| wanted.iter().all(|(k, v)| sample.label(k) == *v))
+            .map(|sample| sample.value)
+            .sum()
     }
 
     /// As [`Exposition::sum`], for counters: counts are exact in a double up to 2^53.

@@ -211,7 +211,11 @@ mod tests {
             for piece in bytes.chunks(size) {
                 taken += message.feed(piece, |part| got.extend_from_slice(part));
             }
-            assert_eq!((String::from_utf8_lossy(&got).as_ref(), message.is_complete()), (body, complete), "pieces of {size}");
+            assert_eq!(
+                (String::from_utf8_lossy(&got).as_ref(), message.is_complete()),
+                (body, complete),
+                "pieces of {size}"
+            );
             assert!(!complete || taken == bytes.len());
         }
     }
@@ -219,7 +223,12 @@ mod tests {
     #[test]
     fn sized_chunked_and_empty_bodies_end_where_they_end() {
         check(false, b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", "hello", true);
-        check(false, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n0\r\nT: v\r\n\r\n", "hello", true);
+        check(
+            false,
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n0\r\nT: v\r\n\r\n",
+            "hello",
+            true,
+        );
         check(true, b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", "", true);
         check(false, b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n", "", true);
         check(false, b"HTTP/1.1 200 OK\r\n\r\nuntil the end", "until the end", false);

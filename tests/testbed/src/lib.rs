@@ -16,6 +16,7 @@ mod network;
 mod process;
 mod programs;
 mod rootfs;
+pub mod scene;
 pub mod signals;
 pub mod sweep;
 mod wait;

@@ -18,7 +18,8 @@ pub struct Process {
 impl Process {
     /// Starts `command` with both outputs appended to `log`.
     pub fn start(name: &str, command: &mut Command, log: &Path) -> Result<Process> {
-        let out = File::options().create(true).append(true).open(log).with_context(|| format!("open {}", log.display()))?;
+        let out =
+            File::options().create(true).append(true).open(log).with_context(|| format!("open {}", log.display()))?;
         command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).process_group(0);
         let child = command.spawn().with_context(|| format!("start {name}: {:?}", command.get_program()))?;
         Ok(Process { name: name.into(), child })
@@ -26,7 +27,8 @@ impl Process {
 
     /// Starts `command` with its standard output kept for [`Process::output`], the rest to `log`.
     pub fn start_piped(name: &str, command: &mut Command, log: &Path) -> Result<Process> {
-        let out = File::options().create(true).append(true).open(log).with_context(|| format!("open {}", log.display()))?;
+        let out =
+            File::options().create(true).append(true).open(log).with_context(|| format!("open {}", log.display()))?;
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(out).process_group(0);
         let child = command.spawn().with_context(|| format!("start {name}: {:?}", command.get_program()))?;
         Ok(Process { name: name.into(), child })

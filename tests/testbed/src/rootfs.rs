@@ -10,8 +10,26 @@ use std::path::Path;
 use std::process::Command;
 
 const DIRECTORIES: [&str; 20] = [
-    "bin", "conf", "data", "dev", "etc/nginx", "etc/ssl", "logs", "proc", "root", "run", "sys", "tmp", "usr/bin", "usr/lib/nginx",
-    "usr/share/nginx", "var/cache", "var/lib/nginx", "var/lib/redis", "var/log/nginx", "var/run",
+    "bin",
+    "conf",
+    "data",
+    "dev",
+    "etc/nginx",
+    "etc/ssl",
+    "logs",
+    "proc",
+    "root",
+    "run",
+    "sys",
+    "tmp",
+    "usr/bin",
+    "usr/lib/nginx",
+    "usr/share/nginx",
+    "var/cache",
+    "var/lib/nginx",
+    "var/lib/redis",
+    "var/log/nginx",
+    "var/run",
 ];
 
 /// Applets that the containers' scripts use.

@@ -24,9 +24,17 @@ fn base() -> PathBuf {
     std::env::temp_dir().join("pilotfish-testbed")
 }
 
+/// Held while a directory is made or looked at, so that a sweep does not find one before it is locked.
+fn making() -> Result<Lock> {
+    let lock = File::create(base().join("making"))?;
+    lock.lock().context("lock the directory of testbeds")?;
+    Ok(Lock(lock))
+}
+
 pub(crate) fn new_directory() -> Result<(String, PathBuf, Lock)> {
     let base = base();
     fs::create_dir_all(&base).with_context(|| format!("create {}", base.display()))?;
+    let _making = making()?;
     for n in 0..1000 {
         let id = format!("{PREFIX}{:x}-{n}", std::process::id());
         let dir = base.join(&id);
@@ -53,6 +61,7 @@ pub(crate) fn record_process(dir: &Path, pid: u32) -> Result<()> {
 pub fn sweep() -> Result<Vec<String>> {
     let mut swept = Vec::new();
     let Ok(entries) = fs::read_dir(base()) else { return Ok(swept) };
+    let _making = making()?;
     for entry in entries.flatten() {
         let (dir, id) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
         if !id.starts_with(PREFIX) {

@@ -1,0 +1,113 @@
+//! The services that the demo and the tests watch: a load generator calls nginx, which calls an API, which keeps its items in Redis; the
+//! generator also looks names up at a dnsmasq.
+
+use crate::bed::Testbed;
+use crate::container::{Container, ContainerSpec};
+use crate::wait::until;
+use anyhow::{Context, Result};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+/// containerd's namespace of the scene's containers.
+pub const NAMESPACE: &str = "demo";
+
+#[derive(Debug)]
+pub struct Scene {
+    pub redis: Container,
+    pub api: Container,
+    pub nginx: Container,
+    pub dns: Container,
+}
+
+impl Scene {
+    /// Starts the servers, each waiting until the one behind it listens. Nothing is sent to them yet.
+    pub fn start(bed: &mut Testbed, mut progress: impl FnMut(&str)) -> Result<Scene> {
+        progress("redis");
+        let redis = redis(bed)?;
+        progress("api");
+        let redis_at = format!("{}:6379", redis.address);
+        let api = run(bed, ContainerSpec::new("api", &["/bin/api", "--redis", &redis_at, "--fail-every", "50"]), 8080)?;
+        progress("nginx");
+        let nginx = nginx_proxy(bed, api.address)?;
+        progress("dns");
+        let dns = dnsmasq(bed, nginx.address)?;
+        Ok(Scene { redis, api, nginx, dns })
+    }
+
+    /// Starts the generator against nginx and the resolver; `args` are the generator's own options.
+    pub fn start_load(&self, bed: &mut Testbed, args: &[&str]) -> Result<Container> {
+        let (target, dns) = (format!("{}:80", self.nginx.address), format!("{}:53", self.dns.address));
+        let mut command = vec!["/bin/loadgen", "--target", &target, "--dns", &dns];
+        command.extend_from_slice(args);
+        bed.run(ContainerSpec::new("loadgen", &command).in_namespace(NAMESPACE))
+    }
+}
+
+pub fn redis(bed: &mut Testbed) -> Result<Container> {
+    let command = ["/bin/redis-server", "--bind", "0.0.0.0", "--protected-mode", "no", "--save", "", "--dir", "/tmp"];
+    run(bed, ContainerSpec::new("redis", &command), 6379)
+}
+
+/// nginx that passes every request on, over kept connections.
+pub fn nginx_proxy(bed: &mut Testbed, api: Ipv4Addr) -> Result<Container> {
+    nginx(
+        bed,
+        "nginx",
+        &format!(
+            "upstream api {{ server {api}:8080; keepalive 64; keepalive_requests 1000000000; }}\n\
+             server {{ listen 80 backlog=4096; location / {{ proxy_pass http://api; proxy_http_version 1.1; \
+             proxy_set_header Connection \"\"; }} }}\n"
+        ),
+        None,
+    )
+}
+
+/// nginx in a container called `name`, one worker, no log on disk, with these `server` blocks.
+pub fn nginx(bed: &mut Testbed, name: &str, servers: &str, processor: Option<usize>) -> Result<Container> {
+    let conf = format!(
+        "daemon off; master_process off; worker_processes 1; pid /tmp/{name}.pid; error_log stderr warn;\n\
+         events {{ worker_connections 4096; }}\n\
+         http {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 1h; client_body_temp_path /tmp/{name}-body;\n\
+         proxy_temp_path /tmp/{name}-proxy; fastcgi_temp_path /tmp/{name}-f; uwsgi_temp_path /tmp/{name}-u; scgi_temp_path /tmp/{name}-s;\n\
+         {servers} }}\n"
+    );
+    let mut spec = ContainerSpec::new(name, &["/bin/nginx", "-c", "/conf/nginx.conf"]).file("nginx.conf", &conf);
+    if let Some(processor) = processor {
+        spec = spec.pinned_to(processor);
+    }
+    run(bed, spec, 80)
+}
+
+/// dnsmasq that knows `api.demo.test` (at `answer`) and that `missing.demo.test` does not exist.
+pub fn dnsmasq(bed: &mut Testbed, answer: Ipv4Addr) -> Result<Container> {
+    let conf = format!(
+        "no-daemon\nno-resolv\nno-hosts\nuser=root\ncache-size=0\nlocal=/demo.test/\nhost-record=api.demo.test,{answer}\n\
+         host-record=www.demo.test,{answer}\n"
+    );
+    run(
+        bed,
+        ContainerSpec::new("dns", &["/bin/dnsmasq", "--conf-file=/conf/dnsmasq.conf"]).file("dnsmasq.conf", &conf),
+        53,
+    )
+}
+
+/// Starts a server and waits until it listens, told by its namespace's own table: nothing is sent to it.
+fn run(bed: &mut Testbed, spec: ContainerSpec, port: u16) -> Result<Container> {
+    let container = bed.run(spec.in_namespace(NAMESPACE))?;
+    let listening = || listens(&container, port);
+    until(&format!("{} listens on port {port}", container.name), Duration::from_secs(20), listening)
+        .with_context(|| container.output())?;
+    Ok(container)
+}
+
+/// Whether any TCP socket of the container's namespace listens on `port` (`/proc/<pid>/net/tcp`: state 0A, RFC 793's LISTEN).
+fn listens(container: &Container, port: u16) -> bool {
+    let wanted = format!(":{port:04X}");
+    ["tcp", "tcp6"].iter().any(|table| {
+        let text = std::fs::read_to_string(format!("/proc/{}/net/{table}", container.pid)).unwrap_or_default();
+        text.lines().any(|line| {
+            let mut fields = line.split_ascii_whitespace().skip(1);
+            fields.next().is_some_and(|local| local.ends_with(&wanted)) && fields.nth(1) == Some("0A")
+        })
+    })
+}

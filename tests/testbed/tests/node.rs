@@ -1,0 +1,75 @@
+//! The testbed by itself: it counts right, and leaves nothing.
+
+use serde_json::Value;
+use std::process::Command;
+use std::time::Duration;
+use testbed::scene::Scene;
+use testbed::{ContainerSpec, Testbed, sweep, until, until_some};
+
+fn last_json(text: &str) -> Option<Value> {
+    text.lines().rev().find_map(|line| serde_json::from_str(line).ok())
+}
+
+#[test]
+fn what_the_generator_sent_is_what_the_api_served() -> anyhow::Result<()> {
+    let mut bed = Testbed::start()?;
+    let scene = Scene::start(&mut bed, |_| ())?;
+    let load = scene.start_load(&mut bed, &["--connections", "8", "--count", "5000", "--profile", "mixed"])?;
+    let sent = until_some("the generator ends", Duration::from_secs(60), || last_json(&load.output()))?;
+    assert_eq!((&sent["sent"], &sent["answered"], &sent["failed"]), (&5000.into(), &5000.into(), &0.into()), "{sent}");
+    assert_eq!(sent["by_status"]["500"], 100, "every fiftieth request fails");
+    assert_eq!(sent["dns_sent"], sent["dns_answered"]);
+    let api = scene.api.clone();
+    bed.containerd().ctr("demo", &["task", "kill", "--signal", "SIGTERM", "api"])?;
+    let served = until_some("the API tells what it served", Duration::from_secs(5), || last_json(&api.output()))?;
+    assert_eq!(served["served"], 5000);
+    drop((scene, load, api));
+    assert_eq!(bed.take_down()?, Vec::<String>::new());
+    Ok(())
+}
+
+#[test]
+fn containers_of_a_pod_share_their_namespace() -> anyhow::Result<()> {
+    let mut bed = Testbed::start()?;
+    let first = bed.run(ContainerSpec::new("first", &["/bin/sleep", "1000"]))?;
+    let second = bed.run(ContainerSpec::new("second", &["/bin/sleep", "1000"]).sharing(&first))?;
+    let netns = |pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+    assert_eq!(netns(first.pid), netns(second.pid));
+    assert_ne!(netns(first.pid), netns(std::process::id()));
+    assert!(bed.exec(&first, &["/bin/busybox", "ip", "addr"])?.contains(&first.address.to_string()));
+    bed.stop(first, Duration::from_millis(100))?;
+    assert_eq!(bed.containers().len(), 1);
+    Ok(())
+}
+
+/// The other half of `a_killed_run_is_swept`: only does something when that test runs it.
+#[test]
+fn run_that_will_be_killed() -> anyhow::Result<()> {
+    let Some(note) = std::env::var_os("PFT_NOTE") else { return Ok(()) };
+    let mut bed = Testbed::start()?;
+    bed.run(ContainerSpec::new("left", &["/bin/sleep", "1000"]))?;
+    std::fs::write(&note, format!("{}\n{}", bed.id(), bed.dir().display()))?;
+    until("killed", Duration::from_secs(60), || false)
+}
+
+#[test]
+fn a_killed_run_is_swept() -> anyhow::Result<()> {
+    let note = tempfile::NamedTempFile::new()?;
+    let mut run = Command::new(std::env::current_exe()?)
+        .args(["--exact", "run_that_will_be_killed"])
+        .env("PFT_NOTE", note.path())
+        .stdout(std::process::Stdio::null())
+        .spawn()?;
+    let text = until_some("the run has a container", Duration::from_secs(60), || {
+        std::fs::read_to_string(note.path()).ok().filter(|text| text.contains('\n'))
+    });
+    run.kill()?;
+    run.wait()?;
+    let text = text?;
+    let (id, dir) = text.split_once('\n').unwrap_or_default();
+    let dir = std::path::Path::new(dir);
+    assert!(!sweep::leftovers(id, dir).is_empty(), "a container outlives the run that started it");
+    assert!(sweep::sweep()?.contains(&id.to_owned()));
+    assert_eq!(sweep::leftovers(id, dir), Vec::<String>::new());
+    Ok(())
+}
