@@ -1,1 +1,26 @@
+//! Golden metrics: joins what the pipeline observed with names, adds it up per edge, and writes it out for scrapers and for people.
+//!
+//! One thread writes (`Golden`, the `flow_model::Sink` of the pipeline), any number read (`Reader`), and neither waits for the other:
+//! series are atomics, and the list of them is swapped in as a whole. Sums stay right whatever happens: a series that does not fit
+//! under its family's cap loses its labels, not its counts.
+//!
+//! Leaves naming to an implementation of `flow_model::Names`, the serving of what it renders to `agentd`, and never reads the clock.
 #![forbid(unsafe_code)]
+
+mod exposition;
+mod golden;
+mod histogram;
+mod labels;
+mod losses;
+mod series;
+mod snapshot;
+mod table;
+mod view;
+
+pub use exposition::{Exposition, Format, Kind, SelfMetric};
+pub use golden::{Config, FlowCache, Golden};
+pub use histogram::{CLASSIC, Histogram, HistogramSnapshot, SCHEMA, ZERO_THRESHOLD};
+pub use labels::{OVERFLOW, Reporter, UNKNOWN};
+pub use losses::{Loss, LossRow, Losses};
+pub use snapshot::{Reader, Snapshot};
+pub use view::{EdgeRow, Recent, View, WorkloadRow};

@@ -1,0 +1,181 @@
+//! The series as a scraper reads them: OpenMetrics 1.0, Prometheus' text 0.0.4 and its protobuf with native histograms.
+//! One walk over the families (`families.rs`), one encoder for the two texts, one for protobuf.
+
+mod families;
+mod protobuf;
+mod text;
+
+use crate::histogram::HistogramSnapshot;
+use crate::snapshot::Snapshot;
+use std::borrow::Cow;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// application/openmetrics-text; version=1.0.0
+    OpenMetrics,
+    /// text/plain; version=0.0.4
+    Text,
+    /// Delimited `io.prometheus.client.MetricFamily`, the only one with native histograms.
+    Protobuf,
+}
+
+impl Format {
+    /// The value of `Content-Type`.
+    #[must_use]
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Format::Text => "text/plain; version=0.0.4; charset=utf-8",
+            Format::Protobuf => {
+                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The name carries its `_total`.
+    Counter,
+    Gauge,
+}
+
+/// A metric of another crate, given along when a scrape is rendered. Those of one name become one family with the first one's help.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SelfMetric {
+    pub name: Cow<'static, str>,
+    pub help: Cow<'static, str>,
+    pub kind: Kind,
+    pub labels: Vec<(Cow<'static, str>, Cow<'static, str>)>,
+    pub value: f64,
+}
+
+impl SelfMetric {
+    #[must_use]
+    pub fn gauge(name: impl Into<Cow<'static, str>>, help: impl Into<Cow<'static, str>>, value: f64) -> SelfMetric {
+        SelfMetric { name: name.into(), help: help.into(), kind: Kind::Gauge, labels: Vec::new(), value }
+    }
+
+    /// `name` with its `_total`.
+    #[must_use]
+    pub fn counter(name: impl Into<Cow<'static, str>>, help: impl Into<Cow<'static, str>>, total: u64) -> SelfMetric {
+        SelfMetric { kind: Kind::Counter, ..SelfMetric::gauge(name, help, total as f64) }
+    }
+
+    #[must_use]
+    pub fn with(mut self, label: impl Into<Cow<'static, str>>, value: impl Into<Cow<'static, str>>) -> SelfMetric {
+        self.labels.push((label.into(), value.into()));
+        self
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Type {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// What a family is called; counters with their `_total`.
+#[derive(Clone, Copy, Debug)]
+struct Descriptor<'a> {
+    name: &'a str,
+    help: &'a str,
+    kind: Type,
+}
+
+type Labels<'a> = [(&'a str, &'a str)];
+
+/// Families come one after the other, each followed by its samples.
+trait Encoder {
+    fn family(&mut self, family: Descriptor<'_>);
+    fn number(&mut self, labels: &Labels<'_>, value: f64);
+    fn histogram(&mut self, labels: &Labels<'_>, histogram: &HistogramSnapshot);
+    fn finish(self) -> Vec<u8>;
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Exposition;
+
+impl Exposition {
+    /// The format that an `Accept` header asks for (RFC 9110 section 12.5.1): the highest q, the first of equals. Text where nothing
+    /// that we have is named, as Prometheus' own libraries do: a scraper that cannot read it says so, a person can.
+    #[must_use]
+    pub fn negotiate(accept: Option<&str>) -> Format {
+        let mut best = (0.0, Format::Text);
+        for range in accept.unwrap_or_default().split(',') {
+            let mut parts = range.split(';').map(str::trim);
+            let media = parts.next().unwrap_or_default().to_ascii_lowercase();
+            let (mut q, mut delimited, mut proto, mut version) = (1.0, false, false, None);
+            for (name, value) in parts.filter_map(|p| p.split_once('=')) {
+                let value = value.trim().trim_matches('"');
+                match name.trim().to_ascii_lowercase().as_str() {
+                    "q" => q = value.parse().unwrap_or(0.0),
+                    "encoding" => delimited = value == "delimited",
+                    "proto" => proto = value == "io.prometheus.client.MetricFamily",
+                    "version" => version = Some(value),
+                    _ => {}
+                }
+            }
+            let format = match media.as_str() {
+                "application/vnd.google.protobuf" if delimited && proto => Format::Protobuf,
+                "application/openmetrics-text" if version.is_none_or(|v| v == "1.0.0" || v == "0.0.1") => {
+                    Format::OpenMetrics
+                }
+                "text/plain" if version.is_none_or(|v| v == "0.0.4") => Format::Text,
+                "text/*" | "*/*" => Format::Text,
+                _ => continue,
+            };
+            if q > best.0 {
+                best = (q, format);
+            }
+        }
+        best.1
+    }
+
+    /// A whole scrape. `others` are the metrics of other crates, in any order.
+    #[must_use]
+    pub fn render(snapshot: &Snapshot, others: &[SelfMetric], format: Format) -> Vec<u8> {
+        fn all<E: Encoder>(mut encoder: E, snapshot: &Snapshot, others: &[SelfMetric]) -> Vec<u8> {
+            families::write(&mut encoder, snapshot);
+            families::write_others(&mut encoder, others);
+            encoder.finish()
+        }
+        match format {
+            Format::OpenMetrics => all(text::TextEncoder::open_metrics(), snapshot, others),
+            Format::Text => all(text::TextEncoder::plain(), snapshot, others),
+            Format::Protobuf => all(protobuf::ProtobufEncoder::default(), snapshot, others),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn negotiates_what_prometheus_asks_for() {
+        let check = |accept, format| assert_eq!(Exposition::negotiate(accept), format, "{accept:?}");
+        check(None, Format::Text);
+        check(Some("*/*"), Format::Text);
+        check(Some("text/html,application/xhtml+xml,*/*;q=0.8"), Format::Text);
+        check(Some("application/openmetrics-text"), Format::OpenMetrics);
+        check(Some("application/openmetrics-text; version=9.0.0, text/plain;q=0.1"), Format::Text);
+        check(
+            Some(
+                "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,text/plain;version=0.0.4;q=0.2,*/*;q=0.1",
+            ),
+            Format::OpenMetrics,
+        );
+        check(
+            Some(
+                "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6,\
+                 application/openmetrics-text;version=1.0.0;q=0.5,*/*;q=0.1",
+            ),
+            Format::Protobuf,
+        );
+        check(Some("application/vnd.google.protobuf;proto=other;encoding=delimited"), Format::Text);
+        check(Some("application/openmetrics-text;q=0, text/plain;q=0.5"), Format::Text);
+        check(Some(";;;=,,q=;"), Format::Text);
+    }
+}

@@ -1,0 +1,134 @@
+//! Prometheus' protobuf: `MetricFamily` messages of `io/prometheus/client/metrics.proto` (prometheus/client_model), each after its
+//! length. Written by hand: a dozen fields of four messages, straight into the output instead of a tree of owned strings first.
+
+use super::{Descriptor, Encoder, Labels, Type};
+use crate::histogram::{CLASSIC, HistogramSnapshot, SCHEMA, ZERO_THRESHOLD};
+
+#[derive(Default)]
+pub(super) struct ProtobufEncoder {
+    out: Vec<u8>,
+    /// The family under way; its length comes first, so it is collected here.
+    family: Vec<u8>,
+    kind: Option<Type>,
+    metric: Vec<u8>,
+    message: Vec<u8>,
+    inner: Vec<u8>,
+}
+
+impl ProtobufEncoder {
+    fn end_family(&mut self) {
+        if self.kind.take().is_some() {
+            varint(&mut self.out, self.family.len() as u64);
+            self.out.append(&mut self.family);
+        }
+    }
+
+    /// Metric { label = 1, .. }
+    fn begin_metric(&mut self, labels: &Labels<'_>) {
+        self.metric.clear();
+        for (name, value) in labels {
+            self.inner.clear();
+            bytes(&mut self.inner, 1, name.as_bytes());
+            bytes(&mut self.inner, 2, value.as_bytes());
+            bytes(&mut self.metric, 1, &self.inner);
+        }
+    }
+}
+
+impl Encoder for ProtobufEncoder {
+    /// MetricFamily { name = 1, help = 2, type = 3, metric = 4 }
+    fn family(&mut self, family: Descriptor<'_>) {
+        self.end_family();
+        let Descriptor { name, help, kind } = family;
+        bytes(&mut self.family, 1, name.as_bytes());
+        bytes(&mut self.family, 2, help.as_bytes());
+        let number = match kind {
+            Type::Counter => 0,
+            Type::Gauge => 1,
+            Type::Histogram => 4,
+        };
+        uint(&mut self.family, 3, number);
+        self.kind = Some(kind);
+    }
+
+    /// Metric { gauge = 2 | counter = 3 }, each { value = 1 }
+    fn number(&mut self, labels: &Labels<'_>, value: f64) {
+        self.begin_metric(labels);
+        self.message.clear();
+        double(&mut self.message, 1, value);
+        bytes(&mut self.metric, if self.kind == Some(Type::Counter) { 3 } else { 2 }, &self.message);
+        bytes(&mut self.family, 4, &self.metric);
+    }
+
+    /// Metric { histogram = 7 }; Histogram { sample_count = 1, sample_sum = 2, bucket = 3, schema = 5, zero_threshold = 6,
+    /// zero_count = 7, positive_span = 12, positive_delta = 13 }
+    fn histogram(&mut self, labels: &Labels<'_>, histogram: &HistogramSnapshot) {
+        self.begin_metric(labels);
+        let out = &mut self.message;
+        out.clear();
+        uint(out, 1, histogram.count);
+        double(out, 2, histogram.sum_ns as f64 / 1e9);
+        for ((bound, _), count) in CLASSIC.iter().zip(histogram.classic) {
+            // Bucket { cumulative_count = 1, upper_bound = 2 }
+            self.inner.clear();
+            uint(&mut self.inner, 1, count);
+            double(&mut self.inner, 2, *bound as f64 / 1e9);
+            bytes(out, 3, &self.inner);
+        }
+        uint(out, 5, zigzag(i64::from(SCHEMA)));
+        double(out, 6, ZERO_THRESHOLD);
+        uint(out, 7, histogram.zero);
+        for (offset, length) in histogram.spans() {
+            // BucketSpan { offset = 1, length = 2 }
+            self.inner.clear();
+            uint(&mut self.inner, 1, zigzag(i64::from(offset)));
+            uint(&mut self.inner, 2, u64::from(length));
+            bytes(out, 12, &self.inner);
+        }
+        self.inner.clear();
+        let mut before = 0;
+        for (_, count) in &histogram.buckets {
+            varint(&mut self.inner, zigzag(*count as i64 - before));
+            before = *count as i64;
+        }
+        if !self.inner.is_empty() {
+            bytes(out, 13, &self.inner);
+        }
+        bytes(&mut self.metric, 7, &self.message);
+        bytes(&mut self.family, 4, &self.metric);
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        self.end_family();
+        self.out
+    }
+}
+
+fn varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// How sint32 and sint64 are mapped to unsigned: small in magnitude is small.
+fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)) as u64
+}
+
+fn uint(out: &mut Vec<u8>, field: u64, value: u64) {
+    varint(out, field << 3);
+    varint(out, value);
+}
+
+fn double(out: &mut Vec<u8>, field: u64, value: f64) {
+    varint(out, field << 3 | 1);
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+fn bytes(out: &mut Vec<u8>, field: u64, value: &[u8]) {
+    varint(out, field << 3 | 2);
+    varint(out, value.len() as u64);
+    out.extend_from_slice(value);
+}

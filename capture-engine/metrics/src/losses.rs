@@ -1,0 +1,99 @@
+//! `pilotfish_lost_total{stage,reason}`: where something was dropped, in the unit of that place.
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// One place that can drop something. Cheap to clone and to count with: one atomic.
+#[derive(Clone, Debug)]
+pub struct Loss(Arc<AtomicU64>);
+
+impl Loss {
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Relaxed);
+    }
+
+    /// For what someone else counts (the kernel): its total since it began. Never goes down, so that a source that was restarted
+    /// does not look like a reset of this process.
+    pub fn set_total(&self, total: u64) {
+        self.0.fetch_max(total, Relaxed);
+    }
+
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Registered {
+    unit: &'static str,
+    loss: Loss,
+}
+
+type Places = BTreeMap<(&'static str, &'static str), Registered>;
+
+/// All places that can drop something. A handle: clones are the same registry.
+#[derive(Clone, Debug, Default)]
+pub struct Losses {
+    places: Arc<ArcSwap<Places>>,
+    registering: Arc<Mutex<()>>,
+}
+
+/// One row of the registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LossRow {
+    pub stage: &'static str,
+    pub reason: &'static str,
+    pub unit: &'static str,
+    pub total: u64,
+}
+
+impl Losses {
+    /// The counter of a place, made on first use and shown from then on, at zero too. `unit` is what one count means, in the plural
+    /// ("message heads"); the first one given for a place stays. Meant for start-up, not for the hot path.
+    pub fn place(&self, stage: &'static str, reason: &'static str, unit: &'static str) -> Loss {
+        let _one_at_a_time = self.registering.lock();
+        let mut places = Places::clone(&self.places.load());
+        let loss = places
+            .entry((stage, reason))
+            .or_insert_with(|| Registered { unit, loss: Loss(Arc::default()) })
+            .loss
+            .clone();
+        self.places.store(Arc::new(places));
+        loss
+    }
+
+    /// Sorted by stage and reason.
+    #[must_use]
+    pub fn rows(&self) -> Vec<LossRow> {
+        let row = |(&(stage, reason), Registered { unit, loss }): (&(&'static str, &'static str), &Registered)| {
+            LossRow { stage, reason, unit, total: loss.get() }
+        };
+        self.places.load().iter().map(row).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_asked_for_twice_is_one_counter() {
+        let losses = Losses::default();
+        losses.place("kernel", "ring_full", "message heads").add(2);
+        losses.clone().place("kernel", "ring_full", "message heads").add(3);
+        let row = LossRow { stage: "kernel", reason: "ring_full", unit: "message heads", total: 5 };
+        assert_eq!(losses.rows(), [row]);
+    }
+
+    #[test]
+    fn a_total_that_falls_is_kept_where_it_was() {
+        let loss = Losses::default().place("kernel", "flow_table", "flows");
+        loss.set_total(7);
+        loss.set_total(3);
+        assert_eq!(loss.get(), 7);
+    }
+}

@@ -1,0 +1,102 @@
+//! What readers hold: the list of series as last published, whose cells go on counting.
+
+use crate::labels::Reporter;
+use crate::losses::{LossRow, Losses};
+use crate::series::{DnsSeries, HttpSeries, TcpSeries, Totals, UdpSeries};
+use arc_swap::ArcSwap;
+use flow_model::{LossReason, Protocol};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+#[derive(Debug, Default)]
+pub(crate) struct Published {
+    pub(crate) http: Vec<Arc<HttpSeries>>,
+    pub(crate) dns: Vec<Arc<DnsSeries>>,
+    pub(crate) tcp: Vec<Arc<TcpSeries>>,
+    pub(crate) udp: Vec<Arc<UdpSeries>>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    pub(crate) published: ArcSwap<Published>,
+    pub(crate) totals: Totals,
+    pub(crate) edges: AtomicU64,
+}
+
+/// The reading side; any number of threads. Never makes the pipeline wait.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    shared: Arc<Shared>,
+    losses: Losses,
+}
+
+impl Reader {
+    pub(crate) fn new(shared: Arc<Shared>, losses: Losses) -> Reader {
+        Reader { shared, losses }
+    }
+
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            published: self.shared.published.load_full(),
+            shared: self.shared.clone(),
+            losses: self.losses.clone(),
+        }
+    }
+}
+
+/// The series that existed at one time. Values are read when they are asked for; `Snapshot::view` freezes them.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    pub(crate) published: Arc<Published>,
+    shared: Arc<Shared>,
+    losses: Losses,
+}
+
+impl Snapshot {
+    /// Exchanges counted since the start, over all edges, also those whose series are gone.
+    #[must_use]
+    pub fn exchanges(&self, reporter: Reporter, protocol: Protocol) -> u64 {
+        let protocol = match protocol {
+            Protocol::Http1 => 0,
+            Protocol::Dns => 1,
+        };
+        self.shared.totals.exchanges[reporter.index()][protocol].load(Relaxed)
+    }
+
+    /// Exchanges that took place and are in no series.
+    #[must_use]
+    pub fn exchanges_lost(&self, reporter: Reporter, reason: LossReason) -> u64 {
+        self.shared.totals.lost[reporter.index()][reason as usize].load(Relaxed)
+    }
+
+    #[must_use]
+    pub fn lost(&self) -> Vec<LossRow> {
+        self.losses.rows()
+    }
+
+    /// Series in all families.
+    #[must_use]
+    pub fn series(&self) -> usize {
+        self.series_by_family().iter().map(|(_, n)| n).sum()
+    }
+
+    pub(crate) fn series_by_family(&self) -> [(&'static str, usize); 4] {
+        let p = &self.published;
+        [("http", p.http.len()), ("dns", p.dns.len()), ("tcp", p.tcp.len()), ("udp", p.udp.len())]
+    }
+
+    pub(crate) fn expired(&self) -> u64 {
+        self.shared.totals.expired.load(Relaxed)
+    }
+
+    /// Bytes that the series' cells take.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let p = &self.published;
+        let http = p.http.iter().map(|s| size_of::<HttpSeries>() - size_of_val(&s.duration) + s.duration.memory());
+        let dns = p.dns.iter().map(|s| size_of::<DnsSeries>() - size_of_val(&s.duration) + s.duration.memory());
+        let tcp = p.tcp.iter().map(|s| size_of::<TcpSeries>() + s.handshake_rtt.get().map_or(0, |h| h.memory()));
+        http.chain(dns).chain(tcp).sum::<usize>() + p.udp.len() * size_of::<UdpSeries>()
+    }
+}

@@ -1,0 +1,144 @@
+//! Which series exist: found by key, bounded per family, taken out when idle. Owned by the one thread that writes.
+
+use crate::labels::{End, Reporter};
+use crate::series::{Edge, Series};
+use flow_model::Ts;
+use hashbrown::HashMap;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+
+type Hasher = foldhash::fast::RandomState;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct EdgeKey {
+    client: End,
+    server: End,
+    reporter: Reporter,
+}
+
+/// Every edge that some series or flow refers to.
+#[derive(Debug)]
+pub(crate) struct Edges {
+    by_key: HashMap<EdgeKey, Arc<Edge>, Hasher>,
+    overflow: [Arc<Edge>; 3],
+    next_id: u64,
+    cap: usize,
+}
+
+impl Edges {
+    pub(crate) fn new(cap: usize) -> Edges {
+        let overflow =
+            |reporter: Reporter| edge(reporter.index() as u64, End::overflow(), End::overflow(), reporter, true);
+        Edges {
+            by_key: HashMap::default(),
+            overflow: Reporter::ALL.map(|r| Arc::new(overflow(r))),
+            next_id: Reporter::ALL.len() as u64,
+            cap,
+        }
+    }
+
+    pub(crate) fn get(&mut self, client: End, server: End, reporter: Reporter) -> Arc<Edge> {
+        let key = EdgeKey { client, server, reporter };
+        if let Some(edge) = self.by_key.get(&key) {
+            return edge.clone();
+        }
+        if !self.has_room() {
+            return self.overflow(reporter).clone();
+        }
+        let found = Arc::new(edge(self.next_id, key.client.clone(), key.server.clone(), reporter, false));
+        self.next_id += 1;
+        self.by_key.insert(key, found.clone());
+        found
+    }
+
+    pub(crate) fn overflow(&self, reporter: Reporter) -> &Arc<Edge> {
+        &self.overflow[reporter.index()]
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.by_key.len() < self.cap
+    }
+
+    /// Forgets the edges that neither a series nor a flow refers to.
+    pub(crate) fn sweep(&mut self) {
+        self.by_key.retain(|_, edge| Arc::strong_count(edge) > 1);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_key.len()
+    }
+}
+
+fn edge(id: u64, client: End, server: End, reporter: Reporter, overflow: bool) -> Edge {
+    Edge { id, client, server, reporter, overflow, open: AtomicI64::new(0) }
+}
+
+/// The series of one metric, or of several that share their labels.
+#[derive(Debug)]
+pub(crate) struct Family<K, S> {
+    by_key: HashMap<K, Arc<S>, Hasher>,
+    /// In the order of their making, for the readers.
+    list: Vec<Arc<S>>,
+    cap: usize,
+    dirty: bool,
+}
+
+impl<K: Eq + Hash + Copy, S: Series> Family<K, S> {
+    pub(crate) fn new(cap: usize) -> Family<K, S> {
+        Family { by_key: HashMap::default(), list: Vec::new(), cap, dirty: false }
+    }
+
+    /// The series of `key`, made if there is room, else the one of `overflow`. The overflow series are made in any case: their number
+    /// is bounded by the closed sets of their remaining labels.
+    pub(crate) fn get(
+        &mut self,
+        key: K,
+        overflow: impl FnOnce() -> (K, Arc<Edge>),
+        edge: &Arc<Edge>,
+        make: impl FnOnce(K, Arc<Edge>) -> S,
+    ) -> Arc<S> {
+        if let Some(series) = self.by_key.get(&key) {
+            return series.clone();
+        }
+        let (key, edge) = if self.has_room() { (key, edge.clone()) } else { overflow() };
+        let series = self.by_key.entry(key).or_insert_with(|| {
+            let series = Arc::new(make(key, edge));
+            self.list.push(series.clone());
+            self.dirty = true;
+            series
+        });
+        series.clone()
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.by_key.len() < self.cap
+    }
+
+    /// Takes out what was last written before `before` and whose edge has no open connection. Returns how many.
+    pub(crate) fn expire(&mut self, before: Ts) -> usize {
+        let had = self.by_key.len();
+        self.by_key.retain(|_, series| {
+            let keep = series.life().last() >= before || series.edge().open.load(Relaxed) > 0;
+            if !keep {
+                series.life().retire();
+            }
+            keep
+        });
+        let gone = had - self.by_key.len();
+        if gone > 0 {
+            self.list.retain(|series| !series.life().is_retired());
+            self.dirty = true;
+        }
+        gone
+    }
+
+    /// The list for the readers, and whether it changed since the last call.
+    pub(crate) fn take_dirty(&mut self) -> bool {
+        std::mem::take(&mut self.dirty)
+    }
+
+    pub(crate) fn list(&self) -> Vec<Arc<S>> {
+        self.list.clone()
+    }
+}

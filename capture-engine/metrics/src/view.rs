@@ -1,0 +1,302 @@
+//! The figures as a person reads them: frozen, summed per edge or per workload, over a span of time.
+
+use crate::histogram::HistogramSnapshot;
+use crate::labels::{End, Reporter};
+use crate::series::Edge;
+use crate::snapshot::Snapshot;
+use flow_model::Ts;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    client: Name,
+    server: Name,
+    reporter: Reporter,
+    protocol: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Name {
+    namespace: Arc<str>,
+    workload: Arc<str>,
+    kind: &'static str,
+}
+
+impl Name {
+    fn of(end: &End) -> Name {
+        Name { namespace: end.namespace.clone(), workload: end.workload.clone(), kind: end.kind }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Stats {
+    requests: u64,
+    failures: u64,
+    /// Of the answered ones.
+    latency: HistogramSnapshot,
+    tcp_open: u64,
+    /// IP bytes (sent, received) by the reporter.
+    bytes: [u64; 2],
+}
+
+impl Stats {
+    fn add(&mut self, other: &Stats) {
+        let Stats { requests, failures, latency, tcp_open, bytes } = other;
+        self.requests += requests;
+        self.failures += failures;
+        self.latency.add(latency);
+        self.tcp_open += tcp_open;
+        self.bytes = [0, 1].map(|i| self.bytes[i] + bytes[i]);
+    }
+
+    fn since(&self, earlier: &Stats) -> Stats {
+        Stats {
+            requests: self.requests.saturating_sub(earlier.requests),
+            failures: self.failures.saturating_sub(earlier.failures),
+            latency: self.latency.since(&earlier.latency),
+            tcp_open: self.tcp_open,
+            bytes: [0, 1].map(|i| self.bytes[i].saturating_sub(earlier.bytes[i])),
+        }
+    }
+}
+
+/// One edge, one protocol, seen from one end. Durations are seconds; `None` where nothing was answered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EdgeRow {
+    pub client: String,
+    pub client_ns: String,
+    pub client_kind: String,
+    pub server: String,
+    pub server_ns: String,
+    pub server_kind: String,
+    /// "http", "dns", or "tcp" and "udp" where nothing of the content was recognised.
+    pub protocol: String,
+    /// "client", "server" or "capture".
+    pub reporter: String,
+    pub requests: u64,
+    pub successes: u64,
+    pub failures: u64,
+    /// Requests a second; `None` without a span of time.
+    pub rps: Option<f64>,
+    pub p50: Option<f64>,
+    pub p95: Option<f64>,
+    pub p99: Option<f64>,
+    /// Open now.
+    pub tcp_open: u64,
+    /// IP bytes, both ways.
+    pub bytes: u64,
+}
+
+/// What a workload did as a server: Linkerd's `stat`. Durations are seconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkloadRow {
+    pub name: String,
+    pub namespace: String,
+    pub kind: String,
+    pub requests: u64,
+    pub successes: u64,
+    pub failures: u64,
+    /// Share of `requests`, 0 to 1; `None` when there were none.
+    pub success: Option<f64>,
+    pub rps: Option<f64>,
+    pub p50: Option<f64>,
+    pub p95: Option<f64>,
+    pub p99: Option<f64>,
+    pub tcp_conn: u64,
+}
+
+/// All edges, frozen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    edges: BTreeMap<Key, Stats>,
+    span: Option<Duration>,
+}
+
+impl Snapshot {
+    /// Everything since the start.
+    #[must_use]
+    pub fn view(&self) -> View {
+        let mut edges: BTreeMap<Key, Stats> = BTreeMap::new();
+        let mut at = |edge: &Edge, protocol, stats: Stats| {
+            let key = Key {
+                client: Name::of(&edge.client),
+                server: Name::of(&edge.server),
+                reporter: edge.reporter,
+                protocol,
+            };
+            edges.entry(key).or_default().add(&stats);
+        };
+        let exchanges = |latency: HistogramSnapshot, success: bool, answered: bool| Stats {
+            requests: latency.count,
+            failures: if success { 0 } else { latency.count },
+            latency: if answered { latency } else { HistogramSnapshot::default() },
+            ..Stats::default()
+        };
+        let sum = |bytes: &[AtomicU64; 2]| [0, 1].map(|i| bytes[i].load(Relaxed));
+        let (mut with_http, mut with_dns) = (BTreeSet::new(), BTreeSet::new());
+        for s in &self.published.http {
+            let answered = s.end != crate::labels::HttpEnd::Unanswered;
+            at(&s.edge, "http", exchanges(s.duration.snapshot(), s.end.is_success(), answered));
+            with_http.insert(s.edge.id);
+        }
+        for s in &self.published.dns {
+            let answered = s.end != crate::labels::DnsEnd::Unanswered;
+            at(&s.edge, "dns", exchanges(s.duration.snapshot(), s.end.is_success(), answered));
+            with_dns.insert(s.edge.id);
+        }
+        // An edge's transport is shown with the protocol that was recognised on it.
+        for s in &self.published.tcp {
+            let protocol = if with_http.contains(&s.edge.id) { "http" } else { "tcp" };
+            at(
+                &s.edge,
+                protocol,
+                Stats { tcp_open: s.edge.open_connections(), bytes: sum(&s.bytes), ..Stats::default() },
+            );
+        }
+        for s in &self.published.udp {
+            let protocol = if with_dns.contains(&s.edge.id) { "dns" } else { "udp" };
+            at(&s.edge, protocol, Stats { bytes: sum(&s.bytes), ..Stats::default() });
+        }
+        View { edges, span: None }
+    }
+
+    /// Rows of everything since the start.
+    #[must_use]
+    pub fn edges(&self) -> Vec<EdgeRow> {
+        self.view().edges()
+    }
+
+    #[must_use]
+    pub fn workloads(&self) -> Vec<WorkloadRow> {
+        self.view().workloads()
+    }
+}
+
+impl View {
+    /// What happened in the `span` since `earlier`. Edges that were idle in it and have no open connection are left out.
+    #[must_use]
+    pub fn since(&self, earlier: &View, span: Duration) -> View {
+        let none = Stats::default();
+        let delta = |(key, stats): (&Key, &Stats)| {
+            let stats = stats.since(earlier.edges.get(key).unwrap_or(&none));
+            (stats != none).then(|| (key.clone(), stats))
+        };
+        View { edges: self.edges.iter().filter_map(delta).collect(), span: Some(span) }
+    }
+
+    fn rps(&self, requests: u64) -> Option<f64> {
+        self.span.filter(|span| !span.is_zero()).map(|span| requests as f64 / span.as_secs_f64())
+    }
+
+    /// One row for each observer of an edge, sorted by client and server. An edge that both its ends report has two rows: filter by
+    /// `reporter`, or use `edges_once`.
+    #[must_use]
+    pub fn edges(&self) -> Vec<EdgeRow> {
+        self.edges.iter().map(|(key, stats)| self.edge_row(key, stats)).collect()
+    }
+
+    /// As `edges`, but what both ends report is shown as the client saw it.
+    #[must_use]
+    pub fn edges_once(&self) -> Vec<EdgeRow> {
+        let by_client = |key: &Key| self.edges.contains_key(&Key { reporter: Reporter::Client, ..key.clone() });
+        let once = self.edges.iter().filter(|(key, _)| key.reporter != Reporter::Server || !by_client(key));
+        once.map(|(key, stats)| self.edge_row(key, stats)).collect()
+    }
+
+    fn edge_row(&self, key: &Key, stats: &Stats) -> EdgeRow {
+        let Key { client, server, reporter, protocol } = key;
+        EdgeRow {
+            client: client.workload.to_string(),
+            client_ns: client.namespace.to_string(),
+            client_kind: client.kind.to_owned(),
+            server: server.workload.to_string(),
+            server_ns: server.namespace.to_string(),
+            server_kind: server.kind.to_owned(),
+            protocol: (*protocol).to_owned(),
+            reporter: reporter.as_str().to_owned(),
+            requests: stats.requests,
+            successes: stats.requests.saturating_sub(stats.failures),
+            failures: stats.failures,
+            rps: self.rps(stats.requests),
+            p50: stats.latency.quantile(0.5),
+            p95: stats.latency.quantile(0.95),
+            p99: stats.latency.quantile(0.99),
+            tcp_open: stats.tcp_open,
+            bytes: stats.bytes.iter().sum(),
+        }
+    }
+
+    /// What each workload did as a server, by its own report where there is one, else by its clients'.
+    #[must_use]
+    pub fn workloads(&self) -> Vec<WorkloadRow> {
+        let mut servers: BTreeMap<&Name, [Stats; 2]> = BTreeMap::new();
+        for (key, stats) in &self.edges {
+            let [own, others] = servers.entry(&key.server).or_default();
+            match key.reporter {
+                Reporter::Server => own.add(stats),
+                Reporter::Client | Reporter::Capture => others.add(stats),
+            }
+        }
+        let none = Stats::default();
+        servers
+            .into_iter()
+            .map(|(name, [own, others])| {
+                let stats = if own == none { others } else { own };
+                let successes = stats.requests.saturating_sub(stats.failures);
+                WorkloadRow {
+                    name: name.workload.to_string(),
+                    namespace: name.namespace.to_string(),
+                    kind: name.kind.to_owned(),
+                    requests: stats.requests,
+                    successes,
+                    failures: stats.failures,
+                    success: (stats.requests > 0).then(|| successes as f64 / stats.requests as f64),
+                    rps: self.rps(stats.requests),
+                    p50: stats.latency.quantile(0.5),
+                    p95: stats.latency.quantile(0.95),
+                    p99: stats.latency.quantile(0.99),
+                    tcp_conn: stats.tcp_open,
+                }
+            })
+            .collect()
+    }
+}
+
+/// The last minute or so: a view kept every `step`, so that rates need no second call.
+#[derive(Debug)]
+pub struct Recent {
+    step: Duration,
+    kept: usize,
+    views: VecDeque<(Ts, View)>,
+}
+
+impl Recent {
+    /// `kept` views, one each `step`: the span is between `(kept - 1) * step` and `kept * step` once it has filled.
+    #[must_use]
+    pub fn new(step: Duration, kept: usize) -> Recent {
+        Recent { step, kept: kept.max(1), views: VecDeque::new() }
+    }
+
+    /// Keeps a view if one is due. Call it about once a second.
+    pub fn tick(&mut self, now: Ts, snapshot: &Snapshot) {
+        if self.views.back().is_none_or(|(at, _)| now.since(*at) >= self.step) {
+            while self.views.len() >= self.kept {
+                self.views.pop_front();
+            }
+            self.views.push_back((now, snapshot.view()));
+        }
+    }
+
+    /// What happened since the oldest view kept; before the first tick, everything, without rates.
+    #[must_use]
+    pub fn view(&self, now: Ts, snapshot: &Snapshot) -> View {
+        match self.views.front() {
+            Some((at, earlier)) => snapshot.view().since(earlier, now.since(*at)),
+            None => snapshot.view(),
+        }
+    }
+}
