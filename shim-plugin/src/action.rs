@@ -1,0 +1,56 @@
+use crate::event::{ContainerRef, TaskId};
+use crate::name::LocalName;
+use flow_model::{NetnsId, Slot};
+use std::sync::Arc;
+
+/// How a task became known, and so how urgent it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// By its event: its first process may not run yet. Do it now.
+    Live,
+    /// By a list: it was there before. The registry lets only a few of these out at a time.
+    Found,
+}
+
+/// What is to be done. Actions about one task or one slot are to be performed in the order given; others may overtake.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Open the network namespace of `pid` now (pids are reused) and keep it under `task`.
+    /// Answer: [`Report::Opened`] or [`Report::OpenFailed`].
+    OpenNetns { task: TaskId, container: ContainerRef, pid: u32, origin: Origin },
+    /// Attach to the namespace that is open under `task`. Whoever attaches closes it when attach and scan are done.
+    /// Answer: [`Report::Attached`] or [`Report::AttachFailed`]. A slot that failed is asked for again, with the same number.
+    Attach { slot: Slot, netns: NetnsId, task: TaskId, origin: Origin, name: Option<Arc<LocalName>> },
+    /// Close what is open under `task`: its namespace is attached already, or is the host's, or the task is gone.
+    Close { task: TaskId },
+    /// The name of an attached namespace became known, or better.
+    Identify { slot: Slot, name: Arc<LocalName> },
+    /// The last task of the namespace ended. No answer; the slot number never comes back.
+    Detach { slot: Slot, netns: NetnsId },
+    /// Read this container's labels and feed them back. Performed by [`Containerd`](crate::Containerd), never handed out.
+    FetchLabels { container: ContainerRef },
+}
+
+/// What became of an action.
+#[derive(Clone, Debug)]
+pub enum Report {
+    Opened {
+        task: TaskId,
+        netns: NetnsId,
+        /// `SO_NETNS_COOKIE` where it was read (Linux >= 5.14): never reused, so a reused inode is told apart.
+        cookie: Option<u64>,
+    },
+    OpenFailed {
+        task: TaskId,
+        reason: String,
+    },
+    Attached {
+        slot: Slot,
+        /// "tcx" or "clsact": a label value.
+        mode: &'static str,
+    },
+    AttachFailed {
+        slot: Slot,
+        reason: String,
+    },
+}

@@ -1,0 +1,73 @@
+use crate::event::{ContainerRef, TaskEvent};
+use crate::name::Labels;
+use crate::status::EventCounts;
+use containerd_client::events::{ContainerUpdate, NamespaceUpdate, TaskCreate, TaskDelete, TaskExit, TaskStart};
+use containerd_client::types::Envelope;
+use prost::Message;
+use std::sync::Arc;
+
+/// An envelope of the event stream, understood.
+#[derive(Debug)]
+pub enum Decoded {
+    Event(TaskEvent),
+    /// Our own marker, with its number.
+    Marker(u64),
+    Nothing,
+}
+
+/// Reads `envelope` and counts it by topic. What cannot be read is counted and dropped.
+pub fn decode(envelope: Envelope, marker_topic: &str, counts: &mut EventCounts) -> Decoded {
+    let Envelope { namespace, topic, event, .. } = envelope;
+    let (value, namespace) = (event.map(|event| event.value).unwrap_or_default(), Arc::<str>::from(namespace));
+    if topic == marker_topic {
+        let number = NamespaceUpdate::decode(&*value).ok().and_then(|event| event.name.parse().ok());
+        return number.map_or(Decoded::Nothing, Decoded::Marker);
+    }
+    let of = |id: String| ContainerRef { namespace, id: id.into() };
+    let (count, event) = match &*topic {
+        "/tasks/create" => (
+            &mut counts.create,
+            TaskCreate::decode(&*value)
+                .map(|event| TaskEvent::Created { container: of(event.container_id), pid: event.pid }),
+        ),
+        "/tasks/start" => (
+            &mut counts.start,
+            TaskStart::decode(&*value)
+                .map(|event| TaskEvent::Started { container: of(event.container_id), pid: event.pid }),
+        ),
+        "/tasks/exit" => (
+            &mut counts.exit,
+            TaskExit::decode(&*value).map(|event| TaskEvent::Exited {
+                container: of(event.container_id),
+                process: event.id,
+                pid: event.pid,
+            }),
+        ),
+        "/tasks/delete" => (
+            &mut counts.delete,
+            TaskDelete::decode(&*value).map(|event| TaskEvent::Deleted {
+                container: of(event.container_id),
+                process: event.id,
+                pid: event.pid,
+            }),
+        ),
+        "/containers/update" => (
+            &mut counts.update,
+            ContainerUpdate::decode(&*value)
+                .map(|event| TaskEvent::Labels { container: of(event.id), labels: Labels::pick(&event.labels) }),
+        ),
+        _ => {
+            counts.other += 1;
+            return Decoded::Nothing;
+        }
+    };
+    *count += 1;
+    match event {
+        Ok(event) => Decoded::Event(event),
+        Err(error) => {
+            counts.undecodable += 1;
+            tracing::debug!(%topic, %error, "an event could not be decoded");
+            Decoded::Nothing
+        }
+    }
+}

@@ -1,0 +1,240 @@
+use crate::backoff::{self, Backoff};
+use crate::client::{Client, ClientError};
+use crate::containerd::Config;
+use crate::decode::{Decoded, decode};
+use crate::event::TaskEvent;
+use crate::status::{Connection, Shared};
+use std::convert::Infallible;
+use std::hash::{BuildHasher, RandomState};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, mpsc, watch};
+
+/// An absent socket is looked for this often at least: a new node's containerd is found within a second.
+const LOOK: Duration = Duration::from_secs(1);
+/// A marker that does not come back within this time proves the subscription dead.
+const MARKER: Duration = Duration::from_secs(5);
+/// A connection that lived this long starts over with the shortest wait.
+const HEALTHY: Duration = Duration::from_secs(10);
+/// Between two reconciles that were forced by lost events.
+const FORCED_APART: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub enum Message {
+    Connected(Client),
+    Disconnected,
+    Event(TaskEvent),
+}
+
+/// Holds the connection: finds a socket, subscribes, lists, and begins again whenever that ends.
+#[derive(Debug)]
+pub struct Link {
+    config: Config,
+    shared: Arc<Shared>,
+    out: mpsc::Sender<Message>,
+    marker_topic: String,
+    markers_sent: AtomicU64,
+    events_lost: Notify,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum LinkError {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("the event stream ended")]
+    StreamEnded,
+    #[error("the event stream broke")]
+    StreamBroke(#[source] Box<tonic::Status>),
+    #[error("no event came back within {MARKER:?}")]
+    Silent,
+    #[error("no namespace could be listed")]
+    NothingListed,
+}
+
+impl Link {
+    pub fn new(config: Config, shared: Arc<Shared>, out: mpsc::Sender<Message>) -> Link {
+        // Unlike any other subscriber's, so that agents on one containerd do not take each other's markers for their own.
+        let own = RandomState::new().hash_one(std::process::id());
+        let marker_topic = format!("/pilotfish/marker/m{own:016x}");
+        Link { config, shared, out, marker_topic, markers_sent: AtomicU64::new(0), events_lost: Notify::new() }
+    }
+
+    pub async fn run(&self) -> Infallible {
+        let mut backoff = Backoff::new();
+        loop {
+            let mut longest_wait = LOOK;
+            for socket in &self.config.sockets {
+                if !tokio::fs::try_exists(socket).await.unwrap_or(true) {
+                    continue;
+                }
+                longest_wait = backoff::LONGEST;
+                let began = Instant::now();
+                let Err(error) = self.session(socket).await;
+                if self.down(socket, &error).await && began.elapsed() >= HEALTHY {
+                    backoff.reset();
+                }
+            }
+            if longest_wait == LOOK {
+                self.shared.link.lock().connection = Connection::Searching;
+            }
+            tokio::time::sleep(backoff.wait(longest_wait)).await;
+        }
+    }
+
+    /// True if the connection that ended had been live.
+    async fn down(&self, socket: &Path, error: &LinkError) -> bool {
+        let reason = chain(error);
+        let was_live = {
+            let mut link = self.shared.link.lock();
+            let was_live = matches!(link.connection, Connection::Live { .. });
+            link.reconnects += u64::from(was_live);
+            link.failures += 1;
+            link.last_failure = Some(reason.clone());
+            link.version = None;
+            link.connection = Connection::Down { reason: reason.clone() };
+            was_live
+        };
+        if was_live {
+            tracing::warn!(socket = %socket.display(), %reason, "containerd is gone; what runs is kept");
+        } else {
+            tracing::debug!(socket = %socket.display(), %reason, "containerd is not reached");
+        }
+        let _ = self.out.send(Message::Disconnected).await;
+        was_live
+    }
+
+    async fn session(&self, socket: &Path) -> Result<Infallible, LinkError> {
+        let client = Client::connect(socket).await?;
+        let version = client.version().await?;
+        {
+            let mut link = self.shared.link.lock();
+            link.connection = Connection::Syncing { socket: socket.to_owned() };
+            link.version = Some(version.clone());
+        }
+        let _ = self.out.send(Message::Connected(client.clone())).await;
+        let (seen, mut marker) = watch::channel(0);
+        tokio::select! {
+            ended = self.read(&client, &seen) => ended,
+            ended = self.keep_reconciled(&client, &mut marker, socket, &version) => ended,
+        }
+    }
+
+    async fn read(&self, client: &Client, markers: &watch::Sender<u64>) -> Result<Infallible, LinkError> {
+        let mut stream = client.subscribe(self.filters()).await?;
+        loop {
+            let envelope = match stream.message().await {
+                Ok(Some(envelope)) => envelope,
+                Ok(None) => return Err(LinkError::StreamEnded),
+                Err(status) => return Err(LinkError::StreamBroke(Box::new(status))),
+            };
+            if !self.config.wants(&envelope.namespace) && envelope.topic != self.marker_topic {
+                continue;
+            }
+            let decoded = decode(envelope, &self.marker_topic, &mut self.shared.link.lock().events);
+            match decoded {
+                Decoded::Marker(number) => {
+                    markers.send_replace(number);
+                }
+                Decoded::Event(event) => {
+                    self.shared.link.lock().last_event = Some(Instant::now());
+                    if self.out.try_send(Message::Event(event)).is_err() {
+                        self.shared.link.lock().events_lost += 1;
+                        self.events_lost.notify_one();
+                    }
+                }
+                Decoded::Nothing => {}
+            }
+        }
+    }
+
+    fn filters(&self) -> Vec<String> {
+        vec![
+            r#"topic~="^/tasks/""#.to_owned(),
+            r#"topic=="/containers/update""#.to_owned(),
+            format!(r#"topic=="{}""#, self.marker_topic),
+        ]
+    }
+
+    async fn keep_reconciled(
+        &self,
+        client: &Client,
+        marker: &mut watch::Receiver<u64>,
+        socket: &Path,
+        version: &str,
+    ) -> Result<Infallible, LinkError> {
+        let mut jitter = Backoff::new();
+        let mut live = false;
+        loop {
+            self.prove_subscribed(client, marker).await?;
+            let listed = self.list(client).await?;
+            let _ = self.out.send(Message::Event(listed)).await;
+            if !live {
+                live = true;
+                self.shared.link.lock().connection = Connection::Live { socket: socket.to_owned() };
+                tracing::info!(socket = %socket.display(), version, "containerd is connected");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(jitter.around(self.config.reconcile_every)) => {}
+                () = self.events_lost.notified() => tokio::time::sleep(FORCED_APART).await,
+            }
+        }
+    }
+
+    /// Publishes a marker until it comes back: Subscribe answers only with an event, and one that was published before
+    /// the server registered the subscription is lost.
+    async fn prove_subscribed(&self, client: &Client, marker: &mut watch::Receiver<u64>) -> Result<(), LinkError> {
+        let first = self.markers_sent.load(Ordering::Relaxed) + 1;
+        let answered = async {
+            let mut again = Duration::from_millis(20);
+            loop {
+                let number = self.markers_sent.fetch_add(1, Ordering::Relaxed) + 1;
+                client.publish_marker(&self.marker_topic, number).await?;
+                if let Ok(Ok(_)) = tokio::time::timeout(again, marker.wait_for(|seen| *seen >= first)).await {
+                    return Ok(());
+                }
+                again *= 2;
+            }
+        };
+        tokio::time::timeout(MARKER, answered).await.unwrap_or(Err(LinkError::Silent))
+    }
+
+    async fn list(&self, client: &Client) -> Result<TaskEvent, LinkError> {
+        let began = Instant::now();
+        let namespaces = match &*self.config.namespaces {
+            [] => client.namespaces().await?,
+            configured => configured.iter().map(|namespace| namespace.as_str().into()).collect(),
+        };
+        let (mut tasks, mut unread) = (Vec::new(), Vec::new());
+        let asked = namespaces.len();
+        for namespace in namespaces {
+            match client.tasks(&namespace).await {
+                Ok(listed) => tasks.extend(listed),
+                Err(error) if error.is_not_found() => {}
+                Err(error) => {
+                    tracing::warn!(%namespace, reason = chain(&error), "the tasks of a namespace could not be listed");
+                    unread.push(namespace);
+                }
+            }
+        }
+        if asked > 0 && unread.len() == asked {
+            return Err(LinkError::NothingListed);
+        }
+        self.shared.link.lock().unread_namespaces += unread.len() as u64;
+        Ok(TaskEvent::Listed { began, tasks, unread })
+    }
+}
+
+/// An error with all its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |mut line, cause| {
+        let cause = cause.to_string();
+        if !line.contains(&cause) {
+            line.push_str(": ");
+            line.push_str(&cause);
+        }
+        line
+    })
+}

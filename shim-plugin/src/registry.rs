@@ -1,0 +1,421 @@
+use crate::action::{Action, Origin};
+use crate::attachment::{AttachState, Attachments};
+use crate::event::{ContainerRef, ListedTask, TaskEvent, TaskId};
+use crate::name::LocalName;
+use crate::retry::Failure;
+use crate::status::TaskGauges;
+use flow_model::{NetnsId, Slot};
+use serde::Serialize;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Which containers run, in which network namespace, and what is to be done about it. Pure: the clock is passed in, and
+/// nothing is performed.
+#[derive(Debug)]
+pub struct Registry {
+    pub(crate) limits: Limits,
+    pub(crate) host: Option<NetnsId>,
+    pub(crate) tasks: BTreeMap<TaskId, Task>,
+    by_container: HashMap<ContainerRef, TaskId>,
+    pub(crate) attachments: Attachments,
+    ended: RecentlyEnded,
+    /// Found by a list, or failed before: their turn comes when fewer than `limits.found_in_flight` are under way.
+    pub(crate) found: VecDeque<TaskId>,
+    pub(crate) in_flight: HashSet<TaskId>,
+    last: u64,
+    listed_before: bool,
+    pub(crate) counts: Counts,
+}
+
+/// Bounds of a [`Registry`].
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Tasks remembered; more are refused and counted. A node has at most some 110-500 pods of a few containers each.
+    pub tasks: usize,
+    /// Opens and attaches of found tasks under way at once, so that a new container never waits behind more than these.
+    pub found_in_flight: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { tasks: 8192, found_in_flight: 16 }
+    }
+}
+
+/// What happened since the start, each counted once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Events that told nothing new.
+    pub duplicates: u64,
+    /// Events about a run that had ended or been replaced already.
+    pub stale: u64,
+    pub exec_exits: u64,
+    /// Tasks that `Limits::tasks` kept out (each time one was seen).
+    pub refused: u64,
+    pub open_failures: u64,
+    pub attach_failures: u64,
+    /// Actions that nobody answered within 30 s.
+    pub unanswered: u64,
+    /// Namespaces whose inode was found to belong to another namespace.
+    pub netns_reused: u64,
+    /// Tasks that the first list brought.
+    pub found_at_start: u64,
+    pub corrections: Corrections,
+}
+
+/// What later lists had to put right: the drift that lost events left behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Corrections {
+    pub missed_starts: u64,
+    pub missed_exits: u64,
+    /// The container ran again with another pid.
+    pub replaced: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub container: ContainerRef,
+    pub pid: u32,
+    pub origin: Origin,
+    pub place: Place,
+    pub name: Option<Arc<LocalName>>,
+    labels: LabelState,
+    started: bool,
+    /// When an event last spoke of it. A list that began earlier does not overrule that.
+    touched: Instant,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    Waiting { attempts: u32 },
+    Opening { since: Instant, attempts: u32 },
+    Unopened(Failure),
+    Host,
+    In(Slot),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LabelState {
+    Asked,
+    Known,
+    Unread,
+}
+
+/// A task as `pilotfish status` shows it.
+#[derive(Clone, Debug)]
+pub struct TaskView {
+    pub task: TaskId,
+    pub container: ContainerRef,
+    pub pid: u32,
+    pub state: TaskState,
+    pub name: Option<Arc<LocalName>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TaskState {
+    /// Its namespace is not known yet.
+    Discovered,
+    Attaching(Slot),
+    Attached(Slot, &'static str),
+    /// No slot: its namespace could not be opened.
+    Failed {
+        slot: Option<Slot>,
+        reason: String,
+        attempts: u32,
+    },
+    /// It shares the host's namespace and is not attached to.
+    Host,
+}
+
+impl Registry {
+    /// `host` is the namespace that the agent itself runs in: containers that share it are remembered, not attached to.
+    #[must_use]
+    pub fn new(limits: Limits, host: Option<NetnsId>) -> Registry {
+        Registry {
+            limits,
+            host,
+            tasks: BTreeMap::new(),
+            by_container: HashMap::new(),
+            attachments: Attachments::default(),
+            ended: RecentlyEnded::default(),
+            found: VecDeque::new(),
+            in_flight: HashSet::new(),
+            last: 0,
+            listed_before: false,
+            counts: Counts::default(),
+        }
+    }
+
+    /// Takes in what containerd said at `now`.
+    #[must_use]
+    pub fn apply(&mut self, event: TaskEvent, now: Instant) -> Vec<Action> {
+        let mut out = Vec::new();
+        match event {
+            TaskEvent::Created { container, pid } => self.begun(container, pid, false, now, &mut out),
+            TaskEvent::Started { container, pid } => self.begun(container, pid, true, now, &mut out),
+            TaskEvent::Exited { container, process, pid } | TaskEvent::Deleted { container, process, pid } => {
+                if process.is_empty() || *process == *container.id {
+                    self.over(container, pid, now, &mut out);
+                } else {
+                    self.counts.exec_exits += 1;
+                }
+            }
+            TaskEvent::Labels { container, labels } => {
+                let name = Arc::new(LocalName::of(&container, &labels));
+                self.named(&container, name, &mut out);
+            }
+            TaskEvent::LabelsUnread { container } => {
+                let id = self.by_container.get(&container);
+                if let Some(task) = id.and_then(|id| self.tasks.get_mut(id))
+                    && task.labels == LabelState::Asked
+                {
+                    task.labels = LabelState::Unread;
+                }
+            }
+            TaskEvent::Listed { began, tasks, unread } => self.listed(began, tasks, &unread, now, &mut out),
+        }
+        self.let_found_go(now, &mut out);
+        out
+    }
+
+    fn begun(&mut self, container: ContainerRef, pid: u32, started: bool, now: Instant, out: &mut Vec<Action>) {
+        if pid == 0 || self.ended.contains(&container, pid, now) {
+            self.counts.stale += 1;
+            return;
+        }
+        let known = self.by_container.get(&container).copied();
+        if let Some(id) = known {
+            if let Some(task) = self.tasks.get_mut(&id)
+                && task.pid == pid
+            {
+                task.touched = now;
+                if task.started || !started {
+                    self.counts.duplicates += 1;
+                }
+                task.started |= started;
+                if let Place::Waiting { .. } = task.place {
+                    task.origin = Origin::Live;
+                    self.open(id, now, out);
+                }
+                return;
+            }
+            self.end(id, now, out);
+        }
+        self.admit(container, pid, Origin::Live, started, now, out);
+    }
+
+    fn over(&mut self, container: ContainerRef, pid: u32, now: Instant, out: &mut Vec<Action>) {
+        match self.by_container.get(&container).copied() {
+            Some(id) if pid == 0 || self.tasks.get(&id).is_some_and(|task| task.pid == pid) => self.end(id, now, out),
+            _ if pid == 0 => self.counts.stale += 1,
+            _ => {
+                // The exit may have overtaken the start, or this is the delete after the exit.
+                if self.ended.contains(&container, pid, now) {
+                    self.counts.duplicates += 1;
+                } else {
+                    self.counts.stale += 1;
+                    self.ended.add(container, pid, now);
+                }
+            }
+        }
+    }
+
+    fn admit(
+        &mut self,
+        container: ContainerRef,
+        pid: u32,
+        origin: Origin,
+        started: bool,
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) {
+        if self.tasks.len() >= self.limits.tasks {
+            self.counts.refused += 1;
+            return;
+        }
+        self.last += 1;
+        let id = TaskId(self.last);
+        let task = Task {
+            container: container.clone(),
+            pid,
+            origin,
+            place: Place::Waiting { attempts: 0 },
+            name: None,
+            labels: LabelState::Asked,
+            started,
+            touched: now,
+        };
+        self.tasks.insert(id, task);
+        self.by_container.insert(container.clone(), id);
+        match origin {
+            Origin::Live => self.open(id, now, out),
+            Origin::Found => self.found.push_back(id),
+        }
+        out.push(Action::FetchLabels { container });
+    }
+
+    /// Forgets a run; its namespace is detached from if it was the last one in it.
+    pub(crate) fn end(&mut self, id: TaskId, now: Instant, out: &mut Vec<Action>) {
+        let Some(task) = self.tasks.remove(&id) else { return };
+        self.in_flight.remove(&id);
+        if self.by_container.get(&task.container) == Some(&id) {
+            self.by_container.remove(&task.container);
+        }
+        if let Place::In(slot) = task.place
+            && let Some(gone) = self.attachments.leave(slot, id)
+        {
+            self.in_flight.remove(&gone.via);
+            out.push(Action::Detach { slot, netns: gone.netns });
+        }
+        self.ended.add(task.container, task.pid, now);
+    }
+
+    fn named(&mut self, container: &ContainerRef, name: Arc<LocalName>, out: &mut Vec<Action>) {
+        let Some(id) = self.by_container.get(container).copied() else { return };
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        task.labels = LabelState::Known;
+        task.name = Some(name.clone());
+        if let Place::In(slot) = task.place
+            && self.attachments.offer_name(slot, id, &name)
+        {
+            out.push(Action::Identify { slot, name });
+        }
+    }
+
+    fn listed(
+        &mut self,
+        began: Instant,
+        mut listed: Vec<ListedTask>,
+        unread: &[Arc<str>],
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) {
+        let first = !std::mem::replace(&mut self.listed_before, true);
+        let mut alive = HashSet::with_capacity(listed.len());
+        // Higher pids are newer as a rule, and the newest pods are asked about first.
+        listed.sort_by_key(|task| std::cmp::Reverse(task.pid));
+        for ListedTask { container, pid } in listed {
+            let known = self.by_container.get(&container).copied();
+            let task = known.and_then(|id| Some((id, self.tasks.get_mut(&id)?)));
+            let Some(pid) = pid.filter(|pid| *pid != 0) else {
+                alive.extend(known);
+                continue;
+            };
+            match task {
+                Some((id, task)) if task.pid == pid || task.touched >= began => {
+                    alive.insert(id);
+                    if task.labels == LabelState::Unread {
+                        task.labels = LabelState::Asked;
+                        out.push(Action::FetchLabels { container });
+                    }
+                    continue;
+                }
+                // It ended after the list was made.
+                _ if self.ended.contains(&container, pid, now) => continue,
+                Some((id, _)) => {
+                    self.counts.corrections.replaced += 1;
+                    self.end(id, now, out);
+                }
+                None if first => self.counts.found_at_start += 1,
+                None => self.counts.corrections.missed_starts += 1,
+            }
+            self.admit(container.clone(), pid, Origin::Found, true, now, out);
+            alive.extend(self.by_container.get(&container));
+        }
+        let gone: Vec<TaskId> = self
+            .tasks
+            .iter()
+            .filter(|(id, task)| {
+                !alive.contains(*id) && task.touched < began && !unread.contains(&task.container.namespace)
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in gone {
+            self.counts.corrections.missed_exits += 1;
+            self.end(id, now, out);
+        }
+        self.found.retain(|id| self.tasks.contains_key(id));
+    }
+
+    #[must_use]
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Every task, oldest first.
+    pub fn tasks(&self) -> impl Iterator<Item = TaskView> {
+        self.tasks.iter().map(|(id, task)| TaskView {
+            task: *id,
+            container: task.container.clone(),
+            pid: task.pid,
+            state: self.state(task),
+            name: task.name.clone(),
+        })
+    }
+
+    fn state(&self, task: &Task) -> TaskState {
+        let failed = |slot, failure: &Failure| TaskState::Failed {
+            slot,
+            reason: failure.reason.clone(),
+            attempts: failure.attempts,
+        };
+        match &task.place {
+            Place::Waiting { .. } | Place::Opening { .. } => TaskState::Discovered,
+            Place::Unopened(failure) => failed(None, failure),
+            Place::Host => TaskState::Host,
+            Place::In(slot) => match self.attachments.get(*slot).map(|attachment| &attachment.state) {
+                Some(AttachState::Attached { mode }) => TaskState::Attached(*slot, mode),
+                Some(AttachState::Failed(failure)) => failed(Some(*slot), failure),
+                Some(AttachState::Attaching { .. } | AttachState::Reopening { .. }) | None => {
+                    TaskState::Attaching(*slot)
+                }
+            },
+        }
+    }
+
+    /// How many tasks are in which state.
+    #[must_use]
+    pub fn gauges(&self) -> TaskGauges {
+        let mut gauges = TaskGauges { namespaces: self.attachments.len(), ..TaskGauges::default() };
+        for task in self.tasks.values() {
+            let of_state = match &task.place {
+                Place::Waiting { .. } | Place::Opening { .. } => &mut gauges.discovered,
+                Place::Unopened(_) => &mut gauges.failed,
+                Place::Host => &mut gauges.host,
+                Place::In(slot) => match self.attachments.get(*slot).map(|attachment| &attachment.state) {
+                    Some(AttachState::Attached { .. }) => &mut gauges.attached,
+                    Some(AttachState::Failed(_)) => &mut gauges.failed,
+                    Some(AttachState::Attaching { .. } | AttachState::Reopening { .. }) | None => &mut gauges.attaching,
+                },
+            };
+            *of_state += 1;
+        }
+        gauges
+    }
+}
+
+/// Runs that ended lately: an event or a list that is late must not bring them back.
+#[derive(Debug, Default)]
+struct RecentlyEnded(VecDeque<(Instant, u32, ContainerRef)>);
+
+impl RecentlyEnded {
+    /// Longer than any list or event is late.
+    const KEPT: Duration = Duration::from_secs(60);
+    /// A burst of more ends than this within a list may bring one back; it fails to open and the next list removes it.
+    const MOST: usize = 1024;
+
+    fn add(&mut self, container: ContainerRef, pid: u32, now: Instant) {
+        while self.0.len() >= Self::MOST || self.0.front().is_some_and(|(at, ..)| now.duration_since(*at) > Self::KEPT)
+        {
+            self.0.pop_front();
+        }
+        self.0.push_back((now, pid, container));
+    }
+
+    fn contains(&self, container: &ContainerRef, pid: u32, now: Instant) -> bool {
+        self.0
+            .iter()
+            .any(|(at, other, whose)| *other == pid && whose == container && now.duration_since(*at) <= Self::KEPT)
+    }
+}
