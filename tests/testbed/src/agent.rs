@@ -1,6 +1,6 @@
 use crate::bed::Testbed;
 use crate::exposition::Exposition;
-use crate::fetch::{Response, fetch};
+use crate::fetch::{Response, fetch, fetch_unix};
 use crate::process::{Process, Stat};
 use crate::programs::built_binary;
 use crate::wait::until;
@@ -17,8 +17,8 @@ pub struct AgentOptions {
     pub attach_mode: Option<&'static str>,
     /// `[capture] ring_bytes`.
     pub ring_bytes: Option<u32>,
-    /// `[debug]` lines, as they are.
-    pub debug: Option<String>,
+    /// `[debug] enabled`: needed for [`Agent::pause_reader`].
+    pub debug: bool,
 }
 
 /// The agent under test: the real binary, with a configuration file, an admin port and a socket of its own.
@@ -49,8 +49,8 @@ impl Agent {
         if let Some(bytes) = options.ring_bytes {
             text += &format!("\n[capture]\nring_bytes = {bytes}\n");
         }
-        if let Some(debug) = &options.debug {
-            text += &format!("\n[debug]\n{debug}\n");
+        if options.debug {
+            text += "\n[debug]\nenabled = true\n";
         }
         std::fs::write(&config, text)?;
         let log = bed.log_file(&name);
@@ -115,6 +115,33 @@ impl Agent {
 
     pub fn metrics(&self) -> Result<Exposition> {
         Ok(Exposition::parse(&self.get("/metrics")?.body))
+    }
+
+    /// Exchanges counted and exchanges lost, as `reporter` (client or server) saw them, all protocols together.
+    pub fn counted_and_lost(&self, reporter: &str) -> Result<(u64, u64)> {
+        let metrics = self.metrics()?;
+        let of = [("reporter", reporter)];
+        Ok((metrics.count("pilotfish_exchanges_total", &of), metrics.count("pilotfish_exchanges_lost_total", &of)))
+    }
+
+    /// Namespaces that are attached now, by the agent's own gauge.
+    pub fn attached(&self) -> Result<u64> {
+        Ok(self.metrics()?.count("pilotfish_netns", &[("state", "attached")]))
+    }
+
+    pub fn wait_attached(&self, namespaces: u64, patience: Duration) -> Result<()> {
+        until(&format!("{namespaces} namespaces are attached"), patience, || {
+            self.attached().is_ok_and(|n| n == namespaces)
+        })
+        .with_context(|| self.log_text())
+    }
+
+    /// Makes the ring's reader sleep, so that the ring overflows.
+    pub fn pause_reader(&self, pause: Duration) -> Result<()> {
+        let target = format!("/debug/pause?ms={}", pause.as_millis());
+        let response = fetch_unix(&self.socket, "POST", &target, Duration::from_secs(5))?;
+        anyhow::ensure!(response.status == 202, "{target}: {}", response.status);
+        Ok(())
     }
 
     /// Runs a command of the CLI against this agent and returns its output.

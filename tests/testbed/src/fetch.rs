@@ -16,19 +16,19 @@ pub fn fetch(server: SocketAddr, target: &str, patience: Duration) -> Result<Res
     let stream = TcpStream::connect_timeout(&server, patience).with_context(|| format!("connect to {server}"))?;
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
-    exchange(stream, target).with_context(|| format!("GET http://{server}{target}"))
+    exchange(stream, "GET", target).with_context(|| format!("GET http://{server}{target}"))
 }
 
-/// GET over a unix socket.
-pub fn fetch_unix(socket: &Path, target: &str, patience: Duration) -> Result<Response> {
+/// One request without a body over a unix socket.
+pub fn fetch_unix(socket: &Path, method: &str, target: &str, patience: Duration) -> Result<Response> {
     let stream = UnixStream::connect(socket).with_context(|| format!("connect to {}", socket.display()))?;
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
-    exchange(stream, target).with_context(|| format!("GET {target} at {}", socket.display()))
+    exchange(stream, method, target).with_context(|| format!("{method} {target} at {}", socket.display()))
 }
 
-fn exchange(mut stream: impl Read + Write, target: &str) -> Result<Response> {
-    write!(stream, "GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+fn exchange(mut stream: impl Read + Write, method: &str, target: &str) -> Result<Response> {
+    write!(stream, "{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;
     let mut message = crate::http::Message::response(false);

@@ -3,7 +3,7 @@
 
 use crate::bed::Testbed;
 use crate::container::{Container, ContainerSpec};
-use crate::wait::until;
+use crate::wait::{until, until_some};
 use anyhow::{Context, Result};
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -34,13 +34,33 @@ impl Scene {
         Ok(Scene { redis, api, nginx, dns })
     }
 
-    /// Starts the generator against nginx and the resolver; `args` are the generator's own options.
+    /// Starts the generator against nginx and the resolver; `args` are the generator's own options. It sends nothing before
+    /// [`open_gate`].
     pub fn start_load(&self, bed: &mut Testbed, args: &[&str]) -> Result<Container> {
         let (target, dns) = (format!("{}:80", self.nginx.address), format!("{}:53", self.dns.address));
-        let mut command = vec!["/bin/loadgen", "--target", &target, "--dns", &dns];
+        let mut command = vec!["/bin/loadgen", "--gate", "/conf/gate", "--target", &target, "--dns", &dns];
         command.extend_from_slice(args);
         bed.run(ContainerSpec::new("loadgen", &command).in_namespace(NAMESPACE))
     }
+}
+
+/// Lets a generator that was started with `--gate /conf/gate` begin.
+pub fn open_gate(bed: &Testbed, generator: &Container) -> Result<()> {
+    let gate = bed.dir().join("conf").join(&generator.name).join("gate");
+    std::fs::write(&gate, "").with_context(|| format!("write {}", gate.display()))
+}
+
+/// Asks a program of this crate to end and returns the JSON line that it prints then.
+pub fn final_line(bed: &Testbed, container: &Container, patience: Duration) -> Result<serde_json::Value> {
+    let kill = ["task", "kill", "--signal", "SIGTERM", &container.name];
+    bed.containerd().ctr(&container.namespace, &kill).ok();
+    last_line(container, patience)
+}
+
+/// Waits for the JSON line that a program of this crate prints at its end.
+pub fn last_line(container: &Container, patience: Duration) -> Result<serde_json::Value> {
+    let line = || container.output().lines().rev().find_map(|line| serde_json::from_str(line).ok());
+    until_some(&format!("{} tells what it did", container.name), patience, line).with_context(|| container.output())
 }
 
 pub fn redis(bed: &mut Testbed) -> Result<Container> {

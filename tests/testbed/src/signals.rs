@@ -25,3 +25,8 @@ pub fn catch() -> nix::Result<()> {
 pub fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::SeqCst)
 }
+
+/// Forgets a signal that was acted on, so that the way out can wait for things again; the next one counts anew.
+pub fn acted_on() {
+    INTERRUPTED.store(false, Ordering::SeqCst);
+}

@@ -1,27 +1,22 @@
 //! The testbed by itself: it counts right, and leaves nothing.
 
-use serde_json::Value;
 use std::process::Command;
 use std::time::Duration;
-use testbed::scene::Scene;
+use testbed::scene::{self, Scene};
 use testbed::{ContainerSpec, Testbed, sweep, until, until_some};
-
-fn last_json(text: &str) -> Option<Value> {
-    text.lines().rev().find_map(|line| serde_json::from_str(line).ok())
-}
 
 #[test]
 fn what_the_generator_sent_is_what_the_api_served() -> anyhow::Result<()> {
     let mut bed = Testbed::start()?;
     let scene = Scene::start(&mut bed, |_| ())?;
     let load = scene.start_load(&mut bed, &["--connections", "8", "--count", "5000", "--profile", "mixed"])?;
-    let sent = until_some("the generator ends", Duration::from_secs(60), || last_json(&load.output()))?;
+    scene::open_gate(&bed, &load)?;
+    let sent = scene::last_line(&load, Duration::from_secs(60))?;
     assert_eq!((&sent["sent"], &sent["answered"], &sent["failed"]), (&5000.into(), &5000.into(), &0.into()), "{sent}");
     assert_eq!(sent["by_status"]["500"], 100, "every fiftieth request fails");
     assert_eq!(sent["dns_sent"], sent["dns_answered"]);
     let api = scene.api.clone();
-    bed.containerd().ctr("demo", &["task", "kill", "--signal", "SIGTERM", "api"])?;
-    let served = until_some("the API tells what it served", Duration::from_secs(5), || last_json(&api.output()))?;
+    let served = scene::final_line(&bed, &api, Duration::from_secs(5))?;
     assert_eq!(served["served"], 5000);
     drop((scene, load, api));
     assert_eq!(bed.take_down()?, Vec::<String>::new());

@@ -6,6 +6,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::timerfd::{ClockId as TimerClock, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 mod client;
@@ -31,6 +32,8 @@ struct Options {
     dns_rate: f64,
     dns_names: Vec<String>,
     per_connection: bool,
+    /// Nothing is sent before this file exists.
+    gate: Option<PathBuf>,
 }
 
 fn options() -> Result<Options> {
@@ -46,6 +49,7 @@ fn options() -> Result<Options> {
         dns_rate: 10.0,
         dns_names: vec!["api.demo.test".into()],
         per_connection: false,
+        gate: None,
     };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
@@ -65,6 +69,7 @@ fn options() -> Result<Options> {
             "--dns" => options.dns = Some(value.parse().context("--dns ADDRESS:PORT")?),
             "--dns-rate" => options.dns_rate = value.parse()?,
             "--dns-names" => options.dns_names = value.split(',').map(str::to_owned).collect(),
+            "--gate" => options.gate = Some(value.into()),
             other => bail!("unknown option {other}"),
         }
     }
@@ -91,6 +96,9 @@ fn main() -> Result<()> {
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     let timer = TimerFd::new(TimerClock::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
     epoll.add(&timer, EpollEvent::new(EpollFlags::EPOLLIN, TIMER))?;
+    if let Some(gate) = &options.gate {
+        testbed::until("the gate opens", Duration::MAX, || gate.exists()).ok();
+    }
     let mut connections = Vec::new();
     if let Some(target) = options.target {
         for index in 0..options.connections {
