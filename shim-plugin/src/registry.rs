@@ -311,8 +311,8 @@ impl Registry {
                     }
                     continue;
                 }
-                // It ended after the list was made.
-                _ if self.ended.contains(&container, pid, now) => continue,
+                // It ended while the list was made. An earlier end is overruled: events may have come out of order.
+                _ if self.ended.since(&container, pid, began) => continue,
                 Some((id, _)) => {
                     self.counts.corrections.replaced += 1;
                     self.end(id, now, out);
@@ -414,8 +414,11 @@ impl RecentlyEnded {
     }
 
     fn contains(&self, container: &ContainerRef, pid: u32, now: Instant) -> bool {
-        self.0
-            .iter()
-            .any(|(at, other, whose)| *other == pid && whose == container && now.duration_since(*at) <= Self::KEPT)
+        let kept = |at: &Instant| now.saturating_duration_since(*at) <= Self::KEPT;
+        self.0.iter().any(|(at, other, whose)| *other == pid && whose == container && kept(at))
+    }
+
+    fn since(&self, container: &ContainerRef, pid: u32, oldest: Instant) -> bool {
+        self.0.iter().any(|(at, other, whose)| *other == pid && whose == container && *at >= oldest)
     }
 }

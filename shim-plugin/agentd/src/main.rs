@@ -1,1 +1,74 @@
-fn main() {}
+//! `pilotfish`: the agent of a node, and the command line that asks it.
+#![forbid(unsafe_code)]
+
+mod admin;
+mod api;
+mod board;
+mod cli;
+mod client;
+mod cmd;
+mod config;
+mod exit;
+mod log;
+mod notify;
+mod pulse;
+mod table;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use cli::{AgentFlags, Cli, Command, Common};
+use config::Config;
+use exit::{Exit, Failure};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Standard output or error may be closed; there is nobody else to tell.
+            let _ = error.print();
+            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            return if asked { Exit::Ok } else { Exit::Usage }.into();
+        }
+    };
+    match run(cli) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            eprintln!("pilotfish: {failure}");
+            failure.exit.into()
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<Exit, Failure> {
+    let Cli { common, command } = cli;
+    let asked = |agent: &AgentFlags| configured(&common, agent);
+    // The commands that ask an agent need no more of the configuration than where it answers.
+    let socket = || asked(&AgentFlags::default()).map(|(config, _)| config.admin.socket);
+    match command {
+        Command::Agent(flags) => {
+            let (config, warnings) = asked(&flags)?;
+            return cmd::agent::run(config, &warnings);
+        }
+        Command::Check { agent, output } => return cmd::check::run(&asked(&agent)?.0, output),
+        Command::Status { output } => cmd::status::run(&socket()?, output)?,
+        Command::Stat(rows) => cmd::stat::run(&socket()?, &rows)?,
+        Command::Edges(rows) => cmd::edges::run(&socket()?, &rows)?,
+        Command::Config { print_default: true } => cmd::output::print(&Config::documented_default())?,
+        Command::Config { print_default: false } => {
+            let (_, warnings) = asked(&AgentFlags::default())?;
+            cmd::output::print(&warnings.iter().map(|warning| format!("{warning}\n")).collect::<String>())?;
+            cmd::output::print("The configuration is valid.\n")?;
+        }
+        Command::Version { output } => cmd::version::run(&socket()?, output)?,
+        Command::Completions { shell } => cmd::shell::completions(shell)?,
+        Command::Man { directory } => cmd::shell::man(&directory)?,
+    }
+    Ok(Exit::Ok)
+}
+
+fn configured(common: &Common, agent: &AgentFlags) -> Result<(Config, Vec<String>), Failure> {
+    let faults = |faults| Failure::new(Exit::Usage, anyhow::Error::new::<config::Faults>(faults));
+    let source = config::read_file(common.config.as_deref()).map_err(faults)?;
+    config::load(source.as_ref(), std::env::vars(), &common.flags(agent)).map_err(faults)
+}

@@ -1,0 +1,257 @@
+//! Random scripts of a node's life, seen through a stream that drops, doubles and reorders events, with a performer that
+//! answers late or with failures: whatever happened, a list makes the registry equal to the node.
+
+use flow_model::{NetnsId, Slot};
+use proptest::prelude::*;
+use shim_plugin::{Action, ContainerRef, Labels, Limits, ListedTask, Registry, Report, TaskEvent, TaskState};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+const HOST: NetnsId = NetnsId { dev: 4, ino: 1 };
+
+#[derive(Clone, Debug)]
+enum Turn {
+    /// A container starts in a pod (its namespace); what of its two events arrives, and how often.
+    Start {
+        container: u8,
+        pod: u8,
+        create: u8,
+        start: u8,
+    },
+    Stop {
+        container: u8,
+        exit: u8,
+    },
+    ExecExit {
+        container: u8,
+    },
+    Labels {
+        container: u8,
+    },
+    /// The event that waits at this place of the stream arrives.
+    Deliver {
+        place: u8,
+    },
+    /// The action that was asked for first is performed, or fails.
+    Perform {
+        fails: bool,
+    },
+    Tick {
+        seconds: u8,
+    },
+    List,
+}
+
+fn turns() -> impl Strategy<Value = Vec<Turn>> {
+    let turn = prop_oneof![
+        4 => (0..6u8, 0..4u8, 0..3u8, 0..3u8)
+            .prop_map(|(container, pod, create, start)| Turn::Start { container, pod, create, start }),
+        3 => (0..6u8, 0..3u8).prop_map(|(container, exit)| Turn::Stop { container, exit }),
+        1 => (0..6u8).prop_map(|container| Turn::ExecExit { container }),
+        1 => (0..6u8).prop_map(|container| Turn::Labels { container }),
+        6 => (0..8u8).prop_map(|place| Turn::Deliver { place }),
+        6 => prop::bool::weighted(0.2).prop_map(|fails| Turn::Perform { fails }),
+        1 => (0..40u8).prop_map(|seconds| Turn::Tick { seconds }),
+        1 => Just(Turn::List),
+    ];
+    prop::collection::vec(turn, 0..120)
+}
+
+/// The truth, and the performer of the actions with its own view of what is attached.
+struct Node {
+    registry: Registry,
+    now: Instant,
+    running: BTreeMap<u8, (u32, u64)>,
+    namespace_of: HashMap<u32, u64>,
+    pod_namespace: HashMap<u8, u64>,
+    last: u32,
+    stream: Vec<TaskEvent>,
+    asked: std::collections::VecDeque<Action>,
+    attached: HashMap<Slot, NetnsId>,
+    slots_seen: HashSet<Slot>,
+}
+
+fn container(number: u8) -> ContainerRef {
+    ContainerRef::new("k8s.io", format!("c{number}"))
+}
+
+impl Node {
+    fn new(limits: Limits) -> Node {
+        Node {
+            registry: Registry::new(limits, Some(HOST)),
+            now: Instant::now(),
+            running: BTreeMap::new(),
+            namespace_of: HashMap::new(),
+            pod_namespace: HashMap::new(),
+            last: 100,
+            stream: Vec::new(),
+            asked: Default::default(),
+            attached: HashMap::new(),
+            slots_seen: HashSet::new(),
+        }
+    }
+
+    fn take(&mut self, turn: Turn) {
+        self.now += Duration::from_millis(1);
+        match turn {
+            Turn::Start { container: number, pod, create, start } => {
+                if self.running.contains_key(&number) {
+                    return;
+                }
+                self.last += 1;
+                let pid = self.last;
+                // Pod 0 is on the host's network; another pod's namespace lives as long as one of its containers.
+                let fresh = u64::from(pid) + 1000;
+                let netns = *self.pod_namespace.entry(pod).or_insert(if pod == 0 { HOST.ino } else { fresh });
+                self.running.insert(number, (pid, netns));
+                self.namespace_of.insert(pid, netns);
+                self.publish(create, TaskEvent::Created { container: container(number), pid });
+                self.publish(start, TaskEvent::Started { container: container(number), pid });
+            }
+            Turn::Stop { container: number, exit } => {
+                let Some((pid, netns)) = self.running.remove(&number) else { return };
+                self.namespace_of.remove(&pid);
+                if !self.running.values().any(|(_, other)| *other == netns) {
+                    self.pod_namespace.retain(|_, other| *other != netns);
+                }
+                self.publish(
+                    exit,
+                    TaskEvent::Exited { container: container(number), process: format!("c{number}"), pid },
+                );
+            }
+            Turn::ExecExit { container: number } => {
+                self.publish(1, TaskEvent::Exited { container: container(number), process: "exec".into(), pid: 7 });
+            }
+            Turn::Labels { container: number } => {
+                self.publish(1, TaskEvent::Labels { container: container(number), labels: Labels::default() });
+            }
+            Turn::Deliver { place } => {
+                if !self.stream.is_empty() {
+                    let event = self.stream.remove(usize::from(place) % self.stream.len());
+                    let actions = self.registry.apply(event, self.now);
+                    self.asked.extend(actions);
+                }
+            }
+            Turn::Perform { fails } => self.perform(fails),
+            Turn::Tick { seconds } => {
+                self.now += Duration::from_secs(seconds.into());
+                let actions = self.registry.tick(self.now);
+                self.asked.extend(actions);
+            }
+            Turn::List => self.list(),
+        }
+        self.check_invariants();
+    }
+
+    fn publish(&mut self, copies: u8, event: TaskEvent) {
+        self.stream.extend((0..copies).map(|_| event.clone()));
+    }
+
+    fn list(&mut self) {
+        let began = self.now;
+        let alive =
+            |(number, (pid, _)): (&u8, &(u32, u64))| ListedTask { container: container(*number), pid: Some(*pid) };
+        let tasks = self.running.iter().map(alive).collect();
+        self.now += Duration::from_millis(1);
+        let actions = self.registry.apply(TaskEvent::Listed { began, tasks, unread: vec![] }, self.now);
+        self.asked.extend(actions);
+        let known: BTreeMap<String, u32> =
+            self.registry.tasks().map(|task| (task.container.id.to_string(), task.pid)).collect();
+        let truth: BTreeMap<String, u32> =
+            self.running.iter().map(|(number, (pid, _))| (format!("c{number}"), *pid)).collect();
+        assert_eq!(known, truth, "after a list the registry equals it");
+    }
+
+    fn perform(&mut self, fails: bool) {
+        let Some(action) = self.asked.pop_front() else { return };
+        let report = match action {
+            Action::OpenNetns { task, pid, .. } => match self.namespace_of.get(&pid) {
+                Some(ino) if !fails => Report::Opened { task, netns: NetnsId { dev: 4, ino: *ino }, cookie: None },
+                _ => Report::OpenFailed { task, reason: "gone".into() },
+            },
+            Action::Attach { slot, netns, .. } => {
+                assert_ne!(netns, HOST);
+                assert_eq!(self.attached.get(&slot), None, "a slot is attached once");
+                assert!(
+                    !self.attached.values().any(|other| *other == netns),
+                    "never two attachments for one namespace"
+                );
+                self.slots_seen.insert(slot);
+                if fails {
+                    Report::AttachFailed { slot, reason: "no memory".into() }
+                } else {
+                    self.attached.insert(slot, netns);
+                    Report::Attached { slot, mode: "tcx" }
+                }
+            }
+            Action::Detach { slot, netns } => {
+                assert!(self.slots_seen.contains(&slot), "what is detached was attached or tried");
+                let was = self.attached.remove(&slot);
+                assert!(was.is_none_or(|was| was == netns));
+                return;
+            }
+            Action::Close { .. } | Action::Identify { .. } | Action::FetchLabels { .. } => return,
+        };
+        let actions = self.registry.report(report, self.now);
+        self.asked.extend(actions);
+    }
+
+    fn settle(&mut self) {
+        // Ten rounds of retries are plenty: each performs everything that was asked for, without failures.
+        for _ in 0..10 {
+            while !self.asked.is_empty() {
+                self.perform(false);
+            }
+            self.now += Duration::from_secs(61);
+            let actions = self.registry.tick(self.now);
+            self.asked.extend(actions);
+        }
+        assert!(self.asked.is_empty(), "nothing is asked for ever: {:?}", self.asked);
+        assert!(!self.registry.needs_tick());
+    }
+
+    fn check_invariants(&self) {
+        let attached: Vec<Slot> = self
+            .registry
+            .tasks()
+            .filter_map(|task| match task.state {
+                TaskState::Attached(slot, _) => Some(slot),
+                _ => None,
+            })
+            .collect();
+        for slot in attached {
+            assert!(self.attached.contains_key(&slot), "what is shown as attached is attached");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_list_repairs_everything_and_attachments_balance(turns in turns(), in_flight in 1..4usize) {
+        let mut node = Node::new(Limits { tasks: 64, found_in_flight: in_flight });
+        for turn in turns {
+            node.take(turn);
+        }
+        node.stream.clear();
+        // Longer than any event is late.
+        node.now += Duration::from_secs(61);
+        node.list();
+        node.settle();
+        let wanted: HashSet<NetnsId> =
+            node.running.values().map(|(_, ino)| NetnsId { dev: 4, ino: *ino }).filter(|netns| *netns != HOST).collect();
+        let attached: HashSet<NetnsId> = node.attached.values().copied().collect();
+        prop_assert_eq!(node.attached.len(), attached.len());
+        prop_assert_eq!(attached, wanted, "each namespace with a container is attached, and no other");
+
+        for (number, (pid, _)) in std::mem::take(&mut node.running) {
+            let event = TaskEvent::Exited { container: container(number), process: format!("c{number}"), pid };
+            let actions = node.registry.apply(event, node.now);
+            node.asked.extend(actions);
+        }
+        node.settle();
+        prop_assert!(node.attached.is_empty(), "attach and detach balance");
+        prop_assert_eq!(node.registry.tasks().count(), 0);
+    }
+}
