@@ -3,5 +3,6 @@
 
 #![deny(unsafe_code)]
 
+pub mod attach;
 pub mod event;
 pub mod kernel;

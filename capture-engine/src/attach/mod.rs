@@ -1,0 +1,170 @@
+//! Brings the kernel programs onto the interfaces of network namespaces, keeps them there, and takes them away again. Knows nothing of
+//! containers, and nothing of the programs but that [`crate::kernel::Programs`] hands one out for each slot and direction.
+//!
+//! Invariants: packets pass unchanged (the programs return "next"); no qdisc, filter or link of others is ever changed or removed;
+//! one program of ours per interface and direction; one bad namespace delays no other by more than its own entry.
+//!
+//! # What stays behind when the process is killed
+//! TCX links end with it. Clsact filters stay, and the kernel half makes them do nothing. Each carries in its handle whether the qdisc
+//! was made by us, so that the next attach (or [`sweep`]) in that namespace removes what an earlier process left, and nothing more. A qdisc and its
+//! two filters are made within one system call: a kill leaves all three or none.
+//!
+//! # Descriptors
+//! Two per attached namespace: the namespace itself, needed to enter it again (detach, interfaces that appear later), and the
+//! subscription to its links. Both keep the namespace alive, so [`Attacher::detach`] must be called when the container goes; it closes both.
+//! With TCX, two more for each interface.
+
+mod attacher;
+mod inside;
+mod plan;
+mod queue;
+mod state;
+mod sys;
+mod tc;
+mod watcher;
+mod worker;
+
+pub use attacher::{AttachError, Attacher};
+pub use queue::Priority;
+pub use state::State;
+pub use tc::NAME_PREFIX;
+
+use flow_model::Slot;
+use netns::{IfAddress, Netns};
+use std::time::{Duration, Instant};
+
+/// `attach.mode`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Clsact, with TCX where clsact is refused or would not come first (`docs/decisions/0002-attach-clsact-first.md`).
+    #[default]
+    Auto,
+    Tcx,
+    Clsact,
+}
+
+impl std::str::FromStr for Mode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Mode, String> {
+        match text {
+            "auto" => Ok(Mode::Auto),
+            "tcx" => Ok(Mode::Tcx),
+            "clsact" => Ok(Mode::Clsact),
+            other => Err(format!("attach.mode is auto, tcx or clsact, not {other:?}")),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Mechanism {
+    Tcx,
+    Clsact,
+}
+
+impl Mechanism {
+    /// The label value.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Mechanism::Tcx => "tcx",
+            Mechanism::Clsact => "clsact",
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct AttachConfig {
+    pub mode: Mode,
+    /// Attach to `lo` too.
+    pub include_loopback: bool,
+    /// Namespaces attached at once; more are refused. Two descriptors each, of 20,000 that a process may have on some machines.
+    pub max_namespaces: usize,
+    /// Interfaces per namespace; more are counted (`AttachCounters::over_limit`) and left alone. Containers that may make
+    /// interfaces can make any number.
+    pub max_interfaces: usize,
+}
+
+impl Default for AttachConfig {
+    fn default() -> AttachConfig {
+        AttachConfig { mode: Mode::Auto, include_loopback: false, max_namespaces: 4096, max_interfaces: 64 }
+    }
+}
+
+/// An interface that carries our programs in both directions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    pub index: u32,
+    pub name: String,
+    pub mechanism: Mechanism,
+}
+
+/// What the attachment tells. For one slot, events come one after the other, and nothing follows `Detached`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AttachEvent {
+    /// All interfaces that exist carry their programs (there may be none yet). Once per slot, again after a failure.
+    Attached {
+        slot: Slot,
+        interfaces: Vec<Interface>,
+        addresses: Vec<IfAddress>,
+        /// From the call of `attach`.
+        took: Duration,
+    },
+    /// The set of interfaces changed afterwards.
+    Interfaces { slot: Slot, interfaces: Vec<Interface> },
+    /// The addresses of the namespace changed afterwards: all of them.
+    Addresses { slot: Slot, addresses: Vec<IfAddress> },
+    /// It will be tried again.
+    Failed { slot: Slot, reason: String },
+    /// Nothing of ours is left there, and its descriptors are closed.
+    Detached { slot: Slot },
+}
+
+/// One line of `pilotfish status`.
+#[derive(Clone, Debug)]
+pub struct AttachStatus {
+    pub slot: Slot,
+    pub state: State,
+    pub interfaces: Vec<Interface>,
+    /// When it was attached first.
+    pub attached_at: Option<Instant>,
+    /// From the call of `attach` to that.
+    pub took: Option<Duration>,
+    /// Failures in a row.
+    pub failures: u32,
+}
+
+impl AttachStatus {
+    /// Tcx when any interface has it; none while there are no interfaces.
+    #[must_use]
+    pub fn mechanism(&self) -> Option<Mechanism> {
+        self.interfaces.iter().map(|interface| interface.mechanism).min()
+    }
+}
+
+/// What happened since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AttachCounters {
+    /// Entries into namespaces.
+    pub entries: u64,
+    /// Entries that ended in a failure.
+    pub failures: u64,
+    /// Interfaces that went away while being attached.
+    pub vanished_interfaces: u64,
+    /// Interfaces beyond `max_interfaces`, counted at each look.
+    pub over_limit: u64,
+    /// Filters of an earlier process that were removed.
+    pub swept_filters: u64,
+    /// Times the kernel dropped news of links, and all were listed again.
+    pub missed_news: u64,
+    /// Detaches that may have left a filter behind.
+    pub failed_detaches: u64,
+}
+
+/// Removes everything that this or an earlier process has in `netns`. Returns the number of filters removed.
+///
+/// # Errors
+/// The namespace could not be entered or listed, or the kernel refused.
+pub fn sweep(netns: &Netns) -> Result<u64, Box<dyn std::error::Error + Send + Sync>> {
+    Ok(netns.run(inside::sweep)??)
+}

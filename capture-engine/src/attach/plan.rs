@@ -1,0 +1,182 @@
+//! Decides what to do with one link, from what already sits on it. Pure.
+
+#![forbid(unsafe_code)]
+
+use super::Mode;
+use super::tc::{Filter, QdiscKind, QdiscMaker};
+use flow_model::Direction;
+
+const BOTH: [Direction; 2] = [Direction::Ingress, Direction::Egress];
+
+/// What sits on a link before we touch it.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    pub qdisc: Option<QdiscKind>,
+    /// All filters of both directions, groups included.
+    pub filters: Vec<Filter>,
+    /// Somebody has TCX programs here; these run before any clsact filter and may keep packets from it.
+    pub tcx_in_use: bool,
+}
+
+/// One way to attach, in the order in which they are tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    Clsact {
+        /// Add the qdisc first.
+        make_qdisc: bool,
+        maker: QdiscMaker,
+        /// By `Direction::index`.
+        prio: [u16; 2],
+    },
+    Tcx,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Filters of an earlier process (or of this one, damaged), to be removed in any case.
+    pub leftovers: Vec<Filter>,
+    /// Empty when the mode allows nothing that is possible here.
+    pub ways: Vec<How>,
+}
+
+impl Found {
+    fn ours(&self) -> impl Iterator<Item = (&Filter, QdiscMaker)> {
+        self.filters.iter().filter_map(|filter| Some((filter, filter.ours()?)))
+    }
+
+    /// Filters of others. A group counts when no filter of ours explains it.
+    pub fn foreign(&self) -> impl Iterator<Item = &Filter> {
+        self.filters.iter().filter(|filter| {
+            filter.ours().is_none()
+                && !(filter.is_group()
+                    && self.ours().any(|(our, _)| {
+                        our.dir == filter.dir
+                            && our.prio == filter.prio
+                            && our.chain == filter.chain
+                            && our.kind == filter.kind
+                    }))
+        })
+    }
+
+    /// Exactly one filter of ours in each direction.
+    #[must_use]
+    pub fn whole(&self) -> bool {
+        BOTH.iter().all(|dir| self.ours().filter(|(filter, _)| filter.dir == *dir).count() == 1)
+    }
+
+    /// The qdisc is there for our filters alone.
+    #[must_use]
+    pub fn qdisc_is_ours_alone(&self) -> bool {
+        self.qdisc == Some(QdiscKind::Clsact)
+            && self.ours().any(|(_, maker)| maker == QdiscMaker::Us)
+            && self.foreign().next().is_none()
+    }
+
+    /// Priorities in use by others where a filter of ours would sit.
+    fn taken(&self, dir: Direction) -> Vec<u16> {
+        self.foreign().filter(|filter| filter.dir == dir && filter.chain == 0).map(|filter| filter.prio).collect()
+    }
+}
+
+/// How to attach to a link. First choice is clsact at the lowest priority (`docs/decisions/0002-attach-clsact-first.md`); TCX goes first where
+/// clsact would not see every packet, because something of others runs before it.
+#[must_use]
+pub fn plan(found: &Found, mode: Mode) -> Plan {
+    let leftovers: Vec<Filter> = found.ours().map(|(filter, _)| filter.clone()).collect();
+    let prio = BOTH.map(|dir| first_free(&found.taken(dir)));
+    let clsact = match found.qdisc {
+        None => Some(How::Clsact { make_qdisc: true, maker: QdiscMaker::Us, prio }),
+        Some(QdiscKind::Clsact) => {
+            let ours = found.ours().any(|(_, maker)| maker == QdiscMaker::Us);
+            Some(How::Clsact { make_qdisc: false, maker: if ours { QdiscMaker::Us } else { QdiscMaker::Other }, prio })
+        }
+        Some(QdiscKind::Ingress) => None,
+    };
+    let clsact_is_first = prio == [1, 1] && !found.tcx_in_use;
+    let ways = match mode {
+        Mode::Clsact => clsact.into_iter().collect(),
+        Mode::Tcx => vec![How::Tcx],
+        Mode::Auto if clsact_is_first => clsact.into_iter().chain([How::Tcx]).collect(),
+        Mode::Auto => [How::Tcx].into_iter().chain(clsact).collect(),
+    };
+    Plan { leftovers, ways }
+}
+
+/// A priority of our own: a group holds filters of one kind and protocol only, so others' are never shared.
+fn first_free(taken: &[u16]) -> u16 {
+    (1..=u16::MAX).find(|prio| !taken.contains(prio)).unwrap_or(u16::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tc::our_filter;
+    use super::*;
+
+    fn foreign(dir: Direction, prio: u16) -> Filter {
+        Filter { handle: 1, name: "theirs".to_owned(), ..our_filter(2, dir, prio, QdiscMaker::Other) }
+    }
+
+    fn group_of(filter: &Filter) -> Filter {
+        Filter { handle: 0, name: String::new(), ..filter.clone() }
+    }
+
+    fn clsact(filters: Vec<Filter>) -> Found {
+        Found { qdisc: Some(QdiscKind::Clsact), filters, tcx_in_use: false }
+    }
+
+    const NEW: How = How::Clsact { make_qdisc: true, maker: QdiscMaker::Us, prio: [1, 1] };
+
+    #[test]
+    fn a_bare_link_gets_clsact_with_tcx_to_fall_back_on() {
+        assert_eq!(plan(&Found::default(), Mode::Auto), Plan { leftovers: vec![], ways: vec![NEW, How::Tcx] });
+        assert_eq!(plan(&Found::default(), Mode::Clsact).ways, [NEW]);
+        assert_eq!(plan(&Found::default(), Mode::Tcx).ways, [How::Tcx]);
+    }
+
+    #[test]
+    fn a_qdisc_that_was_there_is_used_and_remembered_as_anothers() {
+        let ways = plan(&clsact(vec![foreign(Direction::Ingress, 5)]), Mode::Auto).ways;
+        assert_eq!(ways, [How::Clsact { make_qdisc: false, maker: QdiscMaker::Other, prio: [1, 1] }, How::Tcx]);
+    }
+
+    #[test]
+    fn where_others_come_first_tcx_is_tried_first_and_a_priority_is_never_shared() {
+        let found = clsact(vec![foreign(Direction::Egress, 1), foreign(Direction::Egress, 2)]);
+        let behind = How::Clsact { make_qdisc: false, maker: QdiscMaker::Other, prio: [1, 3] };
+        assert_eq!(plan(&found, Mode::Auto).ways, [How::Tcx, behind]);
+        assert_eq!(plan(&found, Mode::Clsact).ways, [behind]);
+        assert_eq!(plan(&Found { tcx_in_use: true, ..Found::default() }, Mode::Auto).ways, [How::Tcx, NEW]);
+    }
+
+    #[test]
+    fn an_ingress_qdisc_leaves_only_tcx() {
+        let found = Found { qdisc: Some(QdiscKind::Ingress), ..Found::default() };
+        assert_eq!(plan(&found, Mode::Auto).ways, [How::Tcx]);
+        assert_eq!(plan(&found, Mode::Clsact).ways, []);
+    }
+
+    #[test]
+    fn leftovers_are_removed_and_tell_who_made_the_qdisc() {
+        for maker in [QdiscMaker::Us, QdiscMaker::Other] {
+            let left = our_filter(2, Direction::Ingress, 1, maker);
+            let planned = plan(&clsact(vec![group_of(&left), left.clone()]), Mode::Auto);
+            assert_eq!(planned.leftovers, [left]);
+            assert_eq!(planned.ways[0], How::Clsact { make_qdisc: false, maker, prio: [1, 1] });
+        }
+    }
+
+    #[test]
+    fn a_qdisc_of_ours_is_removable_only_while_nobody_else_uses_it() {
+        let [ours_in, ours_out] = BOTH.map(|dir| our_filter(2, dir, 1, QdiscMaker::Us));
+        let alone = clsact(vec![group_of(&ours_in), ours_in.clone(), group_of(&ours_out), ours_out.clone()]);
+        assert!(alone.whole() && alone.qdisc_is_ours_alone());
+        let mut joined = alone.clone();
+        joined.filters.push(foreign(Direction::Egress, 7));
+        assert!(joined.whole() && !joined.qdisc_is_ours_alone());
+        let mut empty_group = alone;
+        empty_group.filters.push(group_of(&foreign(Direction::Egress, 7)));
+        assert!(!empty_group.qdisc_is_ours_alone());
+        let anothers = clsact(BOTH.map(|dir| our_filter(2, dir, 1, QdiscMaker::Other)).to_vec());
+        assert!(anothers.whole() && !anothers.qdisc_is_ours_alone());
+    }
+}

@@ -1,0 +1,366 @@
+//! The life of one attachment as a pure machine: what a worker must do next, when to try again. Time is passed in.
+
+#![forbid(unsafe_code)]
+
+use std::time::{Duration, Instant};
+
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_secs(60);
+/// A container that may change its own links and addresses can make news without end. It gets this many looks at once, then one
+/// each `LOOK_EVERY`: a look takes about 0.2 ms of CPU.
+const LOOKS_AT_ONCE: u32 = 16;
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Where an attachment stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Known, waiting for a worker.
+    Discovered,
+    /// A worker is at it for the first time, or again after a failure.
+    Attaching,
+    /// Every interface that should have programs has them; there may be none yet.
+    Attached,
+    /// At least one interface lacks its programs; tried again later.
+    Failed { reason: String },
+    /// Detached, or the namespace is no more.
+    Gone,
+}
+
+impl State {
+    /// The label value.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            State::Discovered => "discovered",
+            State::Attaching => "attaching",
+            State::Attached => "attached",
+            State::Failed { .. } => "failed",
+            State::Gone => "gone",
+        }
+    }
+}
+
+/// What a worker is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Bring programs onto all interfaces that lack them.
+    Attach,
+    Detach,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Attached,
+    Failed(String),
+    Detached,
+}
+
+/// One namespace's attachment. The methods that return `bool` say whether it must be queued for a worker now.
+#[derive(Clone, Debug)]
+pub struct Attachment {
+    state: State,
+    queued: bool,
+    running: bool,
+    /// Something changed since the last look began.
+    dirty: bool,
+    leaving: bool,
+    failures: u32,
+    retry_at: Option<Instant>,
+    looks: u32,
+    looks_refilled: Instant,
+}
+
+impl Attachment {
+    /// Newly found; must be queued.
+    #[must_use]
+    pub fn new(now: Instant) -> Attachment {
+        Attachment {
+            state: State::Discovered,
+            queued: true,
+            running: false,
+            dirty: false,
+            leaving: false,
+            failures: 0,
+            retry_at: None,
+            looks: LOOKS_AT_ONCE,
+            looks_refilled: now,
+        }
+    }
+
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// When [`Attachment::due`] will have something to do.
+    #[must_use]
+    pub fn retry_at(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
+    /// Tries that failed since the last one that did not.
+    #[must_use]
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// A worker took it from the queue.
+    pub fn begin(&mut self) -> Option<Work> {
+        self.queued = false;
+        if self.running || self.state == State::Gone {
+            return None;
+        }
+        self.running = true;
+        self.dirty = false;
+        self.retry_at = None;
+        if self.leaving {
+            return Some(Work::Detach);
+        }
+        if self.state != State::Attached {
+            self.state = State::Attaching;
+        }
+        Some(Work::Attach)
+    }
+
+    /// The worker's result. It still holds the attachment, until [`Attachment::release`].
+    pub fn finish(&mut self, outcome: Outcome, now: Instant) {
+        match outcome {
+            Outcome::Attached => {
+                self.failures = 0;
+                self.state = State::Attached;
+            }
+            Outcome::Failed(reason) => {
+                self.retry_at = Some(now + backoff(self.failures));
+                self.failures = self.failures.saturating_add(1);
+                self.state = State::Failed { reason };
+            }
+            Outcome::Detached => {
+                self.retry_at = None;
+                self.state = State::Gone;
+            }
+        }
+    }
+
+    /// The worker is done with it.
+    #[must_use]
+    pub fn release(&mut self, now: Instant) -> bool {
+        self.running = false;
+        match (self.leaving, self.dirty) {
+            (true, _) => self.enqueue(),
+            (false, true) => self.changed(now),
+            (false, false) => false,
+        }
+    }
+
+    /// Links or addresses of the namespace changed, or may have.
+    #[must_use]
+    pub fn changed(&mut self, now: Instant) -> bool {
+        if self.running {
+            self.dirty = true;
+            return false;
+        }
+        if self.queued || self.leaving {
+            return false;
+        }
+        self.refill(now);
+        if self.looks == 0 {
+            let next = self.looks_refilled + LOOK_EVERY;
+            self.retry_at = Some(self.retry_at.map_or(next, |at| at.min(next)));
+            return false;
+        }
+        self.looks -= 1;
+        self.enqueue()
+    }
+
+    /// The container is gone, or we leave.
+    #[must_use]
+    pub fn detach(&mut self) -> bool {
+        self.leaving = true;
+        self.retry_at = None;
+        !self.running && self.enqueue()
+    }
+
+    /// Time passed.
+    #[must_use]
+    pub fn due(&mut self, now: Instant) -> bool {
+        match self.retry_at {
+            Some(at) if at <= now && !self.running => {
+                self.retry_at = None;
+                self.enqueue()
+            }
+            _ => false,
+        }
+    }
+
+    fn enqueue(&mut self) -> bool {
+        let newly = !self.queued && self.state != State::Gone;
+        self.queued |= newly;
+        newly
+    }
+
+    fn refill(&mut self, now: Instant) {
+        let earned = now.saturating_duration_since(self.looks_refilled).as_millis() / LOOK_EVERY.as_millis();
+        let earned = u32::try_from(earned).unwrap_or(u32::MAX);
+        if self.looks.saturating_add(earned) >= LOOKS_AT_ONCE {
+            self.looks = LOOKS_AT_ONCE;
+            self.looks_refilled = now;
+        } else {
+            self.looks += earned;
+            self.looks_refilled += LOOK_EVERY * earned;
+        }
+    }
+}
+
+/// 1 s, 2 s, 4 s .. 60 s. No jitter: nobody outside this machine is asked.
+fn backoff(failures: u32) -> Duration {
+    FIRST_RETRY.saturating_mul(1u32.checked_shl(failures).unwrap_or(u32::MAX)).min(LAST_RETRY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn after(start: Instant, seconds: f64) -> Instant {
+        start + Duration::from_secs_f64(seconds)
+    }
+
+    fn run(attachment: &mut Attachment, outcome: Outcome, now: Instant) -> bool {
+        assert!(attachment.begin().is_some());
+        attachment.finish(outcome, now);
+        attachment.release(now)
+    }
+
+    #[test]
+    fn failures_are_tried_again_after_1_2_4_and_at_most_60_seconds() {
+        let mut now = Instant::now();
+        let mut attachment = Attachment::new(now);
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            assert!(!run(&mut attachment, Outcome::Failed("refused".to_owned()), now));
+            assert_eq!(attachment.state().as_str(), "failed");
+            let at = attachment.retry_at().expect("a retry");
+            waits.push((at - now).as_secs());
+            assert!(!attachment.due(now));
+            now = at;
+            assert!(attachment.due(now));
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert!(!run(&mut attachment, Outcome::Attached, now));
+        assert_eq!((attachment.state(), attachment.failures(), attachment.retry_at()), (&State::Attached, 0, None));
+    }
+
+    #[test]
+    fn a_change_while_a_worker_looks_means_another_look() {
+        let now = Instant::now();
+        let mut attachment = Attachment::new(now);
+        assert_eq!(attachment.begin(), Some(Work::Attach));
+        assert!(!attachment.changed(now));
+        attachment.finish(Outcome::Attached, now);
+        assert!(attachment.release(now), "queued again");
+        assert!(!attachment.changed(now), "already queued");
+        assert_eq!(attachment.begin(), Some(Work::Attach));
+        assert_eq!(attachment.state(), &State::Attached, "a second look does not unsay the first");
+    }
+
+    #[test]
+    fn detach_in_the_middle_of_an_attach_waits_for_it_and_then_happens() {
+        let now = Instant::now();
+        let mut attachment = Attachment::new(now);
+        assert_eq!(attachment.begin(), Some(Work::Attach));
+        assert!(!attachment.detach());
+        attachment.finish(Outcome::Attached, now);
+        assert!(attachment.release(now));
+        assert_eq!(attachment.begin(), Some(Work::Detach));
+        attachment.finish(Outcome::Detached, now);
+        assert!(!attachment.release(now));
+        assert_eq!(attachment.state(), &State::Gone);
+        assert!(!attachment.changed(now) && !attachment.detach() && attachment.begin().is_none());
+    }
+
+    #[test]
+    fn news_without_end_gets_a_burst_of_looks_and_then_four_a_second() {
+        let start = Instant::now();
+        let mut attachment = Attachment::new(start);
+        run(&mut attachment, Outcome::Attached, start);
+        let mut looks = 0;
+        for millisecond in 0..2000 {
+            let now = after(start, f64::from(millisecond) / 1000.0);
+            if attachment.changed(now) || attachment.due(now) {
+                looks += 1;
+                run(&mut attachment, Outcome::Attached, now);
+            }
+        }
+        assert!((20..=32).contains(&looks), "{looks} looks in 2 s");
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Begin,
+        Finish(bool),
+        Changed,
+        Detach,
+        Wait(u16),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            4 => Just(Step::Begin),
+            4 => any::<bool>().prop_map(Step::Finish),
+            2 => Just(Step::Changed),
+            1 => Just(Step::Detach),
+            2 => any::<u16>().prop_map(Step::Wait),
+        ];
+        proptest::collection::vec(step, 0..80)
+    }
+
+    proptest! {
+        /// However news, results, time and detach come together: never two workers at once, never twice in the queue, nothing
+        /// forgotten (what failed or changed is queued or has a time), and after a detach it ends.
+        #[test]
+        fn nothing_is_forgotten_and_nothing_is_done_twice(steps in steps()) {
+            let mut now = Instant::now();
+            let mut attachment = Attachment::new(now);
+            let (mut in_queue, mut working, mut detached) = (1i32, None, false);
+            for step in steps {
+                match step {
+                    Step::Begin if in_queue == 1 => {
+                        in_queue = 0;
+                        let work = attachment.begin();
+                        prop_assert!(work.is_none() || working.is_none());
+                        working = work.or(working);
+                        prop_assert!(work != Some(Work::Detach) || detached);
+                    }
+                    Step::Finish(well) => if let Some(work) = working.take() {
+                        attachment.finish(match (work, well) {
+                            (Work::Detach, _) => Outcome::Detached,
+                            (Work::Attach, true) => Outcome::Attached,
+                            (Work::Attach, false) => Outcome::Failed(String::new()),
+                        }, now);
+                        in_queue += i32::from(attachment.release(now));
+                    },
+                    Step::Changed => {
+                        in_queue += i32::from(attachment.changed(now));
+                        let known = in_queue == 1 || working.is_some() || attachment.retry_at().is_some() || detached;
+                        prop_assert!(known, "the change is forgotten");
+                    }
+                    Step::Detach => {
+                        detached = true;
+                        in_queue += i32::from(attachment.detach());
+                    }
+                    Step::Wait(milliseconds) => {
+                        now += Duration::from_millis(u64::from(milliseconds));
+                        in_queue += i32::from(attachment.due(now));
+                    }
+                    Step::Begin => {}
+                }
+                prop_assert!((0..=1).contains(&in_queue));
+                let failed = matches!(attachment.state(), State::Failed { .. });
+                prop_assert!(!failed || in_queue == 1 || working.is_some() || attachment.retry_at().is_some());
+                let ended = *attachment.state() == State::Gone;
+                prop_assert!(!detached || ended || in_queue == 1 || working.is_some());
+            }
+        }
+    }
+}

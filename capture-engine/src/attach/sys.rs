@@ -1,0 +1,99 @@
+//! Raw `bpf()` for TCX (kernel 6.6 and later): make a link at the head of an interface's programs, ask whether there are any.
+
+#![allow(unsafe_code)]
+
+use flow_model::Direction;
+use nix::errno::Errno;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+const BPF_PROG_QUERY: libc::c_long = 16;
+const BPF_LINK_CREATE: libc::c_long = 28;
+/// Without a program to be relative to: before all others.
+const BPF_F_BEFORE: u32 = 1 << 3;
+
+/// `link_create` of `union bpf_attr`, as far as TCX needs it.
+#[derive(IntoBytes, FromBytes, Immutable)]
+#[repr(C)]
+struct LinkCreate {
+    prog_fd: u32,
+    target_ifindex: u32,
+    attach_type: u32,
+    flags: u32,
+    relative_fd: u32,
+    pad: u32,
+    expected_revision: u64,
+}
+
+/// `query` of `union bpf_attr`.
+#[derive(IntoBytes, FromBytes, Immutable)]
+#[repr(C)]
+struct ProgQuery {
+    target_ifindex: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    prog_ids: u64,
+    count: u32,
+    pad: u32,
+    prog_attach_flags: u64,
+    link_ids: u64,
+    link_attach_flags: u64,
+    revision: u64,
+}
+
+fn attach_type(dir: Direction) -> u32 {
+    match dir {
+        Direction::Ingress => 46,
+        Direction::Egress => 47,
+    }
+}
+
+/// A TCX link that runs `program` before all others of `dir` at interface `index` of the calling thread's namespace. It lasts as long as its
+/// descriptor. Waits for an RCU grace period (8-16 ms).
+///
+/// # Errors
+/// EINVAL where the kernel has no TCX, ENODEV when the interface is gone, EPERM without CAP_NET_ADMIN and CAP_BPF.
+pub fn tcx_link(program: BorrowedFd<'_>, index: u32, dir: Direction) -> Result<OwnedFd, Errno> {
+    let mut attr = LinkCreate {
+        prog_fd: program.as_raw_fd().cast_unsigned(),
+        target_ifindex: index,
+        attach_type: attach_type(dir),
+        flags: BPF_F_BEFORE,
+        relative_fd: 0,
+        pad: 0,
+        expected_revision: 0,
+    };
+    let fd = bpf(BPF_LINK_CREATE, &mut attr)?;
+    // SAFETY: BPF_LINK_CREATE returned a new descriptor, which nothing else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Number of TCX programs of `dir` at interface `index` of the calling thread's namespace.
+///
+/// # Errors
+/// EINVAL where the kernel has no TCX, ENODEV when the interface is gone.
+pub fn tcx_count(index: u32, dir: Direction) -> Result<u32, Errno> {
+    let mut attr = ProgQuery {
+        target_ifindex: index,
+        attach_type: attach_type(dir),
+        query_flags: 0,
+        attach_flags: 0,
+        prog_ids: 0,
+        count: 0,
+        pad: 0,
+        prog_attach_flags: 0,
+        link_ids: 0,
+        link_attach_flags: 0,
+        revision: 0,
+    };
+    bpf(BPF_PROG_QUERY, &mut attr)?;
+    Ok(attr.count)
+}
+
+fn bpf<A: IntoBytes + FromBytes>(command: libc::c_long, attr: &mut A) -> Result<i32, Errno> {
+    // SAFETY: `attr` is valid for reads and writes of its size, which is what the kernel is told; it holds no pointer but null ones,
+    // and any bytes that the kernel writes into it are valid values (FromBytes).
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<A>()) };
+    Errno::result(result).map(|value| value as i32)
+}

@@ -1,0 +1,187 @@
+//! The threads that do the work: take a slot, enter its namespace, put down what came of it.
+
+#![forbid(unsafe_code)]
+
+use super::attacher::Shared;
+use super::inside::{self, Held, Report};
+use super::queue::Priority;
+use super::state::{Outcome, Work};
+use super::{AttachEvent, watcher};
+use flow_model::Slot;
+use netns::Netns;
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Instant;
+
+pub(super) fn run(shared: &Shared, urgent_only: bool) {
+    while let Some(task) = next(shared, urgent_only) {
+        match task.work {
+            Work::Attach => attach(shared, task),
+            Work::Detach => detach(shared, task),
+        }
+    }
+}
+
+struct Task {
+    slot: Slot,
+    work: Work,
+    netns: Arc<Netns>,
+    held: Held,
+}
+
+fn next(shared: &Shared, urgent_only: bool) -> Option<Task> {
+    let mut table = shared.table.lock();
+    loop {
+        if table.stopping {
+            return None;
+        }
+        let Some(slot) = table.queue.pop(urgent_only) else {
+            shared.work.wait(&mut table);
+            continue;
+        };
+        let Some(entry) = table.slots.get_mut(&slot) else { continue };
+        let Some(work) = entry.machine.begin() else { continue };
+        let (netns, held) = (Arc::clone(&entry.netns), entry.held.take().unwrap_or_default());
+        table.counters.entries += 1;
+        table.reschedule(slot);
+        return Some(Task { slot, work, netns, held });
+    }
+}
+
+fn attach(shared: &Shared, task: Task) {
+    let Task { slot, work: _, netns, mut held } = task;
+    let load = |dir| shared.programs.stub(slot, dir);
+    // A panic in there leaves `held` as far as it got.
+    let entered = netns.run(|inside| inside::attach(inside, &shared.config, &load, &mut held));
+    let now = Instant::now();
+    let (report, outcome) = match entered {
+        Ok(Ok(report)) if report.failures.is_empty() => (Some(report), Outcome::Attached),
+        Ok(Ok(report)) => {
+            let reason = report.failures.join("; ");
+            (Some(report), Outcome::Failed(reason))
+        }
+        Ok(Err(error)) => (None, Outcome::Failed(in_full(&error))),
+        Err(error) => (None, Outcome::Failed(in_full(&error))),
+    };
+    for event in put_down(shared, slot, held, report, outcome, now) {
+        (shared.events)(event);
+    }
+    release(shared, slot);
+}
+
+/// Notes the result, and returns what to tell about it.
+fn put_down(
+    shared: &Shared,
+    slot: Slot,
+    held: Held,
+    report: Option<Report>,
+    outcome: Outcome,
+    now: Instant,
+) -> Vec<AttachEvent> {
+    let mut guard = shared.table.lock();
+    let table = &mut *guard;
+    let Some(entry) = table.slots.get_mut(&slot) else { return Vec::new() };
+    let mut events = Vec::new();
+    if entry.watch.is_none()
+        && let Some(watch) = &held.watch
+        && watcher::add(shared, slot, watch)
+    {
+        entry.watch = Some(Arc::clone(watch));
+    }
+    let interfaces = held.list();
+    let first = entry.attached_at.is_none() || entry.machine.failures() > 0;
+    let more_interfaces = entry.interfaces != interfaces;
+    entry.interfaces = interfaces;
+    entry.held = Some(held);
+    let mut more_addresses = false;
+    if let Some(report) = report {
+        let Report { mut addresses, failures: _, vanished, swept, over_limit } = report;
+        addresses.sort_unstable();
+        more_addresses = entry.addresses != addresses;
+        entry.addresses = addresses;
+        table.counters.vanished_interfaces += vanished;
+        table.counters.swept_filters += swept;
+        table.counters.over_limit += over_limit;
+    }
+    match &outcome {
+        Outcome::Attached if first => {
+            entry.attached_at.get_or_insert(now);
+            events.push(AttachEvent::Attached {
+                slot,
+                interfaces: entry.interfaces.clone(),
+                addresses: entry.addresses.clone(),
+                took: now.saturating_duration_since(entry.asked_at),
+            });
+        }
+        _ => {
+            if more_interfaces {
+                events.push(AttachEvent::Interfaces { slot, interfaces: entry.interfaces.clone() });
+            }
+            if more_addresses {
+                events.push(AttachEvent::Addresses { slot, addresses: entry.addresses.clone() });
+            }
+        }
+    }
+    if let Outcome::Failed(reason) = &outcome {
+        table.counters.failures += 1;
+        events.push(AttachEvent::Failed { slot, reason: reason.clone() });
+    }
+    entry.machine.finish(outcome, now);
+    events
+}
+
+fn release(shared: &Shared, slot: Slot) {
+    let mut table = shared.table.lock();
+    let Some(entry) = table.slots.get_mut(&slot) else { return };
+    if entry.machine.release(Instant::now()) {
+        shared.push(&mut table, slot, Priority::Urgent);
+    }
+    table.reschedule(slot);
+    let waits = !table.due.is_empty();
+    drop(table);
+    if waits {
+        shared.ring_alarm();
+    }
+}
+
+fn detach(shared: &Shared, task: Task) {
+    let Task { slot, work: _, netns, held } = task;
+    // TCX links end when they are closed, from anywhere. The watch goes before the sweep makes news.
+    let watch = held.watch.clone();
+    drop(held);
+    if let Some(watch) = watch {
+        watcher::remove(shared, &watch);
+    }
+    let swept = netns.run(inside::sweep);
+    let failed = match swept {
+        Ok(Ok(_)) => None,
+        Ok(Err(error)) => Some(in_full(&error)),
+        Err(error) => Some(in_full(&error)),
+    };
+    if let Some(reason) = &failed {
+        tracing::warn!(slot = slot.0, reason, "detach may have left a filter behind");
+    }
+    {
+        let mut table = shared.table.lock();
+        table.counters.failed_detaches += u64::from(failed.is_some());
+        if let Some(entry) = table.slots.get_mut(&slot) {
+            entry.machine.finish(Outcome::Detached, Instant::now());
+        }
+        table.remove(slot);
+    }
+    drop(netns);
+    (shared.events)(AttachEvent::Detached { slot });
+    shared.fewer.notify_all();
+}
+
+/// The error with its causes, on one line.
+fn in_full(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}
