@@ -1,1 +1,21 @@
+//! `IdentityIndex`: who holds which address at which time, and who lives in which namespace. Fed by the daemon with what containerd
+//! tells of this node; the watch cache of the Kubernetes API will feed the same table.
+//!
+//! A question is always about a moment: an address that was reused is answered with its holder then, or with none, never with the one
+//! before. Outsiders have the name by which the asking pod looked them up, or the class of their address (`private`, `public`,
+//! `cloud-metadata`, ...), so that labels stay a bounded set.
+//!
+//! Leaves the finding of names to its writer, and never reads the clock. No Kubernetes client yet.
 #![forbid(unsafe_code)]
+
+mod class;
+mod dns;
+mod figures;
+mod history;
+mod index;
+mod reader;
+mod sharded;
+
+pub use figures::Figure;
+pub use index::{Address, Binding, IdentityIndex, Limits};
+pub use reader::{Addresses, NamesReader};
