@@ -1,1 +1,21 @@
+//! Finds the connections that existed before the agent attached, in the background, and says who is client and who is server.
+//!
+//! Knows nothing of attaching, names or metrics: namespaces to look at go in ([`Target`]), [`flow_model::FlowSeed`]s come out.
+//! Three sources give the same answer at different prices; [`Scanner`] takes the cheapest that the kernel has.
 #![forbid(unsafe_code)]
+
+mod diag;
+mod iterator;
+mod limiter;
+mod procfs_source;
+mod scanner;
+mod seeds;
+mod socket;
+
+pub use diag::dump as dump_by_sock_diag;
+pub use iterator::{IteratorError, SocketIterator};
+pub use limiter::WorkLimiter;
+pub use procfs_source::dump as dump_by_procfs;
+pub use scanner::{Progress, Scanner, ScannerConfig, Seeded, Source, Target};
+pub use seeds::seeds;
+pub use socket::{Socket, SocketState};

@@ -181,6 +181,14 @@ impl InNetns<'_> {
         RouteSocket::open()
     }
 
+    /// A `sock_diag(7)` socket of this namespace, for dumps of its sockets.
+    ///
+    /// # Errors
+    /// No descriptor left.
+    pub fn sock_diag(&self) -> io::Result<RouteSocket> {
+        RouteSocket::open_sock_diag()
+    }
+
     /// News of this namespace's links and addresses from now on. Watch first, list afterwards: then nothing falls in between.
     ///
     /// # Errors

@@ -1,6 +1,9 @@
 use crate::link::{self, IfAddress, Link};
 use crate::wire::{self, Batch, Message};
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use netlink_sys::{
+    Socket, SocketAddr,
+    protocols::{NETLINK_ROUTE, NETLINK_SOCK_DIAG},
+};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, NetlinkAddr, recvmsg, setsockopt, sockopt};
 use nix::sys::time::TimeVal;
@@ -72,7 +75,16 @@ enum Progress {
 
 impl RouteSocket {
     pub(crate) fn open() -> io::Result<RouteSocket> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        RouteSocket::of_protocol(NETLINK_ROUTE)
+    }
+
+    /// For `sock_diag(7)`: the same requests and dumps, another table.
+    pub(crate) fn open_sock_diag() -> io::Result<RouteSocket> {
+        RouteSocket::of_protocol(NETLINK_SOCK_DIAG)
+    }
+
+    fn of_protocol(protocol: isize) -> io::Result<RouteSocket> {
+        let mut socket = Socket::new(protocol)?;
         socket.bind(&SocketAddr::new(0, 0))?;
         // Both since 4.12 at the latest: words for refusals, and no echo of the request's payload in answers.
         socket.set_ext_ack(true)?;

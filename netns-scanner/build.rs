@@ -1,0 +1,33 @@
+//! Compiles the iterator's program with clang for the BPF target; the object is embedded, so a node needs no clang.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+const SOURCE: &str = "bpf/task_socks.bpf.c";
+
+fn main() {
+    println!("cargo:rerun-if-changed={SOURCE}");
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("task_socks.bpf.o");
+    let clang = std::env::var("CLANG").unwrap_or_else(|_| "clang".to_owned());
+    let strip = std::env::var("LLVM_STRIP").unwrap_or_else(|_| "llvm-strip".to_owned());
+    println!("cargo:rerun-if-env-changed=CLANG");
+    println!("cargo:rerun-if-env-changed=LLVM_STRIP");
+    let machine = std::env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_else(|_| "x86_64".to_owned());
+    run(Command::new(&clang)
+        .args(["-O2", "-g", "-target", "bpf", "-mcpu=v3", "-Wall", "-Werror"])
+        // Debian keeps <asm/*.h> in the multiarch folder, which a BPF target does not search by itself.
+        .arg(format!("-I/usr/include/{machine}-linux-gnu"))
+        .args(["-c", SOURCE, "-o"])
+        .arg(&out));
+    run(Command::new(&strip).arg("-g").arg(&out));
+}
+
+fn run(command: &mut Command) {
+    match command.status() {
+        Ok(status) if status.success() => {}
+        Ok(status) => panic!("{command:?} ended with {status}"),
+        Err(error) => {
+            panic!("{command:?} did not start ({error}): install clang, llvm and libbpf-dev (scripts/setup.sh does)")
+        }
+    }
+}

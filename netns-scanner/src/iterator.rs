@@ -1,0 +1,132 @@
+use crate::{Socket, SocketState, socket};
+use aya::programs::Iter;
+use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
+use flow_model::Transport;
+use std::fs::File;
+use std::io::Read;
+
+/// `struct pf_socket` of `bpf/task_socks.bpf.c`.
+const RECORD: usize = 56;
+
+/// Bytes asked for at a time. The kernel fills at most a buffer of a few pages for each read.
+const CHUNK: usize = 64 << 10;
+
+/// One pass over every socket that a process of this node holds, read piece by piece.
+#[derive(Debug)]
+pub struct SocketIterator {
+    file: File,
+    buffer: Vec<u8>,
+    /// Bytes of a record that a read cut.
+    held: usize,
+}
+
+/// Why the iterator can't be used; the caller takes another source and says so once.
+#[derive(Debug, thiserror::Error)]
+pub enum IteratorError {
+    #[error("read the kernel's BTF (is CONFIG_DEBUG_INFO_BTF set?)")]
+    Btf(#[from] aya::BtfError),
+    #[error("load the socket iterator (needs CAP_BPF and CAP_PERFMON, kernel 5.11 or newer)")]
+    Load(#[from] Box<aya::EbpfError>),
+    #[error("start the socket iterator")]
+    Program(#[from] aya::programs::ProgramError),
+    #[error("open the socket iterator's pass")]
+    Link(#[from] aya::programs::links::LinkError),
+    #[error("program pilotfish_socks is missing from the object")]
+    Missing,
+    #[error("read the socket iterator")]
+    Read(#[from] std::io::Error),
+}
+
+impl SocketIterator {
+    /// Loads the program and opens a pass; everything is gone again with the value.
+    ///
+    /// # Errors
+    /// A kernel or a set of capabilities that does not allow it.
+    pub fn open() -> Result<SocketIterator, IteratorError> {
+        let btf = Btf::from_sys_fs()?;
+        let mut ebpf: Ebpf = EbpfLoader::new()
+            .btf(Some(&btf))
+            .load(include_bytes_aligned!(concat!(env!("OUT_DIR"), "/task_socks.bpf.o")))
+            .map_err(Box::new)?;
+        let program: &mut Iter = ebpf.program_mut("pilotfish_socks").ok_or(IteratorError::Missing)?.try_into()?;
+        program.load("task_file", &btf)?;
+        let id = program.attach()?;
+        let file = program.take_link(id)?.into_file()?;
+        Ok(SocketIterator { file, buffer: vec![0; CHUNK], held: 0 })
+    }
+
+    /// Reads the next piece and hands each socket of it to `found`. `false` when the pass is over.
+    ///
+    /// # Errors
+    /// The kernel's read failed; the pass can't go on.
+    pub fn read(&mut self, mut found: impl FnMut(Socket)) -> Result<bool, IteratorError> {
+        let Some(free) = self.buffer.get_mut(self.held..) else { return Ok(false) };
+        let count = loop {
+            match self.file.read(free) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                other => break other?,
+            }
+        };
+        let filled = self.held + count;
+        let whole = filled - filled % RECORD;
+        for record in self.buffer.get(..whole).unwrap_or_default().chunks_exact(RECORD) {
+            if let Some(socket) = decode(record) {
+                found(socket);
+            }
+        }
+        self.buffer.copy_within(whole..filled, 0);
+        self.held = filled - whole;
+        Ok(count > 0)
+    }
+}
+
+fn decode(record: &[u8]) -> Option<Socket> {
+    let u64_at = |at: usize| Some(u64::from_ne_bytes(record.get(at..at + 8)?.try_into().ok()?));
+    let u32_at = |at: usize| Some(u32::from_ne_bytes(record.get(at..at + 4)?.try_into().ok()?));
+    let u16_at = |at: usize| Some(u16::from_ne_bytes(record.get(at..at + 2)?.try_into().ok()?));
+    let ip_at = |at: usize| Some(socket::address(record.get(at..at + 16)?.try_into().ok()?));
+    let transport = match record.get(55)? {
+        6 => Transport::Tcp,
+        17 => Transport::Udp,
+        _ => return None,
+    };
+    let state = SocketState::from_kernel(*record.get(54)?);
+    Some(Socket {
+        cgroup_id: u64_at(0)?,
+        pid: u32_at(8)?,
+        netns_ino: u64::from(u32_at(12)?),
+        tuple: socket::tuple(transport, (ip_at(16)?, u16_at(48)?), (ip_at(32)?, u16_at(50)?)),
+        state,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_the_kernel_is_read_field_by_field() {
+        let mut record = [0u8; RECORD];
+        record[0..8].copy_from_slice(&9u64.to_ne_bytes());
+        record[8..12].copy_from_slice(&4242u32.to_ne_bytes());
+        record[12..16].copy_from_slice(&4_026_531_999u32.to_ne_bytes());
+        record[26..32].copy_from_slice(&[0xff, 0xff, 10, 0, 0, 2]);
+        record[42..48].copy_from_slice(&[0xff, 0xff, 10, 0, 0, 9]);
+        record[48..50].copy_from_slice(&80u16.to_ne_bytes());
+        record[50..52].copy_from_slice(&40_000u16.to_ne_bytes());
+        record[52..54].copy_from_slice(&2u16.to_ne_bytes());
+        record[54] = 1;
+        record[55] = 6;
+        let socket = decode(&record).expect("a TCP record");
+        assert_eq!(socket.netns_ino, 4_026_531_999);
+        assert_eq!((socket.pid, socket.cgroup_id, socket.state), (4242, 9, SocketState::Open));
+        assert_eq!(socket.tuple.local.ip.to_string(), "10.0.0.2");
+        assert_eq!((socket.tuple.local.port, socket.tuple.remote.port), (80, 40_000));
+    }
+
+    #[test]
+    fn another_protocol_or_a_cut_record_is_no_socket() {
+        assert_eq!(decode(&[0u8; RECORD]), None);
+        assert_eq!(decode(&[6u8; 20]), None);
+    }
+}

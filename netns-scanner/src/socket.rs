@@ -1,0 +1,56 @@
+use flow_model::{Endpoint, FiveTuple, Transport};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// One TCP or UDP socket of some namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Socket {
+    /// Inode of its network namespace.
+    pub netns_ino: u64,
+    /// A process that holds it; 0 where the source does not tell.
+    pub pid: u32,
+    /// Cgroup (v2) of that process, or of the socket; 0 where there is none or the source does not tell.
+    pub cgroup_id: u64,
+    pub tuple: FiveTuple,
+    pub state: SocketState,
+}
+
+/// The states that matter here, of `include/net/tcp_states.h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SocketState {
+    /// Data can flow: ESTABLISHED and the half-closed states. Connected UDP sockets are here too.
+    Open,
+    Listening,
+    /// Not there yet, or over.
+    Other,
+}
+
+impl SocketState {
+    /// From the kernel's number (`TCP_ESTABLISHED` = 1 .. `TCP_NEW_SYN_RECV` = 12).
+    #[must_use]
+    pub fn from_kernel(state: u8) -> SocketState {
+        match state {
+            // ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT
+            1 | 4 | 5 | 8 => SocketState::Open,
+            10 => SocketState::Listening,
+            _ => SocketState::Other,
+        }
+    }
+}
+
+/// The address in 16 bytes in network order, v4-mapped as IPv4.
+pub(crate) fn address(bytes: [u8; 16]) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::from(bytes)).to_canonical()
+}
+
+/// The address in the first four bytes, in network order.
+pub(crate) fn address_v4(bytes: [u8; 4]) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::from(bytes))
+}
+
+pub(crate) fn tuple(transport: Transport, local: (IpAddr, u16), remote: (IpAddr, u16)) -> FiveTuple {
+    FiveTuple {
+        transport,
+        local: Endpoint { ip: local.0.to_canonical(), port: local.1 },
+        remote: Endpoint { ip: remote.0.to_canonical(), port: remote.1 },
+    }
+}

@@ -1,0 +1,191 @@
+//! The three sources against one namespace with real sockets in it. Needs root: namespaces are made and entered, a BPF iterator is loaded.
+
+use flow_model::{FlowSeed, Role, Slot, Transport};
+use netns::Netns;
+use netns_scanner::{
+    Scanner, ScannerConfig, Seeded, Socket, SocketIterator, Source, Target, dump_by_procfs, dump_by_sock_diag, seeds,
+};
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+/// A namespace held by a process of its own, with loopback up. Gone when dropped.
+struct Room {
+    holder: Child,
+    netns: Arc<Netns>,
+}
+
+impl Room {
+    fn new() -> Room {
+        assert!(nix::unistd::Uid::effective().is_root(), "this test makes network namespaces: run it as root");
+        let mut holder = Command::new("unshare")
+            .args(["--net", "sh", "-c", "ip link set lo up && echo ready && exec sleep 120"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("unshare and ip are installed (scripts/setup.sh --test)");
+        let mut line = String::new();
+        let stdout = holder.stdout.take().expect("piped");
+        BufReader::new(stdout).read_line(&mut line).expect("the holder says that it is ready");
+        assert_eq!(line, "ready\n");
+        let netns = Arc::new(Netns::open_pid(holder.id()).expect("open its namespace"));
+        Room { holder, netns }
+    }
+
+    fn target(&self, slot: u32) -> Target {
+        Target { slot: Slot(slot), netns: Arc::clone(&self.netns), pid: self.holder.id() }
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
+}
+
+/// Sockets that live in the room though this process holds them.
+struct Talk {
+    _listener: TcpListener,
+    client: TcpStream,
+    _server: TcpStream,
+    udp: UdpSocket,
+}
+
+fn talk(room: &Room, address: &'static str) -> Talk {
+    room.netns
+        .run(|_| {
+            let listener = TcpListener::bind((address, 0)).expect("listen");
+            let client = TcpStream::connect(listener.local_addr().expect("address")).expect("connect");
+            let (server, _) = listener.accept().expect("accept");
+            let udp = UdpSocket::bind((address, 0)).expect("bind");
+            udp.connect((address, 53)).expect("connect UDP");
+            Talk { _listener: listener, client, _server: server, udp }
+        })
+        .expect("enter the room")
+}
+
+type Line = (Transport, String, String, Role);
+
+fn lines(seeds: &[FlowSeed]) -> BTreeSet<Line> {
+    seeds
+        .iter()
+        .map(|seed| {
+            let side = |end: flow_model::Endpoint| format!("{}:{}", end.ip, end.port);
+            (seed.tuple.transport, side(seed.tuple.local), side(seed.tuple.remote), seed.role)
+        })
+        .collect()
+}
+
+fn expected(talk: &Talk) -> BTreeSet<Line> {
+    let name = |address: std::net::SocketAddr| format!("{}:{}", address.ip(), address.port());
+    let client = name(talk.client.local_addr().expect("address"));
+    let server = name(talk.client.peer_addr().expect("address"));
+    let udp = name(talk.udp.local_addr().expect("address"));
+    let resolver = name(talk.udp.peer_addr().expect("address"));
+    BTreeSet::from([
+        (Transport::Tcp, client.clone(), server.clone(), Role::Client),
+        (Transport::Tcp, server, client, Role::Server),
+        (Transport::Udp, udp, resolver, Role::Client),
+    ])
+}
+
+fn by_iterator(room: &Room) -> Vec<Socket> {
+    let mut pass = SocketIterator::open().expect("the kernel allows the iterator");
+    let mut found = Vec::new();
+    while pass
+        .read(|socket| {
+            if socket.netns_ino == room.netns.id().ino {
+                found.push(socket);
+            }
+        })
+        .expect("read")
+    {}
+    found
+}
+
+#[test]
+fn three_sources_tell_the_same() {
+    for address in ["127.0.0.1", "::1"] {
+        let room = Room::new();
+        let talk = talk(&room, address);
+        let expected = expected(&talk);
+        let found = by_iterator(&room);
+        assert!(found.iter().all(|socket| socket.pid == std::process::id()), "the holder of the sockets is named");
+        assert_eq!(lines(&seeds(Slot(1), &found)), expected, "iterator");
+        let found = room.netns.run(dump_by_sock_diag).expect("enter").expect("sock_diag");
+        assert_eq!(lines(&seeds(Slot(1), &found)), expected, "sock_diag");
+        let found = dump_by_procfs(room.holder.id(), room.netns.id().ino).expect("procfs");
+        assert_eq!(lines(&seeds(Slot(1), &found)), expected, "procfs");
+    }
+}
+
+#[test]
+fn each_source_serves_the_background_scan() {
+    let rooms: Vec<(Room, Talk)> = (0..6)
+        .map(|_| {
+            let room = Room::new();
+            let talk = talk(&room, "127.0.0.1");
+            (room, talk)
+        })
+        .collect();
+    for (source, used) in [
+        (None, Source::Iterator),
+        (Some(Source::Iterator), Source::Iterator),
+        (Some(Source::SockDiag), Source::SockDiag),
+        (Some(Source::Procfs), Source::Procfs),
+    ] {
+        let config = ScannerConfig { source, ..ScannerConfig::default() };
+        let (sender, receiver) = mpsc::channel::<Seeded>();
+        let scanner = Scanner::start(config, move |seeded| {
+            let _ = sender.send(seeded);
+        })
+        .expect("start");
+        for (slot, (room, _)) in rooms.iter().enumerate() {
+            scanner.enqueue(room.target(slot as u32));
+        }
+        let mut slots = BTreeSet::new();
+        let mut sources = BTreeSet::new();
+        for _ in 0..rooms.len() {
+            let seeded = receiver.recv_timeout(Duration::from_secs(30)).expect("each target is answered");
+            let (_, talk) = &rooms[seeded.slot.0 as usize];
+            assert_eq!(lines(&seeded.seeds), expected(talk), "{source:?}");
+            slots.insert(seeded.slot);
+            sources.insert(seeded.source.as_str());
+        }
+        assert_eq!(slots.len(), rooms.len());
+        assert!(sources.contains(used.as_str()), "{sources:?}");
+        // The last answer comes just before it is counted.
+        while scanner.progress().done < 6 {
+            std::thread::yield_now();
+        }
+        assert_eq!((scanner.progress().total, scanner.progress().failed), (6, 0));
+    }
+}
+
+#[test]
+fn a_process_that_is_gone_loses_one_item_and_not_the_scan() {
+    let gone = Room::new();
+    let target = gone.target(1);
+    drop(gone);
+    let room = Room::new();
+    let talk = talk(&room, "127.0.0.1");
+    let config = ScannerConfig { source: Some(Source::Procfs), ..ScannerConfig::default() };
+    let (sender, receiver) = mpsc::channel::<Seeded>();
+    let scanner = Scanner::start(config, move |seeded| {
+        let _ = sender.send(seeded);
+    })
+    .expect("start");
+    // Newest first: the dead one is taken up before the one that lives.
+    scanner.enqueue(room.target(2));
+    scanner.enqueue(target);
+    let seeded = receiver.recv_timeout(Duration::from_secs(30)).expect("the living one is answered");
+    assert_eq!(seeded.slot, Slot(2));
+    assert_eq!(lines(&seeded.seeds), expected(&talk));
+    while scanner.progress().done < 2 {
+        std::thread::yield_now();
+    }
+    assert_eq!(scanner.progress().failed, 1);
+}
