@@ -1,0 +1,140 @@
+//! What the agent answers to the command line, as JSON. Written by the agent, read by `pilotfish status`, `stat` and `edges`, and by
+//! scripts: fields are added, never renamed.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Version {
+    pub version: String,
+    /// Of the source; empty when the build did not know.
+    pub commit: String,
+    /// First 16 hex digits of the SHA-256 of the kernel object... empty when unknown.
+    pub kernel_object: String,
+}
+
+/// A part of the agent that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    pub part: String,
+    /// Work is done without it; else it keeps the agent from being ready.
+    pub degraded_only: bool,
+    pub detail: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readiness {
+    pub ready: bool,
+    pub reasons: Vec<Reason>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Containerd {
+    pub connected: bool,
+    /// Path of the socket that answers, or that was tried last.
+    pub socket: String,
+    pub version: String,
+    pub reconnects: u64,
+    /// Why it is not connected.
+    pub detail: String,
+}
+
+/// One network namespace that containers live in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Namespace {
+    pub slot: u32,
+    /// "dev:inode".
+    pub netns: String,
+    /// discovered, attaching, attached, failed
+    pub state: String,
+    /// tcx or clsact where attached.
+    pub mode: String,
+    /// Why it failed.
+    pub reason: String,
+    /// Namespace and name of its workload.
+    pub namespace: String,
+    pub workload: String,
+    pub addresses: Vec<String>,
+    pub interfaces: u32,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loss {
+    pub stage: String,
+    pub reason: String,
+    pub count: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    pub name: String,
+    pub runs: u64,
+    pub run_time_ns: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    pub version: Version,
+    pub pid: u32,
+    pub uptime_s: u64,
+    pub readiness: Readiness,
+    pub containerd: Containerd,
+    /// Number of namespaces by state.
+    pub states: BTreeMap<String, u64>,
+    pub namespaces: Vec<Namespace>,
+    pub losses: Vec<Loss>,
+    pub programs: Vec<Program>,
+    pub ring_bytes: u64,
+    pub ring_fill_ratio: f64,
+    pub flows: u64,
+    pub process: Process,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Process {
+    pub rss_bytes: u64,
+    pub cpu_seconds: f64,
+    pub threads: u64,
+    pub descriptors: u64,
+}
+
+/// Golden metrics over the window that the agent keeps. Latencies in nanoseconds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Golden {
+    pub requests: u64,
+    pub failures: u64,
+    /// Requests per second over the last window.
+    pub rps: f64,
+    /// Share that did not fail; `None` where nothing was counted.
+    pub success: Option<f64>,
+    pub p50_ns: Option<u64>,
+    pub p95_ns: Option<u64>,
+    pub p99_ns: Option<u64>,
+    pub tcp_connections: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Party {
+    pub name: String,
+    pub namespace: String,
+    pub kind: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkloadRow {
+    pub workload: Party,
+    pub protocol: String,
+    #[serde(flatten)]
+    pub golden: Golden,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EdgeRow {
+    pub src: Party,
+    pub dst: Party,
+    pub protocol: String,
+    /// client or server: at whose interface this was seen.
+    pub reporter: String,
+    #[serde(flatten)]
+    pub golden: Golden,
+}

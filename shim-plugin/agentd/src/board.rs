@@ -1,0 +1,239 @@
+//! The notice board: what the parts of the agent last said of themselves. Writers replace small values, readers copy them; nobody
+//! holds a lock while doing anything else, so `/livez` answers whatever the rest is at.
+
+use crate::admin::Format;
+use crate::api::{
+    Containerd, EdgeRow, Loss, Namespace, Process, Program, Readiness, Reason, Status, Version, WorkloadRow,
+};
+use crate::pulse::{Pulse, STALLED};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// The traffic as it was counted up to some moment; immutable.
+pub trait Traffic: fmt::Debug + Send + Sync {
+    /// All metrics, those of the agent included.
+    fn expose(&self, format: Format, own: &Own) -> Vec<u8>;
+    fn edges(&self) -> Vec<EdgeRow>;
+    fn workloads(&self) -> Vec<WorkloadRow>;
+}
+
+/// What the agent counts of itself.
+#[derive(Clone, Debug, Default)]
+pub struct Own {
+    pub version: Version,
+    pub states: BTreeMap<String, u64>,
+    pub containerd: Containerd,
+    pub engine: Engine,
+    pub process: Process,
+    pub ready: bool,
+    pub evicted_connections: u64,
+}
+
+/// What the pipeline thread knows of kernel programs, ring and flow table. Refreshed about once a second.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Engine {
+    pub ring_bytes: u64,
+    pub ring_used: u64,
+    pub flows: u64,
+    pub losses: Vec<Loss>,
+    pub programs: Vec<Program>,
+}
+
+/// How far the loading of the kernel programs is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Kernel {
+    #[default]
+    Loading,
+    Loaded,
+}
+
+/// The value behind a lock, which is let go of before anything else happens.
+fn copy<T: Clone>(shared: &Mutex<T>) -> T {
+    shared.lock().clone()
+}
+
+#[derive(Debug)]
+pub struct Board {
+    pub version: Version,
+    pub started: Instant,
+    pub pulse: Pulse,
+    pub containerd: Mutex<Containerd>,
+    pub namespaces: Mutex<Arc<Vec<Namespace>>>,
+    pub engine: Mutex<Engine>,
+    pub kernel: Mutex<Kernel>,
+    pub traffic: Mutex<Option<Arc<dyn Traffic>>>,
+    pub process: Mutex<Process>,
+    pub draining: AtomicBool,
+    /// Milliseconds that the ring's reader is asked to sleep, once; `[debug]` only.
+    pub pause_ms: AtomicU64,
+    pub crowd: Arc<crate::admin::Crowd>,
+}
+
+impl Board {
+    #[must_use]
+    pub fn new(version: Version, now: Instant) -> Board {
+        Board {
+            version,
+            started: now,
+            pulse: Pulse::new(now),
+            containerd: Mutex::default(),
+            namespaces: Mutex::default(),
+            engine: Mutex::default(),
+            kernel: Mutex::default(),
+            traffic: Mutex::default(),
+            process: Mutex::default(),
+            draining: AtomicBool::new(false),
+            pause_ms: AtomicU64::new(0),
+            crowd: Arc::default(),
+        }
+    }
+
+    #[must_use]
+    pub fn readiness(&self, now: Instant) -> Readiness {
+        let mut reasons = Vec::new();
+        let mut because = |part: &str, degraded_only: bool, detail: String| {
+            reasons.push(Reason { part: part.to_owned(), degraded_only, detail });
+        };
+        if self.draining.load(Ordering::Relaxed) {
+            because("agent", false, "stopping".to_owned());
+        }
+        if copy(&self.kernel) == Kernel::Loading {
+            because("kernel", false, "the kernel programs are being loaded".to_owned());
+        } else if !self.pulse.alive(now) {
+            because("pipeline", false, format!("no heartbeat for {:?}", self.pulse.age(now).max(STALLED)));
+        }
+        let containerd = copy(&self.containerd);
+        if !containerd.connected {
+            because("containerd", true, containerd.detail);
+        }
+        let failed = self.states().get("failed").copied().unwrap_or(0);
+        if failed > 0 {
+            because("netns", true, format!("{failed} namespaces could not be attached; `pilotfish status` says why"));
+        }
+        Readiness { ready: reasons.iter().all(|reason| reason.degraded_only), reasons }
+    }
+
+    /// Number of namespaces by state; the states are always all there.
+    #[must_use]
+    pub fn states(&self) -> BTreeMap<String, u64> {
+        let mut states: BTreeMap<String, u64> =
+            ["discovered", "attaching", "attached", "failed"].into_iter().map(|state| (state.to_owned(), 0)).collect();
+        for namespace in copy(&self.namespaces).iter() {
+            *states.entry(namespace.state.clone()).or_default() += 1;
+        }
+        states
+    }
+
+    /// systemd's one line.
+    #[must_use]
+    pub fn status_line(&self) -> String {
+        let states = self.states();
+        let count = |state: &str| states.get(state).copied().unwrap_or(0);
+        let containerd = copy(&self.containerd);
+        let containerd = match containerd.connected {
+            true => format!("containerd {}", containerd.socket),
+            false => format!("waiting for containerd: {}", containerd.detail),
+        };
+        format!("{} namespaces attached, {} failed, {containerd}", count("attached"), count("failed"))
+    }
+
+    #[must_use]
+    pub fn own(&self, now: Instant) -> Own {
+        Own {
+            version: self.version.clone(),
+            states: self.states(),
+            containerd: copy(&self.containerd),
+            engine: copy(&self.engine),
+            process: copy(&self.process),
+            ready: self.readiness(now).ready,
+            evicted_connections: self.crowd.evicted.load(Ordering::Relaxed),
+        }
+    }
+
+    #[must_use]
+    pub fn status(&self, now: Instant) -> Status {
+        let Engine { ring_bytes, ring_used, flows, losses, programs } = copy(&self.engine);
+        Status {
+            version: self.version.clone(),
+            pid: std::process::id(),
+            uptime_s: now.saturating_duration_since(self.started).as_secs(),
+            readiness: self.readiness(now),
+            containerd: copy(&self.containerd),
+            states: self.states(),
+            namespaces: copy(&self.namespaces).as_ref().clone(),
+            losses,
+            programs,
+            ring_bytes,
+            ring_fill_ratio: if ring_bytes == 0 { 0.0 } else { ring_used as f64 / ring_bytes as f64 },
+            flows,
+            process: copy(&self.process),
+        }
+    }
+
+    pub fn ask_for_pause(&self, pause: Duration) {
+        self.pause_ms.store(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// The pause that was asked for, once.
+    #[must_use]
+    pub fn take_pause(&self) -> Option<Duration> {
+        match self.pause_ms.swap(0, Ordering::Relaxed) {
+            0 => None,
+            millis => Some(Duration::from_millis(millis)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn board(now: Instant) -> Board {
+        Board::new(Version::default(), now)
+    }
+
+    fn reasons(board: &Board, now: Instant) -> Vec<String> {
+        let readiness = board.readiness(now);
+        let word = if readiness.ready { "ready" } else { "not ready" };
+        let parts = readiness.reasons.iter().map(|r| format!("{}: {}", r.part, r.detail));
+        std::iter::once(word.to_owned()).chain(parts).collect()
+    }
+
+    #[test]
+    fn a_missing_containerd_is_told_but_keeps_nobody_from_being_ready() {
+        let now = Instant::now();
+        let board = board(now);
+        board.containerd.lock().detail = "no socket".to_owned();
+        assert_eq!(
+            reasons(&board, now),
+            ["not ready", "kernel: the kernel programs are being loaded", "containerd: no socket"]
+        );
+        *board.kernel.lock() = Kernel::Loaded;
+        assert_eq!(reasons(&board, now), ["ready", "containerd: no socket"]);
+        assert_eq!(board.status_line(), "0 namespaces attached, 0 failed, waiting for containerd: no socket");
+    }
+
+    #[test]
+    fn a_stalled_pipeline_and_a_draining_agent_are_not_ready() {
+        let now = Instant::now();
+        let board = board(now);
+        *board.kernel.lock() = Kernel::Loaded;
+        board.containerd.lock().connected = true;
+        assert_eq!(reasons(&board, now), ["ready"]);
+        assert_eq!(reasons(&board, now + STALLED), ["not ready", "pipeline: no heartbeat for 10s"]);
+        board.draining.store(true, Ordering::Relaxed);
+        assert_eq!(reasons(&board, now), ["not ready", "agent: stopping"]);
+    }
+
+    #[test]
+    fn a_pause_is_taken_once() {
+        let board = board(Instant::now());
+        board.ask_for_pause(Duration::from_millis(500));
+        assert_eq!(board.take_pause(), Some(Duration::from_millis(500)));
+        assert_eq!(board.take_pause(), None);
+    }
+}

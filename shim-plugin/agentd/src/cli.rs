@@ -1,0 +1,164 @@
+//! The command line as people type it.
+
+use crate::config::{DEFAULT_FILE, Flags};
+use crate::exit::Exit;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "pilotfish",
+    version,
+    about = "Golden metrics of every container on this node, without sidecars",
+    after_long_help = Exit::table(),
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags that mean the same for every command.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Common {
+    /// Configuration file [default: /etc/pilotfish/pilotfish.toml, if it exists]
+    #[arg(long, global = true, value_name = "FILE", env = "PILOTFISH_CONFIG", hide_env = true)]
+    pub config: Option<PathBuf>,
+    /// error, warn, info, debug, trace, or a filter like info,capture_engine=debug
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// auto, text, json or journald
+    #[arg(long, global = true, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+    /// The agent's unix socket
+    #[arg(long, global = true, value_name = "PATH")]
+    pub socket: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the agent: attach to every container of this node and count its traffic
+    #[command(after_long_help = Exit::table())]
+    Agent(AgentFlags),
+    /// Say whether the agent can run on this machine, what falls back, and what to do
+    Check {
+        #[command(flatten)]
+        agent: AgentFlags,
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: Output,
+    },
+    /// What the agent is attached to, what it lost, what it costs
+    Status {
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: Output,
+    },
+    /// Golden metrics of each workload as a server
+    Stat(Rows),
+    /// Who calls whom, and how it goes
+    Edges(Rows),
+    /// The configuration
+    Config {
+        /// Print a documented file with every key at its default
+        #[arg(long)]
+        print_default: bool,
+    },
+    /// Versions of this program and, where it runs, of the agent
+    Version {
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: Output,
+    },
+    /// Print a completion script for a shell
+    Completions { shell: clap_complete::Shell },
+    /// Write the manual pages into a directory
+    #[command(hide = true)]
+    Man { directory: PathBuf },
+}
+
+/// Keys of the configuration that have a flag.
+#[derive(Clone, Debug, Default, Args)]
+pub struct AgentFlags {
+    /// Address of /metrics, /livez and /readyz
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<String>,
+    /// containerd's socket; may be repeated
+    #[arg(long, value_name = "PATH")]
+    pub containerd_socket: Vec<String>,
+    /// auto, tcx or clsact
+    #[arg(long, value_name = "MODE")]
+    pub attach_mode: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Rows {
+    /// Only workloads (for edges: either end) of this namespace
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: WideOutput,
+    /// Show it again every two seconds until interrupted
+    #[arg(short, long)]
+    pub watch: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    Table,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum WideOutput {
+    Table,
+    /// More columns
+    Wide,
+    Json,
+}
+
+impl Common {
+    /// What was given, as keys of the configuration.
+    #[must_use]
+    pub fn flags(&self, agent: &AgentFlags) -> Flags {
+        let mut flags: Flags = Vec::new();
+        let mut add = |flag, key, text: Option<&String>| flags.extend(text.map(|text| (flag, key, text.clone())));
+        add("--log-level", "log.level", self.log_level.as_ref());
+        add("--log-format", "log.format", self.log_format.as_ref());
+        add("--socket", "admin.socket", self.socket.as_ref());
+        add("--listen", "admin.listen", agent.listen.as_ref());
+        add("--attach-mode", "attach.mode", agent.attach_mode.as_ref());
+        let sockets = agent.containerd_socket.join(",");
+        add("--containerd-socket", "containerd.sockets", Some(&sockets).filter(|text| !text.is_empty()));
+        flags
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+        assert!(DEFAULT_FILE.ends_with("pilotfish.toml"));
+    }
+
+    #[test]
+    fn every_flag_is_a_key() {
+        let all = Common {
+            config: None,
+            log_level: Some("x".into()),
+            log_format: Some("x".into()),
+            socket: Some("x".into()),
+        };
+        let agent = AgentFlags {
+            listen: Some("x".into()),
+            containerd_socket: vec!["/a".into(), "/b".into()],
+            attach_mode: Some("x".into()),
+        };
+        for (flag, key, _) in all.flags(&agent) {
+            assert!(crate::config::KEYS.iter().any(|known| known.dotted() == key), "{flag}");
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! One file per command.
+
+pub mod agent;
+pub mod check;
+pub mod edges;
+pub mod output;
+pub mod shell;
+pub mod stat;
+pub mod status;
+pub mod version;

@@ -1,0 +1,182 @@
+//! `pilotfish status`: what the agent is attached to, what it lost, what it costs.
+
+use super::output::{json, print};
+use crate::api::Status;
+use crate::cli::Output;
+use crate::client;
+use crate::exit::Failure;
+use crate::table::{Align, bytes, latency, share, table};
+use std::path::Path;
+
+pub fn run(socket: &Path, output: Output) -> Result<(), Failure> {
+    let status: Status = client::get(socket, "/v1/status")?;
+    match output {
+        Output::Json => print(&json(&status)?),
+        Output::Table => print(&page(&status)),
+    }
+}
+
+fn page(status: &Status) -> String {
+    let Status { version, pid, uptime_s, readiness, containerd, states, namespaces, losses, programs, .. } = status;
+    let mut out = format!("pilotfish {} (pid {pid}), up {}\n", version.version, span(*uptime_s));
+    out.push_str(if readiness.ready { "ready" } else { "not ready" });
+    for (i, reason) in readiness.reasons.iter().enumerate() {
+        let join = if i == 0 { ": " } else { "; " };
+        out.push_str(&format!("{join}{}: {}", reason.part, reason.detail));
+    }
+    out.push('\n');
+    out.push_str(&match containerd.connected {
+        true => format!(
+            "containerd {} on {}, {} reconnects\n",
+            containerd.version, containerd.socket, containerd.reconnects
+        ),
+        false => format!("containerd: {}\n", containerd.detail),
+    });
+    let states: Vec<String> = states.iter().map(|(state, count)| format!("{count} {state}")).collect();
+    out.push_str(&format!("namespaces: {}\n", states.join(", ")));
+    out.push_str(&format!(
+        "ring {} filled {}, {} flows; agent uses {} and {:.1} s of CPU\n",
+        bytes(status.ring_bytes),
+        share(Some(status.ring_fill_ratio)),
+        status.flows,
+        bytes(status.process.rss_bytes),
+        status.process.cpu_seconds,
+    ));
+    if !namespaces.is_empty() {
+        let columns = [
+            ("SLOT", Align::Right),
+            ("NETNS", Align::Left),
+            ("STATE", Align::Left),
+            ("NAMESPACE", Align::Left),
+            ("WORKLOAD", Align::Left),
+            ("ADDRESSES", Align::Left),
+            ("REASON", Align::Left),
+        ];
+        let rows: Vec<Vec<String>> = namespaces
+            .iter()
+            .map(|row| {
+                let state =
+                    if row.mode.is_empty() { row.state.clone() } else { format!("{} ({})", row.state, row.mode) };
+                vec![
+                    row.slot.to_string(),
+                    row.netns.clone(),
+                    state,
+                    row.namespace.clone(),
+                    row.workload.clone(),
+                    row.addresses.join(","),
+                    row.reason.clone(),
+                ]
+            })
+            .collect();
+        out.push('\n');
+        out.push_str(&table(&columns, &rows));
+    }
+    if losses.iter().any(|loss| loss.count > 0) {
+        let columns = [("LOST AT", Align::Left), ("REASON", Align::Left), ("COUNT", Align::Right)];
+        let rows: Vec<Vec<String>> = losses
+            .iter()
+            .filter(|loss| loss.count > 0)
+            .map(|loss| vec![loss.stage.clone(), loss.reason.clone(), loss.count.to_string()])
+            .collect();
+        out.push('\n');
+        out.push_str(&table(&columns, &rows));
+    } else {
+        out.push_str("\nNothing was lost.\n");
+    }
+    if !programs.is_empty() {
+        let columns =
+            [("PROGRAM", Align::Left), ("RUNS", Align::Right), ("TIME", Align::Right), ("PER RUN", Align::Right)];
+        let rows: Vec<Vec<String>> = programs
+            .iter()
+            .map(|program| {
+                let each = program.run_time_ns.checked_div(program.runs);
+                // The kernel counts runs only while kernel.bpf_stats_enabled is set.
+                let counted = Some(program.run_time_ns).filter(|_| program.runs > 0);
+                vec![program.name.clone(), program.runs.to_string(), latency(counted), latency(each)]
+            })
+            .collect();
+        out.push('\n');
+        out.push_str(&table(&columns, &rows));
+    }
+    out
+}
+
+/// 93784 s as "1d2h".
+fn span(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h{}m", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{}d{}h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{Containerd, Loss, Namespace, Program, Readiness, Reason, Version};
+    use expect_test::expect;
+
+    #[test]
+    fn a_page_tells_states_reasons_losses_and_costs() {
+        let namespace = |slot, state: &str, mode: &str, reason: &str| Namespace {
+            slot,
+            netns: format!("4:{slot}"),
+            state: state.into(),
+            mode: mode.into(),
+            reason: reason.into(),
+            namespace: "shop".into(),
+            workload: "api".into(),
+            addresses: vec!["10.0.0.1".into()],
+            interfaces: 1,
+        };
+        let status = Status {
+            version: Version { version: "0.1.0".into(), ..Version::default() },
+            pid: 42,
+            uptime_s: 93_784,
+            readiness: Readiness {
+                ready: true,
+                reasons: vec![Reason {
+                    part: "netns".into(),
+                    degraded_only: true,
+                    detail: "1 namespaces failed".into(),
+                }],
+            },
+            containerd: Containerd {
+                connected: true,
+                socket: "/run/containerd/containerd.sock".into(),
+                version: "1.6.20".into(),
+                ..Containerd::default()
+            },
+            states: [("attached".to_owned(), 1), ("failed".to_owned(), 1)].into(),
+            namespaces: vec![
+                namespace(1, "attached", "clsact", ""),
+                namespace(2, "failed", "", "attach to eth0: no such device"),
+            ],
+            losses: vec![Loss { stage: "ring".into(), reason: "full".into(), count: 3 }],
+            programs: vec![Program { name: "pilotfish_in".into(), runs: 100, run_time_ns: 25_000 }],
+            ring_bytes: 8 << 20,
+            ring_fill_ratio: 0.125,
+            flows: 17,
+            ..Status::default()
+        };
+        expect![[r#"
+            pilotfish 0.1.0 (pid 42), up 1d2h
+            ready: netns: 1 namespaces failed
+            containerd 1.6.20 on /run/containerd/containerd.sock, 0 reconnects
+            namespaces: 1 attached, 1 failed
+            ring 8.0MiB filled 12.50%, 17 flows; agent uses 0B and 0.0 s of CPU
+
+            SLOT  NETNS  STATE              NAMESPACE  WORKLOAD  ADDRESSES  REASON
+               1  4:1    attached (clsact)  shop       api       10.0.0.1
+               2  4:2    failed             shop       api       10.0.0.1   attach to eth0: no such device
+
+            LOST AT  REASON  COUNT
+            ring     full        3
+
+            PROGRAM       RUNS    TIME  PER RUN
+            pilotfish_in   100  25.0us    250ns
+        "#]]
+        .assert_eq(&page(&status));
+    }
+}

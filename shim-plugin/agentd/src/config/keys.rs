@@ -1,0 +1,212 @@
+//! Every key there is: its default, its documentation and where it goes. The file, the environment, the printed default and the
+//! error texts are all made from this one table.
+
+use super::value::Given;
+use super::{AttachMode, Config, LogFormat};
+use std::time::Duration;
+
+#[derive(Debug)]
+pub struct Key {
+    pub section: &'static str,
+    pub name: &'static str,
+    /// As TOML.
+    pub default: &'static str,
+    pub doc: &'static str,
+    pub apply: fn(&mut Config, &Given<'_>) -> Result<(), String>,
+}
+
+impl Key {
+    #[must_use]
+    pub fn dotted(&self) -> String {
+        format!("{}.{}", self.section, self.name)
+    }
+
+    /// The environment variable that sets this key.
+    #[must_use]
+    pub fn env(&self) -> String {
+        format!("PILOTFISH_{}_{}", self.section.to_uppercase(), self.name.to_uppercase())
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Sections in the order in which they are printed, each with what it is about.
+pub const SECTIONS: [(&str, &str); 7] = [
+    ("containerd", "Where the agent learns which containers live."),
+    ("attach", "How the kernel programs get into a container's network namespace."),
+    ("capture", "How much of the traffic is copied out of the kernel."),
+    ("metrics", "How many time series are kept, and for how long."),
+    ("admin", "Where the agent answers."),
+    ("log", "What the agent says about itself."),
+    ("debug", "For tests of the agent itself."),
+];
+
+pub const KEYS: &[Key] = &[
+    Key {
+        section: "containerd",
+        name: "sockets",
+        default: "[]",
+        doc: "Sockets to try, in this order. Empty: those of containerd and k3s at their usual places.",
+        apply: |c, v| v.list().map(|v| c.containerd.sockets = v.into_iter().map(Into::into).collect()),
+    },
+    Key {
+        section: "containerd",
+        name: "namespaces",
+        default: "[]",
+        doc: "containerd namespaces to watch, like [\"k8s.io\"]. Empty: all.",
+        apply: |c, v| v.list().map(|v| c.containerd.namespaces = v),
+    },
+    Key {
+        section: "attach",
+        name: "mode",
+        default: "\"auto\"",
+        doc: "auto, tcx (Linux 6.6 and later) or clsact. auto takes the faster of what the kernel has and falls back to the other.",
+        apply: |c, v| {
+            v.one_of(&["auto", "tcx", "clsact"]).map(|v| {
+                c.attach.mode = match v {
+                    "tcx" => AttachMode::Tcx,
+                    "clsact" => AttachMode::Clsact,
+                    _ => AttachMode::Auto,
+                }
+            })
+        },
+    },
+    Key {
+        section: "attach",
+        name: "loopback",
+        default: "false",
+        doc: "Also attach to lo: traffic between containers of one pod. Each exchange is then seen twice.",
+        apply: |c, v| v.boolean().map(|v| c.attach.loopback = v),
+    },
+    Key {
+        section: "attach",
+        name: "workers",
+        default: "2",
+        doc: "Namespaces that are attached at the same time, 1 to 16.",
+        apply: |c, v| v.integer(1, 16).map(|v| c.attach.workers = v as usize),
+    },
+    Key {
+        section: "capture",
+        name: "ring_bytes",
+        default: "\"8MiB\"",
+        doc: "Size of the ring between kernel and agent: a power of two from 64KiB to 1GiB. What does not fit is counted as lost.",
+        apply: |c, v| {
+            let bytes = v.bytes(64 << 10, 1 << 30)?;
+            if !bytes.is_power_of_two() {
+                return Err(format!("{bytes} is not a power of two; write {}", bytes.next_power_of_two()));
+            }
+            c.capture.ring_bytes = bytes as u32;
+            Ok(())
+        },
+    },
+    Key {
+        section: "capture",
+        name: "head_bytes",
+        default: "\"4KiB\"",
+        doc: "Bytes copied of each message, 64 to 16KiB. What follows is counted, not copied.",
+        apply: |c, v| v.bytes(64, 16 << 10).map(|v| c.capture.head_bytes = v as u32),
+    },
+    Key {
+        section: "capture",
+        name: "flows",
+        default: "65536",
+        doc: "Flows that the kernel's table holds, 1024 to 4194304; about 250 bytes each. What does not fit is counted.",
+        apply: |c, v| v.integer(1024, 4 << 20).map(|v| c.capture.flows = v as u32),
+    },
+    Key {
+        section: "capture",
+        name: "ports",
+        default: "[]",
+        doc: "Ports whose traffic is looked at, as [80, \"8000-8100\"]; either end of the flow counts. Empty: all.",
+        apply: |c, v| v.ports().map(|v| c.capture.ports = v),
+    },
+    Key {
+        section: "capture",
+        name: "exclude_ports",
+        default: "[]",
+        doc: "Ports whose traffic is left alone. Goes before ports.",
+        apply: |c, v| v.ports().map(|v| c.capture.exclude_ports = v),
+    },
+    Key {
+        section: "metrics",
+        name: "max_series",
+        default: "10000",
+        doc: "Series kept per metric family, 100 to 1000000. The rest is added up in one series named \"overflow\".",
+        apply: |c, v| v.integer(100, 1_000_000).map(|v| c.metrics.max_series = v as usize),
+    },
+    Key {
+        section: "metrics",
+        name: "expiry",
+        default: "\"10m\"",
+        doc: "Series that were not touched for this long are dropped, 1m to 24h.",
+        apply: |c, v| v.duration(60 * SECOND, DAY).map(|v| c.metrics.expiry = v),
+    },
+    Key {
+        section: "admin",
+        name: "listen",
+        default: "\"127.0.0.1:9464\"",
+        doc: "Address of /metrics, /livez and /readyz. Port 0 takes a free one, which the log names.",
+        apply: |c, v| v.address().map(|v| c.admin.listen = v),
+    },
+    Key {
+        section: "admin",
+        name: "socket",
+        default: "\"/run/pilotfish/pilotfish.sock\"",
+        doc: "Unix socket of the command line (mode 0660).",
+        apply: |c, v| v.path().map(|v| c.admin.socket = v.into()),
+    },
+    Key {
+        section: "admin",
+        name: "connections",
+        default: "64",
+        doc: "Connections served at once on the address and on the socket each, 4 to 4096. More wait to be accepted.",
+        apply: |c, v| v.integer(4, 4096).map(|v| c.admin.connections = v as usize),
+    },
+    Key {
+        section: "admin",
+        name: "grace",
+        default: "\"10s\"",
+        doc: "Longest time between a signal to stop and the end, 1s to 5m.",
+        apply: |c, v| v.duration(SECOND, 300 * SECOND).map(|v| c.admin.grace = v),
+    },
+    Key {
+        section: "log",
+        name: "level",
+        default: "\"info\"",
+        doc: "error, warn, info, debug or trace; or a filter of tracing-subscriber, like \"info,capture_engine=debug\".",
+        apply: |c, v| {
+            let filter = v.text()?;
+            match tracing_subscriber::EnvFilter::builder().parse(&filter) {
+                Ok(_) => {
+                    c.log.level = filter;
+                    Ok(())
+                }
+                Err(error) => Err(format!("{filter:?} is not a level or a filter ({error}); write \"info\"")),
+            }
+        },
+    },
+    Key {
+        section: "log",
+        name: "format",
+        default: "\"auto\"",
+        doc: "text, json, journald, or auto: journald when systemd connected standard error to it, else text.",
+        apply: |c, v| {
+            v.one_of(&["auto", "text", "json", "journald"]).map(|v| {
+                c.log.format = match v {
+                    "text" => LogFormat::Text,
+                    "json" => LogFormat::Json,
+                    "journald" => LogFormat::Journald,
+                    _ => LogFormat::Auto,
+                }
+            })
+        },
+    },
+    Key {
+        section: "debug",
+        name: "enabled",
+        default: "false",
+        doc: "Allow POST /debug/pause?ms=N on the unix socket: the ring's reader sleeps N ms. Loses events; for tests only.",
+        apply: |c, v| v.boolean().map(|v| c.debug.enabled = v),
+    },
+];

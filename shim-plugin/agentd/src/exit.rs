@@ -1,0 +1,109 @@
+//! How the process ends. The numbers follow sysexits(3), so that a supervisor can tell a mistake in the configuration from a
+//! node that cannot run the agent.
+
+use std::fmt;
+use std::process::ExitCode;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done, or ended by a signal and drained.
+    Ok,
+    /// The agent ended because one of its parts did.
+    Software,
+    /// Command line, environment or file name something that cannot be: also an address or socket that is taken.
+    Usage,
+    /// A capture file is damaged: what could be had was printed.
+    Data,
+    /// Another process does not answer: the agent, for the commands that ask it.
+    Unavailable,
+    /// Root, a capability or a feature of the kernel is missing.
+    NoPermission,
+}
+
+impl Exit {
+    pub const ALL: [Exit; 6] =
+        [Exit::Ok, Exit::Software, Exit::Usage, Exit::Data, Exit::Unavailable, Exit::NoPermission];
+
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Exit::Ok => 0,
+            Exit::Software => 70,
+            Exit::Usage => 64,
+            Exit::Data => 65,
+            Exit::Unavailable => 69,
+            Exit::NoPermission => 77,
+        }
+    }
+
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Exit::Ok => "done; the agent was told to stop and has removed what it attached",
+            Exit::Software => "a part of the agent ended; the log's last error says which and why",
+            Exit::Usage => "a fault in flags, environment or configuration file, or an address that is taken",
+            Exit::Data => "a capture file is damaged; what could be read was printed",
+            Exit::Unavailable => "the agent does not answer on its socket",
+            Exit::NoPermission => "root, a capability or a kernel feature is missing; `pilotfish check` says which",
+        }
+    }
+
+    /// The table of `--help` and the manual page.
+    #[must_use]
+    pub fn table() -> String {
+        let mut table = String::from("Exit codes:\n");
+        for exit in Exit::ALL {
+            table.push_str(&format!("  {:>2}  {}\n", exit.code(), exit.meaning()));
+        }
+        table
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit.code())
+    }
+}
+
+/// An error that knows how the process should end because of it.
+#[derive(Debug)]
+pub struct Failure {
+    pub exit: Exit,
+    pub error: anyhow::Error,
+}
+
+impl Failure {
+    pub fn new(exit: Exit, error: impl Into<anyhow::Error>) -> Failure {
+        Failure { exit, error: error.into() }
+    }
+
+    pub fn say(exit: Exit, text: impl fmt::Display) -> Failure {
+        Failure { exit, error: anyhow::anyhow!("{text}") }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Failure {
+        Failure { exit: Exit::Software, error }
+    }
+}
+
+impl fmt::Display for Failure {
+    /// The error and its causes in one line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#}", self.error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_exit_code_is_in_the_table_once() {
+        let table = Exit::table();
+        for exit in Exit::ALL {
+            assert_eq!(table.matches(&format!("\n  {:>2}  ", exit.code())).count(), 1, "{table}");
+        }
+    }
+}

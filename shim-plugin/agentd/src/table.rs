@@ -1,0 +1,118 @@
+//! Text tables and units for people.
+
+/// Columns that hold numbers are set flush right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Align {
+    Left,
+    Right,
+}
+
+/// An aligned table with two spaces between columns and none at the end of a line.
+#[must_use]
+pub fn table(columns: &[(&str, Align)], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = columns.iter().map(|(title, _)| title.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let titles: Vec<String> = columns.iter().map(|(title, _)| (*title).to_owned()).collect();
+    let mut out = String::new();
+    for row in std::iter::once(&titles).chain(rows) {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(columns.iter().zip(&widths))
+            .map(|(cell, ((_, align), width))| match align {
+                Align::Left => format!("{cell:<width$}"),
+                Align::Right => format!("{cell:>width$}"),
+            })
+            .collect();
+        out.push_str(cells.join("  ").trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+/// 1234 ns as "1.23us": three digits that count, in the unit that fits.
+#[must_use]
+pub fn latency(nanos: Option<u64>) -> String {
+    let Some(nanos) = nanos else { return "-".to_owned() };
+    // The bound is where three digits round up into the next unit.
+    for (limit, unit, size) in
+        [(1_000.0, "ns", 1.0), (999_500.0, "us", 1e3), (999_500_000.0, "ms", 1e6), (f64::MAX, "s", 1e9)]
+    {
+        if (nanos as f64) < limit {
+            let value = nanos as f64 / size;
+            let digits = if size == 1.0 || value >= 99.95 {
+                0
+            } else if value >= 9.995 {
+                1
+            } else {
+                2
+            };
+            return format!("{value:.digits$}{unit}");
+        }
+    }
+    format!("{nanos}ns")
+}
+
+/// 0.98765 as "98.77%". What is not whole is never shown as 100.00%.
+#[must_use]
+pub fn share(share: Option<f64>) -> String {
+    match share {
+        None => "-".to_owned(),
+        Some(share) if share < 1.0 => format!("{:.2}%", (share * 100.0).min(99.99)),
+        Some(_) => "100.00%".to_owned(),
+    }
+}
+
+/// Per second: "0.3rps", "1250rps".
+#[must_use]
+pub fn rate(per_second: f64) -> String {
+    if per_second < 99.95 { format!("{per_second:.1}rps") } else { format!("{per_second:.0}rps") }
+}
+
+/// Binary units: "11.2MiB".
+#[must_use]
+pub fn bytes(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    for unit in ["B", "KiB", "MiB"] {
+        if value < 1023.5 {
+            return if unit == "B" { format!("{bytes}B") } else { format!("{value:.1}{unit}") };
+        }
+        value /= 1024.0;
+    }
+    format!("{value:.1}GiB")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+
+    #[test]
+    fn columns_line_up() {
+        let rows = vec![
+            vec!["frontend".into(), "100.00%".into(), "1.2rps".into()],
+            vec!["db".into(), "-".into(), "1250rps".into()],
+        ];
+        let columns = [("NAME", Align::Left), ("SUCCESS", Align::Right), ("RPS", Align::Right)];
+        expect![[r#"
+            NAME      SUCCESS      RPS
+            frontend  100.00%   1.2rps
+            db              -  1250rps
+        "#]]
+        .assert_eq(&table(&columns, &rows));
+    }
+
+    #[test]
+    fn units_fit_the_size() {
+        let shown: Vec<String> = [0, 999, 1_000, 1_234, 12_345, 123_456, 999_600, 1_500_000, 10_500_000_000]
+            .map(|nanos| latency(Some(nanos)))
+            .into();
+        assert_eq!(shown, ["0ns", "999ns", "1.00us", "1.23us", "12.3us", "123us", "1.00ms", "1.50ms", "10.5s"]);
+        assert_eq!(latency(None), "-");
+        assert_eq!([share(Some(1.0)), share(Some(0.999_999)), share(Some(0.5))], ["100.00%", "99.99%", "50.00%"]);
+        assert_eq!([bytes(0), bytes(1536), bytes(5 << 20)], ["0B", "1.5KiB", "5.0MiB"]);
+    }
+}
