@@ -1,1 +1,43 @@
-fn main() {}
+//! `cargo xtask`: everything a developer runs more than once. The measurements and the demo run the real agent against the testbed; they
+//! link nothing of it.
+#![forbid(unsafe_code)]
+
+mod bench;
+mod demo;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Debug, Parser)]
+#[command(name = "xtask", about = "Developer's commands of Pilotfish", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the agent against real containers and show who calls whom
+    Demo(demo::Options),
+    /// Measure what docs/benchmarks.md states
+    #[command(subcommand)]
+    Bench(bench::Bench),
+    /// Remove what runs that were killed have left behind
+    Sweep,
+}
+
+fn main() -> Result<ExitCode> {
+    let cli = Cli::parse();
+    testbed::signals::catch()?;
+    match cli.command {
+        Command::Demo(options) => demo::run(&options),
+        Command::Bench(bench) => bench::run(&bench).map(|()| ExitCode::SUCCESS),
+        Command::Sweep => {
+            for id in testbed::sweep::sweep()? {
+                eprintln!("removed {id}");
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}

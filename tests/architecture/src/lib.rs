@@ -1,1 +1,80 @@
+//! Reads the workspace as data: its crates and their edges, and the text of its files. The rules are in `tests/`; they hold what
+//! ARCHITECTURE.md states.
 #![forbid(unsafe_code)]
+
+use anyhow::{Context, Result};
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+#[derive(Debug)]
+pub struct Workspace {
+    pub root: PathBuf,
+    metadata: Metadata,
+    files: Vec<SourceFile>,
+}
+
+/// A file under version control, or about to be.
+#[derive(Debug)]
+pub struct SourceFile {
+    /// Relative to the root.
+    pub path: String,
+    /// Empty for what is not UTF-8.
+    pub text: String,
+}
+
+impl Workspace {
+    pub fn load() -> Result<Workspace> {
+        let metadata = MetadataCommand::new().no_deps().exec().context("cargo metadata")?;
+        let root = metadata.workspace_root.clone().into_std_path_buf();
+        let files = list(&root)?
+            .into_iter()
+            .map(|path| SourceFile { text: std::fs::read_to_string(root.join(&path)).unwrap_or_default(), path })
+            .collect();
+        Ok(Workspace { root, metadata, files })
+    }
+
+    pub fn crates(&self) -> impl Iterator<Item = &Package> {
+        self.metadata.workspace_packages().into_iter()
+    }
+
+    /// Names of the direct dependencies of `package`, those of its build script included.
+    #[must_use]
+    pub fn dependencies(&self, package: &Package) -> BTreeSet<String> {
+        package.dependencies.iter().filter(|d| d.kind != DependencyKind::Development).map(|d| d.name.clone()).collect()
+    }
+
+    /// As above for its tests.
+    #[must_use]
+    pub fn dev_dependencies(&self, package: &Package) -> BTreeSet<String> {
+        package.dependencies.iter().filter(|d| d.kind == DependencyKind::Development).map(|d| d.name.clone()).collect()
+    }
+
+    pub fn files(&self) -> impl Iterator<Item = &SourceFile> {
+        self.files.iter()
+    }
+
+    /// Files whose name ends with `.extension`.
+    pub fn with_extension<'a>(&'a self, extension: &'a str) -> impl Iterator<Item = &'a SourceFile> {
+        self.files.iter().filter(move |file| Path::new(&file.path).extension().is_some_and(|e| e == extension))
+    }
+
+    /// Directory of a crate, relative to the root.
+    #[must_use]
+    pub fn directory(&self, package: &Package) -> String {
+        let directory = package.manifest_path.parent().map(|p| p.as_std_path().to_owned()).unwrap_or_default();
+        directory.strip_prefix(&self.root).unwrap_or(&directory).to_string_lossy().into_owned()
+    }
+}
+
+/// Everything that git tracks or would, so that a rule is broken before the commit, not after it.
+fn list(root: &Path) -> Result<Vec<String>> {
+    let output = Command::new("git")
+        .args(["ls-files", "--cached", "--others", "--exclude-standard"])
+        .current_dir(root)
+        .output()
+        .context("git ls-files")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(text.lines().map(str::to_owned).filter(|path| root.join(path).is_file()).collect())
+}

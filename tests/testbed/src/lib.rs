@@ -5,6 +5,8 @@
 //! made on drop, on a signal, and (`sweep`) after a run that was killed. It knows nothing of the agent's insides: it runs the binary and
 //! reads what it serves.
 
+#![deny(unsafe_code)]
+
 mod agent;
 mod bed;
 mod container;
@@ -17,6 +19,7 @@ mod process;
 mod programs;
 mod rootfs;
 pub mod scene;
+#[allow(unsafe_code, reason = "a signal handler can only be set with it")]
 pub mod signals;
 pub mod sweep;
 mod wait;

@@ -1,0 +1,228 @@
+//! `cargo xtask demo`: containers that call each other, the agent beside them, a live table, and at the end the comparison of what was
+//! sent with what was counted and lost.
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+use testbed::scene::{self, Scene};
+use testbed::{Agent, AgentOptions, Container, Testbed, signals, until};
+
+#[derive(Debug, Args)]
+pub struct Options {
+    /// End after this long, like 30s or 2m; without it, Ctrl-C ends it
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    length: Option<Duration>,
+    /// table shows the edges live; json prints one line at the end
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: Output,
+    /// HTTP requests a second of the generator
+    #[arg(long, default_value_t = 500)]
+    rate: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let number: u64 = number.parse().map_err(|_| format!("{text:?} is no duration; write 30s, 2m or 1h"))?;
+    let seconds = match unit {
+        "" | "s" => number,
+        "m" => number * 60,
+        "h" => number * 3600,
+        _ => return Err(format!("{unit:?} is no unit of time; write s, m or h")),
+    };
+    Ok(Duration::from_secs(seconds))
+}
+
+/// What one reporter saw, beside what was sent.
+#[derive(Clone, Copy, Debug, Default)]
+struct Account {
+    counted: u64,
+    lost: u64,
+}
+
+#[derive(Debug, Default)]
+struct Report {
+    /// Exchanges that took place: the generator's requests, nginx's to the API, and DNS lookups.
+    sent: u64,
+    generator: u64,
+    proxied: u64,
+    lookups: u64,
+    client: Account,
+    server: Account,
+    edges: Value,
+    leftovers: Vec<String>,
+    error: Option<String>,
+}
+
+impl Report {
+    fn is_exact(&self) -> bool {
+        [self.client, self.server].iter().all(|account| account.counted + account.lost == self.sent)
+    }
+
+    fn to_json(&self) -> Value {
+        let Report { sent, generator, proxied, lookups, client, server, edges, leftovers, error } = self;
+        let account = |a: &Account| json!({"sent": sent, "counted": a.counted, "lost": a.lost});
+        json!({
+            "sent": sent,
+            "counted": client.counted,
+            "lost": client.lost,
+            "exact": self.is_exact(),
+            "reporters": {"client": account(client), "server": account(server)},
+            "parts": {"generator_http": generator, "proxied_http": proxied, "dns": lookups},
+            "edges": edges,
+            "cleaned_up": leftovers.is_empty(),
+            "leftovers": leftovers,
+            "error": error,
+        })
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "the report is this command's output")]
+pub fn run(options: &Options) -> Result<ExitCode> {
+    testbed::sweep::sweep()?;
+    let mut report = Report::default();
+    step("a containerd of its own");
+    match Testbed::start() {
+        Ok(mut bed) => {
+            let outcome = show(options, &mut bed, &mut report);
+            signals::acted_on();
+            eprintln!("  removing what the demo made");
+            match bed.take_down() {
+                Ok(leftovers) => report.leftovers.extend(leftovers),
+                Err(error) => report.leftovers.push(format!("{error:#}")),
+            }
+            report.error = outcome.err().map(|error| format!("{error:#}"));
+        }
+        Err(error) => report.error = Some(format!("{error:#}")),
+    }
+    match options.output {
+        Output::Json => println!("{}", report.to_json()),
+        Output::Table => print!("{}", summary(&report)),
+    }
+    let good = report.error.is_none() && report.is_exact() && report.leftovers.is_empty();
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn step(what: &str) {
+    eprintln!("  starting {what}");
+}
+
+fn show(options: &Options, bed: &mut Testbed, report: &mut Report) -> Result<()> {
+    let scene = Scene::start(bed, step)?;
+    step("pilotfish");
+    let mut agent = Agent::start(bed, &AgentOptions::default())?;
+    step("the load generator");
+    let rate = options.rate.to_string();
+    let names = "api.demo.test,www.demo.test,missing.demo.test";
+    let args = ["--connections", "16", "--rate", &rate, "--profile", "mixed", "--dns-rate", "20", "--dns-names", names];
+    let load = scene.start_load(bed, &args)?;
+    agent.wait_attached(bed.containers().len() as u64, Duration::from_secs(20))?;
+    scene::open_gate(bed, &load)?;
+    eprintln!("\n  metrics   http://{}/metrics", agent.admin);
+    eprintln!("  edges     pilotfish edges --socket {}", agent.socket.display());
+    eprintln!(
+        "  end       {}\n",
+        options.length.map_or("Ctrl-C".into(), |length| format!("after {length:?}, or Ctrl-C"))
+    );
+    watch(options, &mut agent)?;
+    // From here on a second Ctrl-C cuts the waiting short.
+    signals::acted_on();
+    settle(bed, &scene, &load, &agent, report)?;
+    report.edges = serde_json::from_str(&agent.cli(&["edges", "-o", "json"])?).context("pilotfish edges -o json")?;
+    if agent.stop() != Some(0) {
+        bail!("the agent did not end by itself:\n{}", agent.log_text());
+    }
+    if testbed::installed("bpftool").is_ok() {
+        for container in bed.containers() {
+            let left = testbed::filters_in(&container.netns.path())?;
+            report.leftovers.extend(left.into_iter().map(|filter| format!("filter {filter} in {}", container.name)));
+        }
+    }
+    Ok(())
+}
+
+/// Shows the table until the time is over or a signal comes: in place on a terminal, else now and then.
+fn watch(options: &Options, agent: &mut Agent) -> Result<()> {
+    let started = Instant::now();
+    let in_place = options.output == Output::Table && std::io::stdout().is_terminal();
+    let every = Duration::from_secs(if in_place { 1 } else { 5 });
+    let mut shown_lines = 0;
+    let mut next = started + Duration::from_secs(1);
+    while !signals::interrupted() && options.length.is_none_or(|length| started.elapsed() < length) {
+        std::thread::sleep(Duration::from_millis(50));
+        if Instant::now() < next {
+            continue;
+        }
+        next += every;
+        if !agent.is_running() {
+            bail!("the agent ended:\n{}", agent.log_text());
+        }
+        if options.output == Output::Json {
+            let (counted, lost) = agent.counted_and_lost("client")?;
+            eprintln!("  {:>4.0?} s  counted {counted}  lost {lost}", started.elapsed().as_secs());
+            continue;
+        }
+        let table = agent.cli(&["edges"])?;
+        let mut out = std::io::stdout().lock();
+        if in_place && shown_lines > 0 {
+            // Cursor up, and erase from there to the end of the screen (ECMA-48 CUU and ED).
+            write!(out, "\x1b[{shown_lines}A\x1b[J")?;
+        }
+        writeln!(out, "{}", table.trim_end())?;
+        shown_lines = table.trim_end().lines().count();
+        if !in_place {
+            writeln!(out)?;
+        }
+        out.flush()?;
+    }
+    Ok(())
+}
+
+/// Ends the load, asks each program what it did, and waits until the agent has said the same or stopped moving.
+fn settle(bed: &Testbed, scene: &Scene, load: &Container, agent: &Agent, report: &mut Report) -> Result<()> {
+    let number = |line: &Value, key: &str| line[key].as_u64().unwrap_or(0);
+    let sent = scene::final_line(bed, load, Duration::from_secs(10))?;
+    let served = scene::final_line(bed, &scene.api, Duration::from_secs(10))?;
+    report.generator = number(&sent, "sent");
+    report.lookups = number(&sent, "dns_sent");
+    report.proxied = number(&served, "served");
+    report.sent = report.generator + report.lookups + report.proxied;
+    // The agent counts an exchange when its end is known; idle flows are asked about every few seconds.
+    until("the agent has counted everything", Duration::from_secs(15), || {
+        for (reporter, account) in [("client", &mut report.client), ("server", &mut report.server)] {
+            let Ok((counted, lost)) = agent.counted_and_lost(reporter) else { return false };
+            *account = Account { counted, lost };
+        }
+        report.is_exact()
+    })
+    .ok();
+    Ok(())
+}
+
+fn summary(report: &Report) -> String {
+    let Report { sent, generator, proxied, lookups, client, server, leftovers, error, .. } = report;
+    let mut text = format!(
+        "\n  sent      {sent} exchanges: {generator} HTTP by the generator, {proxied} HTTP by nginx to the API, {lookups} DNS lookups\n"
+    );
+    for (reporter, Account { counted, lost }) in [("client", client), ("server", server)] {
+        let missing = sent.abs_diff(counted + lost);
+        let verdict = if missing == 0 { "exact".to_owned() } else { format!("differs by {missing}") };
+        text += &format!("  {reporter:<9} {counted} counted + {lost} lost: {verdict}\n");
+    }
+    match leftovers.as_slice() {
+        [] => text += "  cleaned   everything that the demo made is gone\n",
+        some => text += &format!("  left      {}\n", some.join("\n            ")),
+    }
+    if let Some(error) = error {
+        text += &format!("  failed    {error}\n");
+    }
+    text
+}

@@ -1,0 +1,155 @@
+#!/usr/bin/env bash
+# Installs what a build, the demo or the tests need on Debian or Ubuntu, and only what is missing. It may be run as often as one likes.
+# Services of the packages are neither started nor enabled: the demo and the tests bring their own.
+#   scripts/setup.sh --demo     what `make demo` needs
+#   scripts/setup.sh --test     what `make test` needs, too (the default)
+set -euo pipefail
+
+say() { printf '  %s\n' "$*" >&2; }
+fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+
+mode=test
+for arg in "$@"; do
+  case $arg in
+    --demo) mode=demo ;;
+    --test) mode=test ;;
+    *) fail "unknown option $arg; write --demo or --test" ;;
+  esac
+done
+
+# A program that has to be there, and the package that has it; `file:` is a file instead of a program.
+needs_build="clang=clang llvm-strip=llvm file:/usr/include/bpf/bpf_helpers.h=libbpf-dev protoc=protobuf-compiler
+  file:/usr/include/google/protobuf/empty.proto=libprotobuf-dev cc=gcc make=make"
+needs_demo="$needs_build containerd=containerd ctr=containerd runc=runc nginx=nginx-light redis-server=redis-server
+  busybox=busybox-static dnsmasq=dnsmasq-base ip=iproute2 nsenter=util-linux"
+needs_test="$needs_demo wrk=wrk curl=curl tcpdump=tcpdump tshark=tshark dig=bind9-dnsutils bpftool=bpftool python3=python3
+  qemu-system-x86_64=qemu-system-x86 cpio=cpio zstd=zstd xz=xz-utils"
+
+step_os() {
+  [ -r /etc/os-release ] || fail "this is not Debian or Ubuntu (no /etc/os-release); install the packages named in scripts/setup.sh by hand"
+  # shellcheck source=/dev/null
+  . /etc/os-release
+  case " ${ID:-} ${ID_LIKE:-} " in
+    *" debian "* | *" ubuntu "*) ;;
+    *) fail "${PRETTY_NAME:-this system} is not Debian or Ubuntu; install by hand what scripts/setup.sh names in needs_$mode" ;;
+  esac
+}
+
+step_rights() {
+  as_root=""
+  [ "$(id -u)" = 0 ] && return
+  command -v sudo >/dev/null || fail "run as root, or install sudo"
+  as_root=sudo
+}
+
+step_cargo() {
+  command -v cargo >/dev/null || fail "cargo is not in PATH; install Rust 1.95 or later from https://rustup.rs (under sudo: run make as yourself, it asks for sudo where it needs to)"
+  local have
+  have=$(rustc --version | sed -E 's/^rustc ([0-9]+\.[0-9]+).*/\1/')
+  [ "$(printf '1.95\n%s\n' "$have" | sort -V | head -n 1)" = 1.95 ] || fail "rustc $have is too old: 1.95 or later is needed (rustup update)"
+}
+
+missing_packages() {
+  local need what package
+  for need in $1; do
+    what=${need%=*} package=${need#*=}
+    case $what in
+      file:*) [ -e "${what#file:}" ] || echo "$package" ;;
+      *) PATH="$PATH:/usr/sbin:/sbin" command -v "$what" >/dev/null || echo "$package" ;;
+    esac
+  done | sort -u
+}
+
+# While apt runs, invoke-rc.d and deb-systemd-invoke ask this file whether a service may start.
+policy=/usr/sbin/policy-rc.d
+saved=$policy.before-pilotfish
+deny_services() {
+  if [ -e $policy ] && [ ! -e $saved ]; then $as_root mv $policy $saved; fi
+  printf '#!/bin/sh\nexit 101\n' | $as_root tee $policy >/dev/null
+  $as_root chmod 755 $policy
+}
+allow_services() {
+  if [ -e $saved ]; then $as_root mv $saved $policy; else $as_root rm -f $policy; fi
+}
+
+# apt runs in a session of its own, so that Ctrl-C on the terminal does not hit dpkg half-way through a package; it is told once, and ends
+# at the next safe place.
+apt_pid=
+interrupted() {
+  trap '' INT TERM
+  if [ -n "$apt_pid" ]; then
+    say "interrupted: apt ends after the package under way"
+    $as_root kill -INT "$apt_pid" 2>/dev/null || true
+    wait "$apt_pid" 2>/dev/null || true
+  fi
+  exit 130
+}
+apt() {
+  local log status=0
+  log=$(mktemp)
+  # The shell ignores SIGINT for what runs in its background; apt is to hear of it.
+  $as_root setsid env --default-signal=INT DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 apt-get -o DPkg::Lock::Timeout=300 "$@" </dev/null >"$log" 2>&1 &
+  apt_pid=$!
+  wait $apt_pid || status=$?
+  apt_pid=
+  if [ $status != 0 ]; then
+    tail -n 15 "$log" >&2
+    rm -f "$log"
+    return $status
+  fi
+  rm -f "$log"
+}
+
+installed_by_us=
+install_packages() {
+  local packages=$*
+  trap allow_services EXIT
+  trap interrupted INT TERM
+  deny_services
+  say "apt-get update"
+  apt -q update || fail "apt-get update failed (see above): is there a network, and are the apt sources right?"
+  say "apt-get install $packages"
+  # shellcheck disable=SC2086
+  apt -q -y --no-install-recommends install $packages || fail "apt-get install failed (see above)"
+  installed_by_us=$packages
+  # Installing enables a service for the next boot, too; what was not there before is not to run then.
+  if command -v systemctl >/dev/null && [ -d /run/systemd/system ]; then
+    for unit in containerd nginx redis-server dnsmasq; do
+      case " $packages " in *" $unit "* | *" $unit-light "*) $as_root systemctl disable --quiet "$unit.service" 2>/dev/null || true ;; esac
+    done
+  fi
+}
+
+step_packages() {
+  local needs=needs_$mode packages
+  packages=$(missing_packages "${!needs}" | tr '\n' ' ')
+  if [ -z "${packages// /}" ]; then
+    say "packages: all there"
+    return
+  fi
+  # Ubuntu has bpftool in linux-tools-common; Debian in a package of its own.
+  if [ "${ID:-}" = ubuntu ]; then packages=${packages/bpftool/linux-tools-common linux-tools-generic}; fi
+  # shellcheck disable=SC2086
+  install_packages $packages
+  packages=$(missing_packages "${!needs}" | tr '\n' ' ')
+  [ -z "${packages// /}" ] || fail "still missing after the installation: $packages"
+}
+
+mount_if_missing() {
+  local type=$1 where=$2
+  grep -q " $where $type " /proc/mounts && return
+  [ -d "$where" ] || return 0
+  say "mounting $type on $where, which was missing (it stays until the next boot)"
+  $as_root mount -t "$type" "$type" "$where" || say "could not mount $type on $where; pilotfish check tells what works without it"
+}
+
+main() {
+  step_os
+  step_rights
+  step_cargo
+  step_packages
+  mount_if_missing bpf /sys/fs/bpf
+  if [ -d /sys/kernel/tracing ]; then mount_if_missing tracefs /sys/kernel/tracing; fi
+  say "ready for make $mode${installed_by_us:+ (installed: $installed_by_us)}"
+}
+main

@@ -1,0 +1,105 @@
+//! Who may depend on whom. A new edge edits this table and ARCHITECTURE.md in a commit of its own.
+#![forbid(unsafe_code)]
+
+use architecture::Workspace;
+use std::collections::BTreeSet;
+
+/// Crate, and the crates of ours that it may depend on.
+const EDGES: &[(&str, &[&str])] = &[
+    (
+        "agentd",
+        &["shim-plugin", "netns-scanner", "netns", "capture-engine", "k8s-sync", "golden-metrics", "flow-model", "l7"],
+    ),
+    ("capture-engine", &["capture-wire", "l7", "netns", "flow-model"]),
+    ("netns-scanner", &["netns", "capture-wire", "flow-model"]),
+    ("shim-plugin", &["flow-model"]),
+    ("k8s-sync", &["flow-model"]),
+    ("golden-metrics", &["flow-model"]),
+    ("l7", &["flow-model"]),
+    ("capture-wire", &[]),
+    ("netns", &[]),
+    ("flow-model", &[]),
+    // What tests and measures runs the binaries; it links nothing of them.
+    ("testbed", &[]),
+    ("e2e", &["testbed"]),
+    ("xtask", &["testbed"]),
+    ("architecture", &[]),
+];
+
+/// Crate of others, and the only crates of ours that may depend on it.
+const PLACES: &[(&str, &[&str])] = &[
+    ("kube", &["k8s-sync"]),
+    ("k8s-openapi", &["k8s-sync"]),
+    ("aya", &["capture-engine", "netns-scanner"]),
+    ("aya-obj", &["capture-engine", "netns-scanner"]),
+    ("containerd-client", &["shim-plugin"]),
+    ("tonic", &["shim-plugin"]),
+    ("prometheus-client", &["golden-metrics"]),
+    ("axum", &["agentd"]),
+    ("clap", &["agentd", "xtask"]),
+    ("anyhow", &["agentd", "xtask", "testbed", "e2e", "architecture"]),
+];
+
+/// Crates that stay free of any runtime.
+const WITHOUT_TOKIO: [&str; 6] = ["flow-model", "l7", "capture-wire", "netns", "golden-metrics", "capture-engine"];
+
+#[test]
+fn crates_depend_only_along_the_allowed_edges() -> anyhow::Result<()> {
+    let workspace = Workspace::load()?;
+    let ours: BTreeSet<&str> = EDGES.iter().map(|(name, _)| *name).collect();
+    let mut wrong = Vec::new();
+    for package in workspace.crates() {
+        let Some((_, allowed)) = EDGES.iter().find(|(name, _)| *name == package.name.as_str()) else {
+            wrong.push(format!("{} is not in the table of edges", package.name));
+            continue;
+        };
+        let all = workspace.dependencies(package).into_iter().chain(workspace.dev_dependencies(package));
+        for dependency in all.filter(|d| ours.contains(d.as_str()) && !allowed.contains(&d.as_str())) {
+            wrong.push(format!("{} -> {dependency}", package.name));
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+    Ok(())
+}
+
+#[test]
+fn crates_of_others_are_used_only_at_their_place() -> anyhow::Result<()> {
+    let workspace = Workspace::load()?;
+    let mut wrong = Vec::new();
+    for package in workspace.crates() {
+        let used = workspace.dependencies(package);
+        for (dependency, places) in PLACES {
+            if used.contains(*dependency) && !places.contains(&package.name.as_str()) {
+                wrong.push(format!("{} uses {dependency}", package.name));
+            }
+        }
+        if used.contains("tokio") && WITHOUT_TOKIO.contains(&package.name.as_str()) {
+            wrong.push(format!("{} uses tokio", package.name));
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+    Ok(())
+}
+
+/// Versions and features live in the workspace's table, so that `-p CRATE` and the whole workspace build the same artefacts.
+#[test]
+fn members_take_every_dependency_from_the_workspace() -> anyhow::Result<()> {
+    let workspace = Workspace::load()?;
+    let mut wrong = Vec::new();
+    for package in workspace.crates() {
+        let manifest = std::fs::read_to_string(&package.manifest_path)?;
+        let mut in_dependencies = false;
+        for line in manifest.lines() {
+            if line.starts_with('[') {
+                in_dependencies = line.ends_with("dependencies]");
+            } else if in_dependencies && line.contains('=') && !line.contains("workspace = true") {
+                wrong.push(format!("{}: {line}", package.name));
+            }
+        }
+        if !manifest.contains("[lints]\nworkspace = true") {
+            wrong.push(format!("{}: does not take the workspace's lints", package.name));
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+    Ok(())
+}
