@@ -1,0 +1,228 @@
+//! What the index answers as its writer binds, releases and forgets.
+
+use flow_model::{Endpoint, Identity, Names, Slot, Ts, Unknown, Workload, WorkloadKind};
+use k8s_sync::{Address, Addresses, IdentityIndex, Limits, NamesReader};
+use proptest::prelude::*;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+const POD: Slot = Slot(1);
+
+fn pod(name: &str) -> Arc<Workload> {
+    Arc::new(Workload { namespace: "shop".into(), name: name.into(), kind: WorkloadKind::Pod, pod: name.into() })
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn index() -> (IdentityIndex, NamesReader) {
+    let index = IdentityIndex::new(Limits::default());
+    let reader = index.reader(Addresses::ByClass);
+    (index, reader)
+}
+
+/// The name, or the reason that there is none.
+fn who(reader: &NamesReader, address: &str, port: u16, at: u64) -> String {
+    match reader.remote(POD, Endpoint { ip: ip(address), port }, Ts(at)) {
+        Identity::Known(workload) => workload.name.to_string(),
+        Identity::Unknown(reason) => format!("{reason:?}"),
+    }
+}
+
+#[test]
+fn a_reused_address_has_its_holder_of_the_time() {
+    let (mut index, reader) = index();
+    let cart = index.bind(Address::ip(ip("10.0.0.5")), pod("cart"), Ts(10));
+    index.release(cart, Ts(20));
+    let _web = index.bind(Address::ip(ip("10.0.0.5")), pod("web"), Ts(30));
+    let at = |t| who(&reader, "10.0.0.5", 80, t);
+    assert_eq!([9, 10, 19, 20, 29, 30, 99].map(at), ["private", "cart", "cart", "private", "private", "web", "web"]);
+}
+
+#[test]
+fn two_holders_at_once_are_ambiguous_until_one_has_left() {
+    let (mut index, reader) = index();
+    let cart = index.bind(Address::ip(ip("10.0.0.5")), pod("cart"), Ts(10));
+    let _web = index.bind(Address::ip(ip("10.0.0.5")), pod("web"), Ts(15));
+    assert_eq!(who(&reader, "10.0.0.5", 80, 16), "Ambiguous");
+    index.release(cart, Ts(20));
+    let at = |t| who(&reader, "10.0.0.5", 80, t);
+    assert_eq!([14, 16, 20].map(at), ["cart", "Ambiguous", "web"]);
+}
+
+#[test]
+fn a_port_of_a_shared_address_is_more_specific_than_the_address() {
+    let (mut index, reader) = index();
+    let _node = index.bind(Address::ip(ip("10.0.0.1")), pod("node-1"), Ts(0));
+    let _proxy = index.bind(Address::port(ip("10.0.0.1"), 9100), pod("node-exporter"), Ts(0));
+    assert_eq!(who(&reader, "10.0.0.1", 9100, 5), "node-exporter");
+    assert_eq!(who(&reader, "10.0.0.1", 22, 5), "node-1");
+}
+
+#[test]
+fn more_holders_than_an_address_has_room_for_make_it_ambiguous_not_wrong() {
+    let (mut index, reader) = index();
+    let mut holders: Vec<_> =
+        (0..9).map(|i| index.bind(Address::ip(ip("10.0.0.5")), pod(&format!("p{i}")), Ts(i))).collect();
+    let ninth = holders.pop().unwrap();
+    for holder in holders.drain(1..) {
+        index.release(holder, Ts(50));
+    }
+    // The first and the ninth hold it; only the first is recorded.
+    assert_eq!(who(&reader, "10.0.0.5", 80, 60), "Ambiguous");
+    index.release(ninth, Ts(70));
+    assert_eq!(who(&reader, "10.0.0.5", 80, 71), "p0");
+}
+
+#[test]
+fn the_past_is_forgotten_after_its_time_and_the_present_is_not() {
+    let (mut index, reader) = index();
+    let minute = 60_000_000_000;
+    let old = index.bind(Address::ip(ip("10.0.0.5")), pod("old"), Ts(0));
+    index.release(old, Ts(minute));
+    let _new = index.bind(Address::ip(ip("10.0.0.6")), pod("new"), Ts(0));
+    index.forget(Ts(10 * minute));
+    assert_eq!(who(&reader, "10.0.0.5", 80, 1), "old");
+    index.forget(Ts(12 * minute));
+    assert_eq!(who(&reader, "10.0.0.5", 80, 1), "private");
+    assert_eq!(who(&reader, "10.0.0.6", 80, 1), "new");
+    let addresses = index.figures().into_iter().find(|f| f.name == "pilotfish_identity_addresses").unwrap();
+    assert_eq!(addresses.value, 1);
+}
+
+#[test]
+fn a_full_table_leaves_names_unknown_and_counts() {
+    let mut index = IdentityIndex::new(Limits { addresses: 2, ..Limits::default() });
+    let reader = index.reader(Addresses::ByClass);
+    for i in 1..=3 {
+        let _held = index.bind(Address::ip(ip(&format!("10.0.0.{i}"))), pod("p"), Ts(0));
+    }
+    assert_eq!(who(&reader, "10.0.0.3", 80, 1), "private");
+    let refused = index.figures().into_iter().find(|f| f.name == "pilotfish_identity_refused_total").unwrap();
+    assert_eq!(refused.value, 1);
+}
+
+#[test]
+fn a_namespace_is_pending_until_its_labels_are_known() {
+    let (mut index, reader) = index();
+    assert_eq!(reader.local(POD), Identity::Unknown(Unknown::Pending));
+    let before = reader.version();
+    assert!(index.set_slot(POD, Identity::Known(pod("web"))));
+    assert_ne!(reader.version(), before);
+    assert_eq!(reader.local(POD), Identity::Known(pod("web")));
+    index.release_slot(POD, Ts(1));
+    assert_eq!(reader.local(POD), Identity::Known(pod("web")));
+    index.forget(Ts(3_600_000_000_000));
+    assert_eq!(reader.local(POD), Identity::Unknown(Unknown::Pending));
+}
+
+#[test]
+fn a_dns_answer_names_an_address_for_the_pod_that_got_it_while_it_is_valid() {
+    let (_index, mut reader) = index();
+    let second = 1_000_000_000;
+    let before = reader.version();
+    reader.dns_answer(POD, "API.example.COM", &[ip("93.184.216.34")], 60, Ts(second));
+    assert_ne!(reader.version(), before);
+    assert_eq!(who(&reader, "93.184.216.34", 443, 2 * second), "api.example.com");
+    assert_eq!(who(&reader, "93.184.216.34", 443, 0), "public");
+    assert_eq!(who(&reader, "93.184.216.34", 443, 62 * second), "public");
+    let other = reader.remote(Slot(2), Endpoint { ip: ip("93.184.216.34"), port: 443 }, Ts(2 * second));
+    assert!(matches!(other, Identity::Known(w) if w.kind == WorkloadKind::Address));
+}
+
+#[test]
+fn the_last_of_several_names_wins_and_a_refresh_changes_no_version() {
+    let (_index, mut reader) = index();
+    reader.dns_answer(POD, "a.example", &[ip("1.2.3.4")], 60, Ts(1));
+    reader.dns_answer(POD, "b.example", &[ip("1.2.3.4")], 60, Ts(2));
+    assert_eq!(who(&reader, "1.2.3.4", 80, 3), "b.example");
+    let before = reader.version();
+    reader.dns_answer(POD, "b.example", &[ip("1.2.3.4")], 60, Ts(4));
+    assert_eq!(reader.version(), before);
+}
+
+#[test]
+fn names_by_dns_are_bounded_per_pod() {
+    let (index, mut reader) = index();
+    for i in 0..2_000u32 {
+        reader.dns_answer(POD, "flood.example", &[IpAddr::from((0x0800_0000 + i).to_be_bytes())], 60, Ts(1));
+    }
+    let value = |name| index.figures().into_iter().find(|f| f.name == name).unwrap().value;
+    assert_eq!(value("pilotfish_identity_dns_names") + value("pilotfish_identity_dns_evicted_total"), 2_000);
+    assert_eq!(value("pilotfish_identity_dns_names"), 512);
+}
+
+#[test]
+fn an_answer_that_blocks_a_name_names_nothing() {
+    let (_index, mut reader) = index();
+    reader.dns_answer(POD, "ads.example", &[ip("0.0.0.0"), ip("127.0.0.1")], 60, Ts(1));
+    assert_eq!(who(&reader, "127.0.0.1", 80, 2), "loopback");
+}
+
+#[test]
+fn a_capture_shows_addresses_themselves() {
+    let index = IdentityIndex::new(Limits::default());
+    let reader = index.reader(Addresses::ByAddress);
+    assert_eq!(who(&reader, "10.0.0.5", 80, 1), "10.0.0.5");
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    Bind { address: u8, pod: u8 },
+    Release { nth: usize },
+    Forget,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        4 => (0u8..3, 0u8..6).prop_map(|(address, pod)| Act::Bind { address, pod }),
+        4 => any::<usize>().prop_map(|nth| Act::Release { nth }),
+        1 => Just(Act::Forget),
+    ]
+}
+
+proptest! {
+    // Against a list that forgets nothing: a name that the index gives is the one and only holder of that time, within what is
+    // kept it gives one whenever there is one, and it never names a holder of another time.
+    #[test]
+    fn no_name_leaks_across_a_reuse(acts in prop::collection::vec((act(), 1u64..30), 1..60), asked in prop::collection::vec((0u8..3, 0u64..1_000), 50)) {
+        let keep = 100;
+        let mut index = IdentityIndex::new(Limits { keep: Duration::from_nanos(keep), ..Limits::default() });
+        let reader = index.reader(Addresses::ByClass);
+        let address = |i: u8| IpAddr::from([10, 0, 0, i]);
+        let mut truth: Vec<(u8, String, u64, Option<u64>)> = Vec::new();
+        let mut held = Vec::new();
+        let (mut now, mut forgotten) = (0, 0);
+        for (act, pause) in acts {
+            now += pause;
+            match act {
+                Act::Bind { address: a, pod: p } => {
+                    held.push((truth.len(), index.bind(Address::ip(address(a)), pod(&format!("p{p}")), Ts(now))));
+                    truth.push((a, format!("p{p}"), now, None));
+                }
+                Act::Release { nth } if !held.is_empty() => {
+                    let (row, binding) = held.remove(nth % held.len());
+                    index.release(binding, Ts(now));
+                    truth[row].3 = Some(now);
+                }
+                Act::Release { .. } => {}
+                Act::Forget => {
+                    index.forget(Ts(now));
+                    forgotten = now.saturating_sub(keep);
+                }
+            }
+        }
+        for (a, at) in asked {
+            let holders: Vec<&String> = truth.iter().filter(|(b, _, from, until)| *b == a && *from <= at && until.is_none_or(|u| at < u)).map(|(_, p, ..)| p).collect();
+            let only = holders.first().filter(|first| holders.iter().all(|h| h == *first));
+            let spans = truth.iter().filter(|(b, ..)| *b == a).count();
+            match reader.remote(POD, Endpoint { ip: address(a), port: 80 }, Ts(at)) {
+                Identity::Known(w) if w.kind == WorkloadKind::Pod => prop_assert_eq!(Some(&w.name.to_string()), only.copied()),
+                Identity::Known(_) => prop_assert!(holders.is_empty() || spans > 8 || at < forgotten, "{:?} at {} is missing", holders, at),
+                Identity::Unknown(_) => prop_assert!(holders.len() > 1 || spans > 8, "{:?} at {}", holders, at),
+            }
+        }
+    }
+}
