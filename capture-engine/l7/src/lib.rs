@@ -4,6 +4,13 @@
 //! bounded memory per connection. They know nothing of kernels, namespaces, names or metrics.
 #![forbid(unsafe_code)]
 
+pub mod dns;
+mod detect;
+mod http;
 mod input;
+mod stream;
+mod tcp;
+mod tcp_dns;
 
 pub use input::{Interest, Limits, MessageEnd, Out, Piece};
+pub use tcp::{Counters, Tcp};

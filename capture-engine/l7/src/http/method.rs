@@ -1,0 +1,47 @@
+use std::borrow::Cow;
+
+/// The static name of a method from IANA's registry (RFC 9110 section 16.1 and what followed), which records borrow.
+pub(crate) fn registered(bytes: &[u8]) -> Option<&'static str> {
+    Some(match bytes {
+        b"GET" => "GET",
+        b"POST" => "POST",
+        b"HEAD" => "HEAD",
+        b"PUT" => "PUT",
+        b"DELETE" => "DELETE",
+        b"CONNECT" => "CONNECT",
+        b"OPTIONS" => "OPTIONS",
+        b"TRACE" => "TRACE",
+        b"PATCH" => "PATCH",
+        b"QUERY" => "QUERY",
+        b"PROPFIND" => "PROPFIND",
+        b"PROPPATCH" => "PROPPATCH",
+        b"MKCOL" => "MKCOL",
+        b"COPY" => "COPY",
+        b"MOVE" => "MOVE",
+        b"LOCK" => "LOCK",
+        b"UNLOCK" => "UNLOCK",
+        b"REPORT" => "REPORT",
+        b"SEARCH" => "SEARCH",
+        b"NOTIFY" => "NOTIFY",
+        b"SUBSCRIBE" => "SUBSCRIBE",
+        b"UNSUBSCRIBE" => "UNSUBSCRIBE",
+        b"PURGE" => "PURGE",
+        _ => return None,
+    })
+}
+
+pub(crate) fn name(bytes: &[u8]) -> Cow<'static, str> {
+    match registered(bytes) {
+        Some(name) => Cow::Borrowed(name),
+        None => Cow::Owned(printable(bytes)),
+    }
+}
+
+/// Longest string in a record, as `flow-model` promises.
+const STRING_MAX: usize = 1024;
+
+/// Foreign bytes as text: lossy UTF-8 without control characters, at most 1 KiB of them.
+pub(crate) fn printable(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(STRING_MAX)]);
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}

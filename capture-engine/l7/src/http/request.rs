@@ -1,0 +1,290 @@
+use super::chunked::{Chunked, Step};
+use super::head::{self, RequestHead, Scan, Version};
+use super::queue::{Open, Strings};
+use super::{Bytes, Doubt, Hole, Http, PartialHead, State, Why, method};
+use crate::{Limits, Out};
+use flow_model::{LossReason, Notes, Ts};
+
+/// No request (but HTTP/0.9's) and no response fits into fewer bytes; a shorter hole between messages is a stray line end.
+pub(super) const SHORTEST_HEAD: u64 = 16;
+
+/// When and in which message a request began.
+struct Begin {
+    at: Ts,
+    last: Ts,
+    turn: u32,
+    bytes: u64,
+    notes: Notes,
+}
+
+impl Http {
+    pub(super) fn request_bytes<O: Out>(&mut self, data: Bytes<'_>, limits: &Limits, out: &mut O) {
+        let mut rest = data.bytes;
+        let mut start = data.start;
+        while !rest.is_empty() {
+            let used = match self.requests.state {
+                State::Start => match self.requests.head.take() {
+                    None => self.request_start(&data, rest, limits, out),
+                    Some(partial) => self.request_more(partial, &data, rest, limits, out),
+                },
+                State::Body(left) => {
+                    let here = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
+                    self.request_body(here as u64, data.at);
+                    self.requests.state = State::Body(left - here as u64);
+                    if here as u64 == left {
+                        self.request_whole(data.at);
+                    }
+                    here
+                }
+                State::Chunked(mut chunked) => {
+                    let (here, next) = match chunked.feed(rest) {
+                        Step::More => (rest.len(), Some(State::Chunked(chunked))),
+                        Step::Done(here) => (here, None),
+                        Step::Broken(_) => {
+                            if let Some(open) = self.open.sending() {
+                                open.notes.add(Notes::MALFORMED);
+                            }
+                            (rest.len(), Some(State::Unframed))
+                        }
+                    };
+                    self.request_body(here as u64, data.at);
+                    match next {
+                        Some(state) => self.requests.state = state,
+                        None => self.request_whole(data.at),
+                    }
+                    here
+                }
+                State::Unframed if start && (self.open.is_empty() || request_begins(rest)) => {
+                    if let Some(open) = self.open.sending() {
+                        open.whole = true;
+                    }
+                    self.requests.state = State::Lost;
+                    0
+                }
+                State::Unframed => {
+                    self.request_body(rest.len() as u64, data.at);
+                    rest.len()
+                }
+                State::Lost | State::Close => {
+                    if start && head::request(rest) != Scan::Not {
+                        self.requests.state = State::Start;
+                        0
+                    } else {
+                        rest.len()
+                    }
+                }
+            };
+            if used > 0 {
+                start = false;
+            }
+            rest = rest.get(used..).unwrap_or_default();
+        }
+    }
+
+    /// Looks for a head at the beginning of `bytes`; the number of bytes used.
+    fn request_start<O: Out>(&mut self, data: &Bytes<'_>, bytes: &[u8], limits: &Limits, out: &mut O) -> usize {
+        // Empty lines before a request are passed over (RFC 9112 section 2.2).
+        let blank = bytes.iter().take_while(|&&b| b == b'\r' || b == b'\n').count();
+        let Some(text) = bytes.get(blank..).filter(|text| !text.is_empty()) else { return bytes.len() };
+        match head::request(text) {
+            Scan::Complete { head, len } => {
+                let begin =
+                    Begin { at: data.at, last: data.at, turn: data.turn, bytes: len as u64, notes: Notes::default() };
+                self.request(&head, &begin, limits, out);
+                blank + len
+            }
+            Scan::Partial => {
+                self.requests.head = Some(PartialHead::new(data, text));
+                self.bound_request_head(limits, out);
+                bytes.len()
+            }
+            Scan::Not => {
+                self.requests.state = State::Lost;
+                bytes.len()
+            }
+        }
+    }
+
+    /// Goes on with a head that began in an earlier piece.
+    fn request_more<O: Out>(
+        &mut self,
+        mut partial: Box<PartialHead>,
+        data: &Bytes<'_>,
+        bytes: &[u8],
+        limits: &Limits,
+        out: &mut O,
+    ) -> usize {
+        let had = partial.bytes.len();
+        let room = limits.head_bytes.saturating_sub(had).max(1).min(bytes.len());
+        partial.bytes.extend_from_slice(bytes.get(..room).unwrap_or_default());
+        partial.last = partial.last.max(data.at);
+        match head::request(&partial.bytes) {
+            Scan::Complete { head, len } => {
+                let PartialHead { first: at, last, turn, .. } = *partial;
+                self.request(&head, &Begin { at, last, turn, bytes: len as u64, notes: Notes::default() }, limits, out);
+                len.saturating_sub(had)
+            }
+            Scan::Partial => {
+                self.requests.head = Some(partial);
+                self.bound_request_head(limits, out);
+                room
+            }
+            Scan::Not => {
+                self.requests.state = State::Lost;
+                bytes.len()
+            }
+        }
+    }
+
+    /// A head longer than the bound is read as far as it goes; the request ends with its message.
+    fn bound_request_head<O: Out>(&mut self, limits: &Limits, out: &mut O) {
+        if self.requests.head.as_ref().is_some_and(|partial| partial.bytes.len() >= limits.head_bytes) {
+            self.cut_request_head(0, limits, out);
+        }
+    }
+
+    /// The rest of the head that was being collected is not to be had: `unseen` bytes of it follow.
+    pub(super) fn cut_request_head<O: Out>(&mut self, unseen: u64, limits: &Limits, out: &mut O) {
+        let Some(partial) = self.requests.head.take() else { return };
+        let PartialHead { ref bytes, first: at, last, turn } = *partial;
+        self.requests.state = State::Lost;
+        if let Some(head) = head::cut_request(bytes) {
+            let bytes = bytes.len() as u64 + unseen;
+            self.request(&head, &Begin { at, last, turn, bytes, notes: Notes::REQUEST_CUT }, limits, out);
+            self.requests.state = State::Unframed;
+        } else if unseen > 0 {
+            out.lost(LossReason::Gap, 1);
+            self.orphans = true;
+        }
+    }
+
+    fn request<O: Out>(&mut self, head: &RequestHead<'_>, begin: &Begin, limits: &Limits, out: &mut O) {
+        let RequestHead { method, target, version, fields } = head;
+        let state = if fields.chunked {
+            Some(State::Chunked(Chunked::START))
+        } else {
+            fields.content_length.filter(|&length| length > 0).map(State::Body)
+        };
+        let cut = begin.notes.has(Notes::REQUEST_CUT);
+        self.requests.state = state.unwrap_or(State::Start);
+        self.seen_request = true;
+        self.orphans = false;
+        self.strays = 0;
+        if let Some(doubt) = &mut self.doubt {
+            doubt.asked += 1;
+            out.lost(doubt.reason, 1);
+            return;
+        }
+        if self.beyond > 0 || self.open.len() >= limits.open_exchanges.max(1) {
+            self.beyond = self.beyond.saturating_add(1);
+            out.lost(LossReason::Limit, 1);
+            return;
+        }
+        let mut notes = begin.notes;
+        let both = fields.chunked && fields.content_length.is_some();
+        if fields.malformed || both {
+            notes.add(Notes::MALFORMED);
+        }
+        let strings = limits.keep_strings.then(|| {
+            let host = if fields.host.is_empty() { authority(method, target) } else { fields.host };
+            Box::new(Strings { target: method::printable(target), host: method::printable(host) })
+        });
+        self.pipelined |= !self.open.is_empty() && *version != Version::V09;
+        self.open.push(Open {
+            start: begin.at,
+            last: begin.last,
+            bytes: begin.bytes,
+            turn: begin.turn,
+            notes,
+            version: *version,
+            whole: state.is_none() && !cut,
+            waits: fields.expects_continue && state.is_some(),
+            method: method::name(method),
+            strings,
+        });
+    }
+
+    fn request_body(&mut self, bytes: u64, at: Ts) {
+        if let Some(open) = self.open.sending() {
+            open.bytes = open.bytes.saturating_add(bytes);
+            open.last = open.last.max(at);
+            open.waits &= bytes == 0;
+        }
+    }
+
+    pub(super) fn request_whole(&mut self, at: Ts) {
+        self.requests.state = State::Start;
+        if let Some(open) = self.open.sending() {
+            open.last = open.last.max(at);
+            open.whole = true;
+        }
+    }
+
+    pub(super) fn request_hole<O: Out>(&mut self, hole: Hole, limits: &Limits, out: &mut O) {
+        match self.requests.state {
+            State::Start if self.requests.head.is_some() => self.cut_request_head(hole.bytes, limits, out),
+            State::Start => self.requests_lost(hole, out),
+            State::Body(left) => {
+                let here = left.min(hole.bytes);
+                self.request_unseen(here, hole.at);
+                self.requests.state = State::Body(left - here);
+                if here == left {
+                    self.request_whole(hole.at);
+                    self.requests_lost(Hole { bytes: hole.bytes - here, ..hole }, out);
+                }
+            }
+            State::Chunked(mut chunked) => {
+                self.request_unseen(hole.bytes, hole.at);
+                self.requests.state = if chunked.skip(hole.bytes) { State::Chunked(chunked) } else { State::Unframed };
+            }
+            State::Unframed => self.request_unseen(hole.bytes, hole.at),
+            State::Close | State::Lost => {}
+        }
+    }
+
+    fn request_unseen(&mut self, bytes: u64, at: Ts) {
+        self.request_body(bytes, at);
+        if let Some(open) = self.open.sending() {
+            open.notes.add(Notes::BODY_SKIPPED);
+        }
+    }
+
+    /// A hole where a request should begin.
+    fn requests_lost<O: Out>(&mut self, hole: Hole, out: &mut O) {
+        if hole.bytes < SHORTEST_HEAD || hole.why == Why::Turns {
+            return;
+        }
+        let strays = std::mem::take(&mut self.strays);
+        if hole.before_start && self.open.is_empty() && self.reply.is_none() {
+            // One request at a time: what was lost is one, and its response, where it was seen, has been told of.
+            if strays == 0 {
+                out.lost(LossReason::Gap, 1);
+                self.seen_request = true;
+                self.orphans = true;
+            }
+            return;
+        }
+        self.requests.state = State::Lost;
+        out.lost(LossReason::Gap, 1);
+        self.doubt.get_or_insert(Doubt { reason: LossReason::Gap, asked: 0, answered: 0 });
+    }
+}
+
+/// Whether a request line is here for certain.
+fn request_begins(bytes: &[u8]) -> bool {
+    matches!(head::request(bytes), Scan::Complete { .. }) || head::known_request_begins(bytes)
+}
+
+/// The authority of an absolute-form or authority-form target (RFC 9112 section 3.2).
+fn authority<'a>(method: &[u8], target: &'a [u8]) -> &'a [u8] {
+    if method == b"CONNECT" {
+        return target;
+    }
+    match memchr::memmem::find(target, b"://") {
+        Some(at) if target.first() != Some(&b'/') => {
+            let rest = target.get(at + 3..).unwrap_or_default();
+            rest.split(|b| b"/?#".contains(b)).next().unwrap_or_default()
+        }
+        _ => b"",
+    }
+}

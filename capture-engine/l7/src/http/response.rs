@@ -1,0 +1,301 @@
+use super::chunked::{Chunked, Step};
+use super::head::{self, ResponseHead, Scan, Version};
+use super::request::SHORTEST_HEAD;
+use super::{Answers, Bytes, Hole, Http, Next, PartialHead, Reply, State, Why};
+use crate::{Limits, Out};
+use flow_model::{LossReason, Notes, Ts};
+
+/// When a response began and how much of it its head is.
+struct Begin {
+    at: Ts,
+    last: Ts,
+    bytes: u64,
+    notes: Notes,
+}
+
+impl Http {
+    pub(super) fn response_bytes<O: Out>(&mut self, data: Bytes<'_>, limits: &Limits, out: &mut O) {
+        let mut rest = data.bytes;
+        let mut start = data.start;
+        while !rest.is_empty() && self.next == Next::Http {
+            if start && self.response_moved_on(rest) {
+                let last = self.reply.as_ref().map_or(data.at, |reply| reply.last);
+                self.finish(last, Notes::END_ASSUMED, limits, out);
+            }
+            let used = match self.responses.state {
+                State::Start => match self.responses.head.take() {
+                    None => self.response_start(&data, rest, limits, out),
+                    Some(partial) => self.response_more(partial, &data, rest, limits, out),
+                },
+                State::Body(left) => {
+                    let here = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
+                    self.response_body(here as u64, data.at);
+                    self.responses.state = State::Body(left - here as u64);
+                    if here as u64 == left {
+                        self.finish(data.at, Notes::default(), limits, out);
+                    }
+                    here
+                }
+                State::Chunked(mut chunked) => match chunked.feed(rest) {
+                    Step::More => {
+                        self.response_body(rest.len() as u64, data.at);
+                        self.responses.state = State::Chunked(chunked);
+                        rest.len()
+                    }
+                    Step::Done(here) => {
+                        self.response_body(here as u64, data.at);
+                        self.finish(data.at, Notes::default(), limits, out);
+                        here
+                    }
+                    Step::Broken(_) => {
+                        self.response_body(rest.len() as u64, data.at);
+                        self.note(Notes::MALFORMED);
+                        self.responses.state = State::Unframed;
+                        rest.len()
+                    }
+                },
+                State::Close | State::Unframed => {
+                    self.response_body(rest.len() as u64, data.at);
+                    rest.len()
+                }
+                // After a hole a packet may begin with a head too, not only a message.
+                State::Lost if start && head::response(rest) != Scan::Not => {
+                    self.responses.state = State::Start;
+                    0
+                }
+                State::Lost if rest.len() == data.bytes.len() && head::response_begins(rest) => {
+                    self.responses.state = State::Start;
+                    0
+                }
+                State::Lost => rest.len(),
+            };
+            if used > 0 {
+                start = false;
+            }
+            rest = rest.get(used..).unwrap_or_default();
+        }
+    }
+
+    /// A message begins with a response head where more of the last response was awaited: it is over.
+    fn response_moved_on(&self, bytes: &[u8]) -> bool {
+        match self.responses.state {
+            State::Unframed => true,
+            // No length and no close: a server that sends no body at all. Or a HEAD whose request was not seen.
+            State::Close => self.open.len() > 1 && head::response_begins(bytes),
+            State::Body(_) => {
+                self.reply.as_ref().is_none_or(|reply| reply.answers != Answers::Front) && head::response_begins(bytes)
+            }
+            _ => false,
+        }
+    }
+
+    fn response_start<O: Out>(&mut self, data: &Bytes<'_>, bytes: &[u8], limits: &Limits, out: &mut O) -> usize {
+        let blank = bytes.iter().take_while(|&&b| b == b'\r' || b == b'\n').count();
+        let Some(text) = bytes.get(blank..).filter(|text| !text.is_empty()) else { return bytes.len() };
+        match head::response(text) {
+            Scan::Complete { head, len } => {
+                let begin = Begin { at: data.at, last: data.at, bytes: len as u64, notes: Notes::default() };
+                self.response(&head, &begin, limits, out);
+                blank + len
+            }
+            Scan::Partial => {
+                self.responses.head = Some(PartialHead::new(data, text));
+                self.bound_response_head(limits, out);
+                bytes.len()
+            }
+            Scan::Not if self.open.front().is_some_and(|open| open.version == Version::V09) => {
+                // HTTP/0.9: the response is its body (RFC 1945 section 6).
+                self.reply = Some(Reply {
+                    answers: Answers::Front,
+                    start: data.at,
+                    last: data.at,
+                    bytes: 0,
+                    status: None,
+                    version: Version::V09,
+                    notes: Notes::default(),
+                });
+                self.responses.state = State::Close;
+                0
+            }
+            Scan::Not => {
+                self.responses.state = State::Lost;
+                bytes.len()
+            }
+        }
+    }
+
+    fn response_more<O: Out>(
+        &mut self,
+        mut partial: Box<PartialHead>,
+        data: &Bytes<'_>,
+        bytes: &[u8],
+        limits: &Limits,
+        out: &mut O,
+    ) -> usize {
+        let had = partial.bytes.len();
+        let room = limits.head_bytes.saturating_sub(had).max(1).min(bytes.len());
+        partial.bytes.extend_from_slice(bytes.get(..room).unwrap_or_default());
+        partial.last = partial.last.max(data.at);
+        match head::response(&partial.bytes) {
+            Scan::Complete { head, len } => {
+                let begin = Begin { at: partial.first, last: partial.last, bytes: len as u64, notes: Notes::default() };
+                self.response(&head, &begin, limits, out);
+                len.saturating_sub(had)
+            }
+            Scan::Partial => {
+                self.responses.head = Some(partial);
+                self.bound_response_head(limits, out);
+                room
+            }
+            Scan::Not => {
+                self.responses.state = State::Lost;
+                bytes.len()
+            }
+        }
+    }
+
+    fn bound_response_head<O: Out>(&mut self, limits: &Limits, out: &mut O) {
+        if self.responses.head.as_ref().is_some_and(|partial| partial.bytes.len() >= limits.head_bytes) {
+            self.cut_response_head(limits, out);
+        }
+    }
+
+    /// The rest of the head that was being collected is not to be had. False when not even a status was seen.
+    pub(super) fn cut_response_head<O: Out>(&mut self, limits: &Limits, out: &mut O) -> bool {
+        let Some(partial) = self.responses.head.take() else { return false };
+        self.responses.state = State::Lost;
+        let Some(head) = head::cut_response(&partial.bytes) else { return false };
+        let bytes = partial.bytes.len() as u64;
+        let begin = Begin { at: partial.first, last: partial.last, bytes, notes: Notes::RESPONSE_CUT };
+        self.response(&head, &begin, limits, out);
+        true
+    }
+
+    fn response<O: Out>(&mut self, head: &ResponseHead<'_>, begin: &Begin, limits: &Limits, out: &mut O) {
+        let ResponseHead { status, version, fields } = head;
+        let cut = begin.notes.has(Notes::RESPONSE_CUT);
+        if self.open.is_empty() {
+            // A request whose head has not ended is answered: 400, 408, 431.
+            self.cut_request_head(0, limits, out);
+        }
+        if (100..200).contains(status) && *status != 101 {
+            self.interim_bytes = self.interim_bytes.saturating_add(begin.bytes);
+            self.responses.state = if cut { State::Lost } else { State::Start };
+            return;
+        }
+        let answers = self.answers(limits, out);
+        let method = self.open.front().filter(|_| answers == Answers::Front).map_or("", |open| &*open.method);
+        let tunnel = method == "CONNECT" && (200..300).contains(status);
+        let bodiless = method == "HEAD" || matches!(status, 204 | 304) || tunnel || *status == 101;
+        let mut notes = begin.notes;
+        if fields.malformed || fields.chunked && fields.content_length.is_some() {
+            notes.add(Notes::MALFORMED);
+        }
+        if tunnel || *status == 101 {
+            notes.add(Notes::UPGRADED);
+            self.next = if tunnel { Next::Tunnel } else { Next::Opaque };
+        }
+        self.reply = Some(Reply {
+            answers,
+            start: begin.at,
+            last: begin.last,
+            bytes: begin.bytes,
+            status: Some(*status),
+            version: *version,
+            notes,
+        });
+        self.responses.state = match fields.content_length {
+            _ if tunnel || *status == 101 => State::Start,
+            _ if cut => State::Unframed,
+            _ if bodiless => State::Start,
+            _ if fields.chunked => State::Chunked(Chunked::START),
+            Some(0) if !fields.other_coding => State::Start,
+            Some(length) if !fields.other_coding => State::Body(length),
+            _ => State::Close,
+        };
+        if self.responses.state == State::Start {
+            self.finish(begin.last, Notes::default(), limits, out);
+        }
+    }
+
+    /// Decides which request a final response belongs to.
+    fn answers<O: Out>(&mut self, limits: &Limits, out: &mut O) -> Answers {
+        if !self.open.is_empty() {
+            Answers::Front
+        } else if let Some(doubt) = &mut self.doubt {
+            doubt.answered += 1;
+            Answers::Counted
+        } else if self.beyond > 0 {
+            self.beyond -= 1;
+            Answers::Counted
+        } else if self.orphans {
+            Answers::Counted
+        } else if limits.report_partial {
+            self.strays += 1;
+            Answers::Stray
+        } else if !self.seen_request {
+            // Its request was sent before we looked.
+            self.seen_request = true;
+            out.lost(LossReason::JoinedMidway, 1);
+            Answers::Counted
+        } else {
+            Answers::Stray
+        }
+    }
+
+    fn response_body(&mut self, bytes: u64, at: Ts) {
+        if let Some(reply) = &mut self.reply {
+            reply.bytes = reply.bytes.saturating_add(bytes);
+            reply.last = reply.last.max(at);
+        }
+    }
+
+    fn note(&mut self, note: Notes) {
+        if let Some(reply) = &mut self.reply {
+            reply.notes.add(note);
+        }
+    }
+
+    pub(super) fn response_hole<O: Out>(&mut self, hole: Hole, limits: &Limits, out: &mut O) {
+        match self.responses.state {
+            State::Start if self.responses.head.is_some() => {
+                if self.cut_response_head(limits, out) {
+                    self.response_unseen(hole.bytes, hole.at);
+                } else {
+                    self.lose_before(hole.turn, LossReason::Gap, out);
+                }
+            }
+            State::Start => self.responses_lost(hole, out),
+            State::Body(left) => {
+                let here = left.min(hole.bytes);
+                self.response_unseen(here, hole.at);
+                self.responses.state = State::Body(left - here);
+                if here == left {
+                    let exact = hole.why == Why::Counted && hole.bytes == here;
+                    let notes = if exact { Notes::default() } else { Notes::END_ASSUMED };
+                    self.finish(hole.at, notes, limits, out);
+                    self.responses_lost(Hole { bytes: hole.bytes - here, ..hole }, out);
+                }
+            }
+            State::Chunked(mut chunked) => {
+                self.response_unseen(hole.bytes, hole.at);
+                self.responses.state = if chunked.skip(hole.bytes) { State::Chunked(chunked) } else { State::Unframed };
+            }
+            State::Close | State::Unframed => self.response_unseen(hole.bytes, hole.at),
+            State::Lost => {}
+        }
+    }
+
+    fn response_unseen(&mut self, bytes: u64, at: Ts) {
+        self.response_body(bytes, at);
+        self.note(Notes::BODY_SKIPPED);
+    }
+
+    /// A hole where a response should begin.
+    fn responses_lost<O: Out>(&mut self, hole: Hole, out: &mut O) {
+        if hole.bytes >= SHORTEST_HEAD && hole.why != Why::Turns {
+            self.responses.state = State::Lost;
+            self.lose_before(hole.turn, LossReason::Gap, out);
+        }
+    }
+}

@@ -1,0 +1,127 @@
+use crate::dns::Exchanges;
+use crate::{Limits, Out};
+use flow_model::{Direction, LossReason, Ts};
+
+/// DNS over TCP: cuts the two directions into messages at their lengths (RFC 7766 section 8).
+#[derive(Debug)]
+pub(crate) struct TcpDns {
+    pub exchanges: Exchanges,
+    sides: [Side; 2],
+}
+
+#[derive(Debug, Default)]
+struct Side {
+    /// Length and message so far, at most `KEPT` bytes of it.
+    bytes: Vec<u8>,
+    first: Ts,
+    /// Bytes to come of a message of which enough was kept.
+    rest: u64,
+    /// The place of the next length is lost until a message of the flow begins.
+    lost: bool,
+}
+
+/// Bytes of a message that are kept: questions come first, and so do the addresses of all but zone transfers.
+const KEPT: usize = 4096;
+
+impl TcpDns {
+    pub(crate) fn new(limits: &Limits) -> TcpDns {
+        TcpDns { exchanges: Exchanges::new(limits), sides: Default::default() }
+    }
+
+    pub(crate) fn bytes<O: Out>(&mut self, dir: Direction, at: Ts, start: bool, mut bytes: &[u8], out: &mut O) {
+        let TcpDns { exchanges, sides } = self;
+        let side = &mut sides[dir.index()];
+        if start {
+            side.lost = false;
+        }
+        while !bytes.is_empty() && !side.lost {
+            let used = side.take(bytes, at);
+            bytes = bytes.get(used..).unwrap_or_default();
+            if side.rest == 0 && side.whole() {
+                side.emit(dir, at, exchanges, out);
+            }
+        }
+    }
+
+    pub(crate) fn hole<O: Out>(&mut self, dir: Direction, bytes: u64, at: Ts, out: &mut O) {
+        let TcpDns { exchanges, sides } = self;
+        let side = &mut sides[dir.index()];
+        if side.lost {
+            return;
+        }
+        let left = side.left();
+        if side.bytes.len() > 2 && bytes <= left {
+            side.rest = left - bytes;
+            if side.rest == 0 {
+                side.emit(dir, at, exchanges, out);
+            }
+            return;
+        }
+        if side.bytes.len() > 2 {
+            side.emit(dir, at, exchanges, out);
+        }
+        exchanges.missed(1, LossReason::Gap, at);
+        *side = Side { lost: true, ..Side::default() };
+    }
+
+    pub(crate) fn missing(&mut self, at: Ts) {
+        self.exchanges.missed(1, LossReason::RingFull, at);
+    }
+
+    pub(crate) fn buffered(&self) -> usize {
+        self.sides.iter().map(|side| side.bytes.len()).sum()
+    }
+}
+
+impl Side {
+    /// Length of the message under way, its own two bytes included.
+    fn length(&self) -> Option<usize> {
+        let &[high, low] = self.bytes.get(..2)? else { return None };
+        Some(2 + usize::from(u16::from_be_bytes([high, low])))
+    }
+
+    /// Bytes of the message under way that have not come.
+    fn left(&self) -> u64 {
+        match self.rest {
+            0 => self.length().map_or(0, |length| length.saturating_sub(self.bytes.len()) as u64),
+            rest => rest,
+        }
+    }
+
+    fn whole(&self) -> bool {
+        self.length().is_some_and(|length| self.bytes.len() >= length.min(KEPT))
+    }
+
+    /// Takes what belongs to the message under way; how much that was, at least one byte.
+    fn take(&mut self, bytes: &[u8], at: Ts) -> usize {
+        if self.rest > 0 {
+            let here = usize::try_from(self.rest).unwrap_or(usize::MAX).min(bytes.len());
+            self.rest -= here as u64;
+            return here;
+        }
+        if self.bytes.is_empty() {
+            self.first = at;
+        }
+        let want = self.length().unwrap_or(2);
+        let here = want.min(KEPT).saturating_sub(self.bytes.len()).clamp(1, bytes.len());
+        self.bytes.extend_from_slice(bytes.get(..here).unwrap_or_default());
+        if let Some(length) = self.length().filter(|&length| length > KEPT && self.bytes.len() >= KEPT) {
+            self.rest = (length - self.bytes.len()) as u64;
+        }
+        here
+    }
+
+    fn emit<O: Out>(&mut self, dir: Direction, last: Ts, exchanges: &mut Exchanges, out: &mut O) {
+        let length = self.length().unwrap_or(0);
+        let message = self.bytes.get(2..).unwrap_or_default();
+        // A query begins with its first byte, a response ends with its last.
+        let response = message.get(2).is_some_and(|flags| flags & 0x80 != 0);
+        let at = if response { last } else { self.first };
+        if length > 2 && !exchanges.captured(dir, at, true, length - 2, message, out) {
+            // Its length is believed no more.
+            self.lost = true;
+        }
+        self.bytes = Vec::new();
+        self.rest = 0;
+    }
+}
