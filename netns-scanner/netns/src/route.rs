@@ -98,6 +98,9 @@ impl RouteSocket {
     /// # Errors
     /// The socket failed, or an answer got lost: then it is not known what was done.
     pub fn transact(&mut self, mut batch: Batch) -> Result<Vec<Result<(), Refusal>>, NetlinkError> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
         if batch.len() > MAX_BATCH {
             return Err(NetlinkError::TooLong(batch.len()));
         }
