@@ -1,0 +1,134 @@
+//! Things end, come back and change while the agent counts.
+#![forbid(unsafe_code)]
+
+use e2e::{PATIENCE, alone, api, check_attached_once, edges, generator, generator_spec, run_to_end, wait_edge};
+use std::time::Duration;
+use testbed::{Agent, AgentOptions, Testbed, filters_in, scene, until};
+
+/// Requests that an edge has had so far, as its client saw them.
+fn requests(agent: &Agent, src: &str, dst: &str) -> u64 {
+    let rows = edges(agent, src, dst, "http").unwrap_or_default();
+    rows.iter().filter(|row| row["reporter"] == "client").filter_map(|row| row["requests"].as_u64()).sum()
+}
+
+#[test]
+fn containers_of_a_pod_are_one_attachment_that_ends_with_the_last() -> anyhow::Result<()> {
+    let _alone = alone();
+    let mut bed = Testbed::start()?;
+    let agent = Agent::start(&bed, &AgentOptions::default())?;
+    let server = api(&mut bed, "shop")?;
+    let beside = bed.run(generator_spec("beside", &server, &["--count", "1"]).sharing(&server))?;
+    agent.wait_attached(1, PATIENCE)?;
+    check_attached_once(&server, &["eth0"])?;
+    bed.stop(beside, Duration::from_secs(2))?;
+    let client = generator(&mut bed, "customer", &server, &["--count", "3"])?;
+    agent.wait_attached(2, PATIENCE)?;
+    run_to_end(&bed, &client)?;
+    wait_edge(&agent, "customer", "shop", "http", 3)?;
+    bed.stop(client, Duration::from_secs(2))?;
+    bed.stop(server, Duration::from_secs(2))?;
+    agent.wait_attached(0, PATIENCE)
+}
+
+#[test]
+fn the_end_of_an_exec_is_not_the_end_of_its_container() -> anyhow::Result<()> {
+    let _alone = alone();
+    let mut bed = Testbed::start()?;
+    let agent = Agent::start(&bed, &AgentOptions::default())?;
+    let server = api(&mut bed, "shop")?;
+    agent.wait_attached(1, PATIENCE)?;
+    for _ in 0..3 {
+        bed.exec(&server, &["/bin/true"])?;
+    }
+    let client = generator(&mut bed, "customer", &server, &["--count", "5"])?;
+    agent.wait_attached(2, PATIENCE)?;
+    run_to_end(&bed, &client)?;
+    wait_edge(&agent, "customer", "shop", "http", 5)
+}
+
+#[test]
+fn a_restart_of_containerd_loses_no_request_and_no_container() -> anyhow::Result<()> {
+    let _alone = alone();
+    let mut bed = Testbed::start()?;
+    let agent = Agent::start(&bed, &AgentOptions::default())?;
+    let server = api(&mut bed, "shop")?;
+    let client = generator(&mut bed, "customer", &server, &["--rate", "500", "--count", "4000"])?;
+    agent.wait_attached(2, PATIENCE)?;
+    scene::open_gate(&bed, &client)?;
+    until("traffic is counted", PATIENCE, || requests(&agent, "customer", "shop") > 100)?;
+    bed.containerd_mut().kill();
+    let before = requests(&agent, "customer", "shop");
+    until("traffic is counted while containerd is away", PATIENCE, || {
+        requests(&agent, "customer", "shop") > before + 100
+    })?;
+    bed.containerd_mut().start_again()?;
+    let late = generator(&mut bed, "late", &server, &["--count", "10"])?;
+    agent.wait_attached(3, PATIENCE)?;
+    run_to_end(&bed, &late)?;
+    wait_edge(&agent, "late", "shop", "http", 10)?;
+    scene::last_line(&client, PATIENCE)?;
+    wait_edge(&agent, "customer", "shop", "http", 4000)
+}
+
+#[test]
+fn a_killed_agent_counts_again_and_leaves_no_second_filter() -> anyhow::Result<()> {
+    let _alone = alone();
+    for mode in ["clsact", "tcx"] {
+        let mut bed = Testbed::start()?;
+        let mut agent = Agent::start(&bed, &AgentOptions { attach_mode: Some(mode), ..AgentOptions::default() })?;
+        let server = api(&mut bed, "shop")?;
+        let client = generator(&mut bed, "customer", &server, &["--rate", "500", "--connections", "4", "--for", "60"])?;
+        agent.wait_attached(2, PATIENCE)?;
+        scene::open_gate(&bed, &client)?;
+        until("traffic is counted", PATIENCE, || requests(&agent, "customer", "shop") > 100)?;
+        agent.kill();
+        agent.start_again(&bed)?;
+        agent.wait_attached(2, PATIENCE)?;
+        // The connections are older than this agent, and so is the name of the workload behind them.
+        until("traffic is counted again", PATIENCE, || requests(&agent, "customer", "shop") > 100)?;
+        check_attached_once(&server, &["eth0"])?;
+        check_attached_once(&client, &["eth0"])?;
+        scene::final_line(&bed, &client, PATIENCE)?;
+        assert_eq!(agent.stop(), Some(0), "{}", agent.log_text());
+        for container in [&server, &client] {
+            assert_eq!(filters_in(&container.netns.path())?, Vec::<String>::new(), "{mode}, {}", container.name);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn an_interface_that_appears_later_is_followed() -> anyhow::Result<()> {
+    let _alone = alone();
+    let mut bed = Testbed::start()?;
+    let agent = Agent::start(&bed, &AgentOptions::default())?;
+    let server = api(&mut bed, "shop")?;
+    agent.wait_attached(1, PATIENCE)?;
+    bed.plug(&server, "eth1")?;
+    let mut last = Ok(());
+    until("both interfaces have their programs", PATIENCE, || {
+        last = check_attached_once(&server, &["eth0", "eth1"]);
+        last.is_ok()
+    })
+    .map_err(|error| last.err().unwrap_or(error))
+}
+
+#[test]
+fn readiness_liveness_and_metrics_answer_under_load() -> anyhow::Result<()> {
+    let _alone = alone();
+    let mut bed = Testbed::start()?;
+    let agent = Agent::start(&bed, &AgentOptions::default())?;
+    let server = api(&mut bed, "shop")?;
+    let client = generator(&mut bed, "customer", &server, &["--connections", "32", "--count", "100000"])?;
+    agent.wait_attached(2, PATIENCE)?;
+    scene::open_gate(&bed, &client)?;
+    let mut answers = 0;
+    while !client.output().contains("\"sent\"") {
+        for target in ["/livez", "/readyz", "/metrics"] {
+            assert_eq!(agent.get(target)?.status, 200, "{target} after {answers} answers");
+            answers += 1;
+        }
+    }
+    assert!(answers > 0);
+    Ok(())
+}
