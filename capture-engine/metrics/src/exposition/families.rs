@@ -79,7 +79,8 @@ fn http<E: Encoder>(out: &mut E, snapshot: &Snapshot) {
             with_http_labels(series, |labels| out.histogram(labels, &series.duration.snapshot()));
         }
     }
-    let sizes: [(&str, &str, fn(&HttpSeries) -> &AtomicU64); 2] = [
+    type Cell = fn(&HttpSeries) -> &AtomicU64;
+    let sizes: [(&str, &str, Cell); 2] = [
         ("pilotfish_http_request_bytes_total", "Bytes of HTTP requests, heads and framing included.", |s| {
             &s.request_bytes
         }),

@@ -1,0 +1,82 @@
+//! What an exchange, a TCP report, a series and a scrape cost. `cargo bench -p golden-metrics`
+#![allow(clippy::print_stdout)]
+
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+use common::*;
+use flow_model::{FlowInfo, L7Record, Role, Sink, TcpDelta, WorkloadKind};
+use golden_metrics::{Config, Exposition, FlowCache, Format, Golden, Losses};
+use std::hint::black_box;
+use std::time::Instant;
+
+const ROUNDS: usize = 2_000_000;
+
+fn each(what: &str, rounds: usize, mut run: impl FnMut(usize)) {
+    (0..rounds / 10).for_each(&mut run);
+    let start = Instant::now();
+    (0..rounds).for_each(&mut run);
+    println!("{what}: {:.1} ns", start.elapsed().as_nanos() as f64 / rounds as f64);
+}
+
+/// Latencies as they come: log-uniform over 100 us to 100 ms, from a fixed sequence.
+fn records() -> Vec<L7Record> {
+    (0..1024)
+        .map(|i| http("GET", Some(200), 100_000 * 1_000f64.powf((i * 577 % 1024) as f64 / 1024.0) as u64))
+        .collect()
+}
+
+fn main() {
+    let (mut golden, _) = Golden::new(two_pods(), Config::default(), &Losses::default());
+    let records = records();
+    let mut cache = FlowCache::default();
+    let one = flow(Role::Server);
+    each("exchange, one flow", ROUNDS, |i| golden.exchange(&one, &mut cache, black_box(&records[i % 1024])));
+
+    let delta = TcpDelta { bytes: [500, 900], packets: [3, 4], ..TcpDelta::default() };
+    each("tcp report, one flow", ROUNDS, |_| golden.tcp(&one, &mut cache, black_box(&delta)));
+
+    let mixed = [http("GET", Some(200), MS), http("POST", Some(201), MS), http("GET", Some(404), MS)];
+    each("exchange, status and method change each time", ROUNDS, |i| {
+        golden.exchange(&one, &mut cache, black_box(&mixed[i % 3]))
+    });
+
+    // Each with its own edge: what a cache of the processor cannot hold.
+    let mut names = two_pods();
+    for i in 0..5_000u32 {
+        names.remote.insert(
+            [10, 1, (i >> 8) as u8, i as u8].into(),
+            named(&format!("client-{i}"), "shop", WorkloadKind::Deployment),
+        );
+    }
+    let (mut golden, reader) =
+        Golden::new(names, Config { max_series: 20_000, ..Config::default() }, &Losses::default());
+    let mut flows: Vec<(FlowInfo, FlowCache)> = (0..5_000u32)
+        .map(|i| {
+            let mut flow = flow(Role::Server);
+            flow.tuple.remote.ip = [10, 1, (i >> 8) as u8, i as u8].into();
+            (flow, FlowCache::default())
+        })
+        .collect();
+    each("exchange, 5000 flows of 5000 edges in turn", ROUNDS, |i| {
+        let (flow, cache) = &mut flows[i % 5_000];
+        golden.exchange(flow, cache, black_box(&records[i * 7 % 1024]));
+    });
+
+    for (flow, cache) in &mut flows {
+        golden.exchange(flow, cache, &mixed[1]);
+    }
+    let start = Instant::now();
+    golden.publish();
+    println!("publish of {} series: {:?}", reader.snapshot().series(), start.elapsed());
+    let snapshot = reader.snapshot();
+    println!("memory per series: {} bytes", snapshot.memory() / snapshot.series());
+    for format in [Format::OpenMetrics, Format::Text, Format::Protobuf] {
+        let start = Instant::now();
+        let len = Exposition::render(&snapshot, &[], format).len();
+        println!("render of {} series, {format:?}: {:?}, {len} bytes", snapshot.series(), start.elapsed());
+    }
+    let start = Instant::now();
+    let rows = snapshot.workloads().len() + snapshot.edges().len();
+    println!("view of {} series, {rows} rows: {:?}", snapshot.series(), start.elapsed());
+}
