@@ -11,6 +11,7 @@
 #define PF_EVENT_SEGMENT 1 /* struct pf_segment, then `captured` bytes of TCP payload */
 #define PF_EVENT_DATAGRAM 2 /* struct pf_segment, then `captured` bytes of UDP payload */
 #define PF_EVENT_CLOSED 3 /* struct pf_closed */
+#define PF_EVENT_WAKE 4 /* nothing but the kind and a zero: wakes a reader that fell asleep meanwhile */
 
 /* pf_segment.flags */
 #define PF_SEG_MESSAGE_START 1 /* first captured piece of a message: `prev` is valid (prev.turn == 0: there was none) */
@@ -26,6 +27,14 @@
 #define PF_FLOW_RST 64
 #define PF_FLOW_CLOSED 128 /* both FINs or a RST */
 #define PF_FLOW_CLOSE_REPORTED 256 /* pf_closed went into the ring */
+#define PF_FLOW_NOT_COPIED 512 /* the port filter excludes it: counters only, no messages */
+
+/* Budgets with a meaning of their own: of a message, in pf_flow and in map `pilotfish_override` */
+#define PF_BUDGET_NOTHING 0
+#define PF_BUDGET_EVERYTHING 0xffffffff
+
+/* Most payload bytes of one event. What a packet has beyond it follows in further events with their own seq. */
+#define PF_CHUNK 8192
 
 /* One end is the pod (`local`). IPv4 is stored v4-mapped (::ffff:a.b.c.d). Ports in host byte order. */
 struct pf_key {
@@ -71,8 +80,8 @@ struct pf_segment {
 	__u64 flow_id; /* start time of the flow; tells apart two flows with the same key */
 	__u64 at_ns;
 	__u32 seq; /* TCP sequence number of the first captured byte; 0 for UDP */
-	__u32 payload; /* payload bytes of the packet */
-	__u32 turn; /* message number; for UDP the datagram's number in this flow */
+	__u32 payload; /* payload bytes of the packet, counted from `seq` */
+	__u32 turn; /* message number; for UDP the number among the flow's datagrams that were to be copied */
 	__u32 flow_flags;
 	struct pf_message prev;
 }; /* 136 */
@@ -88,26 +97,52 @@ struct pf_closed {
 	struct pf_message last; /* the message that was under way */
 }; /* 176 */
 
-/* Value of map `pilotfish_flows` (key: pf_key). Changed under `lock`. */
+/* Value of map `pilotfish_flows` (key: pf_key). Changed under `lock`. A hole is a range of sequence numbers that was jumped over; one per
+ * direction is kept, and a second one widens it to cover both, so that a retransmission inside it may pass for its filling. */
 struct pf_flow {
 	struct bpf_spin_lock lock;
 	__u32 flags;
 	__u64 flow_id;
 	__u64 last_ns;
 	struct pf_counters counters;
-	__u64 syn_ns; /* time of the packet whose answer gives the RTT */
+	__u64 syn_ns; /* time of the packet whose answer gives the RTT; 0: none, or it was sent twice (Karn) */
 	__u32 next_seq[2]; /* next new sequence number per direction; valid when seq_known has the bit */
-	__u32 turn_seq; /* sequence number at which the current message began */
+	__u32 hole_start[2];
+	__u32 hole_end[2]; /* equal to hole_start: no hole */
+	__u32 turn_seq[2]; /* sequence number at which the newest message of each direction began */
+	__u32 isn; /* sequence number of the opening SYN */
 	__u32 turn; /* number of the current message, 0 before the first */
 	__u32 budget; /* bytes of each message's head to copy; from config or `pilotfish_override` at the message's start */
-	__u32 lost_events; /* heads that found the ring full */
+	__u32 lost_events; /* events that found the ring full */
 	__u8 seq_known;
 	__u8 turn_dir;
-	__u8 pad[6];
+	__u8 zero_window; /* bit per direction: the last packet that way advertised a window of 0 */
+	__u8 pad[5];
 	struct pf_message message; /* the current one */
+}; /* 192 */
+
+/* What the reader of the ring does, so that a commit knows whether to wake it. */
+#define PF_READER_AWAKE 0
+#define PF_READER_NAPPING 1 /* a timer will wake it: wake it only past `wake_bytes` */
+#define PF_READER_ASLEEP 2 /* wake it for any event */
+
+/* Value of array `pilotfish_control` (one entry, mapped by user space). */
+struct pf_control {
+	__u32 budget; /* bytes of each message's head */
+	__u32 udp_datagrams; /* datagrams copied per direction of a flow that is not DNS */
+	__u32 overrides; /* 0: `pilotfish_override` is empty, do not look */
+	__u32 wake_bytes; /* unread bytes in the ring at which a napping reader is woken */
+	__u8 pad[48];
+	__u32 reader; /* PF_READER_*: on a cache line of its own, it is the only one that changes often */
+	__u8 pad2[60];
+}; /* 128 */
+
+/* Value of array `pilotfish_ports` (one entry): 1 at a port whose flows are counted only. */
+struct pf_ports {
+	__u8 excluded[65536];
 };
 
-/* Array `pilotfish_stats` (per CPU, __u64): what the kernel side saw and could not keep. */
+/* Value of array `pilotfish_stats` (per CPU, one entry): what the kernel side saw and could not keep. */
 enum pf_stat {
 	PF_STAT_PACKETS = 0, /* all packets seen */
 	PF_STAT_EVENTS, /* events put into the ring */
@@ -116,7 +151,13 @@ enum pf_stat {
 	PF_STAT_UNPARSED, /* IP packets whose headers could not be followed */
 	PF_STAT_FRAGMENTS, /* fragments other than the first: counted nowhere else */
 	PF_STAT_OTHER, /* not IP, or neither TCP nor UDP */
+	PF_STAT_STRAY, /* TCP packets without payload that belong to no flow in the table: the end of one that was removed, a scan */
+	PF_STAT_REPLACED, /* flows that a SYN started afresh before their end was seen or could be reported */
 	PF_STAT_MAX,
+};
+
+struct pf_stats {
+	__u64 count[PF_STAT_MAX];
 };
 
 #endif

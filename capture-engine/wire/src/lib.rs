@@ -9,6 +9,7 @@ pub const EGRESS: u8 = 1;
 pub const EVENT_SEGMENT: u32 = 1;
 pub const EVENT_DATAGRAM: u32 = 2;
 pub const EVENT_CLOSED: u32 = 3;
+pub const EVENT_WAKE: u32 = 4;
 
 pub const SEG_MESSAGE_START: u8 = 1;
 pub const SEG_CUT: u8 = 2;
@@ -22,6 +23,18 @@ pub const FLOW_FIN_OUT: u32 = 32;
 pub const FLOW_RST: u32 = 64;
 pub const FLOW_CLOSED: u32 = 128;
 pub const FLOW_CLOSE_REPORTED: u32 = 256;
+pub const FLOW_NOT_COPIED: u32 = 512;
+
+pub const BUDGET_NOTHING: u32 = 0;
+pub const BUDGET_EVERYTHING: u32 = u32::MAX;
+
+/// Most payload bytes of one event.
+pub const CHUNK: usize = 8192;
+
+/// What the reader of the ring does ([`Control::reader`]).
+pub const READER_AWAKE: u32 = 0;
+pub const READER_NAPPING: u32 = 1;
+pub const READER_ASLEEP: u32 = 2;
 
 /// Key of `pilotfish_flows`. IPv4 is v4-mapped; ports are in host byte order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -105,17 +118,34 @@ pub struct Flow {
     pub counters: Counters,
     pub syn_ns: u64,
     pub next_seq: [u32; 2],
-    pub turn_seq: u32,
+    pub hole_start: [u32; 2],
+    pub hole_end: [u32; 2],
+    pub turn_seq: [u32; 2],
+    pub isn: u32,
     pub turn: u32,
     pub budget: u32,
     pub lost_events: u32,
     pub seq_known: u8,
     pub turn_dir: u8,
-    pub pad: [u8; 6],
+    pub zero_window: u8,
+    pub pad: [u8; 5],
     pub message: Message,
 }
 
-/// Indices of `pilotfish_stats`.
+/// Value of `pilotfish_control`.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Control {
+    pub budget: u32,
+    pub udp_datagrams: u32,
+    pub overrides: u32,
+    pub wake_bytes: u32,
+    pub pad: [u8; 48],
+    pub reader: u32,
+    pub pad2: [u8; 60],
+}
+
+/// Indices of `Stats::count`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Stat {
@@ -126,9 +156,18 @@ pub enum Stat {
     Unparsed,
     Fragments,
     Other,
+    Stray,
+    Replaced,
 }
 
-pub const STAT_MAX: u32 = 7;
+pub const STAT_MAX: usize = 9;
+
+/// Value of `pilotfish_stats` on one CPU.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Stats {
+    pub count: [u64; STAT_MAX],
+}
 
 const _: () = {
     assert!(size_of::<Key>() == 44);
@@ -136,5 +175,7 @@ const _: () = {
     assert!(size_of::<Counters>() == 56);
     assert!(size_of::<Segment>() == 136);
     assert!(size_of::<Closed>() == 176);
-    assert!(size_of::<Flow>() == 168);
+    assert!(size_of::<Flow>() == 192);
+    assert!(size_of::<Control>() == 128);
+    assert!(size_of::<Stats>() == 72);
 };

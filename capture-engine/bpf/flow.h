@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/* What a packet does to its flow. Runs under the flow's spin lock, so nothing here calls a helper. */
+#ifndef PILOTFISH_FLOW_H
+#define PILOTFISH_FLOW_H
+
+#include "maps.h"
+#include "packet.h"
+
+#define PF_FURTHEST 0x40000000 /* a jump beyond the largest TCP window (RFC 7323 2.3) is no hole: begin anew there */
+#define PF_LONG_MESSAGE 0x40000000 /* offsets in a message are 32 bits wide: past this one, its head is not looked for any more */
+
+/* Signed distance between sequence numbers. */
+static __always_inline __s32 pf_ahead(__u32 a, __u32 b)
+{
+	return (__s32)(a - b);
+}
+
+static __always_inline void pf_note_close(struct pf_flow *flow, struct pf_cpu *cpu)
+{
+	struct pf_closed *closed = &cpu->closed;
+
+	closed->flow_flags = flow->flags;
+	closed->turn = flow->turn;
+	closed->flow_id = flow->flow_id;
+	closed->at_ns = cpu->before.now;
+	closed->counters = flow->counters;
+	closed->last = flow->message;
+	cpu->after.closed = 1;
+}
+
+/* A SYN that is no repetition of the one this flow began with: the tuple is used again. */
+static __always_inline void pf_start_afresh(struct pf_flow *flow, struct pf_cpu *cpu, struct pf_control *control)
+{
+	__u32 kept = flow->flags & PF_FLOW_NOT_COPIED;
+
+	if (!(flow->flags & PF_FLOW_CLOSE_REPORTED)) {
+		cpu->after.replaced = 1;
+		pf_note_close(flow, cpu);
+	}
+	__builtin_memset((void *)flow + sizeof(flow->lock), 0, sizeof(*flow) - sizeof(flow->lock));
+	flow->flags = kept;
+	flow->flow_id = cpu->before.now;
+	flow->budget = control->budget;
+}
+
+static __always_inline void pf_handshake(struct pf_flow *flow, const int dir, struct pf_packet *p, __u64 now)
+{
+	const __u32 bit = 1 << dir;
+	__u32 role = flow->flags & (PF_FLOW_LOCAL_CLIENT | PF_FLOW_LOCAL_SERVER);
+
+	if (!(p->tcp_flags & PF_TCP_SYN)) {
+		if (dir == PF_INGRESS && role == PF_FLOW_LOCAL_SERVER && (p->tcp_flags & PF_TCP_ACK) &&
+		    !(flow->flags & (PF_FLOW_ESTABLISHED | PF_FLOW_MIDWAY))) {
+			flow->flags |= PF_FLOW_ESTABLISHED;
+			if (flow->syn_ns)
+				flow->counters.rtt_ns = now - flow->syn_ns;
+		}
+		return;
+	}
+	if (flow->seq_known & bit) { /* sent again: no RTT, the answer could be to either */
+		flow->counters.retransmits[dir]++;
+		flow->syn_ns = 0;
+		return;
+	}
+	flow->seq_known |= bit;
+	flow->next_seq[dir] = p->seq + 1;
+	if (!(p->tcp_flags & PF_TCP_ACK)) {
+		flow->isn = p->seq;
+		flow->flags |= dir == PF_EGRESS ? PF_FLOW_LOCAL_CLIENT : PF_FLOW_LOCAL_SERVER;
+		if (dir == PF_EGRESS)
+			flow->syn_ns = now;
+		return;
+	}
+	if (dir == PF_EGRESS) {
+		flow->flags |= PF_FLOW_LOCAL_SERVER;
+		flow->syn_ns = now;
+		return;
+	}
+	flow->flags |= PF_FLOW_LOCAL_CLIENT | PF_FLOW_ESTABLISHED;
+	if (flow->syn_ns)
+		flow->counters.rtt_ns = now - flow->syn_ns;
+}
+
+/* Takes [seq, end) out of the direction's hole; false when it is not in it. */
+static __always_inline int pf_fill(struct pf_flow *flow, const int dir, __u32 seq, __u32 end)
+{
+	__u32 from = flow->hole_start[dir], to = flow->hole_end[dir];
+
+	if (from == to || pf_ahead(end, from) <= 0 || pf_ahead(seq, to) >= 0)
+		return 0;
+	if (pf_ahead(seq, from) <= 0)
+		flow->hole_start[dir] = pf_ahead(end, to) >= 0 ? to : end;
+	else if (pf_ahead(end, to) >= 0)
+		flow->hole_end[dir] = seq;
+	return 1;
+}
+
+static __always_inline void pf_start_message(struct pf_flow *flow, const int dir, __u32 seq, struct pf_cpu *cpu, struct pf_control *control)
+{
+	cpu->segment.prev = flow->message;
+	cpu->after.start = 1;
+	flow->turn++;
+	flow->turn_dir = dir;
+	flow->turn_seq[dir] = seq;
+	flow->budget = cpu->before.overridden ? cpu->before.override : control->budget;
+	__builtin_memset(&flow->message, 0, sizeof(flow->message));
+	flow->message.first_ns = cpu->before.now;
+	flow->message.turn = flow->turn;
+	flow->message.dir = dir;
+}
+
+/* Keeps the last 8 bytes: `tail` as a little-endian number, so that older bytes move towards the low end. */
+static __always_inline void pf_keep_tail(struct pf_message *message, __u64 bytes, __u32 payload, int contiguous)
+{
+	__u64 *kept = (__u64 *)message->tail;
+	__u32 length = contiguous ? message->tail_len : 0;
+
+	if (payload >= 8) {
+		*kept = bytes;
+		message->tail_len = 8;
+		return;
+	}
+	*kept = (*kept >> (payload * 8)) | (bytes & (~0ULL << (64 - payload * 8)));
+	length += payload;
+	message->tail_len = length > 8 ? 8 : length;
+}
+
+/* Payload of one TCP segment; p->seq is the sequence number of its first byte. */
+static __always_inline void pf_payload(struct pf_flow *flow, const int dir, struct pf_cpu *cpu, struct pf_control *control)
+{
+	struct pf_packet *p = &cpu->packet;
+	struct pf_before *before = &cpu->before;
+	struct pf_after *after = &cpu->after;
+	const __u32 bit = 1 << dir, other = 1 << !dir;
+	__u32 seq = p->seq, end = seq + p->payload;
+	__u32 next = flow->seq_known & bit ? flow->next_seq[dir] : seq;
+	int messages = !(flow->flags & (PF_FLOW_NOT_COPIED | PF_FLOW_CLOSED));
+	int fills = 0, progress = 0;
+	__u32 turn, skip, room;
+	__s32 offset;
+
+	if (pf_ahead(seq, next) > PF_FURTHEST || pf_ahead(next, seq) > PF_FURTHEST) {
+		next = seq;
+		flow->hole_start[dir] = flow->hole_end[dir] = 0;
+	}
+	if (pf_ahead(seq, next) < 0)
+		fills = pf_fill(flow, dir, seq, end);
+	if (pf_ahead(end, next) <= 0) {
+		/* One byte right before what comes next is a keep-alive probe (RFC 9293 3.8.4), not a repetition. */
+		if (!fills && !(p->payload == 1 && end == next))
+			flow->counters.retransmits[dir]++;
+	} else if (!(p->payload == 1 && seq == next && (flow->zero_window & other))) { /* not a zero-window probe (RFC 9293 3.8.6.1) */
+		progress = 1;
+	}
+	if (progress) {
+		if (pf_ahead(seq, next) > 0) {
+			if (flow->hole_start[dir] == flow->hole_end[dir])
+				flow->hole_start[dir] = next;
+			flow->hole_end[dir] = seq;
+		}
+		if (messages) {
+			if (!flow->turn || flow->turn_dir != dir)
+				pf_start_message(flow, dir, next, cpu, control);
+			flow->message.bytes += end - next;
+			if (before->tail_read)
+				pf_keep_tail(&flow->message, before->tail, p->payload, pf_ahead(seq, next) <= 0);
+		}
+		flow->seq_known |= bit;
+		flow->next_seq[dir] = end;
+	}
+	if (!messages || !flow->turn)
+		return;
+	turn = flow->turn;
+	if (flow->turn_dir == dir) {
+		if (progress || fills) {
+			flow->message.packets++;
+			flow->message.last_ns = before->now;
+		}
+	} else if (fills && turn > 1) {
+		turn--; /* the late piece of the message that was answered already */
+	} else {
+		return;
+	}
+	offset = pf_ahead(seq, flow->turn_seq[dir]);
+	skip = 0;
+	room = flow->budget;
+	if (flow->turn_dir == dir && flow->message.bytes > PF_LONG_MESSAGE) {
+		if (room != PF_BUDGET_EVERYTHING)
+			room = 0;
+	} else if (offset < 0) {
+		skip = -offset;
+	} else if (room != PF_BUDGET_EVERYTHING) {
+		room = room > (__u32)offset ? room - offset : 0;
+	}
+	if (skip >= p->held)
+		return;
+	after->skip = skip;
+	after->copy = p->held - skip < room ? p->held - skip : room;
+	after->turn = turn;
+}
+
+static __always_inline void pf_tcp(struct pf_flow *flow, const int dir, struct pf_cpu *cpu, struct pf_control *control)
+{
+	struct pf_packet *p = &cpu->packet;
+	const __u32 bit = 1 << dir, fin = dir == PF_INGRESS ? PF_FLOW_FIN_IN : PF_FLOW_FIN_OUT;
+	__u8 tcp_flags = p->tcp_flags;
+
+	if ((tcp_flags & (PF_TCP_SYN | PF_TCP_ACK)) == PF_TCP_SYN &&
+	    (flow->counters.packets[0] || flow->counters.packets[1]) && (flow->isn != p->seq || flow->flags & PF_FLOW_CLOSED))
+		pf_start_afresh(flow, cpu, control);
+	flow->last_ns = cpu->before.now;
+	flow->counters.packets[dir]++;
+	flow->counters.bytes[dir] += p->ip_bytes;
+	if (tcp_flags & PF_TCP_SYN || !(flow->flags & PF_FLOW_ESTABLISHED))
+		pf_handshake(flow, dir, p, cpu->before.now);
+	if (tcp_flags & PF_TCP_SYN)
+		p->seq++;
+	if (p->payload)
+		pf_payload(flow, dir, cpu, control);
+	if (!(tcp_flags & (PF_TCP_SYN | PF_TCP_FIN | PF_TCP_RST))) {
+		if (p->window) {
+			flow->zero_window &= ~bit;
+		} else {
+			flow->zero_window |= bit;
+			flow->counters.zero_windows[dir]++;
+		}
+		return;
+	}
+	if (tcp_flags & PF_TCP_FIN) {
+		if (!(flow->flags & fin))
+			flow->next_seq[dir]++; /* a FIN takes one number */
+		else if (!p->payload)
+			flow->counters.retransmits[dir]++;
+		flow->flags |= fin;
+	}
+	if (tcp_flags & PF_TCP_RST)
+		flow->flags |= PF_FLOW_RST;
+	if (!(flow->flags & PF_FLOW_CLOSED) &&
+	    (flow->flags & PF_FLOW_RST || (flow->flags & (PF_FLOW_FIN_IN | PF_FLOW_FIN_OUT)) == (PF_FLOW_FIN_IN | PF_FLOW_FIN_OUT))) {
+		/* Reported until proven otherwise: pf_handle takes it back when the ring is full. */
+		flow->flags |= PF_FLOW_CLOSED | PF_FLOW_CLOSE_REPORTED;
+		pf_note_close(flow, cpu);
+	}
+}
+
+static __always_inline int pf_is_dns(__u16 port)
+{
+	return port == 53 || port == 5353;
+}
+
+static __always_inline void pf_udp(struct pf_flow *flow, const int dir, struct pf_cpu *cpu, struct pf_control *control)
+{
+	struct pf_packet *p = &cpu->packet;
+	struct pf_before *before = &cpu->before;
+	struct pf_after *after = &cpu->after;
+	__u32 budget = control->budget;
+
+	flow->last_ns = before->now;
+	flow->counters.packets[dir]++;
+	flow->counters.bytes[dir] += p->ip_bytes;
+	if (flow->flags & PF_FLOW_NOT_COPIED)
+		return;
+	if (before->overridden)
+		budget = before->override;
+	else if (!pf_is_dns(p->key.local_port) && !pf_is_dns(p->key.remote_port) && flow->counters.packets[dir] > control->udp_datagrams)
+		return;
+	if (budget > PF_CHUNK)
+		budget = PF_CHUNK; /* one record for a datagram: it has no sequence numbers to put several together */
+	after->copy = p->held < budget ? p->held : budget;
+	if (after->copy)
+		flow->turn++;
+	after->turn = flow->turn;
+}
+
+#endif

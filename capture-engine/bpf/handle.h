@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/* One packet from end to end. Inlined into each program with a constant direction. */
+#ifndef PILOTFISH_HANDLE_H
+#define PILOTFISH_HANDLE_H
+
+#include "emit.h"
+#include "flow.h"
+
+#define PF_CLOSE_LOST 0x10000
+#define PF_NEXT -1 /* TC_ACT_UNSPEC and TCX_NEXT: the packet goes on as if we were not here */
+
+/* UDP has no handshake: the sender of the first packet asks, unless its port says that it answers. */
+static __always_inline __u32 pf_udp_role(struct pf_packet *p, const int dir)
+{
+	__u16 from = dir == PF_EGRESS ? p->key.local_port : p->key.remote_port;
+	__u16 to = dir == PF_EGRESS ? p->key.remote_port : p->key.local_port;
+	int asks = !(from < 1024 && to >= 1024);
+
+	return asks == (dir == PF_EGRESS) ? PF_FLOW_LOCAL_CLIENT : PF_FLOW_LOCAL_SERVER;
+}
+
+/* A flow for the packet's key; 0 when it gets none, which is counted. */
+static __always_inline struct pf_flow *pf_new_flow(struct pf_cpu *cpu, const int dir, struct pf_control *control)
+{
+	struct pf_flow *flow, *fresh = (struct pf_flow *)cpu->fresh;
+	struct pf_packet *p = &cpu->packet;
+	struct pf_ports *ports;
+	__u32 zero = 0;
+
+	if (p->key.proto == IPPROTO_TCP && !(p->tcp_flags & PF_TCP_SYN) && (!p->payload || p->tcp_flags & PF_TCP_RST)) {
+		cpu->stats.count[PF_STAT_STRAY]++;
+		return 0;
+	}
+	ports = bpf_map_lookup_elem(&pilotfish_ports, &zero);
+	if (!ports)
+		return 0;
+	__builtin_memset(fresh, 0, sizeof(*fresh));
+	fresh->flow_id = cpu->before.now;
+	fresh->budget = control->budget;
+	if (p->key.proto == IPPROTO_UDP)
+		fresh->flags = pf_udp_role(p, dir);
+	else if (!(p->tcp_flags & PF_TCP_SYN))
+		fresh->flags = PF_FLOW_MIDWAY;
+	if (ports->excluded[p->key.local_port] | ports->excluded[p->key.remote_port])
+		fresh->flags |= PF_FLOW_NOT_COPIED;
+	/* Another CPU may have been faster: then its flow is ours too. */
+	bpf_map_update_elem(&pilotfish_flows, &p->key, fresh, BPF_NOEXIST);
+	flow = bpf_map_lookup_elem(&pilotfish_flows, &p->key);
+	if (!flow)
+		cpu->stats.count[PF_STAT_FLOWS_FULL]++;
+	return flow;
+}
+
+/* Looks without the lock at what the packet is likely to do, because the answer needs helpers. A wrong guess (the other direction's packet
+ * on another CPU came in between) costs one message its override or its tail. */
+static __always_inline void pf_look_ahead(struct __sk_buff *skb, struct pf_flow *flow, struct pf_cpu *cpu, const int dir,
+					  struct pf_control *control)
+{
+	struct pf_packet *p = &cpu->packet;
+	int tcp = p->key.proto == IPPROTO_TCP;
+	int starts = !flow->turn || flow->turn_dir != dir;
+	__u64 bytes = starts ? 0 : flow->message.bytes;
+	__u32 *override;
+
+	if (flow->flags & PF_FLOW_NOT_COPIED)
+		return;
+	if (control->overrides && (!tcp || starts)) {
+		override = bpf_map_lookup_elem(&pilotfish_override, &p->key);
+		if (override) {
+			cpu->before.override = *override;
+			cpu->before.overridden = 1;
+		}
+	}
+	if (tcp && p->held == p->payload && bytes + p->payload > flow->budget && flow->budget &&
+	    !bpf_skb_load_bytes(skb, p->payload_at + p->payload - 8, &cpu->before.tail, 8))
+		cpu->before.tail_read = 1;
+}
+
+/* The ring had no room: the flow remembers. */
+static __always_inline void pf_take_back(struct pf_flow *flow, struct pf_cpu *cpu, int lost)
+{
+	bpf_spin_lock(&flow->lock);
+	if (flow->flow_id == cpu->after.flow_id) {
+		flow->lost_events += lost & ~PF_CLOSE_LOST;
+		if (lost & PF_CLOSE_LOST)
+			flow->flags &= ~PF_FLOW_CLOSE_REPORTED;
+	}
+	bpf_spin_unlock(&flow->lock);
+}
+
+static __always_inline long pf_emit_closed(struct pf_cpu *cpu, struct pf_control *control)
+{
+	cpu->closed.kind = PF_EVENT_CLOSED;
+	cpu->closed.key = cpu->packet.key;
+	return pf_output(control, cpu, &cpu->closed, sizeof(cpu->closed));
+}
+
+/* A function of its own, so that it is verified once. The number of records that found no room; PF_CLOSE_LOST is added when one of
+ * them was the flow's end. */
+__noinline int pf_emit(struct __sk_buff *skb, struct pf_cpu *cpu, struct pf_control *control)
+{
+	struct pf_segment *segment;
+	struct pf_packet *p;
+	int lost = 0;
+
+	if (!cpu || !control)
+		return 0;
+	segment = &cpu->segment;
+	p = &cpu->packet;
+
+	if (cpu->after.replaced) { /* the old flow's end, before anything of the new one */
+		cpu->stats.count[PF_STAT_REPLACED]++;
+		pf_emit_closed(cpu, control);
+	}
+	if (cpu->after.copy) {
+		segment->kind = p->key.proto == IPPROTO_TCP ? PF_EVENT_SEGMENT : PF_EVENT_DATAGRAM;
+		segment->key = p->key;
+		segment->dir = cpu->after.dir;
+		segment->flags = cpu->after.start ? PF_SEG_MESSAGE_START : 0;
+		segment->tcp_flags = p->tcp_flags;
+		segment->flow_id = cpu->after.flow_id;
+		segment->at_ns = cpu->before.now;
+		segment->seq = 0;
+		segment->turn = cpu->after.turn;
+		segment->flow_flags = cpu->after.flow_flags;
+		lost = pf_emit_segment(skb, cpu, control);
+	}
+	if (cpu->after.closed && !cpu->after.replaced && pf_emit_closed(cpu, control))
+		lost |= PF_CLOSE_LOST;
+	return lost;
+}
+
+static __always_inline int pf_handle(struct __sk_buff *skb, const int dir)
+{
+	struct pf_control *control;
+	struct pf_packet *p;
+	struct pf_flow *flow;
+	struct pf_cpu *cpu;
+	__u32 zero = 0, slot = skb->cb[0]; /* from the stub */
+	int result, lost;
+
+	skb->cb[0] = 0;
+	cpu = bpf_map_lookup_elem(&pilotfish_stats, &zero);
+	control = bpf_map_lookup_elem(&pilotfish_control, &zero);
+	if (!cpu || !control)
+		return PF_NEXT;
+	cpu->stats.count[PF_STAT_PACKETS]++;
+	p = &cpu->packet;
+	result = pf_parse(skb, dir, p);
+	if (result != PF_PARSED) {
+		if (result >= 0 && result < PF_STAT_MAX)
+			cpu->stats.count[result]++;
+		return PF_NEXT;
+	}
+	p->key.slot = slot;
+	__builtin_memset(&cpu->before, 0, sizeof(cpu->before));
+	__builtin_memset(&cpu->after, 0, sizeof(cpu->after));
+	cpu->before.now = bpf_ktime_get_ns();
+	flow = bpf_map_lookup_elem(&pilotfish_flows, &p->key);
+	if (!flow)
+		flow = pf_new_flow(cpu, dir, control);
+	if (!flow)
+		return PF_NEXT;
+	if (p->payload)
+		pf_look_ahead(skb, flow, cpu, dir, control);
+
+	bpf_spin_lock(&flow->lock);
+	if (p->key.proto == IPPROTO_TCP)
+		pf_tcp(flow, dir, cpu, control);
+	else
+		pf_udp(flow, dir, cpu, control);
+	cpu->after.dir = dir;
+	cpu->after.flow_id = flow->flow_id;
+	cpu->after.flow_flags = flow->flags;
+	bpf_spin_unlock(&flow->lock);
+
+	if (cpu->after.copy || cpu->after.closed) {
+		lost = pf_emit(skb, cpu, control);
+		if (lost)
+			pf_take_back(flow, cpu, lost);
+	}
+	return PF_NEXT;
+}
+
+#endif

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/* The maps that both directions share. */
+#ifndef PILOTFISH_MAPS_H
+#define PILOTFISH_MAPS_H
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include "wire.h"
+
+/* A plain hash: an LRU map drops live flows without telling, cannot hold a spin lock, and takes all its memory at start. When this one
+ * is full, new flows are refused and counted. User space sets the size and removes closed and idle flows. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, struct pf_key);
+	__type(value, struct pf_flow);
+} pilotfish_flows SEC(".maps");
+
+/* Flows of which user space wants more or less than the configured head of each message. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, struct pf_key);
+	__type(value, __u32);
+} pilotfish_override SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 8388608);
+} pilotfish_events SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct pf_control);
+} pilotfish_control SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct pf_ports);
+} pilotfish_ports SEC(".maps");
+
+/* Found out before the flow's lock is taken, because helpers may not be called under it. */
+struct pf_before {
+	__u64 now;
+	__u64 tail; /* the payload's last 8 bytes, the last one in the highest byte */
+	__u32 override;
+	__u8 overridden;
+	__u8 tail_read;
+	__u8 pad[2];
+};
+
+/* To be done after the lock is released. */
+struct pf_after {
+	__u64 flow_id;
+	__u32 skip;
+	__u32 copy; /* 0: no segment */
+	__u32 turn;
+	__u32 flow_flags;
+	__u8 start;
+	__u8 closed; /* pf_cpu.closed is filled */
+	__u8 replaced;
+	__u8 dir;
+	__u8 pad[4];
+};
+
+/* A packet as parsed. */
+struct pf_packet {
+	struct pf_key key;
+	__u32 seq; /* of the first payload byte */
+	__u32 payload_at; /* offset of the payload in the skb */
+	__u32 payload; /* payload bytes as the headers tell */
+	__u32 held; /* of these, bytes that the skb holds */
+	__u32 ip_bytes;
+	__u16 window;
+	__u8 tcp_flags;
+	__u8 pad;
+};
+
+/* The counters and, so that one lookup gets both, what one packet needs while it is handled. That is here and not on the stack because
+ * the verifier follows each value on the stack through every path (a million steps were not enough), but not what lies in a map. Both
+ * programs run with bottom halves off and are not nested on one CPU. */
+struct pf_cpu {
+	struct pf_stats stats;
+	struct pf_packet packet;
+	struct pf_before before;
+	struct pf_after after;
+	__u64 fresh[sizeof(struct pf_flow) / 8]; /* a new flow; only a map of its own may hold the type with the lock */
+	struct pf_closed closed;
+	struct pf_segment segment;
+	__u8 payload[PF_CHUNK]; /* directly behind the segment: they leave as one record */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct pf_cpu);
+} pilotfish_stats SEC(".maps");
+
+/* Filled by user space with the two programs; each stub tail-calls its direction's. The kernel empties it when the agent is gone. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__type(value, __u32);
+} pilotfish_progs SEC(".maps");
+
+#endif

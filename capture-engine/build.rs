@@ -1,0 +1,43 @@
+//! Builds the kernel programs with clang and leaves the object in `OUT_DIR` for `src/kernel/load.rs` to embed.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, exit};
+
+fn main() {
+    println!("cargo::rerun-if-changed=bpf");
+    println!("cargo::rerun-if-env-changed=CLANG");
+    println!("cargo::rerun-if-env-changed=LLVM_STRIP");
+    let object = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default()).join("pilotfish.bpf.o");
+    compile(Path::new("bpf/pilotfish.c"), &object);
+    println!("cargo::rustc-env=PILOTFISH_BPF_OBJECT={}", object.display());
+}
+
+fn compile(source: &Path, object: &Path) {
+    let clang = std::env::var("CLANG").unwrap_or_else(|_| "clang".into());
+    let strip = std::env::var("LLVM_STRIP").unwrap_or_else(|_| "llvm-strip".into());
+    let mut build = Command::new(&clang);
+    // -g for BTF: the kernel wants it for spin locks in maps and for functions that it verifies on their own.
+    build.args(["-O2", "-g", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function", "-target", "bpf", "-mcpu=v3"]);
+    // <asm/types.h> lies in the directory of the build machine's architecture on Debian and Ubuntu.
+    let arch = std::env::var("HOST").unwrap_or_default();
+    let arch = arch.split('-').next().unwrap_or_default();
+    build.arg(format!("-I/usr/include/{arch}-linux-gnu")).arg("-c").arg(source).arg("-o").arg(object);
+    run(&mut build, &clang, "clang, libbpf-dev and linux-libc-dev");
+    // DWARF goes, BTF stays.
+    run(Command::new(&strip).arg("-g").arg(object), &strip, "llvm");
+}
+
+fn run(command: &mut Command, name: &str, packages: &str) {
+    match command.output() {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => {
+            eprintln!("{name} could not build the kernel programs (do the Debian packages {packages} lack?):");
+            eprintln!("{}", String::from_utf8_lossy(&output.stderr));
+            exit(1);
+        }
+        Err(error) => {
+            eprintln!("cannot run {name} ({error}): building the kernel programs needs the Debian packages {packages}");
+            exit(1);
+        }
+    }
+}
