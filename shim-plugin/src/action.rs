@@ -19,7 +19,8 @@ pub enum Action {
     /// Answer: [`Report::Opened`] or [`Report::OpenFailed`].
     OpenNetns { task: TaskId, container: ContainerRef, pid: u32, origin: Origin },
     /// Attach to the namespace that is open under `task`. Whoever attaches closes it when attach and scan are done.
-    /// Answer: [`Report::Attached`] or [`Report::AttachFailed`]. A slot that failed is asked for again, with the same number.
+    /// Answer: [`Report::Attached`] or [`Report::AttachFailed`]. A slot that failed is asked for again, with the same number;
+    /// one that got no answer within 30 s too, so a slot that is attached already is to be answered `Attached` at once.
     Attach { slot: Slot, netns: NetnsId, task: TaskId, origin: Origin, name: Option<Arc<LocalName>> },
     /// Close what is open under `task`: its namespace is attached already, or is the host's, or the task is gone.
     Close { task: TaskId },

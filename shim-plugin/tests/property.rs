@@ -171,13 +171,16 @@ impl Node {
             },
             Action::Attach { slot, netns, .. } => {
                 assert_ne!(netns, HOST);
-                assert_eq!(self.attached.get(&slot), None, "a slot is attached once");
+                let others = self.attached.iter().filter(|(other, _)| **other != slot);
                 assert!(
-                    !self.attached.values().any(|other| *other == netns),
+                    others.into_iter().all(|(_, other)| *other != netns),
                     "never two attachments for one namespace"
                 );
+                if let Some(was) = self.attached.get(&slot) {
+                    assert_eq!(*was, netns, "a slot never moves");
+                }
                 self.slots_seen.insert(slot);
-                if fails {
+                if fails && !self.attached.contains_key(&slot) {
                     Report::AttachFailed { slot, reason: "no memory".into() }
                 } else {
                     self.attached.insert(slot, netns);

@@ -55,7 +55,9 @@ pub struct Namespace {
     pub namespace: String,
     pub workload: String,
     pub addresses: Vec<String>,
-    pub interfaces: u32,
+    pub interfaces: Vec<String>,
+    /// From the news of the container to the programs on its interfaces, milliseconds.
+    pub attach_ms: Option<f64>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

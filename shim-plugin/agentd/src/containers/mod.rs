@@ -1,0 +1,244 @@
+//! Performs what the registry of containers asks for: opens namespaces, has them attached, gives them and their addresses names, and
+//! lets go of all that when the last container of a namespace ends.
+
+mod namespace;
+mod node;
+
+use crate::api;
+use crate::board::Board;
+use crate::clock;
+use crate::pipeline_thread::Order;
+use capture_engine::attach::{AttachError, AttachEvent, Attacher, Priority};
+use flow_model::{Identity, NetnsId, Slot};
+use k8s_sync::IdentityIndex;
+use namespace::Namespace;
+use netns::Netns;
+use shim_plugin::{Action, Connection, Handle, Origin, Report, TaskId};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+/// How stale `pilotfish status` may be.
+const PUBLISH: Duration = Duration::from_millis(200);
+/// How often names of the past are forgotten, and the node's own addresses looked at.
+const UPKEEP: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+pub struct Containers {
+    pub handle: Handle,
+    pub attacher: Attacher,
+    /// Bounded by what the attacher tells: a few for each look at a namespace, and it bounds its looks.
+    pub attach_events: mpsc::UnboundedReceiver<AttachEvent>,
+    pub identities: IdentityIndex,
+    pub pipeline: std::sync::mpsc::Sender<Order>,
+    pub board: Arc<Board>,
+    state: State,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    open: HashMap<TaskId, Open>,
+    opening: JoinSet<(TaskId, Result<Netns, String>)>,
+    namespaces: BTreeMap<Slot, Namespace>,
+    node: node::Node,
+    dirty: bool,
+}
+
+/// A namespace that is being opened for a task, or is open until it is attached or not wanted.
+#[derive(Debug)]
+enum Open {
+    Asked(Instant),
+    Done(Instant, Arc<Netns>),
+}
+
+impl Containers {
+    pub fn new(
+        handle: Handle,
+        attacher: Attacher,
+        attach_events: mpsc::UnboundedReceiver<AttachEvent>,
+        identities: IdentityIndex,
+        pipeline: std::sync::mpsc::Sender<Order>,
+        board: Arc<Board>,
+    ) -> Containers {
+        Containers { handle, attacher, attach_events, identities, pipeline, board, state: State::default() }
+    }
+
+    /// Runs until `stop`, or until the containerd task has ended. Gives back the attacher, which still holds every namespace.
+    #[tracing::instrument(name = "containers", skip_all)]
+    pub async fn run(mut self, stop: CancellationToken) -> Attacher {
+        let mut publish = tokio::time::interval(PUBLISH);
+        publish.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut upkeep = tokio::time::interval(UPKEEP);
+        upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                action = self.handle.actions.recv() => match action {
+                    Some(action) => self.perform(action).await,
+                    None => break,
+                },
+                Some(opened) = self.state.opening.join_next(), if !self.state.opening.is_empty() => {
+                    if let Ok((task, opened)) = opened {
+                        self.opened(task, opened).await;
+                    }
+                }
+                Some(event) = self.attach_events.recv() => self.attach_event(event).await,
+                _ = publish.tick() => self.publish(),
+                _ = upkeep.tick() => {
+                    self.identities.forget(clock::now());
+                    self.state.node.refresh(&mut self.identities);
+                }
+            }
+        }
+        self.publish();
+        self.attacher
+    }
+
+    async fn perform(&mut self, action: Action) {
+        match action {
+            Action::OpenNetns { task, container, pid, origin: _ } => {
+                tracing::debug!(%container, pid, "opening its network namespace");
+                self.state.open.insert(task, Open::Asked(Instant::now()));
+                // /proc can take its time; the loop cannot.
+                self.state.opening.spawn_blocking(move || (task, Netns::open_pid(pid).map_err(|error| error.to_string())));
+            }
+            Action::Attach { slot, netns, task, origin, name } => {
+                let priority = match origin {
+                    Origin::Live => Priority::Urgent,
+                    Origin::Found => Priority::Background,
+                };
+                self.attach(slot, netns, task, priority).await;
+                if let Some(name) = name {
+                    self.identify(slot, &name);
+                }
+            }
+            Action::Close { task } => {
+                self.state.open.remove(&task);
+            }
+            Action::Identify { slot, name } => self.identify(slot, &name),
+            Action::Detach { slot, netns: _ } => {
+                let Some(namespace) = self.state.namespaces.get_mut(&slot) else { return };
+                namespace.leaving(clock::now());
+                self.attacher.detach(slot);
+                self.state.dirty = true;
+            }
+            // Performed by the containerd task itself, as its contract says.
+            Action::FetchLabels { .. } => {}
+        }
+    }
+
+    async fn opened(&mut self, task: TaskId, opened: Result<Netns, String>) {
+        // Closed meanwhile: the task is gone, and dropping the namespace is all there is to do.
+        let Some(open) = self.state.open.get_mut(&task) else { return };
+        match opened {
+            Ok(netns) => {
+                let id = netns.id();
+                let asked = match open {
+                    Open::Asked(asked) | Open::Done(asked, _) => *asked,
+                };
+                *open = Open::Done(asked, Arc::new(netns));
+                let netns = NetnsId { dev: id.dev, ino: id.ino };
+                self.report(Report::Opened { task, netns, cookie: None }).await;
+            }
+            Err(reason) => {
+                self.state.open.remove(&task);
+                self.report(Report::OpenFailed { task, reason }).await;
+            }
+        }
+    }
+
+    async fn attach(&mut self, slot: Slot, netns: NetnsId, task: TaskId, priority: Priority) {
+        let Some(Open::Done(asked, open)) = self.state.open.remove(&task) else {
+            let reason = "its namespace was closed before it could be attached".to_owned();
+            return self.report(Report::AttachFailed { slot, reason }).await;
+        };
+        let namespace = self.state.namespaces.entry(slot).or_insert_with(|| Namespace::new(netns, asked, clock::now()));
+        self.state.dirty = true;
+        match self.attacher.attach(slot, open, priority) {
+            Ok(()) => {}
+            // Asked again after a failure, or after an answer that came late: the attacher has not let go of it.
+            Err(AttachError::Known(_)) => match namespace.mode() {
+                Some(mode) => self.report(Report::Attached { slot, mode }).await,
+                None => self.attacher.recheck(slot),
+            },
+            Err(error) => {
+                namespace.failed(error.to_string());
+                self.report(Report::AttachFailed { slot, reason: error.to_string() }).await;
+            }
+        }
+    }
+
+    fn identify(&mut self, slot: Slot, name: &Arc<shim_plugin::LocalName>) {
+        let Some(namespace) = self.state.namespaces.get_mut(&slot) else { return };
+        self.identities.set_slot(slot, Identity::Known(name.workload.clone()));
+        namespace.named(name.workload.clone(), &mut self.identities);
+        self.state.dirty = true;
+    }
+
+    async fn attach_event(&mut self, event: AttachEvent) {
+        self.state.dirty = true;
+        let (AttachEvent::Attached { slot, .. }
+        | AttachEvent::Interfaces { slot, .. }
+        | AttachEvent::Addresses { slot, .. }
+        | AttachEvent::Failed { slot, .. }
+        | AttachEvent::Detached { slot }) = event;
+        let Some(namespace) = self.state.namespaces.get_mut(&slot) else { return };
+        match event {
+            AttachEvent::Attached { interfaces, addresses, .. } => {
+                let mode = namespace.attached(interfaces, Instant::now());
+                namespace.addressed(&addresses, clock::now(), &mut self.identities);
+                self.report(Report::Attached { slot, mode }).await;
+            }
+            AttachEvent::Interfaces { interfaces, .. } => namespace.interfaces(interfaces),
+            AttachEvent::Addresses { addresses, .. } => {
+                namespace.addressed(&addresses, clock::now(), &mut self.identities);
+            }
+            AttachEvent::Failed { reason, .. } => {
+                namespace.failed(reason.clone());
+                self.report(Report::AttachFailed { slot, reason }).await;
+            }
+            AttachEvent::Detached { .. } => {
+                let Some(namespace) = self.state.namespaces.remove(&slot) else { return };
+                let at = namespace.gone(&mut self.identities);
+                self.identities.release_slot(slot, at);
+                // The pipeline thread may have ended first; then there are no flows to settle.
+                let _ = self.pipeline.send(Order::NamespaceGone { slot, at });
+            }
+        }
+    }
+
+    async fn report(&self, report: Report) {
+        // The containerd task is gone only when the agent is about to be.
+        let _ = self.handle.reports.send(report).await;
+    }
+
+    fn publish(&mut self) {
+        let status = self.handle.status.read(Instant::now());
+        *self.board.containerd.lock() = containerd(status.link);
+        if std::mem::take(&mut self.state.dirty) {
+            let all = self.state.namespaces.iter().map(|(slot, namespace)| namespace.shown(*slot)).collect();
+            *self.board.namespaces.lock() = Arc::new(all);
+        }
+    }
+}
+
+fn containerd(link: shim_plugin::LinkStatus) -> api::Containerd {
+    let shim_plugin::LinkStatus { connection, version, reconnects, last_failure, .. } = link;
+    let failure = last_failure.map(|failure| format!("; last failure: {failure}")).unwrap_or_default();
+    let (connected, socket, detail) = match connection {
+        Connection::Searching => (false, None, format!("none of its sockets exists{failure}")),
+        Connection::Syncing { socket } => {
+            let detail = format!("subscribing on {}{failure}", socket.display());
+            (false, Some(socket), detail)
+        }
+        Connection::Live { socket } => (true, Some(socket), String::new()),
+        Connection::Down { reason } => (false, None, reason),
+    };
+    let socket = socket.map(|socket| socket.display().to_string()).unwrap_or_default();
+    api::Containerd { connected, socket, version: version.unwrap_or_default(), reconnects, detail }
+}

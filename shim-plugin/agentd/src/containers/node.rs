@@ -1,0 +1,57 @@
+//! The node's own addresses have the node's name: kubelet's probes, ingress on the host network, the gateway of a bridge.
+
+use crate::clock;
+use flow_model::{Workload, WorkloadKind};
+use k8s_sync::{Address, Binding, IdentityIndex};
+use netns::Netns;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+const SCOPE_GLOBAL: u8 = 0;
+/// A node that routes for thousands of containers may have many addresses; more than these name nobody.
+const ADDRESSES: usize = 256;
+
+#[derive(Debug, Default)]
+pub struct Node {
+    workload: Option<Arc<Workload>>,
+    held: HashMap<IpAddr, Binding>,
+}
+
+impl Node {
+    /// Reads the addresses of the namespace that the agent runs in, on a thread of its own (about 0.2 ms).
+    pub fn refresh(&mut self, identities: &mut IdentityIndex) {
+        let found = Netns::current().map_err(|error| error.to_string()).and_then(|netns| {
+            let read = netns.run(|inside| inside.addresses()).map_err(|error| error.to_string())?;
+            read.map_err(|error| error.to_string())
+        });
+        let addresses = match found {
+            Ok(addresses) => addresses,
+            Err(error) => return tracing::debug!(%error, "the node's own addresses could not be read"),
+        };
+        let wanted: Vec<IpAddr> = addresses
+            .iter()
+            .filter(|address| address.scope == SCOPE_GLOBAL && !address.ip.is_loopback())
+            .map(|address| address.ip)
+            .take(ADDRESSES)
+            .collect();
+        let at = clock::now();
+        let lost: Vec<IpAddr> = self.held.keys().filter(|ip| !wanted.contains(ip)).copied().collect();
+        for ip in lost {
+            if let Some(binding) = self.held.remove(&ip) {
+                identities.release(binding, at);
+            }
+        }
+        let workload = self.workload.get_or_insert_with(named).clone();
+        for ip in wanted {
+            self.held.entry(ip).or_insert_with(|| identities.bind(Address::ip(ip), workload.clone(), at));
+        }
+    }
+}
+
+/// Kubernetes' name of the node where the pod's manifest passes it on, else the host's.
+fn named() -> Arc<Workload> {
+    let host = || nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    let name = std::env::var("NODE_NAME").ok().or_else(host).unwrap_or_else(|| "node".to_owned());
+    Arc::new(Workload { namespace: "".into(), name: name.into(), kind: WorkloadKind::Node, pod: "".into() })
+}
