@@ -48,15 +48,22 @@ pub fn edges(agent: &Agent, src: &str, dst: &str, protocol: &str) -> Result<Vec<
     Ok(rows.into_iter().filter(is_it).collect())
 }
 
+/// Exchanges of an edge that `reporter` has counted since the agent started.
+pub fn exchanges(agent: &Agent, src: &str, dst: &str, protocol: &str, reporter: &str) -> u64 {
+    let name = match protocol {
+        "dns" => "dns_lookup_duration_seconds_count".to_owned(),
+        _ => format!("http_{reporter}_request_duration_seconds_count"),
+    };
+    let labels = [("client_workload", src), ("server_workload", dst), ("reporter", reporter)];
+    agent.metrics().map_or(0, |metrics| metrics.count(&name, &labels))
+}
+
 /// Waits until both ends of an edge have counted exactly `requests`.
 pub fn wait_edge(agent: &Agent, src: &str, dst: &str, protocol: &str, requests: u64) -> Result<()> {
-    let mut seen = Vec::new();
+    let mut seen = [0; 2];
     until(&format!("{src} -> {dst} has {requests} {protocol} requests at both ends"), PATIENCE, || {
-        seen = edges(agent, src, dst, protocol).unwrap_or_default();
-        ["client", "server"].iter().all(|reporter| {
-            let of = seen.iter().filter(|row| row["reporter"] == *reporter);
-            of.map(|row| row["requests"].as_u64().unwrap_or(0)).sum::<u64>() == requests
-        })
+        seen = ["client", "server"].map(|reporter| exchanges(agent, src, dst, protocol, reporter));
+        seen == [requests; 2]
     })
     .with_context(|| format!("last seen: {seen:?}\n{}", agent.cli(&["edges", "-o", "wide"]).unwrap_or_default()))
 }

@@ -1,7 +1,7 @@
 //! The thin thread: a container starts, its traffic is counted under its own name, a person sees it.
 #![forbid(unsafe_code)]
 
-use e2e::{PATIENCE, alone, api, check_attached_once, generator, run_to_end, wait_edge};
+use e2e::{PATIENCE, alone, api, check_attached_once, edges, generator, run_to_end, wait_edge};
 use testbed::{Agent, AgentOptions, ContainerSpec, PodLabels, Testbed, filters_in};
 
 #[test]
@@ -14,6 +14,7 @@ fn one_request_is_one_line_with_the_right_names() -> anyhow::Result<()> {
     agent.wait_attached(2, PATIENCE)?;
     run_to_end(&bed, &client)?;
     wait_edge(&agent, "customer", "shop", "http", 1)?;
+    assert_eq!(edges(&agent, "customer", "shop", "http")?.len(), 2, "as each end saw it");
     let table = agent.cli(&["edges"])?;
     assert!(table.lines().any(|line| line.contains("customer") && line.contains("shop")), "{table}");
 

@@ -1,14 +1,13 @@
 //! Things end, come back and change while the agent counts.
 #![forbid(unsafe_code)]
 
-use e2e::{PATIENCE, alone, api, check_attached_once, edges, generator, generator_spec, run_to_end, wait_edge};
+use e2e::{PATIENCE, alone, api, check_attached_once, exchanges, generator, generator_spec, run_to_end, wait_edge};
 use std::time::Duration;
 use testbed::{Agent, AgentOptions, Testbed, filters_in, scene, until};
 
 /// Requests that an edge has had so far, as its client saw them.
 fn requests(agent: &Agent, src: &str, dst: &str) -> u64 {
-    let rows = edges(agent, src, dst, "http").unwrap_or_default();
-    rows.iter().filter(|row| row["reporter"] == "client").filter_map(|row| row["requests"].as_u64()).sum()
+    exchanges(agent, src, dst, "http", "client")
 }
 
 #[test]

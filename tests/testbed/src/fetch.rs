@@ -8,15 +8,27 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct Response {
     pub status: u16,
-    pub body: String,
+    pub bytes: Vec<u8>,
+}
+
+impl Response {
+    #[must_use]
+    pub fn body(&self) -> String {
+        String::from_utf8_lossy(&self.bytes).into_owned()
+    }
 }
 
 /// GET over TCP, one request on a connection of its own. Every step is bounded by `patience`.
 pub fn fetch(server: SocketAddr, target: &str, patience: Duration) -> Result<Response> {
+    fetch_as(server, target, "*/*", patience)
+}
+
+/// As [`fetch`], asking for a media type.
+pub fn fetch_as(server: SocketAddr, target: &str, accept: &str, patience: Duration) -> Result<Response> {
     let stream = TcpStream::connect_timeout(&server, patience).with_context(|| format!("connect to {server}"))?;
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
-    exchange(stream, "GET", target).with_context(|| format!("GET http://{server}{target}"))
+    exchange(stream, "GET", target, accept).with_context(|| format!("GET http://{server}{target}"))
 }
 
 /// One request without a body over a unix socket.
@@ -24,11 +36,11 @@ pub fn fetch_unix(socket: &Path, method: &str, target: &str, patience: Duration)
     let stream = UnixStream::connect(socket).with_context(|| format!("connect to {}", socket.display()))?;
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
-    exchange(stream, method, target).with_context(|| format!("{method} {target} at {}", socket.display()))
+    exchange(stream, method, target, "*/*").with_context(|| format!("{method} {target} at {}", socket.display()))
 }
 
-fn exchange(mut stream: impl Read + Write, method: &str, target: &str) -> Result<Response> {
-    write!(stream, "{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+fn exchange(mut stream: impl Read + Write, method: &str, target: &str, accept: &str) -> Result<Response> {
+    write!(stream, "{method} {target} HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\nConnection: close\r\n\r\n")?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;
     let mut message = crate::http::Message::response(false);
