@@ -6,3 +6,4 @@
 pub mod attach;
 pub mod event;
 pub mod kernel;
+pub mod pipeline;

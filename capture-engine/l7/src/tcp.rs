@@ -189,6 +189,15 @@ impl Tcp {
         }
     }
 
+    /// When [`expire`](Self::expire) has something to do next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Ts> {
+        match &self.protocol {
+            Carried::Dns(dns) => dns.exchanges.next_deadline(),
+            Carried::Unknown(_) | Carried::Http(_) | Carried::Opaque => None,
+        }
+    }
+
     #[must_use]
     pub fn interest(&self) -> Interest {
         match &self.protocol {

@@ -1,0 +1,315 @@
+use super::{is_udp, reason_index};
+use crate::event::{Counters, FlowId, FlowKey, Sample, Segment};
+use flow_model::{Close, Endpoint, FlowInfo, L7Record, LossReason, Role, Sink, Slot, TcpDelta, Ts};
+use l7::dns::Datagram;
+use l7::{Interest, Limits, Out, Piece};
+use std::time::Duration;
+
+/// The instance of a connection of which no packet was seen: the kernel counts from its start, which is never 0.
+pub(super) const SEEDED: FlowId = FlowId(0);
+
+/// One flow of the table: what is known of it, its dissector, and what the sink keeps of it.
+#[derive(Debug)]
+pub(super) struct Flow<P> {
+    key: FlowKey,
+    id: FlowId,
+    info: FlowInfo,
+    dissector: Dissector,
+    cache: P,
+    reported: Counters,
+    /// What the kernel was last told.
+    interest: Interest,
+    /// Wait before the next look at the flow; zero while no timer runs.
+    probe_after: Duration,
+    announced: bool,
+    recognised: bool,
+    /// A piece of payload was handed over.
+    any_seen: bool,
+    /// Messages by the kernel's last count.
+    turns: u32,
+}
+
+/// Where a service listens, as one namespace sees it.
+pub(super) type ServerEnd = (Slot, Endpoint);
+
+/// The two kinds of conversation. TCP's is boxed by the flow itself; both are small when idle.
+#[derive(Debug)]
+enum Dissector {
+    Tcp(l7::Tcp),
+    Udp(l7::dns::Udp),
+}
+
+/// What one call into a dissector produced; reused between calls so that the hot path does not allocate.
+#[derive(Debug, Default)]
+pub(super) struct Collected {
+    records: Vec<L7Record>,
+    lost: [u64; LossReason::ALL.len()],
+    any_lost: bool,
+}
+
+impl Out for Collected {
+    fn record(&mut self, record: L7Record) {
+        self.records.push(record);
+    }
+
+    fn lost(&mut self, reason: LossReason, count: u64) {
+        self.lost[reason_index(reason)] += count;
+        self.any_lost = true;
+    }
+}
+
+impl<P: Default> Flow<P> {
+    pub fn new(key: FlowKey, id: FlowId, role: Role, joined_midway: bool, at: Ts, limits: &Limits) -> Self {
+        let dissector = if is_udp(&key) {
+            Dissector::Udp(l7::dns::Udp::new(limits, key.tuple.local.port, key.tuple.remote.port))
+        } else {
+            Dissector::Tcp(l7::Tcp::new(limits, role))
+        };
+        Flow {
+            key,
+            id,
+            info: FlowInfo { slot: key.slot, tuple: key.tuple, role, opened: at, joined_midway },
+            dissector,
+            cache: P::default(),
+            reported: Counters::default(),
+            interest: Interest::default(),
+            probe_after: Duration::ZERO,
+            announced: false,
+            recognised: false,
+            any_seen: false,
+            turns: 0,
+        }
+    }
+
+    pub fn id(&self) -> FlowId {
+        self.id
+    }
+
+    /// Known from a seed only: no packet of it was seen yet.
+    pub fn is_seeded(&self) -> bool {
+        self.id == SEEDED
+    }
+
+    /// The first packet of a seeded connection: from here on it is this instance. What was observed outranks the seed.
+    pub fn adopt(&mut self, id: FlowId, role: Role) {
+        self.id = id;
+        self.suggest_role(role);
+    }
+
+    /// A role from outside the bytes: taken where none is known.
+    pub fn suggest_role(&mut self, role: Role) {
+        if self.info.role == Role::Unknown && role != Role::Unknown {
+            self.info.role = role;
+            if let Dissector::Tcp(tcp) = &mut self.dissector {
+                tcp.set_role(role);
+            }
+        }
+    }
+
+    /// Makes a seeded connection known to the sink: it is open though nothing was counted on it yet.
+    pub fn announce<S: Sink<PerFlow = P>>(&mut self, sink: &mut S) {
+        sink.tcp(&self.info, &mut self.cache, &TcpDelta::default());
+    }
+
+    pub fn segment(&mut self, segment: &Segment<'_>, out: &mut Collected) {
+        self.any_seen = true;
+        match &mut self.dissector {
+            Dissector::Tcp(tcp) => {
+                if let Some(end) = &segment.prev {
+                    tcp.message_ended(end, out);
+                }
+                let piece = Piece {
+                    dir: segment.dir,
+                    at: segment.at,
+                    seq: segment.seq,
+                    turn: segment.turn,
+                    wire_len: segment.wire_len,
+                    payload: segment.payload,
+                };
+                tcp.piece(&piece, out);
+            }
+            Dissector::Udp(udp) => {
+                let Segment { dir, at, turn, wire_len, payload, .. } = *segment;
+                udp.datagram(Datagram { dir, at, turn, wire_len, payload }, out);
+            }
+        }
+    }
+
+    /// Messages that the sample counts and no event told of are lost; a close settles the rest.
+    pub fn sample(&mut self, sample: &Sample, out: &mut Collected) {
+        self.turns = sample.turns;
+        match &mut self.dissector {
+            Dissector::Tcp(tcp) => match sample.closed {
+                Some(close) => tcp.closed(sample.at, close, sample.message.as_ref(), sample.turns, out),
+                None => {
+                    tcp.sampled_turns(sample.turns, out);
+                    if let Some(message) = &sample.message {
+                        tcp.progress(message, sample.at, out);
+                    }
+                }
+            },
+            Dissector::Udp(udp) => {
+                udp.sampled(sample.turns, sample.at);
+                if sample.closed.is_some() {
+                    udp.closed(sample.at, out);
+                }
+            }
+        }
+    }
+
+    pub fn progress(&mut self, sample: &Sample, now: Ts, out: &mut Collected) {
+        if let (Dissector::Tcp(tcp), Some(message)) = (&mut self.dissector, &sample.message) {
+            tcp.progress(message, now, out);
+        }
+    }
+
+    pub fn closed(&mut self, at: Ts, close: Close, out: &mut Collected) {
+        match &mut self.dissector {
+            Dissector::Tcp(tcp) => tcp.closed(at, close, None, 0, out),
+            Dissector::Udp(udp) => udp.closed(at, out),
+        }
+    }
+
+    pub fn expire(&mut self, now: Ts, out: &mut Collected) {
+        match &mut self.dissector {
+            Dissector::Tcp(tcp) => tcp.expire(now, out),
+            Dissector::Udp(udp) => udp.expire(now, out),
+        }
+    }
+
+    pub fn waits_for_end(&self) -> bool {
+        matches!(&self.dissector, Dissector::Tcp(tcp) if tcp.waiting_for_end())
+    }
+
+    /// When this flow must be looked at again, if no timer of it is running.
+    pub fn want_timer(&mut self, at: Ts, first: Duration) -> Option<Ts> {
+        if !self.probe_after.is_zero() {
+            return None;
+        }
+        if self.waits_for_end() {
+            self.probe_after = first;
+            return Some(at.plus(first));
+        }
+        let deadline = self.deadline()?;
+        self.probe_after = first;
+        Some(deadline)
+    }
+
+    /// After a timer ran out: the next one, later each time up to `most`.
+    pub fn rearm(&mut self, now: Ts, most: Duration) -> Option<Ts> {
+        if self.waits_for_end() {
+            self.probe_after = (self.probe_after * 2).min(most);
+            return Some(now.plus(self.probe_after));
+        }
+        let deadline = self.deadline();
+        if deadline.is_none() {
+            self.probe_after = Duration::ZERO;
+        }
+        deadline
+    }
+
+    fn deadline(&self) -> Option<Ts> {
+        match &self.dissector {
+            Dissector::Tcp(tcp) => tcp.next_deadline(),
+            Dissector::Udp(udp) => udp.next_deadline(),
+        }
+    }
+
+    /// How much the dissector needs, when that is not what the kernel was last told.
+    pub fn interest_if_changed(&mut self) -> Option<Interest> {
+        let interest = match &self.dissector {
+            Dissector::Tcp(tcp) => tcp.interest(),
+            Dissector::Udp(udp) => udp.interest(),
+        };
+        (interest != self.interest).then(|| {
+            self.interest = interest;
+            interest
+        })
+    }
+
+    /// The server's end, once it is known that this flow carries a protocol of ours. Told once.
+    pub fn newly_recognised(&mut self) -> Option<ServerEnd> {
+        if self.recognised {
+            return None;
+        }
+        let Dissector::Tcp(tcp) = &self.dissector else { return None };
+        tcp.protocol()?;
+        self.recognised = true;
+        Some(self.server_end())
+    }
+
+    pub fn server_end(&self) -> ServerEnd {
+        (self.key.slot, self.info.client_server().1)
+    }
+
+    /// Exchanges that took place unseen on a connection that ends without ever having shown what it carried.
+    pub fn unsettled(&self) -> u64 {
+        match &self.dissector {
+            // Not a single head was seen: the dissector doesn't even know which direction began.
+            Dissector::Tcp(_) if !self.any_seen => u64::from(self.turns).div_ceil(2),
+            Dissector::Tcp(tcp) => u64::from(tcp.unsettled()).div_ceil(2),
+            Dissector::Udp(_) => 0,
+        }
+    }
+
+    /// Hands what was collected to the sink; returns the number of exchanges.
+    pub fn deliver<S: Sink<PerFlow = P>>(&mut self, collected: &mut Collected, sink: &mut S) -> u64 {
+        if collected.records.is_empty() && !collected.any_lost {
+            return 0;
+        }
+        // The bytes know better than a seed; a handshake is never wrong.
+        let role = match &self.dissector {
+            Dissector::Tcp(tcp) => tcp.role(),
+            Dissector::Udp(udp) => udp.role(),
+        };
+        if role != Role::Unknown {
+            self.info.role = role;
+        }
+        let delivered = collected.records.len() as u64;
+        for record in collected.records.drain(..) {
+            sink.exchange(&self.info, &mut self.cache, &record);
+        }
+        if collected.any_lost {
+            collected.any_lost = false;
+            for (reason, count) in LossReason::ALL.iter().zip(&mut collected.lost) {
+                if *count > 0 {
+                    sink.exchanges_lost(&self.info, &mut self.cache, *reason, std::mem::take(count));
+                }
+            }
+        }
+        delivered
+    }
+
+    /// Tells the sink what the flow's packets did since the last report.
+    pub fn report<S: Sink<PerFlow = P>>(&mut self, sample: &Sample, sink: &mut S) {
+        let now = &sample.counters;
+        let before = &self.reported;
+        let opened = !self.announced && sample.established && !self.info.joined_midway && !is_udp(&self.key);
+        let delta = TcpDelta {
+            packets: less(now.packets, before.packets),
+            bytes: less(now.bytes, before.bytes),
+            retransmits: less32(now.retransmits, before.retransmits),
+            zero_windows: less32(now.zero_windows, before.zero_windows),
+            handshake_rtt_ns: now.rtt_ns.filter(|_| before.rtt_ns.is_none()),
+            opened,
+            closed: sample.closed,
+        };
+        self.announced |= opened;
+        self.reported = *now;
+        sink.tcp(&self.info, &mut self.cache, &delta);
+    }
+
+    /// The flow went without a last word from the kernel.
+    pub fn report_gone<S: Sink<PerFlow = P>>(&mut self, close: Close, sink: &mut S) {
+        let delta = TcpDelta { closed: Some(close), ..TcpDelta::default() };
+        sink.tcp(&self.info, &mut self.cache, &delta);
+    }
+}
+
+fn less(now: [u64; 2], before: [u64; 2]) -> [u64; 2] {
+    [now[0].saturating_sub(before[0]), now[1].saturating_sub(before[1])]
+}
+
+fn less32(now: [u32; 2], before: [u32; 2]) -> [u32; 2] {
+    [now[0].saturating_sub(before[0]), now[1].saturating_sub(before[1])]
+}

@@ -1,0 +1,293 @@
+//! From events to exchanges: the flow table, one dissector per flow, and what the kernel is to be told in return.
+//!
+//! A pure state machine: events, samples and times go in; a [`Sink`] hears of exchanges, losses and TCP health; [`Requests`] collects
+//! what only the owner of the kernel's maps can do. One instance belongs to one thread; there is nothing to lock.
+
+mod flow;
+mod requests;
+
+pub use requests::Requests;
+
+use crate::event::{Event, FlowId, FlowKey, Sample, Segment};
+use flow::{Collected, Flow, SEEDED, ServerEnd};
+use flow_model::{Close, FlowSeed, LossReason, Role, Sink, Slot, Transport, Ts};
+use hashbrown::HashMap;
+use l7::Out;
+use lru::LruCache;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+/// Bounds of the table. Sizes are counts of flows.
+#[derive(Clone, Copy, Debug)]
+pub struct PipelineConfig {
+    /// Flows held at once; the same as the kernel table's size, because each of its flows may have one here.
+    pub flows: usize,
+    pub l7: l7::Limits,
+}
+
+impl Default for PipelineConfig {
+    fn default() -> Self {
+        PipelineConfig { flows: 65_536, l7: l7::Limits::default() }
+    }
+}
+
+/// What the pipeline did and could not do; monotonic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PipelineStats {
+    pub segments: u64,
+    pub exchanges: u64,
+    pub flows_opened: u64,
+    pub flows_closed: u64,
+    /// Segments of new flows that found the table full.
+    pub table_full: u64,
+    /// Connections that became known from a seed.
+    pub seeded: u64,
+    /// Segments of an instance of a flow that had already ended.
+    pub stale: u64,
+}
+
+/// First look at a flow whose response has more bytes than were copied, after its last event. Most are ended by the next message first.
+const FIRST_PROBE: Duration = Duration::from_millis(50);
+/// Later looks double up to this: a response that takes minutes costs one map lookup per 5 s.
+const MAX_PROBE: Duration = Duration::from_secs(5);
+
+/// The flow table and everything behind it.
+#[derive(Debug)]
+pub struct Pipeline<S: Sink> {
+    config: PipelineConfig,
+    sink: S,
+    flows: HashMap<FlowKey, Box<Flow<S::PerFlow>>, foldhash::fast::RandomState>,
+    collected: Collected,
+    requests: Requests,
+    stats: PipelineStats,
+    /// Servers that were seen to speak a protocol of ours: what is lost of a connection whose every head was lost can then still be
+    /// counted as exchanges.
+    servers: LruCache<ServerEnd, ()>,
+}
+
+/// Servers remembered: a node runs some hundred pods with a few ports each, and their peers.
+const SERVERS: NonZeroUsize = NonZeroUsize::new(8192).unwrap();
+
+impl<S: Sink> Pipeline<S> {
+    pub fn new(config: PipelineConfig, sink: S) -> Self {
+        Pipeline {
+            config,
+            sink,
+            flows: HashMap::default(),
+            collected: Collected::default(),
+            requests: Requests::default(),
+            stats: PipelineStats::default(),
+            servers: LruCache::sparse(SERVERS),
+        }
+    }
+
+    pub fn sink(&self) -> &S {
+        &self.sink
+    }
+
+    pub fn sink_mut(&mut self) -> &mut S {
+        &mut self.sink
+    }
+
+    pub fn stats(&self) -> PipelineStats {
+        self.stats
+    }
+
+    /// Flows held now.
+    pub fn len(&self) -> usize {
+        self.flows.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.flows.is_empty()
+    }
+
+    /// What the owner of the kernel's maps should do; emptied by the caller.
+    pub fn requests(&mut self) -> &mut Requests {
+        &mut self.requests
+    }
+
+    /// A connection that was open before anything was seen of it. Never overwrites what was observed: a flow that is known takes at most
+    /// the role from it. Seeds beyond the table's size are counted as `table_full`.
+    pub fn seed(&mut self, seed: &FlowSeed, at: Ts) {
+        let key = FlowKey { slot: seed.slot, tuple: seed.tuple };
+        if let Some(flow) = self.flows.get_mut(&key) {
+            flow.suggest_role(seed.role);
+            return;
+        }
+        if self.requests.is_closed_recently(&key) || !self.admit(key, SEEDED, seed.role, true, at) {
+            return;
+        }
+        if let Some(flow) = self.flows.get_mut(&key) {
+            flow.announce(&mut self.sink);
+            self.stats.seeded += 1;
+        }
+    }
+
+    /// Something happened on a flow.
+    pub fn event(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Segment(segment) => self.segment(segment),
+            Event::Closed(sample) => {
+                self.sample(sample);
+            }
+        }
+    }
+
+    fn segment(&mut self, segment: &Segment<'_>) {
+        let Segment { key, id, role, joined_midway, at, .. } = *segment;
+        self.stats.segments += 1;
+        if !matches!(self.flows.get(&key), Some(flow) if flow.id() == id)
+            && !self.admit(key, id, role, joined_midway, at)
+        {
+            return;
+        }
+        let Pipeline { flows, collected, sink, requests, stats, servers, .. } = self;
+        let Some(flow) = flows.get_mut(&key) else { return };
+        flow.segment(segment, collected);
+        stats.exchanges += flow.deliver(collected, sink);
+        if let Some(server) = flow.newly_recognised() {
+            servers.put(server, ());
+        }
+        if let Some(interest) = flow.interest_if_changed() {
+            requests.interest(key, interest);
+        }
+        if let Some(due) = flow.want_timer(at, FIRST_PROBE) {
+            requests.timer(due, key, id);
+        }
+    }
+
+    /// The state of a flow as the kernel's table has it, or its final state.
+    ///
+    /// The caller must have handed over every event that was produced before the sample was taken: a message that the sample counts and
+    /// no event told of is then known to be lost.
+    pub fn sample(&mut self, sample: &Sample) {
+        let Sample { key, id, at, role, joined_midway, closed, .. } = *sample;
+        let known = self.flows.get(&key).map(|flow| flow.id());
+        if known != Some(id) && !self.admit(key, id, role, joined_midway, at) {
+            return;
+        }
+        let Pipeline { flows, collected, sink, requests, stats, servers, .. } = self;
+        let Some(flow) = flows.get_mut(&key) else { return };
+        flow.sample(sample, collected);
+        if closed.is_some() {
+            settle(flow, servers, collected);
+        }
+        stats.exchanges += flow.deliver(collected, sink);
+        flow.report(sample, sink);
+        if closed.is_some() {
+            flows.remove(&key);
+            stats.flows_closed += 1;
+            requests.closed(key, id, at);
+        } else if let Some(due) = flow.want_timer(at, FIRST_PROBE) {
+            requests.timer(due, key, id);
+        }
+    }
+
+    /// Time passed: unanswered queries expire, flows that wait for the end of a response are to be looked at. Call some ten times a
+    /// second; `probe` is asked for the kernel's view of a flow and may answer `None` when it has none.
+    pub fn tick(&mut self, now: Ts, mut probe: impl FnMut(&FlowKey) -> Option<Sample>) {
+        let Pipeline { flows, collected, sink, requests, stats, .. } = self;
+        while let Some((key, id)) = requests.due(now) {
+            let Some(flow) = flows.get_mut(&key).filter(|flow| flow.id() == id) else { continue };
+            flow.expire(now, collected);
+            if flow.waits_for_end()
+                && let Some(sample) = probe(&key)
+                && sample.id == id
+                && sample.closed.is_none()
+            {
+                flow.progress(&sample, now, collected);
+            }
+            stats.exchanges += flow.deliver(collected, sink);
+            if let Some(interest) = flow.interest_if_changed() {
+                requests.interest(key, interest);
+            }
+            if let Some(due) = flow.rearm(now, MAX_PROBE) {
+                requests.timer(due, key, id);
+            }
+        }
+    }
+
+    /// The namespace is gone, and its flows with it: what is open ends as `Close::Gone`.
+    pub fn namespace_gone(&mut self, slot: Slot, at: Ts) {
+        let keys: Vec<FlowKey> = self.flows.keys().filter(|key| key.slot == slot).copied().collect();
+        for key in keys {
+            self.end(&key, at, Close::Gone);
+        }
+    }
+
+    /// A flow that fell idle and is let go of (UDP after its timeout, the oldest when the table is under pressure).
+    pub fn let_go(&mut self, key: &FlowKey, at: Ts) {
+        self.end(key, at, Close::Gone);
+    }
+
+    /// The source has ended: everything that is open is settled.
+    pub fn finish(&mut self, at: Ts) {
+        let keys: Vec<FlowKey> = self.flows.keys().copied().collect();
+        for key in keys {
+            self.end(&key, at, Close::Gone);
+        }
+    }
+
+    fn end(&mut self, key: &FlowKey, at: Ts, close: Close) {
+        let Some(mut flow) = self.flows.remove(key) else { return };
+        flow.closed(at, close, &mut self.collected);
+        settle(&flow, &mut self.servers, &mut self.collected);
+        self.stats.exchanges += flow.deliver(&mut self.collected, &mut self.sink);
+        flow.report_gone(close, &mut self.sink);
+        self.stats.flows_closed += 1;
+        self.requests.closed(*key, flow.id(), at);
+    }
+
+    /// Makes sure that the table holds this instance of the flow. `false` when it is an instance that has ended, or the table is full.
+    fn admit(&mut self, key: FlowKey, id: FlowId, role: Role, joined_midway: bool, at: Ts) -> bool {
+        match self.flows.get_mut(&key) {
+            Some(flow) if flow.id() == id => return true,
+            Some(flow) if flow.is_seeded() => {
+                flow.adopt(id, role);
+                return true;
+            }
+            Some(flow) if flow.id().0 > id.0 => {
+                // Told of before the tuple was used again; the older instance has been settled.
+                self.stats.stale += 1;
+                return false;
+            }
+            // The tuple was used again and the old connection's end was not seen.
+            Some(_) => self.end(&key, at, Close::Gone),
+            None if self.requests.closed_recently(&key, id) => {
+                self.stats.stale += 1;
+                return false;
+            }
+            None => {}
+        }
+        if self.flows.len() >= self.config.flows {
+            self.stats.table_full += 1;
+            return false;
+        }
+        self.stats.flows_opened += 1;
+        self.flows.insert(key, Box::new(Flow::new(key, id, role, joined_midway, at, &self.config.l7)));
+        true
+    }
+}
+
+/// A connection ends whose protocol never showed because heads were lost: its exchanges are counted as lost where its server is known to
+/// speak a protocol of ours. (If it isn't, nobody can tell whether these were exchanges at all.)
+fn settle<P: Default>(flow: &Flow<P>, servers: &mut LruCache<ServerEnd, ()>, collected: &mut Collected) {
+    let unsettled = flow.unsettled();
+    if unsettled > 0 && servers.get(&flow.server_end()).is_some() {
+        collected.lost(LossReason::RingFull, unsettled);
+    }
+}
+
+/// Names the transport's part of a key; used where TCP and UDP part ways.
+fn is_udp(key: &FlowKey) -> bool {
+    key.tuple.transport == Transport::Udp
+}
+
+/// All reasons with their index, for the counters of `Collected`.
+fn reason_index(reason: LossReason) -> usize {
+    LossReason::ALL.iter().position(|each| *each == reason).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;
