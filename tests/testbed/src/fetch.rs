@@ -47,8 +47,5 @@ fn exchange(mut stream: impl Read + Write, method: &str, target: &str, accept: &
     let mut body = Vec::new();
     message.feed(&bytes, |part| body.extend_from_slice(part));
     message.close();
-    Ok(Response {
-        status: message.status().context("not an HTTP response")?,
-        body: String::from_utf8_lossy(&body).into_owned(),
-    })
+    Ok(Response { status: message.status().context("not an HTTP response")?, bytes: body })
 }
