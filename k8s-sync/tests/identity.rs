@@ -5,6 +5,7 @@ use k8s_sync::{Address, Addresses, IdentityIndex, Limits, NamesReader};
 use proptest::prelude::*;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 const POD: Slot = Slot(1);
@@ -166,6 +167,38 @@ fn a_capture_shows_addresses_themselves() {
     let index = IdentityIndex::new(Limits::default());
     let reader = index.reader(Addresses::ByAddress);
     assert_eq!(who(&reader, "10.0.0.5", 80, 1), "10.0.0.5");
+}
+
+// One address passes from pod to pod while another thread asks about what is past: pod n holds it in [10n, 10n + 5).
+#[test]
+fn a_reader_on_another_thread_never_sees_a_holder_of_another_time() {
+    let (mut index, reader) = index();
+    let past = AtomicU64::new(1);
+    const PODS: u64 = 2_000;
+    let named = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let (mut named, mut asked) = (0u64, 0u64);
+            while named == 0 || past.load(Ordering::Acquire) < 10 * PODS {
+                asked = asked.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                // The last few holders: older ones are dropped by and by.
+                let past = past.load(Ordering::Acquire);
+                let at = past.saturating_sub(1 + (asked >> 33) % 100);
+                let name = who(&reader, "10.0.0.5", 80, at);
+                if name != "private" {
+                    assert_eq!((name, at % 10 < 5), (format!("p{}", at / 10), true), "at {at} of {past}");
+                    named += 1;
+                }
+            }
+            named
+        });
+        for n in 0..PODS {
+            let binding = index.bind(Address::ip(ip("10.0.0.5")), pod(&format!("p{n}")), Ts(10 * n));
+            index.release(binding, Ts(10 * n + 5));
+            past.store(10 * (n + 1), Ordering::Release);
+        }
+        asking.join().unwrap()
+    });
+    assert!(named > 0);
 }
 
 #[derive(Clone, Debug)]
