@@ -64,6 +64,8 @@ pub struct Namespace {
 pub struct Loss {
     pub stage: String,
     pub reason: String,
+    /// What one count means.
+    pub unit: String,
     pub count: u64,
 }
 
@@ -100,18 +102,20 @@ pub struct Process {
     pub descriptors: u64,
 }
 
-/// Golden metrics over the window that the agent keeps. Latencies in nanoseconds.
+/// Golden metrics. Latencies in nanoseconds, of what was answered.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Golden {
+    /// Since the agent started, or since the series came back after it had been idle for `metrics.expiry`.
     pub requests: u64,
     pub failures: u64,
-    /// Requests per second over the last window.
+    /// Per second, over the last half minute; so are the values below, or over everything where that was silent.
     pub rps: f64,
     /// Share that did not fail; `None` where nothing was counted.
     pub success: Option<f64>,
     pub p50_ns: Option<u64>,
     pub p95_ns: Option<u64>,
     pub p99_ns: Option<u64>,
+    /// Open now.
     pub tcp_connections: u64,
 }
 
@@ -125,7 +129,6 @@ pub struct Party {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WorkloadRow {
     pub workload: Party,
-    pub protocol: String,
     #[serde(flatten)]
     pub golden: Golden,
 }

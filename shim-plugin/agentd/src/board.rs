@@ -1,37 +1,15 @@
 //! The notice board: what the parts of the agent last said of themselves. Writers replace small values, readers copy them; nobody
 //! holds a lock while doing anything else, so `/livez` answers whatever the rest is at.
 
-use crate::admin::Format;
-use crate::api::{
-    Containerd, EdgeRow, Loss, Namespace, Process, Program, Readiness, Reason, Status, Version, WorkloadRow,
-};
+use crate::api::{Containerd, Namespace, Process, Program, Readiness, Reason, Status, Version};
 use crate::pulse::{Pulse, STALLED};
+use crate::traffic::Traffic;
+use k8s_sync::Figure;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-
-/// The traffic as it was counted up to some moment; immutable.
-pub trait Traffic: fmt::Debug + Send + Sync {
-    /// All metrics, those of the agent included.
-    fn expose(&self, format: Format, own: &Own) -> Vec<u8>;
-    fn edges(&self) -> Vec<EdgeRow>;
-    fn workloads(&self) -> Vec<WorkloadRow>;
-}
-
-/// What the agent counts of itself.
-#[derive(Clone, Debug, Default)]
-pub struct Own {
-    pub version: Version,
-    pub states: BTreeMap<String, u64>,
-    pub containerd: Containerd,
-    pub engine: Engine,
-    pub process: Process,
-    pub ready: bool,
-    pub evicted_connections: u64,
-}
 
 /// What the pipeline thread knows of kernel programs, ring and flow table. Refreshed about once a second.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -39,7 +17,7 @@ pub struct Engine {
     pub ring_bytes: u64,
     pub ring_used: u64,
     pub flows: u64,
-    pub losses: Vec<Loss>,
+    pub packets: u64,
     pub programs: Vec<Program>,
 }
 
@@ -65,8 +43,10 @@ pub struct Board {
     pub namespaces: Mutex<Arc<Vec<Namespace>>>,
     pub engine: Mutex<Engine>,
     pub kernel: Mutex<Kernel>,
-    pub traffic: Mutex<Option<Arc<dyn Traffic>>>,
+    pub traffic: Traffic,
     pub process: Mutex<Process>,
+    /// Of the table of names.
+    pub figures: Mutex<Vec<Figure>>,
     pub draining: AtomicBool,
     /// Milliseconds that the ring's reader is asked to sleep, once; `[debug]` only.
     pub pause_ms: AtomicU64,
@@ -75,7 +55,7 @@ pub struct Board {
 
 impl Board {
     #[must_use]
-    pub fn new(version: Version, now: Instant) -> Board {
+    pub fn new(version: Version, traffic: Traffic, now: Instant) -> Board {
         Board {
             version,
             started: now,
@@ -84,8 +64,9 @@ impl Board {
             namespaces: Mutex::default(),
             engine: Mutex::default(),
             kernel: Mutex::default(),
-            traffic: Mutex::default(),
+            traffic,
             process: Mutex::default(),
+            figures: Mutex::default(),
             draining: AtomicBool::new(false),
             pause_ms: AtomicU64::new(0),
             crowd: Arc::default(),
@@ -128,6 +109,26 @@ impl Board {
         states
     }
 
+    #[must_use]
+    pub fn containerd(&self) -> Containerd {
+        copy(&self.containerd)
+    }
+
+    #[must_use]
+    pub fn engine(&self) -> Engine {
+        copy(&self.engine)
+    }
+
+    #[must_use]
+    pub fn process(&self) -> Process {
+        copy(&self.process)
+    }
+
+    #[must_use]
+    pub fn figures(&self) -> Vec<Figure> {
+        copy(&self.figures)
+    }
+
     /// systemd's one line.
     #[must_use]
     pub fn status_line(&self) -> String {
@@ -142,21 +143,8 @@ impl Board {
     }
 
     #[must_use]
-    pub fn own(&self, now: Instant) -> Own {
-        Own {
-            version: self.version.clone(),
-            states: self.states(),
-            containerd: copy(&self.containerd),
-            engine: copy(&self.engine),
-            process: copy(&self.process),
-            ready: self.readiness(now).ready,
-            evicted_connections: self.crowd.evicted.load(Ordering::Relaxed),
-        }
-    }
-
-    #[must_use]
     pub fn status(&self, now: Instant) -> Status {
-        let Engine { ring_bytes, ring_used, flows, losses, programs } = copy(&self.engine);
+        let Engine { ring_bytes, ring_used, flows, programs, packets: _ } = copy(&self.engine);
         Status {
             version: self.version.clone(),
             pid: std::process::id(),
@@ -165,7 +153,7 @@ impl Board {
             containerd: copy(&self.containerd),
             states: self.states(),
             namespaces: copy(&self.namespaces).as_ref().clone(),
-            losses,
+            losses: self.traffic.losses(),
             programs,
             ring_bytes,
             ring_fill_ratio: if ring_bytes == 0 { 0.0 } else { ring_used as f64 / ring_bytes as f64 },
@@ -193,7 +181,7 @@ mod tests {
     use super::*;
 
     fn board(now: Instant) -> Board {
-        Board::new(Version::default(), now)
+        Board::new(Version::default(), Traffic::silent(), now)
     }
 
     fn reasons(board: &Board, now: Instant) -> Vec<String> {

@@ -3,16 +3,25 @@
 
 mod admin;
 mod api;
+mod app;
 mod board;
 mod cli;
 mod client;
+mod clock;
 mod cmd;
 mod config;
+mod containers;
+mod engine;
 mod exit;
 mod log;
 mod notify;
+mod pipeline_thread;
+mod privileges;
+mod process;
 mod pulse;
+mod self_metrics;
 mod table;
+mod traffic;
 
 use clap::Parser;
 use clap::error::ErrorKind;
@@ -48,7 +57,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
     match command {
         Command::Agent(flags) => {
             let (config, warnings) = asked(&flags)?;
-            return cmd::agent::run(config, &warnings);
+            return Ok(cmd::agent::run(config, &warnings));
         }
         Command::Check { agent, output } => return cmd::check::run(&asked(&agent)?.0, output),
         Command::Status { output } => cmd::status::run(&socket()?, output)?,

@@ -2,12 +2,10 @@
 //! runtime of its own, so that it answers whatever the rest is busy with.
 
 mod listen;
-mod negotiate;
 mod routes;
 mod serve;
 
 pub use listen::{SocketFile, bind_address, bind_socket};
-pub use negotiate::Format;
 pub use routes::{private, public};
 pub use serve::Crowd;
 

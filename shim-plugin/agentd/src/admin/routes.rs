@@ -1,7 +1,8 @@
 //! The pages. All are pure reads of the board, but for the one that `[debug]` switches on.
 
-use super::Format;
 use crate::board::Board;
+use crate::clock;
+use crate::self_metrics::self_metrics;
 use axum::Router;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -33,56 +34,38 @@ pub fn public(board: Arc<Board>) -> Router {
 /// What those may ask who can open the unix socket: the above, and the command line's.
 pub fn private(board: Arc<Board>, debug: bool) -> Router {
     let mut api = Router::new()
-        .route(
-            "/v1/version",
-            get(|State(board): State<Arc<Board>>| async move { json(StatusCode::OK, &board.version) }),
-        )
-        .route(
-            "/v1/status",
-            get(|State(board): State<Arc<Board>>| async move { json(StatusCode::OK, &board.status(Instant::now())) }),
-        )
-        .route(
-            "/v1/edges",
-            get(|State(board): State<Arc<Board>>| {
-                blocking(move || {
-                    json(
-                        StatusCode::OK,
-                        &board.traffic.lock().clone().map(|traffic| traffic.edges()).unwrap_or_default(),
-                    )
-                })
-            }),
-        )
-        .route(
-            "/v1/workloads",
-            get(|State(board): State<Arc<Board>>| {
-                blocking(move || {
-                    json(
-                        StatusCode::OK,
-                        &board.traffic.lock().clone().map(|traffic| traffic.workloads()).unwrap_or_default(),
-                    )
-                })
-            }),
-        );
+        .route("/v1/version", get(version))
+        .route("/v1/status", get(status))
+        .route("/v1/edges", get(edges))
+        .route("/v1/workloads", get(workloads));
     if debug {
         api = api.route("/debug/pause", post(pause));
     }
     public(board.clone()).merge(api.with_state(board))
 }
 
+async fn version(State(board): State<Arc<Board>>) -> Response {
+    json(StatusCode::OK, &board.version)
+}
+
+async fn status(State(board): State<Arc<Board>>) -> Response {
+    blocking(move || json(StatusCode::OK, &board.status(Instant::now()))).await
+}
+
+async fn edges(State(board): State<Arc<Board>>) -> Response {
+    blocking(move || json(StatusCode::OK, &board.traffic.edges(clock::now()))).await
+}
+
+async fn workloads(State(board): State<Arc<Board>>) -> Response {
+    blocking(move || json(StatusCode::OK, &board.traffic.workloads(clock::now()))).await
+}
+
 async fn metrics(State(board): State<Arc<Board>>, headers: HeaderMap) -> Response {
-    let format = Format::accepted(headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()));
+    let format = Exposition::negotiate(headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()));
     blocking(move || {
-        let own = board.own(Instant::now());
-        let traffic = board.traffic.lock().clone();
-        match traffic {
-            Some(traffic) => {
-                ([(header::CONTENT_TYPE, format.content_type())], traffic.expose(format, &own)).into_response()
-            }
-            None => {
-                (StatusCode::SERVICE_UNAVAILABLE, "nothing was counted yet: the kernel programs are being loaded\n")
-                    .into_response()
-            }
-        }
+        let own = self_metrics(&board, Instant::now());
+        let page = Exposition::render(&board.traffic.snapshot(), &own, format);
+        ([(header::CONTENT_TYPE, format.content_type())], page).into_response()
     })
     .await
 }

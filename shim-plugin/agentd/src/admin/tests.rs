@@ -1,24 +1,11 @@
 use super::*;
-use crate::api::{EdgeRow, Version, WorkloadRow};
-use crate::board::{Kernel, Own, Traffic};
+use crate::api::Version;
+use crate::board::Kernel;
+use crate::traffic::Traffic;
+use std::sync::atomic::Ordering;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
-
-#[derive(Debug)]
-struct NoTraffic;
-
-impl Traffic for NoTraffic {
-    fn expose(&self, format: Format, own: &Own) -> Vec<u8> {
-        format!("{format:?} ready {}", own.ready).into_bytes()
-    }
-    fn edges(&self) -> Vec<EdgeRow> {
-        Vec::new()
-    }
-    fn workloads(&self) -> Vec<WorkloadRow> {
-        Vec::new()
-    }
-}
 
 struct Served {
     board: Arc<Board>,
@@ -43,9 +30,8 @@ fn serve(debug: bool) -> Served {
     let address = bind_address("127.0.0.1:0".parse().expect("address")).expect("bind");
     let local = address.local_addr().expect("bound");
     let (socket, file) = bind_socket(&directory.path().join("a.sock")).expect("bind");
-    let board = Arc::new(Board::new(Version::default(), Instant::now()));
+    let board = Arc::new(Board::new(Version::default(), Traffic::silent(), Instant::now()));
     *board.kernel.lock() = Kernel::Loaded;
-    *board.traffic.lock() = Some(Arc::new(NoTraffic));
     let stop = CancellationToken::new();
     let admin = Admin { address, socket, connections: 4, debug };
     let thread = admin.spawn(board.clone(), stop.clone()).expect("spawn");
@@ -132,7 +118,7 @@ fn garbage_and_silence_keep_nobody_out() {
         assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 4"), "{}", String::from_utf8_lossy(&answer));
     }
     assert!(served.get("/livez", "").starts_with("HTTP/1.1 200"));
-    assert!(served.board.own(Instant::now()).evicted_connections >= 8);
+    assert!(served.board.crowd.evicted.load(Ordering::Relaxed) >= 8);
     drop(silent);
 }
 

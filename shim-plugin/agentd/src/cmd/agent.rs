@@ -1,8 +1,32 @@
 //! `pilotfish agent`.
 
+use crate::app::App;
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
+use crate::log;
+use crate::privileges;
 
-pub fn run(_config: Config, _warnings: &[String]) -> Result<Exit, Failure> {
-    Ok(Exit::Ok)
+/// Runs until a signal or the end of a part. What goes wrong is logged, once, here.
+pub fn run(config: Config, warnings: &[String]) -> Exit {
+    log::start(&config.log);
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    match permitted().and_then(|()| App::build(config)).and_then(App::run) {
+        Ok(()) => Exit::Ok,
+        Err(failure) => {
+            tracing::error!(exit_code = failure.exit.code(), "{failure}");
+            failure.exit
+        }
+    }
+}
+
+fn permitted() -> Result<(), Failure> {
+    let lacking = privileges::missing();
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<String> = lacking.iter().map(|capability| format!("{} ({})", capability.name, capability.why)).collect();
+    let text = format!("missing {}; run it as root, or with these capabilities; `pilotfish check` tells more", names.join(", "));
+    Err(Failure::say(Exit::NoPermission, text))
 }

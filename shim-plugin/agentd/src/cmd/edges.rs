@@ -96,7 +96,7 @@ mod tests {
     fn edge(src: &str, dst: &str, reporter: &str) -> EdgeRow {
         let party = |name: &str| Party { name: name.into(), namespace: "shop".into(), kind: "Pod".into() };
         let golden = Golden { requests: 20, rps: 2.0, success: Some(1.0), p50_ns: Some(80_000), ..Golden::default() };
-        EdgeRow { src: party(src), dst: party(dst), protocol: "http1".into(), reporter: reporter.into(), golden }
+        EdgeRow { src: party(src), dst: party(dst), protocol: "http".into(), reporter: reporter.into(), golden }
     }
 
     #[test]

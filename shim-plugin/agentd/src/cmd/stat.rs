@@ -33,13 +33,12 @@ fn page(rows: &[WorkloadRow], wide: bool) -> String {
         columns.extend([
             ("NAMESPACE", Align::Left),
             ("KIND", Align::Left),
-            ("PROTOCOL", Align::Left),
             ("REQUESTS", Align::Right),
             ("FAILURES", Align::Right),
         ]);
     }
     let cells = |row: &WorkloadRow| {
-        let WorkloadRow { workload, protocol, golden } = row;
+        let WorkloadRow { workload, golden } = row;
         let mut cells = vec![
             workload.name.clone(),
             share(golden.success),
@@ -53,7 +52,6 @@ fn page(rows: &[WorkloadRow], wide: bool) -> String {
             cells.extend([
                 workload.namespace.clone(),
                 workload.kind.clone(),
-                protocol.clone(),
                 golden.requests.to_string(),
                 golden.failures.to_string(),
             ]);
@@ -76,7 +74,6 @@ mod tests {
     fn rows_have_linkerds_columns() {
         let row = WorkloadRow {
             workload: Party { name: "api".into(), namespace: "shop".into(), kind: "Deployment".into() },
-            protocol: "http1".into(),
             golden: Golden {
                 requests: 1000,
                 failures: 5,

@@ -35,7 +35,7 @@ fn page(status: &Status) -> String {
     let states: Vec<String> = states.iter().map(|(state, count)| format!("{count} {state}")).collect();
     out.push_str(&format!("namespaces: {}\n", states.join(", ")));
     out.push_str(&format!(
-        "ring {} filled {}, {} flows; agent uses {} and {:.1} s of CPU\n",
+        "ring {} filled {}, {} flows\nagent uses {} and {:.1} s of CPU\n",
         bytes(status.ring_bytes),
         share(Some(status.ring_fill_ratio)),
         status.flows,
@@ -72,11 +72,11 @@ fn page(status: &Status) -> String {
         out.push_str(&table(&columns, &rows));
     }
     if losses.iter().any(|loss| loss.count > 0) {
-        let columns = [("LOST AT", Align::Left), ("REASON", Align::Left), ("COUNT", Align::Right)];
+        let columns = [("LOST AT", Align::Left), ("REASON", Align::Left), ("COUNT", Align::Right), ("OF", Align::Left)];
         let rows: Vec<Vec<String>> = losses
             .iter()
             .filter(|loss| loss.count > 0)
-            .map(|loss| vec![loss.stage.clone(), loss.reason.clone(), loss.count.to_string()])
+            .map(|loss| vec![loss.stage.clone(), loss.reason.clone(), loss.count.to_string(), loss.unit.clone()])
             .collect();
         out.push('\n');
         out.push_str(&table(&columns, &rows));
@@ -128,7 +128,8 @@ mod tests {
             namespace: "shop".into(),
             workload: "api".into(),
             addresses: vec!["10.0.0.1".into()],
-            interfaces: 1,
+            interfaces: vec!["eth0".into()],
+            attach_ms: Some(1.5),
         };
         let status = Status {
             version: Version { version: "0.1.0".into(), ..Version::default() },
@@ -153,7 +154,7 @@ mod tests {
                 namespace(1, "attached", "clsact", ""),
                 namespace(2, "failed", "", "attach to eth0: no such device"),
             ],
-            losses: vec![Loss { stage: "ring".into(), reason: "full".into(), count: 3 }],
+            losses: vec![Loss { stage: "ring".into(), reason: "full".into(), unit: "message heads".into(), count: 3 }],
             programs: vec![Program { name: "pilotfish_in".into(), runs: 100, run_time_ns: 25_000 }],
             ring_bytes: 8 << 20,
             ring_fill_ratio: 0.125,

@@ -7,6 +7,7 @@ mod node;
 use crate::api;
 use crate::board::Board;
 use crate::clock;
+use crate::config::Config;
 use crate::pipeline_thread::Order;
 use capture_engine::attach::{AttachError, AttachEvent, Attacher, Priority};
 use flow_model::{Identity, NetnsId, Slot};
@@ -220,11 +221,24 @@ impl Containers {
     fn publish(&mut self) {
         let status = self.handle.status.read(Instant::now());
         *self.board.containerd.lock() = containerd(status.link);
+        *self.board.figures.lock() = self.identities.figures().to_vec();
         if std::mem::take(&mut self.state.dirty) {
             let all = self.state.namespaces.iter().map(|(slot, namespace)| namespace.shown(*slot)).collect();
             *self.board.namespaces.lock() = Arc::new(all);
         }
     }
+}
+
+/// The containerd task's configuration.
+#[must_use]
+pub fn containerd_config(config: &Config) -> shim_plugin::Config {
+    let mut out = shim_plugin::Config { namespaces: config.containerd.namespaces.clone(), ..Default::default() };
+    if !config.containerd.sockets.is_empty() {
+        out.sockets.clone_from(&config.containerd.sockets);
+    }
+    // "The host's" namespace is the one that the agent runs in. Without /proc nothing would work anyway.
+    out.host = Netns::current().ok().map(|netns| NetnsId { dev: netns.id().dev, ino: netns.id().ino });
+    out
 }
 
 fn containerd(link: shim_plugin::LinkStatus) -> api::Containerd {
