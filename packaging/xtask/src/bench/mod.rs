@@ -1,11 +1,55 @@
-//! `cargo xtask bench`: the measurements behind docs/benchmarks.md, each with its method in the head of its file.
+//! `cargo xtask bench`: the measurements behind docs/benchmarks.md, each with its method in the head of its file. They print what they
+//! measured as lines that the page can quote, and end with an error when an equation does not hold.
+
+mod attach;
+mod churn;
+mod overhead;
+mod replay;
+mod restart;
+mod truth;
 
 use anyhow::Result;
 use clap::Subcommand;
 
 #[derive(Debug, Subcommand)]
-pub enum Bench {}
+pub enum Bench {
+    /// sent == counted + lost at half load, and the latencies beside the client's own
+    Truth(truth::Options),
+    /// CPU per request with the agent, with tcpdump, and with nothing
+    Overhead(overhead::Options),
+    /// From a container's start to its attachment, one at a time and many at the agent's start
+    Attach(attach::Options),
+    /// What thousands of containers that came and went leave in the agent
+    Churn(churn::Options),
+    /// kill -9 under load: how long until it counts again, and what is attached then
+    Restart(restart::Options),
+    /// Requests a second out of a capture file
+    Replay(replay::Options),
+}
 
 pub fn run(bench: &Bench) -> Result<()> {
-    match *bench {}
+    testbed::sweep::sweep()?;
+    match bench {
+        Bench::Truth(options) => truth::run(options),
+        Bench::Overhead(options) => overhead::run(options),
+        Bench::Attach(options) => attach::run(options),
+        Bench::Churn(options) => churn::run(options),
+        Bench::Restart(options) => restart::run(options),
+        Bench::Replay(options) => replay::run(options),
+    }
+}
+
+/// One line of a result.
+#[allow(clippy::print_stdout, reason = "the figures are this command's output")]
+fn say(line: &str) {
+    println!("{line}");
+}
+
+/// The `q`-quantile by the nearest rank. Not a number when there is nothing.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn quantile(values: &[f64], q: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let rank = (sorted.len().saturating_sub(1) as f64 * q).round() as usize;
+    sorted.get(rank).copied().unwrap_or(f64::NAN)
 }
