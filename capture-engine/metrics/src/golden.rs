@@ -75,6 +75,8 @@ struct Ends {
     settled: bool,
     /// Of the names when they were asked last.
     version: u64,
+    /// They were asked about the time of an exchange, too.
+    asked_of_exchange: bool,
 }
 
 /// An open connection in its edge's gauge, for as long as the flow lives: a flow that is dropped without its close leaves the gauge right.
@@ -166,12 +168,13 @@ impl<N: Names> Golden<N> {
         &self.shared.totals
     }
 
-    /// The flow's edge. Known names are asked for once; others again when the names have changed.
+    /// The flow's edge. Known names are asked for once; others again when the names have changed, and about the first exchange when
+    /// only the connection's opening was asked about.
     fn edge(&mut self, flow: &FlowInfo, cache: &mut FlowCache, at: Ts) -> Arc<Edge> {
         let Golden { names, edges, .. } = self;
         if let Some(ends) = &cache.ends
             && ends.role == flow.role
-            && (ends.settled || ends.version == names.version())
+            && (ends.settled || (ends.version == names.version() && (ends.asked_of_exchange || at == flow.opened)))
             && !(ends.edge.overflow && edges.has_room())
         {
             return ends.edge.clone();
@@ -197,7 +200,9 @@ impl<N: Names> Golden<N> {
         };
         let edge = edges.get(End::of(client), End::of(server), Reporter::of(flow));
         let settled = is_settled(&local) && is_settled(&remote);
-        cache.ends = Some(Ends { edge: edge.clone(), local, remote, role: flow.role, settled, version });
+        let asked_of_exchange = at != flow.opened;
+        cache.ends =
+            Some(Ends { edge: edge.clone(), local, remote, role: flow.role, settled, version, asked_of_exchange });
         edge
     }
 

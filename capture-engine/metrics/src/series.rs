@@ -165,3 +165,15 @@ pub struct Totals {
     pub(crate) lost: [[AtomicU64; 5]; 3],
     pub(crate) expired: AtomicU64,
 }
+
+#[cfg(test)]
+mod tests {
+    use flow_model::LossReason;
+
+    #[test]
+    fn reasons_are_counted_in_the_order_in_which_they_are_shown() {
+        for (i, reason) in LossReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, i);
+        }
+    }
+}

@@ -8,6 +8,7 @@ use golden_metrics::{
     Config, EdgeRow, Exposition, FlowCache, Format, Golden, Losses, OVERFLOW, Reader, Recent, Reporter, UNKNOWN,
 };
 use proptest::prelude::*;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const CONFIG: Config =
@@ -202,6 +203,41 @@ fn a_name_that_arrives_late_is_used_from_then_on_and_a_known_one_stays() {
     let counts: Vec<(String, String, u64)> =
         node.rows().into_iter().map(|r| (r.client, r.client_kind, r.requests)).collect();
     assert_eq!(counts, [(UNKNOWN.to_owned(), "Pending".to_owned(), 2), ("web".to_owned(), "Deployment".to_owned(), 2)]);
+}
+
+#[test]
+fn a_connection_older_than_what_is_known_of_its_peer_is_named_by_its_exchanges() {
+    let mut node = node(Table { since: Ts(500 * MS), ..two_pods() }, CONFIG);
+    let (flow, mut cache) = (flow(Role::Client), FlowCache::default());
+    node.golden.tcp(&flow, &mut cache, &TcpDelta::default());
+    node.golden.exchange(&flow, &mut cache, &http("GET", Some(200), MS));
+    let servers: Vec<(String, u64)> = node.rows().into_iter().map(|r| (r.server, r.requests)).collect();
+    assert_eq!(servers, [("private".to_owned(), 0), ("api".to_owned(), 1)]);
+}
+
+// What a scrape says must agree with itself although the pipeline goes on, and counters never go back.
+#[test]
+fn a_scrape_during_traffic_is_consistent_and_never_goes_back() {
+    let mut node = node(two_pods(), CONFIG);
+    let (flow, mut cache) = (flow(Role::Client), FlowCache::default());
+    node.golden.exchange(&flow, &mut cache, &http("GET", Some(200), MS));
+    node.golden.publish();
+    let (reader, done) = (node.reader.clone(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let scraping = scope.spawn(|| {
+            let mut last = 0;
+            while !done.load(Ordering::Acquire) {
+                let row = &reader.snapshot().edges()[0];
+                assert!(row.requests >= last && row.successes == row.requests && row.p50.is_some());
+                last = row.requests;
+            }
+        });
+        for i in 0..20_000 {
+            node.golden.exchange(&flow, &mut cache, &http("GET", Some(200 + i as u16 % 3), i * 1_000));
+        }
+        done.store(true, Ordering::Release);
+        scraping.join().unwrap();
+    });
 }
 
 #[test]

@@ -7,6 +7,7 @@ use crate::losses::LossRow;
 use crate::series::{Edge, HttpSeries, TcpSeries};
 use crate::snapshot::Snapshot;
 use flow_model::{LossReason, Protocol};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -262,7 +263,12 @@ pub(super) fn write_others<E: Encoder>(out: &mut E, others: &[SelfMetric]) {
             Kind::Counter => Type::Counter,
             Kind::Gauge => Type::Gauge,
         };
-        family(out, kind, name, help);
+        // OpenMetrics has no counter without it.
+        let name = match kind {
+            Type::Counter if !name.ends_with("_total") => Cow::Owned(format!("{name}_total")),
+            _ => Cow::Borrowed(name),
+        };
+        family(out, kind, &name, help);
         for metric in metrics {
             let labels: Vec<(&str, &str)> = metric.labels.iter().map(|(n, v)| (n.as_ref(), v.as_ref())).collect();
             out.number(&labels, metric.value);

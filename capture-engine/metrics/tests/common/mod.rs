@@ -18,6 +18,8 @@ pub const SERVER: Slot = Slot(2);
 pub struct Table {
     pub local: HashMap<Slot, Identity>,
     pub remote: HashMap<IpAddr, Identity>,
+    /// `remote` knows nothing of what was before.
+    pub since: Ts,
     pub version: u64,
     pub answers: Vec<(Slot, String)>,
 }
@@ -27,8 +29,9 @@ impl Names for Table {
         self.local.get(&slot).cloned().unwrap_or(Identity::Unknown(Unknown::Pending))
     }
 
-    fn remote(&self, _: Slot, remote: Endpoint, _: Ts) -> Identity {
-        self.remote.get(&remote.ip).cloned().unwrap_or_else(|| named("private", "", WorkloadKind::Address))
+    fn remote(&self, _: Slot, remote: Endpoint, at: Ts) -> Identity {
+        let held = self.remote.get(&remote.ip).filter(|_| at >= self.since);
+        held.cloned().unwrap_or_else(|| named("private", "", WorkloadKind::Address))
     }
 
     fn version(&self) -> u64 {
