@@ -1,7 +1,7 @@
 //! `cargo xtask demo`: containers that call each other, the agent beside them, a live table, and at the end the comparison of what was
 //! sent with what was counted and lost.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Write};
@@ -64,7 +64,7 @@ struct Report {
 
 impl Report {
     fn is_exact(&self) -> bool {
-        [self.client, self.server].iter().all(|account| account.counted + account.lost == self.sent)
+        self.sent > 0 && [self.client, self.server].iter().all(|account| account.counted + account.lost == self.sent)
     }
 
     fn to_json(&self) -> Value {
@@ -92,8 +92,11 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     step("a containerd of its own");
     match Testbed::start() {
         Ok(mut bed) => {
-            let outcome = show(options, &mut bed, &mut report);
-            signals::acted_on();
+            let mut outcome = show(options, &mut bed, &mut report);
+            if signals::interrupted() {
+                outcome = outcome.map_err(|_| anyhow!("interrupted"));
+                signals::acted_on();
+            }
             eprintln!("  removing what the demo made");
             match bed.take_down() {
                 Ok(leftovers) => report.leftovers.extend(leftovers),
@@ -101,6 +104,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             }
             report.error = outcome.err().map(|error| format!("{error:#}"));
         }
+        Err(_) if signals::interrupted() => report.error = Some("interrupted".into()),
         Err(error) => report.error = Some(format!("{error:#}")),
     }
     match options.output {

@@ -1,6 +1,7 @@
 use crate::programs::installed;
 use anyhow::{Context, Result, ensure};
 use std::net::Ipv4Addr;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -97,9 +98,14 @@ pub(crate) fn ip(args: &[&str]) -> Result<String> {
     run(Command::new("ip").args(args))
 }
 
-/// Runs a short command and returns its output; a failure carries what it said.
+/// Runs a short command and returns its output; a failure carries what it said. A Ctrl-C on the terminal does not reach it: half of a step is
+/// harder to take back than a whole one.
 pub(crate) fn run(command: &mut Command) -> Result<String> {
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("run {:?}", command.get_program()))?;
+    let output = command
+        .stdin(Stdio::null())
+        .process_group(0)
+        .output()
+        .with_context(|| format!("run {:?}", command.get_program()))?;
     ensure!(
         output.status.success(),
         "{:?} {:?}: {}",
