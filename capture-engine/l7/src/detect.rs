@@ -55,6 +55,13 @@ impl Detect {
     pub(crate) fn bytes(&mut self, dir: Direction, at: Ts, turn: u32, start: bool, bytes: &[u8], max: usize) -> Sign {
         let index = dir.index();
         if start {
+            if let Some(old) = &self.heads[index] {
+                // The peer answered what was no whole line of anything.
+                let turn = old.turn;
+                if self.misfit(dir, turn) == Sign::Other {
+                    return Sign::Other;
+                }
+            }
             self.passing[index] = false;
         } else if self.passing[index] {
             return Sign::Misfit;
@@ -97,7 +104,9 @@ impl Detect {
         let first = u64::from(self.first_missing == Some(responses));
         let orphan = dir == responses && turn > 1 && self.last_missing[requests.index()] == turn - 1;
         http.settle(LossReason::RingFull, u64::from(self.missing[requests.index()]) + first, orphan, out);
-        if self.began_midway == Some(responses) {
+        let kept = self.heads[responses.index()].as_ref();
+        let midway = kept.is_some_and(|kept| kept.turn == 1 && head::response(&kept.bytes) == head::Scan::Not);
+        if midway || self.began_midway == Some(responses) {
             http.settle(LossReason::JoinedMidway, 1, false, out);
         }
     }
@@ -234,7 +243,7 @@ mod tests {
     fn four_messages_that_fit_nothing_end_the_search() {
         let mut detect = Detect::default();
         let signs: Vec<_> = (1..=4)
-            .map(|turn| detect.bytes(Direction::Egress, Ts(0), turn, true, b"\x01\x02\x03\x04 hello \n", 4096))
+            .map(|turn| detect.bytes(Direction::Egress, Ts(0), turn, true, b"\xf1\x02\x03\x04 hello \n", 4096))
             .collect();
         assert_eq!(signs, [Sign::Misfit, Sign::Misfit, Sign::Misfit, Sign::Other]);
     }

@@ -1,4 +1,4 @@
-use crate::Piece;
+use crate::{MessageEnd, Piece};
 use flow_model::Ts;
 use std::collections::VecDeque;
 
@@ -14,11 +14,15 @@ pub(crate) struct Stream {
     known: bool,
     /// The kernel's count for the message `turn` has been taken over: what is missing now belongs to a later one.
     pub counted: bool,
+    /// Messages after `turn` are missing in this direction.
+    pub missed: bool,
     /// Bytes passed since the direction was first seen. 64 bits, where sequence numbers wrap.
     offset: u64,
     /// `offset` at which message `turn` began.
     message: u64,
     held: Option<Box<Held>>,
+    /// The count of message `turn`, which came while pieces were held.
+    pub late: Option<Box<MessageEnd>>,
 }
 
 #[derive(Debug, Default)]
@@ -49,6 +53,15 @@ pub(crate) enum Place {
 }
 
 impl Stream {
+    /// The next byte's sequence number is known before it comes.
+    pub(crate) fn expect(&mut self, seq: u32) {
+        if !self.known {
+            self.known = true;
+            self.counted = true;
+            self.next = seq;
+        }
+    }
+
     pub(crate) fn place(&mut self, piece: &Piece<'_>) -> Place {
         if !self.known {
             self.known = true;
@@ -72,6 +85,8 @@ impl Stream {
         self.turn = turn;
         self.message = self.offset;
         self.counted = false;
+        self.missed = false;
+        self.late = None;
     }
 
     /// Nothing of the message that began last has passed.
@@ -124,11 +139,11 @@ impl Stream {
         true
     }
 
-    /// Bytes missing before the first held piece, and that piece's message.
-    pub(crate) fn hole(&self) -> Option<(u32, u32)> {
+    /// Bytes missing before the first held piece, and that piece's message and time.
+    pub(crate) fn hole(&self) -> Option<(u32, u32, Ts)> {
         let first = self.held.as_ref()?.pieces.front()?;
         let ahead = first.seq.wrapping_sub(self.next);
-        Some((if ahead < 1 << 31 { ahead } else { 0 }, first.turn))
+        Some((if ahead < 1 << 31 { ahead } else { 0 }, first.turn, first.at))
     }
 
     /// The next held piece that has nothing missing before it.
@@ -147,6 +162,7 @@ impl Stream {
 
     pub(crate) fn forget(&mut self) {
         self.held = None;
+        self.late = None;
     }
 }
 

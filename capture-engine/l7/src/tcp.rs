@@ -61,6 +61,12 @@ impl Tcp {
         }
     }
 
+    /// The handshake told which sequence number the first payload byte of `dir` has. Without it, bytes that are missing at the very
+    /// beginning of a direction go unnoticed.
+    pub fn starts_at(&mut self, dir: Direction, seq: u32) {
+        self.streams[dir.index()].expect(seq);
+    }
+
     /// Takes the captured payload of one packet.
     pub fn piece<O: Out>(&mut self, piece: &Piece<'_>, out: &mut O) {
         if matches!(self.protocol, Carried::Opaque) || piece.payload.is_empty() && piece.wire_len == 0 {
@@ -82,9 +88,11 @@ impl Tcp {
                 }
             }
             Place::After(missing) => {
-                if start && (after_loss || !stream.counted) {
-                    let why = if after_loss { Why::Turns } else { Why::Unknown };
-                    self.give_up(piece.dir, u64::from(missing), piece.turn, true, why, piece.at, out);
+                let missed = after_loss || stream.missed;
+                if start && (missed || !stream.counted) {
+                    let why = if missed { Why::Turns } else { Why::Unknown };
+                    // Nobody knows when the last of the missing bytes passed; what follows may be hours younger.
+                    self.give_up(piece.dir, u64::from(missing), piece.turn, true, why, Ts::default(), out);
                     self.streams[piece.dir.index()].begin(piece.turn);
                     self.take(piece, 0, true, out);
                 } else {
@@ -107,7 +115,11 @@ impl Tcp {
     pub fn message_ended<O: Out>(&mut self, end: &MessageEnd, out: &mut O) {
         let Some(dir) = self.direction_of(end.turn) else { return };
         let stream = &mut self.streams[dir.index()];
-        if stream.turn != end.turn || stream.counted || stream.holds() {
+        if stream.turn != end.turn || stream.counted {
+            return;
+        }
+        if stream.holds() {
+            stream.late = Some(Box::new(*end));
             return;
         }
         stream.counted = true;
@@ -273,8 +285,8 @@ impl Tcp {
             self.odd = Some(if piece.turn % 2 == 1 { piece.dir } else { piece.dir.reverse() });
         }
         // A message has come back since: nothing fills an older hole of this direction any more.
-        while self.streams[piece.dir.index()].hole().is_some_and(|(_, turn)| turn < piece.turn) {
-            self.give_up_first(piece.dir, piece.at, out);
+        while self.streams[piece.dir.index()].hole().is_some_and(|(_, turn, _)| turn < piece.turn) {
+            self.give_up_first(piece.dir, out);
         }
         let (from, to) = (self.turn + 1, piece.turn - 1);
         self.turn = piece.turn;
@@ -293,7 +305,7 @@ impl Tcp {
         // Tens of thousands are possible; more would be a broken counter.
         for turn in from..=to.min(from.saturating_add(1 << 20)) {
             let Some(dir) = self.direction_of(turn) else { return };
-            self.streams[dir.index()].counted = false;
+            self.streams[dir.index()].missed = true;
             match &mut self.protocol {
                 Carried::Unknown(detect) => {
                     detect.missing[dir.index()] += 1;
@@ -333,7 +345,7 @@ impl Tcp {
         while !self.streams[index].hold(piece, reassembly_bytes, gaps) {
             self.counters.bounded += 1;
             if self.streams[index].holds() {
-                self.give_up_first(piece.dir, piece.at, out);
+                self.give_up_first(piece.dir, out);
             } else if let Place::After(missing) = self.streams[index].place(piece) {
                 let start = self.streams[index].at_start();
                 self.give_up(piece.dir, u64::from(missing), piece.turn, start, Why::Unknown, piece.at, out);
@@ -355,11 +367,17 @@ impl Tcp {
                 self.take(&piece, from, false, out);
             }
         }
+        let stream = &mut self.streams[dir.index()];
+        if !stream.holds()
+            && let Some(end) = stream.late.take()
+        {
+            self.message_ended(&end, out);
+        }
     }
 
     /// The oldest hole of a direction will not be filled.
-    fn give_up_first<O: Out>(&mut self, dir: Direction, at: Ts, out: &mut O) {
-        if let Some((missing, turn)) = self.streams[dir.index()].hole() {
+    fn give_up_first<O: Out>(&mut self, dir: Direction, out: &mut O) {
+        if let Some((missing, turn, at)) = self.streams[dir.index()].hole() {
             let start = self.streams[dir.index()].at_start();
             self.give_up(dir, u64::from(missing), turn, start, Why::Unknown, at, out);
             self.drain(dir, out);
@@ -368,7 +386,7 @@ impl Tcp {
 
     fn give_up_all<O: Out>(&mut self, dir: Direction, out: &mut O) {
         while self.streams[dir.index()].holds() {
-            self.give_up_first(dir, Ts::default(), out);
+            self.give_up_first(dir, out);
         }
     }
 

@@ -171,7 +171,7 @@ fn request_may_begin(bytes: &[u8]) -> bool {
             space > 0
                 && space <= METHOD_MAX
                 && bytes[..space].iter().all(|&b| is_token(b))
-                && !bytes[space..].iter().take(64).any(|b| b.is_ascii_control())
+                && !strip_cr(&bytes[space..]).iter().take(64).any(|b| b.is_ascii_control())
         }
         None => bytes.len() <= METHOD_MAX && bytes.iter().all(|&b| is_token(b)),
     }

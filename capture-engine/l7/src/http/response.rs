@@ -9,6 +9,7 @@ use flow_model::{LossReason, Notes, Ts};
 struct Begin {
     at: Ts,
     last: Ts,
+    turn: u32,
     bytes: u64,
     notes: Notes,
 }
@@ -94,7 +95,8 @@ impl Http {
         let Some(text) = bytes.get(blank..).filter(|text| !text.is_empty()) else { return bytes.len() };
         match head::response(text) {
             Scan::Complete { head, len } => {
-                let begin = Begin { at: data.at, last: data.at, bytes: len as u64, notes: Notes::default() };
+                let (at, turn) = (data.at, data.turn);
+                let begin = Begin { at, last: at, turn, bytes: len as u64, notes: Notes::default() };
                 self.response(&head, &begin, limits, out);
                 blank + len
             }
@@ -138,7 +140,8 @@ impl Http {
         partial.last = partial.last.max(data.at);
         match head::response(&partial.bytes) {
             Scan::Complete { head, len } => {
-                let begin = Begin { at: partial.first, last: partial.last, bytes: len as u64, notes: Notes::default() };
+                let PartialHead { first: at, last, turn, .. } = *partial;
+                let begin = Begin { at, last, turn, bytes: len as u64, notes: Notes::default() };
                 self.response(&head, &begin, limits, out);
                 len.saturating_sub(had)
             }
@@ -166,7 +169,8 @@ impl Http {
         self.responses.state = State::Lost;
         let Some(head) = head::cut_response(&partial.bytes) else { return false };
         let bytes = partial.bytes.len() as u64;
-        let begin = Begin { at: partial.first, last: partial.last, bytes, notes: Notes::RESPONSE_CUT };
+        let PartialHead { first: at, last, turn, .. } = *partial;
+        let begin = Begin { at, last, turn, bytes, notes: Notes::RESPONSE_CUT };
         self.response(&head, &begin, limits, out);
         true
     }
@@ -183,7 +187,7 @@ impl Http {
             self.responses.state = if cut { State::Lost } else { State::Start };
             return;
         }
-        let answers = self.answers(limits, out);
+        let answers = self.answers(begin.turn, limits, out);
         let method = self.open.front().filter(|_| answers == Answers::Front).map_or("", |open| &*open.method);
         let tunnel = method == "CONNECT" && (200..300).contains(status);
         let bodiless = method == "HEAD" || matches!(status, 204 | 304) || tunnel || *status == 101;
@@ -219,8 +223,9 @@ impl Http {
     }
 
     /// Decides which request a final response belongs to.
-    fn answers<O: Out>(&mut self, limits: &Limits, out: &mut O) -> Answers {
-        if !self.open.is_empty() {
+    fn answers<O: Out>(&mut self, turn: u32, limits: &Limits, out: &mut O) -> Answers {
+        // What waited behind a hole until now may be older than the request; no response comes before its request.
+        if self.open.front().is_some_and(|open| open.turn < turn) {
             Answers::Front
         } else if let Some(doubt) = &mut self.doubt {
             doubt.answered += 1;
