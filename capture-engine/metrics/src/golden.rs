@@ -141,6 +141,7 @@ impl<N: Names> Golden<N> {
     /// As `publish_if_due`, now: at the end of a capture.
     pub fn publish(&mut self) {
         self.published = self.now;
+        self.shared.edges.store(self.edges.len() as u64, Relaxed);
         let Golden { http, dns, tcp, udp, .. } = self;
         let dirty = [http.take_dirty(), dns.take_dirty(), tcp.take_dirty(), udp.take_dirty()];
         if dirty.contains(&true) {
@@ -161,7 +162,6 @@ impl<N: Names> Golden<N> {
             self.http.expire(before) + self.dns.expire(before) + self.tcp.expire(before) + self.udp.expire(before);
         self.totals().expired.fetch_add(gone as u64, Relaxed);
         self.edges.sweep();
-        self.shared.edges.store(self.edges.len() as u64, Relaxed);
     }
 
     fn totals(&self) -> &Totals {

@@ -86,6 +86,10 @@ impl Snapshot {
         [("http", p.http.len()), ("dns", p.dns.len()), ("tcp", p.tcp.len()), ("udp", p.udp.len())]
     }
 
+    pub(crate) fn edges_known(&self) -> u64 {
+        self.shared.edges.load(Relaxed)
+    }
+
     pub(crate) fn expired(&self) -> u64 {
         self.shared.totals.expired.load(Relaxed)
     }

@@ -236,6 +236,13 @@ fn own<E: Encoder>(out: &mut E, snapshot: &Snapshot) {
     }
     family(
         out,
+        Type::Gauge,
+        "pilotfish_metrics_edges",
+        "Pairs of workloads that a series or an open flow refers to, for each reporter.",
+    );
+    out.number(&[], snapshot.edges_known() as f64);
+    family(
+        out,
         Type::Counter,
         "pilotfish_metrics_series_expired_total",
         "Series that left because nothing was added to them for long.",
