@@ -26,6 +26,7 @@ static __always_inline struct pf_flow *pf_new_flow(struct pf_cpu *cpu, const int
 	struct pf_packet *p = &cpu->packet;
 	struct pf_ports *ports;
 	__u32 zero = 0;
+	__u8 marks;
 
 	if (p->key.proto == IPPROTO_TCP && !(p->tcp_flags & PF_TCP_SYN) && (!p->payload || p->tcp_flags & PF_TCP_RST)) {
 		cpu->stats.count[PF_STAT_STRAY]++;
@@ -41,7 +42,8 @@ static __always_inline struct pf_flow *pf_new_flow(struct pf_cpu *cpu, const int
 		fresh->flags = pf_udp_role(p, dir);
 	else if (!(p->tcp_flags & PF_TCP_SYN))
 		fresh->flags = PF_FLOW_MIDWAY;
-	if (ports->excluded[p->key.local_port] | ports->excluded[p->key.remote_port])
+	marks = ports->marks[p->key.local_port] | ports->marks[p->key.remote_port];
+	if ((marks & (PF_PORT_EXCLUDED | PF_PORT_INCLUDED)) != PF_PORT_INCLUDED)
 		fresh->flags |= PF_FLOW_NOT_COPIED;
 	/* Another CPU may have been faster: then its flow is ours too. */
 	bpf_map_update_elem(&pilotfish_flows, &p->key, fresh, BPF_NOEXIST);

@@ -96,6 +96,7 @@ struct pf_cpu {
 	struct pf_segment segment;
 	__u8 payload[PF_CHUNK]; /* directly behind the segment: they leave as one record */
 };
+_Static_assert(sizeof(struct pf_cpu) == PF_CPU_BYTES, "user space reads it with this size");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -137,9 +137,11 @@ struct pf_control {
 	__u8 pad2[60];
 }; /* 128 */
 
-/* Value of array `pilotfish_ports` (one entry): 1 at a port whose flows are counted only. */
+/* Value of array `pilotfish_ports` (one entry). A flow is copied when one of its ports is included and none is excluded. */
+#define PF_PORT_EXCLUDED 1
+#define PF_PORT_INCLUDED 2 /* every port has it when there is no list of included ones */
 struct pf_ports {
-	__u8 excluded[65536];
+	__u8 marks[65536];
 };
 
 /* Value of array `pilotfish_stats` (per CPU, one entry): what the kernel side saw and could not keep. */
@@ -159,5 +161,8 @@ enum pf_stat {
 struct pf_stats {
 	__u64 count[PF_STAT_MAX];
 };
+
+/* Size of one CPU's value in `pilotfish_stats`: pf_stats, then what the programs work with. */
+#define PF_CPU_BYTES 8896
 
 #endif

@@ -1,5 +1,18 @@
-//! The in-kernel half and its door to user space.
+//! The in-kernel half and its door to user space: loads the programs of `bpf/`, hands out stubs to attach, reads the ring, samples and
+//! cleans the flow table. Knows nothing of interfaces or namespaces; it leaves attaching to the `attach` module.
 
+mod convert;
+mod load;
+mod overrides;
+mod ring;
+mod sample;
+mod stats;
 pub mod stub;
+mod sys;
 
-pub use stub::{Programs, StubError};
+pub use load::{Kernel, KernelConfig, LoadError};
+pub use overrides::Overrides;
+pub use ring::RingReader;
+pub use sample::{Page, Sampler};
+pub use stats::{KernelStats, MapMemory, ProgramInfo};
+pub use stub::{Programs, STUB_NAME, StubError};

@@ -1,7 +1,13 @@
 //! The tiny program that sits on an interface: it says which namespace a packet is in and hands over to the shared program.
+//!
+//! The namespace's slot travels in `skb->cb[0]`, which works on every kernel and makes an attachment independent of the size of the shared program.
+//! When the agent is gone the kernel empties the array of shared programs, because no descriptor of user space refers to it any more;
+//! a stub that stayed behind then does nothing.
 
+use super::sys;
+use aya_obj::generated::bpf_insn;
 use flow_model::{Direction, Slot};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 /// What goes onto the interfaces of a namespace. The attachment side knows no more of the kernel half than this.
 pub trait Programs: Send + Sync {
@@ -20,4 +26,42 @@ pub struct StubError {
     pub dir: Direction,
     #[source]
     pub source: std::io::Error,
+}
+
+/// The name by which a stub is known to the kernel; leftovers are swept by it.
+pub const STUB_NAME: &str = "pilotfish_stub";
+
+// Opcodes as in linux/bpf_common.h and linux/bpf.h.
+const MOV64_REG: u8 = 0xbf;
+const MOV64_IMM: u8 = 0xb7;
+const LD_IMM64: u8 = 0x18;
+const ST_W: u8 = 0x62;
+const CALL: u8 = 0x85;
+const EXIT: u8 = 0x95;
+
+const PSEUDO_MAP_FD: u8 = 1;
+const TAIL_CALL: i32 = 12;
+/// `offsetof(struct __sk_buff, cb)`; fixed by the kernel's ABI.
+const SKB_CB: i16 = 48;
+/// `TC_ACT_UNSPEC` and `TCX_NEXT`.
+const NEXT: i32 = -1;
+
+fn insn(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> bpf_insn {
+    bpf_insn { code, _bitfield_align_1: [], _bitfield_1: bpf_insn::new_bitfield_1(dst, src), off, imm }
+}
+
+/// `skb->cb[0] = slot; tail_call(skb, programs, dir); skb->cb[0] = 0; return NEXT;`
+pub(super) fn load(slot: Slot, dir: Direction, programs: BorrowedFd<'_>) -> Result<OwnedFd, StubError> {
+    let insns = [
+        insn(MOV64_REG, 6, 1, 0, 0),
+        insn(ST_W, 6, 0, SKB_CB, slot.0 as i32),
+        insn(LD_IMM64, 2, PSEUDO_MAP_FD, 0, programs.as_raw_fd()),
+        insn(0, 0, 0, 0, 0),
+        insn(MOV64_IMM, 3, 0, 0, dir.index() as i32),
+        insn(CALL, 0, 0, 0, TAIL_CALL),
+        insn(ST_W, 6, 0, SKB_CB, 0),
+        insn(MOV64_IMM, 0, 0, 0, NEXT),
+        insn(EXIT, 0, 0, 0, 0),
+    ];
+    sys::load_classifier(STUB_NAME, &insns).map_err(|source| StubError { slot, dir, source })
 }

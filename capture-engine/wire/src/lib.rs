@@ -31,6 +31,11 @@ pub const BUDGET_EVERYTHING: u32 = u32::MAX;
 /// Most payload bytes of one event.
 pub const CHUNK: usize = 8192;
 
+/// Marks of a port in `pilotfish_ports`.
+pub const PORT_EXCLUDED: u8 = 1;
+pub const PORT_INCLUDED: u8 = 2;
+pub const PORTS: usize = 65536;
+
 /// What the reader of the ring does ([`Control::reader`]).
 pub const READER_AWAKE: u32 = 0;
 pub const READER_NAPPING: u32 = 1;
@@ -161,6 +166,9 @@ pub enum Stat {
 }
 
 pub const STAT_MAX: usize = 9;
+
+/// Size of one CPU's value in `pilotfish_stats`: [`Stats`], then what the programs work with.
+pub const CPU_BYTES: usize = 8896;
 
 /// Value of `pilotfish_stats` on one CPU.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]

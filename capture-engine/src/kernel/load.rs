@@ -1,0 +1,305 @@
+//! Loads the kernel programs and their maps.
+
+use super::overrides::Overrides;
+use super::ring::RingReader;
+use super::sample::Sampler;
+use super::stats::{Stub, Stubs};
+use super::stub::{self, Programs, StubError};
+use super::sys::{self, ControlPage, Map};
+use crate::event::FlowKey;
+use aya::maps::{MapData, ProgramArray, RingBuf};
+use aya::programs::{ProgramFd, SchedClassifier};
+use aya::{Ebpf, EbpfError, EbpfLoader};
+use capture_wire as wire;
+use flow_model::{Direction, Slot};
+use parking_lot::Mutex;
+use std::collections::HashSet;
+use std::fmt;
+use std::io;
+use std::ops::RangeInclusive;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use zerocopy::{FromZeros, IntoBytes};
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("PILOTFISH_BPF_OBJECT"));
+
+/// Sizes and filters that are fixed at load.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelConfig {
+    /// Size of the ring: a power of two and a multiple of the page size.
+    pub ring_bytes: u32,
+    /// Flows in the table; each takes 512 bytes when it exists, and 16 when it does not.
+    pub flows: u32,
+    /// Bytes of each message's head that are copied.
+    pub message_bytes: u32,
+    /// Datagrams copied per direction of a UDP flow that is not DNS.
+    pub udp_datagrams: u32,
+    /// When not empty: only flows with one of these ports at either end are copied. All are counted.
+    pub include_ports: Vec<RangeInclusive<u16>>,
+    /// Flows with one of these ports at either end are counted only.
+    pub exclude_ports: Vec<RangeInclusive<u16>>,
+}
+
+impl Default for KernelConfig {
+    fn default() -> Self {
+        KernelConfig {
+            ring_bytes: 8 << 20,
+            flows: 1 << 16,
+            message_bytes: 4096,
+            udp_datagrams: 2,
+            include_ports: Vec::new(),
+            exclude_ports: Vec::new(),
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error("ring_bytes = {0} is not a power of two of at least one page (4096)")]
+    RingSize(u32),
+    #[error("flows = 0: the flow table needs room")]
+    NoFlows,
+    #[error(
+        "the kernel refused to load the programs for lack of privileges: run as root, or with the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
+    )]
+    Privileges(#[source] Box<EbpfError>),
+    #[error(
+        "load the kernel programs (Linux 6.1 or newer with CONFIG_DEBUG_INFO_BTF is needed; on kernels before 5.11 also a large RLIMIT_MEMLOCK)"
+    )]
+    Load(#[source] Box<EbpfError>),
+    #[error("the object of the kernel programs has no {0}")]
+    Missing(&'static str),
+    #[error("{act}")]
+    Setup {
+        act: &'static str,
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The loaded programs. When it is dropped, stubs that are still attached do nothing.
+pub struct Kernel {
+    pub(super) shared: Arc<Shared>,
+    ring: Mutex<Option<RingBuf<MapData>>>,
+    ring_fd: OwnedFd,
+    pub(super) program_in: ProgramFd,
+    pub(super) program_out: ProgramFd,
+    /// Holds the two shared programs for the stubs; with its last descriptor they go.
+    programs: OwnedFd,
+    pub(super) stubs: Mutex<Stubs>,
+}
+
+/// What the parts of the door have in common.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub flows: Map,
+    pub overrides: Map,
+    pub overridden: Mutex<HashSet<FlowKey, foldhash::fast::RandomState>>,
+    pub stats: Map,
+    pub cpus: usize,
+    control_map: Map,
+    pub control: ControlPage,
+    pub malformed: AtomicU64,
+}
+
+impl fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kernel").field("stubs", &self.stubs).finish_non_exhaustive()
+    }
+}
+
+impl Kernel {
+    /// Loads everything; nothing is attached yet. Takes some tens of milliseconds.
+    ///
+    /// # Errors
+    /// See [`LoadError`]; each says what to do.
+    pub fn load(config: &KernelConfig) -> Result<Kernel, LoadError> {
+        if !config.ring_bytes.is_power_of_two() || config.ring_bytes < 4096 {
+            return Err(LoadError::RingSize(config.ring_bytes));
+        }
+        if config.flows == 0 {
+            return Err(LoadError::NoFlows);
+        }
+        // No kernel structure is read, so the kernel's own BTF (25 ms, 30 MB) is not needed.
+        let mut ebpf = EbpfLoader::new()
+            .btf(None)
+            .map_max_entries("pilotfish_events", config.ring_bytes)
+            .map_max_entries("pilotfish_flows", config.flows)
+            .map_max_entries("pilotfish_override", config.flows)
+            .load(OBJECT)
+            .map_err(refused)?;
+        let program_in = program(&mut ebpf, "pilotfish_in")?;
+        let program_out = program(&mut ebpf, "pilotfish_out")?;
+        let programs = take(&mut ebpf, "pilotfish_progs")?;
+        let programs_fd = clone(&programs)?;
+        let mut programs = ProgramArray::try_from(aya::maps::Map::ProgramArray(programs)).map_err(refused)?;
+        for (dir, program) in [(Direction::Ingress, &program_in), (Direction::Egress, &program_out)] {
+            programs.set(dir.index() as u32, program, 0).map_err(refused)?;
+        }
+        let ring = take(&mut ebpf, "pilotfish_events")?;
+        let ring_fd = clone(&ring)?;
+        let ring = RingBuf::try_from(aya::maps::Map::RingBuf(ring)).map_err(refused)?;
+        let shared = Arc::new(Shared::new(&mut ebpf)?);
+        shared.configure(config, &mut ebpf)?;
+        Ok(Kernel {
+            shared,
+            ring: Mutex::new(Some(ring)),
+            ring_fd,
+            program_in,
+            program_out,
+            programs: programs_fd,
+            stubs: Mutex::default(),
+        })
+    }
+
+    /// The ring's reader. There is one: `None` when it was taken before.
+    ///
+    /// # Errors
+    /// When no epoll instance can be made.
+    pub fn reader(&self) -> io::Result<Option<RingReader>> {
+        self.ring.lock().take().map(|ring| RingReader::new(ring, Arc::clone(&self.shared))).transpose()
+    }
+
+    #[must_use]
+    pub fn sampler(&self) -> Sampler {
+        Sampler::new(Arc::clone(&self.shared))
+    }
+
+    #[must_use]
+    pub fn overrides(&self) -> Overrides {
+        Overrides::new(Arc::clone(&self.shared))
+    }
+
+    pub(super) fn map_fds(&self) -> [(&'static str, BorrowedFd<'_>); 5] {
+        [
+            ("pilotfish_flows", self.shared.flows.fd()),
+            ("pilotfish_override", self.shared.overrides.fd()),
+            ("pilotfish_events", self.ring_fd.as_fd()),
+            ("pilotfish_stats", self.shared.stats.fd()),
+            ("pilotfish_control", self.shared.control_map.fd()),
+        ]
+    }
+}
+
+impl Programs for Kernel {
+    fn stub(&self, slot: Slot, dir: Direction) -> Result<OwnedFd, StubError> {
+        let fail = |source| StubError { slot, dir, source };
+        let fd = stub::load(slot, dir, self.programs.as_fd())?;
+        let id = sys::run_stats(fd.as_fd()).map_err(fail)?.id;
+        self.stubs.lock().live.push(Stub { id, dir });
+        Ok(fd)
+    }
+}
+
+impl Shared {
+    fn new(ebpf: &mut Ebpf) -> Result<Shared, LoadError> {
+        let cpus =
+            aya::util::nr_cpus().map_err(|(_, error)| LoadError::Setup { act: "count the CPUs", source: error })?;
+        let stats = take(ebpf, "pilotfish_stats")?;
+        let control_map = Map::new(clone(&take(ebpf, "pilotfish_control")?)?, 4, size_of::<wire::Control>());
+        let control = ControlPage::map(&control_map).map_err(setup("map pilotfish_control"))?;
+        Ok(Shared {
+            flows: Map::new(clone(&take(ebpf, "pilotfish_flows")?)?, size_of::<wire::Key>(), size_of::<wire::Flow>()),
+            overrides: Map::new(clone(&take(ebpf, "pilotfish_override")?)?, size_of::<wire::Key>(), 4),
+            overridden: Mutex::default(),
+            stats: Map::new(clone(&stats)?, 4, wire::CPU_BYTES * cpus),
+            cpus,
+            control_map,
+            control,
+            malformed: AtomicU64::new(0),
+        })
+    }
+
+    fn configure(&self, config: &KernelConfig, ebpf: &mut Ebpf) -> Result<(), LoadError> {
+        let mut control = wire::Control::new_zeroed();
+        control.budget = config.message_bytes;
+        control.udp_datagrams = config.udp_datagrams;
+        control.wake_bytes = config.ring_bytes / 2;
+        let zero = 0u32.to_ne_bytes();
+        self.control_map.update(&zero, control.as_bytes()).map_err(setup("write pilotfish_control"))?;
+        let ports = Map::new(clone(&take(ebpf, "pilotfish_ports")?)?, 4, wire::PORTS);
+        ports.update(&zero, &port_marks(config)).map_err(setup("write pilotfish_ports"))
+    }
+}
+
+fn port_marks(config: &KernelConfig) -> Vec<u8> {
+    let unlisted = if config.include_ports.is_empty() { wire::PORT_INCLUDED } else { 0 };
+    let mut marks = vec![unlisted; wire::PORTS];
+    let lists = [(&config.include_ports, wire::PORT_INCLUDED), (&config.exclude_ports, wire::PORT_EXCLUDED)];
+    for (ranges, mark) in lists {
+        for range in ranges {
+            let bytes = usize::from(*range.start())..=usize::from(*range.end());
+            marks.get_mut(bytes).unwrap_or_default().iter_mut().for_each(|byte| *byte |= mark);
+        }
+    }
+    marks
+}
+
+fn program(ebpf: &mut Ebpf, name: &'static str) -> Result<ProgramFd, LoadError> {
+    let program: &mut SchedClassifier =
+        ebpf.program_mut(name).and_then(|program| program.try_into().ok()).ok_or(LoadError::Missing(name))?;
+    program.load().map_err(refused)?;
+    program.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(refused)
+}
+
+fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, LoadError> {
+    use aya::maps::Map as Loaded;
+    match ebpf.take_map(name) {
+        Some(
+            Loaded::HashMap(map)
+            | Loaded::Array(map)
+            | Loaded::PerCpuArray(map)
+            | Loaded::RingBuf(map)
+            | Loaded::ProgramArray(map),
+        ) => Ok(map),
+        _ => Err(LoadError::Missing(name)),
+    }
+}
+
+fn clone(map: &MapData) -> Result<OwnedFd, LoadError> {
+    map.fd().as_fd().try_clone_to_owned().map_err(setup("duplicate a descriptor"))
+}
+
+fn setup(act: &'static str) -> impl FnOnce(io::Error) -> LoadError {
+    move |source| LoadError::Setup { act, source }
+}
+
+/// `EPERM` is a missing capability; the verifier's refusal is `EACCES`.
+fn refused(error: impl Into<EbpfError>) -> LoadError {
+    let error = Box::new(error.into());
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error.as_ref());
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<io::Error>();
+        if io.is_some_and(|io| io.raw_os_error() == Some(libc::EPERM)) {
+            break;
+        }
+        cause = error.source();
+    }
+    if cause.is_some() { LoadError::Privileges(error) } else { LoadError::Load(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ring_that_the_kernel_would_refuse_is_named() {
+        for ring_bytes in [0, 100, 5000, 12288] {
+            let error = Kernel::load(&KernelConfig { ring_bytes, ..Default::default() }).err();
+            assert!(matches!(error, Some(LoadError::RingSize(bytes)) if bytes == ring_bytes));
+        }
+    }
+
+    #[test]
+    fn without_a_list_of_ports_all_are_included() {
+        let marks = port_marks(&KernelConfig { exclude_ports: vec![22..=22], ..Default::default() });
+        assert_eq!((marks[80], marks[22]), (wire::PORT_INCLUDED, wire::PORT_INCLUDED | wire::PORT_EXCLUDED));
+    }
+
+    #[test]
+    fn a_list_of_ports_leaves_the_others_out() {
+        let marks = port_marks(&KernelConfig { include_ports: vec![80..=81, 65535..=65535], ..Default::default() });
+        assert_eq!([79, 80, 81, 82, 65535].map(|port: usize| marks[port]), [0, 2, 2, 0, 2]);
+    }
+}

@@ -1,0 +1,181 @@
+//! What the kernel half saw, could not keep, and costs.
+
+use super::Kernel;
+use super::load::Shared;
+use super::sys;
+use capture_wire as wire;
+use capture_wire::Stat;
+use flow_model::Direction;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::atomic::Ordering;
+use zerocopy::FromBytes;
+
+/// Counts since the programs were loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KernelStats {
+    /// All packets at all attached interfaces.
+    pub packets: u64,
+    pub events: u64,
+    /// Events that found no room in the ring.
+    pub ring_full: u64,
+    /// Packets whose flow found no room in the table.
+    pub flows_full: u64,
+    /// IP packets whose headers could not be followed.
+    pub unparsed: u64,
+    /// Fragments other than the first.
+    pub fragments: u64,
+    /// Not IP, or neither TCP nor UDP.
+    pub other: u64,
+    /// TCP packets without payload of flows that are not in the table.
+    pub stray: u64,
+    /// Flows that were started afresh by a SYN before their end was reported.
+    pub replaced: u64,
+    /// Records of the ring that made no sense to the reader.
+    pub malformed: u64,
+}
+
+/// What a program costs. The two figures stand still unless the sysctl `kernel.bpf_stats_enabled` is on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgramInfo {
+    pub name: &'static str,
+    pub id: u32,
+    /// Stubs that hand over to this program and exist now.
+    pub stubs: usize,
+    pub run_count: u64,
+    pub run_time_ns: u64,
+}
+
+/// Kernel memory of one map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MapMemory {
+    pub name: &'static str,
+    pub bytes: u64,
+}
+
+/// A stub that was handed out. A tail call is charged to the program it began in, so the shared programs' cost stands with the stubs.
+#[derive(Debug)]
+pub(super) struct Stub {
+    pub id: u32,
+    pub dir: Direction,
+}
+
+/// Figures of stubs that are gone, per direction.
+#[derive(Debug, Default)]
+pub(super) struct Stubs {
+    pub live: Vec<Stub>,
+    past: [sys::RunStats; 2],
+    /// As last read; becomes `past` when the stub is gone.
+    seen: hashbrown::HashMap<u32, sys::RunStats>,
+}
+
+impl Shared {
+    pub(super) fn stats(&self) -> io::Result<KernelStats> {
+        let mut values = vec![0; wire::CPU_BYTES * self.cpus];
+        self.stats.lookup(&0u32.to_ne_bytes(), &mut values, 0)?;
+        let mut sum = [0u64; wire::STAT_MAX];
+        for cpu in values.chunks_exact(wire::CPU_BYTES) {
+            let Ok((stats, _)) = wire::Stats::ref_from_prefix(cpu) else { continue };
+            for (sum, count) in sum.iter_mut().zip(stats.count) {
+                *sum += count;
+            }
+        }
+        let of = |stat: Stat| sum.get(stat as usize).copied().unwrap_or_default();
+        Ok(KernelStats {
+            packets: of(Stat::Packets),
+            events: of(Stat::Events),
+            ring_full: of(Stat::RingFull),
+            flows_full: of(Stat::FlowsFull),
+            unparsed: of(Stat::Unparsed),
+            fragments: of(Stat::Fragments),
+            other: of(Stat::Other),
+            stray: of(Stat::Stray),
+            replaced: of(Stat::Replaced),
+            malformed: self.malformed.load(Ordering::Relaxed),
+        })
+    }
+}
+
+impl Kernel {
+    /// Counts since load, summed over the CPUs.
+    ///
+    /// # Errors
+    /// When the kernel refuses to read the map.
+    pub fn stats(&self) -> io::Result<KernelStats> {
+        self.shared.stats()
+    }
+
+    /// The two shared programs, each with what its stubs were charged.
+    ///
+    /// # Errors
+    /// When the kernel refuses to tell about a program.
+    pub fn programs(&self) -> io::Result<Vec<ProgramInfo>> {
+        let mut stubs = self.stubs.lock();
+        let Stubs { live, past, seen } = &mut *stubs;
+        let mut sum = [sys::RunStats::default(); 2];
+        let mut count = [0; 2];
+        let mut failed = None;
+        live.retain(|stub| {
+            let dir = stub.dir.index();
+            match sys::program_by_id(stub.id).and_then(|fd| fd.map(|fd| sys::run_stats(fd.as_fd())).transpose()) {
+                Ok(Some(stats)) => {
+                    seen.insert(stub.id, stats);
+                    add(&mut sum, dir, stats);
+                    if let Some(count) = count.get_mut(dir) {
+                        *count += 1;
+                    }
+                    true
+                }
+                Ok(None) => {
+                    add(past, dir, seen.remove(&stub.id).unwrap_or_default());
+                    false
+                }
+                Err(error) => {
+                    failed = Some(error);
+                    true
+                }
+            }
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let mut infos = Vec::new();
+        for (dir, name, program) in [
+            (Direction::Ingress, "pilotfish_in", &self.program_in),
+            (Direction::Egress, "pilotfish_out", &self.program_out),
+        ] {
+            let own = sys::run_stats(program.as_fd())?;
+            let [now, before] = [sum, *past].map(|both| both.get(dir.index()).copied().unwrap_or_default());
+            infos.push(ProgramInfo {
+                name,
+                id: own.id,
+                stubs: count.get(dir.index()).copied().unwrap_or_default(),
+                run_count: own.run_count + now.run_count + before.run_count,
+                run_time_ns: own.run_time_ns + now.run_time_ns + before.run_time_ns,
+            });
+        }
+        Ok(infos)
+    }
+
+    /// Kernel memory held by the maps, as the kernel accounts for it.
+    #[must_use]
+    pub fn map_memory(&self) -> Vec<MapMemory> {
+        self.map_fds()
+            .into_iter()
+            .map(|(name, fd)| MapMemory { name, bytes: locked_bytes(fd).unwrap_or_default() })
+            .collect()
+    }
+}
+
+fn add(sums: &mut [sys::RunStats; 2], dir: usize, stats: sys::RunStats) {
+    if let Some(sum) = sums.get_mut(dir) {
+        sum.run_count += stats.run_count;
+        sum.run_time_ns += stats.run_time_ns;
+    }
+}
+
+/// The line `memlock:` of the descriptor's fdinfo.
+fn locked_bytes(fd: BorrowedFd<'_>) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok())
+}
