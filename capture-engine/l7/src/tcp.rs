@@ -295,7 +295,7 @@ impl Tcp {
             self.missing(from, to, piece.at, out);
         }
         if let Carried::Http(http) = &mut self.protocol {
-            http.message_begins(piece.dir, piece.turn, out);
+            http.message_begins(piece.dir, piece.turn, &self.limits, out);
         }
         after_loss
     }

@@ -190,9 +190,14 @@ impl Http {
     }
 
     /// The first piece of message `turn` has come; its bytes follow.
-    pub(crate) fn message_begins<O: Out>(&mut self, dir: Direction, turn: u32, out: &mut O) {
+    pub(crate) fn message_begins<O: Out>(&mut self, dir: Direction, turn: u32, limits: &Limits, out: &mut O) {
         if dir != self.request_dir {
             return;
+        }
+        if self.reply.as_ref().is_some_and(|reply| reply.answers != Answers::Front) {
+            // Whether it had a body depends on a method that was not seen; the client at least goes on.
+            let last = self.reply.as_ref().map_or_else(Ts::default, |reply| reply.last);
+            self.finish(last, Notes::END_ASSUMED, limits, out);
         }
         if self.responses.state == State::Lost {
             self.lose_before(turn, LossReason::Gap, out);
@@ -255,8 +260,11 @@ impl Http {
     }
 
     fn response_missing<O: Out>(&mut self, turn: u32, out: &mut O) {
-        if self.reply.is_some() || self.open.sending().is_some_and(|open| open.waits) {
-            return;
+        match &self.reply {
+            Some(reply) if reply.answers == Answers::Front => return,
+            Some(_) => self.reply = None,
+            None if self.open.sending().is_some_and(|open| open.waits) => return,
+            None => {}
         }
         if self.requests.state != State::Start {
             self.requests.state = State::Lost;

@@ -83,7 +83,7 @@ impl Http {
             State::Unframed => true,
             // No length and no close: a server that sends no body at all. Or a HEAD whose request was not seen.
             State::Close => self.open.len() > 1 && head::response_begins(bytes),
-            State::Body(_) => {
+            State::Body(_) | State::Chunked(_) => {
                 self.reply.as_ref().is_none_or(|reply| reply.answers != Answers::Front) && head::response_begins(bytes)
             }
             _ => false,
