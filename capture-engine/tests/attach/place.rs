@@ -1,7 +1,9 @@
 //! Namespaces without names, wired together, and what `tc` says of them: an oracle that shares no code with ours.
 
+use crate::bench::PATIENCE;
 use netns::Netns;
 use nix::sched::{CloneFlags, unshare};
+use std::net::UdpSocket;
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::Command;
 use std::sync::Arc;
@@ -81,4 +83,23 @@ pub fn has_clsact(netns: &Netns, link: &str) -> bool {
 /// Number of descriptors or threads of this process ("fd", "task").
 pub fn count(what: &str) -> usize {
     std::fs::read_dir(format!("/proc/self/{what}")).expect("procfs").count()
+}
+
+/// `rounds` datagrams to the peer and back, each compared.
+pub fn ping_pong(pair: &Pair, rounds: u32) {
+    let open = |netns: &Netns, address| netns.run(|_| UdpSocket::bind((address, 7000)).expect("bind")).expect("enter");
+    let (pod, peer) = (open(&pair.pod, "10.77.0.1"), open(&pair.peer, "10.77.0.2"));
+    for socket in [&pod, &peer] {
+        socket.set_read_timeout(Some(PATIENCE)).expect("timeout");
+    }
+    let mut buffer = [0; 2048];
+    for round in 0..rounds {
+        let text = format!("datagram {round} ").repeat(1 + round as usize % 60);
+        pod.send_to(text.as_bytes(), ("10.77.0.2", 7000)).expect("send");
+        let (length, from) = peer.recv_from(&mut buffer).expect("arrives");
+        assert_eq!(&buffer[..length], text.as_bytes());
+        peer.send_to(&buffer[..length], from).expect("answer");
+        let (length, _) = pod.recv_from(&mut buffer).expect("comes back");
+        assert_eq!(&buffer[..length], text.as_bytes());
+    }
 }
