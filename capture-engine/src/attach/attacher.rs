@@ -4,11 +4,11 @@ use super::state::Attachment;
 use super::{AttachConfig, AttachCounters, AttachEvent, AttachStatus, Interface, watcher, worker};
 use crate::kernel::Programs;
 use flow_model::Slot;
-use netns::{IfAddress, LinkWatch, Netns};
+use netns::{IfAddress, LinkWatch, Netns, NetnsId};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use parking_lot::{Condvar, Mutex};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -25,6 +25,9 @@ pub enum AttachError {
     Full(usize),
     #[error("slot {} is attached already", .0.0)]
     Known(Slot),
+    /// Two programs of ours would count each packet twice.
+    #[error("its namespace is attached as slot {} already", .0.0)]
+    SameNamespace(Slot),
     #[error("shutting down")]
     Stopping,
 }
@@ -58,6 +61,10 @@ pub(super) struct Table {
     /// When slots want to be looked at again; mirrors each machine's `retry_at`.
     pub due: BTreeSet<(Instant, Slot)>,
     pub counters: AttachCounters,
+    /// Namespaces that a worker is in. One worker each: a slot's detach must not cross the attach of the next.
+    pub busy: HashSet<NetnsId>,
+    /// Slots that wait for a busy namespace.
+    pub parked: Vec<Slot>,
     /// Takes no new namespaces.
     pub leaving: bool,
     /// Threads end.
@@ -125,8 +132,10 @@ impl Attacher {
 
     /// Attaches to every interface of `netns`, now and later, until `detach`. The outcome comes as events.
     ///
+    /// A namespace whose detach is still under way may be attached anew, under another slot.
+    ///
     /// # Errors
-    /// No room, a slot that is known, or the end is near.
+    /// No room, a slot or a namespace that is known, or the end is near.
     pub fn attach(&self, slot: Slot, netns: Arc<Netns>, priority: Priority) -> Result<(), AttachError> {
         let now = Instant::now();
         let mut table = self.shared.table.lock();
@@ -135,6 +144,9 @@ impl Attacher {
         }
         if table.slots.contains_key(&slot) {
             return Err(AttachError::Known(slot));
+        }
+        if let Some(other) = table.stays_in(netns.id()) {
+            return Err(AttachError::SameNamespace(other));
         }
         if table.slots.len() >= self.shared.config.max_namespaces {
             return Err(AttachError::Full(self.shared.config.max_namespaces));
@@ -245,6 +257,14 @@ impl Shared {
         self.work.notify_all();
     }
 
+    /// A worker is out of this namespace.
+    pub fn leave(&self, table: &mut Table, netns: NetnsId) {
+        table.busy.remove(&netns);
+        for slot in std::mem::take(&mut table.parked) {
+            self.push(table, slot, Priority::Urgent);
+        }
+    }
+
     /// News of a namespace.
     pub fn changed(&self, slot: Slot, now: Instant, priority: Priority) {
         let mut table = self.table.lock();
@@ -296,6 +316,12 @@ impl Table {
             self.due.insert((at, slot));
             entry.scheduled = Some(at);
         }
+    }
+
+    /// The slot that is attached to this namespace and was not asked to leave.
+    pub fn stays_in(&self, netns: NetnsId) -> Option<Slot> {
+        let mut all = self.slots.iter();
+        all.find(|(_, entry)| entry.netns.id() == netns && !entry.machine.is_leaving()).map(|(slot, _)| *slot)
     }
 
     pub fn remove(&mut self, slot: Slot) {

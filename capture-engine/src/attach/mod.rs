@@ -116,7 +116,7 @@ pub enum AttachEvent {
     Addresses { slot: Slot, addresses: Vec<IfAddress> },
     /// It will be tried again.
     Failed { slot: Slot, reason: String },
-    /// Nothing of ours is left there, and its descriptors are closed.
+    /// Nothing of this slot is left there, and its descriptors are closed.
     Detached { slot: Slot },
 }
 

@@ -99,6 +99,12 @@ impl Attachment {
         self.retry_at
     }
 
+    /// A detach was asked for.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.leaving
+    }
+
     /// Tries that failed since the last one that did not.
     #[must_use]
     pub fn failures(&self) -> u32 {

@@ -8,7 +8,7 @@ use super::queue::Priority;
 use super::state::{Outcome, Work};
 use super::{AttachEvent, watcher};
 use flow_model::Slot;
-use netns::Netns;
+use netns::{Netns, NetnsId};
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Instant;
@@ -39,9 +39,15 @@ fn next(shared: &Shared, urgent_only: bool) -> Option<Task> {
             shared.work.wait(&mut table);
             continue;
         };
+        let Some(id) = table.slots.get(&slot).map(|entry| entry.netns.id()) else { continue };
+        if table.busy.contains(&id) {
+            table.parked.push(slot);
+            continue;
+        }
         let Some(entry) = table.slots.get_mut(&slot) else { continue };
         let Some(work) = entry.machine.begin() else { continue };
         let (netns, held) = (Arc::clone(&entry.netns), entry.held.take().unwrap_or_default());
+        table.busy.insert(id);
         table.counters.entries += 1;
         table.reschedule(slot);
         return Some(Task { slot, work, netns, held });
@@ -66,7 +72,7 @@ fn attach(shared: &Shared, task: Task) {
     for event in put_down(shared, slot, held, report, outcome, now) {
         (shared.events)(event);
     }
-    release(shared, slot);
+    release(shared, slot, netns.id());
 }
 
 /// Notes the result, and returns what to tell about it.
@@ -130,8 +136,9 @@ fn put_down(
     events
 }
 
-fn release(shared: &Shared, slot: Slot) {
+fn release(shared: &Shared, slot: Slot, netns: NetnsId) {
     let mut table = shared.table.lock();
+    shared.leave(&mut table, netns);
     let Some(entry) = table.slots.get_mut(&slot) else { return };
     if entry.machine.release(Instant::now()) {
         shared.push(&mut table, slot, Priority::Urgent);
@@ -152,11 +159,12 @@ fn detach(shared: &Shared, task: Task) {
     if let Some(watch) = watch {
         watcher::remove(shared, &watch);
     }
-    let swept = netns.run(inside::sweep);
-    let failed = match swept {
-        Ok(Ok(_)) => None,
-        Ok(Err(error)) => Some(in_full(&error)),
-        Err(error) => Some(in_full(&error)),
+    // Attached anew meanwhile: what is there is the new slot's, whose attach sweeps (or swept) what this one leaves.
+    let inherited = shared.table.lock().stays_in(netns.id()).is_some();
+    let failed = match (!inherited).then(|| netns.run(inside::sweep)) {
+        None | Some(Ok(Ok(_))) => None,
+        Some(Ok(Err(error))) => Some(in_full(&error)),
+        Some(Err(error)) => Some(in_full(&error)),
     };
     if let Some(reason) = &failed {
         tracing::warn!(slot = slot.0, reason, "detach may have left a filter behind");
@@ -168,6 +176,7 @@ fn detach(shared: &Shared, task: Task) {
             entry.machine.finish(Outcome::Detached, Instant::now());
         }
         table.remove(slot);
+        shared.leave(&mut table, netns.id());
     }
     drop(netns);
     (shared.events)(AttachEvent::Detached { slot });

@@ -2,7 +2,7 @@
 
 use crate::bench::{Bench, PATIENCE, POD, here};
 use crate::counting::Counting;
-use crate::place::{Pair, has_clsact, new_netns, our_filters, within};
+use crate::place::{Pair, has_clsact, new_netns, our_filters, ping_pong, within};
 use capture_engine::attach::{AttachConfig, AttachEvent, Attacher, Mode, Priority};
 use flow_model::Slot;
 use std::sync::Arc;
@@ -83,12 +83,45 @@ fn interfaces_that_come_and_go_all_the_time_end_in_the_truth() {
 }
 
 #[test]
+fn a_namespace_that_is_attached_anew_while_it_is_detached_ends_attached() {
+    let (pair, bench) = (Pair::new(), Bench::new(Mode::Auto));
+    let attach = |slot| bench.attacher.attach(slot, Arc::clone(&pair.pod), Priority::Background);
+    attach(Slot(1)).expect("room");
+    assert_eq!(
+        attach(Slot(2)).map_err(|error| error.to_string()),
+        Err("its namespace is attached as slot 1 already".to_owned())
+    );
+    for number in 1..=100 {
+        // Sometimes the first attach is over by now, sometimes under way, sometimes not begun.
+        if number % 3 == 0 {
+            bench.wait_attached();
+        }
+        bench.attacher.detach(Slot(number));
+        attach(Slot(number + 1)).expect("room");
+    }
+    let deadline = Instant::now() + PATIENCE;
+    let settled = || matches!(&bench.attacher.snapshot()[..], [only] if only.slot == Slot(101) && only.state.as_str() == "attached");
+    while !settled() {
+        assert!(Instant::now() < deadline, "{:?}", bench.attacher.snapshot());
+        std::thread::yield_now();
+    }
+    assert_eq!(our_filters(&pair.pod, "eth0"), [1, 1]);
+    let before = bench.programs.packets();
+    ping_pong(&pair, 5);
+    assert!(bench.programs.packets()[0] >= before[0] + 5);
+    bench.detach(Slot(101));
+    assert!(!has_clsact(&pair.pod, "eth0"));
+}
+
+#[test]
 fn a_full_table_and_a_known_slot_are_refused() {
     let config = AttachConfig { max_namespaces: 1, ..AttachConfig::default() };
     let attacher = Attacher::start(config, Arc::new(Counting::new()), |_| {}).expect("start");
     let netns = new_netns();
-    let attach =
-        |slot| attacher.attach(slot, Arc::clone(&netns), Priority::Background).map_err(|error| error.to_string());
+    let attach = |slot| {
+        let netns = if slot == POD { Arc::clone(&netns) } else { new_netns() };
+        attacher.attach(slot, netns, Priority::Background).map_err(|error| error.to_string())
+    };
     assert_eq!(attach(POD), Ok(()));
     assert_eq!(attach(POD), Err("slot 7 is attached already".to_owned()));
     assert_eq!(attach(Slot(8)), Err("all 1 attachments are in use (max_namespaces)".to_owned()));
