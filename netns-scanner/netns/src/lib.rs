@@ -8,6 +8,7 @@
 //! alive: drop them when the container goes.
 #![forbid(unsafe_code)]
 
+mod create;
 mod enter;
 mod link;
 mod route;
