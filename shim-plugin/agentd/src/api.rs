@@ -9,7 +9,7 @@ pub struct Version {
     pub version: String,
     /// Of the source; empty when the build did not know.
     pub commit: String,
-    /// First 16 hex digits of the SHA-256 of the kernel object... empty when unknown.
+    /// Fingerprint of the kernel programs; empty when unknown.
     pub kernel_object: String,
 }
 
@@ -40,7 +40,7 @@ pub struct Containerd {
 }
 
 /// One network namespace that containers live in.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Namespace {
     pub slot: u32,
     /// "dev:inode".
@@ -72,6 +72,8 @@ pub struct Loss {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
     pub name: String,
+    /// Interfaces that hand over to it.
+    pub attached: u64,
     pub runs: u64,
     pub run_time_ns: u64,
 }
@@ -89,7 +91,9 @@ pub struct Status {
     pub losses: Vec<Loss>,
     pub programs: Vec<Program>,
     pub ring_bytes: u64,
-    pub ring_fill_ratio: f64,
+    /// Seen by the kernel programs, and put into the ring by them.
+    pub packets: u64,
+    pub events: u64,
     pub flows: u64,
     pub process: Process,
 }

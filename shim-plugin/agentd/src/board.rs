@@ -15,9 +15,11 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Engine {
     pub ring_bytes: u64,
-    pub ring_used: u64,
     pub flows: u64,
+    /// Seen by the kernel programs.
     pub packets: u64,
+    /// That they put into the ring.
+    pub events: u64,
     pub programs: Vec<Program>,
 }
 
@@ -144,7 +146,7 @@ impl Board {
 
     #[must_use]
     pub fn status(&self, now: Instant) -> Status {
-        let Engine { ring_bytes, ring_used, flows, programs, packets: _ } = copy(&self.engine);
+        let Engine { ring_bytes, flows, packets, events, programs } = copy(&self.engine);
         Status {
             version: self.version.clone(),
             pid: std::process::id(),
@@ -156,7 +158,8 @@ impl Board {
             losses: self.traffic.losses(),
             programs,
             ring_bytes,
-            ring_fill_ratio: if ring_bytes == 0 { 0.0 } else { ring_used as f64 / ring_bytes as f64 },
+            packets,
+            events,
             flows,
             process: copy(&self.process),
         }

@@ -15,6 +15,7 @@ mod engine;
 mod exit;
 mod log;
 mod notify;
+mod parts;
 mod pipeline_thread;
 mod privileges;
 mod process;

@@ -10,6 +10,7 @@ pub use routes::{private, public};
 pub use serve::Crowd;
 
 use crate::board::Board;
+use crate::parts::Ends;
 use anyhow::Context;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
@@ -31,7 +32,7 @@ impl Admin {
     ///
     /// # Errors
     /// When there is no thread or runtime to be had.
-    pub fn spawn(self, board: Arc<Board>, stop: CancellationToken) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
+    pub fn spawn(self, board: Arc<Board>, stop: CancellationToken, ends: &Ends) -> anyhow::Result<JoinHandle<()>> {
         // One worker serves; what takes long (writing 100,000 series) runs on a blocking thread.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build();
         let runtime = runtime.context("start the admin runtime")?;
@@ -48,7 +49,7 @@ impl Admin {
                 Ok(())
             })
         };
-        std::thread::Builder::new().name("admin".to_owned()).spawn(serve).context("start the admin thread")
+        ends.thread("admin", serve).context("start the admin thread")
     }
 }
 

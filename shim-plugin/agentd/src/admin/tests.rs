@@ -2,16 +2,16 @@ use super::*;
 use crate::api::Version;
 use crate::board::Kernel;
 use crate::traffic::Traffic;
-use std::sync::atomic::Ordering;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 struct Served {
     board: Arc<Board>,
     address: SocketAddr,
     stop: CancellationToken,
-    thread: Option<JoinHandle<anyhow::Result<()>>>,
+    thread: Option<JoinHandle<()>>,
     _file: SocketFile,
     directory: tempfile::TempDir,
 }
@@ -20,7 +20,7 @@ impl Drop for Served {
     fn drop(&mut self) {
         self.stop.cancel();
         if let Some(thread) = self.thread.take() {
-            thread.join().expect("no panic").expect("served");
+            thread.join().expect("no panic");
         }
     }
 }
@@ -34,7 +34,7 @@ fn serve(debug: bool) -> Served {
     *board.kernel.lock() = Kernel::Loaded;
     let stop = CancellationToken::new();
     let admin = Admin { address, socket, connections: 4, debug };
-    let thread = admin.spawn(board.clone(), stop.clone()).expect("spawn");
+    let thread = admin.spawn(board.clone(), stop.clone(), &Ends::channel().0).expect("spawn");
     Served { board, address: local, stop, thread: Some(thread), _file: file, directory }
 }
 

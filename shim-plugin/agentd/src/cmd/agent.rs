@@ -26,7 +26,11 @@ fn permitted() -> Result<(), Failure> {
     if lacking.is_empty() {
         return Ok(());
     }
-    let names: Vec<String> = lacking.iter().map(|capability| format!("{} ({})", capability.name, capability.why)).collect();
-    let text = format!("missing {}; run it as root, or with these capabilities; `pilotfish check` tells more", names.join(", "));
+    let names: Vec<String> =
+        lacking.iter().map(|capability| format!("{} ({})", capability.name, capability.why)).collect();
+    let text = format!(
+        "missing {}; run it as root, or with these capabilities; `pilotfish check` tells more",
+        names.join(", ")
+    );
     Err(Failure::say(Exit::NoPermission, text))
 }

@@ -5,7 +5,7 @@ use crate::api::Status;
 use crate::cli::Output;
 use crate::client;
 use crate::exit::Failure;
-use crate::table::{Align, bytes, latency, share, table};
+use crate::table::{Align, bytes, latency, table};
 use std::path::Path;
 
 pub fn run(socket: &Path, output: Output) -> Result<(), Failure> {
@@ -35,12 +35,14 @@ fn page(status: &Status) -> String {
     let states: Vec<String> = states.iter().map(|(state, count)| format!("{count} {state}")).collect();
     out.push_str(&format!("namespaces: {}\n", states.join(", ")));
     out.push_str(&format!(
-        "ring {} filled {}, {} flows\nagent uses {} and {:.1} s of CPU\n",
+        "{} packets seen, {} records through a ring of {}, {} flows\nagent: {} resident, {:.1} s of CPU, {} descriptors\n",
+        status.packets,
+        status.events,
         bytes(status.ring_bytes),
-        share(Some(status.ring_fill_ratio)),
         status.flows,
         bytes(status.process.rss_bytes),
         status.process.cpu_seconds,
+        status.process.descriptors,
     ));
     if !namespaces.is_empty() {
         let columns = [
@@ -84,15 +86,26 @@ fn page(status: &Status) -> String {
         out.push_str("\nNothing was lost.\n");
     }
     if !programs.is_empty() {
-        let columns =
-            [("PROGRAM", Align::Left), ("RUNS", Align::Right), ("TIME", Align::Right), ("PER RUN", Align::Right)];
+        let columns = [
+            ("PROGRAM", Align::Left),
+            ("INTERFACES", Align::Right),
+            ("RUNS", Align::Right),
+            ("TIME", Align::Right),
+            ("PER RUN", Align::Right),
+        ];
         let rows: Vec<Vec<String>> = programs
             .iter()
             .map(|program| {
                 let each = program.run_time_ns.checked_div(program.runs);
                 // The kernel counts runs only while kernel.bpf_stats_enabled is set.
                 let counted = Some(program.run_time_ns).filter(|_| program.runs > 0);
-                vec![program.name.clone(), program.runs.to_string(), latency(counted), latency(each)]
+                vec![
+                    program.name.clone(),
+                    program.attached.to_string(),
+                    program.runs.to_string(),
+                    latency(counted),
+                    latency(each),
+                ]
             })
             .collect();
         out.push('\n');
@@ -155,9 +168,10 @@ mod tests {
                 namespace(2, "failed", "", "attach to eth0: no such device"),
             ],
             losses: vec![Loss { stage: "ring".into(), reason: "full".into(), unit: "message heads".into(), count: 3 }],
-            programs: vec![Program { name: "pilotfish_in".into(), runs: 100, run_time_ns: 25_000 }],
+            programs: vec![Program { name: "pilotfish_in".into(), attached: 1, runs: 100, run_time_ns: 25_000 }],
             ring_bytes: 8 << 20,
-            ring_fill_ratio: 0.125,
+            packets: 1200,
+            events: 80,
             flows: 17,
             ..Status::default()
         };

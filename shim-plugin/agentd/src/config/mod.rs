@@ -5,8 +5,7 @@ mod load;
 mod value;
 
 pub use keys::{KEYS, Key, SECTIONS};
-pub use load::{Flags, Origin, Source, load, read_file};
-pub use value::nearest;
+pub use load::{Flags, Origin, load, read_file};
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};

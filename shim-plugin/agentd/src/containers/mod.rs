@@ -106,7 +106,9 @@ impl Containers {
                 tracing::debug!(%container, pid, "opening its network namespace");
                 self.state.open.insert(task, Open::Asked(Instant::now()));
                 // /proc can take its time; the loop cannot.
-                self.state.opening.spawn_blocking(move || (task, Netns::open_pid(pid).map_err(|error| error.to_string())));
+                self.state
+                    .opening
+                    .spawn_blocking(move || (task, Netns::open_pid(pid).map_err(|error| error.to_string())));
             }
             Action::Attach { slot, netns, task, origin, name } => {
                 let priority = match origin {

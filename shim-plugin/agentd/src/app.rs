@@ -1,0 +1,268 @@
+//! The agent as a whole: what it is built of, in which order it comes up, and how it goes down again.
+//!
+//! Addresses and sockets are bound first, so that probes are answered while the kernel programs load. READY follows when they are loaded, and
+//! after `READY_WITHIN` in any case: waiting for containerd, or scanning what exists, gates nothing.
+
+use crate::admin::{Admin, SocketFile, bind_address, bind_socket};
+use crate::board::{Board, Kernel};
+use crate::cmd::version;
+use crate::config::{AttachMode, Config};
+use crate::containers::{Containers, containerd_config};
+use crate::engine::{self, Loaded};
+use crate::exit::{Exit, Failure};
+use crate::parts::{Ended, Ends};
+use crate::pipeline_thread::{Order, PipelineThread};
+use crate::traffic::Traffic;
+use crate::{clock, notify, process};
+use anyhow::Context;
+use capture_engine::attach::{AttachConfig, Attacher, Mode};
+use golden_metrics::{Golden, Losses};
+use k8s_sync::{Addresses, IdentityIndex, NamesReader};
+use shim_plugin::Containerd;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+/// A second is what whoever waits for READY is promised.
+const READY_WITHIN: Duration = Duration::from_millis(800);
+const SECOND: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub struct App {
+    config: Config,
+    board: Arc<Board>,
+    losses: Losses,
+    golden: Golden<NamesReader>,
+    identities: IdentityIndex,
+    runtime: Runtime,
+    ends: Ends,
+    ended: UnboundedReceiver<Ended>,
+    admin_stop: CancellationToken,
+    admin: JoinHandle<()>,
+    socket_file: SocketFile,
+}
+
+/// What runs once the kernel programs are loaded.
+struct Running {
+    stop: CancellationToken,
+    containers: tokio::task::JoinHandle<Attacher>,
+    orders: mpsc::Sender<Order>,
+    pipeline: JoinHandle<()>,
+}
+
+/// Why the agent stops.
+enum Stop {
+    Signal(&'static str),
+    Ended(Ended),
+}
+
+impl App {
+    /// Binds what it answers on and starts answering; nothing of the node is touched yet.
+    ///
+    /// # Errors
+    /// `Usage` for an address or a socket that is taken.
+    pub fn build(config: Config) -> Result<App, Failure> {
+        let address = bind_address(config.admin.listen)?;
+        let listening = address.local_addr().context("read the admin address")?;
+        let (socket, socket_file) = bind_socket(&config.admin.socket)?;
+        let losses = Losses::default();
+        let identities = IdentityIndex::new(k8s_sync::Limits::default());
+        let metrics = golden_metrics::Config {
+            max_series: config.metrics.max_series,
+            idle: config.metrics.expiry,
+            ..golden_metrics::Config::default()
+        };
+        let (golden, reader) = Golden::new(identities.reader(Addresses::ByClass), metrics, &losses);
+        let traffic = Traffic::new(reader, losses.clone());
+        let board = Arc::new(Board::new(version::own(), traffic, Instant::now()));
+        // Two workers: one may be at containerd's messages while the other performs what they ask for.
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .max_blocking_threads(8)
+            .thread_name("pilotfish")
+            .enable_all()
+            .build()
+            .context("start the runtime")?;
+        let (ends, ended) = Ends::channel();
+        let admin_stop = CancellationToken::new();
+        let admin = Admin { address, socket, connections: config.admin.connections, debug: config.debug.enabled };
+        let admin = admin.spawn(board.clone(), admin_stop.clone(), &ends)?;
+        let socket = config.admin.socket.display().to_string();
+        tracing::info!(version = board.version.version, listen = %listening, socket, "pilotfish answers");
+        Ok(App { config, board, losses, golden, identities, runtime, ends, ended, admin_stop, admin, socket_file })
+    }
+
+    /// Runs until a signal or the first end of a part, then drains.
+    ///
+    /// # Errors
+    /// `NoPermission` when the kernel refuses the programs, `Software` when a part ended by itself.
+    pub fn run(self) -> Result<(), Failure> {
+        let App { config, board, losses, golden, identities, runtime, ends, mut ended, admin_stop, admin, socket_file } =
+            self;
+        let grace = config.admin.grace;
+        let result = runtime.block_on(async {
+            let mut signals = Signals::register()?;
+            let everything_stops = CancellationToken::new();
+            let _stops_at_the_end = everything_stops.clone().drop_guard();
+            tokio::spawn(notify::run(board.clone(), everything_stops.clone()));
+            tokio::spawn(upkeep(board.clone(), everything_stops));
+            let loading = load(config.clone());
+            tokio::pin!(loading);
+            let loaded = tokio::select! {
+                loaded = &mut loading => loaded?,
+                signal = signals.next() => return quiet(signal),
+                () = tokio::time::sleep(READY_WITHIN) => {
+                    notify::ready();
+                    tokio::select! {
+                        loaded = &mut loading => loaded?,
+                        signal = signals.next() => return quiet(signal),
+                    }
+                }
+            };
+            let running = Running::start(&config, loaded, golden, identities, &board, &losses, &ends)?;
+            *board.kernel.lock() = Kernel::Loaded;
+            notify::ready();
+            tracing::info!(after = ?board.started.elapsed(), "ready");
+            let stop = tokio::select! {
+                signal = signals.next() => Stop::Signal(signal),
+                Some(ended) = ended.recv() => Stop::Ended(ended),
+            };
+            match &stop {
+                Stop::Signal(signal) => tracing::info!(signal, "stopping"),
+                Stop::Ended(Ended { part, .. }) => tracing::warn!(part, "stopping, because a part of the agent ended"),
+            }
+            board.draining.store(true, std::sync::atomic::Ordering::Relaxed);
+            notify::stopping(grace);
+            tokio::select! {
+                () = running.drain(grace) => {}
+                signal = signals.next() => tracing::warn!(signal, "ending before everything was detached"),
+            }
+            match stop {
+                Stop::Signal(_) => Ok(()),
+                Stop::Ended(Ended { part, reason }) => {
+                    let reason = reason.err().unwrap_or_else(|| "it ended without being told to".to_owned());
+                    Err(Failure::say(Exit::Software, format!("{part}: {reason}")))
+                }
+            }
+        });
+        admin_stop.cancel();
+        // Answers that are on their way are cut off; nothing in there waits for anybody.
+        let _ = admin.join();
+        drop(socket_file);
+        runtime.shutdown_timeout(Duration::from_millis(100));
+        result
+    }
+}
+
+fn quiet(signal: &'static str) -> Result<(), Failure> {
+    tracing::info!(signal, "stopping before the kernel programs were loaded");
+    Ok(())
+}
+
+/// Verifying takes the kernel some hundred milliseconds of one CPU: not on a worker of the runtime.
+async fn load(config: Config) -> Result<Loaded, Failure> {
+    let (tell, told) = oneshot::channel();
+    let load = move || drop(tell.send(engine::load(&config)));
+    std::thread::Builder::new().name("load".to_owned()).spawn(load).context("start a thread")?;
+    told.await.context("load the kernel programs: the thread panicked")?
+}
+
+impl Running {
+    fn start(
+        config: &Config,
+        loaded: Loaded,
+        golden: Golden<NamesReader>,
+        identities: IdentityIndex,
+        board: &Arc<Board>,
+        losses: &Losses,
+        ends: &Ends,
+    ) -> Result<Running, Failure> {
+        let stop = CancellationToken::new();
+        let attach = AttachConfig {
+            mode: match config.attach.mode {
+                AttachMode::Auto => Mode::Auto,
+                AttachMode::Tcx => Mode::Tcx,
+                AttachMode::Clsact => Mode::Clsact,
+            },
+            include_loopback: config.attach.loopback,
+            ..AttachConfig::default()
+        };
+        let (events, attach_events) = tokio::sync::mpsc::unbounded_channel();
+        // Nobody receives once the agent drains.
+        let tell = move |event| drop(events.send(event));
+        let attacher = Attacher::start(attach, loaded.programs(), tell).context("start the attach workers")?;
+        let (orders, received) = mpsc::channel();
+        let pipeline = PipelineThread::new(config, loaded, golden, board.clone(), losses, received);
+        let pipeline = ends.thread("pipeline", move || pipeline.run()).context("start the pipeline thread")?;
+        let (containerd, handle) = Containerd::new(containerd_config(config));
+        let watch = ends.watch("containerd");
+        let drain = stop.clone();
+        tokio::spawn(async move {
+            let _watch = watch;
+            containerd.run(drain).await;
+        });
+        let containers = Containers::new(handle, attacher, attach_events, identities, orders.clone(), board.clone());
+        let (watch, until) = (ends.watch("containers"), stop.clone());
+        let containers = tokio::spawn(async move {
+            let _watch = watch;
+            containers.run(until).await
+        });
+        Ok(Running { stop, containers, orders, pipeline })
+    }
+
+    /// Takes our programs out of every namespace, then lets the pipeline read what is left.
+    async fn drain(self, grace: Duration) {
+        let Running { stop, containers, orders, pipeline } = self;
+        stop.cancel();
+        if let Ok(attacher) = containers.await {
+            // Detaching is system calls under the kernel's own locks.
+            let left = tokio::task::spawn_blocking(move || attacher.shutdown(grace)).await.unwrap_or(usize::MAX);
+            if left > 0 {
+                tracing::warn!(left, "namespaces were not detached in time; the programs there do nothing from now on");
+            }
+        }
+        let _ = orders.send(Order::Finish);
+        let _ = tokio::task::spawn_blocking(move || pipeline.join()).await;
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn register() -> anyhow::Result<Signals> {
+        let register = |kind| signal(kind).context("register for signals");
+        Ok(Signals { terminate: register(SignalKind::terminate())?, interrupt: register(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// Once a second: what the process uses, and a view for the rates.
+async fn upkeep(board: Arc<Board>, stop: CancellationToken) {
+    loop {
+        let for_thread = board.clone();
+        let look = move || {
+            *for_thread.process.lock() = process::usage();
+            for_thread.traffic.tick(clock::now());
+        };
+        // One at a time: the next look is not taken before this one is over.
+        let _ = tokio::task::spawn_blocking(look).await;
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(SECOND) => {}
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The thread that turns what the kernel saw into what is counted. It owns the ring's reader, the flow table and the series, and shares
+//! nothing of them: others send it orders, and read what it publishes.
+
+mod sampling;
+
+use crate::api;
+use crate::board::{Board, Engine};
+use crate::clock;
+use crate::config::Config;
+use crate::engine::Loaded;
+use anyhow::Context;
+use capture_engine::kernel::{Kernel, Overrides, RingReader, Sampler};
+use capture_engine::pipeline::{Pipeline, PipelineConfig};
+use flow_model::{Slot, Ts};
+use golden_metrics::{Golden, Loss, Losses};
+use k8s_sync::NamesReader;
+use sampling::Sampling;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::{Duration, Instant};
+
+/// Events between two looks at everything else: about 4 ms of work.
+const BATCH: usize = 8192;
+/// Longest sleep when nothing happens; timers of flows, orders and new series wait that long at most.
+const LONGEST_SLEEP: Duration = Duration::from_millis(100);
+/// Between two looks at timers.
+const TICK: Duration = Duration::from_millis(20);
+/// Between two looks at the kernel's own counts.
+const FIGURES: Duration = Duration::from_secs(1);
+
+/// What others want of this thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// The last container of this namespace ended at `at`: settle its flows.
+    NamespaceGone { slot: Slot, at: Ts },
+    /// Read what is left and end.
+    Finish,
+}
+
+#[derive(Debug)]
+pub struct PipelineThread {
+    kernel: Arc<Kernel>,
+    reader: RingReader,
+    sampler: Sampler,
+    overrides: Overrides,
+    pipeline: Pipeline<Golden<NamesReader>>,
+    sampling: Sampling,
+    board: Arc<Board>,
+    orders: Receiver<Order>,
+    counts: Counts,
+    ring_bytes: u64,
+    ticked: Ts,
+    figures_at: Ts,
+}
+
+/// Where things get lost before they reach the series.
+#[derive(Debug)]
+struct Counts {
+    ring_full: Loss,
+    flows_full: Loss,
+    unparsed: Loss,
+    fragments: Loss,
+    malformed: Loss,
+    table_full: Loss,
+    overrides_full: Loss,
+}
+
+impl PipelineThread {
+    pub fn new(
+        config: &Config,
+        loaded: Loaded,
+        golden: Golden<NamesReader>,
+        board: Arc<Board>,
+        losses: &Losses,
+        orders: Receiver<Order>,
+    ) -> PipelineThread {
+        let Loaded { kernel, reader } = loaded;
+        let flows = config.capture.flows as usize;
+        PipelineThread {
+            sampler: kernel.sampler(),
+            overrides: kernel.overrides(),
+            kernel,
+            reader,
+            pipeline: Pipeline::new(PipelineConfig { flows, ..PipelineConfig::default() }, golden),
+            sampling: Sampling::new(flows),
+            board,
+            orders,
+            counts: Counts {
+                ring_full: losses.place("kernel", "ring_full", "message heads and closes that found the ring full"),
+                flows_full: losses.place("kernel", "flows_full", "packets of flows that found the table full"),
+                unparsed: losses.place("kernel", "unparsed", "IP packets whose headers could not be followed"),
+                fragments: losses.place("kernel", "fragment", "IP fragments other than the first"),
+                malformed: losses.place("ring", "malformed", "records that made no sense"),
+                table_full: losses.place("pipeline", "flows_full", "segments of flows that found the table full"),
+                overrides_full: losses.place("kernel", "overrides_full", "flows that are copied as others are"),
+            },
+            ring_bytes: u64::from(config.capture.ring_bytes),
+            ticked: Ts::default(),
+            figures_at: Ts::default(),
+        }
+    }
+
+    /// Runs until it is told to finish.
+    ///
+    /// # Errors
+    /// When the ring cannot be waited for.
+    pub fn run(mut self) -> anyhow::Result<()> {
+        loop {
+            if let Some(pause) = self.board.take_pause() {
+                tracing::warn!(?pause, "the ring's reader sleeps, as asked");
+                std::thread::sleep(pause);
+            }
+            let drained = self.drain(BATCH);
+            self.board.pulse.beat(Instant::now());
+            let now = clock::now();
+            match self.orders.try_recv() {
+                Ok(Order::NamespaceGone { slot, at }) => self.sampling.leaving(slot, at),
+                Ok(Order::Finish) | Err(TryRecvError::Disconnected) => break,
+                Err(TryRecvError::Empty) => {}
+            }
+            self.upkeep(now);
+            if drained < BATCH {
+                self.reader.wait(self.sampling.sleep(LONGEST_SLEEP)).context("wait for the ring")?;
+            }
+        }
+        while self.drain(BATCH) == BATCH {}
+        self.pipeline.sink_mut().publish();
+        self.figures();
+        Ok(())
+    }
+
+    fn drain(&mut self, most: usize) -> usize {
+        let PipelineThread { reader, pipeline, .. } = self;
+        let drained = reader.drain(most, &mut |event| pipeline.event(&event));
+        self.tell_kernel();
+        drained
+    }
+
+    /// What the dissectors want of single flows from now on.
+    fn tell_kernel(&mut self) {
+        for (key, interest) in self.pipeline.requests().take_interests() {
+            if self.overrides.set(&key, interest).is_err() {
+                self.counts.overrides_full.add(1);
+            }
+        }
+    }
+
+    fn upkeep(&mut self, now: Ts) {
+        if now.since(self.ticked) >= TICK {
+            self.ticked = now;
+            let PipelineThread { pipeline, sampler, .. } = self;
+            pipeline.tick(now, |key| sampler.lookup(key).ok().flatten());
+            self.tell_kernel();
+            self.remove_closed(now);
+        }
+        self.sample(now);
+        self.pipeline.sink_mut().publish_if_due(now);
+        if now.since(self.figures_at) >= FIGURES {
+            self.figures_at = now;
+            self.figures();
+        }
+    }
+
+    /// Entries of flows that ended some time ago, unless their tuple is in use again.
+    fn remove_closed(&mut self, now: Ts) {
+        for (key, id) in self.pipeline.requests().take_removable(now) {
+            let same = self.sampler.lookup(&key).is_ok_and(|sample| sample.is_some_and(|sample| sample.id == id));
+            if same {
+                // What the kernel refuses to remove stays until a later round finds it idle.
+                let _ = self.sampler.remove(&[key]);
+            }
+        }
+    }
+
+    fn figures(&mut self) {
+        let stats = self.kernel.stats().unwrap_or_default();
+        let Counts { ring_full, flows_full, unparsed, fragments, malformed, table_full, overrides_full: _ } =
+            &self.counts;
+        ring_full.set_total(stats.ring_full);
+        flows_full.set_total(stats.flows_full);
+        unparsed.set_total(stats.unparsed);
+        fragments.set_total(stats.fragments);
+        malformed.set_total(stats.malformed);
+        table_full.set_total(self.pipeline.stats().table_full);
+        let program = |info: capture_engine::kernel::ProgramInfo| api::Program {
+            name: info.name.to_owned(),
+            attached: info.stubs as u64,
+            runs: info.run_count,
+            run_time_ns: info.run_time_ns,
+        };
+        let programs = self.kernel.programs().unwrap_or_default().into_iter().map(program).collect();
+        *self.board.engine.lock() = Engine {
+            ring_bytes: self.ring_bytes,
+            flows: self.pipeline.len() as u64,
+            packets: stats.packets,
+            events: stats.events,
+            programs,
+        };
+    }
+}

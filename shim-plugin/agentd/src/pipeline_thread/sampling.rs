@@ -1,0 +1,198 @@
+//! Rounds over the kernel's flow table: counters of flows that are still open, heads whose events were lost, and what can be let go.
+
+use super::PipelineThread;
+use crate::clock;
+use capture_engine::event::{FlowKey, Sample};
+use flow_model::{Slot, Transport, Ts};
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// Flows read at a time: 0.3 ms, so that the ring is not left alone for long.
+const TURN: usize = 1024;
+/// A round begins so long after the one before at the earliest.
+const ROUND: Duration = Duration::from_secs(1);
+/// And after this many times what that one took: sampling takes 1 % of a CPU at most.
+const SHARE: u32 = 100;
+/// Events handed over before a sample is believed to be older than all of them. A ring that is refilled faster than it is read makes the
+/// sample worthless; the next round brings another.
+const CATCH_UP: usize = 1 << 20;
+/// A UDP flow without a packet for so long is over; most are one DNS query each. conntrack gives an unanswered one 30 s.
+const UDP_IDLE: Duration = Duration::from_secs(20);
+/// The same when the table is three quarters full.
+const UDP_IDLE_CROWDED: Duration = Duration::from_secs(5);
+/// A handshake that was never completed: SYN retries end after 127 s with Linux' defaults.
+const HALF_OPEN: Duration = Duration::from_secs(130);
+/// Connections idle for hours are kept, but not when the table is nine tenths full: then they count as joined midway when they go on.
+const TCP_IDLE_CROWDED: Duration = Duration::from_secs(300);
+
+#[derive(Debug)]
+pub(super) struct Sampling {
+    room: usize,
+    /// Namespaces that are gone, with the time, and whether the round under way began after that was known.
+    leaving: HashMap<Slot, Leaving>,
+    under_way: bool,
+    began: Ts,
+    next: Ts,
+    /// Flows of the round before.
+    seen: usize,
+    seeing: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Leaving {
+    at: Ts,
+    in_round: bool,
+}
+
+impl Sampling {
+    pub fn new(room: usize) -> Sampling {
+        Sampling { room, leaving: HashMap::new(), under_way: false, began: Ts(0), next: Ts(0), seen: 0, seeing: 0 }
+    }
+
+    /// Its flows are read once more, and then settled.
+    pub fn leaving(&mut self, slot: Slot, at: Ts) {
+        self.leaving.insert(slot, Leaving { at, in_round: false });
+    }
+
+    /// How long the thread may sleep.
+    pub fn sleep(&self, longest: Duration) -> Duration {
+        if self.under_way { Duration::ZERO } else { longest }
+    }
+
+    fn begin(&mut self, now: Ts) -> bool {
+        if !self.under_way && now >= self.next {
+            self.under_way = true;
+            self.began = now;
+            self.seeing = 0;
+            self.leaving.values_mut().for_each(|leaving| leaving.in_round = true);
+        }
+        self.under_way
+    }
+
+    /// The round is over; gives back the namespaces that it settled.
+    fn end(&mut self, now: Ts) -> Vec<(Slot, Ts)> {
+        self.under_way = false;
+        self.seen = self.seeing;
+        self.next = self.began.plus(ROUND.max(now.since(self.began).saturating_mul(SHARE)));
+        let settled =
+            self.leaving.iter().filter(|(_, leaving)| leaving.in_round).map(|(slot, l)| (*slot, l.at)).collect();
+        self.leaving.retain(|_, leaving| !leaving.in_round);
+        settled
+    }
+
+    /// Whether this flow's entry has done its duty.
+    fn is_over(&self, sample: &Sample, now: Ts) -> bool {
+        let idle = now.since(sample.at);
+        let filled = self.seen.max(self.seeing);
+        let slot = sample.key.slot;
+        self.leaving.contains_key(&slot)
+            || match sample.key.tuple.transport {
+                Transport::Udp if filled > self.room / 4 * 3 => idle > UDP_IDLE_CROWDED,
+                Transport::Udp => idle > UDP_IDLE,
+                Transport::Tcp if !sample.established && idle > HALF_OPEN => true,
+                Transport::Tcp => filled > self.room / 10 * 9 && idle > TCP_IDLE_CROWDED,
+            }
+    }
+}
+
+impl PipelineThread {
+    /// One turn, when a round is under way or due.
+    pub(super) fn sample(&mut self, now: Ts) {
+        if !self.sampling.begin(now) {
+            return;
+        }
+        let PipelineThread { sampler, reader, pipeline, sampling, .. } = self;
+        let Ok(page) = sampler.turn(TURN) else {
+            // The kernel had no memory for it. A later round will do.
+            sampling.end(now);
+            return;
+        };
+        // Every event from before the sample must be handed over before it.
+        let behind = reader.drain(CATCH_UP, &mut |event| pipeline.event(&event)) == CATCH_UP;
+        let mut over: Vec<FlowKey> = Vec::new();
+        sampling.seeing += page.len();
+        for sample in page.samples() {
+            if behind {
+                continue;
+            }
+            pipeline.sample(&sample);
+            // A closed flow stays for its trailing packets; the pipeline says when it can go.
+            if sample.closed.is_none() && sampling.is_over(&sample, now) {
+                pipeline.let_go(&sample.key, now);
+                over.push(sample.key);
+            }
+        }
+        let last = page.last;
+        // What could not be removed is found again in the next round.
+        let _ = sampler.remove(&over);
+        if last {
+            for (slot, at) in sampling.end(clock::now()) {
+                pipeline.namespace_gone(slot, at);
+            }
+        }
+        self.tell_kernel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use capture_engine::event::{Counters, FlowId};
+    use flow_model::{Endpoint, FiveTuple, Role};
+    use std::net::Ipv4Addr;
+
+    fn sample(transport: Transport, slot: u32, at: Duration, established: bool) -> Sample {
+        let end = |port| Endpoint { ip: Ipv4Addr::LOCALHOST.into(), port };
+        let tuple = FiveTuple { transport, local: end(1), remote: end(2) };
+        Sample {
+            key: FlowKey { slot: Slot(slot), tuple },
+            id: FlowId(1),
+            at: Ts::default().plus(at),
+            role: Role::Client,
+            joined_midway: false,
+            established,
+            counters: Counters::default(),
+            turns: 0,
+            message: None,
+            closed: None,
+        }
+    }
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn a_connection_may_idle_for_hours_while_there_is_room() {
+        let now = Ts::default().plus(10 * HOUR);
+        let mut sampling = Sampling::new(1000);
+        let idle = sample(Transport::Tcp, 1, HOUR, true);
+        assert!(!sampling.is_over(&idle, now));
+        assert!(sampling.is_over(&sample(Transport::Tcp, 1, HOUR, false), now), "half open");
+        assert!(sampling.is_over(&sample(Transport::Udp, 1, HOUR, true), now));
+        sampling.seen = 950;
+        assert!(sampling.is_over(&idle, now), "others need the room");
+    }
+
+    #[test]
+    fn a_namespace_is_settled_by_a_whole_round_that_began_after_it_left() {
+        let second = |n| Ts::default().plus(Duration::from_secs(n));
+        let mut sampling = Sampling::new(1000);
+        assert!(sampling.begin(second(10)));
+        sampling.leaving(Slot(1), second(10));
+        assert!(sampling.is_over(&sample(Transport::Tcp, 1, Duration::from_secs(10), true), second(10)));
+        assert_eq!(sampling.end(second(10)), [], "some of its flows may have been read before");
+        assert!(!sampling.begin(second(10)), "a second between rounds");
+        assert!(sampling.begin(second(11)));
+        assert_eq!(sampling.end(second(11)), [(Slot(1), second(10))]);
+        assert!(sampling.begin(second(12)));
+        assert_eq!(sampling.end(second(12)), []);
+    }
+
+    #[test]
+    fn rounds_take_one_part_in_a_hundred() {
+        let mut sampling = Sampling::new(1000);
+        assert!(sampling.begin(Ts(0)));
+        sampling.end(Ts::default().plus(Duration::from_millis(200)));
+        assert!(!sampling.begin(Ts::default().plus(Duration::from_secs(19))));
+        assert!(sampling.begin(Ts::default().plus(Duration::from_secs(20))));
+    }
+}
