@@ -38,7 +38,9 @@ pub enum Report {
     Opened {
         task: TaskId,
         netns: NetnsId,
-        /// `SO_NETNS_COOKIE` where it was read (Linux >= 5.14): never reused, so a reused inode is told apart.
+        /// `SO_NETNS_COOKIE` (Linux >= 5.14), never reused. Without it a namespace that took the inode of one whose end is
+        /// not known yet is mistaken for that one until the end is known, and those who share a namespace are attached
+        /// to again when the first of them ends.
         cookie: Option<u64>,
     },
     OpenFailed {

@@ -28,7 +28,7 @@ pub enum AttachState {
 pub struct Attachment {
     pub netns: NetnsId,
     pub cookie: Option<u64>,
-    /// Never empty.
+    /// Never empty; the one that the namespace was found through comes first.
     pub tasks: Vec<TaskId>,
     /// The task under which the namespace was opened for the last attempt.
     pub via: TaskId,

@@ -131,8 +131,8 @@ impl Containerd {
                 }
                 never = &mut link => match never {},
             }
-            self.labels.call();
             self.send();
+            self.labels.call();
         }
     }
 

@@ -2,7 +2,25 @@
 //!
 //! [`Registry`] is the pure part: task events, lists and reports go in, [`Action`]s come out. [`Containerd`] is the thin
 //! task around it: it holds the connection, and hands the actions to whoever opens and attaches. Opening a network
-//! namespace, attaching to it and asking an API server for more names are left to others.
+//! namespace, attaching to it and asking an API server for more names are left to others:
+//!
+//! ```no_run
+//! # use shim_plugin::{Action, Config, Containerd, Report};
+//! # use tokio_util::sync::CancellationToken;
+//! # async fn perform(_: Action) -> Option<Report> { None }
+//! # async fn agent() {
+//! let (task, mut handle) = Containerd::new(Config::default());
+//! let drain = CancellationToken::new();
+//! let task = tokio::spawn(task.run(drain.clone()));
+//! while let Some(action) = handle.actions.recv().await {
+//!     // On a worker of its own in earnest: only actions about the same task or slot have to keep their order.
+//!     if let Some(report) = perform(action).await {
+//!         let _ = handle.reports.send(report).await;
+//!     }
+//! }
+//! # let _ = task.await;
+//! # }
+//! ```
 #![forbid(unsafe_code)]
 
 mod action;
@@ -11,6 +29,7 @@ mod backoff;
 mod client;
 mod containerd;
 mod decode;
+mod ended;
 mod event;
 mod link;
 mod name;

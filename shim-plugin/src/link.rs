@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, watch};
 
-/// An absent socket is looked for this often at least: a new node's containerd is found within a second.
+/// A socket that is absent or refuses is tried this often at least: it costs two system calls here and nothing there, and
+/// what starts before containerd is found is seen late.
 const LOOK: Duration = Duration::from_secs(1);
 /// A marker that does not come back within this time proves the subscription dead.
 const MARKER: Duration = Duration::from_secs(5);
@@ -64,19 +65,22 @@ impl Link {
     pub async fn run(&self) -> Infallible {
         let mut backoff = Backoff::new();
         loop {
-            let mut longest_wait = LOOK;
+            let (mut longest_wait, mut absent) = (LOOK, true);
             for socket in &self.config.sockets {
                 if !tokio::fs::try_exists(socket).await.unwrap_or(true) {
                     continue;
                 }
-                longest_wait = backoff::LONGEST;
                 let began = Instant::now();
                 let Err(error) = self.session(socket).await;
+                absent = false;
+                if !matches!(error, LinkError::Client(ClientError::Connect { .. })) {
+                    longest_wait = backoff::LONGEST;
+                }
                 if self.down(socket, &error).await && began.elapsed() >= HEALTHY {
                     backoff.reset();
                 }
             }
-            if longest_wait == LOOK {
+            if absent {
                 self.shared.link.lock().connection = Connection::Searching;
             }
             tokio::time::sleep(backoff.wait(longest_wait)).await;

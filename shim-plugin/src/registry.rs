@@ -1,5 +1,6 @@
 use crate::action::{Action, Origin};
 use crate::attachment::{AttachState, Attachments};
+use crate::ended::RecentlyEnded;
 use crate::event::{ContainerRef, ListedTask, TaskEvent, TaskId};
 use crate::name::LocalName;
 use crate::retry::Failure;
@@ -8,7 +9,7 @@ use flow_model::{NetnsId, Slot};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Which containers run, in which network namespace, and what is to be done about it. Pure: the clock is passed in, and
 /// nothing is performed.
@@ -262,13 +263,32 @@ impl Registry {
         if self.by_container.get(&task.container) == Some(&id) {
             self.by_container.remove(&task.container);
         }
-        if let Place::In(slot) = task.place
-            && let Some(gone) = self.attachments.leave(slot, id)
-        {
-            self.in_flight.remove(&gone.via);
-            out.push(Action::Detach { slot, netns: gone.netns });
+        if let Place::In(slot) = task.place {
+            let vouched =
+                self.attachments.get(slot).is_none_or(|it| it.cookie.is_some() || it.tasks.first() != Some(&id));
+            if let Some(gone) = self.attachments.leave(slot, id) {
+                self.in_flight.remove(&gone.via);
+                out.push(Action::Detach { slot, netns: gone.netns });
+            } else if !vouched {
+                self.place_anew(slot, out);
+            }
         }
         self.ended.add(task.container, task.pid, now);
+    }
+
+    /// The task that a namespace was attached through has ended while others seem to share it. It was the proof that the
+    /// namespace lives: if they came after its death, they are in another one that took the inode. They are placed anew.
+    fn place_anew(&mut self, slot: Slot, out: &mut Vec<Action>) {
+        let Some(gone) = self.attachments.remove(slot) else { return };
+        self.in_flight.remove(&gone.via);
+        out.push(Action::Detach { slot, netns: gone.netns });
+        for id in gone.tasks {
+            if let Some(task) = self.tasks.get_mut(&id) {
+                task.place = Place::Waiting { attempts: 0 };
+                task.origin = Origin::Found;
+                self.found.push_back(id);
+            }
+        }
     }
 
     fn named(&mut self, container: &ContainerRef, name: Arc<LocalName>, out: &mut Vec<Action>) {
@@ -331,8 +351,8 @@ impl Registry {
             })
             .map(|(id, _)| *id)
             .collect();
+        self.counts.corrections.missed_exits += gone.len() as u64;
         for id in gone {
-            self.counts.corrections.missed_exits += 1;
             self.end(id, now, out);
         }
         self.found.retain(|id| self.tasks.contains_key(id));
@@ -392,33 +412,5 @@ impl Registry {
             *of_state += 1;
         }
         gauges
-    }
-}
-
-/// Runs that ended lately: an event or a list that is late must not bring them back.
-#[derive(Debug, Default)]
-struct RecentlyEnded(VecDeque<(Instant, u32, ContainerRef)>);
-
-impl RecentlyEnded {
-    /// Longer than any list or event is late.
-    const KEPT: Duration = Duration::from_secs(60);
-    /// A burst of more ends than this within a list may bring one back; it fails to open and the next list removes it.
-    const MOST: usize = 1024;
-
-    fn add(&mut self, container: ContainerRef, pid: u32, now: Instant) {
-        while self.0.len() >= Self::MOST || self.0.front().is_some_and(|(at, ..)| now.duration_since(*at) > Self::KEPT)
-        {
-            self.0.pop_front();
-        }
-        self.0.push_back((now, pid, container));
-    }
-
-    fn contains(&self, container: &ContainerRef, pid: u32, now: Instant) -> bool {
-        let kept = |at: &Instant| now.saturating_duration_since(*at) <= Self::KEPT;
-        self.0.iter().any(|(at, other, whose)| *other == pid && whose == container && kept(at))
-    }
-
-    fn since(&self, container: &ContainerRef, pid: u32, oldest: Instant) -> bool {
-        self.0.iter().any(|(at, other, whose)| *other == pid && whose == container && *at >= oldest)
     }
 }

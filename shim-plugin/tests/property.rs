@@ -3,7 +3,7 @@
 
 use flow_model::{NetnsId, Slot};
 use proptest::prelude::*;
-use shim_plugin::{Action, ContainerRef, Labels, Limits, ListedTask, Registry, Report, TaskEvent, TaskState};
+use shim_plugin::{Action, ContainerRef, Labels, Limits, ListedTask, Registry, Report, TaskEvent, TaskId, TaskState};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
@@ -57,17 +57,26 @@ fn turns() -> impl Strategy<Value = Vec<Turn>> {
     prop::collection::vec(turn, 0..120)
 }
 
+/// A namespace as it is, and the inode that it has as long as it lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Namespace {
+    number: u64,
+    ino: u64,
+}
+
 /// The truth, and the performer of the actions with its own view of what is attached.
 struct Node {
     registry: Registry,
     now: Instant,
-    running: BTreeMap<u8, (u32, u64)>,
-    namespace_of: HashMap<u32, u64>,
-    pod_namespace: HashMap<u8, u64>,
+    cookies: bool,
+    running: BTreeMap<u8, (u32, Namespace)>,
+    namespace_of: HashMap<u32, Namespace>,
+    pod_namespace: HashMap<u8, Namespace>,
+    opened: HashMap<TaskId, Namespace>,
     last: u32,
     stream: Vec<TaskEvent>,
     asked: std::collections::VecDeque<Action>,
-    attached: HashMap<Slot, NetnsId>,
+    attached: HashMap<Slot, Namespace>,
     slots_seen: HashSet<Slot>,
 }
 
@@ -76,10 +85,12 @@ fn container(number: u8) -> ContainerRef {
 }
 
 impl Node {
-    fn new(limits: Limits) -> Node {
+    fn new(limits: Limits, cookies: bool) -> Node {
         Node {
             registry: Registry::new(limits, Some(HOST)),
             now: Instant::now(),
+            cookies,
+            opened: HashMap::new(),
             running: BTreeMap::new(),
             namespace_of: HashMap::new(),
             pod_namespace: HashMap::new(),
@@ -101,8 +112,10 @@ impl Node {
                 self.last += 1;
                 let pid = self.last;
                 // Pod 0 is on the host's network; another pod's namespace lives as long as one of its containers.
-                let fresh = u64::from(pid) + 1000;
-                let netns = *self.pod_namespace.entry(pod).or_insert(if pod == 0 { HOST.ino } else { fresh });
+                let in_use: HashSet<u64> = self.running.values().map(|(_, netns)| netns.ino).collect();
+                let free = (HOST.ino + 1..).find(|ino| !in_use.contains(ino)).expect("numbers do not end");
+                let fresh = Namespace { number: pid.into(), ino: if pod == 0 { HOST.ino } else { free } };
+                let netns = *self.pod_namespace.entry(pod).or_insert(fresh);
                 self.running.insert(number, (pid, netns));
                 self.namespace_of.insert(pid, netns);
                 self.publish(create, TaskEvent::Created { container: container(number), pid });
@@ -149,8 +162,10 @@ impl Node {
 
     fn list(&mut self) {
         let began = self.now;
-        let alive =
-            |(number, (pid, _)): (&u8, &(u32, u64))| ListedTask { container: container(*number), pid: Some(*pid) };
+        let alive = |(number, (pid, _)): (&u8, &(u32, Namespace))| ListedTask {
+            container: container(*number),
+            pid: Some(*pid),
+        };
         let tasks = self.running.iter().map(alive).collect();
         self.now += Duration::from_millis(1);
         let actions = self.registry.apply(TaskEvent::Listed { began, tasks, unread: vec![] }, self.now);
@@ -166,16 +181,18 @@ impl Node {
         let Some(action) = self.asked.pop_front() else { return };
         let report = match action {
             Action::OpenNetns { task, pid, .. } => match self.namespace_of.get(&pid) {
-                Some(ino) if !fails => Report::Opened { task, netns: NetnsId { dev: 4, ino: *ino }, cookie: None },
+                Some(of) if !fails => {
+                    self.opened.insert(task, *of);
+                    let cookie = self.cookies.then_some(of.number);
+                    Report::Opened { task, netns: NetnsId { dev: 4, ino: of.ino }, cookie }
+                }
                 _ => Report::OpenFailed { task, reason: "gone".into() },
             },
-            Action::Attach { slot, netns, .. } => {
+            Action::Attach { slot, netns, task, .. } => {
                 assert_ne!(netns, HOST);
-                let others = self.attached.iter().filter(|(other, _)| **other != slot);
-                assert!(
-                    others.into_iter().all(|(_, other)| *other != netns),
-                    "never two attachments for one namespace"
-                );
+                let netns = self.opened[&task];
+                let mut others = self.attached.iter().filter(|(other, _)| **other != slot);
+                assert!(others.all(|(_, other)| *other != netns), "never two attachments for one namespace");
                 if let Some(was) = self.attached.get(&slot) {
                     assert_eq!(*was, netns, "a slot never moves");
                 }
@@ -190,7 +207,7 @@ impl Node {
             Action::Detach { slot, netns } => {
                 assert!(self.slots_seen.contains(&slot), "what is detached was attached or tried");
                 let was = self.attached.remove(&slot);
-                assert!(was.is_none_or(|was| was == netns));
+                assert!(was.is_none_or(|was| was.ino == netns.ino));
                 return;
             }
             Action::Close { .. } | Action::Identify { .. } | Action::FetchLabels { .. } => return,
@@ -232,8 +249,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_list_repairs_everything_and_attachments_balance(turns in turns(), in_flight in 1..4usize) {
-        let mut node = Node::new(Limits { tasks: 64, found_in_flight: in_flight });
+    fn a_list_repairs_everything_and_attachments_balance(turns in turns(), in_flight in 1..4usize, cookies: bool) {
+        let mut node = Node::new(Limits { tasks: 64, found_in_flight: in_flight }, cookies);
         for turn in turns {
             node.take(turn);
         }
@@ -242,9 +259,9 @@ proptest! {
         node.now += Duration::from_secs(61);
         node.list();
         node.settle();
-        let wanted: HashSet<NetnsId> =
-            node.running.values().map(|(_, ino)| NetnsId { dev: 4, ino: *ino }).filter(|netns| *netns != HOST).collect();
-        let attached: HashSet<NetnsId> = node.attached.values().copied().collect();
+        let wanted: HashSet<Namespace> =
+            node.running.values().map(|(_, netns)| *netns).filter(|netns| netns.ino != HOST.ino).collect();
+        let attached: HashSet<Namespace> = node.attached.values().copied().collect();
         prop_assert_eq!(node.attached.len(), attached.len());
         prop_assert_eq!(attached, wanted, "each namespace with a container is attached, and no other");
 

@@ -195,7 +195,7 @@ fn a_container_is_attached_when_it_is_created_and_detached_when_it_ends() {
 #[test]
 fn second_container_of_a_pod_attaches_nothing_and_the_last_one_detaches() {
     check(
-        &[lives(42, 7), lives(43, 7), created("pause", 42), created("app", 43), exited("pause", 42), exited("app", 43)],
+        &[lives(42, 7), lives(43, 7), created("pause", 42), created("app", 43), exited("app", 43), exited("pause", 42)],
         expect![[r#"
             open 42
             attach 1 to 7 as ?
@@ -456,6 +456,46 @@ fn a_reused_inode_with_another_cookie_is_another_namespace() {
             attach 2 to 7 as ?
             --
             default/new pid 43: Attached(Slot(2), "tcx")
+        "#]],
+    );
+}
+
+#[test]
+fn without_cookies_a_reused_inode_is_put_right_when_the_end_is_known() {
+    check(
+        &[lives(42, 7), lives(43, 7), created("old", 42), created("new", 43), Later(1), listed(&[("new", 43)])],
+        expect![[r#"
+            open 42
+            attach 1 to 7 as ?
+            open 43
+            close task 2
+            detach 1 from 7
+            open 43 (found)
+            attach 2 to 7 as ?
+            --
+            default/new pid 43: Attached(Slot(2), "tcx")
+        "#]],
+    );
+}
+
+#[test]
+fn with_cookies_a_missed_exit_in_a_pod_disturbs_nobody() {
+    check(
+        &[
+            Lives(42, 7, Some(100)),
+            Lives(43, 7, Some(100)),
+            created("init", 42),
+            created("app", 43),
+            Later(1),
+            listed(&[("app", 43)]),
+        ],
+        expect![[r#"
+            open 42
+            attach 1 to 7 as ?
+            open 43
+            close task 2
+            --
+            default/app pid 43: Attached(Slot(1), "tcx")
         "#]],
     );
 }

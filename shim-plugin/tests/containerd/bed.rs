@@ -16,6 +16,7 @@ pub struct Bed {
     dir: TempDir,
     name: String,
     containerd: Option<Child>,
+    removed: bool,
 }
 
 impl Bed {
@@ -36,7 +37,7 @@ impl Bed {
              [grpc]\naddress = \"{at}/containerd.sock\"\n[ttrpc]\naddress = \"{at}/containerd.ttrpc\"\n"
         );
         fs::write(dir.path().join("config.toml"), config).expect("a file");
-        Bed { name, containerd: None, dir }
+        Bed { name, containerd: None, removed: false, dir }
     }
 
     pub fn started() -> Bed {
@@ -113,9 +114,20 @@ impl Bed {
         });
     }
 
+    /// Sends a signal to containerd alone.
+    pub fn signal(&self, signal: &str) {
+        let pid = self.containerd.as_ref().expect("it runs").id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill").success());
+    }
+
     fn remove_everything(&mut self) {
-        if self.containerd.is_none() {
+        if std::mem::replace(&mut self.removed, true) || !self.socket().exists() {
             return;
+        }
+        match self.containerd {
+            Some(_) => self.signal("-CONT"),
+            // A test that failed after it killed containerd: its containers are still there.
+            None => self.start(),
         }
         for namespace in self.ctr("pfc", &["namespace", "ls", "-q"]).unwrap_or_default().split_whitespace() {
             for id in self.ctr(namespace, &["container", "ls", "-q"]).unwrap_or_default().split_whitespace() {
