@@ -47,4 +47,4 @@ kernel-test:
 # Each parser's fuzz target for a bounded time (FUZZ_SECONDS each).
 FUZZ_SECONDS ?= 10
 fuzz:
-	FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) xtask fuzz
+	$(CARGO) xtask fuzz --seconds $(FUZZ_SECONDS)

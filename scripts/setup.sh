@@ -22,7 +22,7 @@ needs_build="clang=clang llvm-strip=llvm file:/usr/include/bpf/bpf_helpers.h=lib
   file:/usr/include/google/protobuf/empty.proto=libprotobuf-dev cc=gcc make=make"
 needs_demo="$needs_build containerd=containerd ctr=containerd runc=runc nginx=nginx-light redis-server=redis-server
   busybox=busybox-static dnsmasq=dnsmasq-base ip=iproute2 nsenter=util-linux"
-needs_test="$needs_demo wrk=wrk curl=curl tcpdump=tcpdump tshark=tshark dig=bind9-dnsutils bpftool=bpftool python3=python3
+needs_test="$needs_demo wrk=wrk curl=curl tcpdump=tcpdump tshark=tshark dig=bind9-dnsutils bpftool=bpftool g++=g++ python3=python3
   qemu-system-x86_64=qemu-system-x86 cpio=cpio zstd=zstd xz=xz-utils"
 
 step_os() {

@@ -4,6 +4,7 @@
 
 mod bench;
 mod demo;
+mod fuzz;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -23,6 +24,8 @@ enum Command {
     /// Measure what docs/benchmarks.md states
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Run each fuzz target for a bounded time
+    Fuzz(fuzz::Options),
     /// Remove what runs that were killed have left behind
     Sweep,
 }
@@ -33,6 +36,7 @@ fn main() -> Result<ExitCode> {
     match cli.command {
         Command::Demo(options) => demo::run(&options),
         Command::Bench(bench) => bench::run(&bench).map(|()| ExitCode::SUCCESS),
+        Command::Fuzz(options) => fuzz::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Sweep => {
             for id in testbed::sweep::sweep()? {
                 eprintln!("removed {id}");

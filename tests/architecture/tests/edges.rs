@@ -22,6 +22,7 @@ const EDGES: &[(&str, &[&str])] = &[
     // What tests and measures runs the binaries; it links nothing of them.
     ("testbed", &[]),
     ("e2e", &["testbed"]),
+    ("fuzz", &["l7", "flow-model"]),
     ("xtask", &["testbed"]),
     ("architecture", &[]),
 ];

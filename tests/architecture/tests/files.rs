@@ -96,7 +96,8 @@ fn crates_without_unsafe_files_forbid_it() -> anyhow::Result<()> {
         let has_unsafe = workspace
             .with_extension("rs")
             .any(|file| file.path.starts_with(&directory) && may_be_unsafe(&file.path) && file.text.contains("unsafe"));
-        for target in &package.targets {
+        // libFuzzer is entered through a symbol of fixed name, which counts as unsafe; there is no more than that in these files.
+        for target in package.targets.iter().filter(|target| !(package.name == "fuzz" && target.is_bin())) {
             let source = target.src_path.as_std_path();
             let path = source.strip_prefix(&workspace.root).unwrap_or(source).to_string_lossy();
             let text = std::fs::read_to_string(source)?;

@@ -1,0 +1,200 @@
+//! What the fuzz targets do with their bytes: one script of packets, losses, ends and times for each dissector, and the bounds that must hold
+//! whatever the bytes say. `cargo xtask fuzz` runs them under libFuzzer for a bounded time; the tests below run them on a few thousand
+//! pseudo-random scripts, so that a broken harness is noticed without a fuzzer.
+#![forbid(unsafe_code)]
+
+use flow_model::{Close, Direction, L7Record, LossReason, Role, Ts};
+use l7::dns::{Datagram, Udp};
+use l7::{Limits, MessageEnd, Out, Piece, Tcp};
+use std::time::Duration;
+
+/// Counts what comes out, and looks at each.
+#[derive(Debug, Default)]
+struct Found {
+    records: u64,
+    lost: u64,
+}
+
+impl Out for Found {
+    fn record(&mut self, record: L7Record) {
+        assert!(record.end >= record.start, "an exchange ends before it begins: {record:?}");
+        self.records += 1;
+    }
+
+    fn lost(&mut self, _reason: LossReason, count: u64) {
+        self.lost += count;
+    }
+}
+
+/// The bytes of a script, read from the front; zeros when they are used up.
+struct Script<'a>(&'a [u8]);
+
+impl<'a> Script<'a> {
+    fn byte(&mut self) -> u8 {
+        let (first, rest) = self.0.split_first().unwrap_or((&0, &[]));
+        self.0 = rest;
+        *first
+    }
+
+    fn bytes(&mut self, length: usize) -> &'a [u8] {
+        let (taken, rest) = self.0.split_at(length.min(self.0.len()));
+        self.0 = rest;
+        taken
+    }
+}
+
+fn limits(choice: u8) -> Limits {
+    Limits {
+        reassembly_bytes: 4 << 10,
+        gaps: 4,
+        head_bytes: 1 << 10,
+        open_exchanges: 16,
+        keep_strings: choice & 1 == 1,
+        report_partial: choice & 2 == 2,
+    }
+}
+
+/// A TCP connection: pieces in order, out of order, again, cut, with holes; message ends true and false; silence; closes.
+pub fn tcp(data: &[u8]) {
+    let mut script = Script(data);
+    let start = script.byte();
+    let limits = limits(start);
+    let role = [Role::Unknown, Role::Client, Role::Server][usize::from(start >> 2) % 3];
+    let mut tcp = Tcp::new(&limits, role);
+    let mut found = Found::default();
+    let mut next_seq = [u32::from(start) << 24, 0xffff_ff00];
+    let (mut turn, mut last_dir, mut now) = (0_u32, None, Ts(1_000));
+    while !script.0.is_empty() {
+        let op = script.byte();
+        let dir = if op & 1 == 0 { Direction::Egress } else { Direction::Ingress };
+        now = now.plus(Duration::from_micros(u64::from(script.byte())));
+        match op >> 1 & 7 {
+            0..=3 => {
+                let (skew, length) = (script.byte(), usize::from(script.byte()));
+                let payload = script.bytes(length);
+                if last_dir != Some(dir) || op & 0x80 != 0 {
+                    turn = turn.wrapping_add(if last_dir == Some(dir) { 2 } else { 1 });
+                    last_dir = Some(dir);
+                }
+                // Most pieces follow the one before; a skewed one leaves a hole or comes again.
+                let offset = if op & 0x40 == 0 { 0 } else { i32::from(skew.cast_signed()) };
+                let cut = if op & 0x20 == 0 { 0 } else { u32::from(skew) };
+                let seq = next_seq[dir.index()].wrapping_add_signed(offset);
+                let wire_len = u32::try_from(payload.len()).unwrap_or(0) + cut;
+                next_seq[dir.index()] = seq.wrapping_add(wire_len);
+                tcp.piece(&Piece { dir, at: now, seq, turn, wire_len, payload }, &mut found);
+            }
+            4 => tcp.message_ended(&end(&mut script, turn, now), &mut found),
+            5 => tcp.progress(&end(&mut script, turn, now), now, &mut found),
+            6 => {
+                now = now.plus(Duration::from_secs(u64::from(script.byte())));
+                tcp.expire(now, &mut found);
+            }
+            _ => tcp.sampled_turns(turn.wrapping_add(u32::from(script.byte() & 3)), &mut found),
+        }
+        // Both directions may hold what waits for a hole and a head under way.
+        let bound = 2 * (limits.reassembly_bytes + limits.head_bytes) + 1024;
+        assert!(tcp.buffered() <= bound, "{} bytes held", tcp.buffered());
+    }
+    let last = end(&mut script, turn, now);
+    tcp.closed(now, Close::Fin, Some(&last), turn, &mut found);
+}
+
+fn end(script: &mut Script<'_>, turn: u32, now: Ts) -> MessageEnd {
+    let (size, tail_len) = (script.byte(), script.byte() % 9);
+    let mut tail = [0; 8];
+    let bytes = script.bytes(usize::from(tail_len));
+    tail[8 - bytes.len()..].copy_from_slice(bytes);
+    let turn = turn.wrapping_sub(u32::from(size & 1));
+    MessageEnd {
+        turn,
+        bytes: u64::from(size) * 16,
+        packets: u32::from(size),
+        first: Ts(1_000),
+        last: now,
+        tail,
+        tail_len,
+    }
+}
+
+/// A UDP flow on DNS's port or another one.
+pub fn udp(data: &[u8]) {
+    let mut script = Script(data);
+    let start = script.byte();
+    let port = if start & 4 == 0 { 53 } else { 5000 };
+    let mut udp = Udp::new(&limits(start), 40_000, port);
+    let mut found = Found::default();
+    let (mut turn, mut now) = (0_u32, Ts(1_000));
+    while !script.0.is_empty() {
+        let op = script.byte();
+        now = now.plus(Duration::from_millis(u64::from(script.byte())));
+        turn = turn.wrapping_add(u32::from(op >> 1 & 3));
+        if op & 0x80 != 0 {
+            udp.expire(now.plus(Duration::from_secs(u64::from(op & 0x1f))), &mut found);
+            continue;
+        }
+        let dir = if op & 1 == 0 { Direction::Egress } else { Direction::Ingress };
+        let length = usize::from(script.byte()) * 2;
+        let payload = script.bytes(length);
+        let cut = u32::from(op >> 3 & 3);
+        let wire_len = u32::try_from(payload.len()).unwrap_or(0) + cut;
+        udp.datagram(Datagram { dir, at: now, turn, wire_len, payload }, &mut found);
+    }
+    udp.sampled(turn, now);
+    udp.closed(now, &mut found);
+}
+
+/// One DNS message.
+pub fn dns(data: &[u8]) {
+    if let Some(message) = l7::dns::parse(data) {
+        // A name of 255 bytes (RFC 1035 section 2.3.4), each of them written as \DDD.
+        assert!(format!("{message:?}").len() < 1 << 16, "{} bytes made a large message", data.len());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Scripts that are bytes of an xorshift64 sequence with words of the protocols strewn in.
+    fn check(target: fn(&[u8])) {
+        const WORDS: [&[u8]; 8] = [
+            b"GET /items?i=1 HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
+            b"\x00\x01\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x03api\x04demo\x00\x00\x01\x00\x01",
+            b"\x00\x01\x81\x80\x00\x01\x00\x01\x00\x00\x00\x00\x03api\x04demo\x00\x00\x01\x00\x01\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x3c\x00\x04\x0a\x00\x00\x01",
+            b"\xc0\x0c",
+            b"\r\n\r\n",
+        ];
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        };
+        for _ in 0..3000 {
+            let mut script = Vec::new();
+            for _ in 0..random() % 12 {
+                let word = WORDS[usize::try_from(random() % 8).unwrap_or(0)];
+                script.extend(random().to_le_bytes().iter().take(3));
+                script.push(u8::try_from(word.len()).unwrap_or(0));
+                script.extend(word);
+            }
+            target(&script);
+        }
+    }
+
+    #[test]
+    fn tcp_holds_its_bounds_on_scripts_of_protocol_words() {
+        check(tcp);
+    }
+
+    #[test]
+    fn udp_and_dns_hold_theirs() {
+        check(udp);
+        check(dns);
+    }
+}
