@@ -2,6 +2,7 @@
 
 mod bench;
 mod counting;
+mod joint;
 mod leftovers;
 mod measure;
 mod others;
