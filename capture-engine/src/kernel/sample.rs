@@ -124,5 +124,5 @@ impl Sampler {
 }
 
 fn decode(key: &wire::Key, flow: &[u8]) -> Option<Sample> {
-    convert::sample(key, wire::Flow::ref_from_bytes(flow).ok()?).ok()
+    convert::sample(key, &wire::Flow::read_from_bytes(flow).ok()?).ok()
 }

@@ -75,7 +75,7 @@ impl Shared {
         self.stats.lookup(&0u32.to_ne_bytes(), &mut values, 0)?;
         let mut sum = [0u64; wire::STAT_MAX];
         for cpu in values.chunks_exact(wire::CPU_BYTES) {
-            let Ok((stats, _)) = wire::Stats::ref_from_prefix(cpu) else { continue };
+            let Ok((stats, _)) = wire::Stats::read_from_prefix(cpu) else { continue };
             for (sum, count) in sum.iter_mut().zip(stats.count) {
                 *sum += count;
             }

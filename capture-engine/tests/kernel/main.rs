@@ -1,0 +1,7 @@
+//! The kernel programs on a real kernel, as root. `turns` sends single frames through them with `BPF_PROG_TEST_RUN`; `live` attaches
+//! them to a veth pair and talks over sockets.
+
+mod bed;
+mod frames;
+mod live;
+mod turns;
