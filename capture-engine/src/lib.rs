@@ -7,3 +7,4 @@ pub mod attach;
 pub mod event;
 pub mod kernel;
 pub mod pipeline;
+pub mod replay;

@@ -1,0 +1,196 @@
+//! A capture file as a source of the same events that the kernel's programs make, so that everything behind them is one code path.
+//!
+//! Reads pcap and pcapng, compressed or not; strips links, tags and IP tunnels; puts IP fragments together; and keeps the kernel's flow
+//! table in software. Everything is streamed: memory does not grow with the file. Knows nothing of what its events are for.
+
+mod decode;
+mod file;
+mod flow;
+mod fragments;
+mod link;
+mod pcap;
+mod pcapng;
+mod table;
+mod window;
+
+pub use decode::Skip;
+pub use file::{CaptureReader, Damage, Packet};
+
+use crate::event::Event;
+use decode::Decoder;
+use flow_model::Ts;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use table::Table;
+use thiserror::Error;
+
+/// 256 Ki flows of 400 bytes: 100 MB when full.
+const MAX_FLOWS: usize = 1 << 18;
+/// A pcapng file that is broken in so many places is not a capture any more.
+const MAX_DAMAGES: u64 = 10_000;
+
+/// What was read and what was not. Monotonic while it runs.
+#[derive(Debug, Default)]
+pub struct Summary {
+    pub packets: u64,
+    /// Bytes that the packets had on the wire.
+    pub wire_bytes: u64,
+    pub tcp_packets: u64,
+    pub udp_packets: u64,
+    pub skipped: Skipped,
+    /// Packets of which the capture kept less than the wire had.
+    pub cut_packets: u64,
+    /// Connections and UDP 5-tuples.
+    pub flows: u64,
+    /// Flows reported early because the table was full.
+    pub flows_evicted: u64,
+    /// IP datagrams whose fragments never fitted.
+    pub fragments_given_up: u64,
+    /// Times of the earliest and the latest packet.
+    pub first: Option<Ts>,
+    pub last: Option<Ts>,
+    /// The first damage found, and how many there were; what was whole around it is in the figures above.
+    pub damage: Option<Damage>,
+    pub damages: u64,
+}
+
+/// Packets that belong to no flow, by [`Skip`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Skipped {
+    pub link_type: u64,
+    pub not_ip: u64,
+    pub other_protocol: u64,
+    pub unparsed: u64,
+    pub fragments: u64,
+}
+
+#[derive(Debug, Error)]
+pub enum OpenError {
+    #[error("cannot open {path}")]
+    Open {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot read {path}")]
+    Read {
+        path: String,
+        #[source]
+        source: Damage,
+    },
+}
+
+/// One run through a capture.
+#[derive(Debug)]
+pub struct Replay {
+    reader: CaptureReader,
+    decoder: Decoder,
+    table: Table,
+    summary: Summary,
+}
+
+impl Replay {
+    pub fn open(path: &Path) -> Result<Replay, OpenError> {
+        let name = || path.display().to_string();
+        let file = File::open(path).map_err(|source| OpenError::Open { path: name(), source })?;
+        Replay::new(file).map_err(|source| OpenError::Read { path: name(), source })
+    }
+
+    pub fn new(stream: impl Read + 'static) -> Result<Replay, Damage> {
+        Ok(Replay {
+            reader: CaptureReader::new(stream)?,
+            decoder: Decoder::default(),
+            table: Table::new(MAX_FLOWS),
+            summary: Summary::default(),
+        })
+    }
+
+    /// Holds at most `flows` at once.
+    #[must_use]
+    pub fn with_flows(mut self, flows: usize) -> Replay {
+        self.table = Table::new(flows);
+        self
+    }
+
+    /// Handles up to `packets` packets. False when the capture is over: then every flow's final state has been told.
+    pub fn advance(&mut self, packets: u64, mut tell: impl FnMut(Event<'_>)) -> bool {
+        for _ in 0..packets {
+            let packet = match self.reader.next() {
+                Ok(Some(packet)) => packet,
+                Ok(None) => {
+                    self.end(&mut tell);
+                    return false;
+                }
+                Err(damage) => {
+                    self.summary.damages += 1;
+                    self.summary.damage.get_or_insert(damage);
+                    if self.summary.damages >= MAX_DAMAGES {
+                        self.end(&mut tell);
+                        return false;
+                    }
+                    continue;
+                }
+            };
+            let summary = &mut self.summary;
+            summary.packets += 1;
+            summary.wire_bytes += u64::from(packet.wire_len);
+            summary.cut_packets += u64::from((packet.data.len() as u64) < u64::from(packet.wire_len));
+            summary.first = Some(summary.first.map_or(packet.at, |first| first.min(packet.at)));
+            summary.last = Some(summary.last.map_or(packet.at, |last| last.max(packet.at)));
+            match self.decoder.decode(&packet) {
+                Ok(decoded) => {
+                    let count = if decoded.tcp { &mut summary.tcp_packets } else { &mut summary.udp_packets };
+                    *count += 1;
+                    self.table.packet(&decoded, packet.at, &mut tell);
+                }
+                Err(skip) => summary.skipped.count(skip),
+            }
+        }
+        true
+    }
+
+    /// The whole capture.
+    pub fn run(mut self, mut tell: impl FnMut(Event<'_>)) -> Summary {
+        while self.advance(u64::MAX, &mut tell) {}
+        self.into_summary()
+    }
+
+    /// Time of the latest packet so far.
+    #[must_use]
+    pub fn now(&self) -> Ts {
+        self.summary.last.unwrap_or_default()
+    }
+
+    /// Decompressed bytes read so far.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.reader.offset()
+    }
+
+    #[must_use]
+    pub fn into_summary(self) -> Summary {
+        Summary {
+            flows: self.table.opened,
+            flows_evicted: self.table.evicted,
+            fragments_given_up: self.decoder.fragments.given_up,
+            ..self.summary
+        }
+    }
+
+    fn end(&mut self, tell: &mut impl FnMut(Event<'_>)) {
+        self.table.finish(self.summary.last.unwrap_or_default(), tell);
+    }
+}
+
+impl Skipped {
+    fn count(&mut self, skip: Skip) {
+        *match skip {
+            Skip::LinkType => &mut self.link_type,
+            Skip::NotIp => &mut self.not_ip,
+            Skip::OtherProtocol => &mut self.other_protocol,
+            Skip::Unparsed => &mut self.unparsed,
+            Skip::FragmentHeld | Skip::FragmentDropped => &mut self.fragments,
+        } += 1;
+    }
+}

@@ -1,0 +1,179 @@
+use super::decode::Decoded;
+use super::flow::{Flow, Piece};
+use crate::event::{Event, FlowId, FlowKey, Segment};
+use flow_model::{Close, Direction, Endpoint, FiveTuple, Slot, Transport, Ts};
+use hashbrown::HashMap;
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
+
+/// What still comes after a close is mostly the last ACK: it is waited for before the flow is reported.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Flows compared when one has to go: the oldest of so many is old enough.
+const EVICT_SAMPLE: usize = 16;
+
+/// Both ends without their order: the two directions of a flow have one key.
+type Ends = ((u128, u16), (u128, u16), bool);
+
+/// The kernel's flow table in software: same turns, same counts, no budget.
+#[derive(Debug)]
+pub(super) struct Table {
+    index: HashMap<Ends, u32, foldhash::fast::RandomState>,
+    flows: Vec<Flow>,
+    bound: usize,
+    hand: usize,
+    next_id: u64,
+    closing: VecDeque<(Ts, u32, FlowId)>,
+    pub opened: u64,
+    pub evicted: u64,
+}
+
+impl Table {
+    pub fn new(bound: usize) -> Table {
+        let bound = bound.clamp(1, u32::MAX as usize);
+        Table {
+            index: HashMap::default(),
+            flows: Vec::new(),
+            bound,
+            hand: 0,
+            next_id: 1,
+            closing: VecDeque::new(),
+            opened: 0,
+            evicted: 0,
+        }
+    }
+
+    pub fn packet(&mut self, packet: &Decoded<'_>, at: Ts, tell: &mut impl FnMut(Event<'_>)) {
+        self.report_closed(at, tell);
+        let ends = if packet.source <= packet.destination {
+            (packet.source, packet.destination, packet.tcp)
+        } else {
+            (packet.destination, packet.source, packet.tcp)
+        };
+        let place = match self.index.get(&ends) {
+            Some(&place) => place,
+            None => self.make(ends, packet, at, tell),
+        };
+        let id = FlowId(self.next_id);
+        let Some(flow) = self.flows.get_mut(place as usize) else { return };
+        if flow.is_reused_by(packet) {
+            if !flow.reported {
+                tell(Event::Closed(flow.sample(at, Close::Gone)));
+            }
+            *flow = Flow::new(key(packet), id, packet, Direction::Egress, at);
+            self.next_id += 1;
+            self.opened += 1;
+        }
+        let local = flow.key.tuple.local;
+        // Both ends may be the same address and port: then all of it is egress.
+        let egress = local.port == packet.source.1 && local.ip == ip(packet.source.0);
+        let dir = if egress { Direction::Egress } else { Direction::Ingress };
+        let open = flow.closed.is_none();
+        let piece = if packet.tcp { flow.tcp(packet, dir, at) } else { flow.udp(packet, dir, at) };
+        if let Some(piece) = piece {
+            let Piece { seq, turn, wire_len, prev, payload } = piece;
+            tell(Event::Segment(Segment {
+                key: flow.key,
+                id: flow.id,
+                role: flow.role,
+                joined_midway: flow.joined_midway,
+                transport: flow.key.tuple.transport,
+                dir,
+                at,
+                seq,
+                turn,
+                wire_len,
+                prev,
+                payload,
+            }));
+        }
+        if open && flow.closed.is_some() {
+            self.closing.push_back((at, place, flow.id));
+        }
+    }
+
+    /// The capture is over: every flow's final state, oldest first.
+    pub fn finish(&mut self, at: Ts, tell: &mut impl FnMut(Event<'_>)) {
+        self.flows.sort_by_key(|flow| flow.id.0);
+        for flow in self.flows.drain(..).filter(|flow| !flow.reported) {
+            tell(Event::Closed(flow.sample(at, Close::Gone)));
+        }
+        self.index.clear();
+        self.closing.clear();
+    }
+
+    fn make(&mut self, ends: Ends, packet: &Decoded<'_>, at: Ts, tell: &mut impl FnMut(Event<'_>)) -> u32 {
+        let flow = Flow::new(key(packet), FlowId(self.next_id), packet, Direction::Egress, at);
+        self.next_id += 1;
+        self.opened += 1;
+        let place = if self.flows.len() < self.bound {
+            self.flows.push(flow);
+            self.flows.len() - 1
+        } else {
+            let place = self.evict(at, tell);
+            if let Some(old) = self.flows.get_mut(place) {
+                *old = flow;
+            }
+            place
+        };
+        self.index.insert(ends, place as u32);
+        place as u32
+    }
+
+    /// Frees the place of the flow that was silent for longest among the next few.
+    fn evict(&mut self, at: Ts, tell: &mut impl FnMut(Event<'_>)) -> usize {
+        let count = self.flows.len();
+        let candidates = (0..EVICT_SAMPLE.min(count)).map(|step| (self.hand + step) % count);
+        let oldest = candidates.min_by_key(|&place| self.flows.get(place).map(|flow| (!flow.reported, flow.last)));
+        let place = oldest.unwrap_or(0);
+        self.hand = (self.hand + EVICT_SAMPLE) % count;
+        if let Some(flow) = self.flows.get(place) {
+            if !flow.reported {
+                self.evicted += 1;
+                tell(Event::Closed(flow.sample(at, Close::Gone)));
+            }
+            self.index.remove(&ends_of(&flow.key));
+        }
+        place
+    }
+
+    fn report_closed(&mut self, now: Ts, tell: &mut impl FnMut(Event<'_>)) {
+        while let Some(&(at, place, id)) = self.closing.front() {
+            if now.since(at) < LINGER {
+                break;
+            }
+            self.closing.pop_front();
+            let Some(flow) = self.flows.get_mut(place as usize) else { continue };
+            if flow.id == id && !flow.reported {
+                flow.reported = true;
+                tell(Event::Closed(flow.sample(at, Close::Gone)));
+            }
+        }
+    }
+}
+
+/// The sender of a flow's first packet is local; of a SYN-ACK, the client whose SYN was missed is remote all the same.
+fn key(packet: &Decoded<'_>) -> FlowKey {
+    let end = |(address, port): (u128, u16)| Endpoint { ip: ip(address), port };
+    let transport = if packet.tcp { Transport::Tcp } else { Transport::Udp };
+    let tuple = FiveTuple { transport, local: end(packet.source), remote: end(packet.destination) };
+    FlowKey { slot: Slot(0), tuple }
+}
+
+fn ends_of(key: &FlowKey) -> Ends {
+    let end = |endpoint: Endpoint| {
+        let number = match endpoint.ip {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped().to_bits(),
+            IpAddr::V6(ip) => ip.to_bits(),
+        };
+        (number, endpoint.port)
+    };
+    let (local, remote) = (end(key.tuple.local), end(key.tuple.remote));
+    let tcp = key.tuple.transport == Transport::Tcp;
+    if local <= remote { (local, remote, tcp) } else { (remote, local, tcp) }
+}
+
+fn ip(address: u128) -> IpAddr {
+    Ipv6Addr::from_bits(address).to_canonical()
+}
