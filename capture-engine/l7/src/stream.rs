@@ -36,6 +36,7 @@ pub(crate) struct HeldPiece {
     pub seq: u32,
     pub at: Ts,
     pub turn: u32,
+    pub start: bool,
     pub wire_len: u32,
     pub payload: Box<[u8]>,
 }
@@ -114,7 +115,7 @@ impl Stream {
     }
 
     /// Keeps a copy of a piece that is not next. False when a bound says that the oldest hole has to be given up first.
-    pub(crate) fn hold(&mut self, piece: &Piece<'_>, max_bytes: usize, max_gaps: usize) -> bool {
+    pub(crate) fn hold(&mut self, piece: &Piece<'_>, start: bool, max_bytes: usize, max_gaps: usize) -> bool {
         let next = self.next;
         let held = self.held.get_or_insert_default();
         let ahead = piece.seq.wrapping_sub(next);
@@ -135,7 +136,7 @@ impl Stream {
         }
         held.bytes += cost;
         let &Piece { at: time, seq, turn, wire_len, payload, .. } = piece;
-        held.pieces.insert(at, HeldPiece { seq, at: time, turn, wire_len, payload: payload.into() });
+        held.pieces.insert(at, HeldPiece { seq, at: time, turn, start, wire_len, payload: payload.into() });
         true
     }
 

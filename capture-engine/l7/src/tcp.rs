@@ -84,7 +84,7 @@ impl Tcp {
                 }
                 self.take(piece, from, start, out);
                 if self.streams[piece.dir.index()].holds() {
-                    self.drain(piece.dir, out);
+                    self.drain(piece.dir, false, out);
                 }
             }
             Place::After(missing) => {
@@ -100,7 +100,7 @@ impl Tcp {
                         // All of the message before was counted: what is missing is the beginning of this one.
                         stream.begin(piece.turn);
                     }
-                    self.hold(piece, out);
+                    self.hold(piece, start, out);
                 }
             }
             Place::Old => {
@@ -154,11 +154,11 @@ impl Tcp {
             // Only when nothing but the body has passed is the time of the last byte that of the body's.
             if left == uncaptured {
                 stream.advance(left);
-                http.over(left, so_far.last, &self.limits, out);
+                http.over(left, so_far, &self.limits, out);
             }
         } else if http.in_chunks() && so_far.last.plus(QUIET) <= now && ends_chunks(so_far) {
             stream.advance(uncaptured);
-            http.over(uncaptured, so_far.last, &self.limits, out);
+            http.over(uncaptured, so_far, &self.limits, out);
         }
     }
 
@@ -339,33 +339,35 @@ impl Tcp {
     }
 
     /// Keeps a piece that is ahead of its place; gives up the oldest holes where the bounds ask for it.
-    fn hold<O: Out>(&mut self, piece: &Piece<'_>, out: &mut O) {
+    fn hold<O: Out>(&mut self, piece: &Piece<'_>, start: bool, out: &mut O) {
         let index = piece.dir.index();
         let Limits { reassembly_bytes, gaps, .. } = self.limits;
-        while !self.streams[index].hold(piece, reassembly_bytes, gaps) {
+        while !self.streams[index].hold(piece, start, reassembly_bytes, gaps) {
             self.counters.bounded += 1;
             if self.streams[index].holds() {
                 self.give_up_first(piece.dir, out);
             } else if let Place::After(missing) = self.streams[index].place(piece) {
-                let start = self.streams[index].at_start();
-                self.give_up(piece.dir, u64::from(missing), piece.turn, start, Why::Unknown, piece.at, out);
+                let before_start = self.streams[index].at_start();
+                self.give_up(piece.dir, u64::from(missing), piece.turn, before_start, Why::Unknown, piece.at, out);
             }
             if let Place::Next(from) = self.streams[index].place(piece) {
-                self.take(piece, from, false, out);
-                return self.drain(piece.dir, out);
+                self.take(piece, from, start, out);
+                return self.drain(piece.dir, false, out);
             } else if self.streams[index].place(piece) == Place::Old {
                 return;
             }
         }
     }
 
-    /// Takes the held pieces that have become next.
-    fn drain<O: Out>(&mut self, dir: Direction, out: &mut O) {
-        while let Some(HeldPiece { seq, at, turn, wire_len, payload }) = self.streams[dir.index()].ready() {
+    /// Takes the held pieces that have become next. A piece that began a message still does when what was missing before it will not
+    /// come.
+    fn drain<O: Out>(&mut self, dir: Direction, mut after_gap: bool, out: &mut O) {
+        while let Some(HeldPiece { seq, at, turn, start, wire_len, payload }) = self.streams[dir.index()].ready() {
             let piece = Piece { dir, at, seq, turn, wire_len, payload: &payload };
             if let Place::Next(from) = self.streams[dir.index()].place(&piece) {
-                self.take(&piece, from, false, out);
+                self.take(&piece, from, start && after_gap, out);
             }
+            after_gap = false;
         }
         let stream = &mut self.streams[dir.index()];
         if !stream.holds()
@@ -380,7 +382,7 @@ impl Tcp {
         if let Some((missing, turn, at)) = self.streams[dir.index()].hole() {
             let start = self.streams[dir.index()].at_start();
             self.give_up(dir, u64::from(missing), turn, start, Why::Unknown, at, out);
-            self.drain(dir, out);
+            self.drain(dir, true, out);
         }
     }
 
@@ -433,8 +435,12 @@ impl Tcp {
                     self.give_up_all(request_dir, out);
                 }
                 let Carried::Http(http) = &mut self.protocol else { return };
-                http.bytes(dir, data, &self.limits, out);
+                let used = http.bytes(dir, data, &self.limits, out);
                 match http.next {
+                    Next::Http if used < data.bytes.len() && used > 0 => {
+                        let bytes = data.bytes.get(used..).unwrap_or_default();
+                        self.feed(dir, Bytes { start: false, bytes, ..data }, out);
+                    }
                     Next::Http => {}
                     Next::Tunnel => self.protocol = Carried::Unknown(Detect::default()),
                     Next::Opaque => self.quieten(),

@@ -157,7 +157,9 @@ fn request_line(line: &[u8]) -> Option<(&[u8], &[u8], Version)> {
         None => (&b""[..], line_end),
     };
     if let [b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor @ b'0'..=b'9'] = *protocol {
-        return Some((method, target, version_of(minor)));
+        // Without a target it is a request only if it looks like one in everything else.
+        let known = !target.is_empty() || super::method::registered(method).is_some();
+        return known.then_some((method, target, version_of(minor)));
     }
     let path = rest.trim_ascii();
     let simple = method == b"GET" && path.first() == Some(&b'/') && memchr(b' ', path).is_none();

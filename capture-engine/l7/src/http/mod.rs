@@ -102,6 +102,8 @@ enum Answers {
 #[derive(Debug)]
 struct Reply {
     answers: Answers,
+    /// Message in which it began.
+    turn: u32,
     start: Ts,
     last: Ts,
     bytes: u64,
@@ -127,6 +129,8 @@ pub(crate) struct Http {
     open: Queue,
     reply: Option<Reply>,
     doubt: Option<Doubt>,
+    /// Responses to requests of messages before this one may have been lost: such a request that shows up late is not waited for.
+    given_up: u32,
     /// Interim responses before the one that is to come.
     interim_bytes: u64,
     /// Requests beyond the bound, counted as lost, whose responses come after those of all open ones.
@@ -150,6 +154,7 @@ impl Http {
             open: Queue::default(),
             reply: None,
             doubt: None,
+            given_up: 0,
             interim_bytes: 0,
             beyond: 0,
             strays: 0,
@@ -173,11 +178,13 @@ impl Http {
         self.orphans |= orphan;
     }
 
-    pub(crate) fn bytes<O: Out>(&mut self, dir: Direction, data: Bytes<'_>, limits: &Limits, out: &mut O) {
+    /// Takes captured bytes; how many were used. It stops short where a response may be to a request that is not here yet.
+    pub(crate) fn bytes<O: Out>(&mut self, dir: Direction, data: Bytes<'_>, limits: &Limits, out: &mut O) -> usize {
         if dir == self.request_dir {
             self.request_bytes(data, limits, out);
+            data.bytes.len()
         } else {
-            self.response_bytes(data, limits, out);
+            self.response_bytes(data, limits, out)
         }
     }
 
@@ -220,7 +227,11 @@ impl Http {
             return;
         }
         match self.responses.state {
-            State::Unframed => self.finish(end.last, Notes::default(), limits, out),
+            State::Unframed => {
+                self.finish(end.last, Notes::default(), limits, out);
+                // Responses to more of a pipeline may have come behind it.
+                self.lose_before(end.turn, LossReason::Gap, out);
+            }
             State::Close => {
                 if let Some(reply) = &mut self.reply {
                     reply.last = reply.last.max(end.last);
@@ -276,7 +287,7 @@ impl Http {
 
     /// Whether a response without a request would be for want of request bytes that are only waiting for their turn.
     pub(crate) fn wants_requests(&self) -> bool {
-        self.open.is_empty() && self.reply.is_none()
+        self.reply.is_none() && (self.open.is_empty() || self.responses.state == State::Lost)
     }
 
     /// Bytes of the response under way that are to come; `None` where that is not known, or nothing is under way.
@@ -305,12 +316,16 @@ impl Http {
     }
 
     /// The response under way is over: its last bytes, though not captured, show it. `bytes` of it were not captured.
-    pub(crate) fn over<O: Out>(&mut self, bytes: u64, end: Ts, limits: &Limits, out: &mut O) {
+    pub(crate) fn over<O: Out>(&mut self, bytes: u64, end: &MessageEnd, limits: &Limits, out: &mut O) {
+        let framed = self.body_left().is_some();
         if let Some(reply) = &mut self.reply {
             reply.bytes += bytes;
             reply.notes.add(Notes::BODY_SKIPPED);
         }
-        self.finish(end, Notes::default(), limits, out);
+        self.finish(end.last, Notes::default(), limits, out);
+        if !framed {
+            self.lose_before(end.turn, LossReason::Gap, out);
+        }
     }
 
     pub(crate) fn closed<O: Out>(&mut self, close: Close, limits: &Limits, out: &mut O) {
@@ -352,6 +367,7 @@ impl Http {
     /// Gives up the open requests that came before message `turn`: their responses were lost.
     fn lose_before<O: Out>(&mut self, turn: u32, reason: LossReason, out: &mut O) {
         let mut count = 0;
+        self.given_up = self.given_up.max(turn);
         while self.open.front().is_some_and(|open| open.turn < turn) {
             self.open.pop();
             count += 1;
@@ -400,6 +416,20 @@ impl Http {
             record.notes.add(Notes::NO_REQUEST);
         }
         out.record(record);
+    }
+}
+
+/// No request (but HTTP/0.9's) and no response fits into fewer bytes; what was counted behind a message and is shorter is a line end.
+const SHORTEST_HEAD: u64 = 16;
+
+impl Hole {
+    /// Between two messages: whether there may have been another one, or part of one, that is not accounted for.
+    fn may_hold_head(&self) -> bool {
+        match self.why {
+            Why::Counted => self.bytes >= SHORTEST_HEAD,
+            Why::Unknown => self.bytes > 0,
+            Why::Turns => false,
+        }
     }
 }
 

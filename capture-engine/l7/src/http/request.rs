@@ -1,12 +1,9 @@
 use super::chunked::{Chunked, Step};
 use super::head::{self, RequestHead, Scan, Version};
 use super::queue::{Open, Strings};
-use super::{Bytes, Doubt, Hole, Http, PartialHead, State, Why, method};
+use super::{Bytes, Doubt, Hole, Http, PartialHead, State, method};
 use crate::{Limits, Out};
 use flow_model::{LossReason, Notes, Ts};
-
-/// No request (but HTTP/0.9's) and no response fits into fewer bytes; a shorter hole between messages is a stray line end.
-pub(super) const SHORTEST_HEAD: u64 = 16;
 
 /// When and in which message a request began.
 struct Begin {
@@ -175,6 +172,11 @@ impl Http {
             out.lost(doubt.reason, 1);
             return;
         }
+        if begin.turn < self.given_up {
+            out.lost(LossReason::Gap, 1);
+            self.orphans = true;
+            return;
+        }
         if self.beyond > 0 || self.open.len() >= limits.open_exchanges.max(1) {
             self.beyond = self.beyond.saturating_add(1);
             out.lost(LossReason::Limit, 1);
@@ -251,22 +253,18 @@ impl Http {
 
     /// A hole where a request should begin.
     fn requests_lost<O: Out>(&mut self, hole: Hole, out: &mut O) {
-        if hole.bytes < SHORTEST_HEAD || hole.why == Why::Turns {
+        if !hole.may_hold_head() {
             return;
         }
         let strays = std::mem::take(&mut self.strays);
-        if hole.before_start && self.open.is_empty() && self.reply.is_none() {
-            // One request at a time: what was lost is one, and its response, where it was seen, has been told of.
-            if strays == 0 {
-                out.lost(LossReason::Gap, 1);
-                self.seen_request = true;
-                self.orphans = true;
-            }
+        if hole.before_start && strays > 0 && self.open.is_empty() && self.reply.is_none() {
+            // The response to what was lost has been told of already.
             return;
         }
         self.requests.state = State::Lost;
+        self.seen_request = true;
         out.lost(LossReason::Gap, 1);
-        self.doubt.get_or_insert(Doubt { reason: LossReason::Gap, asked: 0, answered: 0 });
+        self.doubt.get_or_insert(Doubt { reason: LossReason::Gap, asked: 1, answered: 0 });
     }
 }
 

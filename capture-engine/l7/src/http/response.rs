@@ -1,6 +1,5 @@
 use super::chunked::{Chunked, Step};
 use super::head::{self, ResponseHead, Scan, Version};
-use super::request::SHORTEST_HEAD;
 use super::{Answers, Bytes, Hole, Http, Next, PartialHead, Reply, State, Why};
 use crate::{Limits, Out};
 use flow_model::{LossReason, Notes, Ts};
@@ -15,13 +14,19 @@ struct Begin {
 }
 
 impl Http {
-    pub(super) fn response_bytes<O: Out>(&mut self, data: Bytes<'_>, limits: &Limits, out: &mut O) {
+    /// Reads responses until the bytes end or all requests are answered, whichever is first; how many bytes that were.
+    pub(super) fn response_bytes<O: Out>(&mut self, data: Bytes<'_>, limits: &Limits, out: &mut O) -> usize {
+        let waiting = !self.open.is_empty();
         let mut rest = data.bytes;
         let mut start = data.start;
-        while !rest.is_empty() && self.next == Next::Http {
+        while !rest.is_empty() && self.next == Next::Http && !(waiting && self.open.is_empty()) {
             if start && self.response_moved_on(rest) {
                 let last = self.reply.as_ref().map_or(data.at, |reply| reply.last);
+                let unframed = self.responses.state == State::Unframed;
                 self.finish(last, Notes::END_ASSUMED, limits, out);
+                if unframed {
+                    self.lose_before(data.turn.saturating_sub(1), LossReason::Gap, out);
+                }
             }
             let used = match self.responses.state {
                 State::Start => match self.responses.head.take() {
@@ -60,11 +65,14 @@ impl Http {
                     rest.len()
                 }
                 // After a hole a packet may begin with a head too, not only a message.
+                // What was asked before the message to which this is the answer was answered in what did not make sense.
                 State::Lost if start && head::response(rest) != Scan::Not => {
+                    self.lose_before(data.turn.saturating_sub(1), LossReason::Gap, out);
                     self.responses.state = State::Start;
                     0
                 }
                 State::Lost if rest.len() == data.bytes.len() && head::response_begins(rest) => {
+                    self.lose_before(data.turn, LossReason::Gap, out);
                     self.responses.state = State::Start;
                     0
                 }
@@ -75,6 +83,7 @@ impl Http {
             }
             rest = rest.get(used..).unwrap_or_default();
         }
+        data.bytes.len() - rest.len()
     }
 
     /// A message begins with a response head where more of the last response was awaited: it is over.
@@ -109,6 +118,7 @@ impl Http {
                 // HTTP/0.9: the response is its body (RFC 1945 section 6).
                 self.reply = Some(Reply {
                     answers: Answers::Front,
+                    turn: data.turn,
                     start: data.at,
                     last: data.at,
                     bytes: 0,
@@ -201,6 +211,7 @@ impl Http {
         }
         self.reply = Some(Reply {
             answers,
+            turn: begin.turn,
             start: begin.at,
             last: begin.last,
             bytes: begin.bytes,
@@ -289,6 +300,13 @@ impl Http {
             State::Close | State::Unframed => self.response_unseen(hole.bytes, hole.at),
             State::Lost => {}
         }
+        let moved_on = self.reply.as_ref().filter(|reply| reply.turn < hole.turn).map(|reply| reply.last);
+        if let (State::Unframed, Why::Unknown, Some(last)) = (self.responses.state, hole.why, moved_on) {
+            // It ended inside the hole, and so may the next response have begun there.
+            self.finish(last, Notes::END_ASSUMED, limits, out);
+            self.responses.state = State::Lost;
+            self.lose_before(hole.turn, LossReason::Gap, out);
+        }
     }
 
     fn response_unseen(&mut self, bytes: u64, at: Ts) {
@@ -298,7 +316,7 @@ impl Http {
 
     /// A hole where a response should begin.
     fn responses_lost<O: Out>(&mut self, hole: Hole, out: &mut O) {
-        if hole.bytes >= SHORTEST_HEAD && hole.why != Why::Turns {
+        if hole.may_hold_head() {
             self.responses.state = State::Lost;
             self.lose_before(hole.turn, LossReason::Gap, out);
         }
