@@ -2,6 +2,7 @@
 
 use crate::config::Flags;
 use crate::exit::Exit;
+use crate::replay::ReplayArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -58,6 +59,9 @@ pub enum Command {
     Stat(Rows),
     /// Who calls whom, and how it goes
     Edges(Rows),
+    /// Read a capture file as if its traffic were live: exchanges, flows, golden metrics
+    #[command(after_long_help = Exit::table())]
+    Replay(ReplayArgs),
     /// The configuration
     Config {
         /// Print a documented file with every key at its default

@@ -14,6 +14,8 @@ pub enum Exit {
     Usage,
     /// A capture file is damaged: what could be had was printed.
     Data,
+    /// A file cannot be opened.
+    NoInput,
     /// Another process does not answer: the agent, for the commands that ask it.
     Unavailable,
     /// Root, a capability or a feature of the kernel is missing.
@@ -21,8 +23,8 @@ pub enum Exit {
 }
 
 impl Exit {
-    pub const ALL: [Exit; 6] =
-        [Exit::Ok, Exit::Software, Exit::Usage, Exit::Data, Exit::Unavailable, Exit::NoPermission];
+    pub const ALL: [Exit; 7] =
+        [Exit::Ok, Exit::Software, Exit::Usage, Exit::Data, Exit::NoInput, Exit::Unavailable, Exit::NoPermission];
 
     #[must_use]
     pub fn code(self) -> u8 {
@@ -31,6 +33,7 @@ impl Exit {
             Exit::Software => 70,
             Exit::Usage => 64,
             Exit::Data => 65,
+            Exit::NoInput => 66,
             Exit::Unavailable => 69,
             Exit::NoPermission => 77,
         }
@@ -43,6 +46,7 @@ impl Exit {
             Exit::Software => "a part of the agent ended; the log's last error says which and why",
             Exit::Usage => "a fault in flags, environment or configuration file, or an address that is taken",
             Exit::Data => "a capture file is damaged; what could be read was printed",
+            Exit::NoInput => "the capture file cannot be opened",
             Exit::Unavailable => "the agent does not answer on its socket",
             Exit::NoPermission => "root, a capability or a kernel feature is missing; `pilotfish check` says which",
         }

@@ -20,6 +20,7 @@ mod pipeline_thread;
 mod privileges;
 mod process;
 mod pulse;
+mod replay;
 mod self_metrics;
 mod table;
 mod traffic;
@@ -64,6 +65,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Status { output } => cmd::status::run(&socket()?, output)?,
         Command::Stat(rows) => cmd::stat::run(&socket()?, &rows)?,
         Command::Edges(rows) => cmd::edges::run(&socket()?, &rows)?,
+        Command::Replay(args) => return replay::run(&args),
         Command::Config { print_default: true } => cmd::output::print(&Config::documented_default())?,
         Command::Config { print_default: false } => {
             let (_, warnings) = asked(&AgentFlags::default())?;

@@ -1,0 +1,176 @@
+//! `pilotfish replay FILE`: a capture through the same pipeline as live traffic; only the source differs.
+
+mod json;
+mod names;
+mod report;
+mod summary;
+
+use crate::exit::{Exit, Failure};
+use anyhow::Context;
+use capture_engine::pipeline::{Pipeline, PipelineConfig};
+use capture_engine::replay::{OpenError, Replay, Summary};
+use clap::{Args, ValueEnum};
+use flow_model::Ts;
+use golden_metrics::{Config, Exposition, Format, Golden, Losses, Reader};
+use indicatif::{ProgressBar, ProgressStyle};
+use names::CaptureNames;
+use report::{Lines, Report};
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Packets between two looks at the clock of the capture, the output and the progress bar.
+const BATCH: u64 = 1024;
+
+/// Smaller files are read before a bar could be looked at.
+const WORTH_A_BAR: u64 = 32 << 20;
+
+#[derive(Clone, Debug, Args)]
+pub struct ReplayArgs {
+    /// pcap or pcapng file, compressed by gzip or not
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: ReplayOutput,
+    /// Each exchange too, as it ends
+    #[arg(long)]
+    pub records: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReplayOutput {
+    /// Golden metrics of each edge, then what the capture holds
+    Table,
+    /// One object a line: exchanges (with --records), flows, the capture
+    Json,
+    /// As the agent's /metrics would say it
+    Metrics,
+}
+
+/// Ends with 0, 65 (the file is damaged; what could be read was printed) or 66 (it cannot be opened).
+pub fn run(args: &ReplayArgs) -> Result<Exit, Failure> {
+    let replay = match Replay::open(&args.file) {
+        Ok(replay) => replay,
+        Err(error) => {
+            let exit = if matches!(error, OpenError::Open { .. }) { Exit::NoInput } else { Exit::Data };
+            return Err(Failure::new(exit, error));
+        }
+    };
+    let mut out = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    match replayed(args, replay, &mut out).and_then(|summary| out.flush().map(|()| summary)) {
+        Ok(summary) => Ok(ending(&args.file, &summary)),
+        // Whoever reads has seen enough (`| head`).
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Exit::Ok),
+        Err(error) => Err(Failure::from(anyhow::Error::new(error).context("writing to standard output"))),
+    }
+}
+
+fn ending(file: &Path, summary: &Summary) -> Exit {
+    let Some(damage) = &summary.damage else { return Exit::Ok };
+    let more = if summary.damages > 1 { format!(" (and {} more)", summary.damages - 1) } else { String::new() };
+    let cause = std::error::Error::source(damage).map(|cause| format!(": {cause}")).unwrap_or_default();
+    eprintln!("pilotfish: {} is damaged: {damage}{cause}{more}; {} packets were read", file.display(), summary.packets);
+    Exit::Data
+}
+
+fn replayed(args: &ReplayArgs, mut replay: Replay, out: &mut impl Write) -> io::Result<Summary> {
+    let lines = match (args.output, args.records) {
+        (ReplayOutput::Json, records) => Lines::Json { records },
+        (ReplayOutput::Table, true) => Lines::Text,
+        _ => Lines::None,
+    };
+    let losses = Losses::default();
+    // A capture's own time says nothing of how long its figures are wanted.
+    let config = Config { idle: Duration::MAX, ..Config::default() };
+    let (golden, reader) = Golden::new(CaptureNames::default(), config, &losses);
+    let mut pipeline = Pipeline::new(pipeline_config(), Report::new(golden, lines));
+    let bar = progress(&args.file);
+    let mut told = 0;
+    loop {
+        let more = replay.advance(BATCH, |event| pipeline.event(&event));
+        let now = replay.now();
+        settle(&mut pipeline, now);
+        let text = pipeline.sink_mut().take_text();
+        out.write_all(&text)?;
+        pipeline.sink_mut().give_back(text);
+        if let Some(bar) = &bar
+            && replay.offset() - told >= 1 << 20
+        {
+            told = replay.offset();
+            bar.set_position(told);
+        }
+        if !more {
+            break;
+        }
+    }
+    pipeline.finish(replay.now());
+    let text = pipeline.sink_mut().take_text();
+    out.write_all(&text)?;
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    let summary = replay.into_summary();
+    pipeline.sink_mut().publish();
+    finish(args, &summary, pipeline.sink(), &reader, out)?;
+    Ok(summary)
+}
+
+fn finish(
+    args: &ReplayArgs,
+    summary: &Summary,
+    report: &Report,
+    reader: &Reader,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let snapshot = reader.snapshot();
+    match args.output {
+        ReplayOutput::Table => {
+            out.write_all(summary::text(summary, report.totals(), &snapshot.view().edges()).as_bytes())
+        }
+        ReplayOutput::Metrics => out.write_all(&Exposition::render(&snapshot, &[], Format::Text)),
+        ReplayOutput::Json => {
+            if !args.records {
+                for edge in snapshot.view().edges() {
+                    json::line(out, &json::Edge::from(&edge))?;
+                }
+            }
+            json::line(out, &json::Capture::new(summary, report.totals()))
+        }
+    }
+}
+
+/// What only the owner of the kernel's tables has to do is nothing here; the lists must not grow all the same.
+fn settle(pipeline: &mut Pipeline<Report>, now: Ts) {
+    pipeline.tick(now, |_| None);
+    let requests = pipeline.requests();
+    requests.take_interests().for_each(drop);
+    drop(requests.take_removable(now));
+}
+
+/// A capture is read by somebody who waits for it alone: memory per flow may be larger than in the agent.
+fn pipeline_config() -> PipelineConfig {
+    PipelineConfig {
+        flows: 1 << 18,
+        l7: l7::Limits {
+            reassembly_bytes: 1 << 20,
+            gaps: 64,
+            head_bytes: 64 << 10,
+            open_exchanges: 1 << 16,
+            keep_strings: true,
+            report_partial: true,
+        },
+    }
+}
+
+fn progress(file: &Path) -> Option<ProgressBar> {
+    let size = std::fs::metadata(file).context("size").ok()?.len();
+    if size < WORTH_A_BAR || !io::stderr().is_terminal() {
+        return None;
+    }
+    let compressed = file.extension().is_some_and(|extension| extension == "gz");
+    // How much a compressed file holds is not known before its end.
+    let bar = if compressed { ProgressBar::no_length() } else { ProgressBar::new(size) };
+    let template =
+        if compressed { "{spinner} {bytes} {binary_bytes_per_sec}" } else { "{wide_bar} {bytes}/{total_bytes} {eta}" };
+    ProgressStyle::with_template(template).ok().map(|style| bar.with_style(style))
+}

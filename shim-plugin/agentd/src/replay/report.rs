@@ -1,0 +1,158 @@
+use super::json;
+use super::names::CaptureNames;
+use flow_model::{Close, Detail, FlowInfo, L7Record, LossReason, Notes, Protocol, Sink, TcpDelta, Transport};
+use golden_metrics::{FlowCache, Golden};
+use std::io::Write;
+
+/// What is printed while the capture is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lines {
+    None,
+    Text,
+    Json { records: bool },
+}
+
+/// Sums over the whole capture.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Totals {
+    pub http: u64,
+    pub dns: u64,
+    pub lost: [u64; LossReason::ALL.len()],
+    pub tcp_flows: u64,
+    pub udp_flows: u64,
+    pub resets: u64,
+    pub retransmits: u64,
+    pub zero_windows: u64,
+}
+
+/// The sink of a replay: golden metrics, and a line for each exchange and flow.
+#[derive(Debug)]
+pub(super) struct Report {
+    golden: Golden<CaptureNames>,
+    lines: Lines,
+    text: Vec<u8>,
+    totals: Totals,
+}
+
+/// Of one flow.
+#[derive(Debug, Default)]
+pub(super) struct PerFlow {
+    cache: FlowCache,
+    exchanges: u64,
+    lost: u64,
+    protocol: Option<Protocol>,
+    sum: TcpDelta,
+}
+
+impl Report {
+    pub fn new(golden: Golden<CaptureNames>, lines: Lines) -> Report {
+        Report { golden, lines, text: Vec::new(), totals: Totals::default() }
+    }
+
+    pub fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    pub fn publish(&mut self) {
+        self.golden.publish();
+    }
+
+    /// What was written since the last call; hand the buffer back when it is out.
+    pub fn take_text(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.text)
+    }
+
+    pub fn give_back(&mut self, mut text: Vec<u8>) {
+        text.clear();
+        self.text = text;
+    }
+}
+
+impl Sink for Report {
+    type PerFlow = PerFlow;
+
+    fn exchange(&mut self, flow: &FlowInfo, per: &mut PerFlow, record: &L7Record) {
+        per.exchanges += 1;
+        per.protocol.get_or_insert(record.protocol);
+        match record.protocol {
+            Protocol::Http1 => self.totals.http += 1,
+            Protocol::Dns => self.totals.dns += 1,
+        }
+        self.golden.exchange(flow, &mut per.cache, record);
+        match self.lines {
+            // Writing into memory cannot fail.
+            Lines::Json { records: true } => drop(json::line(&mut self.text, &json::L7::new(flow, record))),
+            Lines::Text => drop(writeln!(self.text, "{}", sentence(flow, record))),
+            _ => {}
+        }
+    }
+
+    fn exchanges_lost(&mut self, flow: &FlowInfo, per: &mut PerFlow, reason: LossReason, count: u64) {
+        per.lost += count;
+        if let Some(sum) = self.totals.lost.get_mut(reason as usize) {
+            *sum += count;
+        }
+        self.golden.exchanges_lost(flow, &mut per.cache, reason, count);
+    }
+
+    fn tcp(&mut self, flow: &FlowInfo, per: &mut PerFlow, delta: &TcpDelta) {
+        self.golden.tcp(flow, &mut per.cache, delta);
+        add(&mut per.sum, delta);
+        let Some(close) = delta.closed else { return };
+        match flow.tuple.transport {
+            Transport::Tcp => self.totals.tcp_flows += 1,
+            Transport::Udp => self.totals.udp_flows += 1,
+        }
+        self.totals.resets += u64::from(close == Close::Reset);
+        self.totals.retransmits += per.sum.retransmits.iter().map(|&count| u64::from(count)).sum::<u64>();
+        self.totals.zero_windows += per.sum.zero_windows.iter().map(|&count| u64::from(count)).sum::<u64>();
+        if let Lines::Json { .. } = self.lines {
+            let row = json::Flow::new(flow, &per.sum, close, per.exchanges, per.lost, per.protocol);
+            // Writing into memory cannot fail.
+            drop(json::line(&mut self.text, &row));
+        }
+    }
+}
+
+fn add(sum: &mut TcpDelta, delta: &TcpDelta) {
+    let TcpDelta { packets, bytes, retransmits, zero_windows, handshake_rtt_ns, opened, closed } = delta;
+    for way in 0..2 {
+        sum.packets[way] += packets[way];
+        sum.bytes[way] += bytes[way];
+        sum.retransmits[way] += retransmits[way];
+        sum.zero_windows[way] += zero_windows[way];
+    }
+    sum.handshake_rtt_ns = sum.handshake_rtt_ns.or(*handshake_rtt_ns);
+    sum.opened |= opened;
+    sum.closed = *closed;
+}
+
+/// One exchange for people.
+fn sentence(flow: &FlowInfo, record: &L7Record) -> String {
+    let (client, server) = flow.client_server();
+    let (what, how) = match &record.detail {
+        Detail::Http(http) => {
+            let status = http.status.map_or("-".to_owned(), |status| status.to_string());
+            (format!("{} {}", http.method, http.target), status)
+        }
+        Detail::Dns(dns) => {
+            let rcode = dns.rcode.map_or("-".to_owned(), json::rcode_text);
+            (format!("{} {}", json::qtype_text(dns.qtype), dns.name), rcode)
+        }
+    };
+    let mut notes = String::new();
+    for (_, name) in Notes::NAMES.iter().filter(|(note, _)| record.notes.has(*note)) {
+        notes.push(' ');
+        notes.push_str(name);
+    }
+    let took = crate::table::latency(u64::try_from(record.end.since(record.start).as_nanos()).ok());
+    let (s, ns) = (record.start.0 / 1_000_000_000, record.start.0 % 1_000_000_000);
+    format!(
+        "{s}.{ns:09} {}:{} -> {}:{} {} {what} {how} {took}{notes}",
+        client.ip,
+        client.port,
+        server.ip,
+        server.port,
+        record.protocol.as_str()
+    )
+}

@@ -1,0 +1,80 @@
+use super::report::Totals;
+use crate::table::{Align, bytes, latency, share, table};
+use capture_engine::replay::{Skipped, Summary};
+use flow_model::LossReason;
+use golden_metrics::EdgeRow;
+use std::fmt::Write;
+
+fn edges_table(edges: &[EdgeRow]) -> String {
+    let columns = [
+        ("CLIENT", Align::Left),
+        ("SERVER", Align::Left),
+        ("PROTOCOL", Align::Left),
+        ("REQUESTS", Align::Right),
+        ("SUCCESS", Align::Right),
+        ("LATENCY_P50", Align::Right),
+        ("LATENCY_P95", Align::Right),
+        ("LATENCY_P99", Align::Right),
+        ("BYTES", Align::Right),
+    ];
+    let time = |seconds: Option<f64>| latency(seconds.map(|seconds| (seconds * 1e9) as u64));
+    let row = |edge: &EdgeRow| {
+        let success = (edge.requests > 0).then(|| edge.successes as f64 / edge.requests as f64);
+        vec![
+            edge.client.clone(),
+            edge.server.clone(),
+            edge.protocol.clone(),
+            if edge.requests > 0 { edge.requests.to_string() } else { "-".to_owned() },
+            share(success),
+            time(edge.p50),
+            time(edge.p95),
+            time(edge.p99),
+            bytes(edge.bytes),
+        ]
+    };
+    table(&columns, &edges.iter().map(row).collect::<Vec<_>>())
+}
+
+/// Golden metrics of each edge, then what the capture holds.
+pub(super) fn text(summary: &Summary, totals: &Totals, edges: &[EdgeRow]) -> String {
+    let mut text = edges_table(edges);
+    let span = summary.last.zip(summary.first).map(|(last, first)| last.since(first).as_secs_f64()).unwrap_or_default();
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "\n{} packets, {} on the wire, {span:.3} s", summary.packets, bytes(summary.wire_bytes));
+    let _ = writeln!(
+        text,
+        "flows: {} TCP, {} UDP; {} resets, {} retransmissions, {} zero windows",
+        totals.tcp_flows, totals.udp_flows, totals.resets, totals.retransmits, totals.zero_windows
+    );
+    let _ = writeln!(text, "exchanges: {} HTTP, {} DNS", totals.http, totals.dns);
+    let lost = LossReason::ALL.iter().zip(totals.lost).map(|(reason, count)| (reason.as_str(), count));
+    list(&mut text, "exchanges lost", lost);
+    list(&mut text, "packets that belong to no flow", skipped(summary));
+    let oddities = [
+        ("cut by the capture", summary.cut_packets),
+        ("flows reported early", summary.flows_evicted),
+        ("datagrams with fragments missing", summary.fragments_given_up),
+    ];
+    list(&mut text, "noted", oddities);
+    text
+}
+
+/// Why packets belong to no flow.
+pub(super) fn skipped(summary: &Summary) -> [(&'static str, u64); 5] {
+    let Skipped { link_type, not_ip, other_protocol, unparsed, fragments } = summary.skipped;
+    [
+        ("link_type", link_type),
+        ("not_ip", not_ip),
+        ("other_protocol", other_protocol),
+        ("unparsed", unparsed),
+        ("fragments", fragments),
+    ]
+}
+
+fn list(text: &mut String, title: &str, counts: impl IntoIterator<Item = (&'static str, u64)>) {
+    let items: Vec<String> =
+        counts.into_iter().filter(|(_, count)| *count > 0).map(|(name, count)| format!("{count} {name}")).collect();
+    if !items.is_empty() {
+        let _ = writeln!(text, "{title}: {}", items.join(", "));
+    }
+}
