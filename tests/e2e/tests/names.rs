@@ -12,8 +12,8 @@ fn lookups_are_counted_by_type_code_and_whether_they_were_answered() -> anyhow::
     let mut bed = Testbed::start()?;
     let agent = Agent::start(&bed, &AgentOptions::default())?;
     let server = dnsmasq(&mut bed, testbed::address_of(99))?;
-    // Takes queries and never answers; the first datagram would make nc talk to one peer only, which is enough here.
-    let silent = bed.run(ContainerSpec::new("silent", &["/bin/nc", "-u", "-l", "-p", "53"]))?;
+    // Nobody listens there: no answer ever comes.
+    let silent = bed.run(ContainerSpec::new("silent", &["/bin/sleep", "10000"]))?;
     let client = bed.run(ContainerSpec::new("asking", &["/bin/sleep", "10000"]))?;
     agent.wait_attached(3, PATIENCE)?;
 

@@ -43,7 +43,7 @@ fn a_starved_ring_says_what_it_lost_and_is_whole_again_after() -> anyhow::Result
     // Whole again: of the same agent, with the same small ring, another generator loses nothing at a gentle rate.
     let args = ["--connections", "4", "--rate", "500", "--count", "2000", "--client", "2"];
     let again = generator(&mut bed, "again", &server, &args)?;
-    agent.wait_attached(3, PATIENCE)?;
+    agent.wait_attached_to("again", PATIENCE)?;
     run_to_end(&bed, &again)?;
     assert_eq!(wait_equation(&agent, 22_000)?, lost, "{}", losses(&agent));
     Ok(())

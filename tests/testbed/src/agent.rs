@@ -143,6 +143,17 @@ impl Agent {
         .with_context(|| self.log_text())
     }
 
+    /// Waits until the namespace of this workload is attached.
+    pub fn wait_attached_to(&self, workload: &str, patience: Duration) -> Result<()> {
+        let attached = || -> Result<bool> {
+            let status: serde_json::Value = serde_json::from_str(&self.cli(&["status", "-o", "json"])?)?;
+            let mut rows = status["namespaces"].as_array().into_iter().flatten();
+            Ok(rows.any(|row| row["workload"] == workload && row["state"] == "attached"))
+        };
+        until(&format!("{workload} is attached"), patience, || attached().unwrap_or(false))
+            .with_context(|| self.log_text())
+    }
+
     /// Makes the ring's reader sleep, so that the ring overflows.
     pub fn pause_reader(&self, pause: Duration) -> Result<()> {
         let target = format!("/debug/pause?ms={}", pause.as_millis());

@@ -23,6 +23,8 @@ pub mod scene;
 #[allow(unsafe_code, reason = "a signal handler can only be set with it")]
 pub mod signals;
 pub mod sweep;
+#[allow(unsafe_code, reason = "raw bpf()")]
+pub mod sys;
 mod wait;
 
 pub use agent::{Agent, AgentOptions};

@@ -1,4 +1,4 @@
-use crate::programs::installed;
+use crate::programs::{built_binary, installed};
 use anyhow::{Context, Result, ensure};
 use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt;
@@ -117,20 +117,32 @@ pub(crate) fn run(command: &mut Command) -> Result<String> {
 }
 
 /// Names of the BPF programs attached to interfaces of a namespace (TCX and clsact alike), as `interface direction program`, sorted. Told by
-/// bpftool, not by the agent.
+/// bpftool and the kernel, not by the agent.
 pub fn filters_in(netns: &Path) -> Result<Vec<String>> {
-    let text = run(Command::new("nsenter")
-        .arg(format!("--net={}", netns.display()))
-        .arg(installed("bpftool")?)
-        .args(["-j", "net", "show"]))?;
+    let inside = |program: &Path| {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", netns.display())).arg(program);
+        command
+    };
+    let bpftool = installed("bpftool")?;
+    let text = run(inside(&bpftool).args(["-j", "net", "show"]))?;
     let json: serde_json::Value = serde_json::from_str(&text).context("bpftool net show")?;
     let mut found = Vec::new();
-    let tc = json.get(0).and_then(|all| all.get("tc")).and_then(|tc| tc.as_array()).cloned().unwrap_or_default();
-    for filter in tc {
-        let text = |key: &str| filter.get(key).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
+    for filter in json[0]["tc"].as_array().into_iter().flatten() {
+        let text = |key: &str| filter[key].as_str().unwrap_or_default().to_owned();
         let kind = text("kind");
-        let direction = kind.rsplit(['/', '_']).next().unwrap_or_default().to_owned();
-        found.push(format!("{} {} {}", text("devname"), direction, text("name")));
+        // clsact/ingress here; a bpftool that knows TCX says tcx/ingress, which is asked for below for those that do not.
+        if let Some(direction) = kind.strip_prefix("clsact/") {
+            found.push(format!("{} {direction} {}", text("devname"), text("name")));
+        }
+    }
+    // As `interface direction program-id`.
+    let attached = run(&mut inside(&built_binary("tcx")?))?;
+    for line in attached.lines() {
+        let (place, id) = line.rsplit_once(' ').context("what tcx prints")?;
+        let text = run(Command::new(&bpftool).args(["-j", "prog", "show", "id", id])).unwrap_or_default();
+        let program: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        found.push(format!("{place} {}", program["name"].as_str().unwrap_or(id)));
     }
     found.sort();
     Ok(found)

@@ -58,7 +58,7 @@ fn whole(options: &Options) -> Result<f64> {
     let (count, per_second) = (options.count.to_string(), rate.to_string());
     let args = ["--connections", &connections, "--rate", &per_second, "--count", &count];
     let generator = load(&mut bed, "generator", &server, &args)?;
-    agent.wait_attached(3, PATIENCE)?;
+    agent.wait_attached_to("generator", PATIENCE)?;
     let before = agent.stat()?;
     let sent = finish(&bed, &generator)?;
     let (took, number) = (sent["seconds"].as_f64().unwrap_or(1.0), sent["sent"].as_u64().unwrap_or(0));

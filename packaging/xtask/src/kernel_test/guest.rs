@@ -1,0 +1,170 @@
+//! A virtual machine with one purpose: its first process runs the tests, prints, and powers off.
+
+use super::check;
+use super::image::Image;
+use anyhow::{Context, Result, bail};
+use std::fmt;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// For the veth pair and its clsact filters; none of them needs another module.
+const MODULES: [&str; 3] = ["drivers/net/veth.ko", "net/sched/sch_ingress.ko", "net/sched/cls_bpf.ko"];
+const DONE: &str = "pilotfish-guest-done";
+
+/// What the console said of the tests.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    result: Option<String>,
+    failures: Vec<String>,
+}
+
+impl Report {
+    pub fn passed(&self) -> bool {
+        self.result.as_deref().is_some_and(|result| result.starts_with("ok.") && !result.starts_with("ok. 0 passed"))
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.result.as_deref().unwrap_or("no result"))?;
+        self.failures.iter().try_for_each(|line| write!(f, "\n  {line}"))
+    }
+}
+
+pub(super) fn boot(image: &Image, tests: &Path, filter: &str, cache: &Path, limit: Duration) -> Result<Report> {
+    let initrd = build_initrd(image, tests, filter, cache)?;
+    let mut child = Command::new("qemu-system-x86_64")
+        .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1024", "-nographic", "-no-reboot"])
+        .args(["-nic", "none", "-append", "console=ttyS0 quiet panic=-1 net.ifnames=0"])
+        .arg("-kernel")
+        .arg(image.vmlinuz())
+        .arg("-initrd")
+        .arg(&initrd)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("run qemu-system-x86_64 (Debian package qemu-system-x86)")?;
+    let console = child.stdout.take().context("no console")?;
+    let (send, lines) = mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        // Lossy by line: a console may say anything.
+        for line in BufReader::new(console).split(b'\n').map_while(Result::ok) {
+            if send.send(String::from_utf8_lossy(&line).trim_end().to_owned()).is_err() {
+                break;
+            }
+        }
+    });
+    let report = watch(&lines, limit);
+    let _ = child.kill();
+    child.wait().context("wait for qemu")?;
+    drop(lines);
+    let _ = reader.join();
+    fs::remove_file(&initrd).with_context(|| format!("remove {}", initrd.display()))?;
+    report
+}
+
+fn watch(lines: &mpsc::Receiver<String>, limit: Duration) -> Result<Report> {
+    let mut report = Report::default();
+    let mut last = Vec::new();
+    let deadline = Instant::now() + limit;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match lines.recv_timeout(left) {
+            Ok(line) if line.contains(DONE) => return Ok(report),
+            Ok(line) => {
+                if let Some(result) = line.strip_prefix("test result: ") {
+                    report.result = Some(result.to_owned());
+                } else if line.ends_with("FAILED") || line.contains("panicked at") || report.failures.last().is_some_and(|l| l.contains("panicked at"))
+                {
+                    report.failures.push(line.clone());
+                }
+                eprintln!("  | {line}");
+                last.push(line);
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => bail!("nothing more within {} s", limit.as_secs()),
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                bail!("the guest ended early; its last words:\n{}", last.split_off(last.len().saturating_sub(20)).join("\n"))
+            }
+        }
+    }
+}
+
+fn build_initrd(image: &Image, tests: &Path, filter: &str, cache: &Path) -> Result<PathBuf> {
+    let root = cache.join(format!("initrd-{}-{}", image.release, std::process::id()));
+    for dir in ["bin", "proc", "sys", "dev", "tmp", "run", "modules"] {
+        fs::create_dir_all(root.join(dir)).with_context(|| format!("make {}", root.display()))?;
+    }
+    fs::copy(find("busybox")?, root.join("bin/busybox"))?;
+    fs::copy(tests, root.join("kernel-tests"))?;
+    for tool in ["ip", "tc"] {
+        let path = find(tool)?;
+        fs::copy(&path, root.join("bin").join(tool))?;
+        copy_libraries(&path, &root)?;
+    }
+    copy_libraries(tests, &root)?;
+    for module in MODULES {
+        add_module(image, module, &root)?;
+    }
+    let init = root.join("init");
+    fs::write(&init, init_script(filter))?;
+    fs::set_permissions(&init, fs::Permissions::from_mode(0o755))?;
+    let initrd = root.with_extension("cpio");
+    let pack = format!("cd '{}' && find . | cpio --quiet -o -H newc > '{}'", root.display(), initrd.display());
+    check(Command::new("sh").args(["-ec", &pack]), "pack the initial file system (Debian package cpio)")?;
+    fs::remove_dir_all(&root)?;
+    Ok(initrd)
+}
+
+/// Debian compresses modules from 6.10 or so on; what is built in has no file.
+fn add_module(image: &Image, module: &str, root: &Path) -> Result<()> {
+    let plain = image.module(module);
+    let packed = plain.with_extension("ko.xz");
+    let name = plain.file_name().context("a module's path")?;
+    if plain.exists() {
+        fs::copy(&plain, root.join("modules").join(name))?;
+    } else if packed.exists() {
+        let unpacked = Command::new("xz").arg("-dc").arg(&packed).output().context("run xz (Debian package xz-utils)")?;
+        fs::write(root.join("modules").join(name), unpacked.stdout)?;
+    }
+    Ok(())
+}
+
+fn init_script(filter: &str) -> String {
+    format!(
+        "#!/bin/busybox sh
+/bin/busybox --install /bin 2>/dev/null
+export PATH=/bin RUST_BACKTRACE=0
+mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev; mount -t tmpfs tmp /tmp; mount -t tmpfs run /run
+for module in /modules/*; do insmod $module; done
+ip link set lo up
+/kernel-tests --test-threads 1 {filter}
+echo {DONE}
+poweroff -f
+"
+    )
+}
+
+/// The shared libraries that the program names, at the same paths.
+fn copy_libraries(program: &Path, root: &Path) -> Result<()> {
+    let listing = check(Command::new("ldd").arg(program), "list the libraries of a program")?;
+    for library in listing.split_whitespace().filter(|word| word.starts_with('/')) {
+        let to = root.join(library.trim_start_matches('/'));
+        fs::create_dir_all(to.parent().context("a library's path")?)?;
+        fs::copy(library, &to).with_context(|| format!("copy {library}"))?;
+    }
+    Ok(())
+}
+
+fn find(program: &str) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .map(|dir| dir.join(program))
+        .find(|path| path.exists())
+        .with_context(|| format!("{program} is missing (Debian packages busybox-static and iproute2)"))
+}
