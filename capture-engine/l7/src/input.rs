@@ -65,7 +65,14 @@ impl Default for Limits {
     fn default() -> Self {
         // 64 KiB: one full GSO packet out of order. 16 KiB: nginx's and envoy's own bounds on heads are 8-60 KiB; what is longer is
         // parsed as far as it goes. 1024: the deepest pipelines that were seen in captures.
-        Limits { reassembly_bytes: 64 << 10, gaps: 16, head_bytes: 16 << 10, open_exchanges: 1024, keep_strings: false, report_partial: false }
+        Limits {
+            reassembly_bytes: 64 << 10,
+            gaps: 16,
+            head_bytes: 16 << 10,
+            open_exchanges: 1024,
+            keep_strings: false,
+            report_partial: false,
+        }
     }
 }
 

@@ -4,8 +4,8 @@
 //! bounded memory per connection. They know nothing of kernels, namespaces, names or metrics.
 #![forbid(unsafe_code)]
 
-pub mod dns;
 mod detect;
+pub mod dns;
 mod http;
 mod input;
 mod stream;
