@@ -42,10 +42,11 @@ pub struct Containerd {
 /// One network namespace that containers live in.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Namespace {
+    /// 0 while it has none.
     pub slot: u32,
-    /// "dev:inode".
+    /// "dev:inode"; empty while it is not open.
     pub netns: String,
-    /// discovered, attaching, attached, failed
+    /// discovered, attaching, attached, failed, leaving
     pub state: String,
     /// tcx or clsact where attached.
     pub mode: String,

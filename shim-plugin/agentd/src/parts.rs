@@ -71,7 +71,8 @@ mod tests {
     #[test]
     fn the_end_of_a_thread_is_reported_with_its_reason() {
         let (ends, mut ended) = Ends::channel();
-        let checks: [(fn() -> anyhow::Result<()>, Result<(), String>); 3] = [
+        type Part = fn() -> anyhow::Result<()>;
+        let checks: [(Part, Result<(), String>); 3] = [
             (|| Ok(()), Ok(())),
             (|| Err(anyhow::anyhow!("the ring").context("read")), Err("read: the ring".to_owned())),
             (|| panic!("on purpose, in a test"), Err("it panicked".to_owned())),

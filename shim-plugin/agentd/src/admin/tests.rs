@@ -67,12 +67,12 @@ fn pages_answer_what_the_board_says() {
     let served = serve(false);
     assert!(served.get("/livez", "").starts_with("HTTP/1.1 200"));
     let text = served.get("/metrics", "");
-    assert!(
-        text.contains("application/openmetrics-text; version=1.0.0") && text.ends_with("Text ready true"),
-        "{text}"
-    );
-    let protobuf = served.get("/metrics", "Accept: application/vnd.google.protobuf;encoding=delimited\r\n");
-    assert!(protobuf.ends_with("Protobuf ready true"), "{protobuf}");
+    assert!(text.contains("text/plain; version=0.0.4") && text.contains("\npilotfish_ready 1\n"), "{text}");
+    let open = served.get("/metrics", "Accept: application/openmetrics-text; version=1.0.0\r\n");
+    assert!(open.contains("application/openmetrics-text; version=1.0.0") && open.ends_with("# EOF\n"), "{open}");
+    let families = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+    let protobuf = served.get("/metrics", &format!("Accept: {families}\r\n"));
+    assert!(protobuf.contains("encoding=delimited") && protobuf.contains("pilotfish_build_info"), "{protobuf}");
     served.board.containerd.lock().detail = "no socket yet".to_owned();
     let ready = served.get("/readyz", "");
     assert!(ready.starts_with("HTTP/1.1 200") && ready.contains("no socket yet"), "{ready}");

@@ -111,9 +111,9 @@ mod tests {
         .assert_eq(&page(&once(rows.clone()), false));
         expect![[r#"
             SRC  DST          SRC_NS  DST_NS  SUCCESS     RPS     P50  P95  P99  PROTOCOL  REPORTER  REQUESTS  FAILURES  TCP_CONN
-            web  api          shop    shop    100.00%  2.0rps  80.0us    -    -  http1     client          20         0         0
-            web  api          shop    shop    100.00%  2.0rps  80.0us    -    -  http1     server          20         0         0
-            api  example.com  shop    shop    100.00%  2.0rps  80.0us    -    -  http1     client          20         0         0
+            web  api          shop    shop    100.00%  2.0rps  80.0us    -    -  http      client          20         0         0
+            web  api          shop    shop    100.00%  2.0rps  80.0us    -    -  http      server          20         0         0
+            api  example.com  shop    shop    100.00%  2.0rps  80.0us    -    -  http      client          20         0         0
         "#]].assert_eq(&page(&rows, true));
     }
 }

@@ -86,8 +86,8 @@ mod tests {
             },
         };
         expect![[r#"
-            NAME  SUCCESS      RPS  LATENCY_P50  LATENCY_P95  LATENCY_P99  TCP_CONN  NAMESPACE  KIND        PROTOCOL  REQUESTS  FAILURES
-            api    99.50%  33.3rps        250us       1.90ms       12.0ms         4  shop       Deployment  http1         1000         5
+            NAME  SUCCESS      RPS  LATENCY_P50  LATENCY_P95  LATENCY_P99  TCP_CONN  NAMESPACE  KIND        REQUESTS  FAILURES
+            api    99.50%  33.3rps        250us       1.90ms       12.0ms         4  shop       Deployment      1000         5
         "#]].assert_eq(&page(&[row], true));
     }
 }

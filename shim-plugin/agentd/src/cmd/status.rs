@@ -180,17 +180,18 @@ mod tests {
             ready: netns: 1 namespaces failed
             containerd 1.6.20 on /run/containerd/containerd.sock, 0 reconnects
             namespaces: 1 attached, 1 failed
-            ring 8.0MiB filled 12.50%, 17 flows; agent uses 0B and 0.0 s of CPU
+            1200 packets seen, 80 records through a ring of 8.0MiB, 17 flows
+            agent: 0B resident, 0.0 s of CPU, 0 descriptors
 
             SLOT  NETNS  STATE              NAMESPACE  WORKLOAD  ADDRESSES  REASON
                1  4:1    attached (clsact)  shop       api       10.0.0.1
                2  4:2    failed             shop       api       10.0.0.1   attach to eth0: no such device
 
-            LOST AT  REASON  COUNT
-            ring     full        3
+            LOST AT  REASON  COUNT  OF
+            ring     full        3  message heads
 
-            PROGRAM       RUNS    TIME  PER RUN
-            pilotfish_in   100  25.0us    250ns
+            PROGRAM       INTERFACES  RUNS    TIME  PER RUN
+            pilotfish_in           1   100  25.0us    250ns
         "#]]
         .assert_eq(&page(&status));
     }

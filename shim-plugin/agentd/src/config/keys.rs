@@ -80,13 +80,6 @@ pub const KEYS: &[Key] = &[
         apply: |c, v| v.boolean().map(|v| c.attach.loopback = v),
     },
     Key {
-        section: "attach",
-        name: "workers",
-        default: "2",
-        doc: "Namespaces that are attached at the same time, 1 to 16.",
-        apply: |c, v| v.integer(1, 16).map(|v| c.attach.workers = v as usize),
-    },
-    Key {
         section: "capture",
         name: "ring_bytes",
         default: "\"8MiB\"",

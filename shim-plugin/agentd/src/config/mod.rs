@@ -45,7 +45,6 @@ pub enum AttachMode {
 pub struct Attach {
     pub mode: AttachMode,
     pub loopback: bool,
-    pub workers: usize,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -104,7 +103,7 @@ impl Config {
     fn blank() -> Config {
         Config {
             containerd: Containerd::default(),
-            attach: Attach { mode: AttachMode::Auto, loopback: false, workers: 0 },
+            attach: Attach { mode: AttachMode::Auto, loopback: false },
             capture: Capture { ring_bytes: 0, head_bytes: 0, flows: 0, ports: Vec::new(), exclude_ports: Vec::new() },
             metrics: Metrics { max_series: 0, expiry: Duration::ZERO },
             admin: Admin {

@@ -14,7 +14,7 @@ use flow_model::{Identity, NetnsId, Slot};
 use k8s_sync::IdentityIndex;
 use namespace::Namespace;
 use netns::Netns;
-use shim_plugin::{Action, Connection, Handle, Origin, Report, TaskId};
+use shim_plugin::{Action, Connection, Handle, Origin, Report, TaskId, TaskState, TaskView};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -47,6 +47,8 @@ struct State {
     namespaces: BTreeMap<Slot, Namespace>,
     node: node::Node,
     dirty: bool,
+    /// Tasks without a slot, when they were shown last.
+    waiting: usize,
 }
 
 /// A namespace that is being opened for a task, or is open until it is attached or not wanted.
@@ -224,8 +226,14 @@ impl Containers {
         let status = self.handle.status.read(Instant::now());
         *self.board.containerd.lock() = containerd(status.link);
         *self.board.figures.lock() = self.identities.figures().to_vec();
-        if std::mem::take(&mut self.state.dirty) {
-            let all = self.state.namespaces.iter().map(|(slot, namespace)| namespace.shown(*slot)).collect();
+        let waiting = status.tasks.discovered + status.tasks.failed;
+        if std::mem::take(&mut self.state.dirty) || waiting > 0 || self.state.waiting > 0 {
+            self.state.waiting = waiting;
+            let mut all: Vec<api::Namespace> =
+                self.state.namespaces.iter().map(|(slot, namespace)| namespace.shown(*slot)).collect();
+            if waiting > 0 {
+                all.extend(self.handle.status.tasks().into_iter().filter_map(without_namespace));
+            }
             *self.board.namespaces.lock() = Arc::new(all);
         }
     }
@@ -241,6 +249,21 @@ pub fn containerd_config(config: &Config) -> shim_plugin::Config {
     // "The host's" namespace is the one that the agent runs in. Without /proc nothing would work anyway.
     out.host = Netns::current().ok().map(|netns| NetnsId { dev: netns.id().dev, ino: netns.id().ino });
     out
+}
+
+/// A container whose namespace could not be opened, or not yet.
+fn without_namespace(view: TaskView) -> Option<api::Namespace> {
+    let TaskView { container, state, name, .. } = view;
+    let (state, reason) = match state {
+        TaskState::Discovered => ("discovered", String::new()),
+        TaskState::Failed { slot: None, reason, .. } => ("failed", reason),
+        TaskState::Failed { .. } | TaskState::Attaching(_) | TaskState::Attached(..) | TaskState::Host => return None,
+    };
+    let (namespace, workload) = match name {
+        Some(name) => (name.workload.namespace.to_string(), name.workload.name.to_string()),
+        None => (container.namespace.to_string(), container.id.to_string()),
+    };
+    Some(api::Namespace { state: state.to_owned(), reason, namespace, workload, ..Default::default() })
 }
 
 fn containerd(link: shim_plugin::LinkStatus) -> api::Containerd {

@@ -91,6 +91,13 @@ mod tests {
                 Line::new("privileges", Verdict::Missing, "CAP_BPF", "run as root"),
             ],
         };
-        expect![[""]].assert_eq(&page(&report));
+        expect![[r#"
+            kernel      ok          6.1.0
+            TCX         falls back  Linux has it since 6.6
+            privileges  MISSING     CAP_BPF
+                                    -> run as root
+
+            The agent cannot run here.
+        "#]].assert_eq(&page(&report));
     }
 }

@@ -35,7 +35,7 @@ fn the_printed_default_is_the_default() {
             _ => format!("{line}\n"),
         })
         .collect();
-    assert_eq!(live.matches(" = ").count() >= KEYS.len(), true);
+    assert!(live.matches(" = ").count() >= KEYS.len(), "{live}");
     assert_eq!(load_from(&live, &[], &vec![]).expect("valid").0, Config::default());
 }
 
@@ -100,13 +100,14 @@ fn broken_toml_is_located_and_the_rest_is_still_checked() {
 
 #[test]
 fn flag_beats_environment_beats_file_beats_default() {
-    let file = "[attach]\nmode = \"tcx\"\nworkers = 3\n[log]\nformat = \"json\"\nlevel = \"debug\"";
-    let environment = [("PILOTFISH_ATTACH_WORKERS", "4"), ("PILOTFISH_LOG_LEVEL", "trace")];
+    let file = "[attach]\nmode = \"tcx\"\nloopback = true\n[admin]\nconnections = 8\n[log]\nformat = \"json\"\nlevel = \"debug\"";
+    let environment = [("PILOTFISH_ADMIN_CONNECTIONS", "16"), ("PILOTFISH_LOG_LEVEL", "trace")];
     let flags = vec![("--log-level", "log.level", "warn".to_owned())];
     let (config, _) = load_from(file, &environment, &flags).expect("valid");
     assert_eq!(config.attach.mode, AttachMode::Tcx, "file");
     assert_eq!(config.log.format, LogFormat::Json, "file");
-    assert_eq!(config.attach.workers, 4, "environment");
+    assert_eq!(config.admin.connections, 16, "environment");
+    assert!(config.attach.loopback, "file");
     assert_eq!(config.log.level, "warn", "flag");
     assert_eq!(config.capture, Config::default().capture, "default");
 }
