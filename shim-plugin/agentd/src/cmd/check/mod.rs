@@ -98,6 +98,7 @@ mod tests {
                                     -> run as root
 
             The agent cannot run here.
-        "#]].assert_eq(&page(&report));
+        "#]]
+        .assert_eq(&page(&report));
     }
 }
