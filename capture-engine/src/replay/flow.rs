@@ -84,7 +84,7 @@ impl Flow {
         packet.tcp
             && packet.tcp_flags & (SYN | ACK) == SYN
             && self.counters.packets != [0, 0]
-            && (self.isn != packet.seq || self.closed.is_some())
+            && (self.isn != packet.seq || self.reported)
     }
 
     pub fn sample(&self, at: Ts, closed: Close) -> Sample {
@@ -160,6 +160,10 @@ impl Flow {
                 self.counters.rtt_ns = self.syn_at.map(|sent| nanos(at, sent));
             }
             return;
+        }
+        if flags & ACK == 0 && self.closed.is_some() {
+            // Refused and tried again with the same number: one attempt.
+            (self.closed, self.fin) = (None, [false; 2]);
         }
         if self.next_seq[way].is_some() {
             // Sent again: no RTT, the answer could be to either (Karn).

@@ -9,8 +9,8 @@ const MAX_DATAGRAMS: usize = 1024;
 const MAX_LENGTH: usize = 65_535;
 /// Pieces of one datagram: 64 KiB at the smallest MTU that IPv6 allows is 53; hostile ones are smaller.
 const MAX_PIECES: usize = 1024;
-/// As in Linux (net.ipv4.ipfrag_time).
-const PATIENCE: Duration = Duration::from_secs(30);
+/// RFC 8200 4.5, RFC 1122 3.3.2.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct FragmentKey {

@@ -41,27 +41,27 @@ impl Pcap {
             return Ok(None);
         }
         let offset = window.offset();
-        let broken = |source| Damage::Read { offset, source };
-        let held = window.fill(RECORD_HEADER).map_err(broken)?;
+        // Nothing can be told to be a packet's beginning behind a damage: whatever stops us stops us for good.
+        self.broken = true;
+        let unread = |source| Damage::Read { offset, source };
+        let held = window.fill(RECORD_HEADER).map_err(unread)?;
         if held.is_empty() {
             return Ok(None);
         }
         let order = self.order;
         let header = || Some([order.u32(held, 0)?, order.u32(held, 4)?, order.u32(held, 8)?, order.u32(held, 12)?]);
         let Some([seconds, ticks, captured, wire_len]) = header() else {
-            self.broken = true;
             return Err(Damage::Truncated { offset });
         };
         let length = captured as usize;
         if length > MAX_PACKET {
-            self.broken = true;
             return Err(Damage::PacketLength { offset, length: captured.into() });
         }
-        let held = window.fill(RECORD_HEADER + length).map_err(broken)?.len();
+        let held = window.fill(RECORD_HEADER + length).map_err(unread)?.len();
         if held < RECORD_HEADER + length {
-            self.broken = true;
             return Err(Damage::Truncated { offset });
         }
+        self.broken = false;
         self.lent = RECORD_HEADER + length;
         let at = Ts(u64::from(seconds) * 1_000_000_000 + u64::from(ticks) * self.nanos_per_tick);
         let data = window.held().get(RECORD_HEADER..self.lent).unwrap_or_default();

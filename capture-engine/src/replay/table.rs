@@ -145,7 +145,8 @@ impl Table {
             }
             self.closing.pop_front();
             let Some(flow) = self.flows.get_mut(place as usize) else { continue };
-            if flow.id == id && !flow.reported {
+            let same = flow.closed.is_some_and(|(_, when)| when == at);
+            if flow.id == id && same && !flow.reported {
                 flow.reported = true;
                 tell(Event::Closed(flow.sample(at, Close::Gone)));
             }
