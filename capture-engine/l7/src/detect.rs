@@ -161,7 +161,8 @@ fn classify(bytes: &[u8]) -> Sign {
     if is_dns(bytes) {
         return Sign::Dns;
     }
-    match (head::request(text), head::response(text)) {
+    let request = if head::request_likely(text) { head::request(text) } else { head::Scan::Not };
+    match (request, head::response(text)) {
         (head::Scan::Complete { .. }, _) => Sign::Request { after },
         (head::Scan::Partial, _) if memchr(b'\n', text).is_some() => Sign::Request { after },
         (head::Scan::Partial, _) | (_, head::Scan::Partial) => Sign::More,

@@ -421,7 +421,7 @@ impl Tcp {
         }
         match &mut self.protocol {
             Carried::Http(http) => http.hole(dir, hole, &self.limits, out),
-            Carried::Dns(dns) => dns.hole(dir, hole.bytes, hole.at, out),
+            Carried::Dns(dns) => dns.hole(dir, hole, out),
             Carried::Unknown(_) | Carried::Opaque => {}
         }
     }
@@ -446,7 +446,7 @@ impl Tcp {
                     Next::Opaque => self.quieten(),
                 }
             }
-            Carried::Dns(dns) => dns.bytes(dir, data.at, data.start, data.bytes, out),
+            Carried::Dns(dns) => dns.bytes(dir, data, out),
             Carried::Unknown(detect) => {
                 let max = DETECT_BYTES.min(self.limits.head_bytes);
                 let sign = detect.bytes(dir, data.at, data.turn, data.start, data.bytes, max);
@@ -497,10 +497,14 @@ impl Tcp {
         let mut dns = Box::new(TcpDns::new(&self.limits));
         if let Some(data) = data {
             dns.exchanges.missed(u64::from(detect.missing[0] + detect.missing[1]), LossReason::RingFull, data.at);
-            match detect.take(dir) {
-                Some(head) => dns.bytes(dir, head.at, true, &head.bytes, out),
-                None => dns.bytes(dir, data.at, true, data.bytes, out),
-            }
+            let head = detect.take(dir);
+            let first = head.as_ref().map_or(data, |head| Bytes {
+                at: head.at,
+                turn: head.turn,
+                start: true,
+                bytes: &head.bytes,
+            });
+            dns.bytes(dir, first, out);
         }
         self.role = dns.exchanges.role();
         self.protocol = Carried::Dns(dns);

@@ -1,4 +1,5 @@
 use crate::dns::Exchanges;
+use crate::http::{Bytes, Hole, Why};
 use crate::{Limits, Out};
 use flow_model::{Direction, LossReason, Ts};
 
@@ -16,8 +17,8 @@ struct Side {
     first: Ts,
     /// Bytes to come of a message of which enough was kept.
     rest: u64,
-    /// The place of the next length is lost until a message of the flow begins.
-    lost: bool,
+    /// The place of the next length is lost until a message of the flow with a higher number than this begins.
+    lost: Option<u32>,
 }
 
 /// Bytes of a message that are kept: questions come first, and so do the addresses of all but zone transfers.
@@ -28,40 +29,47 @@ impl TcpDns {
         TcpDns { exchanges: Exchanges::new(limits), sides: Default::default() }
     }
 
-    pub(crate) fn bytes<O: Out>(&mut self, dir: Direction, at: Ts, start: bool, mut bytes: &[u8], out: &mut O) {
+    pub(crate) fn bytes<O: Out>(&mut self, dir: Direction, data: Bytes<'_>, out: &mut O) {
+        let Bytes { at, turn, start, mut bytes } = data;
         let TcpDns { exchanges, sides } = self;
         let side = &mut sides[dir.index()];
-        if start {
-            side.lost = false;
+        if start && side.lost.is_some_and(|lost| lost < turn) {
+            side.lost = None;
         }
-        while !bytes.is_empty() && !side.lost {
+        while !bytes.is_empty() && side.lost.is_none() {
             let used = side.take(bytes, at);
             bytes = bytes.get(used..).unwrap_or_default();
             if side.rest == 0 && side.whole() {
-                side.emit(dir, at, exchanges, out);
+                side.emit(dir, at, turn, exchanges, out);
             }
         }
     }
 
-    pub(crate) fn hole<O: Out>(&mut self, dir: Direction, bytes: u64, at: Ts, out: &mut O) {
+    pub(crate) fn hole<O: Out>(&mut self, dir: Direction, hole: Hole, out: &mut O) {
+        let Hole { bytes, at, turn, why, .. } = hole;
         let TcpDns { exchanges, sides } = self;
         let side = &mut sides[dir.index()];
-        if side.lost {
+        if why == Why::Turns {
+            // Counted by `missing`; what follows begins a message.
+            *side = Side::default();
+            return;
+        }
+        if side.lost.is_some() {
             return;
         }
         let left = side.left();
         if side.bytes.len() > 2 && bytes <= left {
             side.rest = left - bytes;
             if side.rest == 0 {
-                side.emit(dir, at, exchanges, out);
+                side.emit(dir, at, turn, exchanges, out);
             }
             return;
         }
         if side.bytes.len() > 2 {
-            side.emit(dir, at, exchanges, out);
+            side.emit(dir, at, turn, exchanges, out);
         }
         exchanges.missed(1, LossReason::Gap, at);
-        *side = Side { lost: true, ..Side::default() };
+        *side = Side { lost: Some(turn), ..Side::default() };
     }
 
     pub(crate) fn missing(&mut self, at: Ts) {
@@ -111,7 +119,7 @@ impl Side {
         here
     }
 
-    fn emit<O: Out>(&mut self, dir: Direction, last: Ts, exchanges: &mut Exchanges, out: &mut O) {
+    fn emit<O: Out>(&mut self, dir: Direction, last: Ts, turn: u32, exchanges: &mut Exchanges, out: &mut O) {
         let length = self.length().unwrap_or(0);
         let message = self.bytes.get(2..).unwrap_or_default();
         // A query begins with its first byte, a response ends with its last.
@@ -119,7 +127,7 @@ impl Side {
         let at = if response { last } else { self.first };
         if length > 2 && !exchanges.captured(dir, at, true, length - 2, message, out) {
             // Its length is believed no more.
-            self.lost = true;
+            self.lost = Some(turn);
         }
         self.bytes = Vec::new();
         self.rest = 0;

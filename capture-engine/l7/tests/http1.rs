@@ -728,3 +728,22 @@ fn one_thousand_pipelined_requests_of_which_one_response_is_lost() {
     assert_eq!(found.records.len() as u64 + found.lost_count(), 1000);
     assert_eq!(found.records.len(), 500, "those before the loss");
 }
+
+#[test]
+fn an_idle_connection_holds_no_buffers() {
+    let mut acts: Vec<Do> = get("/slow").chunks(3).map(|part| C(part.to_vec())).collect();
+    acts.extend([S(ok(5)), C([get("/b"), get("/c")].concat()), S([ok(6), ok(7)].concat()), Wait(3_600_000)]);
+    let (found, (tcp, _)) = story().run(acts);
+    assert_eq!(found.records.len(), 3);
+    assert_eq!(tcp.buffered(), 0);
+    assert!(size_of_val(&tcp) <= 256);
+}
+
+#[test]
+fn what_is_held_out_of_order_is_bounded_and_counted() {
+    let mut acts = vec![C(get("/a")), UnseenS(ok(0)), S(vec![b'x'; 1000])];
+    acts.extend((0..200).map(|_| S(vec![b'x'; 1000])));
+    let (_, (tcp, _)) = story().replay().limits(|limits| limits.reassembly_bytes = 8000).run(acts);
+    assert!(tcp.buffered() <= 8000);
+    assert_eq!(tcp.counters().bounded, 1);
+}

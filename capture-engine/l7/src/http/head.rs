@@ -179,6 +179,15 @@ fn request_may_begin(bytes: &[u8]) -> bool {
     }
 }
 
+/// Whether the bytes may begin a request where nothing is known of what came before them: its method is spelt like methods are, in upper
+/// case. Any token is one (RFC 9110 section 9.1), but so is the end of many a body.
+pub(crate) fn request_likely(bytes: &[u8]) -> bool {
+    let method = &bytes[..memchr(b' ', bytes).unwrap_or(bytes.len())];
+    method.first().is_some_and(u8::is_ascii_uppercase)
+        && method.iter().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b"-_".contains(b))
+        && request(bytes) != Scan::Not
+}
+
 /// Whether this is the start of a request for certain, though its line has no end yet: a registered method and the beginning of a
 /// target in one of its four forms (RFC 9112 section 3.2).
 pub(crate) fn known_request_begins(bytes: &[u8]) -> bool {

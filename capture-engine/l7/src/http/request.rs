@@ -63,7 +63,7 @@ impl Http {
                     rest.len()
                 }
                 State::Lost | State::Close => {
-                    if start && head::request(rest) != Scan::Not {
+                    if start && head::request_likely(rest) {
                         self.requests.state = State::Start;
                         0
                     } else {

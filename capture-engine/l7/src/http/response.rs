@@ -20,7 +20,7 @@ impl Http {
         let mut rest = data.bytes;
         let mut start = data.start;
         while !rest.is_empty() && self.next == Next::Http && !(waiting && self.open.is_empty()) {
-            if start && self.response_moved_on(rest) {
+            if start && self.response_moved_on(data.turn, rest) {
                 let last = self.reply.as_ref().map_or(data.at, |reply| reply.last);
                 let unframed = self.responses.state == State::Unframed;
                 self.finish(last, Notes::END_ASSUMED, limits, out);
@@ -86,15 +86,15 @@ impl Http {
         data.bytes.len() - rest.len()
     }
 
-    /// A message begins with a response head where more of the last response was awaited: it is over.
-    fn response_moved_on(&self, bytes: &[u8]) -> bool {
+    /// A message begins where more of the last response was awaited, and shows that there is no more of it.
+    fn response_moved_on(&self, turn: u32, bytes: &[u8]) -> bool {
+        let Some(reply) = &self.reply else { return false };
         match self.responses.state {
             State::Unframed => true,
-            // No length and no close: a server that sends no body at all. Or a HEAD whose request was not seen.
+            // To HEAD, perhaps, for all that is known: the client spoke in between, so no body is believed.
+            _ if reply.answers != Answers::Front => reply.turn < turn,
+            // No length and no close: a server that sends no body at all.
             State::Close => self.open.len() > 1 && head::response_begins(bytes),
-            State::Body(_) | State::Chunked(_) => {
-                self.reply.as_ref().is_none_or(|reply| reply.answers != Answers::Front) && head::response_begins(bytes)
-            }
             _ => false,
         }
     }
