@@ -48,14 +48,14 @@ static __always_inline __u32 pf_emit_segment(struct __sk_buff *skb, struct pf_cp
 	__u32 skip = cpu->after.skip, copy = cpu->after.copy, lost = 0;
 
 	for (int i = 0; i < PF_MAX_CHUNKS; i++) {
-		/* 64 bits wide and behind a barrier: 6.1 loses the bound else ("unbounded memory access") */
 		__u64 size = copy < PF_CHUNK ? copy : PF_CHUNK;
 
-		asm volatile("" : "+r"(size));
-		if (size > PF_CHUNK)
-			size = PF_CHUNK;
-		if (size < 1)
+		if (!copy)
 			break;
+		/* 1 to PF_CHUNK, in words that 6.1 understands: it learns no lower bound from a comparison with 0, and loses the upper
+		 * one where the compiler moves between 32 and 64 bits. */
+		asm volatile("" : "+r"(size));
+		size = ((size - 1) & (PF_CHUNK - 1)) + 1;
 		if (bpf_skb_load_bytes(skb, p->payload_at + skip, cpu->payload, size))
 			break;
 		copy -= size;
@@ -70,8 +70,6 @@ static __always_inline __u32 pf_emit_segment(struct __sk_buff *skb, struct pf_cp
 			lost++;
 		else
 			segment->flags &= ~PF_SEG_MESSAGE_START;
-		if (!copy)
-			break;
 	}
 	return lost;
 }

@@ -35,7 +35,7 @@ pub const STUB_NAME: &str = "pilotfish_stub";
 const MOV64_REG: u8 = 0xbf;
 const MOV64_IMM: u8 = 0xb7;
 const LD_IMM64: u8 = 0x18;
-const ST_W: u8 = 0x62;
+const STX_W: u8 = 0x63;
 const CALL: u8 = 0x85;
 const EXIT: u8 = 0x95;
 
@@ -54,12 +54,15 @@ fn insn(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> bpf_insn {
 pub(super) fn load(slot: Slot, dir: Direction, programs: BorrowedFd<'_>) -> Result<OwnedFd, StubError> {
     let insns = [
         insn(MOV64_REG, 6, 1, 0, 0),
-        insn(ST_W, 6, 0, SKB_CB, slot.0 as i32),
+        // Through a register: before 6.4 an immediate cannot be stored into the context.
+        insn(MOV64_IMM, 2, 0, 0, slot.0 as i32),
+        insn(STX_W, 6, 2, SKB_CB, 0),
         insn(LD_IMM64, 2, PSEUDO_MAP_FD, 0, programs.as_raw_fd()),
         insn(0, 0, 0, 0, 0),
         insn(MOV64_IMM, 3, 0, 0, dir.index() as i32),
         insn(CALL, 0, 0, 0, TAIL_CALL),
-        insn(ST_W, 6, 0, SKB_CB, 0),
+        insn(MOV64_IMM, 2, 0, 0, 0),
+        insn(STX_W, 6, 2, SKB_CB, 0),
         insn(MOV64_IMM, 0, 0, 0, NEXT),
         insn(EXIT, 0, 0, 0, 0),
     ];

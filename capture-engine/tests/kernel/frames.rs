@@ -191,9 +191,9 @@ fn test_run(program: &OwnedFd, frame: &[u8], times: u32) -> std::io::Result<(i32
     }
 }
 
-/// Polls until `done` holds; fails after 10 s.
+/// Polls until `done` holds; fails after 30 s.
 pub fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(30);
     while !done() {
         assert!(Instant::now() < deadline, "never came: {what}");
         std::thread::sleep(Duration::from_millis(2));

@@ -79,7 +79,9 @@ fn watch(lines: &mpsc::Receiver<String>, limit: Duration) -> Result<Report> {
             Ok(line) => {
                 if let Some(result) = line.strip_prefix("test result: ") {
                     report.result = Some(result.to_owned());
-                } else if line.ends_with("FAILED") || line.contains("panicked at") || report.failures.last().is_some_and(|l| l.contains("panicked at"))
+                } else if line.ends_with("FAILED")
+                    || line.contains("panicked at")
+                    || report.failures.last().is_some_and(|l| l.contains("panicked at"))
                 {
                     report.failures.push(line.clone());
                 }
@@ -88,7 +90,10 @@ fn watch(lines: &mpsc::Receiver<String>, limit: Duration) -> Result<Report> {
             }
             Err(mpsc::RecvTimeoutError::Timeout) => bail!("nothing more within {} s", limit.as_secs()),
             Err(mpsc::RecvTimeoutError::Disconnected) => {
-                bail!("the guest ended early; its last words:\n{}", last.split_off(last.len().saturating_sub(20)).join("\n"))
+                bail!(
+                    "the guest ended early; its last words:\n{}",
+                    last.split_off(last.len().saturating_sub(20)).join("\n")
+                )
             }
         }
     }
@@ -96,14 +101,15 @@ fn watch(lines: &mpsc::Receiver<String>, limit: Duration) -> Result<Report> {
 
 fn build_initrd(image: &Image, tests: &Path, filter: &str, cache: &Path) -> Result<PathBuf> {
     let root = cache.join(format!("initrd-{}-{}", image.release, std::process::id()));
-    for dir in ["bin", "proc", "sys", "dev", "tmp", "run", "modules"] {
+    for dir in ["bin", "tools", "proc", "sys", "dev", "tmp", "run", "modules"] {
         fs::create_dir_all(root.join(dir)).with_context(|| format!("make {}", root.display()))?;
     }
     fs::copy(find("busybox")?, root.join("bin/busybox"))?;
     fs::copy(tests, root.join("kernel-tests"))?;
-    for tool in ["ip", "tc"] {
+    // A real shell for the tests' commands: busybox's runs its own `ip` whatever PATH says.
+    for tool in ["ip", "tc", "sh"] {
         let path = find(tool)?;
-        fs::copy(&path, root.join("bin").join(tool))?;
+        fs::copy(&path, root.join("tools").join(tool))?;
         copy_libraries(&path, &root)?;
     }
     copy_libraries(tests, &root)?;
@@ -128,7 +134,8 @@ fn add_module(image: &Image, module: &str, root: &Path) -> Result<()> {
     if plain.exists() {
         fs::copy(&plain, root.join("modules").join(name))?;
     } else if packed.exists() {
-        let unpacked = Command::new("xz").arg("-dc").arg(&packed).output().context("run xz (Debian package xz-utils)")?;
+        let unpacked =
+            Command::new("xz").arg("-dc").arg(&packed).output().context("run xz (Debian package xz-utils)")?;
         fs::write(root.join("modules").join(name), unpacked.stdout)?;
     }
     Ok(())
@@ -137,8 +144,8 @@ fn add_module(image: &Image, module: &str, root: &Path) -> Result<()> {
 fn init_script(filter: &str) -> String {
     format!(
         "#!/bin/busybox sh
-/bin/busybox --install /bin 2>/dev/null
-export PATH=/bin RUST_BACKTRACE=0
+/bin/busybox --install -s /bin
+export PATH=/tools:/bin RUST_BACKTRACE=0
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev; mount -t tmpfs tmp /tmp; mount -t tmpfs run /run
 for module in /modules/*; do insmod $module; done
 ip link set lo up

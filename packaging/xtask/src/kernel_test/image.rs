@@ -79,7 +79,10 @@ pub(super) fn fetch(suite: Suite, cache: &Path) -> Result<Image> {
         check(apt("apt-get").args(["download", &format!("linux-image-{package}")]), "download the kernel")?;
         let deb = fs::read_dir(&dir)?
             .filter_map(|entry| Some(entry.ok()?.path()))
-            .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&format!("linux-image-{package}_"))))
+            .find(|path| {
+                path.file_name()
+                    .is_some_and(|name| name.to_string_lossy().starts_with(&format!("linux-image-{package}_")))
+            })
             .context("apt-get download left no package")?;
         check(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(&image.root), "unpack the kernel")?;
         fs::remove_file(&deb)?;
@@ -93,7 +96,11 @@ fn mirror() -> Result<String> {
     for entry in fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten() {
         texts.push(fs::read_to_string(entry.path()).unwrap_or_default());
     }
-    let words = texts.iter().flat_map(|text| text.lines()).filter(|line| !line.starts_with('#')).flat_map(str::split_whitespace);
+    let words = texts
+        .iter()
+        .flat_map(|text| text.lines())
+        .filter(|line| !line.starts_with('#'))
+        .flat_map(str::split_whitespace);
     let mut uris = words.filter(|word| word.starts_with("http") && word.trim_end_matches('/').ends_with("/debian"));
     // On other distributions: Debian's own.
     Ok(uris.next().unwrap_or("http://deb.debian.org/debian").to_owned())
