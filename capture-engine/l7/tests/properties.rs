@@ -194,8 +194,11 @@ impl Capture {
 
     fn new(limits: Limits, budget: usize) -> Capture {
         let mut tcp = Tcp::new(&limits, Role::Client);
-        tcp.starts_at(CLIENT, FIRST[CLIENT.index()]);
-        tcp.starts_at(SERVER, FIRST[SERVER.index()]);
+        if limits.report_partial {
+            // A capture has the handshake; live, the message's numbers have to do.
+            tcp.starts_at(CLIENT, FIRST[CLIENT.index()]);
+            tcp.starts_at(SERVER, FIRST[SERVER.index()]);
+        }
         let observer = Observer::new(budget).handshake(FIRST[CLIENT.index()], FIRST[SERVER.index()]);
         Capture { tcp, observer, found: Found::default() }
     }
@@ -359,9 +362,11 @@ proptest! {
 
     #[test]
     fn starting_in_the_middle_makes_no_wrong_record(
-        exchanges in prop::collection::vec(exchange(), 2..12),
+        mut exchanges in prop::collection::vec(exchange(), 2..12),
         seed in 1u64..,
     ) {
+        // What was asked before we looked and is still to be answered nobody can know.
+        exchanges.iter_mut().for_each(|exchange| exchange.pipelined = false);
         let Conversation { messages, facts } = conversation(&exchanges);
         let mut dice = Dice(seed);
         let all: Vec<Packet> = packets(&messages, &mut dice, 1460).into_iter().flatten().collect();
