@@ -1,7 +1,7 @@
 use super::chunked::{Chunked, Step};
 use super::head::{self, RequestHead, Scan, Version};
 use super::queue::{Open, Strings};
-use super::{Bytes, Doubt, Hole, Http, PartialHead, State, method};
+use super::{Bytes, Doubt, Hole, Http, PartialHead, State, Why, method};
 use crate::{Limits, Out};
 use flow_model::{LossReason, Notes, Ts};
 
@@ -240,6 +240,8 @@ impl Http {
                 self.requests.state = if chunked.skip(hole.bytes) { State::Chunked(chunked) } else { State::Unframed };
             }
             State::Unframed => self.request_unseen(hole.bytes, hole.at),
+            // Whatever it was that made no sense, a request may have followed it.
+            State::Lost if hole.why == Why::Unknown => self.requests_lost(hole, out),
             State::Close | State::Lost => {}
         }
     }
