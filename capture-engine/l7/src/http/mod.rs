@@ -438,3 +438,11 @@ impl PartialHead {
         Box::new(PartialHead { bytes: bytes.to_vec(), first: data.at, last: data.at, turn: data.turn })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_state_of_a_connection_stays_small() {
+        assert!(size_of::<super::Http>() <= 256, "{}", size_of::<super::Http>());
+    }
+}
