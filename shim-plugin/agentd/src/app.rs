@@ -10,6 +10,7 @@ use crate::config::{AttachMode, Config};
 use crate::containers::{Containers, containerd_config};
 use crate::engine::{self, Loaded};
 use crate::exit::{Exit, Failure};
+use crate::figures::Figures;
 use crate::parts::{Ended, Ends};
 use crate::pipeline_thread::{Order, PipelineThread};
 use crate::traffic::Traffic;
@@ -110,7 +111,6 @@ impl App {
             let everything_stops = CancellationToken::new();
             let _stops_at_the_end = everything_stops.clone().drop_guard();
             tokio::spawn(notify::run(board.clone(), everything_stops.clone()));
-            tokio::spawn(upkeep(board.clone(), everything_stops));
             let loading = load(config.clone());
             tokio::pin!(loading);
             let loaded = tokio::select! {
@@ -124,6 +124,8 @@ impl App {
                     }
                 }
             };
+            let figures = Figures::new(loaded.kernel.clone(), config.capture.ring_bytes, &losses);
+            tokio::spawn(upkeep(board.clone(), figures, everything_stops));
             let running = Running::start(&config, loaded, golden, identities, &board, &losses, &ends)?;
             *board.kernel.lock() = Kernel::Loaded;
             notify::ready();
@@ -250,16 +252,21 @@ impl Signals {
     }
 }
 
-/// Once a second: what the process uses, and a view for the rates.
-async fn upkeep(board: Arc<Board>, stop: CancellationToken) {
+/// Once a second: what the process uses, what the kernel half counted, and a view for the rates.
+async fn upkeep(board: Arc<Board>, mut figures: Figures, stop: CancellationToken) {
     loop {
         let for_thread = board.clone();
         let look = move || {
             *for_thread.process.lock() = process::usage();
+            figures.read(&for_thread);
             for_thread.traffic.tick(clock::now());
+            figures
         };
-        // One at a time: the next look is not taken before this one is over.
-        let _ = tokio::task::spawn_blocking(look).await;
+        // One at a time: the next look is not taken before this one is over. A look that panicked was the last.
+        match tokio::task::spawn_blocking(look).await {
+            Ok(back) => figures = back,
+            Err(error) => return tracing::error!(%error, "the agent's own figures stand still"),
+        }
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(SECOND) => {}

@@ -44,6 +44,8 @@ pub struct Board {
     pub containerd: Mutex<Containerd>,
     pub namespaces: Mutex<Arc<Vec<Namespace>>>,
     pub engine: Mutex<Engine>,
+    /// Flows in the pipeline's table.
+    pub flows: AtomicU64,
     pub kernel: Mutex<Kernel>,
     pub traffic: Traffic,
     pub process: Mutex<Process>,
@@ -65,6 +67,7 @@ impl Board {
             containerd: Mutex::default(),
             namespaces: Mutex::default(),
             engine: Mutex::default(),
+            flows: AtomicU64::new(0),
             kernel: Mutex::default(),
             traffic,
             process: Mutex::default(),

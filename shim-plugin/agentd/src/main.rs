@@ -13,6 +13,7 @@ mod config;
 mod containers;
 mod engine;
 mod exit;
+mod figures;
 mod log;
 mod notify;
 mod parts;

@@ -3,19 +3,19 @@
 
 mod sampling;
 
-use crate::api;
-use crate::board::{Board, Engine};
+use crate::board::Board;
 use crate::clock;
 use crate::config::Config;
 use crate::engine::Loaded;
 use anyhow::Context;
-use capture_engine::kernel::{Kernel, Overrides, RingReader, Sampler};
+use capture_engine::kernel::{Overrides, RingReader, Sampler};
 use capture_engine::pipeline::{Pipeline, PipelineConfig};
 use flow_model::{Slot, Ts};
 use golden_metrics::{Golden, Loss, Losses};
 use k8s_sync::NamesReader;
 use sampling::Sampling;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ const BATCH: usize = 8192;
 const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 /// Between two looks at timers.
 const TICK: Duration = Duration::from_millis(20);
-/// Between two looks at the kernel's own counts.
+/// Between two looks at its own counts.
 const FIGURES: Duration = Duration::from_secs(1);
 
 /// What others want of this thread.
@@ -39,7 +39,6 @@ pub enum Order {
 
 #[derive(Debug)]
 pub struct PipelineThread {
-    kernel: Arc<Kernel>,
     reader: RingReader,
     sampler: Sampler,
     overrides: Overrides,
@@ -47,22 +46,10 @@ pub struct PipelineThread {
     sampling: Sampling,
     board: Arc<Board>,
     orders: Receiver<Order>,
-    counts: Counts,
-    ring_bytes: u64,
-    ticked: Ts,
-    figures_at: Ts,
-}
-
-/// Where things get lost before they reach the series.
-#[derive(Debug)]
-struct Counts {
-    ring_full: Loss,
-    flows_full: Loss,
-    unparsed: Loss,
-    fragments: Loss,
-    malformed: Loss,
     table_full: Loss,
     overrides_full: Loss,
+    ticked: Ts,
+    figures_at: Ts,
 }
 
 impl PipelineThread {
@@ -79,22 +66,13 @@ impl PipelineThread {
         PipelineThread {
             sampler: kernel.sampler(),
             overrides: kernel.overrides(),
-            kernel,
             reader,
             pipeline: Pipeline::new(PipelineConfig { flows, ..PipelineConfig::default() }, golden),
             sampling: Sampling::new(flows),
             board,
             orders,
-            counts: Counts {
-                ring_full: losses.place("kernel", "ring_full", "message heads and closes that found the ring full"),
-                flows_full: losses.place("kernel", "flows_full", "packets of flows that found the table full"),
-                unparsed: losses.place("kernel", "unparsed", "IP packets whose headers could not be followed"),
-                fragments: losses.place("kernel", "fragment", "IP fragments other than the first"),
-                malformed: losses.place("ring", "malformed", "records that made no sense"),
-                table_full: losses.place("pipeline", "flows_full", "segments of flows that found the table full"),
-                overrides_full: losses.place("kernel", "overrides_full", "flows that are copied as others are"),
-            },
-            ring_bytes: u64::from(config.capture.ring_bytes),
+            table_full: losses.place("pipeline", "flows_full", "segments of flows that found the table full"),
+            overrides_full: losses.place("kernel", "overrides_full", "flows that are copied as others are"),
             ticked: Ts::default(),
             figures_at: Ts::default(),
         }
@@ -140,7 +118,7 @@ impl PipelineThread {
     fn tell_kernel(&mut self) {
         for (key, interest) in self.pipeline.requests().take_interests() {
             if self.overrides.set(&key, interest).is_err() {
-                self.counts.overrides_full.add(1);
+                self.overrides_full.add(1);
             }
         }
     }
@@ -173,28 +151,7 @@ impl PipelineThread {
     }
 
     fn figures(&mut self) {
-        let stats = self.kernel.stats().unwrap_or_default();
-        let Counts { ring_full, flows_full, unparsed, fragments, malformed, table_full, overrides_full: _ } =
-            &self.counts;
-        ring_full.set_total(stats.ring_full);
-        flows_full.set_total(stats.flows_full);
-        unparsed.set_total(stats.unparsed);
-        fragments.set_total(stats.fragments);
-        malformed.set_total(stats.malformed);
-        table_full.set_total(self.pipeline.stats().table_full);
-        let program = |info: capture_engine::kernel::ProgramInfo| api::Program {
-            name: info.name.to_owned(),
-            attached: info.stubs as u64,
-            runs: info.run_count,
-            run_time_ns: info.run_time_ns,
-        };
-        let programs = self.kernel.programs().unwrap_or_default().into_iter().map(program).collect();
-        *self.board.engine.lock() = Engine {
-            ring_bytes: self.ring_bytes,
-            flows: self.pipeline.len() as u64,
-            packets: stats.packets,
-            events: stats.events,
-            programs,
-        };
+        self.table_full.set_total(self.pipeline.stats().table_full);
+        self.board.flows.store(self.pipeline.len() as u64, Ordering::Relaxed);
     }
 }
