@@ -144,14 +144,14 @@ fn add_module(image: &Image, module: &str, root: &Path) -> Result<()> {
 fn init_script(filter: &str) -> String {
     format!(
         "#!/bin/busybox sh
-/bin/busybox --install -s /bin
-export PATH=/tools:/bin RUST_BACKTRACE=0
-mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev; mount -t tmpfs tmp /tmp; mount -t tmpfs run /run
-for module in /modules/*; do insmod $module; done
+b=/bin/busybox
+export PATH=/tools RUST_BACKTRACE=0
+$b mount -t proc proc /proc; $b mount -t sysfs sys /sys; $b mount -t devtmpfs dev /dev; $b mount -t tmpfs tmp /tmp; $b mount -t tmpfs run /run
+for module in /modules/*; do $b insmod $module; done
 ip link set lo up
 /kernel-tests --test-threads 1 {filter}
 echo {DONE}
-poweroff -f
+$b poweroff -f
 "
     )
 }

@@ -1,0 +1,96 @@
+//! What a packet costs. Ignored by default: it asserts nothing and turns on the statistics of all programs of the machine for a moment.
+//! `cargo test -p capture-engine --test kernel -- --ignored --nocapture cost`
+
+use crate::bed::Bed;
+use crate::frames::{Bench, PEER_PORT, Tcp, load};
+use capture_engine::kernel::KernelConfig;
+use flow_model::{Direction, Slot};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+const SWITCH: &str = "/proc/sys/kernel/bpf_stats_enabled";
+
+/// The stub and the program over one frame again and again: all in the cache, no interface.
+#[test]
+#[ignore = "measures"]
+fn cost_of_one_frame() {
+    let mut bench = Bench::new(&KernelConfig::default());
+    let flow = Tcp { bench: &mut bench, peer_port: PEER_PORT };
+    flow.handshake();
+    flow.request(1000, b"x");
+    let ack = flow.frame(Direction::Egress, 1000, "A", 1000, b"");
+    let head = flow.frame(Direction::Ingress, 1001, "A", 1000, &[b'h'; 1024]);
+    let old = flow.frame(Direction::Egress, 500, "A", 1000, &[b'h'; 1024]);
+    for _ in 0..5 {
+        let (_, ack) = bench.repeat(Direction::Egress, &ack, 200_000);
+        let (_, old) = bench.repeat(Direction::Egress, &old, 200_000);
+        let (_, head) = bench.repeat(Direction::Ingress, &head, 5000);
+        bench.drain();
+        eprintln!("one frame, hot: ACK {ack} ns, old payload {old} ns, 1 KiB copied {head} ns");
+    }
+}
+
+/// Ping-pong over a veth pair, as the kernel's statistics see it (about 50 ns of each run are theirs).
+#[test]
+#[ignore = "measures"]
+fn cost_on_an_interface() {
+    for (what, size, config) in [
+        ("counted only", 1024, KernelConfig { exclude_ports: vec![8080..=8080], ..Default::default() }),
+        ("64 bytes copied", 64, KernelConfig::default()),
+        ("1 KiB copied", 1024, KernelConfig::default()),
+    ] {
+        let bed = Bed::new();
+        let kernel = load(&config);
+        bed.attach(&kernel, Slot(1));
+        let mut reader = kernel.reader().expect("epoll").expect("the first reader");
+        let done = AtomicBool::new(false);
+        let before = std::fs::read_to_string(SWITCH).expect("the switch");
+        std::fs::write(SWITCH, "1").expect("the switch");
+        let mut events = 0;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                ping_pong(&bed, size, 30_000);
+                done.store(true, Ordering::Relaxed);
+            });
+            while !done.load(Ordering::Relaxed) {
+                events += reader.drain(usize::MAX, &mut |_| ());
+                reader.wait(Duration::from_millis(5)).expect("epoll_wait");
+            }
+        });
+        std::fs::write(SWITCH, before.trim()).expect("the switch");
+        events += reader.drain(usize::MAX, &mut |_| ());
+        let stats = kernel.stats().expect("stats");
+        let costs: Vec<String> = kernel
+            .programs()
+            .expect("programs")
+            .iter()
+            .map(|p| format!("{} {} ns ({} runs)", p.name, p.run_time_ns / p.run_count.max(1), p.run_count))
+            .collect();
+        eprintln!("{what}: {}; {events} events, {} lost", costs.join(", "), stats.ring_full);
+    }
+}
+
+fn ping_pong(bed: &Bed, size: usize, rounds: usize) {
+    let listener = bed.pod.run(|_| TcpListener::bind("10.77.0.1:8080")).expect("a thread").expect("a listener");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut stream, _) = listener.accept().expect("a client");
+            stream.set_nodelay(true).expect("nodelay");
+            let mut buffer = vec![0; size];
+            while stream.read_exact(&mut buffer).is_ok() {
+                stream.write_all(&buffer).expect("an answer");
+            }
+        });
+        let mut stream =
+            bed.peer.run(|_| TcpStream::connect("10.77.0.1:8080")).expect("a thread").expect("a connection");
+        stream.set_nodelay(true).expect("nodelay");
+        let mut buffer = vec![1; size];
+        for _ in 0..rounds {
+            stream.write_all(&buffer).expect("a question");
+            stream.read_exact(&mut buffer).expect("an answer");
+        }
+        drop(stream);
+    });
+}
