@@ -173,6 +173,14 @@ impl InNetns<'_> {
         self.netns.id
     }
 
+    /// The kernel's own number of this namespace, which tells it from a later one that got its inode. None before Linux 5.14.
+    #[must_use]
+    pub fn cookie(&self) -> Option<u64> {
+        // Any socket will do: it belongs to the namespace in which it is made.
+        let socket = std::os::unix::net::UnixDatagram::unbound().ok()?;
+        crate::sys::netns_cookie(socket.as_fd()).ok()
+    }
+
     /// An rtnetlink socket of this namespace, for requests.
     ///
     /// # Errors

@@ -6,12 +6,13 @@
 //! A socket belongs for ever to the namespace in which it was opened, so a [`RouteSocket`] or a [`LinkWatch`] keeps working
 //! from any thread after the entry is over. For the same reason each of them, like an open [`Netns`], keeps a dead container's namespace
 //! alive: drop them when the container goes.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod create;
 mod enter;
 mod link;
 mod route;
+mod sys;
 mod watch;
 pub mod wire;
 

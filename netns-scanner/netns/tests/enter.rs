@@ -177,3 +177,13 @@ fn a_thousand_targets_killed_mid_entry_leave_our_own_namespace_descriptors_and_t
     assert!(count("fd") <= descriptors + 40, "descriptors grew from {descriptors} to {}", count("fd"));
     assert!(count("task") <= threads + 20, "threads grew from {threads} to {}", count("task"));
 }
+
+#[test]
+fn a_namespace_has_one_cookie_whoever_asks_and_another_one_has_another() {
+    let (one, other) = (new_netns(), new_netns());
+    let cookie = |netns: &Netns| netns.run(|inside| inside.cookie()).expect("enter");
+    // The kernels that this is tested on have it (5.14).
+    assert!(cookie(&one).is_some());
+    assert_eq!(cookie(&one), cookie(&one));
+    assert_ne!(cookie(&one), cookie(&other));
+}
