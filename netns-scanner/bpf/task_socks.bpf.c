@@ -10,6 +10,7 @@
 #define AF_INET6 10
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
+#define TCP_LISTEN 10
 
 typedef __u16 u16;
 typedef __u32 u32;
@@ -53,6 +54,7 @@ struct sock_common {
 struct sock {
 	struct sock_common __sk_common;
 	u16 sk_protocol;
+	u32 sk_ack_backlog;
 };
 struct socket {
 	struct sock *sk;
@@ -92,7 +94,7 @@ struct pf_socket {
 	u32 remote_ip[4];
 	u16 local_port; /* host order */
 	u16 remote_port;
-	u16 family;
+	u16 waiting; /* connections that a listening socket has and nobody accepted: they have no file yet */
 	unsigned char state; /* TCP_ESTABLISHED = 1 .. TCP_LISTEN = 10 */
 	unsigned char proto;
 };
@@ -129,10 +131,13 @@ int pilotfish_socks(struct bpf_iter__task_file *ctx)
 		.netns_ino = sk->__sk_common.skc_net.net->ns.inum,
 		.local_port = sk->__sk_common.skc_num,
 		.remote_port = __builtin_bswap16(sk->__sk_common.skc_dport),
-		.family = family,
 		.state = sk->__sk_common.skc_state,
 		.proto = (unsigned char)proto,
 	};
+	if (out.state == TCP_LISTEN) {
+		u32 waiting = sk->sk_ack_backlog;
+		out.waiting = waiting > 0xffff ? 0xffff : (u16)waiting;
+	}
 	struct cgroup *cgroup = task->cgroups->dfl_cgrp;
 	if (cgroup)
 		out.cgroup_id = cgroup->kn->id;

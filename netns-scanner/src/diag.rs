@@ -60,5 +60,6 @@ fn decode(message: &Message<'_>, netns_ino: u64, transport: Transport) -> Option
         cgroup_id,
         tuple: socket::tuple(transport, (ip(8)?, port(4)?), (ip(24)?, port(6)?)),
         state: SocketState::from_kernel(*bytes.get(1)?),
+        waiting: 0,
     })
 }

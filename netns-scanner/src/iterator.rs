@@ -97,6 +97,7 @@ fn decode(record: &[u8]) -> Option<Socket> {
         netns_ino: u64::from(u32_at(12)?),
         tuple: socket::tuple(transport, (ip_at(16)?, u16_at(48)?), (ip_at(32)?, u16_at(50)?)),
         state,
+        waiting: if state == SocketState::Listening { u16_at(52)? } else { 0 },
     })
 }
 
@@ -117,11 +118,14 @@ mod tests {
         record[52..54].copy_from_slice(&2u16.to_ne_bytes());
         record[54] = 1;
         record[55] = 6;
+        let mut listening = record;
+        listening[54] = 10;
         let socket = decode(&record).expect("a TCP record");
         assert_eq!(socket.netns_ino, 4_026_531_999);
         assert_eq!((socket.pid, socket.cgroup_id, socket.state), (4242, 9, SocketState::Open));
         assert_eq!(socket.tuple.local.ip.to_string(), "10.0.0.2");
         assert_eq!((socket.tuple.local.port, socket.tuple.remote.port), (80, 40_000));
+        assert_eq!((socket.waiting, decode(&listening).expect("a TCP record").waiting), (0, 2));
     }
 
     #[test]

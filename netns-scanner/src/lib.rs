@@ -4,6 +4,7 @@
 //! Three sources give the same answer at different prices; [`Scanner`] takes the cheapest that the kernel has.
 #![forbid(unsafe_code)]
 
+pub mod deadline;
 mod diag;
 mod iterator;
 mod limiter;
@@ -11,11 +12,12 @@ mod procfs_source;
 mod scanner;
 mod seeds;
 mod socket;
+mod worker;
 
 pub use diag::dump as dump_by_sock_diag;
 pub use iterator::{IteratorError, SocketIterator};
 pub use limiter::WorkLimiter;
 pub use procfs_source::dump as dump_by_procfs;
-pub use scanner::{Progress, Scanner, ScannerConfig, Seeded, Source, Target};
-pub use seeds::seeds;
+pub use scanner::{Looked, Progress, Scanner, ScannerConfig, Seeded, Source, Target, Want};
+pub use seeds::{leaving, seeds};
 pub use socket::{Socket, SocketState};

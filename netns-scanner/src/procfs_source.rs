@@ -22,6 +22,7 @@ pub fn dump(pid: u32, netns_ino: u64) -> Result<Vec<Socket>, ProcError> {
                 (entry.remote_address.ip(), entry.remote_address.port()),
             ),
             state: SocketState::from_kernel(entry.state.to_u8()),
+            waiting: 0,
         }));
     }
     for table in [process.udp(), process.udp6()] {
@@ -35,6 +36,7 @@ pub fn dump(pid: u32, netns_ino: u64) -> Result<Vec<Socket>, ProcError> {
                 (entry.remote_address.ip(), entry.remote_address.port()),
             ),
             state: SocketState::from_kernel(entry.state.to_u8()),
+            waiting: 0,
         }));
     }
     Ok(found)

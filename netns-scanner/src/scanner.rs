@@ -1,8 +1,10 @@
-use crate::{Socket, SocketIterator, WorkLimiter, diag, procfs_source, seeds};
+use crate::Socket;
+use crate::deadline::Deadlines;
+use crate::worker::Worker;
 use flow_model::{FlowSeed, Slot};
 use netns::Netns;
 use parking_lot::{Condvar, Mutex};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -15,6 +17,17 @@ pub struct Target {
     pub netns: Arc<Netns>,
     /// A process inside, for the procfs source.
     pub pid: u32,
+    pub want: Want,
+}
+
+/// What is wanted of a namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Want {
+    /// Its open connections.
+    #[default]
+    Seeds,
+    /// Its sockets with their owners, to name them. Only the iterator knows owners.
+    Sockets,
 }
 
 /// Where sockets are read from. Equal in result, not in price.
@@ -51,12 +64,27 @@ pub struct ScannerConfig {
     pub rest_factor: u32,
     /// Targets that may wait.
     pub queue: usize,
+    /// Also hand on connections that never leave their namespace.
+    pub include_loopback: bool,
+    /// Start with work at once, and not with [`Scanner::release`].
+    pub released: bool,
+    /// How long one target waits for room at the receiver before its seeds count as lost.
+    pub patience: Duration,
 }
 
 impl Default for ScannerConfig {
     fn default() -> Self {
         // 2 ms of work, 18 ms of rest: a tenth of a core at most. 20,000: as many namespaces as descriptors allow.
-        ScannerConfig { source: None, few: 3, turn: Duration::from_millis(2), rest_factor: 9, queue: 20_000 }
+        ScannerConfig {
+            source: None,
+            few: 3,
+            turn: Duration::from_millis(2),
+            rest_factor: 9,
+            queue: 20_000,
+            include_loopback: true,
+            released: true,
+            patience: Duration::from_secs(2),
+        }
     }
 }
 
@@ -64,8 +92,16 @@ impl Default for ScannerConfig {
 #[derive(Debug)]
 pub struct Seeded {
     pub slot: Slot,
-    pub seeds: Vec<FlowSeed>,
+    pub found: Looked,
     pub source: Source,
+    /// Just before the sockets were read: what happened later is not in them.
+    pub read_at: Instant,
+}
+
+#[derive(Debug)]
+pub enum Looked {
+    Seeds(Vec<FlowSeed>),
+    Sockets(Vec<Socket>),
 }
 
 /// How far the scan is; a copy.
@@ -80,22 +116,33 @@ pub struct Progress {
     pub refused: u64,
     /// Connections handed on.
     pub seeds: u64,
+    /// Connections that found no room at the receiver.
+    pub seeds_lost: u64,
+    /// Namespaces that the iterator's pass left to sock_diag, because connections waited there for their `accept(2)`.
+    pub looked_twice: u64,
+    /// The kernel or our capabilities do not allow the iterator; the log says why.
+    pub iterator_refused: bool,
     /// The source used last.
     pub source: Option<Source>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+pub(crate) struct State {
     /// Newest last; taken from the back.
-    waiting: VecDeque<Target>,
-    progress: Progress,
-    stop: bool,
+    pub waiting: VecDeque<Target>,
+    /// Being looked at. What is forgotten meanwhile is not handed on.
+    pub current: HashSet<Slot>,
+    pub progress: Progress,
+    pub released: bool,
+    /// New containers whose attach is under way.
+    pub urgent: usize,
+    pub stop: bool,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
-    changed: Condvar,
+pub(crate) struct Shared {
+    pub state: Mutex<State>,
+    pub changed: Condvar,
 }
 
 /// The background scan: one thread, asleep while there is nothing to look at.
@@ -107,15 +154,40 @@ pub struct Scanner {
 }
 
 impl Scanner {
-    /// Starts the thread. `found` is called on it, once for each target that was read.
+    /// Starts the thread. `found` is called on it, once for each target that was read and not forgotten meanwhile. It must not wait: what it has
+    /// no room for it gives back, and it is asked again until `config.patience` is over.
     ///
     /// # Errors
     /// No thread can be started.
-    pub fn start(config: ScannerConfig, found: impl FnMut(Seeded) + Send + 'static) -> io::Result<Scanner> {
+    pub fn start(
+        config: ScannerConfig,
+        deadlines: Deadlines,
+        found: impl FnMut(Seeded) -> Result<(), Seeded> + Send + 'static,
+    ) -> io::Result<Scanner> {
         let shared = Arc::new(Shared::default());
-        let worker = Worker { config, shared: Arc::clone(&shared), iterator_refused: false, found };
+        shared.state.lock().released = config.released;
+        let worker = Worker::new(config, deadlines, Arc::clone(&shared), found);
         let thread = thread::Builder::new().name("scan".to_owned()).spawn(move || worker.run())?;
         Ok(Scanner { shared, queue: config.queue, thread: Some(thread) })
+    }
+
+    /// Work may begin.
+    pub fn release(&self) {
+        self.shared.state.lock().released = true;
+        self.shared.changed.notify_one();
+    }
+
+    /// A new container is about to be attached: no new item is begun until [`Scanner::attached`] was called as often, or half a second went by
+    /// (an answer that never comes must not end the scan).
+    pub fn attaching(&self) {
+        self.shared.state.lock().urgent += 1;
+    }
+
+    pub fn attached(&self) {
+        let mut state = self.shared.state.lock();
+        state.urgent = state.urgent.saturating_sub(1);
+        drop(state);
+        self.shared.changed.notify_one();
     }
 
     /// Queues a namespace; returns at once. Newest first.
@@ -132,12 +204,13 @@ impl Scanner {
         self.shared.changed.notify_one();
     }
 
-    /// The namespace is gone: it is not looked at any more, and its handle is closed.
+    /// The namespace is gone: it is not looked at any more, nothing of it is handed on after this call, and its handle is closed.
     pub fn forget(&self, slot: Slot) {
         let mut state = self.shared.state.lock();
         let before = state.waiting.len();
         state.waiting.retain(|target| target.slot != slot);
-        state.progress.done += (before - state.waiting.len()) as u64;
+        let removed = before - state.waiting.len() + usize::from(state.current.remove(&slot));
+        state.progress.done += removed as u64;
     }
 
     #[must_use]
@@ -154,146 +227,5 @@ impl Drop for Scanner {
             // A panic of the worker has been printed by its hook; there is nothing left to save.
             let _ = thread.join();
         }
-    }
-}
-
-struct Worker<F> {
-    config: ScannerConfig,
-    shared: Arc<Shared>,
-    /// Once refused, the iterator is not tried again: the kernel and our capabilities do not change.
-    iterator_refused: bool,
-    found: F,
-}
-
-impl<F: FnMut(Seeded)> Worker<F> {
-    fn run(mut self) {
-        let mut limiter = WorkLimiter::new(self.config.turn, self.config.rest_factor);
-        while let Some(waiting) = self.wait() {
-            if self.wants_iterator(waiting) && self.pass().is_some() {
-                continue;
-            }
-            let began = Instant::now();
-            let items = limiter.items();
-            let mut done = 0;
-            while done < items {
-                let Some(target) = self.next() else { break };
-                self.single(&target);
-                done += 1;
-            }
-            self.rest(limiter.done(done, began.elapsed()));
-        }
-    }
-
-    /// Sleeps until something waits; `None` at the end of the process.
-    fn wait(&self) -> Option<usize> {
-        let mut state = self.shared.state.lock();
-        loop {
-            if state.stop {
-                return None;
-            }
-            if !state.waiting.is_empty() {
-                return Some(state.waiting.len());
-            }
-            self.shared.changed.wait(&mut state);
-        }
-    }
-
-    fn next(&self) -> Option<Target> {
-        self.shared.state.lock().waiting.pop_back()
-    }
-
-    /// Rests, but wakes at once when the scanner is dropped.
-    fn rest(&self, time: Duration) {
-        let until = Instant::now() + time;
-        let mut state = self.shared.state.lock();
-        while !state.stop && !self.shared.changed.wait_until(&mut state, until).timed_out() {}
-    }
-
-    fn wants_iterator(&self, waiting: usize) -> bool {
-        !self.iterator_refused
-            && match self.config.source {
-                None => waiting > self.config.few,
-                Some(source) => source == Source::Iterator,
-            }
-    }
-
-    /// One pass over the node for everything that waits when it begins. `None` when the iterator can't be used: nothing was lost.
-    fn pass(&mut self) -> Option<()> {
-        let mut iterator = match SocketIterator::open() {
-            Ok(iterator) => iterator,
-            Err(error) => {
-                tracing::warn!(%error, "the socket iterator is not available; sockets are read namespace by namespace");
-                self.iterator_refused = true;
-                return None;
-            }
-        };
-        let targets: Vec<Target> = self.shared.state.lock().waiting.drain(..).collect();
-        let mut by_netns: HashMap<u64, Vec<Socket>> =
-            targets.iter().map(|target| (target.netns.id().ino, Vec::new())).collect();
-        // An item is one read of the iterator: some 25 microseconds for each 1,000 sockets.
-        let mut limiter = WorkLimiter::new(self.config.turn, self.config.rest_factor);
-        let mut more = true;
-        while more && !self.shared.state.lock().stop {
-            let began = Instant::now();
-            let items = limiter.items();
-            let mut done = 0;
-            while more && done < items {
-                done += 1;
-                more = match iterator.read(|socket| {
-                    if let Some(found) = by_netns.get_mut(&socket.netns_ino) {
-                        found.push(socket);
-                    }
-                }) {
-                    Ok(more) => more,
-                    Err(error) => {
-                        tracing::warn!(%error, "a pass of the socket iterator broke off; its namespaces are read one by one");
-                        self.iterator_refused = true;
-                        self.shared.state.lock().waiting.extend(targets);
-                        return None;
-                    }
-                };
-            }
-            let rest = limiter.done(done, began.elapsed());
-            if more {
-                self.rest(rest);
-            }
-        }
-        for target in targets.into_iter().rev() {
-            let sockets = by_netns.get(&target.netns.id().ino).map_or(&[][..], Vec::as_slice);
-            self.deliver(&target, sockets, Source::Iterator);
-        }
-        Some(())
-    }
-
-    fn single(&mut self, target: &Target) {
-        let ino = target.netns.id().ino;
-        if self.config.source != Some(Source::Procfs) {
-            match target.netns.run(diag::dump) {
-                Ok(Ok(sockets)) => return self.deliver(target, &sockets, Source::SockDiag),
-                Ok(Err(error)) => tracing::debug!(slot = target.slot.0, %error, "sock_diag failed; trying procfs"),
-                Err(error) => {
-                    tracing::debug!(slot = target.slot.0, %error, "the namespace can't be entered; trying procfs")
-                }
-            }
-        }
-        match procfs_source::dump(target.pid, ino) {
-            Ok(sockets) => self.deliver(target, &sockets, Source::Procfs),
-            Err(error) => {
-                tracing::debug!(slot = target.slot.0, %error, "a namespace could not be scanned");
-                let mut state = self.shared.state.lock();
-                state.progress.failed += 1;
-                state.progress.done += 1;
-            }
-        }
-    }
-
-    fn deliver(&mut self, target: &Target, sockets: &[Socket], source: Source) {
-        let seeds = seeds::seeds(target.slot, sockets);
-        let count = seeds.len() as u64;
-        (self.found)(Seeded { slot: target.slot, seeds, source });
-        let mut state = self.shared.state.lock();
-        state.progress.done += 1;
-        state.progress.seeds += count;
-        state.progress.source = Some(source);
     }
 }

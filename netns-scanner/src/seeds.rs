@@ -1,5 +1,5 @@
 use crate::{Socket, SocketState};
-use flow_model::{Endpoint, FlowSeed, Role, Slot, Transport};
+use flow_model::{Endpoint, FiveTuple, FlowSeed, Role, Slot, Transport};
 use std::collections::HashSet;
 use std::net::IpAddr;
 
@@ -39,10 +39,21 @@ pub fn seeds(slot: Slot, sockets: &[Socket]) -> Vec<FlowSeed> {
         .collect()
 }
 
+/// Without the connections that never leave the namespace, because no program sees the loopback: to a loopback address, or with both ends here.
+/// They would stay open for ever.
+#[must_use]
+pub fn leaving(mut seeds: Vec<FlowSeed>) -> Vec<FlowSeed> {
+    let here: HashSet<FiveTuple> = seeds.iter().map(|seed| seed.tuple).collect();
+    seeds.retain(|FlowSeed { tuple: FiveTuple { transport, local, remote }, .. }| {
+        let other_end = FiveTuple { transport: *transport, local: *remote, remote: *local };
+        !remote.ip.is_loopback() && local.ip != remote.ip && !here.contains(&other_end)
+    });
+    seeds
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flow_model::FiveTuple;
 
     fn socket(local: &str, remote: &str, state: SocketState, pid: u32) -> Socket {
         let at = |text: &str| {
@@ -55,6 +66,7 @@ mod tests {
             cgroup_id: 0,
             tuple: FiveTuple { transport: Transport::Tcp, local: at(local), remote: at(remote) },
             state,
+            waiting: 0,
         }
     }
 
@@ -94,5 +106,18 @@ mod tests {
             socket("0.0.0.0:53", "0.0.0.0:0", SocketState::Open, 1),
         ];
         assert_eq!(roles(&sockets), []);
+    }
+
+    #[test]
+    fn what_stays_inside_a_namespace_is_left_out_when_nothing_sees_it() {
+        let sockets = [
+            socket("127.0.0.1:51000", "127.0.0.1:80", SocketState::Open, 1),
+            socket("10.0.0.2:51001", "10.0.0.2:80", SocketState::Open, 1),
+            socket("10.0.0.2:51002", "10.0.0.3:80", SocketState::Open, 1),
+            socket("10.0.0.3:80", "10.0.0.2:51002", SocketState::Open, 1),
+            socket("10.0.0.2:51003", "10.0.0.7:80", SocketState::Open, 1),
+        ];
+        let left: Vec<u16> = leaving(seeds(Slot(3), &sockets)).iter().map(|seed| seed.tuple.local.port).collect();
+        assert_eq!(left, [51003]);
     }
 }

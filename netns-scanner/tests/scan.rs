@@ -2,8 +2,10 @@
 
 use flow_model::{FlowSeed, Role, Slot, Transport};
 use netns::Netns;
+use netns_scanner::deadline::Deadlines;
 use netns_scanner::{
-    Scanner, ScannerConfig, Seeded, Socket, SocketIterator, Source, Target, dump_by_procfs, dump_by_sock_diag, seeds,
+    Looked, Scanner, ScannerConfig, Seeded, Socket, SocketIterator, Source, Target, Want, dump_by_procfs,
+    dump_by_sock_diag, seeds,
 };
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
@@ -35,7 +37,7 @@ impl Room {
     }
 
     fn target(&self, slot: u32) -> Target {
-        Target { slot: Slot(slot), netns: Arc::clone(&self.netns), pid: self.holder.id() }
+        Target { slot: Slot(slot), netns: Arc::clone(&self.netns), pid: self.holder.id(), want: Want::Seeds }
     }
 }
 
@@ -77,6 +79,13 @@ fn lines(seeds: &[FlowSeed]) -> BTreeSet<Line> {
             (seed.tuple.transport, side(seed.tuple.local), side(seed.tuple.remote), seed.role)
         })
         .collect()
+}
+
+fn connections(seeded: &Seeded) -> Vec<FlowSeed> {
+    match &seeded.found {
+        Looked::Seeds(seeds) => seeds.clone(),
+        Looked::Sockets(_) => Vec::new(),
+    }
 }
 
 fn expected(talk: &Talk) -> BTreeSet<Line> {
@@ -139,8 +148,9 @@ fn each_source_serves_the_background_scan() {
     ] {
         let config = ScannerConfig { source, ..ScannerConfig::default() };
         let (sender, receiver) = mpsc::channel::<Seeded>();
-        let scanner = Scanner::start(config, move |seeded| {
+        let scanner = Scanner::start(config, Deadlines::default(), move |seeded| {
             let _ = sender.send(seeded);
+            Ok(())
         })
         .expect("start");
         for (slot, (room, _)) in rooms.iter().enumerate() {
@@ -151,7 +161,7 @@ fn each_source_serves_the_background_scan() {
         for _ in 0..rooms.len() {
             let seeded = receiver.recv_timeout(Duration::from_secs(30)).expect("each target is answered");
             let (_, talk) = &rooms[seeded.slot.0 as usize];
-            assert_eq!(lines(&seeded.seeds), expected(talk), "{source:?}");
+            assert_eq!(lines(&connections(&seeded)), expected(talk), "{source:?}");
             slots.insert(seeded.slot);
             sources.insert(seeded.source.as_str());
         }
@@ -174,8 +184,9 @@ fn a_process_that_is_gone_loses_one_item_and_not_the_scan() {
     let talk = talk(&room, "127.0.0.1");
     let config = ScannerConfig { source: Some(Source::Procfs), ..ScannerConfig::default() };
     let (sender, receiver) = mpsc::channel::<Seeded>();
-    let scanner = Scanner::start(config, move |seeded| {
+    let scanner = Scanner::start(config, Deadlines::default(), move |seeded| {
         let _ = sender.send(seeded);
+        Ok(())
     })
     .expect("start");
     // Newest first: the dead one is taken up before the one that lives.
@@ -183,9 +194,94 @@ fn a_process_that_is_gone_loses_one_item_and_not_the_scan() {
     scanner.enqueue(target);
     let seeded = receiver.recv_timeout(Duration::from_secs(30)).expect("the living one is answered");
     assert_eq!(seeded.slot, Slot(2));
-    assert_eq!(lines(&seeded.seeds), expected(&talk));
+    assert_eq!(lines(&connections(&seeded)), expected(&talk));
     while scanner.progress().done < 2 {
         std::thread::yield_now();
     }
     assert_eq!(scanner.progress().failed, 1);
+}
+
+#[test]
+fn a_connection_that_nobody_accepted_yet_is_found_by_each_source() {
+    let room = Room::new();
+    let (listener, client) = room
+        .netns
+        .run(|_| {
+            let listener = TcpListener::bind(("127.0.0.1", 0)).expect("listen");
+            let client = TcpStream::connect(listener.local_addr().expect("address")).expect("connect");
+            (listener, client)
+        })
+        .expect("enter the room");
+    let name = |address: std::net::SocketAddr| format!("{}:{}", address.ip(), address.port());
+    let (near, far) = (name(client.local_addr().expect("address")), name(listener.local_addr().expect("address")));
+    let expected = BTreeSet::from([
+        (Transport::Tcp, near.clone(), far.clone(), Role::Client),
+        (Transport::Tcp, far, near, Role::Server),
+    ]);
+    for source in [Source::Iterator, Source::SockDiag, Source::Procfs] {
+        let (sender, receiver) = mpsc::channel::<Seeded>();
+        let config = ScannerConfig { source: Some(source), ..ScannerConfig::default() };
+        let scanner = Scanner::start(config, Deadlines::default(), move |seeded| {
+            let _ = sender.send(seeded);
+            Ok(())
+        })
+        .expect("start");
+        scanner.enqueue(room.target(1));
+        let seeded = receiver.recv_timeout(Duration::from_secs(30)).expect("answered");
+        assert_eq!(lines(&connections(&seeded)), expected, "{source:?}");
+    }
+}
+
+#[test]
+fn work_waits_for_its_release_and_for_new_containers_and_what_is_forgotten_is_not_handed_on() {
+    let room = Room::new();
+    let _talk = talk(&room, "127.0.0.1");
+    let (sender, receiver) = mpsc::channel::<Seeded>();
+    let config = ScannerConfig { released: false, ..ScannerConfig::default() };
+    let scanner = Scanner::start(config, Deadlines::default(), move |seeded| {
+        let _ = sender.send(seeded);
+        Ok(())
+    })
+    .expect("start");
+    scanner.enqueue(room.target(1));
+    scanner.enqueue(room.target(2));
+    scanner.attaching();
+    scanner.forget(Slot(1));
+    assert_eq!((scanner.progress().done, scanner.progress().total), (1, 2));
+    assert!(receiver.try_recv().is_err(), "not released");
+    scanner.release();
+    scanner.attached();
+    let seeded = receiver.recv_timeout(Duration::from_secs(30)).expect("released");
+    assert_eq!(seeded.slot, Slot(2));
+    while scanner.progress().done < 2 {
+        std::thread::yield_now();
+    }
+    assert!(receiver.try_recv().is_err(), "what was forgotten is not handed on");
+}
+
+#[test]
+fn a_receiver_without_room_is_asked_again_and_then_the_loss_is_counted() {
+    let room = Room::new();
+    let talk = talk(&room, "127.0.0.1");
+    let expected = expected(&talk).len() as u64;
+    let (sender, receiver) = mpsc::channel::<Seeded>();
+    let config = ScannerConfig { patience: Duration::from_millis(50), ..ScannerConfig::default() };
+    let mut offers = 0;
+    let scanner = Scanner::start(config, Deadlines::default(), move |seeded| {
+        offers += 1;
+        if seeded.slot == Slot(1) && offers < 3 || seeded.slot == Slot(2) {
+            return Err(seeded);
+        }
+        let _ = sender.send(seeded);
+        Ok(())
+    })
+    .expect("start");
+    scanner.enqueue(room.target(1));
+    let seeded = receiver.recv_timeout(Duration::from_secs(30)).expect("the third offer is taken");
+    assert_eq!(connections(&seeded).len() as u64, expected);
+    scanner.enqueue(room.target(2));
+    while scanner.progress().done < 2 {
+        std::thread::yield_now();
+    }
+    assert_eq!((scanner.progress().seeds, scanner.progress().seeds_lost), (expected, expected));
 }
