@@ -5,6 +5,7 @@
 mod bench;
 mod demo;
 mod fuzz;
+mod kernel_test;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -24,6 +25,8 @@ enum Command {
     /// Measure what docs/benchmarks.md states
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Load and run the kernel programs on Debian's kernels, under qemu
+    KernelTest(kernel_test::Options),
     /// Run each fuzz target for a bounded time
     Fuzz(fuzz::Options),
     /// Remove what runs that were killed have left behind
@@ -36,6 +39,7 @@ fn main() -> Result<ExitCode> {
     match cli.command {
         Command::Demo(options) => demo::run(&options),
         Command::Bench(bench) => bench::run(&bench).map(|()| ExitCode::SUCCESS),
+        Command::KernelTest(options) => kernel_test::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Fuzz(options) => fuzz::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Sweep => {
             for id in testbed::sweep::sweep()? {

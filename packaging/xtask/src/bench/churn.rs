@@ -1,5 +1,6 @@
-//! Containers come and go beside a running agent, each with a request of its own. Descriptors, threads, resident memory, BPF objects and filters are read
-//! after a first tenth of the cycles (by then everything that is made once is made) and at the end, when all of them are gone again.
+//! Containers come and go beside a running agent, each with a request of its own, under ten names in turn (series of a name that is gone are kept
+//! for ten minutes on purpose; new names would measure that). Descriptors, threads, resident memory, BPF objects and filters are read after a first
+//! tenth of the cycles (by then everything that is made once is made) and at the end, when all of the containers are gone again.
 
 use super::say;
 use anyhow::{Context, Result, ensure};
@@ -20,8 +21,10 @@ pub struct Options {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Held {
     stat: Stat,
-    /// Programs, maps and links whose names begin with ours.
+    /// Descriptors of BPF programs, maps and links that the agent holds.
     bpf: [usize; 3],
+    /// Programs of ours in the kernel, held by whom ever: descriptors and filters.
+    programs: usize,
 }
 
 pub fn run(options: &Options) -> Result<()> {
@@ -38,7 +41,7 @@ pub fn run(options: &Options) -> Result<()> {
         if n == settle {
             first = Some(held(&agent)?);
         }
-        let spec = ContainerSpec::new(&format!("c{n}"), &["/bin/loadgen", "--target", &target, "--count", "1"]);
+        let spec = ContainerSpec::new(&format!("c{}", n % 10), &["/bin/loadgen", "--target", &target, "--count", "1"]);
         let container = bed.run(spec)?;
         bed.stop(container, Duration::from_secs(5))?;
     }
@@ -48,9 +51,10 @@ pub fn run(options: &Options) -> Result<()> {
         ("descriptors", first.stat.descriptors, last.stat.descriptors),
         ("threads", first.stat.threads, last.stat.threads),
         ("resident KiB", kib(&first), kib(&last)),
-        ("BPF programs", first.bpf[0], last.bpf[0]),
-        ("BPF maps", first.bpf[1], last.bpf[1]),
-        ("BPF links", first.bpf[2], last.bpf[2]),
+        ("descriptors of BPF programs", first.bpf[0], last.bpf[0]),
+        ("descriptors of BPF maps", first.bpf[1], last.bpf[1]),
+        ("descriptors of BPF links", first.bpf[2], last.bpf[2]),
+        ("programs in the kernel", first.programs, last.programs),
     ] {
         say(&format!("churn: {what}: {before} after {settle} cycles, {after} after {}", options.cycles));
     }
@@ -69,16 +73,20 @@ fn kib(held: &Held) -> usize {
 }
 
 fn held(agent: &Agent) -> Result<Held> {
-    Ok(Held { stat: agent.stat()?, bpf: [objects("prog", agent)?, objects("map", agent)?, objects("link", agent)?] })
+    let mut bpf = [0; 3];
+    for descriptor in std::fs::read_dir(format!("/proc/{}/fd", agent.pid()))?.flatten() {
+        let target = std::fs::read_link(descriptor.path()).unwrap_or_default();
+        let kind = ["bpf-prog", "bpf-map", "bpf_link"].iter().position(|kind| target.to_string_lossy().ends_with(kind));
+        kind.into_iter().for_each(|kind| bpf[kind] += 1);
+    }
+    Ok(Held { stat: agent.stat()?, bpf, programs: programs()? })
 }
 
-/// BPF objects of a kind that the agent's process holds, as bpftool finds them.
-fn objects(kind: &str, agent: &Agent) -> Result<usize> {
-    let output = Command::new(installed("bpftool")?).args(["-j", kind, "show"]).output()?;
-    let all: serde_json::Value =
-        serde_json::from_slice(&output.stdout).with_context(|| format!("bpftool {kind} show"))?;
-    let is_ours = |object: &&serde_json::Value| {
-        object["pids"].as_array().is_some_and(|pids| pids.iter().any(|owner| owner["pid"] == agent.pid()))
-    };
+/// Programs whose names begin with ours, on the whole machine: other agents on it count, too.
+fn programs() -> Result<usize> {
+    let output = Command::new(installed("bpftool")?).args(["-j", "prog", "show"]).output()?;
+    let all: serde_json::Value = serde_json::from_slice(&output.stdout).context("bpftool prog show")?;
+    let is_ours =
+        |program: &&serde_json::Value| program["name"].as_str().is_some_and(|name| name.starts_with("pilotfish_"));
     Ok(all.as_array().into_iter().flatten().filter(is_ours).count())
 }

@@ -58,12 +58,18 @@ pub fn run(options: &Options) -> Result<()> {
     let nginx = scene::nginx(&mut bed, "nginx", &server, Some(options.processor))?;
     let wrk = bed.run(ContainerSpec::new("wrk", &["/bin/sleep", "100000"]))?;
     let mut rounds: Vec<Vec<(Cost, Cost)>> = Vec::new();
-    for _ in 0..options.rounds {
+    for n in 0..options.rounds {
         let mut round = Vec::new();
         for (observer, _) in OBSERVERS {
-            let with = window(options, &bed, &nginx, &wrk, observer)?;
-            let without = window(options, &bed, &nginx, &wrk, Observer::Nothing)?;
-            round.push((with, without));
+            let measure = |observer| window(options, &bed, &nginx, &wrk, observer);
+            // Now one first, now the other, so that a drift of the machine does not count for one of them.
+            round.push(if n % 2 == 0 {
+                let with = measure(observer)?;
+                (with, measure(Observer::Nothing)?)
+            } else {
+                let without = measure(Observer::Nothing)?;
+                (measure(observer)?, without)
+            });
         }
         rounds.push(round);
     }
