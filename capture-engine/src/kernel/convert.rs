@@ -40,7 +40,8 @@ fn segment<'a>(header: &wire::Segment, payload: &'a [u8]) -> Result<Segment<'a>,
         at: Ts(header.at_ns),
         seq: header.seq,
         turn: header.turn,
-        wire_len: header.payload,
+        // A long packet comes in several records, and only the last of them can have left something out.
+        wire_len: if header.flags & wire::SEG_CUT != 0 { header.payload } else { header.captured },
         prev: if starts { message_end(&header.prev) } else { None },
         payload: payload.get(..header.captured as usize).ok_or(Malformed)?,
     })
@@ -203,7 +204,7 @@ mod tests {
         header.key = wire_key(&key());
         header.payload = 1400;
         header.turn = 2;
-        header.flags = wire::SEG_MESSAGE_START;
+        header.flags = wire::SEG_MESSAGE_START | wire::SEG_CUT;
         header.flow_flags = wire::FLOW_LOCAL_SERVER;
         header.prev = wire::Message { turn: 1, bytes: 120, packets: 1, first_ns: 5, last_ns: 6, ..Default::default() };
         let bytes = record(&header, b"HTTP and more");
@@ -215,6 +216,18 @@ mod tests {
         let bytes = record(&header, b"HTTP");
         let Ok(Some(Event::Segment(segment))) = event(&bytes) else { panic!("a segment") };
         assert!(segment.prev.is_none(), "only the first piece brings it");
+    }
+
+    #[test]
+    fn a_piece_with_more_pieces_behind_it_leaves_nothing_out() {
+        let mut header = wire::Segment::new_zeroed();
+        header.kind = wire::EVENT_SEGMENT;
+        header.captured = 4;
+        header.key = wire_key(&key());
+        header.payload = 20_000;
+        let bytes = record(&header, b"HTTP");
+        let Ok(Some(Event::Segment(segment))) = event(&bytes) else { panic!("a segment") };
+        assert_eq!((segment.payload.len(), segment.wire_len), (4, 4));
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub(super) struct Flow<P> {
     any_seen: bool,
     /// Messages by the kernel's last count.
     turns: u32,
+    /// Heads that were lost before the protocol showed, as the dissector had it when the flow ended.
+    unsettled: u32,
 }
 
 /// Where a service listens, as one namespace sees it.
@@ -78,6 +80,7 @@ impl<P: Default> Flow<P> {
             recognised: false,
             any_seen: false,
             turns: 0,
+            unsettled: 0,
         }
     }
 
@@ -140,7 +143,11 @@ impl<P: Default> Flow<P> {
         self.turns = sample.turns;
         match &mut self.dissector {
             Dissector::Tcp(tcp) => match sample.closed {
-                Some(close) => tcp.closed(sample.at, close, sample.message.as_ref(), sample.turns, out),
+                Some(close) => {
+                    tcp.sampled_turns(sample.turns, out);
+                    self.unsettled = tcp.unsettled();
+                    tcp.closed(sample.at, close, sample.message.as_ref(), sample.turns, out);
+                }
                 None => {
                     tcp.sampled_turns(sample.turns, out);
                     if let Some(message) = &sample.message {
@@ -165,7 +172,10 @@ impl<P: Default> Flow<P> {
 
     pub fn closed(&mut self, at: Ts, close: Close, out: &mut Collected) {
         match &mut self.dissector {
-            Dissector::Tcp(tcp) => tcp.closed(at, close, None, 0, out),
+            Dissector::Tcp(tcp) => {
+                self.unsettled = tcp.unsettled();
+                tcp.closed(at, close, None, 0, out);
+            }
             Dissector::Udp(udp) => udp.closed(at, out),
         }
     }
@@ -247,7 +257,7 @@ impl<P: Default> Flow<P> {
         match &self.dissector {
             // Not a single head was seen: the dissector doesn't even know which direction began.
             Dissector::Tcp(_) if !self.any_seen => u64::from(self.turns).div_ceil(2),
-            Dissector::Tcp(tcp) => u64::from(tcp.unsettled()).div_ceil(2),
+            Dissector::Tcp(_) => u64::from(self.unsettled).div_ceil(2),
             Dissector::Udp(_) => 0,
         }
     }

@@ -182,6 +182,14 @@ fn a_connection_of_which_no_head_was_seen_is_counted_where_its_server_is_known()
 }
 
 #[test]
+fn a_connection_that_showed_too_little_to_be_recognised_is_counted_where_its_server_is_known() {
+    let mut wire = wire();
+    wire.exchange().check(&["Client GET 200 100"]);
+    wire.at_port(40_001).lost(Direction::Egress, GET).message(Direction::Ingress, "HT").sampled(Some(Close::Fin));
+    wire.check(&["lost 1 ring_full", "tcp Client opened and closed Fin 800"]);
+}
+
+#[test]
 fn a_request_without_a_response_is_told_when_the_connection_ends() {
     wire()
         .message(Direction::Egress, GET)
