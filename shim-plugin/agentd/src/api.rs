@@ -70,6 +70,15 @@ pub struct Loss {
     pub count: u64,
 }
 
+/// Exchanges since the start, as one end saw them: what took place is `counted + lost`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exchanges {
+    /// client or server
+    pub reporter: String,
+    pub counted: u64,
+    pub lost: u64,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
     pub name: String,
@@ -89,6 +98,7 @@ pub struct Status {
     /// Number of namespaces by state.
     pub states: BTreeMap<String, u64>,
     pub namespaces: Vec<Namespace>,
+    pub exchanges: Vec<Exchanges>,
     pub losses: Vec<Loss>,
     pub programs: Vec<Program>,
     pub ring_bytes: u64,

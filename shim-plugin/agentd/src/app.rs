@@ -127,6 +127,8 @@ impl App {
             let figures = Figures::new(loaded.kernel.clone(), config.capture.ring_bytes, &losses);
             tokio::spawn(upkeep(board.clone(), figures, everything_stops));
             let running = Running::start(&config, loaded, golden, identities, &board, &losses, &ends)?;
+            // The first beat comes with the first turn; until then this counts.
+            board.pulse.beat(Instant::now());
             *board.kernel.lock() = Kernel::Loaded;
             notify::ready();
             tracing::info!(after = ?board.started.elapsed(), "ready");

@@ -31,6 +31,9 @@ pub enum Kernel {
     Loaded,
 }
 
+/// Loading takes some tens of milliseconds of CPU; minutes where a machine is emulated.
+const LOADING: Duration = Duration::from_secs(300);
+
 /// The value behind a lock, which is let go of before anything else happens.
 fn copy<T: Clone>(shared: &Mutex<T>) -> T {
     shared.lock().clone()
@@ -75,6 +78,15 @@ impl Board {
             draining: AtomicBool::new(false),
             pause_ms: AtomicU64::new(0),
             crowd: Arc::default(),
+        }
+    }
+
+    /// While the pipeline's heart beats. Before there is a pipeline, while its programs load.
+    #[must_use]
+    pub fn alive(&self, now: Instant) -> bool {
+        match copy(&self.kernel) {
+            Kernel::Loading => now.saturating_duration_since(self.started) < LOADING,
+            Kernel::Loaded => self.pulse.alive(now),
         }
     }
 
@@ -158,6 +170,7 @@ impl Board {
             containerd: copy(&self.containerd),
             states: self.states(),
             namespaces: copy(&self.namespaces).as_ref().clone(),
+            exchanges: self.traffic.exchanges(),
             losses: self.traffic.losses(),
             programs,
             ring_bytes,

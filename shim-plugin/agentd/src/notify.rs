@@ -29,7 +29,7 @@ pub async fn run(board: Arc<Board>, stop: CancellationToken) {
             send(&[NotifyState::Status(&line)]);
             said = line;
         }
-        if board.pulse.alive(Instant::now()) {
+        if board.alive(Instant::now()) {
             send(&[NotifyState::Watchdog]);
         }
         tokio::select! {

@@ -1,8 +1,8 @@
 //! What was counted, as the admin pages read it: totals, and the last half minute beside them.
 
-use crate::api::{EdgeRow, Golden, Loss, Party, WorkloadRow};
-use flow_model::Ts;
-use golden_metrics::{Losses, Reader, Recent, Snapshot};
+use crate::api::{EdgeRow, Exchanges, Golden, Loss, Party, WorkloadRow};
+use flow_model::{LossReason, Protocol, Ts};
+use golden_metrics::{Losses, Reader, Recent, Reporter, Snapshot};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -43,6 +43,20 @@ impl Traffic {
             count: row.total,
         };
         self.losses.rows().into_iter().map(row).collect()
+    }
+
+    #[must_use]
+    pub fn exchanges(&self) -> Vec<Exchanges> {
+        let snapshot = self.snapshot();
+        let of = |reporter: Reporter| Exchanges {
+            reporter: reporter.as_str().to_owned(),
+            counted: [Protocol::Http1, Protocol::Dns]
+                .iter()
+                .map(|protocol| snapshot.exchanges(reporter, *protocol))
+                .sum(),
+            lost: LossReason::ALL.iter().map(|reason| snapshot.exchanges_lost(reporter, *reason)).sum(),
+        };
+        vec![of(Reporter::Client), of(Reporter::Server)]
     }
 
     /// Every edge, once for each reporter and protocol.

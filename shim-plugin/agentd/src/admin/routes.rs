@@ -73,7 +73,7 @@ async fn metrics(State(board): State<Arc<Board>>, headers: HeaderMap) -> Respons
 
 async fn livez(State(board): State<Arc<Board>>) -> Response {
     let now = Instant::now();
-    if board.pulse.alive(now) {
+    if board.alive(now) {
         (StatusCode::OK, "ok\n").into_response()
     } else {
         let text = format!("the pipeline has had no heartbeat for {:?}\n", board.pulse.age(now));

@@ -8,12 +8,18 @@ use std::time::Duration;
 /// Linkerd's `--watch` period.
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// Prints to standard output; a reader that went away (`| head`) ends the program quietly.
+/// Prints to standard output; a reader that went away (`| head`) is no error.
 pub fn print(text: &str) -> Result<(), Failure> {
+    write(text).map(|_| ())
+}
+
+/// Whether anybody still reads.
+fn write(text: &str) -> Result<bool, Failure> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::new(Exit::Software, error)),
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::new(Exit::Software, error)),
     }
 }
 
@@ -31,9 +37,8 @@ pub fn show(watch: bool, mut page: impl FnMut() -> Result<String, Failure>) -> R
         return print(&page()?);
     }
     let clear = if std::io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
-    loop {
-        let text = page()?;
-        print(&format!("{clear}{text}"))?;
+    while write(&format!("{clear}{}", page()?))? {
         std::thread::sleep(AGAIN);
     }
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! `pilotfish status`: what the agent is attached to, what it lost, what it costs.
 
 use super::output::{json, print};
-use crate::api::Status;
+use crate::api::{Exchanges, Status};
 use crate::cli::Output;
 use crate::client;
 use crate::exit::Failure;
@@ -44,6 +44,9 @@ fn page(status: &Status) -> String {
         status.process.cpu_seconds,
         status.process.descriptors,
     ));
+    for Exchanges { reporter, counted, lost } in &status.exchanges {
+        out.push_str(&format!("exchanges at the {reporter}: {counted} counted, {lost} lost\n"));
+    }
     if !namespaces.is_empty() {
         let columns = [
             ("SLOT", Align::Right),
@@ -167,6 +170,7 @@ mod tests {
                 namespace(1, "attached", "clsact", ""),
                 namespace(2, "failed", "", "attach to eth0: no such device"),
             ],
+            exchanges: vec![Exchanges { reporter: "client".into(), counted: 20, lost: 3 }],
             losses: vec![Loss { stage: "ring".into(), reason: "full".into(), unit: "message heads".into(), count: 3 }],
             programs: vec![Program { name: "pilotfish_in".into(), attached: 1, runs: 100, run_time_ns: 25_000 }],
             ring_bytes: 8 << 20,
@@ -182,6 +186,7 @@ mod tests {
             namespaces: 1 attached, 1 failed
             1200 packets seen, 80 records through a ring of 8.0MiB, 17 flows
             agent: 0B resident, 0.0 s of CPU, 0 descriptors
+            exchanges at the client: 20 counted, 3 lost
 
             SLOT  NETNS  STATE              NAMESPACE  WORKLOAD  ADDRESSES  REASON
                1  4:1    attached (clsact)  shop       api       10.0.0.1

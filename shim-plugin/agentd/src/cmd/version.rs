@@ -5,6 +5,7 @@ use crate::api::Version;
 use crate::cli::Output;
 use crate::client;
 use crate::exit::Failure;
+use capture_engine::kernel::Kernel;
 use serde::Serialize;
 use std::path::Path;
 
@@ -14,7 +15,7 @@ pub fn own() -> Version {
     Version {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         commit: option_env!("PILOTFISH_COMMIT").unwrap_or_default().to_owned(),
-        kernel_object: String::new(),
+        kernel_object: format!("{:016x}", Kernel::object_hash()),
     }
 }
 

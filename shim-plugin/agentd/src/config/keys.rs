@@ -132,8 +132,8 @@ pub const KEYS: &[Key] = &[
         section: "metrics",
         name: "expiry",
         default: "\"10m\"",
-        doc: "Series that were not touched for this long are dropped, 1m to 24h.",
-        apply: |c, v| v.duration(60 * SECOND, DAY).map(|v| c.metrics.expiry = v),
+        doc: "Series that were not touched for this long are dropped, 10s to 24h.",
+        apply: |c, v| v.duration(10 * SECOND, DAY).map(|v| c.metrics.expiry = v),
     },
     Key {
         section: "admin",
@@ -153,7 +153,7 @@ pub const KEYS: &[Key] = &[
         section: "admin",
         name: "connections",
         default: "64",
-        doc: "Connections served at once on the address and on the socket each, 4 to 4096. More wait to be accepted.",
+        doc: "Connections served at once on the address and on the socket each, 4 to 4096. When one more comes, the oldest makes room.",
         apply: |c, v| v.integer(4, 4096).map(|v| c.admin.connections = v as usize),
     },
     Key {

@@ -79,7 +79,7 @@ level = "loud=very=much"
               pilotfish.toml:17: admin.socket: "pilotfish.sock" is not an absolute path; write one that begins with /
               pilotfish.toml:19: log.level: "loud=very=much" is not a level or a filter (error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5); write "info"
               environment PILOTFISH_ATTACH_LOOPBACK: attach.loopback: "perhaps" is not a switch; write true or false
-              environment PILOTFISH_METRICS_EXPIRY: metrics.expiry: "2s" is not a time from 60s to 86400s; write seconds or a text like "30s", "5m"
+              environment PILOTFISH_METRICS_EXPIRY: metrics.expiry: "2s" is not a time from 10s to 86400s; write seconds or a text like "30s", "5m"
               flag --log-format: log.format: "xml" is none of auto, text, json, journald; write "auto""#]],
     );
 }
