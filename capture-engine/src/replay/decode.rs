@@ -44,6 +44,7 @@ pub(super) struct Decoded<'a> {
     /// Bytes of the IP packet on the wire, header and payload.
     pub ip_bytes: u32,
     pub seq: u32,
+    pub ack: u32,
     pub tcp_flags: u8,
     pub window: u16,
     /// Payload bytes on the wire.
@@ -237,6 +238,7 @@ fn tcp<'a>(datagram: &Datagram<'a>) -> Result<Decoded<'a>, Skip> {
         destination: (datagram.destination, u16::from_be_bytes([fixed[2], fixed[3]])),
         ip_bytes: datagram.ip_bytes,
         seq: u32::from_be_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]),
+        ack: u32::from_be_bytes([fixed[8], fixed[9], fixed[10], fixed[11]]),
         tcp_flags: fixed[13],
         window: u16::from_be_bytes([fixed[14], fixed[15]]),
         payload: (datagram.length - header) as u32,
@@ -258,6 +260,7 @@ fn udp<'a>(datagram: &Datagram<'a>) -> Result<Decoded<'a>, Skip> {
         destination: (datagram.destination, u16::from_be_bytes([fixed[2], fixed[3]])),
         ip_bytes: datagram.ip_bytes,
         seq: 0,
+        ack: 0,
         tcp_flags: 0,
         window: 0,
         payload: payload as u32,

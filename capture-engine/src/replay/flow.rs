@@ -2,6 +2,7 @@ use super::decode::Decoded;
 use crate::event::{Counters, FlowId, FlowKey, Sample};
 use flow_model::{Close, Direction, Role, Ts};
 use l7::MessageEnd;
+use std::collections::VecDeque;
 
 pub(super) const FIN: u8 = 1;
 pub(super) const SYN: u8 = 2;
@@ -10,6 +11,11 @@ pub(super) const ACK: u8 = 16;
 
 /// A jump beyond the largest TCP window (RFC 7323 2.3) is no hole: begin anew there.
 const FURTHEST: i32 = 0x4000_0000;
+
+/// Segments of a flow that are kept waiting, and packets that they wait for: reordering is by a few packets.
+const EARLY: usize = 4;
+/// What acknowledges more than this ahead has lost its other side.
+const EARLY_BYTES: i32 = 1 << 20;
 
 /// One flow as the kernel's program keeps it (`struct pf_flow`), for a source that copies everything.
 #[derive(Debug)]
@@ -38,6 +44,24 @@ pub(super) struct Flow {
     message: MessageEnd,
     /// The message has bytes that the capture cut off.
     message_cut: bool,
+    /// Segments that came before what they answer.
+    early: VecDeque<Early>,
+}
+
+/// A segment out of order across the directions: a capture of several queues or interfaces has such, an interface has not.
+#[derive(Debug)]
+pub(super) struct Early {
+    packet: Decoded<'static>,
+    payload: Vec<u8>,
+    dir: Direction,
+    at: Ts,
+    waited: u8,
+}
+
+impl Early {
+    pub fn parts(&self) -> (Decoded<'_>, Direction, Ts) {
+        (Decoded { held: &self.payload, ..self.packet }, self.dir, self.at)
+    }
 }
 
 /// What a packet brought to its flow that is to be handed on.
@@ -47,6 +71,8 @@ pub(super) struct Piece<'a> {
     pub wire_len: u32,
     pub prev: Option<MessageEnd>,
     pub payload: &'a [u8],
+    /// Bytes that the capture missed between the handshake and this, the first piece of its direction: only the handshake tells of them.
+    pub missed: u32,
 }
 
 impl Flow {
@@ -76,7 +102,46 @@ impl Flow {
             fin: [false; 2],
             message: MessageEnd::default(),
             message_cut: false,
+            early: VecDeque::new(),
         }
+    }
+
+    /// Puts a segment aside that acknowledges what was not seen yet, and what follows it the same way. False when it is to be handled
+    /// at once.
+    pub fn put_aside(&mut self, packet: &Decoded<'_>, dir: Direction, at: Ts) -> bool {
+        let behind = self.early.front().is_some_and(|early| early.dir == dir);
+        if !packet.tcp || self.early.len() >= EARLY || !(behind || self.is_early(packet, dir)) {
+            return false;
+        }
+        let payload = packet.held.to_vec();
+        self.early.push_back(Early { packet: Decoded { held: &[], ..*packet }, payload, dir, at, waited: 0 });
+        true
+    }
+
+    /// Whether what was waited for will not come any more: the other side has jumped over it, or there is no room to wait with.
+    pub fn waits_in_vain(&self, packet: &Decoded<'_>, dir: Direction) -> bool {
+        let Some(early) = self.early.front() else { return false };
+        let contiguous = self.next_seq[dir.index()] == Some(packet.seq);
+        early.dir == dir || packet.payload > 0 && !contiguous
+    }
+
+    /// The next segment that need not, or shall not, wait longer. Asked after each packet of the flow.
+    pub fn take_early(&mut self, all: bool) -> Option<Early> {
+        let front = self.early.front_mut()?;
+        front.waited += 1;
+        let waited = front.waited > EARLY as u8;
+        let (packet, dir, _) = self.early.front()?.parts();
+        if all || waited || !self.is_early(&packet, dir) {
+            return self.early.pop_front();
+        }
+        None
+    }
+
+    fn is_early(&self, packet: &Decoded<'_>, dir: Direction) -> bool {
+        let Some(seen) = self.next_seq[dir.reverse().index()] else { return false };
+        // Without payload it says nothing, and a SYN-ACK of a refused connection may acknowledge anything.
+        let tells = packet.payload > 0 && packet.tcp_flags & (SYN | ACK) == ACK;
+        tells && (1..EARLY_BYTES).contains(&ahead(packet.ack, seen))
     }
 
     /// A SYN that is no repetition of the one this flow began with: the tuple is used again.
@@ -109,7 +174,7 @@ impl Flow {
             return None;
         }
         self.turn = self.turn.wrapping_add(1);
-        Some(Piece { seq: 0, turn: self.turn, wire_len: packet.payload, prev: None, payload: packet.held })
+        Some(Piece { seq: 0, turn: self.turn, wire_len: packet.payload, prev: None, payload: packet.held, missed: 0 })
     }
 
     pub fn tcp<'a>(&mut self, packet: &Decoded<'a>, dir: Direction, at: Ts) -> Option<Piece<'a>> {
@@ -229,6 +294,7 @@ impl Flow {
             progress = !(packet.payload == 1 && seq == next && self.zero_window[dir.reverse().index()]);
         }
         let mut prev = None;
+        let mut missed = 0;
         if progress {
             if ahead(seq, next) > 0 {
                 let from = self.hole[way].map_or(next, |(from, _)| from);
@@ -236,6 +302,8 @@ impl Flow {
             }
             if !self.reported {
                 if self.turn == 0 || self.turn_dir != dir {
+                    let first = self.turn == 0 || self.turn == 1;
+                    missed = if first { u32::try_from(ahead(seq, next)).unwrap_or(0) } else { 0 };
                     prev = Some(self.start_message(dir, next, at));
                 }
                 self.message.bytes += u64::from(end.wrapping_sub(next));
@@ -270,6 +338,7 @@ impl Flow {
             wire_len: packet.payload - skip as u32,
             prev: prev.filter(|prev| prev.turn > 0),
             payload: packet.held.get(skip..).unwrap_or_default(),
+            missed,
         })
     }
 

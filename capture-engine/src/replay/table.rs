@@ -59,6 +59,7 @@ impl Table {
         let Some(flow) = self.flows.get_mut(place as usize) else { return };
         if flow.is_reused_by(packet) {
             if !flow.reported {
+                flush(flow, tell);
                 tell(Event::Closed(flow.sample(at, Close::Gone)));
             }
             *flow = Flow::new(key(packet), id, packet, Direction::Egress, at);
@@ -69,24 +70,17 @@ impl Table {
         // Both ends may be the same address and port: then all of it is egress.
         let egress = local.port == packet.source.1 && local.ip == ip(packet.source.0);
         let dir = if egress { Direction::Egress } else { Direction::Ingress };
+        if flow.put_aside(packet, dir, at) {
+            return;
+        }
         let open = flow.closed.is_none();
-        let piece = if packet.tcp { flow.tcp(packet, dir, at) } else { flow.udp(packet, dir, at) };
-        if let Some(piece) = piece {
-            let Piece { seq, turn, wire_len, prev, payload } = piece;
-            tell(Event::Segment(Segment {
-                key: flow.key,
-                id: flow.id,
-                role: flow.role,
-                joined_midway: flow.joined_midway,
-                transport: flow.key.tuple.transport,
-                dir,
-                at,
-                seq,
-                turn,
-                wire_len,
-                prev,
-                payload,
-            }));
+        if flow.waits_in_vain(packet, dir) {
+            flush(flow, tell);
+        }
+        handle(flow, packet, dir, at, tell);
+        while let Some(early) = flow.take_early(false) {
+            let (packet, dir, at) = early.parts();
+            handle(flow, &packet, dir, at, tell);
         }
         if open && flow.closed.is_some() {
             self.closing.push_back((at, place, flow.id));
@@ -96,7 +90,8 @@ impl Table {
     /// The capture is over: every flow's final state, oldest first.
     pub fn finish(&mut self, at: Ts, tell: &mut impl FnMut(Event<'_>)) {
         self.flows.sort_by_key(|flow| flow.id.0);
-        for flow in self.flows.drain(..).filter(|flow| !flow.reported) {
+        for mut flow in self.flows.drain(..).filter(|flow| !flow.reported) {
+            flush(&mut flow, tell);
             tell(Event::Closed(flow.sample(at, Close::Gone)));
         }
         self.index.clear();
@@ -128,8 +123,9 @@ impl Table {
         let oldest = candidates.min_by_key(|&place| self.flows.get(place).map(|flow| (!flow.reported, flow.last)));
         let place = oldest.unwrap_or(0);
         self.hand = (self.hand + EVICT_SAMPLE) % count;
-        if let Some(flow) = self.flows.get(place) {
+        if let Some(flow) = self.flows.get_mut(place) {
             if !flow.reported {
+                flush(flow, tell);
                 self.evicted += 1;
                 tell(Event::Closed(flow.sample(at, Close::Gone)));
             }
@@ -147,10 +143,43 @@ impl Table {
             let Some(flow) = self.flows.get_mut(place as usize) else { continue };
             let same = flow.closed.is_some_and(|(_, when)| when == at);
             if flow.id == id && same && !flow.reported {
+                flush(flow, tell);
                 flow.reported = true;
                 tell(Event::Closed(flow.sample(at, Close::Gone)));
             }
         }
+    }
+}
+
+fn handle(flow: &mut Flow, packet: &Decoded<'_>, dir: Direction, at: Ts, tell: &mut impl FnMut(Event<'_>)) {
+    let piece = if packet.tcp { flow.tcp(packet, dir, at) } else { flow.udp(packet, dir, at) };
+    let Some(Piece { seq, turn, wire_len, mut prev, payload, missed }) = piece else { return };
+    let segment = Segment {
+        key: flow.key,
+        id: flow.id,
+        role: flow.role,
+        joined_midway: flow.joined_midway,
+        transport: flow.key.tuple.transport,
+        dir,
+        at,
+        seq,
+        turn,
+        wire_len,
+        prev: None,
+        payload,
+    };
+    if missed > 0 {
+        let seq = seq.wrapping_sub(missed);
+        tell(Event::Segment(Segment { seq, wire_len: missed, payload: &[], prev: prev.take(), ..segment }));
+    }
+    tell(Event::Segment(Segment { prev, ..segment }));
+}
+
+/// Nothing more is waited for.
+fn flush(flow: &mut Flow, tell: &mut impl FnMut(Event<'_>)) {
+    while let Some(early) = flow.take_early(true) {
+        let (packet, dir, at) = early.parts();
+        handle(flow, &packet, dir, at, tell);
     }
 }
 
