@@ -37,7 +37,7 @@ privileged: export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER = $(SUDO)
 privileged: export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER = $(SUDO)
 privileged:
 	$(CARGO) build $(BINARIES)
-	$(CARGO) test --workspace --exclude e2e
+	$(CARGO) test --workspace --exclude e2e --exclude architecture
 	$(CARGO) test -p e2e -- --test-threads=1
 
 kernel-test: export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER = $(SUDO)

@@ -2,7 +2,7 @@
 //! ARCHITECTURE.md states.
 #![forbid(unsafe_code)]
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -71,10 +71,12 @@ impl Workspace {
 /// Everything that git tracks or would, so that a rule is broken before the commit, not after it.
 fn list(root: &Path) -> Result<Vec<String>> {
     let output = Command::new("git")
-        .args(["ls-files", "--cached", "--others", "--exclude-standard"])
+        // The tree may belong to another user than the one who tests.
+        .args(["-c", "safe.directory=*", "ls-files", "--cached", "--others", "--exclude-standard"])
         .current_dir(root)
         .output()
         .context("git ls-files")?;
+    ensure!(output.status.success(), "git ls-files: {}", String::from_utf8_lossy(&output.stderr).trim());
     let text = String::from_utf8_lossy(&output.stdout);
     Ok(text.lines().map(str::to_owned).filter(|path| root.join(path).is_file()).collect())
 }
