@@ -43,7 +43,7 @@ pub struct Containers {
 #[derive(Debug, Default)]
 struct State {
     open: HashMap<TaskId, Open>,
-    opening: JoinSet<(TaskId, Result<Netns, String>)>,
+    opening: JoinSet<(TaskId, Result<Opened, String>)>,
     namespaces: BTreeMap<Slot, Namespace>,
     node: node::Node,
     dirty: bool,
@@ -56,6 +56,20 @@ struct State {
 enum Open {
     Asked(Instant),
     Done(Instant, Arc<Netns>),
+}
+
+/// A namespace with the number that is never given to another one (Linux 5.14).
+#[derive(Debug)]
+struct Opened {
+    netns: Netns,
+    cookie: Option<u64>,
+}
+
+fn open(pid: u32) -> Result<Opened, String> {
+    let netns = Netns::open_pid(pid).map_err(|error| error.to_string())?;
+    // A namespace that cannot be entered fails at its attach, which says why.
+    let cookie = netns.run(|inside| inside.cookie()).ok().flatten();
+    Ok(Opened { netns, cookie })
 }
 
 impl Containers {
@@ -108,9 +122,7 @@ impl Containers {
                 tracing::debug!(%container, pid, "opening its network namespace");
                 self.state.open.insert(task, Open::Asked(Instant::now()));
                 // /proc can take its time; the loop cannot.
-                self.state
-                    .opening
-                    .spawn_blocking(move || (task, Netns::open_pid(pid).map_err(|error| error.to_string())));
+                self.state.opening.spawn_blocking(move || (task, open(pid)));
             }
             Action::Attach { slot, netns, task, origin, name } => {
                 let priority = match origin {
@@ -137,18 +149,18 @@ impl Containers {
         }
     }
 
-    async fn opened(&mut self, task: TaskId, opened: Result<Netns, String>) {
+    async fn opened(&mut self, task: TaskId, opened: Result<Opened, String>) {
         // Closed meanwhile: the task is gone, and dropping the namespace is all there is to do.
         let Some(open) = self.state.open.get_mut(&task) else { return };
         match opened {
-            Ok(netns) => {
+            Ok(Opened { netns, cookie }) => {
                 let id = netns.id();
                 let asked = match open {
                     Open::Asked(asked) | Open::Done(asked, _) => *asked,
                 };
                 *open = Open::Done(asked, Arc::new(netns));
                 let netns = NetnsId { dev: id.dev, ino: id.ino };
-                self.report(Report::Opened { task, netns, cookie: None }).await;
+                self.report(Report::Opened { task, netns, cookie }).await;
             }
             Err(reason) => {
                 self.state.open.remove(&task);
