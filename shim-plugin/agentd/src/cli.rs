@@ -24,7 +24,7 @@ pub struct Cli {
 /// Flags that mean the same for every command.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Common {
-    /// Configuration file [default: /etc/pilotfish/pilotfish.toml, if it exists]
+    /// Configuration file [default: /etc/pilotfish/agent.toml, if it exists]
     #[arg(long, global = true, value_name = "FILE", env = "PILOTFISH_CONFIG", hide_env = true)]
     pub config: Option<PathBuf>,
     /// error, warn, info, debug, trace, or a filter like info,capture_engine=debug

@@ -13,12 +13,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// Read when it exists and no other file is named.
-pub const DEFAULT_FILE: &str = "/etc/pilotfish/pilotfish.toml";
+pub const DEFAULT_FILE: &str = "/etc/pilotfish/agent.toml";
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub containerd: Containerd,
     pub attach: Attach,
+    pub scan: Scan,
     pub capture: Capture,
     pub metrics: Metrics,
     pub admin: Admin,
@@ -45,6 +46,12 @@ pub enum AttachMode {
 pub struct Attach {
     pub mode: AttachMode,
     pub loopback: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Scan {
+    /// None: what is cheapest of what the kernel has.
+    pub source: Option<netns_scanner::Source>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -88,6 +95,8 @@ pub struct Log {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Debug {
     pub enabled: bool,
+    /// Instead of /proc, for what the agent reads of processes.
+    pub proc: PathBuf,
 }
 
 impl Default for Config {
@@ -104,6 +113,7 @@ impl Config {
         Config {
             containerd: Containerd::default(),
             attach: Attach { mode: AttachMode::Auto, loopback: false },
+            scan: Scan::default(),
             capture: Capture { ring_bytes: 0, head_bytes: 0, flows: 0, ports: Vec::new(), exclude_ports: Vec::new() },
             metrics: Metrics { max_series: 0, expiry: Duration::ZERO },
             admin: Admin {
@@ -113,7 +123,7 @@ impl Config {
                 grace: Duration::ZERO,
             },
             log: Log { level: String::new(), format: LogFormat::Auto },
-            debug: Debug { enabled: false },
+            debug: Debug { enabled: false, proc: PathBuf::new() },
         }
     }
 
