@@ -46,6 +46,8 @@ pub struct PipelineStats {
     pub stale: u64,
 }
 
+/// Longest time that is thought possible between the kernel's counting of a packet and its event's being in the ring.
+const SETTLED: Duration = Duration::from_millis(250);
 /// First look at a flow whose response has more bytes than were copied, after its last event. Most are ended by the next message first.
 const FIRST_PROBE: Duration = Duration::from_millis(50);
 /// Later looks double up to this: a response that takes minutes costs one map lookup per 5 s.
@@ -128,9 +130,8 @@ impl<S: Sink> Pipeline<S> {
     pub fn event(&mut self, event: &Event<'_>) {
         match event {
             Event::Segment(segment) => self.segment(segment),
-            Event::Closed(sample) => {
-                self.sample(sample);
-            }
+            // In the ring behind all that was told of the flow.
+            Event::Closed(sample) => self.settled(sample),
         }
     }
 
@@ -157,14 +158,33 @@ impl<S: Sink> Pipeline<S> {
         }
     }
 
-    /// The state of a flow as the kernel's table has it, or its final state.
+    /// The state of a flow as the kernel's table has it. The caller must have handed over every event that was in the ring before the
+    /// sample was taken: a message that the sample counts and no event told of is then known to be lost.
     ///
-    /// The caller must have handed over every event that was produced before the sample was taken: a message that the sample counts and
-    /// no event told of is then known to be lost.
-    pub fn sample(&mut self, sample: &Sample) {
-        let Sample { key, id, at, role, joined_midway, closed, .. } = *sample;
-        let known = self.flows.get(&key).map(|flow| flow.id());
-        if known != Some(id) && !self.admit(key, id, role, joined_midway, at) {
+    /// But only once the flow has been quiet for `SETTLED`: the kernel counts a message a moment before its event is in the ring, and a
+    /// CPU can be taken away in between. Of a flow that is not quiet the counters are believed and nothing else; what it lost shows with its
+    /// next event.
+    pub fn sample(&mut self, sample: &Sample, now: Ts) {
+        if now.since(sample.at) >= SETTLED {
+            return self.settled(sample);
+        }
+        if sample.closed.is_some() || !self.admit_sampled(sample) {
+            return;
+        }
+        if let Some(flow) = self.flows.get_mut(&sample.key) {
+            flow.report(sample, &mut self.sink);
+        }
+    }
+
+    fn admit_sampled(&mut self, sample: &Sample) -> bool {
+        let Sample { key, id, at, role, joined_midway, .. } = *sample;
+        matches!(self.flows.get(&key), Some(flow) if flow.id() == id) || self.admit(key, id, role, joined_midway, at)
+    }
+
+    /// All events before this state have been handed over: it is the flow's last word, or nothing is under way.
+    fn settled(&mut self, sample: &Sample) {
+        let Sample { key, id, at, closed, .. } = *sample;
+        if !self.admit_sampled(sample) {
             return;
         }
         let Pipeline { flows, collected, sink, requests, stats, servers, .. } = self;

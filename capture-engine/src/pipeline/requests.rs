@@ -9,8 +9,8 @@ use std::time::Duration;
 /// Trailing ACKs of a closed connection arrive for about this long; the kernel's entry must still be there to swallow them.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// Closed flows that are remembered; as many as the table may hold. Older ones are let go of early: their entries in the kernel's
-/// table are found by the next sampling pass instead.
+/// Closed flows that wait for their linger; as many as the table may hold. With more, the oldest go early: what still arrives of them makes a
+/// small flow of its own.
 const MOST_CLOSED: usize = 65_536;
 
 /// What the pipeline wants done by the owner of the kernel's maps, and the timers of its flows.
@@ -48,7 +48,7 @@ impl Requests {
     pub fn take_removable(&mut self, now: Ts) -> Vec<(FlowKey, FlowId)> {
         let mut removable = Vec::new();
         while let Some(&(at, key, id)) = self.closed.front() {
-            if now.since(at) < LINGER {
+            if now.since(at) < LINGER && self.closed.len() <= MOST_CLOSED {
                 break;
             }
             self.closed.pop_front();
@@ -85,7 +85,8 @@ impl Requests {
     }
 
     pub(super) fn closed(&mut self, key: FlowKey, id: FlowId, at: Ts) {
-        if self.closed.len() >= MOST_CLOSED
+        // A source without a table of its own (a capture) takes nothing out.
+        if self.closed.len() >= 2 * MOST_CLOSED
             && let Some((_, key, id)) = self.closed.pop_front()
         {
             self.forget_closed(key, id);

@@ -45,6 +45,7 @@ struct Wire {
     seqs: [u32; 2],
     turn: u32,
     now: u64,
+    quiet_ns: u64,
 }
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -61,6 +62,7 @@ fn wire() -> Wire {
         seqs: [1000, 5000],
         turn: 0,
         now: 0,
+        quiet_ns: 1_000_000_000,
     }
 }
 
@@ -123,7 +125,13 @@ impl Wire {
             message: None,
             closed,
         };
-        self.pipeline.sample(&sample);
+        self.pipeline.sample(&sample, Ts(self.now * 1000 + self.quiet_ns));
+        self
+    }
+
+    /// Samples are taken this long after the last packet.
+    fn quiet_for(&mut self, quiet_ns: u64) -> &mut Self {
+        self.quiet_ns = quiet_ns;
         self
     }
 
@@ -187,6 +195,16 @@ fn a_connection_that_showed_too_little_to_be_recognised_is_counted_where_its_ser
     wire.exchange().check(&["Client GET 200 100"]);
     wire.at_port(40_001).lost(Direction::Egress, GET).message(Direction::Ingress, "HT").sampled(Some(Close::Fin));
     wire.check(&["lost 1 ring_full", "tcp Client opened and closed Fin 800"]);
+}
+
+#[test]
+fn a_sample_that_overtakes_an_event_loses_nothing() {
+    let mut wire = wire();
+    wire.exchange().check(&["Client GET 200 100"]);
+    wire.lost(Direction::Egress, GET).quiet_for(100_000).sampled(None).check(&["tcp Client opened 800"]);
+    wire.lost(Direction::Ingress, OK).sampled(Some(Close::Fin)).check(&[]);
+    wire.quiet_for(1_000_000_000).sampled(Some(Close::Fin));
+    wire.check(&["lost 1 ring_full", "tcp Client closed Fin 0"]);
 }
 
 #[test]

@@ -115,7 +115,7 @@ impl PipelineThread {
             if behind {
                 continue;
             }
-            pipeline.sample(&sample);
+            pipeline.sample(&sample, now);
             // A closed flow stays for its trailing packets; the pipeline says when it can go.
             if sample.closed.is_none() && sampling.is_over(&sample, now) {
                 pipeline.let_go(&sample.key, now);
