@@ -3,6 +3,7 @@
 
 use super::value::Given;
 use super::{AttachMode, Config, LogFormat};
+use netns_scanner::Source;
 use std::time::Duration;
 
 #[derive(Debug)]
@@ -32,9 +33,10 @@ const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Sections in the order in which they are printed, each with what it is about.
-pub const SECTIONS: [(&str, &str); 7] = [
+pub const SECTIONS: [(&str, &str); 8] = [
     ("containerd", "Where the agent learns which containers live."),
     ("attach", "How the kernel programs get into a container's network namespace."),
+    ("scan", "How connections are found that are older than the agent."),
     ("capture", "How much of the traffic is copied out of the kernel."),
     ("metrics", "How many time series are kept, and for how long."),
     ("admin", "Where the agent answers."),
@@ -80,6 +82,22 @@ pub const KEYS: &[Key] = &[
         apply: |c, v| v.boolean().map(|v| c.attach.loopback = v),
     },
     Key {
+        section: "scan",
+        name: "source",
+        default: "\"auto\"",
+        doc: "auto, iterator (Linux 5.11 and later), sock_diag or procfs. auto takes the cheapest that works; `pilotfish check` says which.",
+        apply: |c, v| {
+            v.one_of(&["auto", "iterator", "sock_diag", "procfs"]).map(|v| {
+                c.scan.source = match v {
+                    "iterator" => Some(Source::Iterator),
+                    "sock_diag" => Some(Source::SockDiag),
+                    "procfs" => Some(Source::Procfs),
+                    _ => None,
+                }
+            })
+        },
+    },
+    Key {
         section: "capture",
         name: "ring_bytes",
         default: "\"8MiB\"",
@@ -104,21 +122,21 @@ pub const KEYS: &[Key] = &[
         section: "capture",
         name: "flows",
         default: "65536",
-        doc: "Flows that the kernel's table holds, 1024 to 4194304; about 250 bytes each. What does not fit is counted.",
+        doc: "Flows that the kernel's table holds, 1024 to 4194304; 512 bytes each while it lasts. What does not fit is counted.",
         apply: |c, v| v.integer(1024, 4 << 20).map(|v| c.capture.flows = v as u32),
     },
     Key {
         section: "capture",
         name: "ports",
         default: "[]",
-        doc: "Ports whose traffic is looked at, as [80, \"8000-8100\"]; either end of the flow counts. Empty: all.",
+        doc: "Ports whose messages are copied and read, as [80, \"8000-8100\"], at either end of a flow. Empty: all. Packets and bytes are counted of every flow.",
         apply: |c, v| v.ports().map(|v| c.capture.ports = v),
     },
     Key {
         section: "capture",
         name: "exclude_ports",
         default: "[]",
-        doc: "Ports whose traffic is left alone. Goes before ports.",
+        doc: "Ports whose messages are never copied. Goes before ports.",
         apply: |c, v| v.ports().map(|v| c.capture.exclude_ports = v),
     },
     Key {
@@ -201,5 +219,12 @@ pub const KEYS: &[Key] = &[
         default: "false",
         doc: "Allow POST /debug/pause?ms=N on the unix socket: the ring's reader sleeps N ms. Loses events; for tests only.",
         apply: |c, v| v.boolean().map(|v| c.debug.enabled = v),
+    },
+    Key {
+        section: "debug",
+        name: "proc",
+        default: "\"/proc\"",
+        doc: "Where to read what /proc tells of processes: for tests of files that hang.",
+        apply: |c, v| v.path().map(|v| c.debug.proc = v.into()),
     },
 ];
