@@ -12,8 +12,11 @@ use std::borrow::Cow;
 use std::io::{Cursor, Write};
 use std::time::Duration;
 
-/// (nanoseconds, link, wire length, bytes) of every packet, and the damages in between.
-fn read(bytes: Vec<u8>) -> (Vec<(u64, u16, u32, Vec<u8>)>, Vec<String>) {
+/// (nanoseconds, link, wire length, bytes)
+type Seen = (u64, u16, u32, Vec<u8>);
+
+/// Every packet, and the damages in between.
+fn read(bytes: Vec<u8>) -> (Vec<Seen>, Vec<String>) {
     let (mut packets, mut damages) = (Vec::new(), Vec::new());
     let mut reader = match CaptureReader::new(Cursor::new(bytes)) {
         Ok(reader) => reader,
@@ -69,7 +72,7 @@ fn some_packets() -> Vec<(u64, Vec<u8>)> {
     (1..=20u8).map(|n| (u64::from(n) * 1_000_001_000, vec![n; usize::from(n) * 3])).collect()
 }
 
-fn contents(packets: &[(u64, u16, u32, Vec<u8>)]) -> Vec<(u64, Vec<u8>)> {
+fn contents(packets: &[Seen]) -> Vec<(u64, Vec<u8>)> {
     packets.iter().map(|(nanos, _, _, data)| (*nanos, data.clone())).collect()
 }
 

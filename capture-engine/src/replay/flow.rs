@@ -109,8 +109,7 @@ impl Flow {
     /// Puts a segment aside that acknowledges what was not seen yet, and what follows it the same way. False when it is to be handled
     /// at once.
     pub fn put_aside(&mut self, packet: &Decoded<'_>, dir: Direction, at: Ts) -> bool {
-        let behind = self.early.front().is_some_and(|early| early.dir == dir);
-        if !packet.tcp || self.early.len() >= EARLY || !(behind || self.is_early(packet, dir)) {
+        if !packet.tcp || self.early.len() >= EARLY || !(self.is_behind(packet, dir) || self.is_early(packet, dir)) {
             return false;
         }
         let payload = packet.held.to_vec();
@@ -120,21 +119,27 @@ impl Flow {
 
     /// Whether what was waited for will not come any more: the other side has jumped over it, or there is no room to wait with.
     pub fn waits_in_vain(&self, packet: &Decoded<'_>, dir: Direction) -> bool {
-        let Some(early) = self.early.front() else { return false };
-        let contiguous = self.next_seq[dir.index()] == Some(packet.seq);
-        early.dir == dir || packet.payload > 0 && !contiguous
+        let jumps = packet.payload > 0 && self.next_seq[dir.index()].is_some_and(|next| ahead(packet.seq, next) > 0);
+        let full = self.is_behind(packet, dir);
+        full || jumps && self.early.iter().any(|early| early.dir != dir)
     }
 
     /// The next segment that need not, or shall not, wait longer. Asked after each packet of the flow.
     pub fn take_early(&mut self, all: bool) -> Option<Early> {
-        let front = self.early.front_mut()?;
-        front.waited += 1;
-        let waited = front.waited > EARLY as u8;
-        let (packet, dir, _) = self.early.front()?.parts();
-        if all || waited || !self.is_early(&packet, dir) {
-            return self.early.pop_front();
-        }
-        None
+        self.early.iter_mut().for_each(|early| early.waited = early.waited.saturating_add(1));
+        let next = [Direction::Ingress, Direction::Egress].into_iter().find_map(|dir| {
+            let place = self.early.iter().position(|early| early.dir == dir)?;
+            let (packet, ..) = self.early.get(place)?.parts();
+            (!self.is_early(&packet, dir)).then_some(place)
+        });
+        let waited = self.early.front()?.waited > EARLY as u8;
+        let place = next.or((all || waited).then_some(0))?;
+        self.early.remove(place)
+    }
+
+    /// A segment of the same direction and from before waits.
+    fn is_behind(&self, packet: &Decoded<'_>, dir: Direction) -> bool {
+        self.early.iter().any(|early| early.dir == dir && ahead(packet.seq, early.packet.seq) >= 0)
     }
 
     fn is_early(&self, packet: &Decoded<'_>, dir: Direction) -> bool {
