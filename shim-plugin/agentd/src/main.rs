@@ -22,7 +22,6 @@ mod privileges;
 mod process;
 mod pulse;
 mod replay;
-mod scan;
 mod self_metrics;
 mod table;
 mod traffic;

@@ -1,7 +1,7 @@
 //! `pilotfish status`: what the agent is attached to, what it lost, what it costs.
 
 use super::output::{json, print};
-use crate::api::{self, Exchanges, Status};
+use crate::api::{Exchanges, Status};
 use crate::cli::Output;
 use crate::client;
 use crate::exit::Failure;
@@ -14,25 +14,6 @@ pub fn run(socket: &Path, output: Output) -> Result<(), Failure> {
         Output::Json => print(&json(&status)?),
         Output::Table => print(&page(&status)),
     }
-}
-
-fn scan(scan: &api::Scan) -> String {
-    let api::Scan { done, total, failed, seeds, source, iterator_refused, stale, late_reads: _ } = scan;
-    let mut line = format!("scan: {done}/{total}, {seeds} connections found");
-    if !source.is_empty() {
-        line.push_str(&format!(" by {source}"));
-    }
-    if *failed > 0 {
-        line.push_str(&format!(", {failed} failed"));
-    }
-    if *iterator_refused {
-        line.push_str("; the kernel or our capabilities refuse the iterator");
-    }
-    if !stale.is_empty() {
-        line.push_str(&format!("\nlate, shown as they were: {}", stale.join(", ")));
-    }
-    line.push('\n');
-    line
 }
 
 fn page(status: &Status) -> String {
@@ -53,7 +34,6 @@ fn page(status: &Status) -> String {
     });
     let states: Vec<String> = states.iter().map(|(state, count)| format!("{count} {state}")).collect();
     out.push_str(&format!("namespaces: {}\n", states.join(", ")));
-    out.push_str(&scan(&status.scan));
     out.push_str(&format!(
         "{} packets seen, {} records through a ring of {}, {} flows\nagent: {} resident, {:.1} s of CPU, {} descriptors\n",
         status.packets,
