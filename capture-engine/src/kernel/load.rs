@@ -164,7 +164,9 @@ impl Kernel {
     /// Tells builds of the kernel programs apart: FNV-1a (64 bits) of the object that is embedded.
     #[must_use]
     pub fn object_hash() -> u64 {
-        OBJECT.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
+        OBJECT
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
     }
 
     #[must_use]
