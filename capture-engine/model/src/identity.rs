@@ -26,6 +26,8 @@ pub enum WorkloadKind {
     Container,
     Service,
     Node,
+    /// A process of the node outside any container, or its unit.
+    Process,
     /// Named by a DNS answer that this pod received.
     External,
     /// Nothing but the address's class is known.
@@ -47,6 +49,7 @@ impl WorkloadKind {
             WorkloadKind::Container => "Container",
             WorkloadKind::Service => "Service",
             WorkloadKind::Node => "Node",
+            WorkloadKind::Process => "Process",
             WorkloadKind::External => "External",
             WorkloadKind::Address => "Address",
         }
