@@ -61,6 +61,25 @@ pub struct Namespace {
     pub attach_ms: Option<f64>,
 }
 
+/// The search for connections that are older than the agent, in the background.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scan {
+    /// Namespaces looked into, of those that are to be.
+    pub done: u64,
+    pub total: u64,
+    pub failed: u64,
+    /// Connections found.
+    pub seeds: u64,
+    /// bpf_iterator, sock_diag or procfs; empty before the first.
+    pub source: String,
+    /// Whether the iterator was tried and is not allowed here.
+    pub iterator_refused: bool,
+    /// Files of /proc whose last read did not end in time.
+    pub stale: Vec<String>,
+    /// Such reads since the start, by kind of file.
+    pub late_reads: BTreeMap<String, u64>,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loss {
     pub stage: String,
@@ -98,6 +117,8 @@ pub struct Status {
     /// Number of namespaces by state.
     pub states: BTreeMap<String, u64>,
     pub namespaces: Vec<Namespace>,
+    #[serde(default)]
+    pub scan: Scan,
     pub exchanges: Vec<Exchanges>,
     pub losses: Vec<Loss>,
     pub programs: Vec<Program>,

@@ -7,19 +7,22 @@ use crate::admin::{Admin, SocketFile, bind_address, bind_socket};
 use crate::board::{Board, Kernel};
 use crate::cmd::version;
 use crate::config::{AttachMode, Config};
-use crate::containers::{Containers, containerd_config};
+use crate::containers::{Containers, Parts, containerd_config};
 use crate::engine::{self, Loaded};
 use crate::exit::{Exit, Failure};
 use crate::figures::Figures;
 use crate::parts::{Ended, Ends};
 use crate::pipeline_thread::{Order, PipelineThread};
+use crate::scan::Scan;
 use crate::traffic::Traffic;
 use crate::{clock, notify, process};
 use anyhow::Context;
 use capture_engine::attach::{AttachConfig, Attacher, Mode};
 use golden_metrics::{Golden, Losses};
 use k8s_sync::{Addresses, IdentityIndex, NamesReader};
+use netns_scanner::deadline::Deadlines;
 use shim_plugin::Containerd;
+use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -51,9 +54,19 @@ pub struct App {
 /// What runs once the kernel programs are loaded.
 struct Running {
     stop: CancellationToken,
+    /// Cancelled when READY was said: what has time until then begins.
+    ready: CancellationToken,
     containers: tokio::task::JoinHandle<Attacher>,
     orders: mpsc::Sender<Order>,
     pipeline: JoinHandle<()>,
+}
+
+/// What every part reports to.
+struct Shared<'a> {
+    board: &'a Arc<Board>,
+    losses: &'a Losses,
+    ends: &'a Ends,
+    deadlines: Deadlines,
 }
 
 /// Why the agent stops.
@@ -125,13 +138,23 @@ impl App {
                 }
             };
             let figures = Figures::new(loaded.kernel.clone(), config.capture.ring_bytes, &losses);
-            tokio::spawn(upkeep(board.clone(), figures, everything_stops));
-            let running = Running::start(&config, loaded, golden, identities, &board, &losses, &ends)?;
+            let deadlines = Deadlines::default();
+            let look =
+                Look { board: board.clone(), figures, deadlines: deadlines.clone(), proc: config.debug.proc.clone() };
+            tokio::spawn(upkeep(look, everything_stops));
+            let running = Running::start(
+                &config,
+                loaded,
+                golden,
+                identities,
+                Shared { board: &board, losses: &losses, ends: &ends, deadlines },
+            )?;
             // The first beat comes with the first turn; until then this counts.
             board.pulse.beat(Instant::now());
             *board.kernel.lock() = Kernel::Loaded;
             notify::ready();
             tracing::info!(after = ?board.started.elapsed(), "ready");
+            running.ready.cancel();
             let stop = tokio::select! {
                 signal = signals.next() => Stop::Signal(signal),
                 Some(ended) = ended.recv() => Stop::Ended(ended),
@@ -182,11 +205,10 @@ impl Running {
         loaded: Loaded,
         golden: Golden<NamesReader>,
         identities: IdentityIndex,
-        board: &Arc<Board>,
-        losses: &Losses,
-        ends: &Ends,
+        shared: Shared<'_>,
     ) -> Result<Running, Failure> {
-        let stop = CancellationToken::new();
+        let Shared { board, losses, ends, deadlines } = shared;
+        let (stop, ready) = (CancellationToken::new(), CancellationToken::new());
         let attach = AttachConfig {
             mode: match config.attach.mode {
                 AttachMode::Auto => Mode::Auto,
@@ -210,18 +232,31 @@ impl Running {
             let _watch = watch;
             containerd.run(drain).await;
         });
-        let containers = Containers::new(handle, attacher, attach_events, identities, orders.clone(), board.clone());
+        let scan = Scan::start(config, deadlines.clone(), orders.clone(), losses).context("start the scan's thread")?;
+        let parts = Parts {
+            handle,
+            attacher,
+            attach_events,
+            identities,
+            pipeline: orders.clone(),
+            board: board.clone(),
+            scan,
+            deadlines,
+            ready: ready.clone(),
+            proc: config.debug.proc.clone(),
+        };
+        let containers = Containers::new(parts, losses);
         let (watch, until) = (ends.watch("containers"), stop.clone());
         let containers = tokio::spawn(async move {
             let _watch = watch;
             containers.run(until).await
         });
-        Ok(Running { stop, containers, orders, pipeline })
+        Ok(Running { stop, ready, containers, orders, pipeline })
     }
 
     /// Takes our programs out of every namespace, then lets the pipeline read what is left.
     async fn drain(self, grace: Duration) {
-        let Running { stop, containers, orders, pipeline } = self;
+        let Running { stop, ready: _, containers, orders, pipeline } = self;
         stop.cancel();
         if let Ok(attacher) = containers.await {
             // Detaching is system calls under the kernel's own locks.
@@ -254,19 +289,30 @@ impl Signals {
     }
 }
 
+/// What is looked at once a second.
+struct Look {
+    board: Arc<Board>,
+    figures: Figures,
+    deadlines: Deadlines,
+    proc: PathBuf,
+}
+
 /// Once a second: what the process uses, what the kernel half counted, and a view for the rates.
-async fn upkeep(board: Arc<Board>, mut figures: Figures, stop: CancellationToken) {
+async fn upkeep(mut look: Look, stop: CancellationToken) {
     loop {
-        let for_thread = board.clone();
-        let look = move || {
-            *for_thread.process.lock() = process::usage();
-            figures.read(&for_thread);
-            for_thread.traffic.tick(clock::now());
-            figures
+        let once = move || {
+            let Look { board, figures, deadlines, proc } = &mut look;
+            figures.read(board);
+            board.traffic.tick(clock::now());
+            let before = board.process();
+            // Read first, and only then under the lock.
+            let usage = process::usage(proc, deadlines, before);
+            *board.process.lock() = usage;
+            look
         };
         // One at a time: the next look is not taken before this one is over. A look that panicked was the last.
-        match tokio::task::spawn_blocking(look).await {
-            Ok(back) => figures = back,
+        match tokio::task::spawn_blocking(once).await {
+            Ok(back) => look = back,
             Err(error) => return tracing::error!(%error, "the agent's own figures stand still"),
         }
         tokio::select! {

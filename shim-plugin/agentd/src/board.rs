@@ -1,7 +1,7 @@
 //! The notice board: what the parts of the agent last said of themselves. Writers replace small values, readers copy them; nobody
 //! holds a lock while doing anything else, so `/livez` answers whatever the rest is at.
 
-use crate::api::{Containerd, Namespace, Process, Program, Readiness, Reason, Status, Version};
+use crate::api::{Containerd, Namespace, Process, Program, Readiness, Reason, Scan, Status, Version};
 use crate::pulse::{Pulse, STALLED};
 use crate::traffic::Traffic;
 use k8s_sync::Figure;
@@ -46,6 +46,7 @@ pub struct Board {
     pub pulse: Pulse,
     pub containerd: Mutex<Containerd>,
     pub namespaces: Mutex<Arc<Vec<Namespace>>>,
+    pub scan: Mutex<Scan>,
     pub engine: Mutex<Engine>,
     /// Flows in the pipeline's table.
     pub flows: AtomicU64,
@@ -69,6 +70,7 @@ impl Board {
             pulse: Pulse::new(now),
             containerd: Mutex::default(),
             namespaces: Mutex::default(),
+            scan: Mutex::default(),
             engine: Mutex::default(),
             flows: AtomicU64::new(0),
             kernel: Mutex::default(),
@@ -132,6 +134,11 @@ impl Board {
     }
 
     #[must_use]
+    pub fn scan(&self) -> Scan {
+        copy(&self.scan)
+    }
+
+    #[must_use]
     pub fn engine(&self) -> Engine {
         copy(&self.engine)
     }
@@ -156,7 +163,9 @@ impl Board {
             true => format!("containerd {}", containerd.socket),
             false => format!("waiting for containerd: {}", containerd.detail),
         };
-        format!("{} namespaces attached, {} failed, {containerd}", count("attached"), count("failed"))
+        let Scan { done, total, .. } = copy(&self.scan);
+        let scan = if total == 0 { String::new() } else { format!(", scan: {done}/{total}") };
+        format!("{} namespaces attached, {} failed{scan}, {containerd}", count("attached"), count("failed"))
     }
 
     #[must_use]
@@ -170,6 +179,7 @@ impl Board {
             containerd: copy(&self.containerd),
             states: self.states(),
             namespaces: copy(&self.namespaces).as_ref().clone(),
+            scan: copy(&self.scan),
             exchanges: self.traffic.exchanges(),
             losses: self.traffic.losses(),
             programs,

@@ -22,6 +22,7 @@ mod privileges;
 mod process;
 mod pulse;
 mod replay;
+mod scan;
 mod self_metrics;
 mod table;
 mod traffic;

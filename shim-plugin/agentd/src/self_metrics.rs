@@ -1,6 +1,6 @@
 //! What the agent says of itself on `/metrics`.
 
-use crate::api::{Process, Version};
+use crate::api::{Process, Scan, Version};
 use crate::board::{Board, Engine};
 use golden_metrics::SelfMetric;
 use k8s_sync::Figure;
@@ -29,6 +29,7 @@ pub fn self_metrics(board: &Board, now: Instant) -> Vec<SelfMetric> {
         let help = "Network namespaces of containers, by the state of their attachment.";
         out.push(SelfMetric::gauge("pilotfish_netns", help, count as f64).with("state", state));
     }
+    scan(board, &mut out);
     containerd(board, &mut out);
     engine(board, &mut out);
     process(board, &mut out);
@@ -42,6 +43,21 @@ pub fn self_metrics(board: &Board, now: Instant) -> Vec<SelfMetric> {
     let help = "Connections to the admin address or socket that had to make room for another.";
     out.push(SelfMetric::counter("pilotfish_admin_connections_evicted_total", help, evicted));
     out
+}
+
+fn scan(board: &Board, out: &mut Vec<SelfMetric>) {
+    let Scan { done, total, seeds, stale, late_reads, .. } = board.scan();
+    let ratio = if total == 0 { 1.0 } else { done as f64 / total as f64 };
+    let help = "Namespaces looked into for connections that are older than the agent, of those that are to be.";
+    out.push(SelfMetric::gauge("pilotfish_scan_progress_ratio", help, ratio));
+    let help = "Connections that were found open and told to the flow table.";
+    out.push(SelfMetric::counter("pilotfish_scan_connections_total", help, seeds));
+    let help = "Files of /proc whose last read did not end in time: what they tell is old.";
+    out.push(SelfMetric::gauge("pilotfish_stale_files", help, stale.len() as f64));
+    for (kind, count) in late_reads {
+        let help = "Reads of /proc that did not end in time, by kind of file.";
+        out.push(SelfMetric::counter("pilotfish_late_reads_total", help, count).with("file", kind));
+    }
 }
 
 fn containerd(board: &Board, out: &mut Vec<SelfMetric>) {

@@ -1,7 +1,7 @@
 //! `pilotfish status`: what the agent is attached to, what it lost, what it costs.
 
 use super::output::{json, print};
-use crate::api::{Exchanges, Status};
+use crate::api::{self, Exchanges, Status};
 use crate::cli::Output;
 use crate::client;
 use crate::exit::Failure;
@@ -14,6 +14,25 @@ pub fn run(socket: &Path, output: Output) -> Result<(), Failure> {
         Output::Json => print(&json(&status)?),
         Output::Table => print(&page(&status)),
     }
+}
+
+fn scan(scan: &api::Scan) -> String {
+    let api::Scan { done, total, failed, seeds, source, iterator_refused, stale, late_reads: _ } = scan;
+    let mut line = format!("scan: {done}/{total}, {seeds} connections found");
+    if !source.is_empty() {
+        line.push_str(&format!(" by {source}"));
+    }
+    if *failed > 0 {
+        line.push_str(&format!(", {failed} failed"));
+    }
+    if *iterator_refused {
+        line.push_str("; the kernel or our capabilities refuse the iterator");
+    }
+    if !stale.is_empty() {
+        line.push_str(&format!("\nlate, shown as they were: {}", stale.join(", ")));
+    }
+    line.push('\n');
+    line
 }
 
 fn page(status: &Status) -> String {
@@ -34,6 +53,7 @@ fn page(status: &Status) -> String {
     });
     let states: Vec<String> = states.iter().map(|(state, count)| format!("{count} {state}")).collect();
     out.push_str(&format!("namespaces: {}\n", states.join(", ")));
+    out.push_str(&scan(&status.scan));
     out.push_str(&format!(
         "{} packets seen, {} records through a ring of {}, {} flows\nagent: {} resident, {:.1} s of CPU, {} descriptors\n",
         status.packets,
@@ -184,6 +204,7 @@ mod tests {
             ready: netns: 1 namespaces failed
             containerd 1.6.20 on /run/containerd/containerd.sock, 0 reconnects
             namespaces: 1 attached, 1 failed
+            scan: 0/0, 0 connections found
             1200 packets seen, 80 records through a ring of 8.0MiB, 17 flows
             agent: 0B resident, 0.0 s of CPU, 0 descriptors
             exchanges at the client: 20 counted, 3 lost

@@ -2,6 +2,7 @@
 //! lets go of all that when the last container of a namespace ends.
 
 mod namespace;
+mod news;
 mod node;
 
 use crate::api;
@@ -9,17 +10,21 @@ use crate::board::Board;
 use crate::clock;
 use crate::config::Config;
 use crate::pipeline_thread::Order;
+use crate::scan::{HostWatch, Owned, Scan};
 use capture_engine::attach::{AttachError, AttachEvent, Attacher, Priority};
-use flow_model::{Identity, NetnsId, Slot};
+use flow_model::{Identity, NetnsId, Slot, Ts, Workload};
+use golden_metrics::Losses;
 use k8s_sync::IdentityIndex;
 use namespace::Namespace;
 use netns::Netns;
+use netns_scanner::deadline::Deadlines;
+use news::{Entrance, News, Opened, Reads};
 use shim_plugin::{Action, Connection, Handle, Origin, Report, TaskId, TaskState, TaskView};
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -28,8 +33,9 @@ const PUBLISH: Duration = Duration::from_millis(200);
 /// How often names of the past are forgotten, and the node's own addresses looked at.
 const UPKEEP: Duration = Duration::from_secs(60);
 
+/// What it works with.
 #[derive(Debug)]
-pub struct Containers {
+pub struct Parts {
     pub handle: Handle,
     pub attacher: Attacher,
     /// Bounded by what the attacher tells: a few for each look at a namespace, and it bounds its looks.
@@ -37,13 +43,33 @@ pub struct Containers {
     pub identities: IdentityIndex,
     pub pipeline: std::sync::mpsc::Sender<Order>,
     pub board: Arc<Board>,
+    pub scan: Scan,
+    pub deadlines: Deadlines,
+    /// READY was said.
+    pub ready: CancellationToken,
+    /// `/proc`, or what stands for it.
+    pub proc: PathBuf,
+}
+
+#[derive(Debug)]
+pub struct Containers {
+    handle: Handle,
+    attacher: Attacher,
+    attach_events: mpsc::UnboundedReceiver<AttachEvent>,
+    identities: IdentityIndex,
+    pipeline: std::sync::mpsc::Sender<Order>,
+    board: Arc<Board>,
+    scan: Scan,
+    ready: CancellationToken,
+    proc: PathBuf,
+    reads: Reads,
+    host: HostWatch,
     state: State,
 }
 
 #[derive(Debug, Default)]
 struct State {
     open: HashMap<TaskId, Open>,
-    opening: JoinSet<(TaskId, Result<Opened, String>)>,
     namespaces: BTreeMap<Slot, Namespace>,
     node: node::Node,
     dirty: bool,
@@ -54,34 +80,28 @@ struct State {
 /// A namespace that is being opened for a task, or is open until it is attached or not wanted.
 #[derive(Debug)]
 enum Open {
-    Asked(Instant),
-    Done(Instant, Arc<Netns>),
-}
-
-/// A namespace with the number that is never given to another one (Linux 5.14).
-#[derive(Debug)]
-struct Opened {
-    netns: Netns,
-    cookie: Option<u64>,
-}
-
-fn open(pid: u32) -> Result<Opened, String> {
-    let netns = Netns::open_pid(pid).map_err(|error| error.to_string())?;
-    // A namespace that cannot be entered fails at its attach, which says why.
-    let cookie = netns.run(|inside| inside.cookie()).ok().flatten();
-    Ok(Opened { netns, cookie })
+    Asked(Instant, u32),
+    Done(Instant, Entrance),
 }
 
 impl Containers {
-    pub fn new(
-        handle: Handle,
-        attacher: Attacher,
-        attach_events: mpsc::UnboundedReceiver<AttachEvent>,
-        identities: IdentityIndex,
-        pipeline: std::sync::mpsc::Sender<Order>,
-        board: Arc<Board>,
-    ) -> Containers {
-        Containers { handle, attacher, attach_events, identities, pipeline, board, state: State::default() }
+    pub fn new(parts: Parts, losses: &Losses) -> Containers {
+        let Parts { handle, attacher, attach_events, identities, pipeline, board, scan, deadlines, ready, proc } =
+            parts;
+        Containers {
+            handle,
+            attacher,
+            attach_events,
+            identities,
+            pipeline,
+            board,
+            scan,
+            ready,
+            proc,
+            reads: Reads::new(deadlines),
+            host: HostWatch::new(losses),
+            state: State::default(),
+        }
     }
 
     /// Runs until `stop`, or until the containerd task has ended. Gives back the attacher, which still holds every namespace.
@@ -91,6 +111,8 @@ impl Containers {
         publish.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut upkeep = tokio::time::interval(UPKEEP);
         upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let ready = self.ready.clone();
+        let mut released = false;
         loop {
             tokio::select! {
                 biased;
@@ -99,16 +121,31 @@ impl Containers {
                     Some(action) => self.perform(action).await,
                     None => break,
                 },
-                Some(opened) = self.state.opening.join_next(), if !self.state.opening.is_empty() => {
-                    if let Ok((task, opened)) = opened {
-                        self.opened(task, opened).await;
+                Some(news) = self.reads.under_way.join_next(), if !self.reads.under_way.is_empty() => match news {
+                    Ok(News::Opened(task, opened)) => self.opened(task, opened).await,
+                    Ok(News::Addresses(Ok(addresses))) => {
+                        self.state.node.addressed(&addresses, &mut self.identities);
                     }
-                }
+                    Ok(News::Addresses(Err(error))) => {
+                        tracing::debug!(%error, "the node's own addresses could not be read");
+                    }
+                    Ok(News::Owners(owned, at)) => self.owners(&owned, at),
+                    Err(error) => tracing::error!(%error, "a read broke off"),
+                },
                 Some(event) = self.attach_events.recv() => self.attach_event(event).await,
+                Some(found) = self.scan.node.recv() => {
+                    let containers = self.host_containers().into_keys().collect();
+                    self.reads.owners(found, containers, self.proc.clone());
+                }
+                () = ready.cancelled(), if !released => {
+                    released = true;
+                    self.host.look_soon(Instant::now());
+                    self.scan.release();
+                }
                 _ = publish.tick() => self.publish(),
                 _ = upkeep.tick() => {
                     self.identities.forget(clock::now());
-                    self.state.node.refresh(&mut self.identities);
+                    self.reads.addresses();
                 }
             }
         }
@@ -120,16 +157,11 @@ impl Containers {
         match action {
             Action::OpenNetns { task, container, pid, origin: _ } => {
                 tracing::debug!(%container, pid, "opening its network namespace");
-                self.state.open.insert(task, Open::Asked(Instant::now()));
-                // /proc can take its time; the loop cannot.
-                self.state.opening.spawn_blocking(move || (task, open(pid)));
+                self.state.open.insert(task, Open::Asked(Instant::now(), pid));
+                self.reads.open(task, pid);
             }
             Action::Attach { slot, netns, task, origin, name } => {
-                let priority = match origin {
-                    Origin::Live => Priority::Urgent,
-                    Origin::Found => Priority::Background,
-                };
-                self.attach(slot, netns, task, priority).await;
+                self.attach(slot, netns, task, origin).await;
                 if let Some(name) = name {
                     self.identify(slot, &name);
                 }
@@ -141,6 +173,7 @@ impl Containers {
             Action::Detach { slot, netns: _ } => {
                 let Some(namespace) = self.state.namespaces.get_mut(&slot) else { return };
                 namespace.leaving(clock::now());
+                self.scan.gone(slot);
                 self.attacher.detach(slot);
                 self.state.dirty = true;
             }
@@ -155,10 +188,10 @@ impl Containers {
         match opened {
             Ok(Opened { netns, cookie }) => {
                 let id = netns.id();
-                let asked = match open {
-                    Open::Asked(asked) | Open::Done(asked, _) => *asked,
+                let (asked, pid) = match open {
+                    Open::Asked(asked, pid) | Open::Done(asked, Entrance { pid, .. }) => (*asked, *pid),
                 };
-                *open = Open::Done(asked, Arc::new(netns));
+                *open = Open::Done(asked, Entrance { netns: Arc::new(netns), pid });
                 let netns = NetnsId { dev: id.dev, ino: id.ino };
                 self.report(Report::Opened { task, netns, cookie }).await;
             }
@@ -169,21 +202,36 @@ impl Containers {
         }
     }
 
-    async fn attach(&mut self, slot: Slot, netns: NetnsId, task: TaskId, priority: Priority) {
-        let Some(Open::Done(asked, open)) = self.state.open.remove(&task) else {
+    async fn attach(&mut self, slot: Slot, netns: NetnsId, task: TaskId, origin: Origin) {
+        let Some(Open::Done(asked, Entrance { netns: open, pid })) = self.state.open.remove(&task) else {
             let reason = "its namespace was closed before it could be attached".to_owned();
             return self.report(Report::AttachFailed { slot, reason }).await;
         };
         let namespace = self.state.namespaces.entry(slot).or_insert_with(|| Namespace::new(netns, asked, clock::now()));
         self.state.dirty = true;
+        let priority = match origin {
+            Origin::Live => {
+                self.scan.live(slot);
+                Priority::Urgent
+            }
+            // Attach, then scan: nothing opens unseen in between.
+            Origin::Found => {
+                self.scan.found(slot, open.clone(), pid);
+                Priority::Background
+            }
+        };
         match self.attacher.attach(slot, open, priority) {
             Ok(()) => {}
             // Asked again after a failure, or after an answer that came late: the attacher has not let go of it.
             Err(AttachError::Known(_)) => match namespace.mode() {
-                Some(mode) => self.report(Report::Attached { slot, mode }).await,
+                Some(mode) => {
+                    self.scan.attached(slot);
+                    self.report(Report::Attached { slot, mode }).await;
+                }
                 None => self.attacher.recheck(slot),
             },
             Err(error) => {
+                self.scan.answered(slot);
                 namespace.failed(error.to_string());
                 self.report(Report::AttachFailed { slot, reason: error.to_string() }).await;
             }
@@ -209,6 +257,7 @@ impl Containers {
             AttachEvent::Attached { interfaces, addresses, .. } => {
                 let mode = namespace.attached(interfaces, Instant::now());
                 namespace.addressed(&addresses, clock::now(), &mut self.identities);
+                self.scan.attached(slot);
                 self.report(Report::Attached { slot, mode }).await;
             }
             AttachEvent::Interfaces { interfaces, .. } => namespace.interfaces(interfaces),
@@ -216,17 +265,33 @@ impl Containers {
                 namespace.addressed(&addresses, clock::now(), &mut self.identities);
             }
             AttachEvent::Failed { reason, .. } => {
+                self.scan.answered(slot);
                 namespace.failed(reason.clone());
                 self.report(Report::AttachFailed { slot, reason }).await;
             }
             AttachEvent::Detached { .. } => {
                 let Some(namespace) = self.state.namespaces.remove(&slot) else { return };
+                self.scan.gone(slot);
                 let at = namespace.gone(&mut self.identities);
                 self.identities.release_slot(slot, at);
                 // The pipeline thread may have ended first; then there are no flows to settle.
                 let _ = self.pipeline.send(Order::NamespaceGone { slot, at });
             }
         }
+    }
+
+    /// Ids of the containers that share the node's namespace, and who they are.
+    fn host_containers(&self) -> HashMap<String, Arc<Workload>> {
+        let of_host = |view: TaskView| match (view.state, view.name) {
+            (TaskState::Host, Some(name)) => Some((view.container.id.to_string(), name.workload.clone())),
+            _ => None,
+        };
+        self.handle.status.tasks().into_iter().filter_map(of_host).collect()
+    }
+
+    fn owners(&mut self, owned: &[Owned], at: Ts) {
+        let (addresses, containers) = (self.state.node.addresses(), self.host_containers());
+        self.host.take(owned, &addresses, &containers, at, &mut self.identities);
     }
 
     async fn report(&self, report: Report) {
@@ -238,6 +303,10 @@ impl Containers {
         let status = self.handle.status.read(Instant::now());
         *self.board.containerd.lock() = containerd(status.link);
         *self.board.figures.lock() = self.identities.figures().to_vec();
+        *self.board.scan.lock() = self.scan.publish();
+        if self.ready.is_cancelled() && self.host.is_due(status.tasks.host, Instant::now()) {
+            self.scan.look_at_node();
+        }
         let waiting = status.tasks.discovered + status.tasks.failed;
         if std::mem::take(&mut self.state.dirty) || waiting > 0 || self.state.waiting > 0 {
             self.state.waiting = waiting;

@@ -7,6 +7,7 @@ use crate::board::Board;
 use crate::clock;
 use crate::config::Config;
 use crate::engine::Loaded;
+use crate::scan::Seeds;
 use anyhow::Context;
 use capture_engine::kernel::{Overrides, RingReader, Sampler};
 use capture_engine::pipeline::{Pipeline, PipelineConfig};
@@ -29,10 +30,12 @@ const TICK: Duration = Duration::from_millis(20);
 const FIGURES: Duration = Duration::from_secs(1);
 
 /// What others want of this thread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Order {
     /// The last container of this namespace ended at `at`: settle its flows.
     NamespaceGone { slot: Slot, at: Ts },
+    /// Connections that were open before they were looked for.
+    Seeds(Seeds),
     /// Read what is left and end.
     Finish,
 }
@@ -91,13 +94,15 @@ impl PipelineThread {
             let drained = self.drain(BATCH);
             self.board.pulse.beat(Instant::now());
             let now = clock::now();
+            let mut more_orders = true;
             match self.orders.try_recv() {
                 Ok(Order::NamespaceGone { slot, at }) => self.sampling.leaving(slot, at),
+                Ok(Order::Seeds(seeds)) => seeds.seeds.iter().for_each(|seed| self.pipeline.seed(seed, seeds.at)),
                 Ok(Order::Finish) | Err(TryRecvError::Disconnected) => break,
-                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Empty) => more_orders = false,
             }
             self.upkeep(now);
-            if drained < BATCH {
+            if drained < BATCH && !more_orders {
                 self.reader.wait(self.sampling.sleep(LONGEST_SLEEP)).context("wait for the ring")?;
             }
         }

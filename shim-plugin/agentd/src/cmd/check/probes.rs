@@ -10,6 +10,7 @@ use capture_engine::attach::{AttachConfig, AttachEvent, Attacher, Mode, Priority
 use capture_engine::kernel::Programs;
 use flow_model::Slot;
 use netns::Netns;
+use netns_scanner::{SocketIterator, Source};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::utsname::uname;
 use shim_plugin::{Connection, Containerd};
@@ -40,7 +41,7 @@ pub fn all(config: &Config) -> Vec<Line> {
         Some(programs) => lines.extend(attachments(&programs, config.attach.mode)),
         None => lines.push(Line::new("attachment", Missing, "not tried, as the programs did not load", "")),
     }
-    lines.extend([statistics(), bpffs(), cgroups(), descriptors(), containerd(config)]);
+    lines.extend([scan_source(config), statistics(), bpffs(), cgroups(), descriptors(), containerd(config)]);
     lines
 }
 
@@ -112,6 +113,48 @@ fn attach_once(programs: Arc<dyn Programs>, mode: Mode) -> Result<String, String
         0 => answer,
         _ => Err("the programs could not be taken away again".to_owned()),
     }
+}
+
+/// Tries each source in a namespace of its own or on one socket, and says which one the scan uses.
+fn scan_source(config: &Config) -> Line {
+    const WHAT: &str = "scan source";
+    const SIZE: &str = "one pass for all namespaces and the owner of each socket";
+    let iterator = || SocketIterator::open().map(drop).map_err(|error| chain(&error));
+    let diag = || {
+        let netns = Netns::create().map_err(|error| error.to_string())?;
+        let found = netns.run(netns_scanner::dump_by_sock_diag).map_err(|error| error.to_string())?;
+        found.map(drop).map_err(|error| error.to_string())
+    };
+    let one_by_one = "pods are looked into one by one, and connections of the node itself keep the node's name";
+    match config.scan.source {
+        Some(Source::Iterator) => match iterator() {
+            Ok(()) => Line::new(WHAT, Fine, format!("iterator, as configured: {SIZE}"), ""),
+            Err(why) => {
+                Line::new(WHAT, FallsBack, format!("sock_diag; the iterator is configured, but: {why}"), one_by_one)
+            }
+        },
+        Some(Source::SockDiag) => match diag() {
+            Ok(()) => Line::new(WHAT, Fine, "sock_diag, as configured", ""),
+            Err(why) => Line::new(WHAT, FallsBack, format!("procfs; sock_diag is configured, but: {why}"), ""),
+        },
+        Some(Source::Procfs) => Line::new(WHAT, Fine, "procfs, as configured; the dearest", ""),
+        None => match (iterator(), diag()) {
+            (Ok(()), Ok(())) => {
+                Line::new(WHAT, Fine, format!("iterator: {SIZE}; sock_diag for one to three namespaces"), "")
+            }
+            (Ok(()), Err(why)) => Line::new(WHAT, FallsBack, format!("iterator; no sock_diag: {why}"), ""),
+            (Err(why), Ok(())) => Line::new(WHAT, FallsBack, format!("sock_diag; no iterator: {why}"), one_by_one),
+            (Err(why), Err(_)) => {
+                Line::new(WHAT, FallsBack, format!("procfs; no iterator: {why}; no sock_diag"), one_by_one)
+            }
+        },
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 fn statistics() -> Line {

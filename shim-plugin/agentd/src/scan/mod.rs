@@ -1,0 +1,231 @@
+//! The background scan as the agent runs it: which namespaces are looked into and when, and where what is found goes. Nothing waits for it.
+
+mod host;
+mod owners;
+
+pub use host::HostWatch;
+pub use owners::{Owned, read as read_owners};
+
+use crate::api;
+use crate::clock;
+use crate::config::Config;
+use crate::pipeline_thread::Order;
+use flow_model::{FlowSeed, Slot, Ts};
+use golden_metrics::{Loss, Losses};
+use netns::Netns;
+use netns_scanner::deadline::Deadlines;
+use netns_scanner::{Looked, Progress, Scanner, ScannerConfig, Seeded, Socket, Target, Want};
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+/// Connections on their way to the pipeline thread: 1.3 MB, which it takes in within some 30 ms. More wait at the scan's end.
+const UNDER_WAY: usize = 16_384;
+/// Connections in one order: about 1 ms of the pipeline's time.
+const CHUNK: usize = 512;
+/// What the node's own namespace is called among the targets; slots count up from 1.
+const NODE: Slot = Slot(u32::MAX);
+
+/// Connections that existed before they were looked for, on their way to the flow table.
+#[derive(Debug)]
+pub struct Seeds {
+    pub seeds: Vec<FlowSeed>,
+    /// Their namespace's sockets were read just after this.
+    pub at: Ts,
+    under_way: Arc<AtomicUsize>,
+}
+
+impl Drop for Seeds {
+    fn drop(&mut self) {
+        self.under_way.fetch_sub(self.seeds.len(), Ordering::AcqRel);
+    }
+}
+
+/// The sockets of the node's own namespace, with their owners.
+#[derive(Debug)]
+pub struct NodeSockets {
+    pub sockets: Vec<Socket>,
+    pub at: Ts,
+}
+
+/// The scan, and what is to be looked at when its attach is done.
+#[derive(Debug)]
+pub struct Scan {
+    scanner: Scanner,
+    deadlines: Deadlines,
+    after_attach: HashMap<Slot, Target>,
+    urgent: HashSet<Slot>,
+    /// One message for each look at the node's own namespace; there are a few in an hour.
+    pub node: UnboundedReceiver<NodeSockets>,
+    queue_full: Loss,
+    refused: Loss,
+    failed: Loss,
+}
+
+impl Scan {
+    /// Starts its thread, which does nothing before [`Scan::release`].
+    ///
+    /// # Errors
+    /// No thread left.
+    pub fn start(config: &Config, deadlines: Deadlines, orders: Sender<Order>, losses: &Losses) -> io::Result<Scan> {
+        let scanner = ScannerConfig {
+            source: config.scan.source,
+            include_loopback: config.attach.loopback,
+            released: false,
+            ..ScannerConfig::default()
+        };
+        let (tell, node) = unbounded_channel();
+        let under_way = Arc::new(AtomicUsize::new(0));
+        let found = move |seeded| hand_on(seeded, &orders, &tell, &under_way);
+        Ok(Scan {
+            scanner: Scanner::start(scanner, deadlines.clone(), found)?,
+            deadlines,
+            after_attach: HashMap::new(),
+            urgent: HashSet::new(),
+            node,
+            queue_full: losses.place("scan", "queue_full", "connections from before the start"),
+            refused: losses.place("scan", "refused", "namespaces whose connections from before the start stay unknown"),
+            failed: losses.place("scan", "failed", "namespaces that could not be looked into"),
+        })
+    }
+
+    /// READY was said: work may begin.
+    pub fn release(&self) {
+        self.scanner.release();
+    }
+
+    /// A container that was there before us is about to be attached; its connections are looked for when it is.
+    pub fn found(&mut self, slot: Slot, netns: Arc<Netns>, pid: u32) {
+        self.after_attach.insert(slot, Target { slot, netns, pid, want: Want::Seeds });
+    }
+
+    /// A new container is about to be attached, and nothing of it is older than we are.
+    pub fn live(&mut self, slot: Slot) {
+        if self.urgent.insert(slot) {
+            self.scanner.attaching();
+        }
+    }
+
+    /// Attached: nothing opens unseen from now on, so what is open now is everything that is left to know.
+    pub fn attached(&mut self, slot: Slot) {
+        self.answered(slot);
+        if let Some(target) = self.after_attach.remove(&slot) {
+            self.scanner.enqueue(target);
+        }
+    }
+
+    pub fn answered(&mut self, slot: Slot) {
+        if self.urgent.remove(&slot) {
+            self.scanner.attached();
+        }
+    }
+
+    /// The namespace goes: nothing of it is handed on after this.
+    pub fn gone(&mut self, slot: Slot) {
+        self.answered(slot);
+        self.after_attach.remove(&slot);
+        self.scanner.forget(slot);
+    }
+
+    /// Looks at who has sockets in the namespace that the agent runs in.
+    pub fn look_at_node(&self) {
+        // Without /proc nothing works anyway.
+        if let Ok(netns) = Netns::current() {
+            let pid = std::process::id();
+            self.scanner.enqueue(Target { slot: NODE, netns: Arc::new(netns), pid, want: Want::Sockets });
+        }
+    }
+
+    /// Copies what the scan says of itself.
+    pub fn publish(&self) -> api::Scan {
+        let Progress { done, total, failed, refused, seeds, seeds_lost, source, iterator_refused, .. } =
+            self.scanner.progress();
+        self.queue_full.set_total(seeds_lost);
+        self.refused.set_total(refused);
+        self.failed.set_total(failed);
+        api::Scan {
+            done,
+            // What waits for its attach will be looked at, too.
+            total: total + self.after_attach.len() as u64,
+            failed,
+            seeds,
+            source: source.map_or("", netns_scanner::Source::as_str).to_owned(),
+            iterator_refused,
+            stale: self.deadlines.stale(),
+            late_reads: self.deadlines.late_reads().into_iter().map(|(kind, count)| (kind.to_owned(), count)).collect(),
+        }
+    }
+}
+
+/// Splits what was found of one namespace into orders, if all of it has room.
+fn hand_on(
+    seeded: Seeded,
+    orders: &Sender<Order>,
+    node: &UnboundedSender<NodeSockets>,
+    under_way: &Arc<AtomicUsize>,
+) -> Result<(), Seeded> {
+    let age = seeded.read_at.elapsed();
+    let at = Ts(clock::now().0.saturating_sub(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX)));
+    let seeds = match seeded.found {
+        Looked::Sockets(sockets) => {
+            // Nobody receives once the agent drains; so below.
+            let _ = node.send(NodeSockets { sockets, at });
+            return Ok(());
+        }
+        Looked::Seeds(seeds) => seeds,
+    };
+    let before = under_way.load(Ordering::Acquire);
+    // More than there is room for at all goes when nothing else is under way.
+    if before > 0 && before + seeds.len() > UNDER_WAY {
+        return Err(Seeded { found: Looked::Seeds(seeds), ..seeded });
+    }
+    for chunk in seeds.chunks(CHUNK) {
+        under_way.fetch_add(chunk.len(), Ordering::AcqRel);
+        let _ = orders.send(Order::Seeds(Seeds { seeds: chunk.to_vec(), at, under_way: Arc::clone(under_way) }));
+    }
+    Ok(())
+}
+
+/// How long one may wait for a file of `/proc` that is about one process or about us; they take microseconds.
+pub const PATIENCE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flow_model::{Endpoint, FiveTuple, Role, Transport};
+    use netns_scanner::Source;
+    use std::sync::mpsc;
+    use std::time::Instant;
+
+    fn seeded(count: u16) -> Seeded {
+        let at = |port| Endpoint { ip: "10.0.0.1".parse().expect("address"), port };
+        let seed = |port| FlowSeed {
+            slot: Slot(1),
+            tuple: FiveTuple { transport: Transport::Tcp, local: at(port), remote: at(80) },
+            role: Role::Client,
+            pid: 1,
+        };
+        let found = Looked::Seeds((0..count).map(seed).collect());
+        Seeded { slot: Slot(1), found, source: Source::SockDiag, read_at: Instant::now() }
+    }
+
+    #[test]
+    fn what_is_under_way_is_bounded_and_taken_in_pieces() {
+        let (orders, received) = mpsc::channel();
+        let (node, _looks) = unbounded_channel();
+        let under_way = Arc::new(AtomicUsize::new(0));
+        let hand = |count| hand_on(seeded(count), &orders, &node, &under_way).is_ok();
+        assert!(hand(20_000), "one namespace with more than fits goes when nothing else is under way");
+        assert!(!hand(1));
+        let pieces: Vec<Order> = received.try_iter().collect();
+        assert_eq!(pieces.len(), 20_000usize.div_ceil(CHUNK));
+        drop(pieces);
+        assert!(hand(16_000) && !hand(1000) && hand(384));
+        drop(received.try_iter().collect::<Vec<_>>());
+        assert_eq!(under_way.load(Ordering::Acquire), 0);
+    }
+}
