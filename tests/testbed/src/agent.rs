@@ -7,7 +7,7 @@ use crate::programs::built_binary;
 use crate::wait::until;
 use anyhow::{Context, Result, bail};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -20,6 +20,10 @@ pub struct AgentOptions {
     pub ring_bytes: Option<u32>,
     /// `[debug] enabled`: needed for [`Agent::pause_reader`].
     pub debug: bool,
+    /// More of the configuration file: whole sections.
+    pub more: String,
+    /// `cgroup.procs` of the control group that it runs in from its first instruction on.
+    pub cgroup: Option<PathBuf>,
 }
 
 /// The agent under test: the real binary, with a configuration file, an admin port and a socket of its own.
@@ -53,9 +57,10 @@ impl Agent {
         if options.debug {
             text += "\n[debug]\nenabled = true\n";
         }
+        text += &options.more;
         std::fs::write(&config, text)?;
         let log = bed.log_file(&name);
-        let process = Agent::start_process(bed, &config, &log)?;
+        let process = Agent::start_process(bed, options.cgroup.as_deref(), &config, &log)?;
         Ok(Agent { process, config, log, admin, socket })
     }
 
@@ -66,8 +71,16 @@ impl Agent {
         Ok(agent)
     }
 
-    fn start_process(bed: &Testbed, config: &PathBuf, log: &std::path::Path) -> Result<Process> {
-        let mut command = Command::new(built_binary("pilotfish")?);
+    fn start_process(bed: &Testbed, cgroup: Option<&Path>, config: &Path, log: &Path) -> Result<Process> {
+        let program = built_binary("pilotfish")?;
+        let mut command = match cgroup {
+            None => Command::new(program),
+            Some(cgroup) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", "echo $$ > \"$0\" && exec \"$@\""]).arg(cgroup).arg(program);
+                shell
+            }
+        };
         command.arg("agent").arg("--config").arg(config);
         let process = Process::start("pilotfish", &mut command, log)?;
         bed.record_process(process.pid())?;
@@ -88,7 +101,7 @@ impl Agent {
 
     /// After [`Agent::kill`]: the same configuration again.
     pub fn start_again(&mut self, bed: &Testbed) -> Result<()> {
-        self.process = Agent::start_process(bed, &self.config, &self.log)?;
+        self.process = Agent::start_process(bed, None, &self.config, &self.log)?;
         self.wait_ready()
     }
 

@@ -43,7 +43,11 @@ impl Testbed {
             fs::create_dir(dir.join(name))?;
         }
         let (loadgen, api) = (built_binary("loadgen")?, built_binary("api")?);
-        rootfs::create(&dir.join("rootfs"), &[&loadgen, &api]).context("make the root file system")?;
+        // Wanted by one measurement only.
+        let hold = built_binary("hold").ok();
+        let ours: Vec<&Path> =
+            [Some(&loadgen), Some(&api), hold.as_ref()].into_iter().flatten().map(PathBuf::as_path).collect();
+        rootfs::create(&dir.join("rootfs"), &ours).context("make the root file system")?;
         let node = Arc::new(network::create_node(&format!("{id}-node"))?);
         let containerd = Containerd::start(dir)?;
         Ok(Testbed {
