@@ -127,13 +127,15 @@ impl Flow {
     /// The next segment that need not, or shall not, wait longer. Asked after each packet of the flow.
     pub fn take_early(&mut self, all: bool) -> Option<Early> {
         self.early.iter_mut().for_each(|early| early.waited = early.waited.saturating_add(1));
-        let next = [Direction::Ingress, Direction::Egress].into_iter().find_map(|dir| {
-            let place = self.early.iter().position(|early| early.dir == dir)?;
-            let (packet, ..) = self.early.get(place)?.parts();
-            (!self.is_early(&packet, dir)).then_some(place)
-        });
-        let waited = self.early.front()?.waited > EARLY as u8;
-        let place = next.or((all || waited).then_some(0))?;
+        let first = |dir| {
+            let those = self.early.iter().enumerate().filter(|(_, early)| early.dir == dir);
+            those.min_by(|(_, a), (_, b)| ahead(a.packet.seq, b.packet.seq).cmp(&0))
+        };
+        let next = [Direction::Ingress, Direction::Egress].into_iter().filter_map(first);
+        let ready = next.filter(|(_, early)| !self.is_early(&early.packet, early.dir)).map(|(place, _)| place).next();
+        let oldest = self.early.front()?;
+        let waited = oldest.waited > EARLY as u8;
+        let place = ready.or_else(|| if all || waited { first(oldest.dir).map(|(place, _)| place) } else { None })?;
         self.early.remove(place)
     }
 
