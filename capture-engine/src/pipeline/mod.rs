@@ -138,13 +138,20 @@ impl<S: Sink> Pipeline<S> {
     fn segment(&mut self, segment: &Segment<'_>) {
         let Segment { key, id, role, joined_midway, at, .. } = *segment;
         self.stats.segments += 1;
-        if !matches!(self.flows.get(&key), Some(flow) if flow.id() == id)
-            && !self.admit(key, id, role, joined_midway, at)
-        {
+        // One look into the table for all but the first segment of a flow.
+        if self.take(segment) {
             return;
         }
+        if self.admit(key, id, role, joined_midway, at) {
+            self.take(segment);
+        }
+    }
+
+    /// `false` when the table does not hold this instance of the flow.
+    fn take(&mut self, segment: &Segment<'_>) -> bool {
+        let Segment { key, id, at, .. } = *segment;
         let Pipeline { flows, collected, sink, requests, stats, servers, .. } = self;
-        let Some(flow) = flows.get_mut(&key) else { return };
+        let Some(flow) = flows.get_mut(&key).filter(|flow| flow.id() == id) else { return false };
         flow.segment(segment, collected);
         stats.exchanges += flow.deliver(collected, sink);
         if let Some(server) = flow.newly_recognised() {
@@ -156,6 +163,7 @@ impl<S: Sink> Pipeline<S> {
         if let Some(due) = flow.want_timer(at, FIRST_PROBE) {
             requests.timer(due, key, id);
         }
+        true
     }
 
     /// The state of a flow as the kernel's table has it. The caller must have handed over every event that was in the ring before the
