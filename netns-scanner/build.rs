@@ -1,4 +1,5 @@
-//! Compiles the iterator's program with clang for the BPF target; the object is embedded, so a node needs no clang.
+//! Compiles the iterator's program with clang for the BPF target, and takes its bare instructions out of the object; they are embedded, so a node
+//! needs no clang.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -9,17 +10,20 @@ fn main() {
     println!("cargo:rerun-if-changed={SOURCE}");
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("task_socks.bpf.o");
     let clang = std::env::var("CLANG").unwrap_or_else(|_| "clang".to_owned());
-    let strip = std::env::var("LLVM_STRIP").unwrap_or_else(|_| "llvm-strip".to_owned());
+    let objcopy = std::env::var("LLVM_OBJCOPY").unwrap_or_else(|_| "llvm-objcopy".to_owned());
     println!("cargo:rerun-if-env-changed=CLANG");
-    println!("cargo:rerun-if-env-changed=LLVM_STRIP");
+    println!("cargo:rerun-if-env-changed=LLVM_OBJCOPY");
     let machine = std::env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_else(|_| "x86_64".to_owned());
     run(Command::new(&clang)
-        .args(["-O2", "-g", "-target", "bpf", "-mcpu=v3", "-Wall", "-Werror"])
+        .args(["-O2", "-target", "bpf", "-mcpu=v3", "-Wall", "-Werror"])
         // Debian keeps <asm/*.h> in the multiarch folder, which a BPF target does not search by itself.
         .arg(format!("-I/usr/include/{machine}-linux-gnu"))
         .args(["-c", SOURCE, "-o"])
         .arg(&out));
-    run(Command::new(&strip).arg("-g").arg(&out));
+    run(Command::new(&objcopy)
+        .args(["-O", "binary", "--only-section=iter/task_file"])
+        .arg(&out)
+        .arg(out.with_file_name("task_socks.insns")));
 }
 
 fn run(command: &mut Command) {

@@ -1,9 +1,10 @@
-use crate::{Socket, SocketState, socket};
-use aya::programs::Iter;
-use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
+use crate::program::{self, ProgramError};
+use crate::{Socket, SocketState, socket, sys};
 use flow_model::Transport;
 use std::fs::File;
 use std::io::Read;
+
+const BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// `struct pf_socket` of `bpf/task_socks.bpf.c`.
 const RECORD: usize = 56;
@@ -24,34 +25,26 @@ pub struct SocketIterator {
 #[derive(Debug, thiserror::Error)]
 pub enum IteratorError {
     #[error("read the kernel's BTF (is CONFIG_DEBUG_INFO_BTF set?)")]
-    Btf(#[from] aya::BtfError),
-    #[error("load the socket iterator (needs CAP_BPF and CAP_PERFMON, kernel 5.11 or newer)")]
-    Load(#[from] Box<aya::EbpfError>),
-    #[error("start the socket iterator")]
-    Program(#[from] aya::programs::ProgramError),
-    #[error("open the socket iterator's pass")]
-    Link(#[from] aya::programs::links::LinkError),
-    #[error("program pilotfish_socks is missing from the object")]
-    Missing,
+    Btf(#[source] std::io::Error),
+    #[error("fit the socket iterator to this kernel (5.11 or newer)")]
+    Fit(#[from] ProgramError),
+    #[error("load the socket iterator (needs CAP_BPF and CAP_PERFMON)")]
+    Load(#[from] nix::errno::Errno),
     #[error("read the socket iterator")]
     Read(#[from] std::io::Error),
 }
 
 impl SocketIterator {
-    /// Loads the program and opens a pass; everything is gone again with the value.
+    /// Loads the program and opens a pass; everything is gone again with the value. Costs some 5 ms.
     ///
     /// # Errors
     /// A kernel or a set of capabilities that does not allow it.
     pub fn open() -> Result<SocketIterator, IteratorError> {
-        let btf = Btf::from_sys_fs()?;
-        let mut ebpf: Ebpf = EbpfLoader::new()
-            .btf(Some(&btf))
-            .load(include_bytes_aligned!(concat!(env!("OUT_DIR"), "/task_socks.bpf.o")))
-            .map_err(Box::new)?;
-        let program: &mut Iter = ebpf.program_mut("pilotfish_socks").ok_or(IteratorError::Missing)?.try_into()?;
-        program.load("task_file", &btf)?;
-        let id = program.attach()?;
-        let file = program.take_link(id)?.into_file()?;
+        let (code, function) = {
+            let btf = std::fs::read(BTF).map_err(IteratorError::Btf)?;
+            program::fit(&btf)?
+        };
+        let file = File::from(sys::iterator(&code, function)?);
         Ok(SocketIterator { file, buffer: vec![0; CHUNK], held: 0 })
     }
 

@@ -2,22 +2,25 @@
 //!
 //! Knows nothing of attaching, names or metrics: namespaces to look at go in ([`Target`]), [`flow_model::FlowSeed`]s come out.
 //! Three sources give the same answer at different prices; [`Scanner`] takes the cheapest that the kernel has.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod deadline;
 mod diag;
 mod iterator;
 mod limiter;
 mod procfs_source;
+mod program;
 mod scanner;
 mod seeds;
 mod socket;
+mod sys;
 mod worker;
 
 pub use diag::dump as dump_by_sock_diag;
 pub use iterator::{IteratorError, SocketIterator};
 pub use limiter::WorkLimiter;
 pub use procfs_source::dump as dump_by_procfs;
+pub use program::ProgramError;
 pub use scanner::{Looked, Progress, Scanner, ScannerConfig, Seeded, Source, Target, Want};
 pub use seeds::{leaving, seeds};
 pub use socket::{Socket, SocketState};

@@ -1,0 +1,98 @@
+//! Raw `bpf()` for an iterator of bare instructions: load, link, open a pass.
+
+#![allow(unsafe_code)]
+
+use nix::errno::Errno;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+const BPF_PROG_LOAD: libc::c_long = 5;
+const BPF_LINK_CREATE: libc::c_long = 28;
+const BPF_ITER_CREATE: libc::c_long = 33;
+const BPF_PROG_TYPE_TRACING: u32 = 26;
+const BPF_TRACE_ITER: u32 = 28;
+const NAME: &[u8; 16] = b"pilotfish_socks\0";
+/// The helpers that the program calls are for GPL programs; its source has this license, too.
+const LICENSE: &[u8; 4] = b"GPL\0";
+
+/// `BPF_PROG_LOAD` of `union bpf_attr`, up to `attach_prog_fd`.
+#[derive(Default)]
+#[repr(C)]
+struct ProgLoad {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
+    prog_name: [u8; 16],
+    prog_ifindex: u32,
+    expected_attach_type: u32,
+    prog_btf_fd: u32,
+    func_info_rec_size: u32,
+    func_info: u64,
+    func_info_cnt: u32,
+    line_info_rec_size: u32,
+    line_info: u64,
+    line_info_cnt: u32,
+    attach_btf_id: u32,
+    attach_prog_fd: u32,
+    core_relo_cnt: u32,
+}
+
+/// `link_create` without options.
+#[derive(Default)]
+#[repr(C)]
+struct LinkCreate {
+    prog_fd: u32,
+    target_fd: u32,
+    attach_type: u32,
+    flags: u32,
+}
+
+#[derive(Default)]
+#[repr(C)]
+struct IterCreate {
+    link_fd: u32,
+    flags: u32,
+}
+
+/// A file whose reading runs `instructions` (8 bytes each) for every item of the iterator that the kernel's BTF has as function `attach_to`.
+///
+/// # Errors
+/// EPERM without CAP_BPF and CAP_PERFMON, EINVAL or EACCES where the verifier refuses.
+pub fn iterator(instructions: &[u8], attach_to: u32) -> Result<OwnedFd, Errno> {
+    let count = u32::try_from(instructions.len() / 8).map_err(|_| Errno::E2BIG)?;
+    let program = bpf(
+        BPF_PROG_LOAD,
+        &ProgLoad {
+            prog_type: BPF_PROG_TYPE_TRACING,
+            insn_cnt: count,
+            insns: instructions.as_ptr().addr() as u64,
+            license: LICENSE.as_ptr().addr() as u64,
+            prog_name: *NAME,
+            expected_attach_type: BPF_TRACE_ITER,
+            attach_btf_id: attach_to,
+            ..ProgLoad::default()
+        },
+    )?;
+    let fd = |of: &OwnedFd| of.as_fd().as_raw_fd().cast_unsigned();
+    let link = bpf(
+        BPF_LINK_CREATE,
+        &LinkCreate { prog_fd: fd(&program), attach_type: BPF_TRACE_ITER, ..LinkCreate::default() },
+    )?;
+    // The pass keeps the link, and the link the program.
+    bpf(BPF_ITER_CREATE, &IterCreate { link_fd: fd(&link), flags: 0 })
+}
+
+/// A command that answers with a new descriptor.
+fn bpf<T>(command: libc::c_long, attr: &T) -> Result<OwnedFd, Errno> {
+    // SAFETY: `attr` is a `repr(C)` struct without padding that starts as the kernel's union for `command` does, and outlives the call; what it
+    // points to (instructions, license) is borrowed by the caller until then. The kernel only reads it.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attr), size_of::<T>()) };
+    let fd = Errno::result(result).and_then(|fd| i32::try_from(fd).map_err(|_| Errno::EBADF))?;
+    // SAFETY: the kernel has just made this descriptor for us, close-on-exec, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
