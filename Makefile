@@ -6,6 +6,8 @@ CARGO ?= cargo
 ARGS ?=
 # Programs are built as whoever runs make, and run as root.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=PATH,PILOTFISH_BIN_DIR,CI)
+# Cargo takes no empty runner, so root gets none.
+AS_ROOT := $(if $(SUDO),CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(SUDO)" CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="$(SUDO)")
 TARGET_DIR = $(shell $(CARGO) metadata --format-version 1 --no-deps | sed -E 's/.*"target_directory":"([^"]*)".*/\1/')
 BINARIES := -p agentd -p testbed -p xtask
 
@@ -33,16 +35,13 @@ test: setup check privileged kernel-test fuzz
 
 # The tests ask for root where they make namespaces; those of pure code do not mind it. One test binary after the other, and the end-to-end
 # ones one test at a time: they measure the whole machine.
-privileged: export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER = $(SUDO)
-privileged: export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER = $(SUDO)
 privileged:
 	$(CARGO) build $(BINARIES)
 	$(CARGO) test --workspace --exclude e2e --exclude architecture
 	$(CARGO) test -p e2e -- --test-threads=1
 
-kernel-test: export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER = $(SUDO)
 kernel-test:
-	$(CARGO) xtask kernel-test
+	$(AS_ROOT) $(CARGO) xtask kernel-test
 
 # Each parser's fuzz target for a bounded time (FUZZ_SECONDS each).
 FUZZ_SECONDS ?= 10
