@@ -6,6 +6,7 @@ mod bench;
 mod demo;
 mod fuzz;
 mod kernel_test;
+mod package;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -27,6 +28,8 @@ enum Command {
     Bench(bench::Bench),
     /// Load and run the kernel programs on Debian's kernels, under qemu
     KernelTest(kernel_test::Options),
+    /// Make the deb and the rpm, into target/package
+    Package(package::Options),
     /// Run each fuzz target for a bounded time
     Fuzz(fuzz::Options),
     /// Remove what runs that were killed have left behind
@@ -40,6 +43,7 @@ fn main() -> Result<ExitCode> {
         Command::Demo(options) => demo::run(&options),
         Command::Bench(bench) => bench::run(&bench).map(|()| ExitCode::SUCCESS),
         Command::KernelTest(options) => kernel_test::run(&options).map(|()| ExitCode::SUCCESS),
+        Command::Package(options) => package::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Fuzz(options) => fuzz::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Sweep => {
             for id in testbed::sweep::sweep()? {
