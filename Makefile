@@ -37,8 +37,8 @@ test: setup check privileged kernel-test fuzz
 # ones one test at a time: they measure the whole machine.
 privileged:
 	$(CARGO) build $(BINARIES)
-	$(CARGO) test --workspace --exclude e2e --exclude architecture
-	$(CARGO) test -p e2e -- --test-threads=1
+	$(AS_ROOT) $(CARGO) test --workspace --exclude e2e --exclude architecture
+	$(AS_ROOT) $(CARGO) test -p e2e -- --test-threads=1
 
 kernel-test:
 	$(AS_ROOT) $(CARGO) xtask kernel-test
