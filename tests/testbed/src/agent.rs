@@ -16,6 +16,8 @@ use std::time::Duration;
 pub struct AgentOptions {
     /// `[attach] mode`: auto, tcx or clsact.
     pub attach_mode: Option<&'static str>,
+    /// `[containerd] namespaces`; empty: all.
+    pub namespaces: Vec<String>,
     /// `[capture] ring_bytes`.
     pub ring_bytes: Option<u32>,
     /// `[debug] enabled`: needed for [`Agent::pause_reader`].
@@ -44,8 +46,9 @@ impl Agent {
         let (config, socket) = (bed.dir().join(format!("{name}.toml")), bed.dir().join(format!("{name}.sock")));
         let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let mut text = format!(
-            "[containerd]\nsockets = [{:?}]\n\n[admin]\nlisten = \"{admin}\"\nsocket = {:?}\n",
+            "[containerd]\nsockets = [{:?}]\nnamespaces = {:?}\n\n[admin]\nlisten = \"{admin}\"\nsocket = {:?}\n",
             bed.containerd().socket(),
+            options.namespaces,
             socket
         );
         if let Some(mode) = options.attach_mode {

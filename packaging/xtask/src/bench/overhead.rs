@@ -30,16 +30,20 @@ pub struct Options {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Observer {
     Nothing,
+    /// Watching both containers: each request is two exchanges, one for each reporter.
     Agent,
+    /// Watching nginx's container only: wrk is somebody from outside.
+    AgentOneEnd,
     /// `tcpdump -s 320 -w /dev/null` at nginx's interface.
     Tcpdump,
     /// The same at both interfaces, as the agent has them.
     TcpdumpBoth,
 }
 
-const OBSERVERS: [(Observer, &str); 4] = [
+const OBSERVERS: [(Observer, &str); 5] = [
     (Observer::Nothing, "control"),
-    (Observer::Agent, "pilotfish"),
+    (Observer::AgentOneEnd, "pilotfish"),
+    (Observer::Agent, "pilotfish, both ends"),
     (Observer::Tcpdump, "tcpdump -s 320"),
     (Observer::TcpdumpBoth, "tcpdump -s 320, both ends"),
 ];
@@ -56,7 +60,7 @@ pub fn run(options: &Options) -> Result<()> {
     let body = "x".repeat(300);
     let server = format!("server {{ listen 80; location / {{ return 200 \"{body}\"; }} }}");
     let nginx = scene::nginx(&mut bed, "nginx", &server, Some(options.processor))?;
-    let wrk = bed.run(ContainerSpec::new("wrk", &["/bin/sleep", "100000"]))?;
+    let wrk = bed.run(ContainerSpec::new("wrk", &["/bin/sleep", "100000"]).in_namespace("outside"))?;
     let mut rounds: Vec<Vec<(Cost, Cost)>> = Vec::new();
     for n in 0..options.rounds {
         let mut round = Vec::new();
@@ -103,11 +107,8 @@ fn window(options: &Options, bed: &Testbed, nginx: &Container, wrk: &Container, 
     let (mut agent, mut dumps) = (None, Vec::new());
     match observer {
         Observer::Nothing => {}
-        Observer::Agent => {
-            let started = Agent::start(bed, &AgentOptions::default())?;
-            started.wait_attached(2, Duration::from_secs(10))?;
-            agent = Some(started);
-        }
+        Observer::Agent => agent = Some(watching(bed, &[], 2)?),
+        Observer::AgentOneEnd => agent = Some(watching(bed, &["testbed"], 1)?),
         Observer::Tcpdump => dumps.push(tcpdump(bed, nginx)?),
         Observer::TcpdumpBoth => dumps.extend([tcpdump(bed, nginx)?, tcpdump(bed, wrk)?]),
     }
@@ -130,6 +131,14 @@ fn window(options: &Options, bed: &Testbed, nginx: &Container, wrk: &Container, 
     }
     let requests = requests as f64;
     Ok(Cost { app: app as f64 / requests, full: (app + observer_ns) as f64 / requests })
+}
+
+/// An agent for the containers of these containerd namespaces (all, when none is named), attached to as many as there are.
+fn watching(bed: &Testbed, namespaces: &[&str], containers: u64) -> Result<Agent> {
+    let namespaces = namespaces.iter().map(ToString::to_string).collect();
+    let agent = Agent::start(bed, &AgentOptions { namespaces, ..AgentOptions::default() })?;
+    agent.wait_attached(containers, Duration::from_secs(10))?;
+    Ok(agent)
 }
 
 /// Waits until the observer has worked off its backlog: the agent's count stands still, or it uses no more CPU.
