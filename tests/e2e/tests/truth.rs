@@ -36,7 +36,8 @@ fn a_starved_ring_says_what_it_lost_and_is_whole_again_after() -> anyhow::Result
         agent.counted_and_lost("client").is_ok_and(|(counted, _)| counted > 2000)
     })?;
     agent.pause_reader(Duration::from_millis(500))?;
-    scene::last_line(&client, Duration::from_secs(60))?;
+    let done = scene::last_line(&client, Duration::from_secs(60))?;
+    assert_eq!((&done["sent"], &done["answered"]), (&20_000.into(), &20_000.into()), "{done}");
     let lost = wait_equation(&agent, 20_000)?;
     assert!(lost.iter().all(|lost| *lost > 0), "the ring was too large to overflow: {lost:?}");
 
