@@ -6,6 +6,7 @@ mod churn;
 mod overhead;
 mod replay;
 mod restart;
+mod scan;
 mod truth;
 
 use anyhow::Result;
@@ -23,6 +24,8 @@ pub enum Bench {
     Churn(churn::Options),
     /// kill -9 under load: how long until it counts again, and what is attached then
     Restart(restart::Options),
+    /// A late agent beside many old connections: readiness, liveness, cost by source, right names
+    Scan(scan::Options),
     /// Requests a second out of a capture file
     Replay(replay::Options),
 }
@@ -35,6 +38,7 @@ pub fn run(bench: &Bench) -> Result<()> {
         Bench::Attach(options) => attach::run(options),
         Bench::Churn(options) => churn::run(options),
         Bench::Restart(options) => restart::run(options),
+        Bench::Scan(options) => scan::run(options),
         Bench::Replay(options) => replay::run(options),
     }
 }

@@ -1,0 +1,382 @@
+//! An agent that starts late: beside containers whose connections are older than it is. How soon it is ready at a tenth of a CPU, whether it answers while
+//! it scans, what the scan costs by each source, and whether every connection has the right ends at the first scrape and the first request.
+//!
+//! Each container's process holds connections to the next container and accepts as many from the one before; nothing is sent until
+//! the agent has looked. Open connections are compared for each edge and reporter with what is held, requests afterwards with what was asked.
+
+use super::{quantile, say};
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+use testbed::{Agent, AgentOptions, Container, ContainerSpec, Testbed, fetch, signals, until};
+
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Containers, each in a network namespace of its own; measured with as many and twice as many
+    #[arg(long, default_value_t = 200)]
+    namespaces: u16,
+    /// Connections that each holds to its neighbour; it accepts as many
+    #[arg(long, default_value_t = 50)]
+    connections: u16,
+    /// CPU that the agent has, in hundredths of one
+    #[arg(long, default_value_t = 10)]
+    quota: u32,
+}
+
+const SOURCES: [&str; 3] = ["iterator", "sock_diag", "procfs"];
+const PATIENCE: Duration = Duration::from_secs(180);
+
+pub fn run(options: &Options) -> Result<()> {
+    killed()?;
+    let mut bed = Testbed::start()?;
+    let first = crowd(&mut bed, options.namespaces, options)?;
+    let cost = sources(&first)?;
+    for source in ["auto", "sock_diag"] {
+        quota(&bed, &first, options, source)?;
+    }
+    disturbed(&mut bed, &first, options)?;
+    let mut all = first;
+    let more = crowd(&mut bed, options.namespaces, options)?;
+    all.extend(more);
+    let twice = sources(&all)?;
+    for (source, (once, twice)) in SOURCES.iter().zip(cost.iter().zip(&twice)) {
+        say(&format!("scan: {source}: twice the namespaces and sockets cost x {:.2}", twice / once));
+    }
+    plain(&bed, &all, options)
+}
+
+/// Containers in a ring of their own.
+fn crowd(bed: &mut Testbed, count: u16, options: &Options) -> Result<Vec<Container>> {
+    let begun = Instant::now();
+    let mut all: Vec<Container> = Vec::new();
+    // Addresses are given in order: the next container has the next one, and the last one asks the first.
+    let probe = bed.run(ContainerSpec::new("probe", &["/bin/sleep", "100000"]))?;
+    let first = u32::from(probe.address) + 1;
+    bed.stop(probe, Duration::ZERO)?;
+    for n in 0..count {
+        ensure!(!signals::interrupted(), "interrupted");
+        let neighbour = std::net::Ipv4Addr::from(first + u32::from((n + 1) % count)).to_string();
+        let name = format!("c{}", bed.containers().len());
+        let spec = ContainerSpec::new(&name, &["/bin/hold", &neighbour, &options.connections.to_string()]);
+        let container = bed.run(spec)?;
+        ensure!(u32::from(container.address) == first + u32::from(n), "{name} has another address than was expected");
+        all.push(container);
+    }
+    let done = |container: &Container| {
+        let output = container.output();
+        output.contains("connected") && output.contains("accepted")
+    };
+    until("all connections are there", PATIENCE, || all.iter().all(done))?;
+    say(&format!(
+        "scan: {count} more namespaces with {} sockets after {:.0} s",
+        u32::from(count) * u32::from(options.connections) * 2,
+        begun.elapsed().as_secs_f64()
+    ));
+    Ok(all)
+}
+
+/// CPU of one scan in milliseconds for each source, by a program that does nothing else.
+fn sources(containers: &[Container]) -> Result<Vec<f64>> {
+    let mut out = Vec::new();
+    for source in SOURCES {
+        let pids = containers.iter().map(|container| container.pid.to_string());
+        let line = scan_cost(std::iter::once(source.to_owned()).chain(pids))?;
+        say(&format!("scan: {line}"));
+        let figures: Value = serde_json::from_str(&line)?;
+        out.push(figures["cpu_ms"].as_f64().context("cpu_ms")?);
+    }
+    Ok(out)
+}
+
+fn killed() -> Result<()> {
+    let line = scan_cost(["killed".to_owned(), "1000".to_owned()])?;
+    say(&format!("scan: {line}"));
+    let figures: Value = serde_json::from_str(&line)?;
+    ensure!(figures["own_namespace_unchanged"] == true, "the namespace of the scan changed");
+    ensure!(figures["descriptors_before"] == figures["descriptors_after"], "descriptors were left");
+    Ok(())
+}
+
+fn scan_cost(arguments: impl IntoIterator<Item = String>) -> Result<String> {
+    let own = std::env::current_exe()?;
+    let program = own.parent().context("xtask is in a directory")?.join("examples/scan_cost");
+    let output = Command::new(&program).args(arguments).output().with_context(|| {
+        format!("{}: build it with `cargo build --release -p netns-scanner --examples`", program.display())
+    })?;
+    ensure!(output.status.success(), "scan_cost: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// A control group with a CPU quota: version 1's controller, or version 2's. Gone when dropped.
+struct Quota(PathBuf);
+
+impl Quota {
+    fn new(hundredths: u32) -> Result<Quota> {
+        let name = format!("pfs-{}", std::process::id());
+        let (v1, v2) = (Path::new("/sys/fs/cgroup/cpu"), Path::new("/sys/fs/cgroup"));
+        let group = Quota(if v1.is_dir() { v1.join(&name) } else { v2.join(&name) });
+        std::fs::create_dir_all(&group.0)?;
+        let micros = hundredths * 1000;
+        if v1.is_dir() {
+            std::fs::write(group.0.join("cpu.cfs_period_us"), "100000")?;
+            std::fs::write(group.0.join("cpu.cfs_quota_us"), micros.to_string())?;
+        } else {
+            std::fs::write(group.0.join("cpu.max"), format!("{micros} 100000"))?;
+        }
+        Ok(group)
+    }
+
+    fn throttled_ms(&self) -> u64 {
+        let text = std::fs::read_to_string(self.0.join("cpu.stat")).unwrap_or_default();
+        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+        field("throttled_time ").map(|ns| ns / 1_000_000).or(field("throttled_usec ").map(|us| us / 1000)).unwrap_or(0)
+    }
+}
+
+impl Drop for Quota {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+/// How the scan is doing, from `pilotfish status`.
+fn progress(agent: &Agent) -> Result<(u64, u64)> {
+    let status: Value = serde_json::from_str(&agent.cli(&["status", "-o", "json"])?)?;
+    let field = |name: &str| status["scan"][name].as_u64().with_context(|| format!("scan.{name}"));
+    Ok((field("done")?, field("total")?))
+}
+
+/// The same from `/metrics`, which costs the agent less to answer.
+fn is_over(agent: &Agent, namespaces: usize) -> bool {
+    agent.metrics().is_ok_and(|metrics| {
+        metrics.count("pilotfish_netns", &[("state", "attached")]) == namespaces as u64
+            && metrics.sum("pilotfish_scan_progress_ratio", &[]) >= 1.0
+            && metrics.count("pilotfish_scan_connections_total", &[]) > 0
+    })
+}
+
+fn options_with(source: &str) -> AgentOptions {
+    AgentOptions { more: format!("\n[scan]\nsource = \"{source}\"\n"), ..AgentOptions::default() }
+}
+
+/// Milliseconds of each `/livez`, asked every 100 ms until `stop`; none for a failure.
+fn livez(admin: std::net::SocketAddr, stop: &AtomicBool) -> Vec<Option<f64>> {
+    let mut out = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        let begun = Instant::now();
+        let answered = fetch(admin, "/livez", Duration::from_secs(1)).is_ok_and(|answer| answer.status == 200);
+        let took = begun.elapsed();
+        out.push(answered.then_some(took.as_secs_f64() * 1e3));
+        thread::sleep(Duration::from_millis(100).saturating_sub(took));
+    }
+    out
+}
+
+fn quota(bed: &Testbed, containers: &[Container], options: &Options, source: &str) -> Result<()> {
+    let group = Quota::new(options.quota)?;
+    let begun = Instant::now();
+    let spawned = AgentOptions { cgroup: Some(group.0.join("cgroup.procs")), ..options_with(source) };
+    let mut agent = Agent::spawn(bed, &spawned)?;
+    let admin = agent.admin;
+    // Every 10 ms, so that asking costs little of the quota.
+    until("ready", PATIENCE, || {
+        fetch(admin, "/readyz", Duration::from_secs(1)).is_ok_and(|answer| answer.status == 200)
+    })?;
+    let ready = begun.elapsed();
+    let stop = Arc::new(AtomicBool::new(false));
+    let asking = thread::spawn({
+        let stop = stop.clone();
+        move || livez(admin, &stop)
+    });
+    let (mut attached, mut over) = (None, None);
+    while over.is_none() {
+        ensure!(!signals::interrupted() && begun.elapsed() < PATIENCE, "the scan did not end");
+        // A scrape is some milliseconds, much of what the quota gives in a tenth of a second.
+        thread::sleep(Duration::from_secs(2));
+        if attached.is_none() && agent.attached().is_ok_and(|n| n as usize == containers.len()) {
+            attached = Some(begun.elapsed());
+        }
+        if attached.is_some() && is_over(&agent, containers.len()) {
+            over = Some(begun.elapsed());
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    let answers = asking.join().map_err(|_| anyhow::anyhow!("the thread that asks /livez panicked"))?;
+    let answered: Vec<f64> = answers.iter().copied().flatten().collect();
+    let seconds = |at: Option<Duration>| at.map_or(f64::NAN, |at| at.as_secs_f64());
+    say(&format!(
+        "scan: {source} at {} % of a CPU: /readyz 200 after {} ms, all attached within {:.1} s, scan over within {:.1} s; /livez {} times: \
+         p50 {:.1} ms, p99 {:.1} ms, worst {:.1} ms, {} failures; throttled for {} ms; {} ms of CPU in all",
+        options.quota,
+        ready.as_millis(),
+        seconds(attached),
+        seconds(over),
+        answers.len(),
+        quantile(&answered, 0.5),
+        quantile(&answered, 0.99),
+        quantile(&answered, 1.0),
+        answers.len() - answered.len(),
+        group.throttled_ms(),
+        agent.stat()?.cpu_ns / 1_000_000,
+    ));
+    right_ends(&agent, containers, options)?;
+    ensure!(agent.stop() == Some(0), "the agent ended badly:\n{}", agent.log_text());
+    Ok(())
+}
+
+/// Without a quota, for the larger crowd.
+fn plain(bed: &Testbed, containers: &[Container], options: &Options) -> Result<()> {
+    // procfs would take minutes: 35 ms each, and thirty times that of rest.
+    for source in ["auto", "sock_diag"] {
+        let begun = Instant::now();
+        let mut agent = Agent::start(bed, &options_with(source))?;
+        let ready = begun.elapsed();
+        until("the scan is over", PATIENCE, || is_over(&agent, containers.len()))?;
+        let stat = agent.stat()?;
+        say(&format!(
+            "scan: {source}: {} namespaces: ready after {} ms, scan over after {:.1} s, {} ms of CPU in all, {} MB, {} descriptors",
+            containers.len(),
+            ready.as_millis(),
+            begun.elapsed().as_secs_f64(),
+            stat.cpu_ns / 1_000_000,
+            stat.rss_bytes >> 20,
+            stat.descriptors
+        ));
+        if source == "auto" {
+            right_ends(&agent, containers, options)?;
+            requests(&agent, containers, options)?;
+        }
+        ensure!(agent.stop() == Some(0), "the agent ended badly:\n{}", agent.log_text());
+    }
+    Ok(())
+}
+
+/// Names of who asks whom: each container its neighbour in its ring.
+fn edges<'a>(containers: &'a [Container], options: &Options) -> Vec<(&'a str, &'a str)> {
+    let ring = usize::from(options.namespaces);
+    let neighbours = |ring: &'a [Container]| {
+        let next = ring.iter().cycle().skip(1);
+        ring.iter().zip(next).map(|(one, next)| (one.name.as_str(), next.name.as_str()))
+    };
+    containers.chunks(ring).flat_map(neighbours).collect()
+}
+
+/// Connections that are counted as open on the right edge by the right reporter, of those that are held.
+fn right_ends(agent: &Agent, containers: &[Container], options: &Options) -> Result<()> {
+    let held = f64::from(options.connections);
+    let all = held * containers.len() as f64 * 2.0;
+    let count = || -> Result<(f64, f64)> {
+        let metrics = agent.metrics()?;
+        let mut right = 0.0;
+        for (client, server) in edges(containers, options) {
+            for reporter in ["client", "server"] {
+                let labels = [("client_workload", client), ("server_workload", server), ("reporter", reporter)];
+                right += metrics.sum("pilotfish_tcp_open_connections", &labels).min(held);
+            }
+        }
+        Ok((right, metrics.sum("pilotfish_tcp_open_connections", &[])))
+    };
+    // Handed over is not yet counted: the pipeline takes it in within a tenth of a second, and shows it after another.
+    let _ = until("all are right", Duration::from_secs(2), || count().is_ok_and(|(right, _)| right >= all));
+    let (right, counted) = count()?;
+    say(&format!(
+        "scan: {:.3} % of {all} ends that lived throughout are open under the right client and server; {counted} are counted in all",
+        right / all * 100.0
+    ));
+    Ok(())
+}
+
+/// One request over each connection, each of them older than the agent.
+fn requests(agent: &Agent, containers: &[Container], options: &Options) -> Result<()> {
+    for container in containers {
+        kill(Pid::from_raw(i32::try_from(container.pid)?), Signal::SIGUSR1)?;
+    }
+    until("all were asked", PATIENCE, || containers.iter().all(|container| container.output().contains("asked")))?;
+    let asked = u64::from(options.connections) * containers.len() as u64;
+    let right = || -> Result<[u64; 2]> {
+        let metrics = agent.metrics()?;
+        let mut right = [0; 2];
+        for (client, server) in edges(containers, options) {
+            let edge = [("client_workload", client), ("server_workload", server)];
+            let most = u64::from(options.connections);
+            right[0] += metrics.count("http_client_request_duration_seconds_count", &edge).min(most);
+            right[1] += metrics.count("http_server_request_duration_seconds_count", &edge).min(most);
+        }
+        Ok(right)
+    };
+    // What was not counted by then is not going to be.
+    let _ = until("all are counted", Duration::from_secs(5), || right().is_ok_and(|right| right == [asked; 2]));
+    let [client, server] = right()?;
+    say(&format!(
+        "scan: of {asked} requests over connections older than the agent, {client} are counted by the client and {server} by the server, \
+         each under the right names"
+    ));
+    Ok(())
+}
+
+/// While processes fork and containers start: the starts, and the ends afterwards.
+fn disturbed(bed: &mut Testbed, containers: &[Container], options: &Options) -> Result<()> {
+    let calm = {
+        let agent = Agent::start(bed, &options_with("auto"))?;
+        until("the scan is over", PATIENCE, || is_over(&agent, containers.len()))?;
+        starts(bed, &agent, "calm")?
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    let forks = thread::spawn({
+        let stop = stop.clone();
+        move || {
+            let mut count = 0u32;
+            while !stop.load(Ordering::Relaxed) {
+                let begun = Instant::now();
+                if let Ok(mut child) = Command::new("true").stdin(Stdio::null()).spawn() {
+                    let _ = child.wait();
+                    count += 1;
+                }
+                thread::sleep(Duration::from_millis(20).saturating_sub(begun.elapsed()));
+            }
+            count
+        }
+    });
+    // The dearest source: its scan lasts longest.
+    let begun = Instant::now();
+    let agent = Agent::start(bed, &options_with("procfs"))?;
+    let during = starts(bed, &agent, "busy")?;
+    let (done, total) = progress(&agent)?;
+    let begun_s = begun.elapsed().as_secs_f64();
+    until("the scan is over", PATIENCE, || is_over(&agent, containers.len()))?;
+    stop.store(true, Ordering::Relaxed);
+    let forks = forks.join().unwrap_or(0);
+    say(&format!(
+        "scan: beside {forks} forks and {} starts in {begun_s:.1} s (scan then at {done}/{total}): attached in p50 {:.2} ms, worst {:.2} ms; without a \
+         scan p50 {:.2} ms, worst {:.2} ms",
+        during.len(),
+        quantile(&during, 0.5),
+        quantile(&during, 1.0),
+        quantile(&calm, 0.5),
+        quantile(&calm, 1.0)
+    ));
+    right_ends(&agent, containers, options)
+}
+
+/// Starts ten containers and ends them again; from the news of each to its attachment, milliseconds.
+fn starts(bed: &mut Testbed, agent: &Agent, prefix: &str) -> Result<Vec<f64>> {
+    let mut took = Vec::new();
+    for n in 0..10 {
+        let name = format!("{prefix}{n}");
+        let container = bed.run(ContainerSpec::new(&name, &["/bin/sleep", "100000"]))?;
+        agent.wait_attached_to(&name, PATIENCE)?;
+        let status: Value = serde_json::from_str(&agent.cli(&["status", "-o", "json"])?)?;
+        let rows = status["namespaces"].as_array().cloned().unwrap_or_default();
+        took.extend(rows.iter().find(|row| row["workload"] == name).and_then(|row| row["attach_ms"].as_f64()));
+        bed.stop(container, Duration::ZERO)?;
+    }
+    Ok(took)
+}
