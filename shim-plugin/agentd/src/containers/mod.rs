@@ -303,6 +303,8 @@ impl Containers {
         let status = self.handle.status.read(Instant::now());
         *self.board.containerd.lock() = containerd(status.link);
         *self.board.figures.lock() = self.identities.figures().to_vec();
+        let settled = status.tasks.discovered + status.tasks.attaching == 0;
+        self.scan.tick(settled, Instant::now());
         *self.board.scan.lock() = self.scan.publish();
         if self.ready.is_cancelled() && self.host.is_due(status.tasks.host, Instant::now()) {
             self.scan.look_at_node();

@@ -20,13 +20,15 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// Connections on their way to the pipeline thread: 1.3 MB, which it takes in within some 30 ms. More wait at the scan's end.
 const UNDER_WAY: usize = 16_384;
 /// Connections in one order: about 1 ms of the pipeline's time.
 const CHUNK: usize = 512;
+/// Longest wait of one namespace for others to be attached. Some hundreds take a fraction of a second; with a tenth of a CPU, some seconds.
+const GATHER: Duration = Duration::from_secs(10);
 /// What the node's own namespace is called among the targets; slots count up from 1.
 const NODE: Slot = Slot(u32::MAX);
 
@@ -58,6 +60,9 @@ pub struct Scan {
     scanner: Scanner,
     deadlines: Deadlines,
     after_attach: HashMap<Slot, Target>,
+    /// Attached, and waiting for the others: a connection is named when it is handed on, and its other end may not be known before.
+    gathered: Vec<Target>,
+    since: Option<Instant>,
     urgent: HashSet<Slot>,
     /// One message for each look at the node's own namespace; there are a few in an hour.
     pub node: UnboundedReceiver<NodeSockets>,
@@ -85,6 +90,8 @@ impl Scan {
             scanner: Scanner::start(scanner, deadlines.clone(), found)?,
             deadlines,
             after_attach: HashMap::new(),
+            gathered: Vec::new(),
+            since: None,
             urgent: HashSet::new(),
             node,
             queue_full: losses.place("scan", "queue_full", "connections from before the start"),
@@ -114,7 +121,16 @@ impl Scan {
     pub fn attached(&mut self, slot: Slot) {
         self.answered(slot);
         if let Some(target) = self.after_attach.remove(&slot) {
-            self.scanner.enqueue(target);
+            self.since.get_or_insert_with(Instant::now);
+            self.gathered.push(target);
+        }
+    }
+
+    /// To be called a few times a second; `settled` while no container that was found waits for its attach.
+    pub fn tick(&mut self, settled: bool, now: Instant) {
+        if self.since.is_some_and(|since| settled || now.saturating_duration_since(since) >= GATHER) {
+            self.since = None;
+            self.gathered.drain(..).for_each(|target| self.scanner.enqueue(target));
         }
     }
 
@@ -128,6 +144,7 @@ impl Scan {
     pub fn gone(&mut self, slot: Slot) {
         self.answered(slot);
         self.after_attach.remove(&slot);
+        self.gathered.retain(|target| target.slot != slot);
         self.scanner.forget(slot);
     }
 
@@ -150,7 +167,7 @@ impl Scan {
         api::Scan {
             done,
             // What waits for its attach will be looked at, too.
-            total: total + self.after_attach.len() as u64,
+            total: total + (self.after_attach.len() + self.gathered.len()) as u64,
             failed,
             seeds,
             source: source.map_or("", netns_scanner::Source::as_str).to_owned(),
@@ -199,7 +216,6 @@ mod tests {
     use flow_model::{Endpoint, FiveTuple, Role, Transport};
     use netns_scanner::Source;
     use std::sync::mpsc;
-    use std::time::Instant;
 
     fn seeded(count: u16) -> Seeded {
         let at = |port| Endpoint { ip: "10.0.0.1".parse().expect("address"), port };
