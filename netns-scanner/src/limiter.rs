@@ -1,12 +1,15 @@
 use std::time::Duration;
 
+/// A single item that took long must not end the work for long.
+const LONGEST_REST: Duration = Duration::from_secs(1);
+
 /// Decides how many items of background work one turn may do, so that a turn takes about `desired`, and how long to rest after it.
 ///
 /// It learns the cost of an item as it goes (the idea is that of quinn's work limiter); time is passed in, so a test is exact.
 #[derive(Clone, Copy, Debug)]
 pub struct WorkLimiter {
     desired: Duration,
-    /// Rest after a turn, in multiples of the time it took: 9 keeps the work below a tenth of a core.
+    /// Rest after a turn, in multiples of the time it took: 29 keeps the work at a thirtieth of a core.
     rest_factor: u32,
     /// Smoothed cost of one item in nanoseconds; 0 before the first.
     item_ns: u64,
@@ -35,7 +38,7 @@ impl WorkLimiter {
             // An eighth of the news: a single slow item (a page fault, a preemption) must not stop the show.
             self.item_ns = if self.item_ns == 0 { now.max(1) } else { (self.item_ns * 7 / 8 + now / 8).max(1) };
         }
-        took.saturating_mul(self.rest_factor).min(Duration::from_millis(200))
+        took.saturating_mul(self.rest_factor).min(LONGEST_REST)
     }
 }
 
@@ -59,6 +62,6 @@ mod tests {
     fn the_rest_follows_the_work_and_is_bounded() {
         let mut limiter = WorkLimiter::new(Duration::from_millis(2), 9);
         assert_eq!(limiter.done(1, Duration::from_millis(1)), Duration::from_millis(9));
-        assert_eq!(limiter.done(1, Duration::from_secs(9)), Duration::from_millis(200));
+        assert_eq!(limiter.done(1, Duration::from_secs(9)), LONGEST_REST);
     }
 }

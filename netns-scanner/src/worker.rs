@@ -105,7 +105,7 @@ impl<F: FnMut(Seeded) -> Result<(), Seeded>> Worker<F> {
                 return None;
             }
         };
-        self.rest(began.elapsed().saturating_mul(self.config.rest_factor).min(Duration::from_millis(200)));
+        self.rest(began.elapsed().saturating_mul(self.config.rest_factor).min(Duration::from_secs(1)));
         let read_at = Instant::now();
         let targets: Vec<Target> = {
             let mut state = self.shared.state.lock();
