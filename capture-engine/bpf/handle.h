@@ -5,6 +5,7 @@
 
 #include "emit.h"
 #include "flow.h"
+#include "lock.h"
 
 #define PF_CLOSE_LOST 0x10000
 #define PF_NEXT -1 /* TC_ACT_UNSPEC and TCX_NEXT: the packet goes on as if we were not here */
@@ -81,13 +82,15 @@ static __always_inline void pf_look_ahead(struct __sk_buff *skb, struct pf_flow 
 /* The ring had no room: the flow remembers. */
 static __always_inline void pf_take_back(struct pf_flow *flow, struct pf_cpu *cpu, int lost)
 {
-	bpf_spin_lock(&flow->lock);
+	int locked = pf_lock(flow, cpu);
+
 	if (flow->flow_id == cpu->after.flow_id) {
 		flow->lost_events += lost & ~PF_CLOSE_LOST;
 		if (lost & PF_CLOSE_LOST)
 			flow->flags &= ~PF_FLOW_CLOSE_REPORTED;
 	}
-	bpf_spin_unlock(&flow->lock);
+	if (locked)
+		pf_unlock(flow);
 }
 
 static __always_inline long pf_emit_closed(struct pf_cpu *cpu, struct pf_control *control)
@@ -139,12 +142,11 @@ static __always_inline int pf_handle(struct __sk_buff *skb, const int dir)
 	struct pf_flow *flow;
 	struct pf_cpu *cpu;
 	__u32 zero = 0, slot = skb->cb[0]; /* from the stub */
-	int result, lost;
+	int result, lost, locked;
 
 	skb->cb[0] = 0;
 	cpu = bpf_map_lookup_elem(&pilotfish_stats, &zero);
-	control = bpf_map_lookup_elem(&pilotfish_control, &zero);
-	if (!cpu || !control)
+	if (!cpu)
 		return PF_NEXT;
 	cpu->stats.count[PF_STAT_PACKETS]++;
 	p = &cpu->packet;
@@ -155,10 +157,15 @@ static __always_inline int pf_handle(struct __sk_buff *skb, const int dir)
 		return PF_NEXT;
 	}
 	p->key.slot = slot;
+	flow = bpf_map_lookup_elem(&pilotfish_flows, &p->key);
+	if (flow && pf_ack(flow, dir, p))
+		return PF_NEXT;
+	control = bpf_map_lookup_elem(&pilotfish_control, &zero);
+	if (!control)
+		return PF_NEXT;
 	__builtin_memset(&cpu->before, 0, sizeof(cpu->before));
 	__builtin_memset(&cpu->after, 0, sizeof(cpu->after));
 	cpu->before.now = bpf_ktime_get_ns();
-	flow = bpf_map_lookup_elem(&pilotfish_flows, &p->key);
 	if (!flow)
 		flow = pf_new_flow(cpu, dir, control);
 	if (!flow)
@@ -166,7 +173,7 @@ static __always_inline int pf_handle(struct __sk_buff *skb, const int dir)
 	if (p->payload)
 		pf_look_ahead(skb, flow, cpu, dir, control);
 
-	bpf_spin_lock(&flow->lock);
+	locked = pf_lock(flow, cpu);
 	if (p->key.proto == IPPROTO_TCP)
 		pf_tcp(flow, dir, cpu, control);
 	else
@@ -174,7 +181,8 @@ static __always_inline int pf_handle(struct __sk_buff *skb, const int dir)
 	cpu->after.dir = dir;
 	cpu->after.flow_id = flow->flow_id;
 	cpu->after.flow_flags = flow->flags;
-	bpf_spin_unlock(&flow->lock);
+	if (locked)
+		pf_unlock(flow);
 
 	if (cpu->after.copy || cpu->after.closed) {
 		lost = pf_emit(skb, cpu, control);

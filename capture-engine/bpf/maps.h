@@ -7,7 +7,7 @@
 #include <bpf/bpf_helpers.h>
 #include "wire.h"
 
-/* A plain hash: an LRU map drops live flows without telling, cannot hold a spin lock, and takes all its memory at start. When this one
+/* A plain hash: an LRU map drops live flows without telling, and takes all its memory at start. When this one
  * is full, new flows are refused and counted. User space sets the size and removes closed and idle flows. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

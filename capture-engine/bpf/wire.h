@@ -97,28 +97,30 @@ struct pf_closed {
 	struct pf_message last; /* the message that was under way */
 }; /* 176 */
 
-/* Value of map `pilotfish_flows` (key: pf_key). Changed under `lock`. A hole is a range of sequence numbers that was jumped over; one per
+/* Value of map `pilotfish_flows` (key: pf_key). Changed under `lock`, but for what an ACK without payload changes: `last_ns`, `packets` and
+ * `bytes`. These and what decides about such an ACK come first, next to each other. A hole is a range of sequence numbers that was jumped over; one per
  * direction is kept, and a second one widens it to cover both, so that a retransmission inside it may pass for its filling. */
 struct pf_flow {
-	struct bpf_spin_lock lock;
+	__u32 lock; /* 0: free */
 	__u32 flags;
-	__u64 flow_id;
-	__u64 last_ns;
+	__u8 seq_known;
+	__u8 turn_dir;
+	__u8 zero_window; /* bit per direction: the last packet that way advertised a window of 0 */
+	__u8 pad;
+	__u32 turn; /* number of the current message, 0 before the first */
+	__u64 last_ns; /* time of the last packet; for an ACK without payload as of the last tick */
 	struct pf_counters counters;
-	__u64 syn_ns; /* time of the packet whose answer gives the RTT; 0: none, or it was sent twice (Karn) */
 	__u32 next_seq[2]; /* next new sequence number per direction; valid when seq_known has the bit */
 	__u32 hole_start[2];
 	__u32 hole_end[2]; /* equal to hole_start: no hole */
 	__u32 turn_seq[2]; /* sequence number at which the newest message of each direction began */
-	__u32 isn; /* sequence number of the opening SYN */
-	__u32 turn; /* number of the current message, 0 before the first */
 	__u32 budget; /* bytes of each message's head to copy; from config or `pilotfish_override` at the message's start */
 	__u32 lost_events; /* events that found the ring full */
-	__u8 seq_known;
-	__u8 turn_dir;
-	__u8 zero_window; /* bit per direction: the last packet that way advertised a window of 0 */
-	__u8 pad[5];
+	__u64 flow_id;
 	struct pf_message message; /* the current one */
+	__u64 syn_ns; /* time of the packet whose answer gives the RTT; 0: none, or it was sent twice (Karn) */
+	__u32 isn; /* sequence number of the opening SYN */
+	__u32 pad2;
 }; /* 192 */
 
 /* What the reader of the ring does, so that a commit knows whether to wake it. */
@@ -155,6 +157,7 @@ enum pf_stat {
 	PF_STAT_OTHER, /* not IP, or neither TCP nor UDP */
 	PF_STAT_STRAY, /* TCP packets without payload that belong to no flow in the table: the end of one that was removed, a scan */
 	PF_STAT_REPLACED, /* flows that a SYN started afresh before their end was seen or could be reported */
+	PF_STAT_UNLOCKED, /* packets handled without their flow's lock, because its holder kept it for too long */
 	PF_STAT_MAX,
 };
 
@@ -163,6 +166,6 @@ struct pf_stats {
 };
 
 /* Size of one CPU's value in `pilotfish_stats`: pf_stats, then what the programs work with. */
-#define PF_CPU_BYTES 8896
+#define PF_CPU_BYTES 8904
 
 #endif

@@ -9,8 +9,10 @@ use std::io;
 use std::sync::Arc;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-/// `BPF_F_LOCK`: the value is copied under its spin lock, so its fields belong together.
-const LOCKED: u64 = 4;
+/// No flags: the kernel copies a flow while the programs may be changing it. Every field is whole (the copy goes by aligned words), but two fields may
+/// be of before and after one packet. Counters only grow, and the next sample is right again; `turns`, `message` and `closed` are believed only
+/// of a flow that has been quiet for a while, and then nothing changes them.
+const PLAIN: u64 = 0;
 /// A bucket that holds more flows than this makes the turn bigger; the table has as many buckets as flows, so that takes an attacker.
 const LARGEST_TURN: usize = 1 << 16;
 
@@ -66,7 +68,7 @@ impl Sampler {
             let before = self.cursor;
             let keys = self.keys.as_mut_bytes();
             let values = self.values.as_mut_bytes();
-            match self.shared.flows.lookup_batch(&mut self.cursor, keys, values, LOCKED) {
+            match self.shared.flows.lookup_batch(&mut self.cursor, keys, values, PLAIN) {
                 Ok(batch) => break batch,
                 Err(error) if error.raw_os_error() == Some(libc::ENOSPC) && room < LARGEST_TURN => {
                     self.cursor = before;
@@ -93,7 +95,7 @@ impl Sampler {
     pub fn lookup(&self, key: &FlowKey) -> io::Result<Option<Sample>> {
         let mut flow = [0; size_of::<wire::Flow>()];
         let key = convert::wire_key(key);
-        let found = self.shared.flows.lookup(key.as_bytes(), &mut flow, LOCKED)?;
+        let found = self.shared.flows.lookup(key.as_bytes(), &mut flow, PLAIN)?;
         Ok(if found { decode(&key, &flow) } else { None })
     }
 
@@ -104,7 +106,7 @@ impl Sampler {
     pub fn take(&self, key: &FlowKey) -> io::Result<Option<Sample>> {
         let mut flow = [0; size_of::<wire::Flow>()];
         let key = convert::wire_key(key);
-        let found = self.shared.flows.take(key.as_bytes(), &mut flow, LOCKED)?;
+        let found = self.shared.flows.take(key.as_bytes(), &mut flow, PLAIN)?;
         Ok(if found { decode(&key, &flow) } else { None })
     }
 

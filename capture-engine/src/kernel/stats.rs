@@ -31,6 +31,8 @@ pub struct KernelStats {
     pub stray: u64,
     /// Flows that were started afresh by a SYN before their end was reported.
     pub replaced: u64,
+    /// Packets handled without their flow's lock, because its holder kept it for too long: the flow's counters may be a little off.
+    pub unlocked: u64,
     /// Records of the ring that made no sense to the reader.
     pub malformed: u64,
 }
@@ -91,6 +93,7 @@ impl Shared {
             other: of(Stat::Other),
             stray: of(Stat::Stray),
             replaced: of(Stat::Replaced),
+            unlocked: of(Stat::Unlocked),
             malformed: self.malformed.load(Ordering::Relaxed),
         })
     }

@@ -118,23 +118,24 @@ pub struct Closed {
 pub struct Flow {
     pub lock: u32,
     pub flags: u32,
-    pub flow_id: u64,
+    pub seq_known: u8,
+    pub turn_dir: u8,
+    pub zero_window: u8,
+    pub pad: u8,
+    pub turn: u32,
     pub last_ns: u64,
     pub counters: Counters,
-    pub syn_ns: u64,
     pub next_seq: [u32; 2],
     pub hole_start: [u32; 2],
     pub hole_end: [u32; 2],
     pub turn_seq: [u32; 2],
-    pub isn: u32,
-    pub turn: u32,
     pub budget: u32,
     pub lost_events: u32,
-    pub seq_known: u8,
-    pub turn_dir: u8,
-    pub zero_window: u8,
-    pub pad: [u8; 5],
+    pub flow_id: u64,
     pub message: Message,
+    pub syn_ns: u64,
+    pub isn: u32,
+    pub pad2: u32,
 }
 
 /// Value of `pilotfish_control`.
@@ -163,12 +164,13 @@ pub enum Stat {
     Other,
     Stray,
     Replaced,
+    Unlocked,
 }
 
-pub const STAT_MAX: usize = 9;
+pub const STAT_MAX: usize = 10;
 
 /// Size of one CPU's value in `pilotfish_stats`: [`Stats`], then what the programs work with.
-pub const CPU_BYTES: usize = 8896;
+pub const CPU_BYTES: usize = 8904;
 
 /// Value of `pilotfish_stats` on one CPU.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -185,5 +187,5 @@ const _: () = {
     assert!(size_of::<Closed>() == 176);
     assert!(size_of::<Flow>() == 192);
     assert!(size_of::<Control>() == 128);
-    assert!(size_of::<Stats>() == 72);
+    assert!(size_of::<Stats>() == 80);
 };
