@@ -4,7 +4,7 @@
 //! after `READY_WITHIN` in any case: waiting for containerd, or scanning what exists, gates nothing.
 
 use crate::admin::{Admin, SocketFile, bind_address, bind_socket};
-use crate::board::{Board, Kernel};
+use crate::board::{Board, Kernel, READY_WITHIN};
 use crate::cmd::version;
 use crate::config::{AttachMode, Config};
 use crate::containers::{Containers, Parts, containerd_config};
@@ -32,8 +32,6 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-/// A second is what whoever waits for READY is promised.
-const READY_WITHIN: Duration = Duration::from_millis(800);
 const SECOND: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
