@@ -164,8 +164,45 @@ impl<N: Names> Golden<N> {
         self.edges.sweep();
     }
 
-    fn totals(&self) -> &Totals {
+    pub(crate) fn totals(&self) -> &Totals {
         &self.shared.totals
+    }
+
+    pub(crate) fn begin_at(&mut self, now: Ts) {
+        self.now = self.now.max(now);
+    }
+
+    pub(crate) fn edge_between(&mut self, client: End, server: End, reporter: Reporter) -> Arc<Edge> {
+        if client == End::overflow() {
+            return self.edges.overflow(reporter).clone();
+        }
+        self.edges.get(client, server, reporter)
+    }
+
+    pub(crate) fn http_series(&mut self, edge: &Arc<Edge>, method: Method, end: HttpEnd) -> Arc<HttpSeries> {
+        let Golden { edges, http, now, .. } = self;
+        let overflow = edges.overflow(edge.reporter);
+        let instead = || ((overflow.id, Method::OTHER, end), overflow.clone());
+        http.get((edge.id, method, end), instead, edge, |key, edge| HttpSeries::new(edge, key.1, key.2, *now))
+    }
+
+    pub(crate) fn dns_series(&mut self, edge: &Arc<Edge>, question: QuestionType, end: DnsEnd) -> Arc<DnsSeries> {
+        let Golden { edges, dns, now, .. } = self;
+        let overflow = edges.overflow(edge.reporter);
+        let instead = || ((overflow.id, QuestionType::OTHER, end), overflow.clone());
+        dns.get((edge.id, question, end), instead, edge, |key, edge| DnsSeries::new(edge, key.1, key.2, *now))
+    }
+
+    pub(crate) fn tcp_series(&mut self, edge: &Arc<Edge>) -> Arc<TcpSeries> {
+        let Golden { edges, tcp, now, .. } = self;
+        let overflow = edges.overflow(edge.reporter);
+        tcp.get(edge.id, || (overflow.id, overflow.clone()), edge, |_, edge| TcpSeries::new(edge, *now))
+    }
+
+    pub(crate) fn udp_series(&mut self, edge: &Arc<Edge>) -> Arc<UdpSeries> {
+        let Golden { edges, udp, now, .. } = self;
+        let overflow = edges.overflow(edge.reporter);
+        udp.get(edge.id, || (overflow.id, overflow.clone()), edge, |_, edge| UdpSeries::new(edge, *now))
     }
 
     /// The flow's edge. Known names are asked for once; others again when the names have changed, and about the first exchange when
@@ -210,17 +247,11 @@ impl<N: Names> Golden<N> {
         let end = HttpEnd::of(record.outcome, http.status);
         let method = if edge.overflow { Method::OTHER } else { Method::of(&http.method) };
         let key = (edge.id, method, end);
-        let overflow = self.edges.overflow(edge.reporter);
         let cached =
             cache.http.as_ref().filter(|(k, series)| *k == key && is_usable(&**series, edge, self.http.has_room()));
         let series = match cached {
             Some((_, series)) => series,
-            None => {
-                let instead = || ((overflow.id, Method::OTHER, end), overflow.clone());
-                let series =
-                    self.http.get(key, instead, edge, |key, edge| HttpSeries::new(edge, key.1, key.2, self.now));
-                &cache.http.insert((key, series)).1
-            }
+            None => &cache.http.insert((key, self.http_series(edge, method, end))).1,
         };
         if series.edge.overflow {
             self.over_cap.add(1);
@@ -235,16 +266,11 @@ impl<N: Names> Golden<N> {
         let end = DnsEnd::of(record.outcome, dns.rcode);
         let question = if edge.overflow { QuestionType::OTHER } else { QuestionType::of(dns.qtype) };
         let key = (edge.id, question, end);
-        let overflow = self.edges.overflow(edge.reporter);
         let cached =
             cache.dns.as_ref().filter(|(k, series)| *k == key && is_usable(&**series, edge, self.dns.has_room()));
         let series = match cached {
             Some((_, series)) => series,
-            None => {
-                let instead = || ((overflow.id, QuestionType::OTHER, end), overflow.clone());
-                let series = self.dns.get(key, instead, edge, |key, edge| DnsSeries::new(edge, key.1, key.2, self.now));
-                &cache.dns.insert((key, series)).1
-            }
+            None => &cache.dns.insert((key, self.dns_series(edge, question, end))).1,
         };
         if series.edge.overflow {
             self.over_cap.add(1);
@@ -255,19 +281,10 @@ impl<N: Names> Golden<N> {
 
     fn tcp_flow(&mut self, edge: &Arc<Edge>, cache: &mut FlowCache, delta: &TcpDelta, sent: Direction) {
         let TcpDelta { packets: _, bytes, retransmits, zero_windows, handshake_rtt_ns, opened, closed } = delta;
-        let overflow = self.edges.overflow(edge.reporter);
         let cached = cache.tcp.as_ref().filter(|series| series.edge.id == edge.id || series.edge.overflow);
         let series = match cached.filter(|series| is_usable(&***series, edge, self.tcp.has_room())) {
             Some(series) => series,
-            None => {
-                let series = self.tcp.get(
-                    edge.id,
-                    || (overflow.id, overflow.clone()),
-                    edge,
-                    |_, edge| TcpSeries::new(edge, self.now),
-                );
-                cache.tcp.insert(series)
-            }
+            None => cache.tcp.insert(self.tcp_series(edge)),
         };
         if series.edge.overflow {
             self.over_cap.add(1);
@@ -300,19 +317,10 @@ impl<N: Names> Golden<N> {
     }
 
     fn udp_flow(&mut self, edge: &Arc<Edge>, cache: &mut FlowCache, delta: &TcpDelta, sent: Direction) {
-        let overflow = self.edges.overflow(edge.reporter);
         let cached = cache.udp.as_ref().filter(|series| series.edge.id == edge.id || series.edge.overflow);
         let series = match cached.filter(|series| is_usable(&***series, edge, self.udp.has_room())) {
             Some(series) => series,
-            None => {
-                let series = self.udp.get(
-                    edge.id,
-                    || (overflow.id, overflow.clone()),
-                    edge,
-                    |_, edge| UdpSeries::new(edge, self.now),
-                );
-                cache.udp.insert(series)
-            }
+            None => cache.udp.insert(self.udp_series(edge)),
         };
         if series.edge.overflow {
             self.over_cap.add(1);

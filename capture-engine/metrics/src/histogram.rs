@@ -4,6 +4,7 @@
 //! Values are nanoseconds. A bucket `i` holds values in `(2^((i-1)/32), 2^(i/32)]` seconds, so a quantile read from it is at most
 //! 1.1 % off. One thread writes; any number read.
 
+use serde::{Deserialize, Serialize};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -124,9 +125,30 @@ impl Histogram {
             return;
         };
         let cell = cell.min(OCTAVES * PER_OCTAVE - 1);
+        self.cell(cell).fetch_add(1, Relaxed);
+    }
+
+    /// Adds what another one had counted, exactly.
+    pub(crate) fn restore(&self, saved: &HistogramSnapshot) {
+        let HistogramSnapshot { sum_ns, count: _, zero, classic, buckets } = saved;
+        self.sum_ns.fetch_add(*sum_ns, Relaxed);
+        self.zero.fetch_add(*zero, Relaxed);
+        let mut below = 0;
+        for (cell, cumulated) in self.classic.iter().zip(classic) {
+            cell.fetch_add(cumulated.saturating_sub(below), Relaxed);
+            below = *cumulated;
+        }
+        for (index, count) in buckets {
+            let cell = index.saturating_sub(FIRST_OCTAVE * PER_OCTAVE as i32 + 1);
+            let cell = usize::try_from(cell).unwrap_or(0).min(OCTAVES * PER_OCTAVE - 1);
+            self.cell(cell).fetch_add(*count, Relaxed);
+        }
+    }
+
+    fn cell(&self, cell: usize) -> &AtomicU64 {
         let octave =
             self.octaves[cell / PER_OCTAVE].get_or_init(|| Box::new([const { AtomicU64::new(0) }; PER_OCTAVE]));
-        octave[cell % PER_OCTAVE].fetch_add(1, Relaxed);
+        &octave[cell % PER_OCTAVE]
     }
 
     /// Bytes on the heap and in place.
@@ -163,7 +185,7 @@ impl Histogram {
 }
 
 /// A histogram's values at one time. Adds up with others and subtracts an earlier one of the same.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistogramSnapshot {
     pub sum_ns: u64,
     pub count: u64,

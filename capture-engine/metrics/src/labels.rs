@@ -216,6 +216,12 @@ impl QuestionType {
         })
     }
 
+    /// As it was shown.
+    pub(crate) fn named(shown: &str) -> QuestionType {
+        // The types are the ones below 258 (`of`); asked once for each series that is restored.
+        (0..=257).map(QuestionType::of).find(|known| known.0 == shown).unwrap_or(QuestionType::OTHER)
+    }
+
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.0

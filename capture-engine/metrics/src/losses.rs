@@ -33,6 +33,7 @@ struct Registered {
     loss: Loss,
 }
 
+type Inherited = BTreeMap<(String, String), u64>;
 type Places = BTreeMap<(&'static str, &'static str), Registered>;
 
 /// All places that can drop something. A handle: clones are the same registry.
@@ -40,6 +41,8 @@ type Places = BTreeMap<(&'static str, &'static str), Registered>;
 pub struct Losses {
     places: Arc<ArcSwap<Places>>,
     registering: Arc<Mutex<()>>,
+    /// What a predecessor had lost, by stage and reason. Apart from the counters, since those of the kernel begin anew.
+    inherited: Arc<ArcSwap<Inherited>>,
 }
 
 /// One row of the registry.
@@ -66,11 +69,22 @@ impl Losses {
         loss
     }
 
+    /// Goes on from what a predecessor had lost. Places that are not asked for any more stay unseen.
+    pub fn restore<'a>(&self, totals: impl Iterator<Item = (&'a str, &'a str, u64)>) {
+        let inherited = totals.map(|(stage, reason, total)| ((stage.to_owned(), reason.to_owned()), total)).collect();
+        self.inherited.store(Arc::new(inherited));
+    }
+
     /// Sorted by stage and reason.
     #[must_use]
     pub fn rows(&self) -> Vec<LossRow> {
+        let inherited = self.inherited.load();
         let row = |(&(stage, reason), Registered { unit, loss }): (&(&'static str, &'static str), &Registered)| {
-            LossRow { stage, reason, unit, total: loss.get() }
+            let before = match inherited.is_empty() {
+                true => 0,
+                false => inherited.get(&(stage.to_owned(), reason.to_owned())).copied().unwrap_or(0),
+            };
+            LossRow { stage, reason, unit, total: before + loss.get() }
         };
         self.places.load().iter().map(row).collect()
     }

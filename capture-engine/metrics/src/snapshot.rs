@@ -94,6 +94,10 @@ impl Snapshot {
         self.shared.totals.expired.load(Relaxed)
     }
 
+    pub(crate) fn totals(&self) -> &Totals {
+        &self.shared.totals
+    }
+
     /// Bytes that the series' cells take.
     #[must_use]
     pub fn memory(&self) -> usize {

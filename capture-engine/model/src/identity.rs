@@ -35,6 +35,22 @@ pub enum WorkloadKind {
 }
 
 impl WorkloadKind {
+    pub const ALL: [WorkloadKind; 13] = [
+        WorkloadKind::Deployment,
+        WorkloadKind::StatefulSet,
+        WorkloadKind::DaemonSet,
+        WorkloadKind::Job,
+        WorkloadKind::CronJob,
+        WorkloadKind::ReplicaSet,
+        WorkloadKind::Pod,
+        WorkloadKind::Container,
+        WorkloadKind::Service,
+        WorkloadKind::Node,
+        WorkloadKind::Process,
+        WorkloadKind::External,
+        WorkloadKind::Address,
+    ];
+
     /// The label value.
     #[must_use]
     pub fn as_str(self) -> &'static str {
