@@ -16,6 +16,8 @@ use crate::pipeline_thread::{Order, PipelineThread};
 use crate::scan::Scan;
 use crate::traffic::Traffic;
 use crate::{clock, notify, process};
+use crate::reload::Reload;
+use crate::state::State;
 use anyhow::Context;
 use capture_engine::attach::{AttachConfig, Attacher, Mode};
 use golden_metrics::{Golden, Losses};
@@ -47,6 +49,9 @@ pub struct App {
     admin_stop: CancellationToken,
     admin: JoinHandle<()>,
     socket_file: SocketFile,
+    reload: Reload,
+    /// Where counters are kept from one run to the next, if anywhere.
+    state: Option<State>,
 }
 
 /// What runs once the kernel programs are loaded.
@@ -78,7 +83,7 @@ impl App {
     ///
     /// # Errors
     /// `Usage` for an address or a socket that is taken.
-    pub fn build(config: Config) -> Result<App, Failure> {
+    pub fn build(config: Config, reload: Reload) -> Result<App, Failure> {
         let address = bind_address(config.admin.listen)?;
         let listening = address.local_addr().context("read the admin address")?;
         let (socket, socket_file) = bind_socket(&config.admin.socket)?;
@@ -89,7 +94,12 @@ impl App {
             idle: config.metrics.expiry,
             ..golden_metrics::Config::default()
         };
-        let (golden, reader) = Golden::new(identities.reader(Addresses::ByClass), metrics, &losses);
+        let (mut golden, reader) = Golden::new(identities.reader(Addresses::ByClass), metrics, &losses);
+        let state = State::from_environment();
+        if let Some(counted) = state.as_ref().and_then(State::take) {
+            golden.restore(&counted, &losses, clock::now());
+            tracing::info!(series = counted.series(), "counters go on where the last run ended");
+        }
         let traffic = Traffic::new(reader, losses.clone());
         let board = Arc::new(Board::new(version::own(), traffic, Instant::now()));
         // Two workers: one may be at containerd's messages while the other performs what they ask for.
@@ -106,7 +116,21 @@ impl App {
         let admin = admin.spawn(board.clone(), admin_stop.clone(), &ends)?;
         let socket = config.admin.socket.display().to_string();
         tracing::info!(version = board.version.version, listen = %listening, socket, "pilotfish answers");
-        Ok(App { config, board, losses, golden, identities, runtime, ends, ended, admin_stop, admin, socket_file })
+        Ok(App {
+            config,
+            board,
+            losses,
+            golden,
+            identities,
+            runtime,
+            ends,
+            ended,
+            admin_stop,
+            admin,
+            socket_file,
+            reload,
+            state,
+        })
     }
 
     /// Runs until a signal or the first end of a part, then drains.
@@ -114,11 +138,14 @@ impl App {
     /// # Errors
     /// `NoPermission` when the kernel refuses the programs, `Software` when a part ended by itself.
     pub fn run(self) -> Result<(), Failure> {
-        let App { config, board, losses, golden, identities, runtime, ends, mut ended, admin_stop, admin, socket_file } =
-            self;
+        let App { mut config, board, losses, golden, identities, runtime, ends, mut ended, .. } = self;
+        let App { admin_stop, admin, socket_file, reload, state, .. } = self;
+        // While somebody counts, nothing can be kept.
+        let mut counting = false;
         let grace = config.admin.grace;
         let result = runtime.block_on(async {
             let mut signals = Signals::register()?;
+            let mut hangup = signal(SignalKind::hangup()).context("register for SIGHUP")?;
             let everything_stops = CancellationToken::new();
             let _stops_at_the_end = everything_stops.clone().drop_guard();
             tokio::spawn(notify::run(board.clone(), everything_stops.clone()));
@@ -140,6 +167,7 @@ impl App {
             let look =
                 Look { board: board.clone(), figures, deadlines: deadlines.clone(), proc: config.debug.proc.clone() };
             tokio::spawn(upkeep(look, everything_stops));
+            counting = true;
             let running = Running::start(
                 &config,
                 loaded,
@@ -153,9 +181,12 @@ impl App {
             notify::ready();
             tracing::info!(after = ?board.started.elapsed(), "ready");
             running.ready.cancel();
-            let stop = tokio::select! {
-                signal = signals.next() => Stop::Signal(signal),
-                Some(ended) = ended.recv() => Stop::Ended(ended),
+            let stop = loop {
+                tokio::select! {
+                    signal = signals.next() => break Stop::Signal(signal),
+                    Some(ended) = ended.recv() => break Stop::Ended(ended),
+                    _ = hangup.recv() => tokio::task::block_in_place(|| reload.run(&mut config)),
+                }
             };
             match &stop {
                 Stop::Signal(signal) => tracing::info!(signal, "stopping"),
@@ -164,7 +195,7 @@ impl App {
             board.draining.store(true, std::sync::atomic::Ordering::Relaxed);
             notify::stopping(grace);
             tokio::select! {
-                () = running.drain(grace) => {}
+                () = running.drain(grace) => counting = false,
                 signal = signals.next() => tracing::warn!(signal, "ending before everything was detached"),
             }
             match stop {
@@ -175,6 +206,9 @@ impl App {
                 }
             }
         });
+        if let Some(state) = state.filter(|_| !counting) {
+            state.keep(&board.traffic.snapshot().save());
+        }
         admin_stop.cancel();
         // Answers that are on their way are cut off; nothing in there waits for anybody.
         let _ = admin.join();

@@ -3,12 +3,29 @@
 use crate::config::{Log, LogFormat};
 use nix::sys::stat::fstat;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
+/// How much is said, as long as the process lives.
+#[derive(Debug, Default)]
+pub struct Level(Option<reload::Handle<EnvFilter, Registry>>);
+
+impl Level {
+    /// What is no filter was refused when it was read.
+    pub fn set(&self, level: &str) {
+        let Level(Some(handle)) = self else { return };
+        if let Ok(filter) = EnvFilter::try_new(level) {
+            // Fails only when logging has ended.
+            let _ = handle.reload(filter);
+        }
+    }
+}
+
 /// Starts logging. Where the journal was asked for and is not there, text goes to standard error and says so.
-pub fn start(log: &Log) {
+pub fn start(log: &Log) -> Level {
     let filter = EnvFilter::try_new(&log.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let (filter, handle) = reload::Layer::new(filter);
     let text = || tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false).boxed();
     let journald =
         || tracing_journald::layer().map(|layer| layer.with_syslog_identifier("pilotfish".to_owned()).boxed());
@@ -30,6 +47,7 @@ pub fn start(log: &Log) {
     if let Some(error) = missing {
         tracing::warn!(%error, "no journal here: logging to standard error");
     }
+    Level(Some(handle))
 }
 
 /// systemd's test: `JOURNAL_STREAM` names the device and inode that standard error was connected to (systemd.exec(5)).

@@ -21,9 +21,11 @@ mod pipeline_thread;
 mod privileges;
 mod process;
 mod pulse;
+mod reload;
 mod replay;
 mod scan;
 mod self_metrics;
+mod state;
 mod table;
 mod traffic;
 
@@ -61,7 +63,8 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
     match command {
         Command::Agent(flags) => {
             let (config, warnings) = asked(&flags)?;
-            return Ok(cmd::agent::run(config, &warnings));
+            let read = Box::new(move || configured(&common, &flags));
+            return Ok(cmd::agent::run(config, &warnings, read));
         }
         Command::Check { agent, output } => return cmd::check::run(&asked(&agent)?.0, output),
         Command::Status { output } => cmd::status::run(&socket()?, output)?,

@@ -5,14 +5,15 @@ use crate::config::Config;
 use crate::exit::{Exit, Failure};
 use crate::log;
 use crate::privileges;
+use crate::reload::{self, Reload};
 
 /// Runs until a signal or the end of a part. What goes wrong is logged, once, here.
-pub fn run(config: Config, warnings: &[String]) -> Exit {
-    log::start(&config.log);
+pub fn run(config: Config, warnings: &[String], read: reload::Read) -> Exit {
+    let reload = Reload::new(read, log::start(&config.log));
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    match permitted().and_then(|()| App::build(config)).and_then(App::run) {
+    match permitted().and_then(|()| App::build(config, reload)).and_then(App::run) {
         Ok(()) => Exit::Ok,
         Err(failure) => {
             tracing::error!(exit_code = failure.exit.code(), "{failure}");
