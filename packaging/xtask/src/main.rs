@@ -7,6 +7,7 @@ mod demo;
 mod fuzz;
 mod kernel_test;
 mod package;
+mod vm_test;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -30,6 +31,8 @@ enum Command {
     KernelTest(kernel_test::Options),
     /// Make the deb and the rpm, into target/package
     Package(package::Options),
+    /// Install the deb in a virtual machine with systemd and containerd, and tell its life there
+    VmTest(vm_test::Options),
     /// Run each fuzz target for a bounded time
     Fuzz(fuzz::Options),
     /// Remove what runs that were killed have left behind
@@ -44,6 +47,7 @@ fn main() -> Result<ExitCode> {
         Command::Bench(bench) => bench::run(&bench).map(|()| ExitCode::SUCCESS),
         Command::KernelTest(options) => kernel_test::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Package(options) => package::run(&options).map(|()| ExitCode::SUCCESS),
+        Command::VmTest(options) => vm_test::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Fuzz(options) => fuzz::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Sweep => {
             for id in testbed::sweep::sweep()? {

@@ -10,6 +10,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+pub(crate) use tools::cache;
+
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// Package this program instead of building one

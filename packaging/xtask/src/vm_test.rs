@@ -1,0 +1,64 @@
+//! `cargo xtask vm-test`: our deb, installed by apt on a Debian with systemd and containerd, on a kernel of Debian's, in a virtual machine
+//! without KVM (whose guests die on some development machines). There everything takes ten times as long: it counts, and times nothing.
+
+mod guest;
+mod image;
+
+use crate::package;
+use anyhow::{Result, ensure};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+/// A boot takes about a minute and the story some minutes, with the machine to itself.
+const TIME_LIMIT: Duration = Duration::from_secs(1500);
+
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Which kernel to boot
+    #[arg(long, value_enum, default_value_t = Kernel::Bookworm)]
+    kernel: Kernel,
+    /// Package this program instead of building one
+    #[arg(long)]
+    binary: Option<PathBuf>,
+    /// Show all that the console says
+    #[arg(long)]
+    verbose: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Kernel {
+    #[value(name = "6.1")]
+    Bookworm,
+    #[value(name = "6.12")]
+    Backports,
+}
+
+/// # Errors
+/// When a tool is missing, or a check inside fails.
+pub fn run(options: &Options) -> Result<()> {
+    let image = image::fetch(options.kernel, &package::cache()?.join("vm"))?;
+    // The second build differs from the first by its revision only, as a rebuild would.
+    let second = package::build(options.binary.as_deref(), 2)?;
+    let first = package::build(options.binary.as_deref(), 1)?;
+    let payload = payload(&first.deb, &second.deb)?;
+    let report = guest::boot(&image, &payload, options.verbose, TIME_LIMIT);
+    std::fs::remove_file(&payload)?;
+    let report = report?;
+    println!("{report}");
+    ensure!(report.passed(), "the packages do not hold on this kernel");
+    Ok(())
+}
+
+/// What the guest finds on its second disk: a tar without a file system around it.
+fn payload(first: &std::path::Path, second: &std::path::Path) -> Result<PathBuf> {
+    let dir = first.with_file_name(format!("vm-{}", std::process::id()));
+    std::fs::create_dir_all(&dir)?;
+    std::fs::copy(first, dir.join("first.deb"))?;
+    std::fs::copy(second, dir.join("second.deb"))?;
+    std::fs::write(dir.join("story.sh"), include_str!("vm_test/story.sh"))?;
+    let tar = dir.with_extension("tar");
+    package::run_command(Command::new("tar").arg("-C").arg(&dir).arg("-cf").arg(&tar).arg("."), "pack the payload")?;
+    std::fs::remove_dir_all(&dir)?;
+    Ok(tar)
+}

@@ -1,0 +1,92 @@
+//! A Debian that boots: systemd, containerd, runc and a kernel; made once, kept outside the tree.
+
+use super::Kernel;
+use crate::package::{output, run_command};
+use anyhow::{Context, Result};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const PACKAGES: &str = "systemd,systemd-sysv,udev,dbus,containerd,runc,iproute2,procps,kmod,busybox-static";
+
+#[derive(Debug)]
+pub(super) struct Image {
+    pub kernel: PathBuf,
+    pub initrd: PathBuf,
+    pub disk: PathBuf,
+}
+
+/// Runs what the second disk brings, once the system is up.
+const UNIT: &str = "[Unit]
+After=multi-user.target containerd.service
+[Service]
+Type=idle
+StandardOutput=file:/dev/ttyS0
+StandardError=inherit
+ExecStart=/bin/sh -c 'mkdir -p /srv/test && tar -x -C /srv/test -f /dev/vdb && exec sh /srv/test/story.sh'
+ExecStopPost=/bin/sh -c 'echo vm-story-over; systemctl poweroff --force --force'
+[Install]
+WantedBy=default.target
+";
+
+pub(super) fn fetch(kernel: Kernel, cache: &Path) -> Result<Image> {
+    let (name, suites, package) = match kernel {
+        Kernel::Bookworm => ("6.1", vec!["bookworm"], "linux-image-cloud-amd64"),
+        Kernel::Backports => {
+            ("6.12", vec!["bookworm", "bookworm-backports"], "linux-image-cloud-amd64/bookworm-backports")
+        }
+    };
+    let file = |what: &str| cache.join(format!("{what}-{name}"));
+    let image = Image { kernel: file("vmlinuz"), initrd: file("initrd"), disk: file("disk") };
+    if image.disk.exists() {
+        return Ok(image);
+    }
+    fs::create_dir_all(cache).with_context(|| format!("make {}", cache.display()))?;
+    let tar = cache.join(format!("base-{name}.tar"));
+    if !tar.exists() {
+        eprintln!("making a Debian with Linux {name} (about 3 minutes, once)");
+        let mirror = mirror()?;
+        let part = cache.join(format!("base-{name}.part.tar"));
+        let mut make = Command::new("mmdebstrap");
+        make.args(["--variant=minbase", &format!("--include={PACKAGES},{package}"), "bookworm"]).arg(&part);
+        make.args(suites.iter().map(|suite| format!("deb {mirror} {suite} main")));
+        run_command(&mut make, "make the root file system (Debian package mmdebstrap)")?;
+        fs::rename(&part, &tar)?;
+    }
+    let root = cache.join(format!("root-{name}-{}", std::process::id()));
+    fs::create_dir_all(&root)?;
+    let made = disk(&tar, &root, &image);
+    fs::remove_dir_all(&root)?;
+    made.map(|()| image)
+}
+
+fn disk(tar: &Path, root: &Path, image: &Image) -> Result<()> {
+    run_command(Command::new("tar").arg("-C").arg(root).arg("-xf").arg(tar), "unpack the root file system")?;
+    let units = root.join("etc/systemd/system");
+    fs::write(units.join("vm-story.service"), UNIT)?;
+    symlink("/etc/systemd/system/vm-story.service", units.join("multi-user.target.wants/vm-story.service"))?;
+    // A console that asks for a password would only slow the boot.
+    symlink("/dev/null", units.join("serial-getty@ttyS0.service"))?;
+    fs::write(root.join("etc/fstab"), "")?;
+    for (prefix, to) in [("vmlinuz-", &image.kernel), ("initrd.img-", &image.initrd)] {
+        let mut found: Vec<_> = fs::read_dir(root.join("boot"))?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        found.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix)));
+        found.sort();
+        fs::copy(found.last().with_context(|| format!("the root has no {prefix}*"))?, to)?;
+    }
+    let part = image.disk.with_extension("part");
+    let mut make = Command::new("mke2fs");
+    make.args(["-q", "-F", "-t", "ext4", "-d"]).arg(root).arg(&part).arg("2500M");
+    run_command(&mut make, "make the disk")?;
+    fs::rename(&part, &image.disk)?;
+    Ok(())
+}
+
+/// Where the machine's own sources get Debian from.
+fn mirror() -> Result<String> {
+    let list =
+        output(Command::new("apt-get").arg("indextargets").args(["--format", "$(SITE)", "Created-By: Packages"]))?;
+    let debian = list.lines().find(|line| line.trim_end_matches('/').ends_with("/debian"));
+    Ok(debian.unwrap_or("http://deb.debian.org/debian").to_owned())
+}
