@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
-/* Into the ring: one copy from the skb to per-CPU memory, one into the ring, and no wakeup unless the reader asked for it. */
+/* Into the ring, without a wakeup unless the reader asked for it. What fits into a record of a few fixed sizes is copied once, from the skb into the
+ * ring; only larger pieces go through per-CPU memory. */
 #ifndef PILOTFISH_EMIT_H
 #define PILOTFISH_EMIT_H
 
@@ -21,14 +22,10 @@ static __always_inline __u64 pf_wakeup(struct pf_control *control)
 	return BPF_RB_FORCE_WAKEUP;
 }
 
-/* 0 when the record is in the ring. A reader that fell asleep between the look at its flag and the commit is woken by a record of its
+/* A reader that fell asleep between the look at its flag and the commit is woken by a record of its
  * own: the commit is a full barrier, so either it saw the record or we see its flag. */
-static __always_inline long pf_output(struct pf_control *control, struct pf_cpu *cpu, void *record, __u64 size)
+static __always_inline void pf_committed(struct pf_control *control, struct pf_cpu *cpu)
 {
-	if (bpf_ringbuf_output(&pilotfish_events, record, size, pf_wakeup(control))) {
-		cpu->stats.count[PF_STAT_RING_FULL]++;
-		return -1;
-	}
 	cpu->stats.count[PF_STAT_EVENTS]++;
 	if (*(volatile __u32 *)&control->reader == PF_READER_ASLEEP) {
 		__u32 wake[2] = { PF_EVENT_WAKE, 0 };
@@ -36,17 +33,83 @@ static __always_inline long pf_output(struct pf_control *control, struct pf_cpu 
 		*(volatile __u32 *)&control->reader = PF_READER_AWAKE;
 		bpf_ringbuf_output(&pilotfish_events, wake, sizeof(wake), BPF_RB_FORCE_WAKEUP);
 	}
+}
+
+/* 0 when the record is in the ring. */
+static __always_inline long pf_output(struct pf_control *control, struct pf_cpu *cpu, void *record, __u64 size)
+{
+	if (bpf_ringbuf_output(&pilotfish_events, record, size, pf_wakeup(control))) {
+		cpu->stats.count[PF_STAT_RING_FULL]++;
+		return -1;
+	}
+	pf_committed(control, cpu);
 	return 0;
 }
 
-/* after.copy bytes of the payload from after.skip on, with cpu->segment filled but for what differs from piece to piece. Returns the
- * number of records that found no room. */
-static __always_inline __u32 pf_emit_segment(struct __sk_buff *skb, struct pf_cpu *cpu, struct pf_control *control)
+/* All of the segment but `captured`, `seq`, `payload`, and `prev` where it means nothing: that keeps whatever was in the ring. */
+static __always_inline void pf_fill_segment(struct pf_segment *segment, struct pf_cpu *cpu)
+{
+	struct pf_packet *p = &cpu->packet;
+
+	segment->kind = p->key.proto == IPPROTO_TCP ? PF_EVENT_SEGMENT : PF_EVENT_DATAGRAM;
+	segment->key = p->key;
+	segment->dir = cpu->after.dir;
+	segment->flags = 0;
+	segment->tcp_flags = p->tcp_flags;
+	segment->pad = 0;
+	segment->flow_id = cpu->after.flow_id;
+	segment->at_ns = cpu->before.now;
+	segment->seq = 0;
+	segment->turn = cpu->after.turn;
+	segment->flow_flags = cpu->after.flow_flags;
+	if (cpu->after.start) {
+		segment->flags = PF_SEG_MESSAGE_START;
+		segment->prev = cpu->after.prev;
+	}
+}
+
+/* One record with room for `room` bytes of payload, a constant, of which `captured` says how many count. */
+static __always_inline __u32 pf_emit_at_once(struct __sk_buff *skb, struct pf_cpu *cpu, struct pf_control *control, const __u64 room)
+{
+	struct pf_segment *segment = bpf_ringbuf_reserve(&pilotfish_events, sizeof(*segment) + room, 0);
+	struct pf_packet *p = &cpu->packet;
+	__u64 size = cpu->after.copy;
+
+	if (!segment) {
+		cpu->stats.count[PF_STAT_RING_FULL]++;
+		return 1;
+	}
+	/* 1 to `room`, in words that 6.1 understands, which learns no lower bound from a comparison with 0. */
+	size--;
+	asm volatile("" : "+r"(size));
+	if (size > room - 1)
+		size = room - 1;
+	asm volatile("" : "+r"(size));
+	size++;
+	if (bpf_skb_load_bytes(skb, p->payload_at + cpu->after.skip, segment + 1, size)) {
+		bpf_ringbuf_discard(segment, BPF_RB_NO_WAKEUP);
+		return 0;
+	}
+	pf_fill_segment(segment, cpu);
+	segment->captured = size;
+	segment->payload = p->payload - cpu->after.skip;
+	if (p->key.proto == IPPROTO_TCP)
+		segment->seq = p->seq + cpu->after.skip;
+	if (cpu->after.skip + size < p->payload)
+		segment->flags |= PF_SEG_CUT;
+	bpf_ringbuf_submit(segment, pf_wakeup(control));
+	pf_committed(control, cpu);
+	return 0;
+}
+
+/* Any length, in pieces. Returns the number of records that found no room. */
+static __always_inline __u32 pf_emit_pieces(struct __sk_buff *skb, struct pf_cpu *cpu, struct pf_control *control)
 {
 	struct pf_segment *segment = &cpu->segment;
 	struct pf_packet *p = &cpu->packet;
 	__u32 skip = cpu->after.skip, copy = cpu->after.copy, lost = 0;
 
+	pf_fill_segment(segment, cpu);
 	for (int i = 0; i < PF_MAX_CHUNKS; i++) {
 		__u64 size = copy < PF_CHUNK ? copy : PF_CHUNK;
 
@@ -72,6 +135,23 @@ static __always_inline __u32 pf_emit_segment(struct __sk_buff *skb, struct pf_cp
 			segment->flags &= ~PF_SEG_MESSAGE_START;
 	}
 	return lost;
+}
+
+/* after.copy bytes of the payload from after.skip on. Returns the number of records that found no room. The sizes: a request or a
+ * short answer; an answer; a full packet of an Ethernet; a head of the default length. */
+static __always_inline __u32 pf_emit_segment(struct __sk_buff *skb, struct pf_cpu *cpu, struct pf_control *control)
+{
+	__u32 copy = cpu->after.copy;
+
+	if (copy <= 256)
+		return pf_emit_at_once(skb, cpu, control, 256);
+	if (copy <= 1024)
+		return pf_emit_at_once(skb, cpu, control, 1024);
+	if (copy <= 1536)
+		return pf_emit_at_once(skb, cpu, control, 1536);
+	if (copy <= 4096)
+		return pf_emit_at_once(skb, cpu, control, 4096);
+	return pf_emit_pieces(skb, cpu, control);
 }
 
 #endif

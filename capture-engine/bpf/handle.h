@@ -23,7 +23,7 @@ static __always_inline __u32 pf_udp_role(struct pf_packet *p, const int dir)
 /* A flow for the packet's key; 0 when it gets none, which is counted. */
 static __always_inline struct pf_flow *pf_new_flow(struct pf_cpu *cpu, const int dir, struct pf_control *control)
 {
-	struct pf_flow *flow, *fresh = (struct pf_flow *)cpu->fresh;
+	struct pf_flow *flow, *fresh = &cpu->fresh;
 	struct pf_packet *p = &cpu->packet;
 	struct pf_ports *ports;
 	__u32 zero = 0;
@@ -104,32 +104,16 @@ static __always_inline long pf_emit_closed(struct pf_cpu *cpu, struct pf_control
  * them was the flow's end. */
 __noinline int pf_emit(struct __sk_buff *skb, struct pf_cpu *cpu, struct pf_control *control)
 {
-	struct pf_segment *segment;
-	struct pf_packet *p;
 	int lost = 0;
 
 	if (!cpu || !control)
 		return 0;
-	segment = &cpu->segment;
-	p = &cpu->packet;
-
 	if (cpu->after.replaced) { /* the old flow's end, before anything of the new one */
 		cpu->stats.count[PF_STAT_REPLACED]++;
 		pf_emit_closed(cpu, control);
 	}
-	if (cpu->after.copy) {
-		segment->kind = p->key.proto == IPPROTO_TCP ? PF_EVENT_SEGMENT : PF_EVENT_DATAGRAM;
-		segment->key = p->key;
-		segment->dir = cpu->after.dir;
-		segment->flags = cpu->after.start ? PF_SEG_MESSAGE_START : 0;
-		segment->tcp_flags = p->tcp_flags;
-		segment->flow_id = cpu->after.flow_id;
-		segment->at_ns = cpu->before.now;
-		segment->seq = 0;
-		segment->turn = cpu->after.turn;
-		segment->flow_flags = cpu->after.flow_flags;
+	if (cpu->after.copy)
 		lost = pf_emit_segment(skb, cpu, control);
-	}
 	if (cpu->after.closed && !cpu->after.replaced && pf_emit_closed(cpu, control))
 		lost |= PF_CLOSE_LOST;
 	return lost;
@@ -158,13 +142,13 @@ static __always_inline int pf_handle(struct __sk_buff *skb, const int dir)
 	}
 	p->key.slot = slot;
 	flow = bpf_map_lookup_elem(&pilotfish_flows, &p->key);
-	if (flow && pf_ack(flow, dir, p))
+	if (flow && pf_ack(flow, dir, cpu))
 		return PF_NEXT;
 	control = bpf_map_lookup_elem(&pilotfish_control, &zero);
 	if (!control)
 		return PF_NEXT;
 	__builtin_memset(&cpu->before, 0, sizeof(cpu->before));
-	__builtin_memset(&cpu->after, 0, sizeof(cpu->after));
+	__builtin_memset(&cpu->after, 0, __builtin_offsetof(struct pf_after, prev));
 	cpu->before.now = bpf_ktime_get_ns();
 	if (!flow)
 		flow = pf_new_flow(cpu, dir, control);

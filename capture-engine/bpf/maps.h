@@ -68,6 +68,7 @@ struct pf_after {
 	__u8 replaced;
 	__u8 dir;
 	__u8 pad[4];
+	struct pf_message prev; /* valid when `start` */
 };
 
 /* A packet as parsed. */
@@ -89,9 +90,11 @@ struct pf_packet {
 struct pf_cpu {
 	struct pf_stats stats;
 	struct pf_packet packet;
+	__u64 tick; /* in jiffies */
+	__u64 tick_ns; /* the time then */
 	struct pf_before before;
 	struct pf_after after;
-	__u64 fresh[sizeof(struct pf_flow) / 8]; /* a new flow; only a map of its own may hold the type with the lock */
+	struct pf_flow fresh; /* a new flow */
 	struct pf_closed closed;
 	struct pf_segment segment;
 	__u8 payload[PF_CHUNK]; /* directly behind the segment: they leave as one record */

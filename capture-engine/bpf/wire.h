@@ -166,6 +166,6 @@ struct pf_stats {
 };
 
 /* Size of one CPU's value in `pilotfish_stats`: pf_stats, then what the programs work with. */
-#define PF_CPU_BYTES 8904
+#define PF_CPU_BYTES 8968
 
 #endif

@@ -170,7 +170,7 @@ pub enum Stat {
 pub const STAT_MAX: usize = 10;
 
 /// Size of one CPU's value in `pilotfish_stats`: [`Stats`], then what the programs work with.
-pub const CPU_BYTES: usize = 8904;
+pub const CPU_BYTES: usize = 8968;
 
 /// Value of `pilotfish_stats` on one CPU.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
