@@ -285,3 +285,49 @@ fn a_receiver_without_room_is_asked_again_and_then_the_loss_is_counted() {
     }
     assert_eq!((scanner.progress().seeds, scanner.progress().seeds_lost), (expected, expected));
 }
+
+/// What each source finds of one talk in `room`.
+fn check_each_source(room: &Room, talk: &Talk) {
+    let expected = expected(talk);
+    let found = by_iterator(room);
+    assert_eq!(lines(&seeds(Slot(1), &found)), expected, "iterator");
+    let found = room.netns.run(dump_by_sock_diag).expect("enter").expect("sock_diag");
+    assert_eq!(lines(&seeds(Slot(1), &found)), expected, "sock_diag");
+    let found = dump_by_procfs(room.holder.id(), room.netns.id().ino).expect("procfs");
+    assert_eq!(lines(&seeds(Slot(1), &found)), expected, "procfs");
+}
+
+fn inside(room: &Room, script: &str) {
+    let target = format!("--net=/proc/{}/ns/net", room.holder.id());
+    let done = Command::new("nsenter").args([&target, "sh", "-c", script]).status();
+    assert!(done.expect("nsenter (util-linux) starts").success(), "{script}");
+}
+
+#[test]
+fn a_namespace_without_ipv6_and_one_with_nothing_else_are_read_by_each_source() {
+    let without = Room::new();
+    inside(&without, "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6");
+    check_each_source(&without, &talk(&without, "127.0.0.1"));
+    let only = Room::new();
+    inside(&only, "ip -4 addr flush dev lo && test -z \"$(ip -4 addr)\"");
+    check_each_source(&only, &talk(&only, "::1"));
+}
+
+#[test]
+fn a_v4_mapped_connection_is_told_as_ipv4_by_each_source() {
+    let room = Room::new();
+    let talk = room
+        .netns
+        .run(|_| {
+            // A listener for both families: its end of an IPv4 connection is a v4-mapped address.
+            let listener = TcpListener::bind("[::]:0").expect("listen");
+            let port = listener.local_addr().expect("address").port();
+            let client = TcpStream::connect(("127.0.0.1", port)).expect("connect");
+            let (server, _) = listener.accept().expect("accept");
+            let udp = UdpSocket::bind(("127.0.0.1", 0)).expect("bind");
+            udp.connect(("127.0.0.1", 53)).expect("connect UDP");
+            Talk { _listener: listener, client, _server: server, udp }
+        })
+        .expect("enter the room");
+    check_each_source(&room, &talk);
+}
