@@ -2,6 +2,7 @@
 //! dates are the commit's, paths of the build machine are mapped away, and lists are sorted.
 
 mod lint;
+mod rpm_root;
 mod stage;
 mod tools;
 
@@ -23,6 +24,9 @@ pub struct Options {
     /// Run lintian and rpmlint, and fail on their errors
     #[arg(long)]
     lint: bool,
+    /// Install, upgrade and erase the rpm in a root directory of its own; asks for root
+    #[arg(long)]
+    rpm_root: bool,
     /// Build everything a second time, elsewhere, and compare the bytes
     #[arg(long)]
     reproduce: bool,
@@ -52,6 +56,9 @@ pub fn run(options: &Options) -> Result<()> {
     report(&packages)?;
     if options.lint {
         lint::run(&packages)?;
+    }
+    if options.rpm_root {
+        rpm_root::run(options.binary.as_deref())?;
     }
     if options.reproduce {
         reproduce(options, &packages)?;
@@ -103,11 +110,15 @@ fn pack(source: &Source, binary: &Path, revision: u32) -> Result<Packages> {
         other => (other, other),
     };
     let deb = out.join(format!("pilotfish_{version}-{revision}_{deb_arch}.deb"));
+    let rpm = out.join(format!("pilotfish-{version}-{revision}.{rpm_arch}.rpm"));
+    // Not every tool cuts a longer file that is there.
+    for old in [&deb, &rpm].into_iter().filter(|old| old.exists()) {
+        fs::remove_file(old).with_context(|| format!("replace {}", old.display()))?;
+    }
     let mut make = tools::cargo_deb()?;
     make.current_dir(root).args(["--package", "agentd", "--no-build", "--no-strip", "--quiet", "--profile", "dist"]);
     make.args(["--deb-version", &format!("{version}-{revision}"), "--output"]).arg(&deb);
     run_command(make.env("SOURCE_DATE_EPOCH", date), "make the deb")?;
-    let rpm = out.join(format!("pilotfish-{version}-{revision}.{rpm_arch}.rpm"));
     let mut make = tools::cargo_generate_rpm()?;
     make.current_dir(root).args(["--package", "shim-plugin/agentd", "--profile", "dist", "--source-date", date]);
     make.args(["--set-metadata", &format!("release = \"{revision}\""), "--output"]).arg(&rpm);
@@ -118,9 +129,9 @@ fn pack(source: &Source, binary: &Path, revision: u32) -> Result<Packages> {
 fn report(packages: &Packages) -> Result<()> {
     let installed = output(Command::new("dpkg-deb").args(["--field"]).arg(&packages.deb).arg("Installed-Size"))?;
     for path in [&packages.deb, &packages.rpm] {
-        println!("{}  {} bytes", path.display(), fs::metadata(path)?.len());
+        eprintln!("{}  {} bytes", path.display(), fs::metadata(path)?.len());
     }
-    println!("installed: {installed} KiB");
+    eprintln!("installed: {installed} KiB");
     Ok(())
 }
 
@@ -143,7 +154,7 @@ fn reproduce(options: &Options, first: &Packages) -> Result<()> {
     for (path, before) in [&second.deb, &second.rpm].into_iter().zip(before) {
         ensure!(fs::read(path)? == before, "{} differs from the first build in {}", path.display(), kept.display());
     }
-    println!("two builds, the same bytes");
+    eprintln!("two builds, the same bytes");
     Ok(())
 }
 

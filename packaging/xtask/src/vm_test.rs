@@ -34,6 +34,15 @@ pub(crate) enum Kernel {
     Backports,
 }
 
+impl Kernel {
+    fn name(self) -> &'static str {
+        match self {
+            Kernel::Bookworm => "6.1",
+            Kernel::Backports => "6.12",
+        }
+    }
+}
+
 /// # Errors
 /// When a tool is missing, or a check inside fails.
 pub fn run(options: &Options) -> Result<()> {
@@ -45,9 +54,14 @@ pub fn run(options: &Options) -> Result<()> {
     let report = guest::boot(&image, &payload, options.verbose, TIME_LIMIT);
     std::fs::remove_file(&payload)?;
     let report = report?;
-    println!("{report}");
+    eprintln!("{report}");
     ensure!(report.passed(), "the packages do not hold on this kernel");
     Ok(())
+}
+
+/// A root file system of Debian's as a tar file, with systemd in it.
+pub(crate) fn base() -> Result<PathBuf> {
+    image::base(Kernel::Bookworm, &package::cache()?.join("vm"))
 }
 
 /// What the guest finds on its second disk: a tar without a file system around it.

@@ -30,30 +30,37 @@ ExecStopPost=/bin/sh -c 'echo vm-story-over; systemctl poweroff --force --force'
 WantedBy=default.target
 ";
 
-pub(super) fn fetch(kernel: Kernel, cache: &Path) -> Result<Image> {
-    let (name, suites, package) = match kernel {
-        Kernel::Bookworm => ("6.1", vec!["bookworm"], "linux-image-cloud-amd64"),
-        Kernel::Backports => {
-            ("6.12", vec!["bookworm", "bookworm-backports"], "linux-image-cloud-amd64/bookworm-backports")
-        }
+/// The root file system as mmdebstrap packs it.
+pub(super) fn base(kernel: Kernel, cache: &Path) -> Result<PathBuf> {
+    let (suites, package) = match kernel {
+        Kernel::Bookworm => (vec!["bookworm"], "linux-image-cloud-amd64"),
+        Kernel::Backports => (vec!["bookworm", "bookworm-backports"], "linux-image-cloud-amd64/bookworm-backports"),
     };
+    let name = kernel.name();
+    let tar = cache.join(format!("base-{name}.tar"));
+    if tar.exists() {
+        return Ok(tar);
+    }
+    fs::create_dir_all(cache).with_context(|| format!("make {}", cache.display()))?;
+    eprintln!("making a Debian with Linux {name} (about 3 minutes, once)");
+    let mirror = mirror()?;
+    let part = cache.join(format!("base-{name}.part.tar"));
+    let mut make = Command::new("mmdebstrap");
+    make.args(["--variant=minbase", &format!("--include={PACKAGES},{package}"), "bookworm"]).arg(&part);
+    make.args(suites.iter().map(|suite| format!("deb {mirror} {suite} main")));
+    run_command(&mut make, "make the root file system (Debian package mmdebstrap)")?;
+    fs::rename(&part, &tar)?;
+    Ok(tar)
+}
+
+pub(super) fn fetch(kernel: Kernel, cache: &Path) -> Result<Image> {
+    let name = kernel.name();
     let file = |what: &str| cache.join(format!("{what}-{name}"));
     let image = Image { kernel: file("vmlinuz"), initrd: file("initrd"), disk: file("disk") };
     if image.disk.exists() {
         return Ok(image);
     }
-    fs::create_dir_all(cache).with_context(|| format!("make {}", cache.display()))?;
-    let tar = cache.join(format!("base-{name}.tar"));
-    if !tar.exists() {
-        eprintln!("making a Debian with Linux {name} (about 3 minutes, once)");
-        let mirror = mirror()?;
-        let part = cache.join(format!("base-{name}.part.tar"));
-        let mut make = Command::new("mmdebstrap");
-        make.args(["--variant=minbase", &format!("--include={PACKAGES},{package}"), "bookworm"]).arg(&part);
-        make.args(suites.iter().map(|suite| format!("deb {mirror} {suite} main")));
-        run_command(&mut make, "make the root file system (Debian package mmdebstrap)")?;
-        fs::rename(&part, &tar)?;
-    }
+    let tar = base(kernel, cache)?;
     let root = cache.join(format!("root-{name}-{}", std::process::id()));
     fs::create_dir_all(&root)?;
     let made = disk(&tar, &root, &image);
@@ -75,7 +82,7 @@ fn disk(tar: &Path, root: &Path, image: &Image) -> Result<()> {
         found.sort();
         fs::copy(found.last().with_context(|| format!("the root has no {prefix}*"))?, to)?;
     }
-    let part = image.disk.with_extension("part");
+    let part = image.disk.with_file_name(format!("disk-{}.part", std::process::id()));
     let mut make = Command::new("mke2fs");
     make.args(["-q", "-F", "-t", "ext4", "-d"]).arg(root).arg(&part).arg("2500M");
     run_command(&mut make, "make the disk")?;
