@@ -108,7 +108,7 @@ fn window(options: &Options, bed: &Testbed, nginx: &Container, wrk: &Container, 
     match observer {
         Observer::Nothing => {}
         Observer::Agent => agent = Some(watching(bed, &[], 2)?),
-        Observer::AgentOneEnd => agent = Some(watching(bed, &["testbed"], 1)?),
+        Observer::AgentOneEnd => agent = Some(watching(bed, &["demo"], 1)?),
         Observer::Tcpdump => dumps.push(tcpdump(bed, nginx)?),
         Observer::TcpdumpBoth => dumps.extend([tcpdump(bed, nginx)?, tcpdump(bed, wrk)?]),
     }
