@@ -41,7 +41,18 @@ impl fmt::Display for Report {
 pub(super) fn boot(image: &Image, payload: &Path, verbose: bool, limit: Duration) -> Result<Report> {
     let mut child = Command::new("qemu-system-x86_64")
         // Without cx16: QEMU 7.2 now and then returns from cmpxchg16b with broken flags, which the slab allocator uses where the CPU has it.
-        .args(["-accel", "tcg,thread=multi", "-cpu", "Nehalem,-cx16", "-smp", "2", "-m", "1500", "-nographic", "-no-reboot"])
+        .args([
+            "-accel",
+            "tcg,thread=multi",
+            "-cpu",
+            "Nehalem,-cx16",
+            "-smp",
+            "2",
+            "-m",
+            "1500",
+            "-nographic",
+            "-no-reboot",
+        ])
         .args(["-nic", "none", "-snapshot", "-append", "root=/dev/vda rw console=ttyS0 quiet net.ifnames=0 panic=-1"])
         .arg("-kernel")
         .arg(&image.kernel)
