@@ -265,6 +265,15 @@ impl Tcp {
         self.counters
     }
 
+    /// Takes whole pairs of lost heads off [`unsettled`](Self::unsettled) and says how many: the caller has counted them as lost exchanges,
+    /// so they are not counted again when the protocol shows.
+    pub fn take_unsettled_pairs(&mut self) -> u32 {
+        let Carried::Unknown(detect) = &mut self.protocol else { return 0 };
+        let pairs = detect.missing[0].min(detect.missing[1]);
+        detect.missing.iter_mut().for_each(|missing| *missing -= pairs);
+        pairs
+    }
+
     /// Messages whose heads were lost on a connection whose protocol never showed: if it was one of ours, each pair was an exchange.
     #[must_use]
     pub fn unsettled(&self) -> u32 {

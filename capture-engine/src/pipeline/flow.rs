@@ -29,6 +29,8 @@ pub(super) struct Flow<P> {
     turns: u32,
     /// Heads that were lost before the protocol showed, as the dissector had it when the flow ended.
     unsettled: u32,
+    /// Pairs of messages of which nothing was seen and that were told as lost exchanges.
+    settled_pairs: u32,
 }
 
 /// Where a service listens, as one namespace sees it.
@@ -81,6 +83,7 @@ impl<P: Default> Flow<P> {
             any_seen: false,
             turns: 0,
             unsettled: 0,
+            settled_pairs: 0,
         }
     }
 
@@ -149,7 +152,10 @@ impl<P: Default> Flow<P> {
                     tcp.closed(sample.at, close, sample.message.as_ref(), sample.turns, out);
                 }
                 None => {
-                    tcp.sampled_turns(sample.turns, out);
+                    // Before the first piece the dissector can't tell whose heads are missing; `settle_open` and that piece do.
+                    if self.any_seen {
+                        tcp.sampled_turns(sample.turns, out);
+                    }
                     if let Some(message) = &sample.message {
                         tcp.progress(message, sample.at, out);
                     }
@@ -252,11 +258,32 @@ impl<P: Default> Flow<P> {
         (self.key.slot, self.info.client_server().1)
     }
 
+    /// Exchanges whose heads were all lost, on a connection that is quiet, stays open, and has not shown what it carries. Each is told once;
+    /// a message without its answer waits.
+    pub fn settle_open(&mut self) -> u64 {
+        let Dissector::Tcp(tcp) = &mut self.dissector else { return 0 };
+        if self.any_seen {
+            return u64::from(tcp.take_unsettled_pairs());
+        }
+        let pairs = (self.turns / 2).saturating_sub(self.settled_pairs);
+        if pairs > 0 {
+            self.settled_pairs += pairs;
+            // Nothing is collected from it: no piece was seen, so nothing is pending.
+            tcp.sampled_turns(self.settled_pairs * 2, &mut Collected::default());
+        }
+        u64::from(pairs)
+    }
+
+    /// What it carries is not known yet.
+    pub fn is_unrecognised(&self) -> bool {
+        !self.recognised
+    }
+
     /// Exchanges that took place unseen on a connection that ends without ever having shown what it carried.
     pub fn unsettled(&self) -> u64 {
         match &self.dissector {
             // Not a single head was seen: the dissector doesn't even know which direction began.
-            Dissector::Tcp(_) if !self.any_seen => u64::from(self.turns).div_ceil(2),
+            Dissector::Tcp(_) if !self.any_seen => u64::from(self.turns.div_ceil(2).saturating_sub(self.settled_pairs)),
             Dissector::Tcp(_) => u64::from(self.unsettled).div_ceil(2),
             Dissector::Udp(_) => 0,
         }

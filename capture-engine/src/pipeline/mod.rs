@@ -200,6 +200,11 @@ impl<S: Sink> Pipeline<S> {
         flow.sample(sample, collected);
         if closed.is_some() {
             settle(flow, servers, collected);
+        } else if flow.is_unrecognised() && servers.get(&flow.server_end()).is_some() {
+            let pairs = flow.settle_open();
+            if pairs > 0 {
+                collected.lost(LossReason::RingFull, pairs);
+            }
         }
         stats.exchanges += flow.deliver(collected, sink);
         flow.report(sample, sink);

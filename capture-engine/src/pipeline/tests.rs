@@ -190,6 +190,27 @@ fn a_connection_of_which_no_head_was_seen_is_counted_where_its_server_is_known()
 }
 
 #[test]
+fn what_is_lost_of_a_connection_that_stays_open_is_told_while_it_is_open() {
+    let mut wire = wire();
+    wire.exchange().check(&["Client GET 200 100"]);
+    wire.at_port(40_001).lost(Direction::Egress, GET).lost(Direction::Ingress, OK).sampled(None);
+    wire.check(&["lost 1 ring_full", "tcp Client opened 800"]);
+    wire.sampled(None).check(&["tcp Client counted 0"]);
+    wire.lost(Direction::Egress, GET).sampled(None).check(&["tcp Client counted 0"]);
+    wire.lost(Direction::Ingress, OK).exchange();
+    wire.check(&["lost 1 ring_full", "Client GET 200 100"]);
+    wire.sampled(Some(Close::Fin)).check(&["tcp Client closed Fin 0"]);
+}
+
+#[test]
+fn what_was_lost_before_the_server_was_known_is_told_with_the_first_head() {
+    let mut wire = wire();
+    wire.lost(Direction::Egress, GET).lost(Direction::Ingress, OK).sampled(None).check(&["tcp Client opened 800"]);
+    wire.exchange().check(&["lost 1 ring_full", "Client GET 200 100"]);
+    wire.sampled(Some(Close::Fin)).check(&["tcp Client closed Fin 0"]);
+}
+
+#[test]
 fn a_connection_that_showed_too_little_to_be_recognised_is_counted_where_its_server_is_known() {
     let mut wire = wire();
     wire.exchange().check(&["Client GET 200 100"]);
