@@ -19,6 +19,7 @@ pub struct Figures {
     flows_full: Loss,
     unparsed: Loss,
     fragments: Loss,
+    unlocked: Loss,
     malformed: Loss,
     looks: u32,
     programs: Vec<api::Program>,
@@ -34,6 +35,7 @@ impl Figures {
             flows_full: losses.place("kernel", "flows_full", "packets of flows that found the table full"),
             unparsed: losses.place("kernel", "unparsed", "IP packets whose headers could not be followed"),
             fragments: losses.place("kernel", "fragment", "IP fragments other than the first"),
+            unlocked: losses.place("kernel", "unlocked", "packets counted without their flow's lock"),
             malformed: losses.place("ring", "malformed", "records that made no sense"),
             looks: 0,
             programs: Vec::new(),
@@ -49,11 +51,13 @@ impl Figures {
         }
         self.looks = self.looks.wrapping_add(1);
         let Ok(stats) = self.kernel.stats() else { return };
-        let KernelStats { packets, events, ring_full, flows_full, unparsed, fragments, malformed, .. } = stats;
+        let KernelStats { packets, events, ring_full, flows_full, unparsed, fragments, unlocked, malformed, .. } =
+            stats;
         self.ring_full.set_total(ring_full);
         self.flows_full.set_total(flows_full);
         self.unparsed.set_total(unparsed);
         self.fragments.set_total(fragments);
+        self.unlocked.set_total(unlocked);
         self.malformed.set_total(malformed);
         *board.engine.lock() = Engine {
             ring_bytes: self.ring_bytes,
