@@ -87,8 +87,8 @@ for path in /etc/x /usr/x /boot/x /sys/fs/cgroup/x; do
     check "its view of $path is read-only" holds "! nsenter -t $pid -m touch $path"
 done
 check "it sees no disk" holds "! nsenter -t $pid -m ls /dev/vda"
-echo private >/root/private
-check "it sees no home" holds "! nsenter -t $pid -m cat /root/private"
+echo private >~root/private
+check "it sees no home" holds "! nsenter -t $pid -m cat ~root/private"
 check "members of its group can ask it" [ "$(stat -c '%U:%G %a' /run/pilotfish /run/pilotfish/pilotfish.sock | tr '\n' ' ')" = "pilotfish:pilotfish 750 pilotfish:pilotfish 660 " ]
 check "it dies before the workloads" [ "$(cat "/proc/$pid/oom_score_adj")" = 800 ]
 say "info $(systemd-analyze security pilotfish.service | tail -n 1 | tr -cd ' -~')"
