@@ -23,7 +23,8 @@ needs_build="clang=clang llvm-strip=llvm file:/usr/include/bpf/bpf_helpers.h=lib
 needs_demo="$needs_build containerd=containerd ctr=containerd runc=runc nginx=nginx-light redis-server=redis-server
   busybox=busybox-static dnsmasq=dnsmasq-base ip=iproute2 nsenter=util-linux"
 needs_test="$needs_demo wrk=wrk curl=curl tcpdump=tcpdump tshark=tshark dig=bind9-dnsutils bpftool=bpftool g++=g++ python3=python3
-  qemu-system-x86_64=qemu-system-x86 cpio=cpio zstd=zstd xz=xz-utils"
+  qemu-system-x86_64=qemu-system-x86 cpio=cpio zstd=zstd xz=xz-utils
+  file:/usr/lib/python3/dist-packages/prometheus_client/__init__.py=python3-prometheus-client"
 
 step_os() {
   [ -r /etc/os-release ] || fail "this is not Debian or Ubuntu (no /etc/os-release); install the packages named in scripts/setup.sh by hand"
