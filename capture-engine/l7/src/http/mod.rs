@@ -437,6 +437,16 @@ impl PartialHead {
     fn new(data: &Bytes<'_>, bytes: &[u8]) -> Box<PartialHead> {
         Box::new(PartialHead { bytes: bytes.to_vec(), first: data.at, last: data.at, turn: data.turn })
     }
+
+    /// Takes as much of `bytes` as the bound leaves room for, and at least one: a head that is too long must be seen to be. Returns its
+    /// length before, and how much was taken.
+    fn grow(&mut self, data: &Bytes<'_>, bytes: &[u8], limits: &Limits) -> (usize, usize) {
+        let had = self.bytes.len();
+        let room = limits.head_bytes.saturating_sub(had).max(1).min(bytes.len());
+        self.bytes.extend_from_slice(bytes.get(..room).unwrap_or_default());
+        self.last = self.last.max(data.at);
+        (had, room)
+    }
 }
 
 #[cfg(test)]

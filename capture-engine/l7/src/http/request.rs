@@ -111,10 +111,7 @@ impl Http {
         limits: &Limits,
         out: &mut O,
     ) -> usize {
-        let had = partial.bytes.len();
-        let room = limits.head_bytes.saturating_sub(had).max(1).min(bytes.len());
-        partial.bytes.extend_from_slice(bytes.get(..room).unwrap_or_default());
-        partial.last = partial.last.max(data.at);
+        let (had, room) = partial.grow(data, bytes, limits);
         match head::request(&partial.bytes) {
             Scan::Complete { head, len } => {
                 let PartialHead { first: at, last, turn, .. } = *partial;
