@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod console;
 mod demo;
 mod fuzz;
 mod kernel_test;

@@ -2,10 +2,10 @@
 
 use super::check;
 use super::image::Image;
+use crate::console;
 use anyhow::{Context, Result, bail};
 use std::fmt;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -52,15 +52,7 @@ pub(super) fn boot(image: &Image, tests: &Path, filter: &str, cache: &Path, limi
         .spawn()
         .context("run qemu-system-x86_64 (Debian package qemu-system-x86)")?;
     let console = child.stdout.take().context("no console")?;
-    let (send, lines) = mpsc::channel();
-    let reader = std::thread::spawn(move || {
-        // Lossy by line: a console may say anything.
-        for line in BufReader::new(console).split(b'\n').map_while(Result::ok) {
-            if send.send(String::from_utf8_lossy(&line).trim_end().to_owned()).is_err() {
-                break;
-            }
-        }
-    });
+    let (lines, reader) = console::lines(console);
     let report = watch(&lines, limit);
     let _ = child.kill();
     child.wait().context("wait for qemu")?;

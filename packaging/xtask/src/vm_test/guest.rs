@@ -1,9 +1,9 @@
 //! The virtual machine: boots a disk that stays as it is, and reads from its console what the story inside found.
 
 use super::image::Image;
+use crate::console;
 use anyhow::{Context, Result, bail};
 use std::fmt;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -67,15 +67,7 @@ pub(super) fn boot(image: &Image, payload: &Path, verbose: bool, limit: Duration
         .spawn()
         .context("run qemu-system-x86_64 (Debian package qemu-system-x86)")?;
     let console = child.stdout.take().context("no console")?;
-    let (send, lines) = mpsc::channel();
-    let reader = std::thread::spawn(move || {
-        // Lossy by line: a console may say anything.
-        for line in BufReader::new(console).split(b'\n').map_while(Result::ok) {
-            if send.send(String::from_utf8_lossy(&line).trim_end().to_owned()).is_err() {
-                break;
-            }
-        }
-    });
+    let (lines, reader) = console::lines(console);
     let report = watch(&lines, verbose, limit);
     let _ = child.kill();
     child.wait().context("wait for qemu")?;
