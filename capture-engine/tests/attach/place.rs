@@ -85,6 +85,16 @@ pub fn count(what: &str) -> usize {
     std::fs::read_dir(format!("/proc/self/{what}")).expect("procfs").count()
 }
 
+/// The next datagram. A wait with a timeout ends early when the machine was suspended in between: signal(7), SO_RCVTIMEO.
+fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> (usize, std::net::SocketAddr) {
+    loop {
+        match socket.recv_from(buffer) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            received => return received.expect("arrives"),
+        }
+    }
+}
+
 /// `rounds` datagrams to the peer and back, each compared.
 pub fn ping_pong(pair: &Pair, rounds: u32) {
     let open = |netns: &Netns, address| netns.run(|_| UdpSocket::bind((address, 7000)).expect("bind")).expect("enter");
@@ -96,10 +106,10 @@ pub fn ping_pong(pair: &Pair, rounds: u32) {
     for round in 0..rounds {
         let text = format!("datagram {round} ").repeat(1 + round as usize % 60);
         pod.send_to(text.as_bytes(), ("10.77.0.2", 7000)).expect("send");
-        let (length, from) = peer.recv_from(&mut buffer).expect("arrives");
+        let (length, from) = receive(&peer, &mut buffer);
         assert_eq!(&buffer[..length], text.as_bytes());
         peer.send_to(&buffer[..length], from).expect("answer");
-        let (length, _) = pod.recv_from(&mut buffer).expect("comes back");
+        let (length, _) = receive(&pod, &mut buffer);
         assert_eq!(&buffer[..length], text.as_bytes());
     }
 }

@@ -97,8 +97,11 @@ impl Place {
     fn told(&self, beginning: &str) -> String {
         loop {
             let mut message = [0; 4096];
-            let length =
-                self.systemd.recv(&mut message).unwrap_or_else(|e| panic!("systemd was not told {beginning}: {e}"));
+            let length = match self.systemd.recv(&mut message) {
+                // A wait with a timeout ends so when the machine was suspended in between: signal(7), SO_RCVTIMEO.
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                told => told.unwrap_or_else(|e| panic!("systemd was not told {beginning}: {e}")),
+            };
             let text = String::from_utf8_lossy(&message[..length]).into_owned();
             if let Some(rest) = text.lines().find_map(|line| line.strip_prefix(beginning)) {
                 return rest.to_owned();

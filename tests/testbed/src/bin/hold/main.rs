@@ -69,7 +69,10 @@ fn serve(listener: &TcpListener, connections: usize) -> Result<()> {
     loop {
         let mut waiting: Vec<PollFd<'_>> =
             held.iter().map(|stream| PollFd::new(stream.as_fd(), PollFlags::POLLIN)).collect();
-        poll(&mut waiting, PollTimeout::NONE)?;
+        match poll(&mut waiting, PollTimeout::NONE) {
+            Err(nix::errno::Errno::EINTR) => continue,
+            polled => polled?,
+        };
         let ready: Vec<bool> = waiting.iter().map(|fd| fd.any().unwrap_or(false)).collect();
         let mut at = 0;
         held.retain_mut(|stream| {
