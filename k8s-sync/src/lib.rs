@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod class;
+pub mod cluster;
 mod dns;
 mod figures;
 mod history;

@@ -1,0 +1,192 @@
+//! What the table of names needs of the API's objects, and nothing else of them: a pod as the API sends it has 5 to 20 KiB.
+
+use std::net::IpAddr;
+use std::time::SystemTime;
+
+/// `metadata.uid`: a UUID (RFC 9562), or what the kubelet takes for one: a static pod's containers carry the hash of its manifest, 32
+/// digits without dashes, which the API's mirror pod has as its annotation `kubernetes.io/config.hash`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Uid(u128);
+
+impl Uid {
+    /// None for anything but 32 hexadecimal digits, dashes aside.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Uid> {
+        let mut digits = 0;
+        let mut value: u128 = 0;
+        for byte in text.bytes().filter(|byte| *byte != b'-') {
+            digits += 1;
+            value = (value << 4) | u128::from(char::from(byte).to_digit(16)?);
+            if digits > 32 {
+                return None;
+            }
+        }
+        (digits == 32).then_some(Uid(value))
+    }
+}
+
+/// `metadata.ownerReferences` with `controller: true`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Controller {
+    pub kind: String,
+    pub name: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    pub uid: Uid,
+    /// `kubernetes.io/config.hash` of a mirror pod: what its containers call their pod.
+    pub static_uid: Option<Uid>,
+    pub namespace: String,
+    pub name: String,
+    /// `spec.nodeName`
+    pub node: Option<String>,
+    /// `status.podIPs`; the node's own where `host_network`.
+    pub ips: Vec<IpAddr>,
+    pub host_network: bool,
+    /// `status.phase` is Succeeded or Failed: the addresses are no longer its own.
+    pub ended: bool,
+    /// `status.startTime`: its addresses were given to it after that.
+    pub started: Option<SystemTime>,
+    pub controller: Option<Controller>,
+    /// Label `pod-template-hash`: with it the name of a Deployment follows from that of its ReplicaSet.
+    pub template_hash: Option<String>,
+    /// `spec.containers[].ports[].containerPort`: which ports of the node a pod on the host's network listens on.
+    pub ports: Vec<u16>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    pub uid: Uid,
+    pub namespace: String,
+    pub name: String,
+    /// `spec.clusterIPs` without "None": a headless Service has none.
+    pub cluster_ips: Vec<IpAddr>,
+    /// `spec.externalIPs` and `status.loadBalancer.ingress[].ip`
+    pub external_ips: Vec<IpAddr>,
+    /// `spec.ports[].nodePort`
+    pub node_ports: Vec<u16>,
+    /// `spec.externalName`
+    pub external_name: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointSlice {
+    pub uid: Uid,
+    pub namespace: String,
+    /// Label `kubernetes.io/service-name`; slices of nobody's are of no use.
+    pub service: Option<String>,
+    pub endpoints: Vec<ServiceEndpoint>,
+    /// `ports[].port`: where the endpoints listen.
+    pub ports: Vec<u16>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceEndpoint {
+    pub addresses: Vec<IpAddr>,
+    /// `targetRef.uid` where its kind is Pod.
+    pub pod: Option<Uid>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    pub uid: Uid,
+    pub name: String,
+    /// `status.addresses` of types InternalIP and ExternalIP.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Only those with a controller matter: the CronJob that made it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    pub uid: Uid,
+    pub namespace: String,
+    pub name: String,
+    pub cron_job: Option<String>,
+}
+
+/// What is watched. The label value of `resource` is the API's plural name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Resource {
+    Pods,
+    Services,
+    EndpointSlices,
+    Nodes,
+    Jobs,
+}
+
+impl Resource {
+    pub const ALL: [Resource; 5] =
+        [Resource::Pods, Resource::Services, Resource::EndpointSlices, Resource::Nodes, Resource::Jobs];
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Resource::Pods => "pods",
+            Resource::Services => "services",
+            Resource::EndpointSlices => "endpointslices",
+            Resource::Nodes => "nodes",
+            Resource::Jobs => "jobs",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Object {
+    Pod(Pod),
+    Service(Service),
+    EndpointSlice(EndpointSlice),
+    Node(Node),
+    Job(Job),
+}
+
+impl Object {
+    #[must_use]
+    pub fn resource(&self) -> Resource {
+        match self {
+            Object::Pod(_) => Resource::Pods,
+            Object::Service(_) => Resource::Services,
+            Object::EndpointSlice(_) => Resource::EndpointSlices,
+            Object::Node(_) => Resource::Nodes,
+            Object::Job(_) => Resource::Jobs,
+        }
+    }
+
+    #[must_use]
+    pub fn uid(&self) -> Uid {
+        match self {
+            Object::Pod(Pod { uid, .. })
+            | Object::Service(Service { uid, .. })
+            | Object::EndpointSlice(EndpointSlice { uid, .. })
+            | Object::Node(Node { uid, .. })
+            | Object::Job(Job { uid, .. }) => *uid,
+        }
+    }
+}
+
+/// What a watch tells, in its order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A list begins. What was known stays until the list has ended.
+    ListBegun(Resource),
+    Listed(Object),
+    /// What was known and was not listed since `ListBegun` exists no more.
+    ListEnded(Resource),
+    Applied(Object),
+    Deleted(Resource, Uid),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uid_is_32_digits_with_or_without_dashes() {
+        let uid = Uid::parse("0f3ac1ee-8d2b-4a76-9c63-0d1f2a3b4c5d");
+        assert!(uid.is_some());
+        assert_eq!(uid, Uid::parse("0F3AC1EE8D2B4A769C630D1F2A3B4C5D"));
+        for text in ["", "0f3a", "0f3ac1ee-8d2b-4a76-9c63-0d1f2a3b4c5d0", "zf3ac1ee-8d2b-4a76-9c63-0d1f2a3b4c5d"] {
+            assert_eq!(Uid::parse(text), None, "{text}");
+        }
+    }
+}
