@@ -65,19 +65,16 @@ struct IterCreate {
 /// EPERM without CAP_BPF and CAP_PERFMON, EINVAL or EACCES where the verifier refuses.
 pub fn iterator(instructions: &[u8], attach_to: u32) -> Result<OwnedFd, Errno> {
     let count = u32::try_from(instructions.len() / 8).map_err(|_| Errno::E2BIG)?;
-    let program = bpf(
-        BPF_PROG_LOAD,
-        &ProgLoad {
-            prog_type: BPF_PROG_TYPE_TRACING,
-            insn_cnt: count,
-            insns: instructions.as_ptr().addr() as u64,
-            license: LICENSE.as_ptr().addr() as u64,
-            prog_name: *NAME,
-            expected_attach_type: BPF_TRACE_ITER,
-            attach_btf_id: attach_to,
-            ..ProgLoad::default()
-        },
-    )?;
+    let program = load(&ProgLoad {
+        prog_type: BPF_PROG_TYPE_TRACING,
+        insn_cnt: count,
+        insns: instructions.as_ptr().addr() as u64,
+        license: LICENSE.as_ptr().addr() as u64,
+        prog_name: *NAME,
+        expected_attach_type: BPF_TRACE_ITER,
+        attach_btf_id: attach_to,
+        ..ProgLoad::default()
+    })?;
     let fd = |of: &OwnedFd| of.as_fd().as_raw_fd().cast_unsigned();
     let link = bpf(
         BPF_LINK_CREATE,
@@ -85,6 +82,18 @@ pub fn iterator(instructions: &[u8], attach_to: u32) -> Result<OwnedFd, Errno> {
     )?;
     // The pass keeps the link, and the link the program.
     bpf(BPF_ITER_CREATE, &IterCreate { link_fd: fd(&link), flags: 0 })
+}
+
+/// The verifier gives up with `EAGAIN` when a signal is pending for the thread, which stop and continue are, too (`do_check` in
+/// kernel/bpf/verifier.c). 16 attempts: several signals a second would have to arrive to use them up.
+fn load(program: &ProgLoad) -> Result<OwnedFd, Errno> {
+    for _ in 1..16 {
+        match bpf(BPF_PROG_LOAD, program) {
+            Err(Errno::EAGAIN) => {}
+            loaded => return loaded,
+        }
+    }
+    bpf(BPF_PROG_LOAD, program)
 }
 
 /// A command that answers with a new descriptor.

@@ -8,7 +8,7 @@ use super::stub::{self, Programs, StubError};
 use super::sys::{self, ControlPage, Map};
 use crate::event::FlowKey;
 use aya::maps::{MapData, ProgramArray, RingBuf};
-use aya::programs::{ProgramFd, SchedClassifier};
+use aya::programs::{ProgramError, ProgramFd, SchedClassifier};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use capture_wire as wire;
 use flow_model::{Direction, Slot};
@@ -247,7 +247,14 @@ fn port_marks(config: &KernelConfig) -> Vec<u8> {
 fn program(ebpf: &mut Ebpf, name: &'static str) -> Result<ProgramFd, LoadError> {
     let program: &mut SchedClassifier =
         ebpf.program_mut(name).and_then(|program| program.try_into().ok()).ok_or(LoadError::Missing(name))?;
-    program.load().map_err(refused)?;
+    let mut attempts = sys::LOAD_ATTEMPTS;
+    loop {
+        attempts -= 1;
+        match program.load() {
+            Err(ProgramError::LoadError { io_error, .. }) if sys::was_interrupted(&io_error) && attempts > 0 => {}
+            loaded => break loaded.map_err(refused)?,
+        }
+    }
     program.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(refused)
 }
 

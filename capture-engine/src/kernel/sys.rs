@@ -143,7 +143,23 @@ pub(super) fn load_classifier(name: &str, insns: &[bpf_insn]) -> io::Result<Owne
     for (to, from) in load.prog_name.iter_mut().take(15).zip(name.bytes()) {
         *to = from as std::ffi::c_char;
     }
-    bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr).map(owned)
+    let mut attempts = LOAD_ATTEMPTS;
+    loop {
+        attempts -= 1;
+        match bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr) {
+            Err(error) if was_interrupted(&error) && attempts > 0 => {}
+            loaded => return loaded.map(owned),
+        }
+    }
+}
+
+/// How often a program is offered to the verifier before an interruption counts as a refusal; several a second would have to arrive for that.
+pub(super) const LOAD_ATTEMPTS: u32 = 16;
+
+/// The verifier gives up with `EAGAIN` when a signal is pending for the thread, which stop and continue are, too (`do_check` in
+/// kernel/bpf/verifier.c).
+pub(super) fn was_interrupted(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EAGAIN)
 }
 
 #[derive(Clone, Copy, Debug, Default)]

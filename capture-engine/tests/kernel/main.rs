@@ -4,5 +4,6 @@
 mod bed;
 mod cost;
 mod frames;
+mod interrupted;
 mod live;
 mod turns;
