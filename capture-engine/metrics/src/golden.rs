@@ -1,13 +1,14 @@
 //! The sink of the pipeline: gives each observation its names and adds it to its series.
 
+use crate::ends::Ends;
 use crate::labels::{DnsEnd, End, HttpEnd, Method, QuestionType, Reporter};
 use crate::losses::{Loss, Losses};
 use crate::series::{DnsSeries, Edge, HttpSeries, Series, TcpSeries, Totals, UdpSeries};
 use crate::snapshot::{Published, Reader, Shared};
 use crate::table::{Edges, Family};
 use flow_model::{
-    Close, Detail, Direction, DnsExchange, FlowInfo, HttpExchange, Identity, L7Record, LossReason, Names, Protocol,
-    Role, Sink, Slot, TcpDelta, Transport, Ts, Unknown, WorkloadKind,
+    Close, Detail, Direction, DnsExchange, FlowInfo, HttpExchange, L7Record, LossReason, Names, Protocol, Role, Sink,
+    TcpDelta, Transport, Ts,
 };
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -62,21 +63,6 @@ pub struct FlowCache {
     udp: Option<Arc<UdpSeries>>,
     open: Option<Open>,
     closed: bool,
-}
-
-#[derive(Debug)]
-struct Ends {
-    edge: Arc<Edge>,
-    local: Identity,
-    remote: Identity,
-    /// The role that `edge` was made for.
-    role: Role,
-    /// Both names stay for the flow's life.
-    settled: bool,
-    /// Of the names when they were asked last.
-    version: u64,
-    /// They were asked about the time of an exchange, too.
-    asked_of_exchange: bool,
 }
 
 /// An open connection in its edge's gauge, for as long as the flow lives: a flow that is dropped without its close leaves the gauge right.
@@ -172,11 +158,17 @@ impl<N: Names> Golden<N> {
         self.now = self.now.max(now);
     }
 
-    pub(crate) fn edge_between(&mut self, client: End, server: End, reporter: Reporter) -> Arc<Edge> {
+    pub(crate) fn edge_between(
+        &mut self,
+        client: End,
+        server: End,
+        service: Arc<str>,
+        reporter: Reporter,
+    ) -> Arc<Edge> {
         if client == End::overflow() {
             return self.edges.overflow(reporter).clone();
         }
-        self.edges.get(client, server, reporter)
+        self.edges.get(client, server, service, reporter)
     }
 
     pub(crate) fn http_series(&mut self, edge: &Arc<Edge>, method: Method, end: HttpEnd) -> Arc<HttpSeries> {
@@ -205,42 +197,17 @@ impl<N: Names> Golden<N> {
         udp.get(edge.id, || (overflow.id, overflow.clone()), edge, |_, edge| UdpSeries::new(edge, *now))
     }
 
-    /// The flow's edge. Known names are asked for once; others again when the names have changed, and about the first exchange when
-    /// only the connection's opening was asked about.
+    /// The flow's edge, which changes when better names become known.
     fn edge(&mut self, flow: &FlowInfo, cache: &mut FlowCache, at: Ts) -> Arc<Edge> {
-        let Golden { names, edges, .. } = self;
+        let Golden { names, edges, now, .. } = self;
         if let Some(ends) = &cache.ends
-            && ends.role == flow.role
-            && (ends.settled || (ends.version == names.version() && (ends.asked_of_exchange || at == flow.opened)))
+            && ends.hold(names, flow, at, *now)
             && !(ends.edge.overflow && edges.has_room())
         {
             return ends.edge.clone();
         }
-        let version = names.version();
         let before = cache.ends.take();
-        let keep = |identity: &Identity| is_settled(identity).then(|| identity.clone());
-        let local = before.as_ref().and_then(|b| keep(&b.local)).unwrap_or_else(|| match flow.slot {
-            Slot(0) => names.remote(flow.slot, flow.tuple.local, flow.opened),
-            slot => names.local(slot),
-        });
-        let remote = before.as_ref().and_then(|b| keep(&b.remote)).unwrap_or_else(|| {
-            // The holder when the connection began is the one it is with. A connection may be older than what is known of its peer.
-            match names.remote(flow.slot, flow.tuple.remote, flow.opened) {
-                identity if is_settled(&identity) || at == flow.opened => identity,
-                Identity::Unknown(Unknown::Ambiguous) => Identity::Unknown(Unknown::Ambiguous),
-                _ => names.remote(flow.slot, flow.tuple.remote, at),
-            }
-        });
-        let (client, server) = match flow.client_server().0 == flow.tuple.local {
-            true => (&local, &remote),
-            false => (&remote, &local),
-        };
-        let edge = edges.get(End::of(client), End::of(server), Reporter::of(flow));
-        let settled = is_settled(&local) && is_settled(&remote);
-        let asked_of_exchange = at != flow.opened;
-        cache.ends =
-            Some(Ends { edge: edge.clone(), local, remote, role: flow.role, settled, version, asked_of_exchange });
-        edge
+        cache.ends.insert(Ends::ask(before, names, edges, flow, at, *now)).edge.clone()
     }
 
     fn http(&mut self, edge: &Arc<Edge>, cache: &mut FlowCache, record: &L7Record, http: &HttpExchange) {
@@ -370,11 +337,6 @@ impl<N: Names> Sink for Golden<N> {
             Transport::Udp => self.udp_flow(&edge, cache, delta, sent),
         }
     }
-}
-
-/// A name, that is; an address's class may become one.
-fn is_settled(identity: &Identity) -> bool {
-    matches!(identity, Identity::Known(workload) if workload.kind != WorkloadKind::Address)
 }
 
 /// Whether a series that a flow used last still is the right one for `edge`: in the table, and not a stand-in that is no longer needed.

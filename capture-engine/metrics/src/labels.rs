@@ -1,7 +1,7 @@
 //! The closed sets that label values come from, and the ends of an edge. What traffic says is mapped into a set with an "other",
 //! or it does not become a label.
 
-use flow_model::{FlowInfo, Identity, Outcome, Role, Slot, Unknown, WorkloadKind};
+use flow_model::{FlowInfo, Identity, Outcome, Role, Slot, Unknown};
 use std::sync::Arc;
 
 /// Value of a closed set for everything outside it (OpenTelemetry's word for methods).
@@ -74,10 +74,6 @@ impl End {
 
     pub(crate) fn overflow() -> End {
         End { workload: OVERFLOW.into(), namespace: "".into(), kind: "" }
-    }
-
-    pub(crate) fn is_service(&self) -> bool {
-        self.kind == WorkloadKind::Service.as_str()
     }
 }
 

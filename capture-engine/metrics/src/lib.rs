@@ -7,6 +7,7 @@
 //! Leaves naming to an implementation of `flow_model::Names`, the serving of what it renders to `agentd`, and never reads the clock.
 #![forbid(unsafe_code)]
 
+mod ends;
 mod exposition;
 mod golden;
 mod histogram;

@@ -39,6 +39,9 @@ struct SavedEnd {
 struct SavedEdge {
     client: SavedEnd,
     server: SavedEnd,
+    /// Was not kept in the beginning.
+    #[serde(default)]
+    service: String,
     reporter: String,
 }
 
@@ -170,9 +173,9 @@ impl<N: Names> Golden<N> {
     }
 
     fn edge_of(&mut self, saved: &SavedEdge) -> Option<Arc<Edge>> {
-        let SavedEdge { client, server, reporter } = saved;
+        let SavedEdge { client, server, service, reporter } = saved;
         let reporter = Reporter::ALL.into_iter().find(|known| known.as_str() == reporter)?;
-        Some(self.edge_between(end(client)?, end(server)?, reporter))
+        Some(self.edge_between(end(client)?, end(server)?, service.as_str().into(), reporter))
     }
 }
 
@@ -190,7 +193,12 @@ fn edge(edge: &Edge) -> SavedEdge {
         namespace: end.namespace.to_string(),
         kind: end.kind.to_owned(),
     };
-    SavedEdge { client: end(&edge.client), server: end(&edge.server), reporter: edge.reporter.as_str().to_owned() }
+    SavedEdge {
+        client: end(&edge.client),
+        server: end(&edge.server),
+        service: edge.service.to_string(),
+        reporter: edge.reporter.as_str().to_owned(),
+    }
 }
 
 fn http(series: &HttpSeries) -> SavedHttp {

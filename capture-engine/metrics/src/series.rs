@@ -14,6 +14,8 @@ pub struct Edge {
     pub(crate) id: u64,
     pub client: End,
     pub server: End,
+    /// Kubernetes' Service by which clients reach the server; empty where none is known.
+    pub service: Arc<str>,
     pub reporter: Reporter,
     /// Takes what did not fit under a family's cap.
     pub(crate) overflow: bool,

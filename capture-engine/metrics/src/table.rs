@@ -14,7 +14,14 @@ type Hasher = foldhash::fast::RandomState;
 struct EdgeKey {
     client: End,
     server: End,
+    service: Arc<str>,
     reporter: Reporter,
+}
+
+impl EdgeKey {
+    fn overflow(reporter: Reporter) -> EdgeKey {
+        EdgeKey { client: End::overflow(), server: End::overflow(), service: "".into(), reporter }
+    }
 }
 
 /// Every edge that some series or flow refers to.
@@ -28,8 +35,7 @@ pub(crate) struct Edges {
 
 impl Edges {
     pub(crate) fn new(cap: usize) -> Edges {
-        let overflow =
-            |reporter: Reporter| edge(reporter.index() as u64, End::overflow(), End::overflow(), reporter, true);
+        let overflow = |reporter: Reporter| edge(reporter.index() as u64, EdgeKey::overflow(reporter), true);
         Edges {
             by_key: HashMap::default(),
             overflow: Reporter::ALL.map(|r| Arc::new(overflow(r))),
@@ -38,15 +44,15 @@ impl Edges {
         }
     }
 
-    pub(crate) fn get(&mut self, client: End, server: End, reporter: Reporter) -> Arc<Edge> {
-        let key = EdgeKey { client, server, reporter };
+    pub(crate) fn get(&mut self, client: End, server: End, service: Arc<str>, reporter: Reporter) -> Arc<Edge> {
+        let key = EdgeKey { client, server, service, reporter };
         if let Some(edge) = self.by_key.get(&key) {
             return edge.clone();
         }
         if !self.has_room() {
             return self.overflow(reporter).clone();
         }
-        let found = Arc::new(edge(self.next_id, key.client.clone(), key.server.clone(), reporter, false));
+        let found = Arc::new(edge(self.next_id, key.clone(), false));
         self.next_id += 1;
         self.by_key.insert(key, found.clone());
         found
@@ -70,8 +76,9 @@ impl Edges {
     }
 }
 
-fn edge(id: u64, client: End, server: End, reporter: Reporter, overflow: bool) -> Edge {
-    Edge { id, client, server, reporter, overflow, open: AtomicI64::new(0) }
+fn edge(id: u64, key: EdgeKey, overflow: bool) -> Edge {
+    let EdgeKey { client, server, service, reporter } = key;
+    Edge { id, client, server, service, reporter, overflow, open: AtomicI64::new(0) }
 }
 
 /// The series of one metric, or of several that share their labels.

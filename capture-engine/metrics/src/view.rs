@@ -15,6 +15,7 @@ use std::time::Duration;
 struct Key {
     client: Name,
     server: Name,
+    service: Arc<str>,
     reporter: Reporter,
     protocol: &'static str,
 }
@@ -73,6 +74,9 @@ pub struct EdgeRow {
     pub server: String,
     pub server_ns: String,
     pub server_kind: String,
+    /// Kubernetes' Service by which clients reach the server; empty where none is known.
+    #[serde(default)]
+    pub server_service: String,
     /// "http", "dns", or "tcp" and "udp" where nothing of the content was recognised.
     pub protocol: String,
     /// "client", "server" or "capture".
@@ -125,6 +129,7 @@ impl Snapshot {
             let key = Key {
                 client: Name::of(&edge.client),
                 server: Name::of(&edge.server),
+                service: edge.service.clone(),
                 reporter: edge.reporter,
                 protocol,
             };
@@ -202,13 +207,17 @@ impl View {
     /// As `edges`, but what both ends report is shown as the client saw it.
     #[must_use]
     pub fn edges_once(&self) -> Vec<EdgeRow> {
-        let by_client = |key: &Key| self.edges.contains_key(&Key { reporter: Reporter::Client, ..key.clone() });
-        let once = self.edges.iter().filter(|(key, _)| key.reporter != Reporter::Server || !by_client(key));
+        // The two ends need not agree on the Service: a pod of two Services cannot tell by which it was asked.
+        let of = |key: &Key| (key.client.clone(), key.server.clone(), key.protocol);
+        let clients = self.edges.keys().filter(|key| key.reporter == Reporter::Client);
+        let by_client: BTreeSet<_> = clients.map(of).collect();
+        let once =
+            self.edges.iter().filter(|(key, _)| key.reporter != Reporter::Server || !by_client.contains(&of(key)));
         once.map(|(key, stats)| self.edge_row(key, stats)).collect()
     }
 
     fn edge_row(&self, key: &Key, stats: &Stats) -> EdgeRow {
-        let Key { client, server, reporter, protocol } = key;
+        let Key { client, server, service, reporter, protocol } = key;
         EdgeRow {
             client: client.workload.to_string(),
             client_ns: client.namespace.to_string(),
@@ -216,6 +225,7 @@ impl View {
             server: server.workload.to_string(),
             server_ns: server.namespace.to_string(),
             server_kind: server.kind.to_owned(),
+            server_service: service.to_string(),
             protocol: (*protocol).to_owned(),
             reporter: reporter.as_str().to_owned(),
             requests: stats.requests,

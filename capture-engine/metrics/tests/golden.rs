@@ -5,7 +5,7 @@ mod common;
 use common::*;
 use flow_model::{Close, FlowInfo, LossReason, Protocol, Role, Sink, Slot, TcpDelta, Transport, Ts};
 use golden_metrics::{
-    Config, EdgeRow, Exposition, FlowCache, Format, Golden, Losses, OVERFLOW, Reader, Recent, Reporter, UNKNOWN,
+    Config, EdgeRow, Exposition, FlowCache, Format, Golden, Losses, OVERFLOW, Reader, Recent, Reporter,
 };
 use proptest::prelude::*;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -183,26 +183,6 @@ fn a_role_that_becomes_known_moves_the_open_connection_to_its_edge() {
     let open: Vec<(String, u64)> =
         node.rows().into_iter().map(|r| (format!("{}>{}", r.client, r.server), r.tcp_open)).collect();
     assert_eq!(open, [("api>web".to_owned(), 0), ("web>api".to_owned(), 1)]);
-}
-
-#[test]
-fn a_name_that_arrives_late_is_used_from_then_on_and_a_known_one_stays() {
-    let mut names = two_pods();
-    names.local.remove(&CLIENT);
-    let mut node = node(names, CONFIG);
-    let (flow, mut cache) = (flow(Role::Client), FlowCache::default());
-    let get = http("GET", Some(200), MS);
-    node.golden.exchange(&flow, &mut cache, &get);
-    node.golden.names_mut().local.insert(CLIENT, deployment("web"));
-    node.golden.exchange(&flow, &mut cache, &get);
-    node.golden.names_mut().version += 1;
-    node.golden.exchange(&flow, &mut cache, &get);
-    node.golden.names_mut().local.insert(CLIENT, deployment("other"));
-    node.golden.names_mut().version += 1;
-    node.golden.exchange(&flow, &mut cache, &get);
-    let counts: Vec<(String, String, u64)> =
-        node.rows().into_iter().map(|r| (r.client, r.client_kind, r.requests)).collect();
-    assert_eq!(counts, [(UNKNOWN.to_owned(), "Pending".to_owned(), 2), ("web".to_owned(), "Deployment".to_owned(), 2)]);
 }
 
 #[test]

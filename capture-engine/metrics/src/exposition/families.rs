@@ -20,7 +20,7 @@ struct LabelSet<'a> {
 impl<'a> LabelSet<'a> {
     /// Labels of design section 7. Empty ones are left out: to Prometheus that is the same.
     fn of(edge: &'a Edge) -> LabelSet<'a> {
-        let Edge { client, server, reporter, .. } = edge;
+        let Edge { client, server, service, reporter, .. } = edge;
         let mut set = LabelSet { labels: [("", ""); 16], len: 0 };
         set.add("client_workload", &client.workload);
         set.add("client_namespace", &client.namespace);
@@ -28,7 +28,7 @@ impl<'a> LabelSet<'a> {
         set.add("server_workload", &server.workload);
         set.add("server_namespace", &server.namespace);
         set.add("server_kind", server.kind);
-        set.add("server_service", if server.is_service() { &server.workload } else { "" });
+        set.add("server_service", service);
         set.add("reporter", reporter.as_str());
         set
     }

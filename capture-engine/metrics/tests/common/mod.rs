@@ -5,6 +5,7 @@ use flow_model::{
     Detail, DnsExchange, Endpoint, FiveTuple, FlowInfo, HttpExchange, Identity, L7Record, Names, Notes, Outcome,
     Protocol, Role, Slot, Transport, Ts, Unknown, Workload, WorkloadKind,
 };
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -21,6 +22,9 @@ pub struct Table {
     /// `remote` knows nothing of what was before.
     pub since: Ts,
     pub version: u64,
+    pub services: HashMap<Endpoint, &'static str>,
+    /// Questions about a remote end.
+    pub asked: Cell<usize>,
     pub answers: Vec<(Slot, String)>,
 }
 
@@ -30,8 +34,13 @@ impl Names for Table {
     }
 
     fn remote(&self, _: Slot, remote: Endpoint, at: Ts) -> Identity {
+        self.asked.set(self.asked.get() + 1);
         let held = self.remote.get(&remote.ip).filter(|_| at >= self.since);
         held.cloned().unwrap_or_else(|| named("private", "", WorkloadKind::Address))
+    }
+
+    fn service(&self, server: Endpoint, at: Ts) -> Option<Arc<str>> {
+        self.services.get(&server).filter(|_| at >= self.since).map(|name| (*name).into())
     }
 
     fn version(&self) -> u64 {
