@@ -22,6 +22,9 @@ fn compile(source: &Path, object: &Path) {
     let arch = std::env::var("HOST").unwrap_or_default();
     let arch = arch.split('-').next().unwrap_or_default();
     build.arg(format!("-I/usr/include/{arch}-linux-gnu")).arg("-c").arg(source).arg("-o").arg(object);
+    // BTF names the source files: from the top of the tree, so that two checkouts give the same bytes.
+    let here = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
+    build.arg(format!("-fdebug-prefix-map={here}=capture-engine"));
     run(&mut build, &clang, "clang, libbpf-dev and linux-libc-dev");
     // DWARF goes, BTF stays.
     run(Command::new(&strip).arg("-g").arg(object), &strip, "llvm");
