@@ -87,12 +87,13 @@ impl Source {
     }
 }
 
+/// The compiler puts paths of sources into panic messages and debug data; the last prefix that matches is the one that it replaces.
 fn compile(source: &Source, target: &Path) -> Result<PathBuf> {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));
     let home = home.context("neither CARGO_HOME nor HOME is set")?;
     let mapped = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
-    let flags = [mapped(&home, "/cargo"), mapped(target, "/target"), mapped(&source.root, "/pilotfish")];
+    let flags = [mapped(&home, "/cargo"), mapped(&source.root, "/pilotfish"), mapped(target, "/target")];
     let mut cargo = Command::new("cargo");
     cargo.current_dir(&source.root).args(["build", "--locked", "--profile", "dist", "-p", "agentd", "--target-dir"]);
     cargo.arg(target).env("RUSTFLAGS", flags.join(" ")).env("PILOTFISH_COMMIT", &source.commit);
@@ -135,26 +136,38 @@ fn report(packages: &Packages) -> Result<()> {
     Ok(())
 }
 
-/// The whole way again, with a target directory of its own.
+/// The whole way again, from a copy of the tree in another directory.
 fn reproduce(options: &Options, first: &Packages) -> Result<()> {
-    let source = Source::read()?;
-    let kept = source.root.join("target/package/first");
-    fs::create_dir_all(&kept)?;
-    let keep = |path: &Path| -> Result<Vec<u8>> {
-        let name = path.file_name().context("a package's name")?;
-        fs::copy(path, kept.join(name))?;
-        Ok(fs::read(path)?)
-    };
-    let before = [keep(&first.deb)?, keep(&first.rpm)?];
+    let mut source = Source::read()?;
+    let again = source.root.join("target/package/again");
+    if again.exists() {
+        fs::remove_dir_all(&again).with_context(|| format!("empty {}", again.display()))?;
+    }
+    copy_tree(&source.root, &again)?;
+    source.root = again;
     let binary = match &options.binary {
         Some(path) => path.clone(),
-        None => compile(&source, &source.root.join("target/package/again"))?,
+        None => compile(&source, &source.root.join("target"))?,
     };
     let second = pack(&source, &binary, options.revision)?;
-    for (path, before) in [&second.deb, &second.rpm].into_iter().zip(before) {
-        ensure!(fs::read(path)? == before, "{} differs from the first build in {}", path.display(), kept.display());
+    for (first, second) in [(&first.deb, &second.deb), (&first.rpm, &second.rpm)] {
+        let same = fs::read(first)? == fs::read(second)?;
+        ensure!(same, "{} and {} differ", first.display(), second.display());
     }
-    eprintln!("two builds, the same bytes");
+    fs::remove_dir_all(&source.root).with_context(|| format!("remove {}", source.root.display()))?;
+    eprintln!("two builds in two directories, the same bytes");
+    Ok(())
+}
+
+/// Everything that git tracks or would, as it is now.
+fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+    let listed = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
+    let listed = output(Command::new("git").current_dir(from).args(listed))?;
+    for path in listed.split('\0').filter(|path| from.join(path).is_file()) {
+        let copy = to.join(path);
+        fs::create_dir_all(copy.parent().context("a file's directory")?)?;
+        fs::copy(from.join(path), &copy).with_context(|| format!("copy {path}"))?;
+    }
     Ok(())
 }
 

@@ -13,6 +13,19 @@ use std::time::Duration;
 /// A boot takes about a minute and the story some minutes, with the machine to itself.
 const TIME_LIMIT: Duration = Duration::from_secs(1500);
 
+/// What is told inside, scene by scene; main.sh has their order.
+const STORY: [(&str, &str); 9] = [
+    ("main.sh", include_str!("vm_test/story/main.sh")),
+    ("words.sh", include_str!("vm_test/story/words.sh")),
+    ("install.sh", include_str!("vm_test/story/install.sh")),
+    ("sandbox.sh", include_str!("vm_test/story/sandbox.sh")),
+    ("faults.sh", include_str!("vm_test/story/faults.sh")),
+    ("handover.sh", include_str!("vm_test/story/handover.sh")),
+    ("state.sh", include_str!("vm_test/story/state.sh")),
+    ("rights.sh", include_str!("vm_test/story/rights.sh")),
+    ("removal.sh", include_str!("vm_test/story/removal.sh")),
+];
+
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// Which kernel to boot
@@ -70,7 +83,9 @@ fn payload(first: &std::path::Path, second: &std::path::Path) -> Result<PathBuf>
     std::fs::create_dir_all(&dir)?;
     std::fs::copy(first, dir.join("first.deb"))?;
     std::fs::copy(second, dir.join("second.deb"))?;
-    std::fs::write(dir.join("story.sh"), include_str!("vm_test/story.sh"))?;
+    for (name, text) in STORY {
+        std::fs::write(dir.join(name), text)?;
+    }
     let tar = dir.with_extension("tar");
     package::run_command(Command::new("tar").arg("-C").arg(&dir).arg("-cf").arg(&tar).arg("."), "pack the payload")?;
     std::fs::remove_dir_all(&dir)?;

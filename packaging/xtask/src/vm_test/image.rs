@@ -4,11 +4,12 @@ use super::Kernel;
 use crate::package::{output, run_command};
 use anyhow::{Context, Result};
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const PACKAGES: &str = "systemd,systemd-sysv,udev,dbus,containerd,runc,iproute2,procps,kmod,busybox-static";
+const PACKAGES: &str = "systemd,systemd-sysv,udev,dbus,containerd,runc,iproute2,procps,kmod,busybox-static,bpftool";
 
 #[derive(Debug)]
 pub(super) struct Image {
@@ -24,7 +25,7 @@ After=multi-user.target containerd.service
 Type=idle
 StandardOutput=file:/dev/ttyS0
 StandardError=inherit
-ExecStart=/bin/sh -c 'mkdir -p /srv/test && tar -x -C /srv/test -f /dev/vdb && exec sh /srv/test/story.sh'
+ExecStart=/bin/sh -c 'mkdir -p /srv/test && tar -x -C /srv/test -f /dev/vdb && exec sh /srv/test/main.sh'
 ExecStopPost=/bin/sh -c 'echo vm-story-over; systemctl poweroff --force --force'
 [Install]
 WantedBy=default.target
@@ -37,14 +38,15 @@ pub(super) fn base(kernel: Kernel, cache: &Path) -> Result<PathBuf> {
         Kernel::Backports => (vec!["bookworm", "bookworm-backports"], "linux-image-cloud-amd64/bookworm-backports"),
     };
     let name = kernel.name();
-    let tar = cache.join(format!("base-{name}.tar"));
+    let tar = cache.join(format!("base-{}.tar", key(kernel)));
     if tar.exists() {
         return Ok(tar);
     }
     fs::create_dir_all(cache).with_context(|| format!("make {}", cache.display()))?;
     eprintln!("making a Debian with Linux {name} (about 3 minutes, once)");
     let mirror = mirror()?;
-    let part = cache.join(format!("base-{name}.part.tar"));
+    forget(cache, kernel)?;
+    let part = cache.join(format!("part-{}.tar", std::process::id()));
     let mut make = Command::new("mmdebstrap");
     make.args(["--variant=minbase", &format!("--include={PACKAGES},{package}"), "bookworm"]).arg(&part);
     make.args(suites.iter().map(|suite| format!("deb {mirror} {suite} main")));
@@ -53,15 +55,36 @@ pub(super) fn base(kernel: Kernel, cache: &Path) -> Result<PathBuf> {
     Ok(tar)
 }
 
+/// What the cache's files are named after: a recipe that changed makes them anew.
+fn key(kernel: Kernel) -> String {
+    let mut recipe = DefaultHasher::new();
+    (PACKAGES, UNIT).hash(&mut recipe);
+    format!("{}-{:08x}", kernel.name(), recipe.finish() >> 32)
+}
+
+/// Removes what earlier recipes have made for a kernel.
+fn forget(cache: &Path, kernel: Kernel) -> Result<()> {
+    for entry in fs::read_dir(cache)? {
+        let path = entry?.path();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let is_of_it = ["base", "disk", "initrd", "vmlinuz"]
+            .iter()
+            .any(|what| name.starts_with(&format!("{what}-{}-", kernel.name())));
+        if is_of_it {
+            fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
 pub(super) fn fetch(kernel: Kernel, cache: &Path) -> Result<Image> {
-    let name = kernel.name();
-    let file = |what: &str| cache.join(format!("{what}-{name}"));
+    let file = |what: &str| cache.join(format!("{what}-{}", key(kernel)));
     let image = Image { kernel: file("vmlinuz"), initrd: file("initrd"), disk: file("disk") };
     if image.disk.exists() {
         return Ok(image);
     }
     let tar = base(kernel, cache)?;
-    let root = cache.join(format!("root-{name}-{}", std::process::id()));
+    let root = cache.join(format!("root-{}", std::process::id()));
     fs::create_dir_all(&root)?;
     let made = disk(&tar, &root, &image);
     fs::remove_dir_all(&root)?;
