@@ -9,6 +9,7 @@
 
 mod agent;
 mod bed;
+pub mod cluster;
 mod container;
 mod containerd;
 mod exposition;
