@@ -1,5 +1,6 @@
 //! The table of who is where: one writer (the daemon), read without locks by the pipeline.
 
+use crate::cluster::object::Uid;
 use crate::history::{Bound, History};
 use crate::sharded::Sharded;
 use flow_model::{Identity, Slot, Ts, Unknown, Workload};
@@ -58,6 +59,8 @@ pub struct Binding {
 #[derive(Clone, Debug)]
 pub(crate) struct SlotEntry {
     identity: Identity,
+    /// Of the pod that lives there: the API may know it better.
+    pod: Option<Uid>,
     gone: Option<Ts>,
 }
 
@@ -86,9 +89,10 @@ impl Shared {
         self.version.load(Ordering::Acquire)
     }
 
-    pub(crate) fn slot(&self, slot: Slot) -> Identity {
+    pub(crate) fn slot(&self, slot: Slot) -> (Identity, Option<Uid>) {
         // A packet told of this namespace before containerd did.
-        self.slots.get(&slot, |entry| entry.identity.clone()).unwrap_or(Identity::Unknown(Unknown::Pending))
+        let pending = (Identity::Unknown(Unknown::Pending), None);
+        self.slots.get(&slot, |entry| (entry.identity.clone(), entry.pod)).unwrap_or(pending)
     }
 
     pub(crate) fn address(&self, ip: IpAddr, port: u16, at: Ts) -> Identity {
@@ -165,9 +169,9 @@ impl IdentityIndex {
         self.changed();
     }
 
-    /// What lives in a namespace, `Pending` until its labels are known. Returns false when there is no room (counted): its traffic
+    /// What lives in a namespace, `Pending` until its labels are known; `pod` joins it with what the API tells. Returns false when there is no room (counted): its traffic
     /// then stays `Pending`.
-    pub fn set_slot(&mut self, slot: Slot, identity: Identity) -> bool {
+    pub fn set_slot(&mut self, slot: Slot, identity: Identity, pod: Option<Uid>) -> bool {
         let stats = &self.shared.stats;
         let has_room = stats.slots.load(Ordering::Relaxed) < self.limits.slots as u64;
         let kept = self.shared.slots.write(&slot, |shard| {
@@ -176,7 +180,7 @@ impl IdentityIndex {
                 return false;
             }
             stats.slots.fetch_add(u64::from(is_new), Ordering::Relaxed);
-            shard.insert(slot, SlotEntry { identity, gone: None });
+            shard.insert(slot, SlotEntry { identity, pod, gone: None });
             true
         });
         stats.refused.fetch_add(u64::from(!kept), Ordering::Relaxed);

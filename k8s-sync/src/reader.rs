@@ -1,6 +1,7 @@
 //! Names as the pipeline asks for them.
 
 use crate::class::Class;
+use crate::cluster::ClusterNames;
 use crate::dns::DnsNames;
 use crate::index::{IdentityIndex, Shared};
 use flow_model::{Endpoint, Identity, Names, Slot, Ts, Unknown, Workload, WorkloadKind};
@@ -19,10 +20,12 @@ pub enum Addresses {
     ByAddress,
 }
 
-/// The reading side of an `IdentityIndex`, with the names that pods learnt by DNS. Owned by one pipeline thread; reads memory only.
+/// The reading side of an `IdentityIndex`, with the names that pods learnt by DNS and, where there is a cluster, those of its table. Owned by
+/// one pipeline thread; reads memory only.
 #[derive(Debug)]
 pub struct NamesReader {
     shared: Arc<Shared>,
+    cluster: Option<ClusterNames>,
     dns: DnsNames,
     addresses: Addresses,
     classes: [Arc<Workload>; Class::ALL.len()],
@@ -32,8 +35,41 @@ impl IdentityIndex {
     #[must_use]
     pub fn reader(&self, addresses: Addresses) -> NamesReader {
         let classes = Class::ALL.map(|class| address(class.as_str()));
-        NamesReader { shared: self.shared(), dns: DnsNames::default(), addresses, classes }
+        NamesReader { shared: self.shared(), cluster: None, dns: DnsNames::default(), addresses, classes }
     }
+}
+
+impl NamesReader {
+    /// Also asks the table of the whole cluster.
+    #[must_use]
+    pub fn with_cluster(self, names: ClusterNames) -> NamesReader {
+        NamesReader { cluster: Some(names), ..self }
+    }
+
+    /// Who held an address by containerd and by the API. This node's containerd is first to know and exact in time; the API knows owners, and
+    /// who is behind a port of the node.
+    fn holder(&self, endpoint: Endpoint, at: Ts) -> Identity {
+        let local = self.shared.address(endpoint.ip, endpoint.port, at);
+        let Some(cluster) = &self.cluster else { return local };
+        let ours = match &local {
+            Identity::Unknown(Unknown::NotFound) => return cluster.holder(endpoint, at),
+            Identity::Unknown(_) => return local,
+            Identity::Known(ours) => ours,
+        };
+        if ours.pod.is_empty() && ours.kind != WorkloadKind::Node {
+            return local;
+        }
+        match cluster.holder(endpoint, at) {
+            Identity::Known(theirs) if ours.kind == WorkloadKind::Node || is_same_pod(ours, &theirs) => {
+                Identity::Known(theirs)
+            }
+            _ => local,
+        }
+    }
+}
+
+fn is_same_pod(a: &Workload, b: &Workload) -> bool {
+    a.pod == b.pod && a.namespace == b.namespace
 }
 
 fn address(name: &str) -> Arc<Workload> {
@@ -41,22 +77,26 @@ fn address(name: &str) -> Arc<Workload> {
 }
 
 impl Names for NamesReader {
+    /// The workload by the API where it knows the pod, else by containerd.
     fn local(&self, slot: Slot) -> Identity {
-        match slot {
-            Slot(0) => Identity::Unknown(Unknown::NotFound),
-            slot => self.shared.slot(slot),
+        if slot == Slot(0) {
+            return Identity::Unknown(Unknown::NotFound);
         }
+        let (identity, pod) = self.shared.slot(slot);
+        let known = self.cluster.as_ref().zip(pod).and_then(|(cluster, pod)| cluster.pod(pod));
+        known.map_or(identity, Identity::Known)
     }
 
-    /// The holder by the table, else the name by which the pod found the address, else its class.
+    /// The holder by the tables, else the name by which the pod found the address (a Service where the cluster has it), else its class.
     fn remote(&self, slot: Slot, remote: Endpoint, at: Ts) -> Identity {
         let ip = remote.ip.to_canonical();
-        match self.shared.address(ip, remote.port, at) {
+        match self.holder(Endpoint { ip, ..remote }, at) {
             Identity::Unknown(Unknown::NotFound) => {}
             found => return found,
         }
-        if let Some(name) = self.dns.name(slot, ip, at) {
-            return Identity::Known(name.clone());
+        if let Some(outside) = self.dns.name(slot, ip, at) {
+            let service = self.cluster.as_ref().and_then(|cluster| cluster.named_service(&outside.name));
+            return Identity::Known(service.unwrap_or_else(|| outside.clone()));
         }
         Identity::Known(match self.addresses {
             Addresses::ByClass => self.classes[Class::of(ip) as usize].clone(),
@@ -64,8 +104,13 @@ impl Names for NamesReader {
         })
     }
 
+    fn service(&self, server: Endpoint, at: Ts) -> Option<Arc<str>> {
+        self.cluster.as_ref()?.service(server, at)
+    }
+
     fn version(&self) -> u64 {
-        self.shared.version().wrapping_add(self.dns.version)
+        let cluster = self.cluster.as_ref().map_or(0, ClusterNames::version);
+        self.shared.version().wrapping_add(self.dns.version).wrapping_add(cluster)
     }
 
     fn dns_answer(&mut self, slot: Slot, name: &str, ips: &[IpAddr], ttl_s: u32, at: Ts) {

@@ -110,7 +110,7 @@ fn a_namespace_is_pending_until_its_labels_are_known() {
     let (mut index, reader) = index();
     assert_eq!(reader.local(POD), Identity::Unknown(Unknown::Pending));
     let before = reader.version();
-    assert!(index.set_slot(POD, Identity::Known(pod("web"))));
+    assert!(index.set_slot(POD, Identity::Known(pod("web")), None));
     assert_ne!(reader.version(), before);
     assert_eq!(reader.local(POD), Identity::Known(pod("web")));
     index.release_slot(POD, Ts(1));

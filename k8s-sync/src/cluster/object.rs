@@ -23,6 +23,19 @@ impl Uid {
         }
         (digits == 32).then_some(Uid(value))
     }
+
+    pub(crate) fn from_bits(bits: u128) -> Uid {
+        Uid(bits)
+    }
+
+    pub(crate) fn bits(self) -> u128 {
+        self.0
+    }
+
+    /// Enough to tell the pods of a cluster apart: 61 random bits of a random UUID.
+    pub(crate) fn fold(self) -> u64 {
+        (self.0 >> 64) as u64 ^ self.0 as u64
+    }
 }
 
 /// `metadata.ownerReferences` with `controller: true`.
@@ -50,6 +63,7 @@ pub struct Pod {
     pub started: Option<SystemTime>,
     pub controller: Option<Controller>,
     /// Label `pod-template-hash`: with it the name of a Deployment follows from that of its ReplicaSet.
+    /// (`rollouts-pod-template-hash` of an Argo Rollout, which stands in for a Deployment, may be given here as well.)
     pub template_hash: Option<String>,
     /// `spec.containers[].ports[].containerPort`: which ports of the node a pod on the host's network listens on.
     pub ports: Vec<u16>,
@@ -64,10 +78,14 @@ pub struct Service {
     pub cluster_ips: Vec<IpAddr>,
     /// `spec.externalIPs` and `status.loadBalancer.ingress[].ip`
     pub external_ips: Vec<IpAddr>,
+    /// `spec.ports[].port`: several Services may share an external address, and a node's own address may be one.
+    pub ports: Vec<u16>,
     /// `spec.ports[].nodePort`
     pub node_ports: Vec<u16>,
     /// `spec.externalName`
     pub external_name: Option<String>,
+    /// `metadata.creationTimestamp`: its addresses were given to it then.
+    pub created: Option<SystemTime>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

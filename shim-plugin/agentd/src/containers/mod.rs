@@ -240,7 +240,8 @@ impl Containers {
 
     fn identify(&mut self, slot: Slot, name: &Arc<shim_plugin::LocalName>) {
         let Some(namespace) = self.state.namespaces.get_mut(&slot) else { return };
-        self.identities.set_slot(slot, Identity::Known(name.workload.clone()));
+        let pod = k8s_sync::cluster::object::Uid::parse(&name.pod_uid);
+        self.identities.set_slot(slot, Identity::Known(name.workload.clone()), pod);
         namespace.named(name.workload.clone(), &mut self.identities);
         self.state.dirty = true;
     }
