@@ -102,39 +102,55 @@ static __always_inline __u32 pf_emit_at_once(struct __sk_buff *skb, struct pf_cp
 	return 0;
 }
 
+struct pf_pieces {
+	struct __sk_buff *skb;
+	struct pf_cpu *cpu;
+	struct pf_control *control;
+	__u32 skip;
+	__u32 copy;
+	__u32 lost;
+};
+
+/* One piece; 1 ends the loop. */
+static long pf_emit_piece(__u32 index, void *context)
+{
+	struct pf_pieces *rest = context;
+	struct pf_cpu *cpu = rest->cpu;
+	struct pf_segment *segment = &cpu->segment;
+	struct pf_packet *p = &cpu->packet;
+	__u64 size = rest->copy < PF_CHUNK ? rest->copy : PF_CHUNK;
+
+	if (!rest->copy)
+		return 1;
+	/* 1 to PF_CHUNK, in words that 6.1 understands: it learns no lower bound from a comparison with 0, and loses the upper
+	 * one where the compiler moves between 32 and 64 bits. */
+	asm volatile("" : "+r"(size));
+	size = ((size - 1) & (PF_CHUNK - 1)) + 1;
+	if (bpf_skb_load_bytes(rest->skb, p->payload_at + rest->skip, cpu->payload, size))
+		return 1;
+	rest->copy -= size;
+	segment->captured = size;
+	segment->payload = p->payload - rest->skip;
+	if (p->key.proto == IPPROTO_TCP)
+		segment->seq = p->seq + rest->skip;
+	rest->skip += size;
+	if ((!rest->copy || index == PF_MAX_CHUNKS - 1) && rest->skip < p->payload)
+		segment->flags |= PF_SEG_CUT;
+	if (pf_output(rest->control, cpu, segment, sizeof(*segment) + size))
+		rest->lost++;
+	else
+		segment->flags &= ~PF_SEG_MESSAGE_START;
+	return 0;
+}
+
 /* Any length, in pieces. Returns the number of records that found no room. */
 static __always_inline __u32 pf_emit_pieces(struct __sk_buff *skb, struct pf_cpu *cpu, struct pf_control *control)
 {
-	struct pf_segment *segment = &cpu->segment;
-	struct pf_packet *p = &cpu->packet;
-	__u32 skip = cpu->after.skip, copy = cpu->after.copy, lost = 0;
+	struct pf_pieces rest = { skb, cpu, control, cpu->after.skip, cpu->after.copy, 0 };
 
-	pf_fill_segment(segment, cpu);
-	for (int i = 0; i < PF_MAX_CHUNKS; i++) {
-		__u64 size = copy < PF_CHUNK ? copy : PF_CHUNK;
-
-		if (!copy)
-			break;
-		/* 1 to PF_CHUNK, in words that 6.1 understands: it learns no lower bound from a comparison with 0, and loses the upper
-		 * one where the compiler moves between 32 and 64 bits. */
-		asm volatile("" : "+r"(size));
-		size = ((size - 1) & (PF_CHUNK - 1)) + 1;
-		if (bpf_skb_load_bytes(skb, p->payload_at + skip, cpu->payload, size))
-			break;
-		copy -= size;
-		segment->captured = size;
-		segment->payload = p->payload - skip;
-		if (p->key.proto == IPPROTO_TCP)
-			segment->seq = p->seq + skip;
-		skip += size;
-		if ((!copy || i == PF_MAX_CHUNKS - 1) && skip < p->payload)
-			segment->flags |= PF_SEG_CUT;
-		if (pf_output(control, cpu, segment, sizeof(*segment) + size))
-			lost++;
-		else
-			segment->flags &= ~PF_SEG_MESSAGE_START;
-	}
-	return lost;
+	pf_fill_segment(&cpu->segment, cpu);
+	bpf_loop(PF_MAX_CHUNKS, pf_emit_piece, &rest, 0);
+	return rest.lost;
 }
 
 /* after.copy bytes of the payload from after.skip on. Returns the number of records that found no room. The sizes: a request or a

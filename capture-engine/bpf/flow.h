@@ -17,7 +17,7 @@ static __always_inline __s32 pf_ahead(__u32 a, __u32 b)
 
 /* Most packets of a connection that sends much are ACKs without payload, of which only counters remain. True when this packet was one and is
  * counted. No lock, which both directions would wait for: the two counters are changed atomically, here and under the lock (1 ns each). */
-static __always_inline int pf_ack(struct pf_flow *flow, const int dir, struct pf_cpu *cpu)
+static __always_inline int pf_ack(struct pf_flow *flow, int dir, struct pf_cpu *cpu)
 {
 	struct pf_packet *p = &cpu->packet;
 	__u64 tick;
@@ -67,7 +67,7 @@ static __always_inline void pf_start_afresh(struct pf_flow *flow, struct pf_cpu 
 	flow->budget = control->budget;
 }
 
-static __always_inline void pf_handshake(struct pf_flow *flow, const int dir, struct pf_packet *p, __u64 now)
+static __always_inline void pf_handshake(struct pf_flow *flow, int dir, struct pf_packet *p, __u64 now)
 {
 	const __u32 bit = 1 << dir;
 	__u32 role = flow->flags & (PF_FLOW_LOCAL_CLIENT | PF_FLOW_LOCAL_SERVER);
@@ -106,7 +106,7 @@ static __always_inline void pf_handshake(struct pf_flow *flow, const int dir, st
 }
 
 /* Takes [seq, end) out of the direction's hole; false when it is not in it. */
-static __always_inline int pf_fill(struct pf_flow *flow, const int dir, __u32 seq, __u32 end)
+static __always_inline int pf_fill(struct pf_flow *flow, int dir, __u32 seq, __u32 end)
 {
 	__u32 from = flow->hole_start[dir], to = flow->hole_end[dir];
 
@@ -119,7 +119,7 @@ static __always_inline int pf_fill(struct pf_flow *flow, const int dir, __u32 se
 	return 1;
 }
 
-static __always_inline void pf_start_message(struct pf_flow *flow, const int dir, __u32 seq, struct pf_cpu *cpu, struct pf_control *control)
+static __always_inline void pf_start_message(struct pf_flow *flow, int dir, __u32 seq, struct pf_cpu *cpu, struct pf_control *control)
 {
 	cpu->after.prev = flow->message;
 	cpu->after.start = 1;
@@ -150,7 +150,7 @@ static __always_inline void pf_keep_tail(struct pf_message *message, __u64 bytes
 }
 
 /* Payload of one TCP segment; p->seq is the sequence number of its first byte. */
-static __always_inline void pf_payload(struct pf_flow *flow, const int dir, struct pf_cpu *cpu, struct pf_control *control)
+static __always_inline void pf_payload(struct pf_flow *flow, int dir, struct pf_cpu *cpu, struct pf_control *control)
 {
 	struct pf_packet *p = &cpu->packet;
 	struct pf_before *before = &cpu->before;
@@ -223,11 +223,20 @@ static __always_inline void pf_payload(struct pf_flow *flow, const int dir, stru
 	after->turn = turn;
 }
 
-static __always_inline void pf_tcp(struct pf_flow *flow, const int dir, struct pf_cpu *cpu, struct pf_control *control)
+/* A function of its own: see pf_find_l3. Returns nothing of use. */
+__noinline int pf_tcp(struct pf_flow *flow, int dir, struct pf_cpu *cpu, struct pf_control *control)
 {
-	struct pf_packet *p = &cpu->packet;
-	const __u32 bit = 1 << dir, fin = dir == PF_INGRESS ? PF_FLOW_FIN_IN : PF_FLOW_FIN_OUT;
-	__u8 tcp_flags = p->tcp_flags;
+	struct pf_packet *p;
+	__u32 bit, fin;
+	__u8 tcp_flags;
+
+	if (!flow || !cpu || !control)
+		return 0;
+	dir &= 1;
+	p = &cpu->packet;
+	bit = 1 << dir;
+	fin = dir == PF_INGRESS ? PF_FLOW_FIN_IN : PF_FLOW_FIN_OUT;
+	tcp_flags = p->tcp_flags;
 
 	if ((tcp_flags & (PF_TCP_SYN | PF_TCP_ACK)) == PF_TCP_SYN &&
 	    (flow->counters.packets[0] || flow->counters.packets[1]) && (flow->isn != p->seq || flow->flags & PF_FLOW_CLOSED))
@@ -248,7 +257,7 @@ static __always_inline void pf_tcp(struct pf_flow *flow, const int dir, struct p
 			flow->zero_window |= bit;
 			flow->counters.zero_windows[dir]++;
 		}
-		return;
+		return 0;
 	}
 	if (tcp_flags & PF_TCP_FIN) {
 		if (!(flow->flags & fin))
@@ -265,6 +274,7 @@ static __always_inline void pf_tcp(struct pf_flow *flow, const int dir, struct p
 		flow->flags |= PF_FLOW_CLOSED | PF_FLOW_CLOSE_REPORTED;
 		pf_note_close(flow, cpu);
 	}
+	return 0;
 }
 
 static __always_inline int pf_is_dns(__u16 port)
@@ -272,7 +282,7 @@ static __always_inline int pf_is_dns(__u16 port)
 	return port == 53 || port == 5353;
 }
 
-static __always_inline void pf_udp(struct pf_flow *flow, const int dir, struct pf_cpu *cpu, struct pf_control *control)
+static __always_inline void pf_udp(struct pf_flow *flow, int dir, struct pf_cpu *cpu, struct pf_control *control)
 {
 	struct pf_packet *p = &cpu->packet;
 	struct pf_before *before = &cpu->before;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
-/* One packet from end to end. Inlined into each program with a constant direction. */
+/* What a packet does, whichever program it was seen by. */
 #ifndef PILOTFISH_HANDLE_H
 #define PILOTFISH_HANDLE_H
 
@@ -8,10 +8,9 @@
 #include "lock.h"
 
 #define PF_CLOSE_LOST 0x10000
-#define PF_NEXT -1 /* TC_ACT_UNSPEC and TCX_NEXT: the packet goes on as if we were not here */
 
 /* UDP has no handshake: the sender of the first packet asks, unless its port says that it answers. */
-static __always_inline __u32 pf_udp_role(struct pf_packet *p, const int dir)
+static __always_inline __u32 pf_udp_role(struct pf_packet *p, int dir)
 {
 	__u16 from = dir == PF_EGRESS ? p->key.local_port : p->key.remote_port;
 	__u16 to = dir == PF_EGRESS ? p->key.remote_port : p->key.local_port;
@@ -21,7 +20,7 @@ static __always_inline __u32 pf_udp_role(struct pf_packet *p, const int dir)
 }
 
 /* A flow for the packet's key; 0 when it gets none, which is counted. */
-static __always_inline struct pf_flow *pf_new_flow(struct pf_cpu *cpu, const int dir, struct pf_control *control)
+static __always_inline struct pf_flow *pf_new_flow(struct pf_cpu *cpu, int dir, struct pf_control *control)
 {
 	struct pf_flow *flow, *fresh = &cpu->fresh;
 	struct pf_packet *p = &cpu->packet;
@@ -56,7 +55,7 @@ static __always_inline struct pf_flow *pf_new_flow(struct pf_cpu *cpu, const int
 
 /* Looks without the lock at what the packet is likely to do, because the answer needs helpers. A wrong guess (the other direction's packet
  * on another CPU came in between) costs one message its override or its tail. */
-static __always_inline void pf_look_ahead(struct __sk_buff *skb, struct pf_flow *flow, struct pf_cpu *cpu, const int dir,
+static __always_inline void pf_look_ahead(struct __sk_buff *skb, struct pf_flow *flow, struct pf_cpu *cpu, int dir,
 					  struct pf_control *control)
 {
 	struct pf_packet *p = &cpu->packet;
@@ -119,41 +118,43 @@ __noinline int pf_emit(struct __sk_buff *skb, struct pf_cpu *cpu, struct pf_cont
 	return lost;
 }
 
-static __always_inline int pf_handle(struct __sk_buff *skb, const int dir)
+/* Counts what could not be parsed; true when all went well. */
+static __always_inline int pf_parsed(int result, struct pf_cpu *cpu)
 {
-	struct pf_control *control;
-	struct pf_packet *p;
-	struct pf_flow *flow;
-	struct pf_cpu *cpu;
-	__u32 zero = 0, slot = skb->cb[0]; /* from the stub */
-	int result, lost, locked;
+	__u64 stat = (__u32)result;
 
-	skb->cb[0] = 0;
-	cpu = bpf_map_lookup_elem(&pilotfish_stats, &zero);
-	if (!cpu)
-		return PF_NEXT;
-	cpu->stats.count[PF_STAT_PACKETS]++;
-	p = &cpu->packet;
-	result = pf_parse(skb, dir, p);
-	if (result != PF_PARSED) {
-		if (result >= 0 && result < PF_STAT_MAX)
-			cpu->stats.count[result]++;
-		return PF_NEXT;
-	}
+	if (result == PF_PARSED)
+		return 1;
+	/* In one register, or the verifier loses what the comparison told it. */
+	asm volatile("" : "+r"(stat));
+	if (stat < PF_STAT_MAX)
+		cpu->stats.count[stat]++;
+	return 0;
+}
+
+/* What follows when cpu->packet is filled, but for the slot. */
+static __always_inline void pf_handle(struct __sk_buff *skb, __u32 slot, __u32 dir, struct pf_cpu *cpu)
+{
+	struct pf_packet *p = &cpu->packet;
+	struct pf_control *control;
+	struct pf_flow *flow;
+	int lost, locked;
+	__u32 zero = 0;
+
 	p->key.slot = slot;
 	flow = bpf_map_lookup_elem(&pilotfish_flows, &p->key);
 	if (flow && pf_ack(flow, dir, cpu))
-		return PF_NEXT;
+		return;
 	control = bpf_map_lookup_elem(&pilotfish_control, &zero);
 	if (!control)
-		return PF_NEXT;
+		return;
 	__builtin_memset(&cpu->before, 0, sizeof(cpu->before));
 	__builtin_memset(&cpu->after, 0, __builtin_offsetof(struct pf_after, prev));
 	cpu->before.now = bpf_ktime_get_ns();
 	if (!flow)
 		flow = pf_new_flow(cpu, dir, control);
 	if (!flow)
-		return PF_NEXT;
+		return;
 	if (p->payload)
 		pf_look_ahead(skb, flow, cpu, dir, control);
 
@@ -173,7 +174,6 @@ static __always_inline int pf_handle(struct __sk_buff *skb, const int dir)
 		if (lost)
 			pf_take_back(flow, cpu, lost);
 	}
-	return PF_NEXT;
 }
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
-/* The maps that both directions share. */
+/* The maps that both programs share. */
 #ifndef PILOTFISH_MAPS_H
 #define PILOTFISH_MAPS_H
 
@@ -85,10 +85,12 @@ struct pf_packet {
 };
 
 /* The counters and, so that one lookup gets both, what one packet needs while it is handled. That is here and not on the stack because
- * the verifier follows each value on the stack through every path (a million steps were not enough), but not what lies in a map. Both
- * programs run with bottom halves off and are not nested on one CPU. */
+ * the verifier follows each value on the stack through every path (a million steps were not enough), but not what lies in a map. At interfaces
+ * the program runs with bottom halves off and is not nested on one CPU: it has the first area. Packets of the node's own sockets have the others (`host.h`). */
 struct pf_cpu {
 	struct pf_stats stats;
+	__u32 areas; /* of the CPU's first one: bit per area that is in use */
+	__u32 pad;
 	struct pf_packet packet;
 	__u64 tick; /* in jiffies */
 	__u64 tick_ns; /* the time then */
@@ -103,17 +105,18 @@ _Static_assert(sizeof(struct pf_cpu) == PF_CPU_BYTES, "user space reads it with 
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, PF_AREAS);
 	__type(key, __u32);
 	__type(value, struct pf_cpu);
 } pilotfish_stats SEC(".maps");
 
-/* Filled by user space with the two programs; each stub tail-calls its direction's. The kernel empties it when the agent is gone. */
+/* Filled by user space with the program that the stubs tail-call. The kernel empties it when the agent is gone. One map each: all programs of
+ * an array are of one type. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-	__uint(max_entries, 2);
+	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, __u32);
-} pilotfish_progs SEC(".maps");
+} pilotfish_progs SEC(".maps"), pilotfish_hosts SEC(".maps");
 
 #endif

@@ -20,7 +20,7 @@
 #define PF_TCP_RST 4
 #define PF_TCP_ACK 16
 
-#define PF_PARSED -1 /* pf_parse's answer when all went well; else the pf_stat to count */
+#define PF_PARSED -1
 
 struct pf_eth {
 	__u8 addresses[12];
@@ -79,38 +79,39 @@ static __always_inline void *pf_header(struct __sk_buff *skb, __u32 at, void *bu
 	return buf;
 }
 
-/* Sets where L3 begins and its protocol. An interface without L2 is not marked as such in the skb: there, the first byte is an IP
- * version and bytes 12-13 are part of an address. They equal the protocol number by chance only for sources in 8.0.0.0/16. */
-static __always_inline int pf_parse_l2(struct __sk_buff *skb, __u32 *l3, __be16 *proto)
+/* Where L3 begins, in the low half, and its protocol (as in the skb) in the high half; negative when neither is found. An interface without L2 is not marked as such in
+ * the skb: there, the first byte is an IP version and bytes 12-13 are part of an address. They equal the protocol number by chance only
+ * for sources in 8.0.0.0/16.
+ *
+ * This and the other functions that are not inlined are verified on their own, once, instead of once for each way through their callers. */
+__noinline long pf_find_l3(struct __sk_buff *skb)
 {
 	struct pf_eth eth_buf, *eth = pf_header(skb, 0, &eth_buf, sizeof(eth_buf));
+	__u32 l3 = sizeof(*eth);
+	__be16 proto;
 
 	if (!eth)
-		return PF_STAT_OTHER;
-	*proto = eth->proto;
-	*l3 = sizeof(*eth);
-	if (eth->proto != (__be16)skb->protocol) {
+		return -1;
+	proto = eth->proto;
+	if (proto != (__be16)skb->protocol) {
 		__u8 version = eth->addresses[0] >> 4;
 
-		if ((skb->protocol == bpf_htons(ETH_P_IP) && version == 4) || (skb->protocol == bpf_htons(ETH_P_IPV6) && version == 6)) {
-			*proto = skb->protocol;
-			*l3 = 0;
-			return PF_PARSED;
-		}
+		if ((skb->protocol == bpf_htons(ETH_P_IP) && version == 4) || (skb->protocol == bpf_htons(ETH_P_IPV6) && version == 6))
+			return (__u32)skb->protocol << 16;
 	}
 #pragma unroll
 	for (int i = 0; i < PF_MAX_VLANS; i++) {
 		struct pf_vlan vlan_buf, *vlan;
 
-		if (*proto != bpf_htons(ETH_P_8021Q) && *proto != bpf_htons(ETH_P_8021AD))
+		if (proto != bpf_htons(ETH_P_8021Q) && proto != bpf_htons(ETH_P_8021AD))
 			break;
-		vlan = pf_header(skb, *l3, &vlan_buf, sizeof(vlan_buf));
+		vlan = pf_header(skb, l3, &vlan_buf, sizeof(vlan_buf));
 		if (!vlan)
-			return PF_STAT_OTHER;
-		*proto = vlan->proto;
-		*l3 += sizeof(*vlan);
+			return -1;
+		proto = vlan->proto;
+		l3 += sizeof(*vlan);
 	}
-	return PF_PARSED;
+	return (__u32)proto << 16 | l3;
 }
 
 /* The key is hashed in words of 4 bytes, and a load of what two stores wrote waits until both are in the cache (5 ns): so the parts of a word are
@@ -124,16 +125,23 @@ static __always_inline void pf_set_proto(struct pf_packet *p, __u8 proto)
 #endif
 }
 
-static __always_inline void pf_set_ports(struct pf_packet *p, const int dir, __be16 source, __be16 destination)
+static __always_inline void pf_put_ports(struct pf_packet *p, __u32 local, __u32 remote)
 {
-	__u32 local = bpf_ntohs(dir == PF_INGRESS ? destination : source);
-	__u32 remote = bpf_ntohs(dir == PF_INGRESS ? source : destination);
-
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 	*(__u32 *)&p->key.local_port = remote << 16 | local;
 #else
 	*(__u32 *)&p->key.local_port = local << 16 | remote;
 #endif
+}
+
+static __always_inline void pf_set_ports(struct pf_packet *p, int dir, __be16 source, __be16 destination)
+{
+	__u32 from = bpf_ntohs(source), to = bpf_ntohs(destination);
+
+	if (dir == PF_INGRESS)
+		pf_put_ports(p, to, from);
+	else
+		pf_put_ports(p, from, to);
 }
 
 static __always_inline void pf_map_ipv4(__u8 *ip, __be32 address)
@@ -146,7 +154,7 @@ static __always_inline void pf_map_ipv4(__u8 *ip, __be32 address)
 	word[3] = address;
 }
 
-static __always_inline int pf_parse_ipv4(struct __sk_buff *skb, const int dir, __u32 l3, struct pf_packet *p, __u32 *l4)
+static __always_inline int pf_parse_ipv4(struct __sk_buff *skb, int dir, __u32 l3, struct pf_packet *p, __u32 *l4)
 {
 	struct pf_ipv4 buf, *ip = pf_header(skb, l3, &buf, sizeof(buf));
 	__u32 header;
@@ -169,10 +177,42 @@ static __always_inline int pf_parse_ipv4(struct __sk_buff *skb, const int dir, _
 	return PF_PARSED;
 }
 
-static __always_inline int pf_parse_ipv6(struct __sk_buff *skb, const int dir, __u32 l3, struct pf_packet *p, __u32 *l4)
+/* Follows the extension headers from `at` on, the first of kind `next`: where L4 begins and its protocol in bits 24-31; negative: -1 and the pf_stat to count. */
+__noinline long pf_skip_extensions(struct __sk_buff *skb, __u32 at, __u32 next)
+{
+	for (int i = 0; i < PF_MAX_EXTENSIONS; i++) {
+		struct {
+			__u8 next;
+			__u8 length;
+			__be16 fragment;
+		} extension;
+
+		if (next == IPPROTO_TCP || next == IPPROTO_UDP)
+			return next << 24 | (at & 0xffffff);
+		if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING && next != IPPROTO_DSTOPTS && next != IPPROTO_FRAGMENT &&
+		    next != IPPROTO_AH)
+			return -1 - PF_STAT_OTHER;
+		if (bpf_skb_load_bytes(skb, at, &extension, sizeof(extension)))
+			break;
+		if (next == IPPROTO_FRAGMENT) {
+			if (extension.fragment & bpf_htons(0xfff8))
+				return -1 - PF_STAT_FRAGMENTS;
+			at += 8;
+		} else if (next == IPPROTO_AH) {
+			at += ((__u32)extension.length + 2) * 4; /* RFC 4302 2.2 */
+		} else {
+			at += ((__u32)extension.length + 1) * 8; /* RFC 8200 4.2 */
+		}
+		next = extension.next;
+	}
+	return -1 - PF_STAT_UNPARSED;
+}
+
+static __always_inline int pf_parse_ipv6(struct __sk_buff *skb, int dir, __u32 l3, struct pf_packet *p, __u32 *l4)
 {
 	struct pf_ipv6 buf, *ip = pf_header(skb, l3, &buf, sizeof(buf));
 	__u8 next;
+	long found;
 
 	if (!ip || *(__u8 *)ip >> 4 != 6)
 		return PF_STAT_UNPARSED;
@@ -182,50 +222,23 @@ static __always_inline int pf_parse_ipv6(struct __sk_buff *skb, const int dir, _
 	__builtin_memcpy(p->key.local_ip, dir == PF_INGRESS ? ip->destination : ip->source, 16);
 	__builtin_memcpy(p->key.remote_ip, dir == PF_INGRESS ? ip->source : ip->destination, 16);
 	l3 += sizeof(*ip);
-	for (int i = 0; i < PF_MAX_EXTENSIONS; i++) {
-		struct {
-			__u8 next;
-			__u8 length;
-			__be16 fragment;
-		} extension;
-
-		if (next == IPPROTO_TCP || next == IPPROTO_UDP)
-			break;
-		if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING && next != IPPROTO_DSTOPTS && next != IPPROTO_FRAGMENT &&
-		    next != IPPROTO_AH)
-			return PF_STAT_OTHER;
-		if (bpf_skb_load_bytes(skb, l3, &extension, sizeof(extension)))
-			return PF_STAT_UNPARSED;
-		if (next == IPPROTO_FRAGMENT) {
-			if (extension.fragment & bpf_htons(0xfff8))
-				return PF_STAT_FRAGMENTS;
-			l3 += 8;
-		} else if (next == IPPROTO_AH) {
-			l3 += ((__u32)extension.length + 2) * 4; /* RFC 4302 2.2 */
-		} else {
-			l3 += ((__u32)extension.length + 1) * 8; /* RFC 8200 4.2 */
-		}
-		next = extension.next;
+	if (next != IPPROTO_TCP && next != IPPROTO_UDP) {
+		found = pf_skip_extensions(skb, l3, next);
+		if (found < 0)
+			return -1 - found;
+		next = found >> 24;
+		l3 = found & 0x3fff;
 	}
-	if (next != IPPROTO_TCP && next != IPPROTO_UDP)
-		return PF_STAT_UNPARSED;
 	pf_set_proto(p, next);
 	*l4 = l3;
 	return PF_PARSED;
 }
 
-/* A function of its own, verified once instead of once for each way through its caller. */
-__noinline int pf_parse(struct __sk_buff *skb, int dir, struct pf_packet *p)
+static __always_inline int pf_parse_l3(struct __sk_buff *skb, int dir, __u32 l3, __be16 proto, struct pf_packet *p)
 {
-	__u32 l3 = 0, l4 = 0, end;
-	__be16 proto = 0;
+	__u32 l4 = 0, end;
 	int result;
 
-	if (!p)
-		return PF_STAT_OTHER;
-	result = pf_parse_l2(skb, &l3, &proto);
-	if (result != PF_PARSED)
-		return result;
 	if (proto == bpf_htons(ETH_P_IP))
 		result = pf_parse_ipv4(skb, dir, l3, p, &l4);
 	else if (proto == bpf_htons(ETH_P_IPV6))
@@ -274,6 +287,27 @@ __noinline int pf_parse(struct __sk_buff *skb, int dir, struct pf_packet *p)
 	if (p->held > p->payload)
 		p->held = p->payload;
 	return PF_PARSED;
+}
+
+/* PF_PARSED, or the pf_stat to count. */
+__noinline int pf_parse(struct __sk_buff *skb, int dir, struct pf_packet *p)
+{
+	long found;
+
+	if (!p)
+		return PF_STAT_OTHER;
+	found = pf_find_l3(skb);
+	if (found < 0)
+		return PF_STAT_OTHER;
+	return pf_parse_l3(skb, dir, found & 0x3f, found >> 16, p);
+}
+
+/* The same of a packet as a socket's cgroup sees it: from L3 on. */
+__noinline int pf_parse_host(struct __sk_buff *skb, int dir, struct pf_packet *p)
+{
+	if (!p)
+		return PF_STAT_OTHER;
+	return pf_parse_l3(skb, dir, 0, skb->protocol, p);
 }
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
 /* One object, so that both programs have the same maps. */
-#include "pilotfish_in.c"
-#include "pilotfish_out.c"
+#include "pilotfish_netns.c"
+#include "pilotfish_host.c"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -101,7 +101,7 @@ struct pf_closed {
  * `bytes`. These and what decides about such an ACK come first, next to each other. A hole is a range of sequence numbers that was jumped over; one per
  * direction is kept, and a second one widens it to cover both, so that a retransmission inside it may pass for its filling. */
 struct pf_flow {
-	__u32 lock; /* 0: free */
+	__u32 lock; /* 0: free; else one more than the number of the CPU that has it */
 	__u32 flags;
 	__u8 seq_known;
 	__u8 turn_dir;
@@ -134,7 +134,8 @@ struct pf_control {
 	__u32 udp_datagrams; /* datagrams copied per direction of a flow that is not DNS */
 	__u32 overrides; /* 0: `pilotfish_override` is empty, do not look */
 	__u32 wake_bytes; /* unread bytes in the ring at which a napping reader is woken */
-	__u8 pad[48];
+	__u32 loopback; /* whether packets of the node's own sockets are looked at that have an address of the loopback */
+	__u8 pad[44];
 	__u32 reader; /* PF_READER_*: on a cache line of its own, it is the only one that changes often */
 	__u8 pad2[60];
 }; /* 128 */
@@ -146,7 +147,7 @@ struct pf_ports {
 	__u8 marks[65536];
 };
 
-/* Value of array `pilotfish_stats` (per CPU, one entry): what the kernel side saw and could not keep. */
+/* Value of array `pilotfish_stats` (per CPU, PF_AREAS entries whose counts are to be added up): what the kernel side saw and could not keep. */
 enum pf_stat {
 	PF_STAT_PACKETS = 0, /* all packets seen */
 	PF_STAT_EVENTS, /* events put into the ring */
@@ -157,7 +158,8 @@ enum pf_stat {
 	PF_STAT_OTHER, /* not IP, or neither TCP nor UDP */
 	PF_STAT_STRAY, /* TCP packets without payload that belong to no flow in the table: the end of one that was removed, a scan */
 	PF_STAT_REPLACED, /* flows that a SYN started afresh before their end was seen or could be reported */
-	PF_STAT_UNLOCKED, /* packets handled without their flow's lock, because its holder kept it for too long */
+	PF_STAT_UNLOCKED, /* packets handled without their flow's lock: its holder kept it for too long, or was interrupted by this packet */
+	PF_STAT_NESTED, /* packets of the node's own sockets that found every work area of their CPU in use: counted nowhere else */
 	PF_STAT_MAX,
 };
 
@@ -165,7 +167,11 @@ struct pf_stats {
 	__u64 count[PF_STAT_MAX];
 };
 
+/* Work areas of a CPU: the first for interfaces, the others for the node's own sockets (a sender, and who interrupts it). */
+#define PF_HOST_AREAS 2
+#define PF_AREAS (1 + PF_HOST_AREAS)
+
 /* Size of one CPU's value in `pilotfish_stats`: pf_stats, then what the programs work with. */
-#define PF_CPU_BYTES 8968
+#define PF_CPU_BYTES 8984
 
 #endif

@@ -15,6 +15,7 @@
 //! With TCX, two more for each interface.
 
 mod attacher;
+mod cgroup;
 mod inside;
 mod plan;
 mod queue;
@@ -25,6 +26,7 @@ mod watcher;
 mod worker;
 
 pub use attacher::{AttachError, Attacher};
+pub use cgroup::{CgroupError, CgroupLinks};
 pub use queue::Priority;
 pub use state::State;
 pub use tc::NAME_PREFIX;

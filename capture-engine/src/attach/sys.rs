@@ -1,4 +1,4 @@
-//! Raw `bpf()` for TCX (kernel 6.6 and later): make a link at the head of an interface's programs, ask whether there are any.
+//! Raw `bpf()` for TCX (kernel 6.6 and later): make a link at the head of an interface's programs, ask whether there are any. And for links on cgroups (5.7).
 
 #![allow(unsafe_code)]
 
@@ -12,12 +12,13 @@ const BPF_LINK_CREATE: libc::c_long = 28;
 /// Without a program to be relative to: before all others.
 const BPF_F_BEFORE: u32 = 1 << 3;
 
-/// `link_create` of `union bpf_attr`, as far as TCX needs it.
+/// `link_create` of `union bpf_attr`, as far as TCX and cgroups need it.
 #[derive(IntoBytes, FromBytes, Immutable)]
 #[repr(C)]
 struct LinkCreate {
     prog_fd: u32,
-    target_ifindex: u32,
+    /// Of an interface its index, of a cgroup its descriptor.
+    target: u32,
     attach_type: u32,
     flags: u32,
     relative_fd: u32,
@@ -57,9 +58,29 @@ fn attach_type(dir: Direction) -> u32 {
 pub fn tcx_link(program: BorrowedFd<'_>, index: u32, dir: Direction) -> Result<OwnedFd, Errno> {
     let mut attr = LinkCreate {
         prog_fd: program.as_raw_fd().cast_unsigned(),
-        target_ifindex: index,
+        target: index,
         attach_type: attach_type(dir),
         flags: BPF_F_BEFORE,
+        relative_fd: 0,
+        pad: 0,
+        expected_revision: 0,
+    };
+    let fd = bpf(BPF_LINK_CREATE, &mut attr)?;
+    // SAFETY: BPF_LINK_CREATE returned a new descriptor, which nothing else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A link that runs `program` beside all others of `dir` for sockets of `cgroup` and of those below it. It lasts as long as its descriptor, or the cgroup.
+///
+/// # Errors
+/// EBADF when that is no cgroup of version 2, EPERM without CAP_NET_ADMIN and CAP_BPF or where a parent allows one program only.
+pub fn cgroup_link(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, dir: Direction) -> Result<OwnedFd, Errno> {
+    let mut attr = LinkCreate {
+        prog_fd: program.as_raw_fd().cast_unsigned(),
+        target: cgroup.as_raw_fd().cast_unsigned(),
+        // BPF_CGROUP_INET_INGRESS and BPF_CGROUP_INET_EGRESS
+        attach_type: dir.index() as u32,
+        flags: 0,
         relative_fd: 0,
         pad: 0,
         expected_revision: 0,

@@ -1,9 +1,10 @@
 //! Loads the kernel programs and their maps.
 
+use super::host::Host;
 use super::overrides::Overrides;
 use super::ring::RingReader;
 use super::sample::Sampler;
-use super::stats::{Stub, Stubs};
+use super::stats::{Place, Stub, Stubs};
 use super::stub::{self, Programs, StubError};
 use super::sys::{self, ControlPage, Map};
 use crate::event::FlowKey;
@@ -39,6 +40,8 @@ pub struct KernelConfig {
     pub include_ports: Vec<RangeInclusive<u16>>,
     /// Flows with one of these ports at either end are counted only.
     pub exclude_ports: Vec<RangeInclusive<u16>>,
+    /// Look at packets of the node's own sockets that have an address of the loopback, too.
+    pub host_loopback: bool,
 }
 
 impl Default for KernelConfig {
@@ -50,6 +53,7 @@ impl Default for KernelConfig {
             udp_datagrams: 2,
             include_ports: Vec::new(),
             exclude_ports: Vec::new(),
+            host_loopback: false,
         }
     }
 }
@@ -83,10 +87,10 @@ pub struct Kernel {
     pub(super) shared: Arc<Shared>,
     ring: Mutex<Option<RingBuf<MapData>>>,
     ring_fd: OwnedFd,
-    pub(super) program_in: ProgramFd,
-    pub(super) program_out: ProgramFd,
-    /// Holds the two shared programs for the stubs; with its last descriptor they go.
+    pub(super) program: ProgramFd,
+    /// Holds the shared program for the stubs; with its last descriptor it goes.
     programs: OwnedFd,
+    pub(super) host: Host,
     pub(super) stubs: Mutex<Stubs>,
 }
 
@@ -110,7 +114,8 @@ impl fmt::Debug for Kernel {
 }
 
 impl Kernel {
-    /// Loads everything; nothing is attached yet. Takes some tens of milliseconds.
+    /// Loads what goes onto interfaces; nothing is attached yet. Takes some 20 ms of CPU, most of them the verifier's. The program for the node's own sockets is
+    /// loaded when it is needed first.
     ///
     /// # Errors
     /// See [`LoadError`]; each says what to do.
@@ -129,26 +134,31 @@ impl Kernel {
             .map_max_entries("pilotfish_override", config.flows)
             .load(OBJECT)
             .map_err(refused)?;
-        let program_in = program(&mut ebpf, "pilotfish_in")?;
-        let program_out = program(&mut ebpf, "pilotfish_out")?;
+        let program = program(&mut ebpf)?;
         let programs = take(&mut ebpf, "pilotfish_progs")?;
         let programs_fd = clone(&programs)?;
         let mut programs = ProgramArray::try_from(aya::maps::Map::ProgramArray(programs)).map_err(refused)?;
-        for (dir, program) in [(Direction::Ingress, &program_in), (Direction::Egress, &program_out)] {
-            programs.set(dir.index() as u32, program, 0).map_err(refused)?;
-        }
+        programs.set(0, &program, 0).map_err(refused)?;
         let ring = take(&mut ebpf, "pilotfish_events")?;
         let ring_fd = clone(&ring)?;
         let ring = RingBuf::try_from(aya::maps::Map::RingBuf(ring)).map_err(refused)?;
-        let shared = Arc::new(Shared::new(&mut ebpf)?);
-        shared.configure(config, &mut ebpf)?;
+        let mut maps = Vec::new();
+        let mut map = |name| {
+            let map = take(&mut ebpf, name)?;
+            let fd = clone(&map)?;
+            maps.push(map);
+            Ok(fd)
+        };
+        let shared = Arc::new(Shared::new(&mut map)?);
+        shared.configure(config, map("pilotfish_ports")?)?;
+        let host = Host::new(ebpf, maps)?;
         Ok(Kernel {
             shared,
             ring: Mutex::new(Some(ring)),
             ring_fd,
-            program_in,
-            program_out,
+            program,
             programs: programs_fd,
+            host,
             stubs: Mutex::default(),
         })
     }
@@ -179,6 +189,12 @@ impl Kernel {
         Overrides::new(Arc::clone(&self.shared))
     }
 
+    pub(super) fn remember(&self, stub: &OwnedFd, place: Place) -> io::Result<()> {
+        let id = sys::run_stats(stub.as_fd())?.id;
+        self.stubs.lock().live.push(Stub { id, place });
+        Ok(())
+    }
+
     pub(super) fn map_fds(&self) -> [(&'static str, BorrowedFd<'_>); 5] {
         [
             ("pilotfish_flows", self.shared.flows.fd()),
@@ -192,26 +208,24 @@ impl Kernel {
 
 impl Programs for Kernel {
     fn stub(&self, slot: Slot, dir: Direction) -> Result<OwnedFd, StubError> {
-        let fail = |source| StubError { slot, dir, source };
         let fd = stub::load(slot, dir, self.programs.as_fd())?;
-        let id = sys::run_stats(fd.as_fd()).map_err(fail)?.id;
-        self.stubs.lock().live.push(Stub { id, dir });
+        self.remember(&fd, Place::Interface(dir)).map_err(|source| StubError { slot, dir, source })?;
         Ok(fd)
     }
 }
 
 impl Shared {
-    fn new(ebpf: &mut Ebpf) -> Result<Shared, LoadError> {
+    /// `map` gives out the descriptor of a map of the object.
+    fn new(map: &mut impl FnMut(&'static str) -> Result<OwnedFd, LoadError>) -> Result<Shared, LoadError> {
         let cpus =
             aya::util::nr_cpus().map_err(|(_, error)| LoadError::Setup { act: "count the CPUs", source: error })?;
-        let stats = take(ebpf, "pilotfish_stats")?;
-        let control_map = Map::new(clone(&take(ebpf, "pilotfish_control")?)?, 4, size_of::<wire::Control>());
+        let control_map = Map::new(map("pilotfish_control")?, 4, size_of::<wire::Control>());
         let control = ControlPage::map(&control_map).map_err(setup("map pilotfish_control"))?;
         Ok(Shared {
-            flows: Map::new(clone(&take(ebpf, "pilotfish_flows")?)?, size_of::<wire::Key>(), size_of::<wire::Flow>()),
-            overrides: Map::new(clone(&take(ebpf, "pilotfish_override")?)?, size_of::<wire::Key>(), 4),
+            flows: Map::new(map("pilotfish_flows")?, size_of::<wire::Key>(), size_of::<wire::Flow>()),
+            overrides: Map::new(map("pilotfish_override")?, size_of::<wire::Key>(), 4),
             overridden: Mutex::default(),
-            stats: Map::new(clone(&stats)?, 4, wire::CPU_BYTES * cpus),
+            stats: Map::new(map("pilotfish_stats")?, 4, wire::CPU_BYTES * cpus),
             cpus,
             control_map,
             control,
@@ -219,14 +233,15 @@ impl Shared {
         })
     }
 
-    fn configure(&self, config: &KernelConfig, ebpf: &mut Ebpf) -> Result<(), LoadError> {
+    fn configure(&self, config: &KernelConfig, ports: OwnedFd) -> Result<(), LoadError> {
         let mut control = wire::Control::new_zeroed();
         control.budget = config.message_bytes;
         control.udp_datagrams = config.udp_datagrams;
         control.wake_bytes = config.ring_bytes / 2;
+        control.loopback = u32::from(config.host_loopback);
         let zero = 0u32.to_ne_bytes();
         self.control_map.update(&zero, control.as_bytes()).map_err(setup("write pilotfish_control"))?;
-        let ports = Map::new(clone(&take(ebpf, "pilotfish_ports")?)?, 4, wire::PORTS);
+        let ports = Map::new(ports, 4, wire::PORTS);
         ports.update(&zero, &port_marks(config)).map_err(setup("write pilotfish_ports"))
     }
 }
@@ -244,9 +259,10 @@ fn port_marks(config: &KernelConfig) -> Vec<u8> {
     marks
 }
 
-fn program(ebpf: &mut Ebpf, name: &'static str) -> Result<ProgramFd, LoadError> {
+fn program(ebpf: &mut Ebpf) -> Result<ProgramFd, LoadError> {
+    const NAME: &str = "pilotfish_netns";
     let program: &mut SchedClassifier =
-        ebpf.program_mut(name).and_then(|program| program.try_into().ok()).ok_or(LoadError::Missing(name))?;
+        ebpf.program_mut(NAME).and_then(|program| program.try_into().ok()).ok_or(LoadError::Missing(NAME))?;
     let mut attempts = sys::LOAD_ATTEMPTS;
     loop {
         attempts -= 1;
@@ -258,7 +274,7 @@ fn program(ebpf: &mut Ebpf, name: &'static str) -> Result<ProgramFd, LoadError> 
     program.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(refused)
 }
 
-fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, LoadError> {
+pub(super) fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, LoadError> {
     use aya::maps::Map as Loaded;
     match ebpf.take_map(name) {
         Some(
@@ -272,7 +288,7 @@ fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, LoadError> {
     }
 }
 
-fn clone(map: &MapData) -> Result<OwnedFd, LoadError> {
+pub(super) fn clone(map: &MapData) -> Result<OwnedFd, LoadError> {
     map.fd().as_fd().try_clone_to_owned().map_err(setup("duplicate a descriptor"))
 }
 
@@ -281,7 +297,7 @@ fn setup(act: &'static str) -> impl FnOnce(io::Error) -> LoadError {
 }
 
 /// `EPERM` is a missing capability; the verifier's refusal is `EACCES`.
-fn refused(error: impl Into<EbpfError>) -> LoadError {
+pub(super) fn refused(error: impl Into<EbpfError>) -> LoadError {
     let error = Box::new(error.into());
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error.as_ref());
     while let Some(error) = cause {

@@ -2,6 +2,7 @@
 //! cleans the flow table. Knows nothing of interfaces or namespaces; it leaves attaching to the `attach` module.
 
 mod convert;
+mod host;
 mod load;
 mod overrides;
 mod ring;
@@ -15,4 +16,4 @@ pub use overrides::Overrides;
 pub use ring::RingReader;
 pub use sample::{Page, Sampler};
 pub use stats::{KernelStats, MapMemory, ProgramInfo};
-pub use stub::{Programs, STUB_NAME, StubError};
+pub use stub::{HostPrograms, Programs, STUB_NAME, Sockets, StubError};

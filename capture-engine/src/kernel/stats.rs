@@ -33,6 +33,8 @@ pub struct KernelStats {
     pub replaced: u64,
     /// Packets handled without their flow's lock, because its holder kept it for too long: the flow's counters may be a little off.
     pub unlocked: u64,
+    /// Packets of the node's own sockets that found no work area on their CPU.
+    pub nested: u64,
     /// Records of the ring that made no sense to the reader.
     pub malformed: u64,
 }
@@ -42,7 +44,7 @@ pub struct KernelStats {
 pub struct ProgramInfo {
     pub name: &'static str,
     pub id: u32,
-    /// Stubs that hand over to this program and exist now.
+    /// Stubs that hand over to this program for this direction and exist now.
     pub stubs: usize,
     pub run_count: u64,
     pub run_time_ns: u64,
@@ -59,14 +61,32 @@ pub struct MapMemory {
 #[derive(Debug)]
 pub(super) struct Stub {
     pub id: u32,
-    pub dir: Direction,
+    pub place: Place,
 }
 
-/// Figures of stubs that are gone, per direction.
+/// Where a stub's packets are seen, and which way they go.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place {
+    Interface(Direction),
+    Cgroup(Direction),
+}
+
+impl Place {
+    const COUNT: usize = 4;
+
+    fn index(self) -> usize {
+        match self {
+            Place::Interface(dir) => dir.index(),
+            Place::Cgroup(dir) => 2 + dir.index(),
+        }
+    }
+}
+
+/// Figures of stubs that are gone, per place.
 #[derive(Debug, Default)]
 pub(super) struct Stubs {
     pub live: Vec<Stub>,
-    past: [sys::RunStats; 2],
+    past: [sys::RunStats; Place::COUNT],
     /// As last read; becomes `past` when the stub is gone.
     seen: hashbrown::HashMap<u32, sys::RunStats>,
 }
@@ -74,12 +94,14 @@ pub(super) struct Stubs {
 impl Shared {
     pub(super) fn stats(&self) -> io::Result<KernelStats> {
         let mut values = vec![0; wire::CPU_BYTES * self.cpus];
-        self.stats.lookup(&0u32.to_ne_bytes(), &mut values, 0)?;
         let mut sum = [0u64; wire::STAT_MAX];
-        for cpu in values.chunks_exact(wire::CPU_BYTES) {
-            let Ok((stats, _)) = wire::Stats::read_from_prefix(cpu) else { continue };
-            for (sum, count) in sum.iter_mut().zip(stats.count) {
-                *sum += count;
+        for area in 0..wire::AREAS {
+            self.stats.lookup(&area.to_ne_bytes(), &mut values, 0)?;
+            for cpu in values.chunks_exact(wire::CPU_BYTES) {
+                let Ok((stats, _)) = wire::Stats::read_from_prefix(cpu) else { continue };
+                for (sum, count) in sum.iter_mut().zip(stats.count) {
+                    *sum += count;
+                }
             }
         }
         let of = |stat: Stat| sum.get(stat as usize).copied().unwrap_or_default();
@@ -94,6 +116,7 @@ impl Shared {
             stray: of(Stat::Stray),
             replaced: of(Stat::Replaced),
             unlocked: of(Stat::Unlocked),
+            nested: of(Stat::Nested),
             malformed: self.malformed.load(Ordering::Relaxed),
         })
     }
@@ -108,29 +131,29 @@ impl Kernel {
         self.shared.stats()
     }
 
-    /// The two shared programs, each with what its stubs were charged.
+    /// The shared programs, per place and direction, each with what its stubs were charged.
     ///
     /// # Errors
     /// When the kernel refuses to tell about a program.
     pub fn programs(&self) -> io::Result<Vec<ProgramInfo>> {
         let mut stubs = self.stubs.lock();
         let Stubs { live, past, seen } = &mut *stubs;
-        let mut sum = [sys::RunStats::default(); 2];
-        let mut count = [0; 2];
+        let mut sum = [sys::RunStats::default(); Place::COUNT];
+        let mut count = [0; Place::COUNT];
         let mut failed = None;
         live.retain(|stub| {
-            let dir = stub.dir.index();
+            let place = stub.place.index();
             match sys::program_by_id(stub.id).and_then(|fd| fd.map(|fd| sys::run_stats(fd.as_fd())).transpose()) {
                 Ok(Some(stats)) => {
                     seen.insert(stub.id, stats);
-                    add(&mut sum, dir, stats);
-                    if let Some(count) = count.get_mut(dir) {
+                    add(&mut sum, place, stats);
+                    if let Some(count) = count.get_mut(place) {
                         *count += 1;
                     }
                     true
                 }
                 Ok(None) => {
-                    add(past, dir, seen.remove(&stub.id).unwrap_or_default());
+                    add(past, place, seen.remove(&stub.id).unwrap_or_default());
                     false
                 }
                 Err(error) => {
@@ -142,19 +165,24 @@ impl Kernel {
         if let Some(error) = failed {
             return Err(error);
         }
+        let host = self.host_program();
         let mut infos = Vec::new();
-        for (dir, name, program) in [
-            (Direction::Ingress, "pilotfish_in", &self.program_in),
-            (Direction::Egress, "pilotfish_out", &self.program_out),
+        for (place, name, program) in [
+            (Place::Interface(Direction::Ingress), "pilotfish_in", Some(&self.program)),
+            (Place::Interface(Direction::Egress), "pilotfish_out", Some(&self.program)),
+            (Place::Cgroup(Direction::Ingress), "pilotfish_host_in", host.as_ref()),
+            (Place::Cgroup(Direction::Egress), "pilotfish_host_out", host.as_ref()),
         ] {
-            let own = sys::run_stats(program.as_fd())?;
-            let [now, before] = [sum, *past].map(|both| both.get(dir.index()).copied().unwrap_or_default());
+            let Some(program) = program else { continue };
+            let id = sys::run_stats(program.as_fd())?.id;
+            // The programs themselves are charged nothing: a tail call's time stands with the stub.
+            let [now, before] = [sum, *past].map(|both| both.get(place.index()).copied().unwrap_or_default());
             infos.push(ProgramInfo {
                 name,
-                id: own.id,
-                stubs: count.get(dir.index()).copied().unwrap_or_default(),
-                run_count: own.run_count + now.run_count + before.run_count,
-                run_time_ns: own.run_time_ns + now.run_time_ns + before.run_time_ns,
+                id,
+                stubs: count.get(place.index()).copied().unwrap_or_default(),
+                run_count: now.run_count + before.run_count,
+                run_time_ns: now.run_time_ns + before.run_time_ns,
             });
         }
         Ok(infos)
@@ -170,8 +198,8 @@ impl Kernel {
     }
 }
 
-fn add(sums: &mut [sys::RunStats; 2], dir: usize, stats: sys::RunStats) {
-    if let Some(sum) = sums.get_mut(dir) {
+fn add(sums: &mut [sys::RunStats; Place::COUNT], place: usize, stats: sys::RunStats) {
+    if let Some(sum) = sums.get_mut(place) {
         sum.run_count += stats.run_count;
         sum.run_time_ns += stats.run_time_ns;
     }

@@ -19,6 +19,25 @@ pub trait Programs: Send + Sync {
     fn stub(&self, slot: Slot, dir: Direction) -> Result<OwnedFd, StubError>;
 }
 
+/// What goes onto the cgroups of processes that live in the node's own namespace.
+pub trait HostPrograms: Send + Sync {
+    /// A `CGROUP_SKB` program that marks packets of the sockets that `of` names as seen in `slot` and runs the shared program on them. It lets every packet pass
+    /// and does nothing once the agent is gone.
+    ///
+    /// # Errors
+    /// When the kernel refuses the program or the shared one, which is loaded when the first stub needs it.
+    fn host_stub(&self, slot: Slot, dir: Direction, of: Sockets) -> Result<OwnedFd, StubError>;
+}
+
+/// Sockets that a stub of a cgroup is meant for. A cgroup's programs run for all cgroups below it, too, and there may be those of pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sockets {
+    /// The cgroup that they were made in (inode of its directory).
+    pub cgroup: u64,
+    /// The namespace that they belong to (`SO_NETNS_COOKIE`). Not looked at on kernels before 6.15, whose `cgroup_skb` programs cannot ask for it.
+    pub netns_cookie: Option<u64>,
+}
+
 #[derive(Debug, thiserror::Error)]
 #[error("load the program pilotfish_stub for slot {} ({dir:?})", slot.0)]
 pub struct StubError {
@@ -38,33 +57,82 @@ const LD_IMM64: u8 = 0x18;
 const STX_W: u8 = 0x63;
 const CALL: u8 = 0x85;
 const EXIT: u8 = 0x95;
+const JNE_REG: u8 = 0x5d;
 
 const PSEUDO_MAP_FD: u8 = 1;
 const TAIL_CALL: i32 = 12;
+const SKB_CGROUP_ID: i32 = 79;
+const GET_NETNS_COOKIE: i32 = 122;
 /// `offsetof(struct __sk_buff, cb)`; fixed by the kernel's ABI.
 const SKB_CB: i16 = 48;
 /// `TC_ACT_UNSPEC` and `TCX_NEXT`.
 const NEXT: i32 = -1;
+/// The verdict of a `CGROUP_SKB` program.
+const PASS: i32 = 1;
 
 fn insn(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> bpf_insn {
     bpf_insn { code, _bitfield_align_1: [], _bitfield_1: bpf_insn::new_bitfield_1(dst, src), off, imm }
 }
 
-/// `skb->cb[0] = slot; tail_call(skb, programs, dir); skb->cb[0] = 0; return NEXT;`
-pub(super) fn load(slot: Slot, dir: Direction, programs: BorrowedFd<'_>) -> Result<OwnedFd, StubError> {
-    let insns = [
-        insn(MOV64_REG, 6, 1, 0, 0),
-        // Through a register: before 6.4 an immediate cannot be stored into the context.
+/// `skb->cb[0] = slot; skb->cb[1] = dir; tail_call(skb, programs, 0);` with the context in register 6.
+///
+/// Values go through a register: before 6.4 an immediate cannot be stored into the context.
+fn mark_and_hand_over(slot: Slot, dir: Direction, programs: BorrowedFd<'_>) -> [bpf_insn; 9] {
+    [
         insn(MOV64_IMM, 2, 0, 0, slot.0 as i32),
         insn(STX_W, 6, 2, SKB_CB, 0),
+        insn(MOV64_IMM, 2, 0, 0, dir.index() as i32),
+        insn(STX_W, 6, 2, SKB_CB + 4, 0),
+        insn(MOV64_REG, 1, 6, 0, 0),
         insn(LD_IMM64, 2, PSEUDO_MAP_FD, 0, programs.as_raw_fd()),
         insn(0, 0, 0, 0, 0),
-        insn(MOV64_IMM, 3, 0, 0, dir.index() as i32),
+        insn(MOV64_IMM, 3, 0, 0, 0),
         insn(CALL, 0, 0, 0, TAIL_CALL),
+    ]
+}
+
+/// Marks, hands over, and where that fails `skb->cb[0] = skb->cb[1] = 0; return NEXT;`
+pub(super) fn load(slot: Slot, dir: Direction, programs: BorrowedFd<'_>) -> Result<OwnedFd, StubError> {
+    let mut insns = vec![insn(MOV64_REG, 6, 1, 0, 0)];
+    insns.extend(mark_and_hand_over(slot, dir, programs));
+    insns.extend([
         insn(MOV64_IMM, 2, 0, 0, 0),
         insn(STX_W, 6, 2, SKB_CB, 0),
+        insn(STX_W, 6, 2, SKB_CB + 4, 0),
         insn(MOV64_IMM, 0, 0, 0, NEXT),
         insn(EXIT, 0, 0, 0, 0),
-    ];
-    sys::load_classifier(STUB_NAME, &insns).map_err(|source| StubError { slot, dir, source })
+    ]);
+    sys::load_stub(sys::Kind::Classifier, STUB_NAME, &insns).map_err(|source| StubError { slot, dir, source })
+}
+
+/// `if (cgroup_id(skb) == cgroup && netns_cookie(skb) == cookie) { mark; hand over; } return PASS;` The kernel puts `skb->cb` back by itself.
+pub(super) fn load_host(
+    slot: Slot,
+    dir: Direction,
+    programs: BorrowedFd<'_>,
+    of: Sockets,
+) -> Result<OwnedFd, StubError> {
+    let Sockets { cgroup, netns_cookie } = of;
+    let tail = mark_and_hand_over(slot, dir, programs);
+    let questions: Vec<(i32, u64)> =
+        [Some((SKB_CGROUP_ID, cgroup)), netns_cookie.map(|cookie| (GET_NETNS_COOKIE, cookie))]
+            .into_iter()
+            .flatten()
+            .collect();
+    // Register 6 keeps the context over calls.
+    let mut insns = vec![insn(MOV64_REG, 6, 1, 0, 0)];
+    const QUESTION: usize = 5;
+    for (number, (helper, expected)) in questions.iter().enumerate() {
+        let behind = tail.len() + (questions.len() - number - 1) * QUESTION;
+        insns.extend([
+            insn(MOV64_REG, 1, 6, 0, 0),
+            insn(CALL, 0, 0, 0, *helper),
+            insn(LD_IMM64, 1, 0, 0, *expected as i32),
+            insn(0, 0, 0, 0, (*expected >> 32) as i32),
+            insn(JNE_REG, 0, 1, behind as i16, 0),
+        ]);
+    }
+    insns.extend(tail);
+    insns.extend([insn(MOV64_IMM, 0, 0, 0, PASS), insn(EXIT, 0, 0, 0, 0)]);
+    sys::load_stub(sys::Kind::CgroupSkb, STUB_NAME, &insns).map_err(|source| StubError { slot, dir, source })
 }

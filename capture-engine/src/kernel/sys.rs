@@ -1,7 +1,7 @@
 //! Raw `bpf(2)`: what aya has no call for. The only file of the crate with unsafe code.
 #![allow(unsafe_code)]
 
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_insn, bpf_prog_info};
+use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_insn, bpf_prog_info, bpf_prog_type};
 use capture_wire::Control;
 use std::ffi::c_long;
 use std::io;
@@ -131,12 +131,22 @@ fn found(result: io::Result<c_long>) -> io::Result<bool> {
     }
 }
 
-/// Loads a `SCHED_CLS` program of `insns`.
-pub(super) fn load_classifier(name: &str, insns: &[bpf_insn]) -> io::Result<OwnedFd> {
+/// What a stub is attached to. A `CgroupSkb` one is loaded as of ingress and goes onto both directions.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    Classifier,
+    CgroupSkb,
+}
+
+/// Loads a program of `insns`.
+pub(super) fn load_stub(kind: Kind, name: &str, insns: &[bpf_insn]) -> io::Result<OwnedFd> {
     let mut attr = attr();
     // SAFETY: writing to a member of a union of plain integers.
     let load = unsafe { &mut attr.__bindgen_anon_3 };
-    load.prog_type = aya_obj::generated::bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS as u32;
+    load.prog_type = match kind {
+        Kind::Classifier => bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS,
+        Kind::CgroupSkb => bpf_prog_type::BPF_PROG_TYPE_CGROUP_SKB,
+    } as u32;
     load.insns = insns.as_ptr() as u64;
     load.insn_cnt = insns.len() as u32;
     load.license = c"GPL".as_ptr() as u64;

@@ -4,6 +4,7 @@
 mod bed;
 mod cost;
 mod frames;
+mod host;
 mod interrupted;
 mod live;
 mod turns;

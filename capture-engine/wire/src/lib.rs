@@ -146,7 +146,8 @@ pub struct Control {
     pub udp_datagrams: u32,
     pub overrides: u32,
     pub wake_bytes: u32,
-    pub pad: [u8; 48],
+    pub loopback: u32,
+    pub pad: [u8; 44],
     pub reader: u32,
     pub pad2: [u8; 60],
 }
@@ -165,12 +166,16 @@ pub enum Stat {
     Stray,
     Replaced,
     Unlocked,
+    Nested,
 }
 
-pub const STAT_MAX: usize = 10;
+pub const STAT_MAX: usize = 11;
+
+/// Entries of `pilotfish_stats`.
+pub const AREAS: u32 = 3;
 
 /// Size of one CPU's value in `pilotfish_stats`: [`Stats`], then what the programs work with.
-pub const CPU_BYTES: usize = 8968;
+pub const CPU_BYTES: usize = 8984;
 
 /// Value of `pilotfish_stats` on one CPU.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -187,5 +192,5 @@ const _: () = {
     assert!(size_of::<Closed>() == 176);
     assert!(size_of::<Flow>() == 192);
     assert!(size_of::<Control>() == 128);
-    assert!(size_of::<Stats>() == 80);
+    assert!(size_of::<Stats>() == 88);
 };

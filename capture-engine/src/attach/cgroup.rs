@@ -1,0 +1,74 @@
+//! Programs on a cgroup (version 2): what sockets of its processes send and receive, wherever it goes. Links are descriptors: they vanish with the process,
+//! and the kernel takes them off a cgroup that is removed.
+
+#![forbid(unsafe_code)]
+
+use super::sys;
+use crate::kernel::{HostPrograms, Sockets, StubError};
+use flow_model::{Direction, Slot};
+use nix::errno::Errno;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, thiserror::Error)]
+pub enum CgroupError {
+    #[error("open the cgroup {path}")]
+    Open {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error(transparent)]
+    Stub(#[from] StubError),
+    #[error("attach to the cgroup {path} ({dir:?})")]
+    Attach {
+        path: PathBuf,
+        dir: Direction,
+        #[source]
+        source: Errno,
+    },
+}
+
+/// Our programs on one cgroup, as long as this lives. Both making and dropping it take the kernel's lock of all cgroups, which others may hold for long.
+#[derive(Debug)]
+pub struct CgroupLinks {
+    id: u64,
+    _links: [OwnedFd; 2],
+}
+
+impl CgroupLinks {
+    /// Attaches to the cgroup whose directory is `path`: sockets made by processes in it, not in those below it, that belong to the namespace with
+    /// `netns_cookie` (where the kernel's programs can ask for that). Some 50 us.
+    ///
+    /// # Errors
+    /// No such cgroup (ENOENT), not one of version 2 (EBADF), or the kernel refuses the programs.
+    pub fn attach(
+        programs: &dyn HostPrograms,
+        slot: Slot,
+        path: &Path,
+        netns_cookie: Option<u64>,
+    ) -> Result<CgroupLinks, CgroupError> {
+        let open = |source| CgroupError::Open { path: path.to_owned(), source };
+        let directory = File::open(path).map_err(open)?;
+        // The kernel's number of a cgroup is the inode of its directory.
+        let id = directory.metadata().map_err(open)?.ino();
+        let link = |dir| -> Result<OwnedFd, CgroupError> {
+            let stub = programs.host_stub(slot, dir, Sockets { cgroup: id, netns_cookie })?;
+            sys::cgroup_link(stub.as_fd(), directory.as_fd(), dir).map_err(|source| CgroupError::Attach {
+                path: path.to_owned(),
+                dir,
+                source,
+            })
+        };
+        Ok(CgroupLinks { id, _links: [link(Direction::Ingress)?, link(Direction::Egress)?] })
+    }
+
+    /// The kernel's number of the cgroup, which sockets carry.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+}
