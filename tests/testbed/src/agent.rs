@@ -26,6 +26,8 @@ pub struct AgentOptions {
     pub more: String,
     /// `cgroup.procs` of the control group that it runs in from its first instruction on.
     pub cgroup: Option<PathBuf>,
+    /// Where counters are kept from one run to the next, as systemd's `StateDirectory=` says it.
+    pub state: Option<PathBuf>,
 }
 
 /// The agent under test: the real binary, with a configuration file, an admin port and a socket of its own.
@@ -34,6 +36,7 @@ pub struct Agent {
     process: Process,
     config: PathBuf,
     log: PathBuf,
+    state: Option<PathBuf>,
     pub admin: SocketAddr,
     pub socket: PathBuf,
 }
@@ -63,8 +66,9 @@ impl Agent {
         text += &options.more;
         std::fs::write(&config, text)?;
         let log = bed.log_file(&name);
-        let process = Agent::start_process(bed, options.cgroup.as_deref(), &config, &log)?;
-        Ok(Agent { process, config, log, admin, socket })
+        let state = options.state.clone();
+        let process = Agent::start_process(bed, options.cgroup.as_deref(), state.as_deref(), &config, &log)?;
+        Ok(Agent { process, config, log, state, admin, socket })
     }
 
     /// Starts it and waits until it says that it is ready.
@@ -74,7 +78,13 @@ impl Agent {
         Ok(agent)
     }
 
-    fn start_process(bed: &Testbed, cgroup: Option<&Path>, config: &Path, log: &Path) -> Result<Process> {
+    fn start_process(
+        bed: &Testbed,
+        cgroup: Option<&Path>,
+        state: Option<&Path>,
+        config: &Path,
+        log: &Path,
+    ) -> Result<Process> {
         let program = built_binary("pilotfish")?;
         let mut command = match cgroup {
             None => Command::new(program),
@@ -85,6 +95,9 @@ impl Agent {
             }
         };
         command.arg("agent").arg("--config").arg(config);
+        if let Some(state) = state {
+            command.env("STATE_DIRECTORY", state);
+        }
         let process = Process::start("pilotfish", &mut command, log)?;
         bed.record_process(process.pid())?;
         Ok(process)
@@ -102,9 +115,9 @@ impl Agent {
         ready.with_context(|| self.log_text())
     }
 
-    /// After [`Agent::kill`]: the same configuration again.
+    /// After [`Agent::kill`] or [`Agent::stop`]: the same configuration again.
     pub fn start_again(&mut self, bed: &Testbed) -> Result<()> {
-        self.process = Agent::start_process(bed, None, &self.config, &self.log)?;
+        self.process = Agent::start_process(bed, None, self.state.as_deref(), &self.config, &self.log)?;
         self.wait_ready()
     }
 

@@ -3,6 +3,8 @@
 
 mod attach;
 mod churn;
+mod handover;
+mod idle;
 mod overhead;
 mod replay;
 mod restart;
@@ -24,6 +26,10 @@ pub enum Bench {
     Churn(churn::Options),
     /// kill -9 under load: how long until it counts again, and what is attached then
     Restart(restart::Options),
+    /// A graceful restart under load with the counters kept: how many requests nobody saw
+    Handover(handover::Options),
+    /// CPU and memory of an agent with nothing to do, beside none and beside many containers
+    Idle(idle::Options),
     /// A late agent beside many old connections: readiness, liveness, cost by source, right names
     Scan(scan::Options),
     /// Requests a second out of a capture file
@@ -38,6 +44,8 @@ pub fn run(bench: &Bench) -> Result<()> {
         Bench::Attach(options) => attach::run(options),
         Bench::Churn(options) => churn::run(options),
         Bench::Restart(options) => restart::run(options),
+        Bench::Handover(options) => handover::run(options),
+        Bench::Idle(options) => idle::run(options),
         Bench::Scan(options) => scan::run(options),
         Bench::Replay(options) => replay::run(options),
     }
