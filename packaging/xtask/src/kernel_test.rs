@@ -1,4 +1,4 @@
-//! `cargo xtask kernel-test`: the kernel tests of `capture-engine` on Debian's own kernels, in a virtual machine without KVM (whose guests
+//! `cargo xtask kernel-test`: the kernel tests of `capture-engine` and the scan's tests of `netns-scanner` on Debian's own kernels, in a virtual machine without KVM (whose guests
 //! die on some development machines). What loads there, loads for users.
 
 mod guest;
@@ -69,21 +69,28 @@ fn default_cache() -> Result<PathBuf> {
     Ok(base.context("neither XDG_CACHE_HOME nor HOME is set: name a directory with --cache")?.join("pilotfish/kernels"))
 }
 
-/// The path of the test program, freshly built.
-fn build_tests() -> Result<PathBuf> {
+/// Packages and their test programs.
+const TESTS: [(&str, &str); 2] = [("capture-engine", "kernel"), ("netns-scanner", "scan")];
+
+/// The paths of the test programs, freshly built.
+fn build_tests() -> Result<Vec<PathBuf>> {
+    TESTS.iter().map(|(package, test)| build_test(package, test)).collect()
+}
+
+fn build_test(package: &str, test: &str) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args(["test", "-p", "capture-engine", "--test", "kernel", "--no-run", "--message-format=json"])
+        .args(["test", "-p", package, "--test", test, "--no-run", "--message-format=json"])
         .stderr(std::process::Stdio::inherit())
         .output()
         .context("run cargo")?;
     if !output.status.success() {
-        bail!("the kernel tests do not build");
+        bail!("the tests of {package} do not build");
     }
     String::from_utf8_lossy(&output.stdout)
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|message| message["target"]["name"] == "kernel")
+        .filter(|message| message["target"]["name"] == test)
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
         .context("cargo named no executable")
 }

@@ -12,31 +12,48 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-/// For the veth pair and its clsact filters; none of them needs another module.
-const MODULES: [&str; 3] = ["drivers/net/veth.ko", "net/sched/sch_ingress.ko", "net/sched/cls_bpf.ko"];
+/// For the veth pair and its clsact filters, and for sock_diag; each after those that it needs.
+const MODULES: [&str; 6] = [
+    "drivers/net/veth.ko",
+    "net/sched/sch_ingress.ko",
+    "net/sched/cls_bpf.ko",
+    "net/ipv4/inet_diag.ko",
+    "net/ipv4/tcp_diag.ko",
+    "net/ipv4/udp_diag.ko",
+];
+/// What the tests call. A real shell: busybox's runs its own `ip` whatever PATH says.
+const TOOLS: [&str; 7] = ["ip", "tc", "sh", "unshare", "nsenter", "sleep", "test"];
 const DONE: &str = "pilotfish-guest-done";
 
 /// What the console said of the tests.
 #[derive(Debug, Default)]
 pub(super) struct Report {
-    result: Option<String>,
+    /// Programs that were to be run.
+    programs: usize,
+    /// The last line of each.
+    results: Vec<String>,
     failures: Vec<String>,
 }
 
 impl Report {
     pub fn passed(&self) -> bool {
-        self.result.as_deref().is_some_and(|result| result.starts_with("ok.") && !result.starts_with("ok. 0 passed"))
+        let ran = |result: &String| !result.starts_with("ok. 0 passed");
+        self.results.len() == self.programs
+            && self.results.iter().all(|result| result.starts_with("ok."))
+            // A filter may leave one of them without a test, not all.
+            && self.results.iter().any(ran)
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.result.as_deref().unwrap_or("no result"))?;
+        write!(f, "{} of {} test programs ended", self.results.len(), self.programs)?;
+        self.results.iter().try_for_each(|line| write!(f, "\n  {line}"))?;
         self.failures.iter().try_for_each(|line| write!(f, "\n  {line}"))
     }
 }
 
-pub(super) fn boot(image: &Image, tests: &Path, filter: &str, cache: &Path, limit: Duration) -> Result<Report> {
+pub(super) fn boot(image: &Image, tests: &[PathBuf], filter: &str, cache: &Path, limit: Duration) -> Result<Report> {
     let initrd = build_initrd(image, tests, filter, cache)?;
     let mut child = Command::new("qemu-system-x86_64")
         // Without cx16: QEMU 7.2 now and then returns from cmpxchg16b with broken flags (a panic shows the low half of a pointer in EFLAGS), and
@@ -53,7 +70,7 @@ pub(super) fn boot(image: &Image, tests: &Path, filter: &str, cache: &Path, limi
         .context("run qemu-system-x86_64 (Debian package qemu-system-x86)")?;
     let console = child.stdout.take().context("no console")?;
     let (lines, reader) = console::lines(console);
-    let report = watch(&lines, limit);
+    let report = watch(&lines, tests.len(), limit);
     let _ = child.kill();
     child.wait().context("wait for qemu")?;
     drop(lines);
@@ -62,8 +79,8 @@ pub(super) fn boot(image: &Image, tests: &Path, filter: &str, cache: &Path, limi
     report
 }
 
-fn watch(lines: &mpsc::Receiver<String>, limit: Duration) -> Result<Report> {
-    let mut report = Report::default();
+fn watch(lines: &mpsc::Receiver<String>, programs: usize, limit: Duration) -> Result<Report> {
+    let mut report = Report { programs, ..Report::default() };
     let mut last = Vec::new();
     let deadline = Instant::now() + limit;
     loop {
@@ -72,7 +89,7 @@ fn watch(lines: &mpsc::Receiver<String>, limit: Duration) -> Result<Report> {
             Ok(line) if line.contains(DONE) => return Ok(report),
             Ok(line) => {
                 if let Some(result) = line.strip_prefix("test result: ") {
-                    report.result = Some(result.to_owned());
+                    report.results.push(result.to_owned());
                 } else if line.ends_with("FAILED")
                     || line.contains("panicked at")
                     || report.failures.last().is_some_and(|l| l.contains("panicked at"))
@@ -93,22 +110,23 @@ fn watch(lines: &mpsc::Receiver<String>, limit: Duration) -> Result<Report> {
     }
 }
 
-fn build_initrd(image: &Image, tests: &Path, filter: &str, cache: &Path) -> Result<PathBuf> {
+fn build_initrd(image: &Image, tests: &[PathBuf], filter: &str, cache: &Path) -> Result<PathBuf> {
     let root = cache.join(format!("initrd-{}-{}", image.release, std::process::id()));
-    for dir in ["bin", "tools", "proc", "sys", "dev", "tmp", "run", "modules"] {
+    for dir in ["bin", "tools", "proc", "sys", "dev", "tmp", "run", "modules", "tests"] {
         fs::create_dir_all(root.join(dir)).with_context(|| format!("make {}", root.display()))?;
     }
     fs::copy(find("busybox")?, root.join("bin/busybox"))?;
-    fs::copy(tests, root.join("kernel-tests"))?;
-    // A real shell for the tests' commands: busybox's runs its own `ip` whatever PATH says.
-    for tool in ["ip", "tc", "sh"] {
+    for test in tests {
+        fs::copy(test, root.join("tests").join(test.file_name().context("a test's path")?))?;
+        copy_libraries(test, &root)?;
+    }
+    for tool in TOOLS {
         let path = find(tool)?;
         fs::copy(&path, root.join("tools").join(tool))?;
         copy_libraries(&path, &root)?;
     }
-    copy_libraries(tests, &root)?;
-    for module in MODULES {
-        add_module(image, module, &root)?;
+    for (number, module) in MODULES.iter().enumerate() {
+        add_module(image, module, number, &root)?;
     }
     let init = root.join("init");
     fs::write(&init, init_script(filter))?;
@@ -121,10 +139,11 @@ fn build_initrd(image: &Image, tests: &Path, filter: &str, cache: &Path) -> Resu
 }
 
 /// Debian compresses modules from 6.10 or so on; what is built in has no file.
-fn add_module(image: &Image, module: &str, root: &Path) -> Result<()> {
+fn add_module(image: &Image, module: &str, number: usize, root: &Path) -> Result<()> {
     let plain = image.module(module);
     let packed = plain.with_extension("ko.xz");
-    let name = plain.file_name().context("a module's path")?;
+    // Inserted in the order of their names.
+    let name = format!("{number}-{}", plain.file_name().context("a module's path")?.to_string_lossy());
     if plain.exists() {
         fs::copy(&plain, root.join("modules").join(name))?;
     } else if packed.exists() {
@@ -141,9 +160,10 @@ fn init_script(filter: &str) -> String {
 b=/bin/busybox
 export PATH=/tools RUST_BACKTRACE=0
 $b mount -t proc proc /proc; $b mount -t sysfs sys /sys; $b mount -t devtmpfs dev /dev; $b mount -t tmpfs tmp /tmp; $b mount -t tmpfs run /run
+$b mount -t cgroup2 cgroup /sys/fs/cgroup
 for module in /modules/*; do $b insmod $module; done
 ip link set lo up
-/kernel-tests --test-threads 1 {filter}
+for test in /tests/*; do $test --test-threads 1 {filter}; done
 echo {DONE}
 $b poweroff -f
 "
