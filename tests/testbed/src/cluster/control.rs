@@ -3,6 +3,7 @@ use super::audit::Audit;
 use super::certs::{self, Authority};
 use super::client::Client;
 use super::etcd::Etcd;
+use super::fault::Fault;
 use super::kubeconfig::{self, Credential, Tokens, User};
 use super::place::{Place, free_port};
 use super::{kinds, manifest};
@@ -106,12 +107,21 @@ impl ControlPlane {
     }
 
     pub fn client_of(&self, user: User) -> Result<Client> {
-        self.client_with_token(self.tokens.of(user))
+        self.client_at(self.server, self.tokens.of(user))
     }
 
     pub fn client_with_token(&self, token: &str) -> Result<Client> {
+        self.client_at(self.server, token)
+    }
+
+    /// A client of a server in front of the real one.
+    pub fn client_through(&self, fault: &Fault, user: User) -> Result<Client> {
+        self.client_at(fault.server(), self.tokens.of(user))
+    }
+
+    fn client_at(&self, server: SocketAddr, token: &str) -> Result<Client> {
         let tls = certs::client_config(&std::fs::read_to_string(self.authority_file())?)?;
-        Ok(Client::new(self.server, Some(tls), Some(token.to_owned())))
+        Ok(Client::new(server, Some(tls), Some(token.to_owned())))
     }
 
     #[must_use]
@@ -165,7 +175,8 @@ impl ControlPlane {
         self.kubeconfig_at(user, self.server)
     }
 
-    /// The same for a server in front of the real one; `server` has to be an address that the certificate names.
+    /// The same for a server in front of the real one; `server` has to be an address that the certificate names: see
+    /// [`super::Fault`].
     pub fn kubeconfig_at(&self, user: User, server: SocketAddr) -> Result<PathBuf> {
         let path = self.place.dir().join("conf").join(format!("{}-{}.kubeconfig", user.file_name(), server.port()));
         let credential = Credential::Token(self.tokens.of(user));
@@ -186,6 +197,11 @@ impl ControlPlane {
         let name: String = user.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         let path = self.place.dir().join("conf").join(format!("{name}-certificate.kubeconfig"));
         kubeconfig::write(&path, &self.url(), &self.authority_file(), &Credential::Certificate(&pair))
+    }
+
+    /// A certificate for another server on `address` that clients of this cluster trust.
+    pub(super) fn server_certificate(&self, address: IpAddr) -> Result<certs::Pair> {
+        self.authority.server(&names_of(address))
     }
 
     /// SIGKILL: every connection is reset, and connecting is refused from now on.

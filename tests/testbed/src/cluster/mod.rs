@@ -25,7 +25,7 @@
 //!
 //! More of it: [`ControlPlane::freeze`] and `thaw` (SIGSTOP, SIGCONT), `kill_api_server` and `start_api_server` (same port, same data),
 //! `compact` (of etcd), `set_agent_rights` (403 and back), `new_agent_token` and `revoke` (401), `rotate_authority`, and [`bulk`] for
-//! 100,000 pods. The programs come from [`binaries`]: the first use builds them.
+//! 100,000 pods. What a real server cannot be made to do, [`Fault`] does in front of it. The programs come from [`binaries`]: the first use builds them.
 
 mod api_server;
 mod audit;
@@ -36,6 +36,7 @@ mod certs;
 mod client;
 mod control;
 mod etcd;
+mod fault;
 pub mod kinds;
 mod kubeconfig;
 pub mod manifest;
@@ -46,5 +47,6 @@ pub use audit::{Audit, Mark, Request};
 pub use client::{Client, Refused, Reply};
 pub use control::{ControlPlane, ControlPlaneOptions};
 pub use etcd::Etcd;
+pub use fault::{Act, Door, Fault, On, Seen};
 pub use kubeconfig::{AGENT_USER, User};
 pub use objects::{Owner, PodSpec};
