@@ -7,12 +7,14 @@ use super::fault::Fault;
 use super::kubeconfig::{self, Credential, Tokens, User};
 use super::place::{Place, free_port};
 use super::{kinds, manifest};
+use crate::process::Process;
 use crate::wait::until;
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 use serde_json::json;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 /// What the agent may do, as shipped.
@@ -202,6 +204,11 @@ impl ControlPlane {
     /// A certificate for another server on `address` that clients of this cluster trust.
     pub(super) fn server_certificate(&self, address: IpAddr) -> Result<certs::Pair> {
         self.authority.server(&names_of(address))
+    }
+
+    /// A program beside the cluster that ends with it, and is found again after a kill -9. Its output is in the directory's `logs`.
+    pub fn start_beside(&self, name: &str, command: &mut Command) -> Result<Process> {
+        self.place.start(name, command)
     }
 
     /// SIGKILL: every connection is reset, and connecting is refused from now on.
