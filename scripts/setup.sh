@@ -2,6 +2,7 @@
 # Installs what a build, the demo or the tests need on Debian or Ubuntu, and only what is missing. It may be run as often as one likes.
 # Services of the packages are neither started nor enabled: the demo and the tests bring their own.
 #   scripts/setup.sh --demo     what `make demo` needs
+#   scripts/setup.sh --k8s      what `make demo-k8s` needs, too: a Kubernetes cluster is built from source once, which takes Go
 #   scripts/setup.sh --test     what `make test` needs, too (the default)
 set -euo pipefail
 
@@ -12,8 +13,9 @@ mode=test
 for arg in "$@"; do
   case $arg in
     --demo) mode=demo ;;
+    --k8s) mode=k8s ;;
     --test) mode=test ;;
-    *) fail "unknown option $arg; write --demo or --test" ;;
+    *) fail "unknown option $arg; write --demo, --k8s or --test" ;;
   esac
 done
 
@@ -22,7 +24,8 @@ needs_build="clang=clang llvm-strip=llvm file:/usr/include/bpf/bpf_helpers.h=lib
   file:/usr/include/google/protobuf/empty.proto=libprotobuf-dev cc=gcc make=make"
 needs_demo="$needs_build containerd=containerd ctr=containerd runc=runc nginx=nginx-light redis-server=redis-server
   busybox=busybox-static dnsmasq=dnsmasq-base ip=iproute2 nsenter=util-linux"
-needs_test="$needs_demo wrk=wrk curl=curl tcpdump=tcpdump tshark=tshark dig=bind9-dnsutils bpftool=bpftool g++=g++ python3=python3
+needs_k8s="$needs_demo file:/usr/lib/cni/bridge=containernetworking-plugins nft=nftables tar=tar"
+needs_test="$needs_k8s wrk=wrk curl=curl tcpdump=tcpdump tshark=tshark dig=bind9-dnsutils bpftool=bpftool g++=g++ python3=python3
   qemu-system-x86_64=qemu-system-x86 cpio=cpio zstd=zstd xz=xz-utils
   file:/usr/lib/python3/dist-packages/prometheus_client/__init__.py=python3-prometheus-client"
 
@@ -136,6 +139,25 @@ step_packages() {
   [ -z "${packages// /}" ] || fail "still missing after the installation: $packages"
 }
 
+# Kubernetes' programs are built from Go modules, once, by whoever uses them first; `cargo xtask cluster up` does it at a time of one's own choice.
+# They need Go 1.26, which any Go from 1.21 on fetches by itself.
+step_go() {
+  [ $mode != demo ] || return 0
+  local cache=${XDG_CACHE_HOME:-$HOME/.cache}/pilotfish/k8s
+  if [ -n "${PILOTFISH_K8S_BIN:-}" ] || compgen -G "$cache/*/kube-proxy" >/dev/null; then return; fi
+  local go have candidate
+  go=$(PATH="$PATH:/usr/local/go/bin" command -v go || true)
+  if [ -n "$go" ]; then
+    have=$(GOTOOLCHAIN=local "$go" env GOVERSION)
+    if [ "$(printf 'go1.21\n%s\n' "$have" | sort -V | head -n 1)" = go1.21 ]; then return; fi
+    fail "$go is $have: install Go 1.26 from https://go.dev/dl, or set PILOTFISH_K8S_BIN to a directory with Kubernetes 1.36 and etcd 3.6"
+  fi
+  candidate=$(apt-cache policy golang-go | sed -nE 's/.*Candidate: ([0-9]+:)?([0-9]+\.[0-9]+).*/\2/p')
+  [ "$(printf '1.21\n%s\n' "${candidate:-0}" | sort -V | head -n 1)" = 1.21 ] ||
+    fail "Go is needed to build Kubernetes, and ${PRETTY_NAME:-this system} has none from 1.21 on: install it from https://go.dev/dl, or set PILOTFISH_K8S_BIN to a directory with Kubernetes 1.36 and etcd 3.6"
+  install_packages golang-go
+}
+
 mount_if_missing() {
   local type=$1 where=$2
   grep -q " $where $type " /proc/mounts && return
@@ -149,8 +171,9 @@ main() {
   step_rights
   step_cargo
   step_packages
+  step_go
   mount_if_missing bpf /sys/fs/bpf
   if [ -d /sys/kernel/tracing ]; then mount_if_missing tracefs /sys/kernel/tracing; fi
-  say "ready for make $mode${installed_by_us:+ (installed: $installed_by_us)}"
+  say "ready for make ${mode/k8s/demo-k8s}${installed_by_us:+ (installed: $installed_by_us)}"
 }
 main
