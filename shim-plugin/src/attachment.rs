@@ -16,6 +16,10 @@ pub enum AttachState {
         mode: &'static str,
     },
     Failed(Failure),
+    /// For good.
+    GivenUp {
+        reason: String,
+    },
     /// The namespace is being opened again after a failure.
     Reopening {
         since: Instant,
@@ -23,9 +27,19 @@ pub enum AttachState {
     },
 }
 
-/// One namespace with a slot, and the tasks that live in it.
+/// What of a task is attached to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Its namespace, which others may share.
+    Namespace,
+    /// Its cgroup: its namespace is the host's.
+    Cgroup,
+}
+
+/// One namespace or cgroup with a slot, and the tasks that live in it.
 #[derive(Debug)]
 pub struct Attachment {
+    pub target: Target,
     pub netns: NetnsId,
     pub cookie: Option<u64>,
     /// Never empty; the one that the namespace was found through comes first.
@@ -36,7 +50,10 @@ pub struct Attachment {
     name: Option<(TaskId, Arc<LocalName>)>,
 }
 
-/// The references to namespaces: one attachment for each (dev, inode), whoever shares it.
+/// The last slot number that is given out. Those above it are free for what no container lives in.
+pub const LAST_SLOT: Slot = Slot(u32::MAX >> 1);
+
+/// The references to namespaces: one attachment for each (dev, inode), whoever shares it. And the tasks of the host's namespace: one for each.
 #[derive(Debug, Default)]
 pub struct Attachments {
     slots: BTreeMap<Slot, Attachment>,
@@ -57,8 +74,15 @@ impl Attachments {
         self.slots.iter_mut().map(|(slot, attachment)| (*slot, attachment))
     }
 
-    pub fn len(&self) -> usize {
-        self.slots.len()
+    /// Namespaces with a slot.
+    pub fn namespaces(&self) -> usize {
+        self.by_netns.len()
+    }
+
+    /// Whether a cgroup's attachment waits for an answer or for another try.
+    pub fn cgroup_under_way(&self) -> bool {
+        let waits = |state: &AttachState| !matches!(state, AttachState::Attached { .. } | AttachState::GivenUp { .. });
+        self.slots.values().any(|attachment| attachment.target == Target::Cgroup && waits(&attachment.state))
     }
 
     /// The slot of `netns`, and whether the cookies prove that another namespace has taken its inode since.
@@ -68,13 +92,24 @@ impl Attachments {
         Some((slot, known.zip(cookie).is_some_and(|(known, cookie)| known != cookie)))
     }
 
-    /// A new slot for a namespace that has none. `None` once 2^32 - 1 were given out.
+    /// A new slot for a namespace that has none. `None` once all up to [`LAST_SLOT`] were given out.
     pub fn open(&mut self, netns: NetnsId, cookie: Option<u64>, task: TaskId, now: Instant) -> Option<Slot> {
-        self.last = self.last.checked_add(1)?;
+        let slot = self.add(Target::Namespace, netns, cookie, task, now)?;
+        self.by_netns.insert(netns, slot);
+        Some(slot)
+    }
+
+    /// A new slot for the cgroup of a task that lives in `host`.
+    pub fn open_cgroup(&mut self, host: NetnsId, task: TaskId, now: Instant) -> Option<Slot> {
+        self.add(Target::Cgroup, host, None, task, now)
+    }
+
+    fn add(&mut self, target: Target, netns: NetnsId, cookie: Option<u64>, task: TaskId, now: Instant) -> Option<Slot> {
+        self.last = self.last.checked_add(1).filter(|last| *last <= LAST_SLOT.0)?;
         let slot = Slot(self.last);
         let state = AttachState::Attaching { since: now, attempts: 0 };
-        self.slots.insert(slot, Attachment { netns, cookie, tasks: vec![task], via: task, state, name: None });
-        self.by_netns.insert(netns, slot);
+        let attachment = Attachment { target, netns, cookie, tasks: vec![task], via: task, state, name: None };
+        self.slots.insert(slot, attachment);
         Some(slot)
     }
 
@@ -91,7 +126,9 @@ impl Attachments {
 
     pub fn remove(&mut self, slot: Slot) -> Option<Attachment> {
         let attachment = self.slots.remove(&slot)?;
-        self.by_netns.remove(&attachment.netns);
+        if attachment.target == Target::Namespace {
+            self.by_netns.remove(&attachment.netns);
+        }
         Some(attachment)
     }
 

@@ -36,8 +36,10 @@ pub struct Config {
     pub namespaces: Vec<String>,
     /// The slow reconcile, jittered by a tenth.
     pub reconcile_every: Duration,
-    /// The namespace that the agent runs in: containers in it are not attached to.
+    /// The namespace that the agent runs in: it is not attached to.
     pub host: Option<NetnsId>,
+    /// Containers in it are attached to by their cgroups.
+    pub observe_host: bool,
     pub limits: Limits,
 }
 
@@ -48,6 +50,7 @@ impl Default for Config {
             namespaces: Vec::new(),
             reconcile_every: Duration::from_secs(60),
             host: None,
+            observe_host: false,
             limits: Limits::default(),
         }
     }
@@ -86,7 +89,7 @@ impl Containerd {
     pub fn new(config: Config) -> (Containerd, Handle) {
         let (actions, actions_out) = mpsc::channel(ACTIONS);
         let (reports_in, reports) = mpsc::channel(ACTIONS);
-        let registry = Mutex::new(Registry::new(config.limits, config.host));
+        let registry = Mutex::new(Registry::new(config.limits, config.host).observing_host(config.observe_host));
         let shared = Arc::new(Shared { registry, link: Mutex::new(LinkStatus::default()) });
         let status = StatusReader(shared.clone());
         let task =

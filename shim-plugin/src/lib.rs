@@ -39,6 +39,7 @@ mod retry;
 mod status;
 
 pub use action::{Action, Origin, Report};
+pub use attachment::LAST_SLOT;
 pub use containerd::{Config, Containerd, Handle};
 pub use event::{ContainerRef, ListedTask, TaskEvent, TaskId};
 pub use name::{Labels, LocalName, NameSource};

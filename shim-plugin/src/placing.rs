@@ -1,9 +1,9 @@
 //! The half of the registry that listens to whoever performs its actions: opened, attached, failed, and never answered.
 
 use crate::action::{Action, Origin, Report};
-use crate::attachment::{AttachState, Attachment};
+use crate::attachment::{AttachState, Attachment, Target};
 use crate::event::TaskId;
-use crate::registry::{Place, Registry};
+use crate::registry::{Place, Registry, Task};
 use crate::retry::{ANSWER_WITHIN, Failure};
 use flow_model::{NetnsId, Slot};
 use std::time::Instant;
@@ -27,6 +27,12 @@ impl Registry {
                     self.counts.attach_failures += 1;
                     self.in_flight.remove(&attachment.via);
                     attachment.fail(reason, now);
+                }
+            }
+            Report::NotAttachable { slot, reason } => {
+                if let Some(attachment) = self.attachments.get_mut(slot) {
+                    attachment.state = AttachState::GivenUp { reason };
+                    self.in_flight.remove(&attachment.via);
                 }
             }
         }
@@ -55,12 +61,17 @@ impl Registry {
                 _ => {}
             }
         }
-        for (_, attachment) in self.attachments.iter_mut() {
+        for (slot, attachment) in self.attachments.iter_mut() {
             match &attachment.state {
                 AttachState::Attaching { since, .. } | AttachState::Reopening { since, .. } if late(*since) => {
                     self.counts.unanswered += 1;
                     self.in_flight.remove(&attachment.via);
                     attachment.fail("no answer".into(), now);
+                }
+                AttachState::Failed(failure) if failure.retry_at <= now && attachment.target == Target::Cgroup => {
+                    let Some(task) = self.tasks.get(&attachment.via) else { continue };
+                    attachment.state = AttachState::Attaching { since: now, attempts: failure.attempts };
+                    out.push(attach_cgroup(slot, attachment.via, task));
                 }
                 AttachState::Failed(failure)
                     if failure.retry_at <= now && self.in_flight.len() < self.limits.found_in_flight =>
@@ -84,7 +95,7 @@ impl Registry {
     #[must_use]
     pub fn needs_tick(&self) -> bool {
         let gauges = self.gauges();
-        gauges.discovered + gauges.attaching + gauges.failed > 0
+        gauges.discovered + gauges.attaching + gauges.failed > 0 || self.attachments.cgroup_under_way()
     }
 
     pub(crate) fn open(&mut self, id: TaskId, now: Instant, out: &mut Vec<Action>) {
@@ -115,15 +126,15 @@ impl Registry {
                 self.place(id, netns, cookie, now, out);
             }
             Place::In(slot) => self.reopened(id, slot, netns, cookie, now, out),
-            Place::Host => out.push(Action::Close { task: id }),
+            Place::Host(_) => out.push(Action::Close { task: id }),
         }
     }
 
     fn place(&mut self, id: TaskId, netns: NetnsId, cookie: Option<u64>, now: Instant, out: &mut Vec<Action>) {
         if self.host == Some(netns) {
-            self.set_place(id, Place::Host);
             self.in_flight.remove(&id);
             out.push(Action::Close { task: id });
+            self.place_in_host(id, netns, now, out);
             return;
         }
         match self.attachments.find(netns, cookie) {
@@ -155,6 +166,16 @@ impl Registry {
             self.attachments.offer_name(slot, id, name);
         }
         out.push(Action::Attach { slot, netns, task: id, origin: task.origin, name: task.name.clone() });
+    }
+
+    fn place_in_host(&mut self, id: TaskId, host: NetnsId, now: Instant, out: &mut Vec<Action>) {
+        let slot = self.observe_host.then(|| self.attachments.open_cgroup(host, id, now)).flatten();
+        self.set_place(id, Place::Host(slot));
+        let (Some(slot), Some(task)) = (slot, self.tasks.get(&id)) else { return };
+        if let Some(name) = &task.name {
+            self.attachments.offer_name(slot, id, name);
+        }
+        out.push(attach_cgroup(slot, id, task));
     }
 
     /// The namespace died unseen and another has its inode: the tasks that were in it are over.
@@ -212,7 +233,7 @@ impl Registry {
                     attachment.fail(reason, now);
                 }
             }
-            Place::Waiting { .. } | Place::Unopened(_) | Place::Host => {}
+            Place::Waiting { .. } | Place::Unopened(_) | Place::Host(_) => {}
         }
     }
 
@@ -223,12 +244,17 @@ impl Registry {
     }
 }
 
+fn attach_cgroup(slot: Slot, id: TaskId, task: &Task) -> Action {
+    let Task { container, pid, name, .. } = task;
+    Action::AttachCgroup { slot, task: id, container: container.clone(), pid: *pid, name: name.clone() }
+}
+
 impl Attachment {
     fn fail(&mut self, reason: String, now: Instant) {
         let attempts = match &self.state {
             AttachState::Attaching { attempts, .. } | AttachState::Reopening { attempts, .. } => *attempts,
             AttachState::Failed(failure) => failure.attempts,
-            AttachState::Attached { .. } => 0,
+            AttachState::Attached { .. } | AttachState::GivenUp { .. } => 0,
         };
         self.state = AttachState::Failed(Failure::after(attempts, reason, now));
     }

@@ -17,6 +17,8 @@ use std::time::Instant;
 pub struct Registry {
     pub(crate) limits: Limits,
     pub(crate) host: Option<NetnsId>,
+    /// Tasks of the host's namespace are attached to by their cgroups.
+    pub(crate) observe_host: bool,
     pub(crate) tasks: BTreeMap<TaskId, Task>,
     by_container: HashMap<ContainerRef, TaskId>,
     pub(crate) attachments: Attachments,
@@ -89,10 +91,16 @@ pub(crate) struct Task {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Place {
-    Waiting { attempts: u32 },
-    Opening { since: Instant, attempts: u32 },
+    Waiting {
+        attempts: u32,
+    },
+    Opening {
+        since: Instant,
+        attempts: u32,
+    },
     Unopened(Failure),
-    Host,
+    /// With a slot where its cgroup is to be attached to.
+    Host(Option<Slot>),
     In(Slot),
 }
 
@@ -125,17 +133,18 @@ pub enum TaskState {
         reason: String,
         attempts: u32,
     },
-    /// It shares the host's namespace and is not attached to.
+    /// It shares the host's namespace, which is not attached to (its cgroup may be).
     Host,
 }
 
 impl Registry {
-    /// `host` is the namespace that the agent itself runs in: containers that share it are remembered, not attached to.
+    /// `host` is the namespace that the agent itself runs in: it is not attached to, whoever shares it.
     #[must_use]
     pub fn new(limits: Limits, host: Option<NetnsId>) -> Registry {
         Registry {
             limits,
             host,
+            observe_host: false,
             tasks: BTreeMap::new(),
             by_container: HashMap::new(),
             attachments: Attachments::default(),
@@ -146,6 +155,13 @@ impl Registry {
             listed_before: false,
             counts: Counts::default(),
         }
+    }
+
+    /// Containers that share the host's namespace are to be attached to by their cgroups.
+    #[must_use]
+    pub fn observing_host(mut self, observe: bool) -> Registry {
+        self.observe_host = observe;
+        self
     }
 
     /// Takes in what containerd said at `now`.
@@ -263,6 +279,11 @@ impl Registry {
         if self.by_container.get(&task.container) == Some(&id) {
             self.by_container.remove(&task.container);
         }
+        if let Place::Host(Some(slot)) = task.place
+            && let Some(gone) = self.attachments.leave(slot, id)
+        {
+            out.push(Action::Detach { slot, netns: gone.netns });
+        }
         if let Place::In(slot) = task.place {
             let vouched =
                 self.attachments.get(slot).is_none_or(|it| it.cookie.is_some() || it.tasks.first() != Some(&id));
@@ -296,7 +317,7 @@ impl Registry {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         task.labels = LabelState::Known;
         task.name = Some(name.clone());
-        if let Place::In(slot) = task.place
+        if let Place::In(slot) | Place::Host(Some(slot)) = task.place
             && self.attachments.offer_name(slot, id, &name)
         {
             out.push(Action::Identify { slot, name });
@@ -383,10 +404,14 @@ impl Registry {
         match &task.place {
             Place::Waiting { .. } | Place::Opening { .. } => TaskState::Discovered,
             Place::Unopened(failure) => failed(None, failure),
-            Place::Host => TaskState::Host,
+            Place::Host(_) => TaskState::Host,
             Place::In(slot) => match self.attachments.get(*slot).map(|attachment| &attachment.state) {
                 Some(AttachState::Attached { mode }) => TaskState::Attached(*slot, mode),
                 Some(AttachState::Failed(failure)) => failed(Some(*slot), failure),
+                // Said of cgroups only.
+                Some(AttachState::GivenUp { reason }) => {
+                    TaskState::Failed { slot: Some(*slot), reason: reason.clone(), attempts: 1 }
+                }
                 Some(AttachState::Attaching { .. } | AttachState::Reopening { .. }) | None => {
                     TaskState::Attaching(*slot)
                 }
@@ -397,15 +422,15 @@ impl Registry {
     /// How many tasks are in which state.
     #[must_use]
     pub fn gauges(&self) -> TaskGauges {
-        let mut gauges = TaskGauges { namespaces: self.attachments.len(), ..TaskGauges::default() };
+        let mut gauges = TaskGauges { namespaces: self.attachments.namespaces(), ..TaskGauges::default() };
         for task in self.tasks.values() {
             let of_state = match &task.place {
                 Place::Waiting { .. } | Place::Opening { .. } => &mut gauges.discovered,
                 Place::Unopened(_) => &mut gauges.failed,
-                Place::Host => &mut gauges.host,
+                Place::Host(_) => &mut gauges.host,
                 Place::In(slot) => match self.attachments.get(*slot).map(|attachment| &attachment.state) {
                     Some(AttachState::Attached { .. }) => &mut gauges.attached,
-                    Some(AttachState::Failed(_)) => &mut gauges.failed,
+                    Some(AttachState::Failed(_) | AttachState::GivenUp { .. }) => &mut gauges.failed,
                     Some(AttachState::Attaching { .. } | AttachState::Reopening { .. }) | None => &mut gauges.attaching,
                 },
             };

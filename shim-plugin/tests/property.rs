@@ -4,7 +4,7 @@
 use flow_model::{NetnsId, Slot};
 use proptest::prelude::*;
 use shim_plugin::{Action, ContainerRef, Labels, Limits, ListedTask, Registry, Report, TaskEvent, TaskId, TaskState};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 const HOST: NetnsId = NetnsId { dev: 4, ino: 1 };
@@ -77,6 +77,8 @@ struct Node {
     stream: Vec<TaskEvent>,
     asked: std::collections::VecDeque<Action>,
     attached: HashMap<Slot, Namespace>,
+    /// Attached by their cgroup, with the process that it was asked for.
+    cgroups: HashMap<Slot, u32>,
     slots_seen: HashSet<Slot>,
 }
 
@@ -87,7 +89,7 @@ fn container(number: u8) -> ContainerRef {
 impl Node {
     fn new(limits: Limits, cookies: bool) -> Node {
         Node {
-            registry: Registry::new(limits, Some(HOST)),
+            registry: Registry::new(limits, Some(HOST)).observing_host(true),
             now: Instant::now(),
             cookies,
             opened: HashMap::new(),
@@ -98,6 +100,7 @@ impl Node {
             stream: Vec::new(),
             asked: Default::default(),
             attached: HashMap::new(),
+            cgroups: HashMap::new(),
             slots_seen: HashSet::new(),
         }
     }
@@ -204,7 +207,18 @@ impl Node {
                     Report::Attached { slot, mode: "tcx" }
                 }
             }
+            Action::AttachCgroup { slot, pid, .. } => {
+                self.slots_seen.insert(slot);
+                assert!(self.cgroups.get(&slot).is_none_or(|was| *was == pid), "a slot never moves");
+                if fails {
+                    Report::AttachFailed { slot, reason: "no memory".into() }
+                } else {
+                    self.cgroups.insert(slot, pid);
+                    Report::Attached { slot, mode: "cgroup" }
+                }
+            }
             Action::Detach { slot, netns } => {
+                assert!(self.cgroups.remove(&slot).is_none() || netns == HOST, "cgroups are of the host");
                 assert!(self.slots_seen.contains(&slot), "what is detached was attached or tried");
                 let was = self.attached.remove(&slot);
                 assert!(was.is_none_or(|was| was.ino == netns.ino));
@@ -264,6 +278,11 @@ proptest! {
         let attached: HashSet<Namespace> = node.attached.values().copied().collect();
         prop_assert_eq!(node.attached.len(), attached.len());
         prop_assert_eq!(attached, wanted, "each namespace with a container is attached, and no other");
+        let wanted: BTreeSet<u32> =
+            node.running.values().filter(|(_, netns)| netns.ino == HOST.ino).map(|(pid, _)| *pid).collect();
+        let cgroups: BTreeSet<u32> = node.cgroups.values().copied().collect();
+        prop_assert_eq!(node.cgroups.len(), cgroups.len());
+        prop_assert_eq!(cgroups, wanted, "each container of the host's namespace has its cgroup attached");
 
         for (number, (pid, _)) in std::mem::take(&mut node.running) {
             let event = TaskEvent::Exited { container: container(number), process: format!("c{number}"), pid };
@@ -271,7 +290,7 @@ proptest! {
             node.asked.extend(actions);
         }
         node.settle();
-        prop_assert!(node.attached.is_empty(), "attach and detach balance");
+        prop_assert!(node.attached.is_empty() && node.cgroups.is_empty(), "attach and detach balance");
         prop_assert_eq!(node.registry.tasks().count(), 0);
     }
 }

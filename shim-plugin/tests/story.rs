@@ -10,6 +10,8 @@ use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 const HOST: u64 = 1;
+/// A process without a cgroup of its own.
+const ROOTLESS: u32 = 99;
 
 #[derive(Clone)]
 enum Step {
@@ -70,8 +72,12 @@ fn check(steps: &[Step], expected: Expect) {
 }
 
 fn check_within(limits: Limits, steps: &[Step], expected: Expect) {
+    tell(Registry::new(limits, Some(netns(HOST))), steps, expected);
+}
+
+fn tell(registry: Registry, steps: &[Step], expected: Expect) {
     let mut story = Story {
-        registry: Registry::new(limits, Some(netns(HOST))),
+        registry,
         now: Instant::now(),
         homes: HashMap::new(),
         broken: false,
@@ -156,6 +162,15 @@ impl Story {
                         Report::AttachFailed { slot, reason: "no memory".into() }
                     } else {
                         Report::Attached { slot, mode: "tcx" }
+                    }
+                }
+                Action::AttachCgroup { slot, pid, name, .. } => {
+                    let name = name.map_or("?".into(), |name| name.workload.name.to_string());
+                    let _ = writeln!(self.told, "attach {} to the cgroup of {pid} as {name}", slot.0);
+                    match pid {
+                        ROOTLESS => Report::NotAttachable { slot, reason: "it is in the root".into() },
+                        _ if self.broken => Report::AttachFailed { slot, reason: "no memory".into() },
+                        _ => Report::Attached { slot, mode: "cgroup" },
                     }
                 }
                 Action::Close { task: TaskId(task) } => {
@@ -284,6 +299,55 @@ fn a_host_network_container_is_remembered_and_not_attached() {
             close task 1
             --
             default/c1 pid 42: Host
+        "#]],
+    );
+}
+
+#[test]
+fn containers_on_the_hosts_network_are_attached_to_by_their_cgroups_one_by_one() {
+    tell(
+        Registry::new(Limits::default(), Some(netns(HOST))).observing_host(true),
+        &[lives(42, HOST), lives(43, HOST), created("c1", 42), labels("c1", &POD), created("c2", 43), exited("c1", 42)],
+        expect![[r#"
+            open 42
+            close task 1
+            attach 1 to the cgroup of 42 as ?
+            slot 1 is web-0
+            open 43
+            close task 2
+            attach 2 to the cgroup of 43 as ?
+            detach 1 from 1
+            --
+            default/c2 pid 43: Host
+        "#]],
+    );
+}
+
+#[test]
+fn a_cgroup_that_failed_is_tried_again_and_one_that_is_none_is_not() {
+    tell(
+        Registry::new(Limits::default(), Some(netns(HOST))).observing_host(true),
+        &[
+            lives(42, HOST),
+            lives(ROOTLESS, HOST),
+            Broken(true),
+            created("c1", 42),
+            created("c2", ROOTLESS),
+            Broken(false),
+            Later(2),
+            Later(100),
+        ],
+        expect![[r#"
+            open 42
+            close task 1
+            attach 1 to the cgroup of 42 as ?
+            open 99
+            close task 2
+            attach 2 to the cgroup of 99 as ?
+            attach 1 to the cgroup of 42 as ?
+            --
+            default/c1 pid 42: Host
+            default/c2 pid 99: Host
         "#]],
     );
 }

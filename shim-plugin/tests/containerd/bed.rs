@@ -265,6 +265,7 @@ fn perform(action: Action, opened: &mut BTreeMap<u64, String>, done: &mut Done) 
             opened.remove(&task.0);
             None
         }
+        Action::AttachCgroup { .. } => unreachable!("the host is not observed here"),
         Action::FetchLabels { .. } => unreachable!("never handed out"),
     }
 }
