@@ -140,6 +140,13 @@ pub const KEYS: &[Key] = &[
         apply: |c, v| v.ports().map(|v| c.capture.exclude_ports = v),
     },
     Key {
+        section: "attach",
+        name: "host",
+        default: "true",
+        doc: "Also observe hostNetwork containers and the node's services, by their cgroups (version 2). `pilotfish check` says whether that is possible.",
+        apply: |c, v| v.boolean().map(|v| c.attach.host = v),
+    },
+    Key {
         section: "metrics",
         name: "max_series",
         default: "10000",

@@ -46,6 +46,8 @@ pub enum AttachMode {
 pub struct Attach {
     pub mode: AttachMode,
     pub loopback: bool,
+    /// Observe the namespace that the agent runs in.
+    pub host: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -112,7 +114,8 @@ impl Config {
     fn blank() -> Config {
         Config {
             containerd: Containerd::default(),
-            attach: Attach { mode: AttachMode::Auto, loopback: false },
+            kubernetes: Kubernetes::default(),
+            attach: Attach { mode: AttachMode::Auto, loopback: false, host: false },
             scan: Scan::default(),
             capture: Capture { ring_bytes: 0, head_bytes: 0, flows: 0, ports: Vec::new(), exclude_ports: Vec::new() },
             metrics: Metrics { max_series: 0, expiry: Duration::ZERO },

@@ -166,6 +166,7 @@ impl Containers {
                     self.identify(slot, &name);
                 }
             }
+            Action::AttachCgroup { .. } => {}
             Action::Close { task } => {
                 self.state.open.remove(&task);
             }
