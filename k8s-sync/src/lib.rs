@@ -8,6 +8,7 @@
 //! Leaves the finding of names to its writer, and never reads the clock. No Kubernetes client yet.
 #![forbid(unsafe_code)]
 
+pub mod access;
 mod class;
 pub mod cluster;
 mod dns;
@@ -16,6 +17,7 @@ mod history;
 mod index;
 mod reader;
 mod sharded;
+pub mod watch;
 
 pub use figures::Figure;
 pub use index::{Address, Binding, IdentityIndex, Limits};

@@ -1,0 +1,278 @@
+//! What the watches say of themselves, for `status`, `/readyz` and `/metrics`. Reading it costs a copy of some hundred bytes and asks
+//! nobody anything.
+
+use super::decode::Bad;
+use crate::cluster::object::Resource;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What was asked. Never anything else: the agent writes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verb {
+    List,
+    Watch,
+    /// A watch that begins with what exists (`sendInitialEvents`): it costs the server what a list does.
+    StreamingList,
+}
+
+impl Verb {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verb::List => "list",
+            Verb::Watch => "watch",
+            Verb::StreamingList => "streaming_list",
+        }
+    }
+}
+
+/// What was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Code {
+    Status(u16),
+    /// No answer in time.
+    TimedOut,
+    /// No connection, or none that a request could be sent over.
+    NoConnection,
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Code::Status(code) => write!(f, "{code}"),
+            Code::TimedOut => f.write_str("timeout"),
+            Code::NoConnection => f.write_str("no_connection"),
+        }
+    }
+}
+
+/// `pilotfish_k8s_requests_total{verb,resource,code}`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Requests {
+    pub verb: Verb,
+    pub resource: Resource,
+    pub code: Code,
+    pub count: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WatchState {
+    /// Nothing was listed yet, and it is waited for the turn to.
+    #[default]
+    Waiting,
+    Listing,
+    /// Changes come as they happen.
+    Watching,
+    /// The last attempt failed, or the server does not answer. What was known is kept.
+    Retrying,
+}
+
+impl WatchState {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            WatchState::Waiting => "waiting",
+            WatchState::Listing => "listing",
+            WatchState::Watching => "watching",
+            WatchState::Retrying => "retrying",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatchReport {
+    pub resource: Resource,
+    pub state: WatchState,
+    /// As counted from what was told; exact after each list.
+    pub objects: u64,
+    /// Since the last list ended, event or bookmark came, and before all of them since the start: `pilotfish_k8s_cache_age_seconds`.
+    pub age: Duration,
+    /// Whether a list was ever complete since the start.
+    pub is_complete: bool,
+    /// Streams begun after the first.
+    pub restarts: u64,
+    /// Complete lists.
+    pub lists: u64,
+    /// Lists begun because a version was gone or made no sense: `pilotfish_k8s_relists_total`.
+    pub relists: u64,
+    /// Attempts and streams that failed; the end of a stream in order is none.
+    pub failures: u64,
+    /// Objects not taken in because their bytes made no sense, had no name, or were too large.
+    pub skipped: [u64; 3],
+    /// The last failure's reason. It stays after things went well again; `state` says whether it still counts.
+    pub last_error: Option<String>,
+}
+
+impl WatchReport {
+    #[must_use]
+    pub fn skipped(&self, why: Bad) -> u64 {
+        self.skipped[why as usize]
+    }
+}
+
+/// How the agent stands with the API server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Link {
+    /// `kubernetes.mode = "off"`, or nothing was found that says where an API server is: the reason.
+    #[default]
+    Off,
+    None {
+        reason: String,
+    },
+    /// No request was answered yet.
+    Connecting,
+    Connected,
+    /// For so long.
+    Unreachable {
+        age: Duration,
+        reason: String,
+    },
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    pub link: Link,
+    /// URL of the API server.
+    pub server: Option<String>,
+    /// Where that was said: a path, or "service account".
+    pub source: Option<String>,
+    /// "cluster" or "node", and why it is not the one that was asked for.
+    pub scope: &'static str,
+    pub scope_reason: Option<String>,
+    pub watches: Vec<WatchReport>,
+    pub requests: Vec<Requests>,
+    /// Requests that the token bucket made wait: `pilotfish_k8s_throttled_total`.
+    pub throttled: u64,
+    /// How often addresses, certificates and tokens were read from their files.
+    pub credentials_read: u64,
+    /// How long the last wait for this agent's turn to list was, and of how many agents it was computed.
+    pub last_list_wait: Duration,
+    pub agents: u32,
+    pub snapshots_saved: u64,
+    pub snapshot_error: Option<String>,
+}
+
+impl Report {
+    /// Whether names of the whole scope are known and kept up to date; the reason if not.
+    pub fn is_fresh(&self) -> Result<(), String> {
+        match &self.link {
+            Link::Off | Link::None { .. } => return Ok(()),
+            Link::Connecting => return Err("the API server has not answered yet".to_owned()),
+            Link::Unreachable { age, reason } => {
+                return Err(format!("the API server has not answered for {} s: {reason}", age.as_secs()));
+            }
+            Link::Connected => {}
+        }
+        for watch in &self.watches {
+            if watch.state == WatchState::Retrying || !watch.is_complete {
+                let reason = watch.last_error.as_deref().unwrap_or("not listed yet");
+                return Err(format!("{}: {}: {reason}", watch.resource.as_str(), watch.state.as_str()));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct Watch {
+    report: WatchReport,
+    alive: Instant,
+}
+
+#[derive(Debug)]
+struct Inner {
+    report: Report,
+    unreachable: Option<(Instant, String)>,
+    watches: Vec<Watch>,
+    requests: BTreeMap<(Verb, Resource, Code), u64>,
+}
+
+/// The writing side, shared by the watches of one thread with those who read.
+#[derive(Clone, Debug)]
+pub(super) struct Board(Arc<Mutex<Inner>>);
+
+impl Board {
+    pub(super) fn new(resources: &[Resource], now: Instant) -> Board {
+        let watch = |resource: &Resource| Watch {
+            alive: now,
+            report: WatchReport {
+                resource: *resource,
+                state: WatchState::Waiting,
+                objects: 0,
+                age: Duration::ZERO,
+                is_complete: false,
+                restarts: 0,
+                lists: 0,
+                relists: 0,
+                failures: 0,
+                skipped: [0; 3],
+                last_error: None,
+            },
+        };
+        Board(Arc::new(Mutex::new(Inner {
+            report: Report::default(),
+            unreachable: None,
+            watches: resources.iter().map(watch).collect(),
+            requests: BTreeMap::new(),
+        })))
+    }
+
+    pub(super) fn read(&self, now: Instant) -> Report {
+        let inner = self.0.lock();
+        let mut report = inner.report.clone();
+        if let (Some((since, reason)), true) = (&inner.unreachable, report.server.is_some()) {
+            let age = now.saturating_duration_since(*since);
+            report.link = Link::Unreachable { age, reason: reason.clone() };
+        }
+        if report.server.is_some() {
+            let aged =
+                |watch: &Watch| WatchReport { age: now.saturating_duration_since(watch.alive), ..watch.report.clone() };
+            report.watches = inner.watches.iter().map(aged).collect();
+        }
+        let requests = inner.requests.iter();
+        report.requests = requests
+            .map(|((verb, resource, code), count)| Requests {
+                verb: *verb,
+                resource: *resource,
+                code: *code,
+                count: *count,
+            })
+            .collect();
+        report
+    }
+
+    pub(super) fn change(&self, change: impl FnOnce(&mut Report)) {
+        change(&mut self.0.lock().report);
+    }
+
+    pub(super) fn connected(&self) {
+        let mut inner = self.0.lock();
+        inner.report.link = Link::Connected;
+        inner.unreachable = None;
+    }
+
+    pub(super) fn unreachable(&self, since: Instant, reason: &str) {
+        self.0.lock().unreachable = Some((since, reason.to_owned()));
+    }
+
+    /// Codes are a closed set as servers use them; a hostile one could send 900 others, which is still a bound.
+    pub(super) fn requested(&self, verb: Verb, resource: Resource, code: Code) {
+        *self.0.lock().requests.entry((verb, resource, code)).or_default() += 1;
+    }
+
+    pub(super) fn watch(&self, resource: Resource, change: impl FnOnce(&mut WatchReport)) {
+        if let Some(watch) = self.0.lock().watches.iter_mut().find(|watch| watch.report.resource == resource) {
+            change(&mut watch.report);
+        }
+    }
+
+    /// Something came.
+    pub(super) fn alive(&self, resource: Resource, now: Instant) {
+        if let Some(watch) = self.0.lock().watches.iter_mut().find(|watch| watch.report.resource == resource) {
+            watch.alive = now;
+        }
+    }
+}
