@@ -35,8 +35,7 @@ enum field {
 	SK_ACK_BACKLOG,
 	NET_INUM,
 	TASK_TGID,
-	TASK_CGROUPS,
-	CSS_SET_DFL_CGRP,
+	SK_CGROUP,
 	CGROUP_KN,
 	KERNFS_NODE_ID,
 };
@@ -68,7 +67,7 @@ struct bpf_iter__task_file {
 
 /* `netns-scanner/src/iterator.rs` holds the same in Rust. */
 struct pf_socket {
-	u64 cgroup_id; /* of the v2 hierarchy; 0 when there is none */
+	u64 cgroup_id; /* that the socket was made in, of the v2 hierarchy; 0 when there is none */
 	u32 pid;
 	u32 netns_ino;
 	u32 local_ip[4]; /* network order; IPv4 in [3] with ::ffff: before it */
@@ -119,7 +118,7 @@ int pilotfish_socks(struct bpf_iter__task_file *ctx)
 		u32 waiting = GET(u32, sk, SK_ACK_BACKLOG);
 		out.waiting = waiting > 0xffff ? 0xffff : (u16)waiting;
 	}
-	void *cgroup = GET(void *, GET(void *, task, TASK_CGROUPS), CSS_SET_DFL_CGRP);
+	void *cgroup = OFFSET_OF(SK_CGROUP) ? GET(void *, sk, SK_CGROUP) : 0;
 	if (cgroup)
 		out.cgroup_id = GET(u64, GET(void *, cgroup, CGROUP_KN), KERNFS_NODE_ID);
 	if (family == AF_INET) {

@@ -14,7 +14,7 @@ const FUNCTION: &[u8] = b"bpf_iter_task_file";
 type Member = (&'static [u8], &'static [u8]);
 const COMMON: Member = (b"sock", b"__sk_common");
 /// Where to find what the program's `enum field` names, in its order: a member, or a member of a member.
-const FIELDS: [&[Member]; 18] = [
+const FIELDS: [&[Member]; 17] = [
     &[(b"socket", b"sk")],
     &[COMMON, (b"sock_common", b"skc_family")],
     &[COMMON, (b"sock_common", b"skc_state")],
@@ -29,11 +29,14 @@ const FIELDS: [&[Member]; 18] = [
     &[(b"sock", b"sk_ack_backlog")],
     &[(b"net", b"ns"), (b"ns_common", b"inum")],
     &[(b"task_struct", b"tgid")],
-    &[(b"task_struct", b"cgroups")],
-    &[(b"css_set", b"dfl_cgrp")],
+    &[(b"sock", b"sk_cgrp_data"), (b"sock_cgroup_data", b"cgroup")],
     &[(b"cgroup", b"kn")],
     &[(b"kernfs_node", b"id")],
 ];
+
+/// What the program does without: a kernel without cgroups (or before 5.15, which kept it in another form) does not have it. The offset is then 0, where no kernel has any
+/// of these.
+const OPTIONAL: [&[u8]; 2] = [b"sk_cgrp_data", b"cgroup"];
 
 /// Anonymous structs and unions inside each other; the kernel has two or three.
 const DEPTH: u32 = 8;
@@ -58,7 +61,14 @@ pub fn fit(btf: &[u8]) -> Result<(Vec<u8>, u32), ProgramError> {
     for path in FIELDS {
         let mut offset = 0;
         for (of, member) in path {
-            offset += types.offset(of, member).ok_or_else(|| missing(&[of, b".".as_slice(), member].concat()))?;
+            match types.offset(of, member) {
+                Some(found) => offset += found,
+                None if OPTIONAL.contains(member) => {
+                    offset = 0;
+                    break;
+                }
+                None => return Err(missing(&[of, b".".as_slice(), member].concat())),
+            }
         }
         offsets.push(offset);
     }

@@ -8,7 +8,7 @@ pub struct Socket {
     pub netns_ino: u64,
     /// A process that holds it; 0 where the source does not tell.
     pub pid: u32,
-    /// Cgroup (v2) of that process, or of the socket; 0 where there is none or the source does not tell.
+    /// Cgroup (v2) that it was made in; 0 where there is none or the source does not tell.
     pub cgroup_id: u64,
     pub tuple: FiveTuple,
     pub state: SocketState,

@@ -331,3 +331,15 @@ fn a_v4_mapped_connection_is_told_as_ipv4_by_each_source() {
         .expect("enter the room");
     check_each_source(&room, &talk);
 }
+
+#[test]
+fn a_socket_is_of_the_cgroup_that_it_was_made_in() {
+    let room = Room::new();
+    let _talk = talk(&room, "127.0.0.1");
+    let by_iterator = by_iterator(&room);
+    let by_diag = room.netns.run(dump_by_sock_diag).expect("enter").expect("sock_diag");
+    let cgroups = |sockets: &[Socket]| sockets.iter().map(|socket| socket.cgroup_id).collect::<BTreeSet<u64>>();
+    assert_eq!(cgroups(&by_iterator), cgroups(&by_diag));
+    assert_eq!(cgroups(&by_iterator).len(), 1, "all were made by this process");
+    assert!(by_iterator.iter().all(|socket| socket.cgroup_id != 0));
+}
