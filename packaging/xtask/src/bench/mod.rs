@@ -5,6 +5,7 @@ mod attach;
 mod churn;
 mod handover;
 mod idle;
+mod k8s;
 mod overhead;
 mod replay;
 mod restart;
@@ -30,6 +31,8 @@ pub enum Bench {
     Handover(handover::Options),
     /// CPU and memory of an agent with nothing to do, beside none and beside many containers
     Idle(idle::Options),
+    /// The watch cache against a real API server: closed watches, a frozen server, ghosts, herds, 100,000 pods
+    K8s(k8s::Options),
     /// A late agent beside many old connections: readiness, liveness, cost by source, right names
     Scan(scan::Options),
     /// Requests a second out of a capture file
@@ -46,6 +49,7 @@ pub fn run(bench: &Bench) -> Result<()> {
         Bench::Restart(options) => restart::run(options),
         Bench::Handover(options) => handover::run(options),
         Bench::Idle(options) => idle::run(options),
+        Bench::K8s(options) => k8s::run(options),
         Bench::Scan(options) => scan::run(options),
         Bench::Replay(options) => replay::run(options),
     }
