@@ -77,6 +77,14 @@ impl DnsNames {
         }
     }
 
+    /// (pod, name, from, until) of every pod that learnt a name of `ip`.
+    pub(crate) fn all(&self, ip: IpAddr) -> impl Iterator<Item = (Slot, Arc<Workload>, Ts, Ts)> + '_ {
+        self.slots.iter().filter_map(move |(slot, known)| {
+            let Learnt { who, from, until } = known.peek(&ip)?;
+            Some((*slot, who.clone(), *from, *until))
+        })
+    }
+
     pub(crate) fn name(&self, slot: Slot, ip: IpAddr, at: Ts) -> Option<&Arc<Workload>> {
         let learnt = self.slots.peek(&slot)?.peek(&ip)?;
         (learnt.from <= at && at <= learnt.until).then_some(&learnt.who)

@@ -101,6 +101,11 @@ impl History {
         self.spans.is_empty() && self.blurred.is_none()
     }
 
+    /// (who, from, until) of what is kept, in no order.
+    pub(crate) fn spans(&self) -> impl Iterator<Item = (&Arc<Workload>, Ts, Option<Ts>)> {
+        self.spans.iter().map(|span| (&span.who, span.from, span.until))
+    }
+
     pub(crate) fn at(&self, at: Ts) -> Identity {
         if at < self.floor {
             return Identity::Unknown(Unknown::NotFound);

@@ -95,6 +95,10 @@ impl Shared {
         self.slots.get(&slot, |entry| (entry.identity.clone(), entry.pod)).unwrap_or(pending)
     }
 
+    pub(crate) fn history<R>(&self, address: Address, read: impl FnOnce(&History) -> R) -> Option<R> {
+        self.addresses.get(&address, |history| read(history))
+    }
+
     pub(crate) fn address(&self, ip: IpAddr, port: u16, at: Ts) -> Identity {
         let ask = |address: Address| self.addresses.get(&address, |history| history.at(at));
         match ask(Address { ip, port }) {

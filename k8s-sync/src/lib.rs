@@ -12,6 +12,7 @@ pub mod access;
 mod class;
 pub mod cluster;
 mod dns;
+mod explain;
 mod figures;
 mod history;
 mod index;
@@ -19,6 +20,7 @@ mod reader;
 mod sharded;
 pub mod watch;
 
+pub use explain::{Heard, Held, Holders};
 pub use figures::Figure;
 pub use index::{Address, Binding, IdentityIndex, Limits};
 pub use reader::{Addresses, NamesReader};

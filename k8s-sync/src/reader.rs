@@ -46,6 +46,12 @@ impl NamesReader {
         NamesReader { cluster: Some(names), ..self }
     }
 
+    /// The same for a reader that is in use: names are better from now on.
+    pub fn set_cluster(&mut self, names: ClusterNames) {
+        self.cluster = Some(names);
+        self.dns.version += 1;
+    }
+
     /// Who held an address by containerd and by the API. This node's containerd is first to know and exact in time; the API knows owners, and
     /// who is behind a port of the node.
     fn holder(&self, endpoint: Endpoint, at: Ts) -> Identity {
@@ -74,6 +80,12 @@ fn is_same_pod(a: &Workload, b: &Workload) -> bool {
 
 fn address(name: &str) -> Arc<Workload> {
     Arc::new(Workload { namespace: "".into(), name: name.into(), kind: WorkloadKind::Address, pod: "".into() })
+}
+
+impl NamesReader {
+    pub(crate) fn dns(&self) -> &DnsNames {
+        &self.dns
+    }
 }
 
 impl Names for NamesReader {

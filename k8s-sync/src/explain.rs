@@ -1,0 +1,123 @@
+//! What the table and the pods' resolvers know of one address, for a person: everything, with its times, where the pipeline wants one answer.
+
+use crate::history::History;
+use crate::index::{Address, IdentityIndex, Shared};
+use crate::reader::NamesReader;
+use flow_model::{Identity, Names, Slot, Ts, Workload};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Pods that are named to a person; thousands may have looked up the same name.
+const HEARD: usize = 32;
+
+/// Who holds or held an address, as containerd and the node told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    pub who: Arc<Workload>,
+    /// None: all ports.
+    pub port: Option<u16>,
+    pub from: Ts,
+    /// None: now.
+    pub until: Option<Ts>,
+}
+
+/// A pod learnt by DNS that the address has this name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heard {
+    pub name: Arc<Workload>,
+    /// The pod's namespace, and who lives there.
+    pub slot: Slot,
+    pub by: Identity,
+    pub from: Ts,
+    /// When the answer's time to live ends.
+    pub until: Ts,
+}
+
+/// A view of an `IdentityIndex` for whoever explains addresses. Any number of threads.
+#[derive(Clone, Debug)]
+pub struct Holders(Arc<Shared>);
+
+impl IdentityIndex {
+    #[must_use]
+    pub fn holders(&self) -> Holders {
+        Holders(self.shared())
+    }
+}
+
+impl Holders {
+    /// All that is known, the latest first. Without a port, what holds for all ports.
+    #[must_use]
+    pub fn of(&self, ip: IpAddr, port: Option<u16>) -> Vec<Held> {
+        let spans = |address: Address, port: Option<u16>| {
+            let held = move |(who, from, until): (&Arc<Workload>, Ts, Option<Ts>)| Held {
+                who: who.clone(),
+                port,
+                from,
+                until,
+            };
+            let read = |history: &History| history.spans().map(held).collect();
+            self.0.history(address, read).unwrap_or_default()
+        };
+        let mut all: Vec<Held> = spans(Address::ip(ip), None);
+        if let Some(port) = port {
+            all.extend(spans(Address::port(ip, port), Some(port)));
+        }
+        all.sort_by_key(|held| std::cmp::Reverse((held.until.is_none(), held.from)));
+        all
+    }
+}
+
+impl NamesReader {
+    /// Pods that would call the address by a DNS name at `at`: some tens at most.
+    #[must_use]
+    pub fn heard(&self, ip: IpAddr, at: Ts) -> Vec<Heard> {
+        let holds = |from: Ts, until: Ts| from <= at && at <= until;
+        let all = self.dns().all(ip.to_canonical()).filter(|(_, _, from, until)| holds(*from, *until));
+        all.take(HEARD)
+            .map(|(slot, name, from, until)| Heard { name, slot, by: self.local(slot), from, until })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Addresses, Limits};
+    use flow_model::WorkloadKind;
+
+    fn pod(name: &str) -> Arc<Workload> {
+        Arc::new(Workload { namespace: "shop".into(), name: name.into(), kind: WorkloadKind::Pod, pod: name.into() })
+    }
+
+    #[test]
+    fn holders_are_told_with_their_times_and_the_one_of_now_first() {
+        let mut index = IdentityIndex::new(Limits::default());
+        let ip: IpAddr = "10.0.0.1".parse().expect("an address");
+        let old = index.bind(Address::ip(ip), pod("old"), Ts(1));
+        index.release(old, Ts(5));
+        let _kept = index.bind(Address::ip(ip), pod("new"), Ts(6));
+        let _kept = index.bind(Address::port(ip, 80), pod("proxy"), Ts(2));
+        let shown = |port| -> Vec<(String, u64, Option<u64>)> {
+            let row = |held: Held| (held.who.name.to_string(), held.from.0, held.until.map(|until| until.0));
+            index.holders().of(ip, port).into_iter().map(row).collect()
+        };
+        assert_eq!(shown(None), [("new".to_owned(), 6, None), ("old".to_owned(), 1, Some(5))]);
+        assert_eq!(
+            shown(Some(80)),
+            [("new".to_owned(), 6, None), ("proxy".to_owned(), 2, None), ("old".to_owned(), 1, Some(5))]
+        );
+    }
+
+    #[test]
+    fn who_heard_a_name_by_dns_is_told_while_it_holds() {
+        let mut index = IdentityIndex::new(Limits::default());
+        assert!(index.set_slot(Slot(3), Identity::Known(pod("web")), None));
+        let mut reader = index.reader(Addresses::ByClass);
+        let ip: IpAddr = "192.0.2.7".parse().expect("an address");
+        reader.dns_answer(Slot(3), "example.org", &[ip], 60, Ts(10));
+        let heard = reader.heard(ip, Ts(20));
+        assert_eq!(heard.len(), 1);
+        assert_eq!((heard[0].name.name.as_ref(), &heard[0].by), ("example.org", &Identity::Known(pod("web"))));
+        assert_eq!(reader.heard(ip, Ts(70_000_000_000)), []);
+    }
+}
