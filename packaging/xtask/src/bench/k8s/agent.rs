@@ -93,7 +93,7 @@ impl Agent {
 
     /// What `pilotfish identity` shows of an address.
     pub fn identity(&self, address: IpAddr) -> Result<Value> {
-        let text = self.page(&format!("/v1/identity?address={address}"))?;
+        let text = self.page(&format!("/v1/identity?ip={address}"))?;
         serde_json::from_str(&text).with_context(|| text.clone())
     }
 

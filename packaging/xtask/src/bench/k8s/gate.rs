@@ -164,3 +164,73 @@ fn relay(pair: &Pair, towards_server: bool) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    /// Answers each byte with the next one.
+    fn server() -> Result<SocketAddr> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let address = listener.local_addr()?;
+        thread::spawn(move || {
+            for mut client in listener.incoming().flatten() {
+                thread::spawn(move || {
+                    let mut byte = [0];
+                    while client.read_exact(&mut byte).is_ok() && client.write_all(&[byte[0] + 1]).is_ok() {}
+                });
+            }
+        });
+        Ok(address)
+    }
+
+    fn connect(gate: &Gate) -> Result<TcpStream> {
+        let client = TcpStream::connect(gate.address())?;
+        client.set_read_timeout(Some(Duration::from_secs(10)))?;
+        Ok(client)
+    }
+
+    fn ask(client: &mut TcpStream, byte: u8) -> Option<u8> {
+        let mut answer = [byte];
+        client.write_all(&answer).ok()?;
+        client.read_exact(&mut answer).ok()?;
+        Some(answer[0])
+    }
+
+    #[test]
+    fn who_passes_is_answered_until_the_door_is_shut_and_all_are_cut() -> Result<()> {
+        let gate = Gate::start(server()?)?;
+        let begun = Instant::now();
+        let mut client = connect(&gate)?;
+        assert_eq!([ask(&mut client, 1), ask(&mut client, 7)], [Some(2), Some(8)]);
+        gate.set(Door::AcceptAndClose);
+        assert_eq!(ask(&mut client, 3), Some(4), "who is in stays in");
+        assert_eq!(ask(&mut connect(&gate)?, 1), None);
+        gate.cut();
+        assert_eq!(ask(&mut client, 1), None);
+        assert_eq!(gate.accepted_since(begun), 2);
+        Ok(())
+    }
+
+    #[test]
+    fn a_dead_connection_is_silent_and_stays_open_until_it_is_cut() -> Result<()> {
+        let gate = Gate::start(server()?)?;
+        let mut old = connect(&gate)?;
+        assert_eq!(ask(&mut old, 1), Some(2));
+        gate.set(Door::Hole);
+        gate.deaden();
+        let mut new = connect(&gate)?;
+        for client in [&mut old, &mut new] {
+            client.set_read_timeout(Some(Duration::from_millis(50)))?;
+            client.write_all(&[1])?;
+            let error = client.read(&mut [0]).expect_err("neither an answer nor an end");
+            assert!([std::io::ErrorKind::WouldBlock, std::io::ErrorKind::TimedOut].contains(&error.kind()), "{error}");
+        }
+        gate.set(Door::Open);
+        assert_eq!(ask(&mut connect(&gate)?, 1), Some(2));
+        gate.cut();
+        assert_eq!((old.read(&mut [0])?, new.read(&mut [0])?), (0, 0));
+        Ok(())
+    }
+}
