@@ -39,6 +39,92 @@ pub struct Containerd {
     pub detail: String,
 }
 
+/// How the agent stands with the Kubernetes API, and what it watches there.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Kubernetes {
+    /// off, none (nothing says where an API server is), connecting, connected, unreachable
+    pub link: String,
+    /// Why it is not connected.
+    pub detail: String,
+    /// URL of the API server, and where that was found.
+    pub server: String,
+    pub source: String,
+    /// cluster or node, and why it is not the one that was asked for.
+    pub scope: String,
+    pub scope_reason: String,
+    /// Why names of the cluster may be missing or old; empty when they are whole and fresh.
+    pub stale: String,
+    pub watches: Vec<Watch>,
+    /// Requests since the start, and those that had to wait for their turn.
+    pub requests: u64,
+    pub throttled: u64,
+    /// Why the names could not be kept for the next start.
+    pub snapshot_error: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Watch {
+    /// pods, services, endpointslices, nodes, jobs
+    pub resource: String,
+    /// waiting, listing, watching, retrying
+    pub state: String,
+    pub objects: u64,
+    /// Since a list, an event or a bookmark came.
+    pub age_s: f64,
+    /// Listed as a whole since the start.
+    pub complete: bool,
+    /// Streams after the first.
+    pub restarts: u64,
+    pub lists: u64,
+    /// Lists that were needed because the server no longer had the version.
+    pub relists: u64,
+    pub failures: u64,
+    /// Objects that were not understood.
+    pub skipped: u64,
+    /// The last failure; it stays after things went well again.
+    pub last_error: String,
+}
+
+/// What is known of an address now.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Identity {
+    pub ip: String,
+    pub port: Option<u16>,
+    /// Whether anybody says who that is.
+    pub known: bool,
+    /// As an edge to it would be labelled now, where the pod that asks learnt nothing by DNS.
+    pub shown: Party,
+    /// Service by which clients reach it.
+    pub service: String,
+    /// By whom it is known and how, the better one first.
+    pub facts: Vec<Fact>,
+    /// Why facts may be missing.
+    pub missing: Vec<String>,
+}
+
+/// One thing that one source says of an address.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Fact {
+    /// kubernetes, containerd (and the node's own addresses), dns, class
+    pub source: String,
+    pub kind: String,
+    pub namespace: String,
+    pub name: String,
+    pub pod: String,
+    pub node: String,
+    pub service: String,
+    /// The one that it holds for; None: all.
+    pub port: Option<u16>,
+    /// For so long; None where that is not known.
+    pub since_s: Option<u64>,
+    /// It ended so long ago; None: it holds.
+    pub ended_s: Option<u64>,
+    /// Not confirmed by the source since it was lost.
+    pub stale: bool,
+    /// What says so: the pod that asked for the name.
+    pub by: String,
+}
+
 /// One network namespace that containers live in.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Namespace {
@@ -114,6 +200,8 @@ pub struct Status {
     pub uptime_s: u64,
     pub readiness: Readiness,
     pub containerd: Containerd,
+    #[serde(default)]
+    pub kubernetes: Kubernetes,
     /// Number of namespaces by state.
     pub states: BTreeMap<String, u64>,
     pub namespaces: Vec<Namespace>,
@@ -173,6 +261,9 @@ pub struct WorkloadRow {
 pub struct EdgeRow {
     pub src: Party,
     pub dst: Party,
+    /// Kubernetes' Service by which clients reach `dst`; empty where none is known.
+    #[serde(default)]
+    pub service: String,
     pub protocol: String,
     /// client or server: at whose interface this was seen.
     pub reporter: String,

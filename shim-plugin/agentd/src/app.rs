@@ -11,11 +11,12 @@ use crate::containers::{Containers, Parts, containerd_config};
 use crate::engine::{self, Loaded};
 use crate::exit::{Exit, Failure};
 use crate::figures::Figures;
+use crate::kubernetes::{Join, Who};
 use crate::parts::{Ended, Ends};
 use crate::pipeline_thread::{Order, PipelineThread};
 use crate::reload::Reload;
 use crate::scan::Scan;
-use crate::state::State;
+use crate::state::{self, State};
 use crate::traffic::Traffic;
 use crate::{clock, notify, process};
 use anyhow::Context;
@@ -24,6 +25,7 @@ use golden_metrics::{Golden, Losses};
 use k8s_sync::{Addresses, IdentityIndex, NamesReader};
 use netns_scanner::deadline::Deadlines;
 use shim_plugin::Containerd;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -48,6 +50,8 @@ pub struct App {
     ended: UnboundedReceiver<Ended>,
     admin_stop: CancellationToken,
     admin: JoinHandle<()>,
+    /// Where probes and scrapers are answered.
+    listening: SocketAddr,
     socket_file: SocketFile,
     reload: Reload,
     /// Where counters are kept from one run to the next, if anywhere.
@@ -62,6 +66,8 @@ struct Running {
     containers: tokio::task::JoinHandle<Attacher>,
     orders: mpsc::Sender<Order>,
     pipeline: JoinHandle<()>,
+    /// Begins after READY.
+    kubernetes: Option<tokio::task::JoinHandle<()>>,
 }
 
 /// What every part reports to.
@@ -127,6 +133,7 @@ impl App {
             ended,
             admin_stop,
             admin,
+            listening,
             socket_file,
             reload,
             state,
@@ -139,7 +146,7 @@ impl App {
     /// `NoPermission` when the kernel refuses the programs, `Software` when a part ended by itself.
     pub fn run(self) -> Result<(), Failure> {
         let App { mut config, board, losses, golden, identities, runtime, ends, mut ended, .. } = self;
-        let App { admin_stop, admin, socket_file, reload, state, .. } = self;
+        let App { admin_stop, admin, listening, socket_file, reload, state, .. } = self;
         // While somebody counts, nothing can be kept.
         let mut counting = false;
         let grace = config.admin.grace;
@@ -168,7 +175,8 @@ impl App {
                 Look { board: board.clone(), figures, deadlines: deadlines.clone(), proc: config.debug.proc.clone() };
             tokio::spawn(upkeep(look, everything_stops));
             counting = true;
-            let running = Running::start(
+            let (names, holders) = (identities.reader(Addresses::ByClass), identities.holders());
+            let mut running = Running::start(
                 &config,
                 loaded,
                 golden,
@@ -181,6 +189,16 @@ impl App {
             notify::ready();
             tracing::info!(after = ?board.started.elapsed(), "ready");
             running.ready.cancel();
+            let join = Join {
+                config: config.clone(),
+                who: Who { instance: board.instance.clone(), listening, state: state::directory() },
+                board: board.clone(),
+                pipeline: running.orders.clone(),
+                names,
+                holders,
+                ends: ends.clone(),
+            };
+            running.kubernetes = Some(tokio::spawn(join.run(running.stop.clone())));
             let stop = loop {
                 tokio::select! {
                     signal = signals.next() => break Stop::Signal(signal),
@@ -283,12 +301,12 @@ impl Running {
             let _watch = watch;
             containers.run(until).await
         });
-        Ok(Running { stop, ready, containers, orders, pipeline })
+        Ok(Running { stop, ready, containers, orders, pipeline, kubernetes: None })
     }
 
     /// Takes our programs out of every namespace, then lets the pipeline read what is left.
     async fn drain(self, grace: Duration) {
-        let Running { stop, ready: _, containers, orders, pipeline } = self;
+        let Running { stop, ready: _, containers, orders, pipeline, kubernetes } = self;
         stop.cancel();
         if let Ok(attacher) = containers.await {
             // Detaching is system calls under the kernel's own locks.
@@ -299,6 +317,11 @@ impl Running {
         }
         let _ = orders.send(Order::Finish);
         let _ = tokio::task::spawn_blocking(move || pipeline.join()).await;
+        if let Some(kubernetes) = kubernetes
+            && tokio::time::timeout(grace, kubernetes).await.is_err()
+        {
+            tracing::warn!("the cluster's names were not kept in time for the next start");
+        }
     }
 }
 

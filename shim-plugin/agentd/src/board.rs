@@ -1,14 +1,17 @@
 //! The notice board: what the parts of the agent last said of themselves. Writers replace small values, readers copy them; nobody
 //! holds a lock while doing anything else, so `/livez` answers whatever the rest is at.
 
-use crate::api::{Containerd, Namespace, Process, Program, Readiness, Reason, Scan, Status, Version};
+use crate::api::{self, Containerd, Namespace, Process, Program, Readiness, Reason, Scan, Status, Version};
+use crate::kubernetes::{self, Lookup, Watches};
 use crate::pulse::{Pulse, STALLED};
 use crate::traffic::Traffic;
 use k8s_sync::Figure;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// What the pipeline thread knows of kernel programs, ring and flow table. Refreshed about once a second.
@@ -45,6 +48,8 @@ fn copy<T: Clone>(shared: &Mutex<T>) -> T {
 #[derive(Debug)]
 pub struct Board {
     pub version: Version,
+    /// Of this process and no other.
+    pub instance: String,
     pub started: Instant,
     pub pulse: Pulse,
     pub containerd: Mutex<Containerd>,
@@ -58,6 +63,10 @@ pub struct Board {
     pub process: Mutex<Process>,
     /// Of the table of names.
     pub figures: Mutex<Vec<Figure>>,
+    /// Set once they are started.
+    pub kubernetes: OnceLock<Watches>,
+    /// Set once there is traffic to name.
+    pub lookup: OnceLock<Lookup>,
     pub draining: AtomicBool,
     /// Milliseconds that the ring's reader is asked to sleep, once; `[debug]` only.
     pub pause_ms: AtomicU64,
@@ -69,6 +78,8 @@ impl Board {
     pub fn new(version: Version, traffic: Traffic, now: Instant) -> Board {
         Board {
             version,
+            // Two of them are equal once in 2^64.
+            instance: format!("{:016x}", RandomState::new().hash_one(std::process::id())),
             started: now,
             pulse: Pulse::new(now),
             containerd: Mutex::default(),
@@ -80,6 +91,8 @@ impl Board {
             traffic,
             process: Mutex::default(),
             figures: Mutex::default(),
+            kubernetes: OnceLock::new(),
+            lookup: OnceLock::new(),
             draining: AtomicBool::new(false),
             pause_ms: AtomicU64::new(0),
             crowd: Arc::default(),
@@ -114,6 +127,9 @@ impl Board {
         let containerd = copy(&self.containerd);
         if !containerd.connected {
             because("containerd", true, containerd.detail);
+        }
+        if let Some(reason) = self.kubernetes.get().and_then(|watches| watches.degraded(now)) {
+            because("kubernetes", true, reason);
         }
         let failed = self.states().get("failed").copied().unwrap_or(0);
         if failed > 0 {
@@ -153,9 +169,24 @@ impl Board {
         copy(&self.process)
     }
 
+    /// Of the tables of names: this node's and the cluster's.
     #[must_use]
-    pub fn figures(&self) -> Vec<Figure> {
-        copy(&self.figures)
+    pub fn all_figures(&self) -> Vec<Figure> {
+        let cluster = self.lookup.get().and_then(|lookup| lookup.cluster.as_ref());
+        copy(&self.figures).into_iter().chain(cluster.map(|names| names.figures()).unwrap_or_default()).collect()
+    }
+
+    /// None where nothing is watched.
+    #[must_use]
+    pub fn kubernetes_report(&self, now: Instant) -> Option<k8s_sync::watch::Report> {
+        self.kubernetes.get().map(|watches| watches.report(now))
+    }
+
+    /// Who has an address. May take a moment. None before there is a pipeline.
+    #[must_use]
+    pub fn identity(&self, ip: IpAddr, port: Option<u16>, now: Instant) -> Option<api::Identity> {
+        let lookup = self.lookup.get()?;
+        Some(lookup.explain(ip, port, self.kubernetes_report(now).as_ref()))
     }
 
     /// systemd's one line.
@@ -182,6 +213,7 @@ impl Board {
             uptime_s: now.saturating_duration_since(self.started).as_secs(),
             readiness: self.readiness(now),
             containerd: copy(&self.containerd),
+            kubernetes: self.kubernetes_report(now).as_ref().map(kubernetes::shown).unwrap_or_default(),
             states: self.states(),
             namespaces: copy(&self.namespaces).as_ref().clone(),
             scan: copy(&self.scan),

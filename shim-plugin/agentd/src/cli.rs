@@ -59,6 +59,14 @@ pub enum Command {
     Stat(Rows),
     /// Who calls whom, and how it goes
     Edges(Rows),
+    /// Who has an address, and since when: by Kubernetes, by containerd, by DNS
+    #[command(after_long_help = Exit::table())]
+    Identity {
+        /// 10.0.0.1, 10.0.0.1:80, fd00::1 or [fd00::1]:80
+        address: String,
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: Output,
+    },
     /// Read a capture file as if its traffic were live: exchanges, flows, golden metrics
     #[command(after_long_help = Exit::table())]
     Replay(ReplayArgs),
@@ -92,6 +100,12 @@ pub struct AgentFlags {
     /// auto, tcx or clsact
     #[arg(long, value_name = "MODE")]
     pub attach_mode: Option<String>,
+    /// auto, on or off
+    #[arg(long, value_name = "MODE")]
+    pub kubernetes_mode: Option<String>,
+    /// How to reach the Kubernetes API
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<String>,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -131,6 +145,8 @@ impl Common {
         add("--socket", "admin.socket", self.socket.as_ref());
         add("--listen", "admin.listen", agent.listen.as_ref());
         add("--attach-mode", "attach.mode", agent.attach_mode.as_ref());
+        add("--kubernetes-mode", "kubernetes.mode", agent.kubernetes_mode.as_ref());
+        add("--kubeconfig", "kubernetes.kubeconfig", agent.kubeconfig.as_ref());
         let sockets = agent.containerd_socket.join(",");
         add("--containerd-socket", "containerd.sockets", Some(&sockets).filter(|text| !text.is_empty()));
         flags
@@ -159,6 +175,8 @@ mod tests {
             listen: Some("x".into()),
             containerd_socket: vec!["/a".into(), "/b".into()],
             attach_mode: Some("x".into()),
+            kubernetes_mode: Some("x".into()),
+            kubeconfig: Some("x".into()),
         };
         for (flag, key, _) in all.flags(&agent) {
             assert!(crate::config::KEYS.iter().any(|known| known.dotted() == key), "{flag}");

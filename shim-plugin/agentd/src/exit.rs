@@ -16,6 +16,8 @@ pub enum Exit {
     Data,
     /// A file cannot be opened.
     NoInput,
+    /// Nobody says who has the address that was asked for.
+    NoHost,
     /// Another process does not answer: the agent, for the commands that ask it.
     Unavailable,
     /// Root, a capability or a feature of the kernel is missing.
@@ -23,8 +25,16 @@ pub enum Exit {
 }
 
 impl Exit {
-    pub const ALL: [Exit; 7] =
-        [Exit::Ok, Exit::Software, Exit::Usage, Exit::Data, Exit::NoInput, Exit::Unavailable, Exit::NoPermission];
+    pub const ALL: [Exit; 8] = [
+        Exit::Ok,
+        Exit::Software,
+        Exit::Usage,
+        Exit::Data,
+        Exit::NoInput,
+        Exit::NoHost,
+        Exit::Unavailable,
+        Exit::NoPermission,
+    ];
 
     #[must_use]
     pub fn code(self) -> u8 {
@@ -34,6 +44,7 @@ impl Exit {
             Exit::Usage => 64,
             Exit::Data => 65,
             Exit::NoInput => 66,
+            Exit::NoHost => 68,
             Exit::Unavailable => 69,
             Exit::NoPermission => 77,
         }
@@ -47,6 +58,7 @@ impl Exit {
             Exit::Usage => "a fault in flags, environment or configuration file, or an address that is taken",
             Exit::Data => "a capture file is damaged; what could be read was printed",
             Exit::NoInput => "the capture file cannot be opened",
+            Exit::NoHost => "nobody says who has the address (`pilotfish identity`); its class was printed",
             Exit::Unavailable => "the agent does not answer on its socket",
             Exit::NoPermission => "root, a capability or a kernel feature is missing; `pilotfish check` says which",
         }

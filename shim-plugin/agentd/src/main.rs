@@ -14,6 +14,7 @@ mod containers;
 mod engine;
 mod exit;
 mod figures;
+mod kubernetes;
 mod log;
 mod notify;
 mod parts;
@@ -70,6 +71,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Status { output } => cmd::status::run(&socket()?, output)?,
         Command::Stat(rows) => cmd::stat::run(&socket()?, &rows)?,
         Command::Edges(rows) => cmd::edges::run(&socket()?, &rows)?,
+        Command::Identity { address, output } => return cmd::identity::run(&socket()?, &address, output),
         Command::Replay(args) => return replay::run(&args),
         Command::Config { print_default: true } => cmd::output::print(&Config::documented_default())?,
         Command::Config { print_default: false } => {

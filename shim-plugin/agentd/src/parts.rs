@@ -53,6 +53,13 @@ pub struct LastWords {
     reason: Result<(), String>,
 }
 
+impl LastWords {
+    /// Ends it, for this reason.
+    pub fn fail(mut self, reason: String) {
+        self.reason = Err(reason);
+    }
+}
+
 impl Drop for LastWords {
     fn drop(&mut self) {
         let reason = match thread::panicking() {

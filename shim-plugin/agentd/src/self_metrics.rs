@@ -2,6 +2,7 @@
 
 use crate::api::{Process, Scan, Version};
 use crate::board::{Board, Engine};
+use crate::kubernetes;
 use golden_metrics::SelfMetric;
 use k8s_sync::Figure;
 use std::sync::atomic::Ordering;
@@ -31,9 +32,12 @@ pub fn self_metrics(board: &Board, now: Instant) -> Vec<SelfMetric> {
     }
     scan(board, &mut out);
     containerd(board, &mut out);
+    if let Some(report) = board.kubernetes_report(now) {
+        kubernetes::metrics(&report, &mut out);
+    }
     engine(board, &mut out);
     process(board, &mut out);
-    for Figure { name, help, value } in board.figures() {
+    for Figure { name, help, value } in board.all_figures() {
         out.push(match name.ends_with("_total") {
             true => SelfMetric::counter(name, help, value),
             false => SelfMetric::gauge(name, help, value as f64),

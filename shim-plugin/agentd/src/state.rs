@@ -10,14 +10,21 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 
-/// Of the file. Another one is not read.
-const FORMAT: u32 = 1;
+/// Of the file. 1 did not say by which Service an edge's server is reached; what is newer is not read.
+const FORMAT: u32 = 2;
 /// Ten thousand series of each family take 60 MB; what is larger was not written by us.
 const MOST_BYTES: u64 = 512 << 20;
 
 #[derive(Debug)]
 pub struct State {
     file: PathBuf,
+}
+
+/// The directory that systemd made for the unit (`StateDirectory=`, systemd.exec(5)).
+#[must_use]
+pub fn directory() -> Option<PathBuf> {
+    let directories = std::env::var_os("STATE_DIRECTORY")?;
+    std::env::split_paths(&directories).next()
 }
 
 #[derive(Deserialize)]
@@ -33,12 +40,10 @@ struct Keeping<'a> {
 }
 
 impl State {
-    /// In the directory that systemd made for the unit (`StateDirectory=`, systemd.exec(5)). Without one, nothing is kept.
+    /// Without a directory, nothing is kept.
     #[must_use]
     pub fn from_environment() -> Option<State> {
-        let directories = std::env::var_os("STATE_DIRECTORY")?;
-        let first = std::env::split_paths(&directories).next()?;
-        Some(State { file: first.join("counters.json") })
+        Some(State { file: directory()?.join("counters.json") })
     }
 
     /// What the predecessor left, once.
@@ -64,8 +69,8 @@ impl State {
             return Err(io::Error::other("it is larger than any that this program writes"));
         }
         let Kept { format, counted } = serde_json::from_reader(io::BufReader::new(file))?;
-        if format != FORMAT {
-            return Err(io::Error::other(format!("its format is {format}, not {FORMAT}")));
+        if !(1..=FORMAT).contains(&format) {
+            return Err(io::Error::other(format!("its format is {format}, not {FORMAT} or older")));
         }
         Ok(Some(counted))
     }
@@ -121,7 +126,7 @@ mod tests {
     fn a_damaged_or_foreign_file_is_set_aside() {
         let directory = tempfile::tempdir().expect("a directory");
         let state = state(&directory);
-        for text in ["", "{", "[]", r#"{"format":2,"counted":{}}"#] {
+        for text in ["", "{", "[]", r#"{"format":3,"counted":{}}"#] {
             fs::write(&state.file, text).expect("write");
             assert_eq!(state.take(), None, "{text}");
             assert!(!state.file.exists());

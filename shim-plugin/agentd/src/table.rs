@@ -72,6 +72,17 @@ pub fn rate(per_second: f64) -> String {
     if per_second < 99.95 { format!("{per_second:.1}rps") } else { format!("{per_second:.0}rps") }
 }
 
+/// 93784 s as "1d2h".
+#[must_use]
+pub fn age(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h{}m", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{}d{}h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}
+
 /// Binary units: "11.2MiB".
 #[must_use]
 pub fn bytes(bytes: u64) -> String {

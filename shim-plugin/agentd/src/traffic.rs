@@ -63,8 +63,10 @@ impl Traffic {
     #[must_use]
     pub fn edges(&self, now: Ts) -> Vec<EdgeRow> {
         let snapshot = self.snapshot();
-        let key =
-            |row: &golden_metrics::EdgeRow| (client(row), server(row), row.protocol.clone(), row.reporter.clone());
+        let key = |row: &golden_metrics::EdgeRow| {
+            let service = row.server_service.clone();
+            (client(row), server(row), service, row.protocol.clone(), row.reporter.clone())
+        };
         let recent = self.recent.lock().view(now, &snapshot).edges();
         let recent: HashMap<_, _> = recent.into_iter().map(|row| (key(&row), row)).collect();
         let golden = |total: &golden_metrics::EdgeRow| {
@@ -84,6 +86,7 @@ impl Traffic {
         let row = |row: &golden_metrics::EdgeRow| EdgeRow {
             src: client(row),
             dst: server(row),
+            service: row.server_service.clone(),
             protocol: row.protocol.clone(),
             reporter: row.reporter.clone(),
             golden: golden(row),

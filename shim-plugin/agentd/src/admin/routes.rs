@@ -4,12 +4,15 @@ use crate::board::Board;
 use crate::clock;
 use crate::self_metrics::self_metrics;
 use axum::Router;
-use axum::extract::{Query, State};
+use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use golden_metrics::Exposition;
+use k8s_sync::watch::INSTANCE_HEADER;
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,6 +32,7 @@ pub fn public(board: Arc<Board>) -> Router {
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .fallback(|| async { (StatusCode::NOT_FOUND, "no such page; / lists them\n") })
+        .layer(middleware::from_fn_with_state(board.clone(), refuse_own))
         .with_state(board)
 }
 
@@ -38,11 +42,22 @@ pub fn private(board: Arc<Board>, debug: bool) -> Router {
         .route("/v1/version", get(version))
         .route("/v1/status", get(status))
         .route("/v1/edges", get(edges))
-        .route("/v1/workloads", get(workloads));
+        .route("/v1/workloads", get(workloads))
+        .route("/v1/identity", get(identity));
     if debug {
         api = api.route("/debug/pause", post(pause));
     }
     public(board.clone()).merge(api.with_state(board))
+}
+
+/// Where the API server's name leads to this agent, its request comes back to it: answering would be answering itself. RFC 5842 section 7.2.
+async fn refuse_own(State(board): State<Arc<Board>>, request: Request, next: Next) -> Response {
+    let sender = request.headers().get(INSTANCE_HEADER);
+    if sender.is_some_and(|sender| sender.as_bytes() == board.instance.as_bytes()) {
+        let text = "this is the agent that asks; what it takes for the API server leads back to it\n";
+        return (StatusCode::LOOP_DETECTED, text).into_response();
+    }
+    next.run(request).await
 }
 
 async fn version(State(board): State<Arc<Board>>) -> Response {
@@ -59,6 +74,20 @@ async fn edges(State(board): State<Arc<Board>>) -> Response {
 
 async fn workloads(State(board): State<Arc<Board>>) -> Response {
     blocking(move || json(StatusCode::OK, &board.traffic.workloads(clock::now()))).await
+}
+
+#[derive(Deserialize)]
+struct Asked {
+    ip: IpAddr,
+    port: Option<u16>,
+}
+
+async fn identity(State(board): State<Arc<Board>>, Query(Asked { ip, port }): Query<Asked>) -> Response {
+    blocking(move || match board.identity(ip, port, Instant::now()) {
+        Some(identity) => json(StatusCode::OK, &identity),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "the kernel programs are being loaded\n").into_response(),
+    })
+    .await
 }
 
 async fn metrics(State(board): State<Arc<Board>>, headers: HeaderMap) -> Response {

@@ -132,3 +132,20 @@ fn a_head_that_never_ends_is_given_up() {
     let _ = slow.read_to_end(&mut answer);
     assert!(!answer.starts_with(b"HTTP/1.1 200"));
 }
+
+#[test]
+fn a_request_of_its_own_is_refused_and_one_of_another_agent_is_not() {
+    let served = serve(false);
+    let own = format!("X-Pilotfish-Instance: {}\r\n", served.board.instance);
+    assert!(served.get("/api/v1/pods", &own).starts_with("HTTP/1.1 508"));
+    assert!(served.get("/livez", &own).starts_with("HTTP/1.1 508"));
+    assert!(served.get("/livez", "X-Pilotfish-Instance: 0\r\n").starts_with("HTTP/1.1 200"));
+}
+
+#[test]
+fn who_has_an_address_is_not_known_before_there_is_traffic_to_name() {
+    let served = serve(false);
+    assert!(served.on_socket("GET /v1/identity?ip=10.0.0.1").starts_with("HTTP/1.1 503"));
+    assert!(served.on_socket("GET /v1/identity?ip=ten").starts_with("HTTP/1.1 400"));
+    assert!(served.get("/v1/identity?ip=10.0.0.1", "").starts_with("HTTP/1.1 404"), "not on the address");
+}

@@ -23,7 +23,8 @@ pub fn run(socket: &Path, rows: &Rows) -> Result<(), Failure> {
     })
 }
 
-/// Where both ends of an edge were seen on this node, the short table shows what the server saw.
+/// Where both ends of an edge were seen on this node, the short table shows what the server saw: once, though clients may have reached it by
+/// several Services.
 fn once(rows: Vec<EdgeRow>) -> Vec<EdgeRow> {
     let server_saw = |edge: &EdgeRow| {
         rows.iter().any(|other| {
@@ -52,13 +53,16 @@ fn page(rows: &[EdgeRow], wide: bool) -> String {
         columns.extend([
             ("PROTOCOL", Align::Left),
             ("REPORTER", Align::Left),
+            ("SRC_KIND", Align::Left),
+            ("DST_KIND", Align::Left),
+            ("SERVICE", Align::Left),
             ("REQUESTS", Align::Right),
             ("FAILURES", Align::Right),
             ("TCP_CONN", Align::Right),
         ]);
     }
     let cells = |row: &EdgeRow| {
-        let EdgeRow { src, dst, protocol, reporter, golden } = row;
+        let EdgeRow { src, dst, service, protocol, reporter, golden } = row;
         let mut cells = vec![
             src.name.clone(),
             dst.name.clone(),
@@ -74,6 +78,9 @@ fn page(rows: &[EdgeRow], wide: bool) -> String {
             cells.extend([
                 protocol.clone(),
                 reporter.clone(),
+                src.kind.clone(),
+                dst.kind.clone(),
+                if service.is_empty() { "-".to_owned() } else { service.clone() },
                 golden.requests.to_string(),
                 golden.failures.to_string(),
                 golden.tcp_connections.to_string(),
@@ -96,7 +103,15 @@ mod tests {
     fn edge(src: &str, dst: &str, reporter: &str) -> EdgeRow {
         let party = |name: &str| Party { name: name.into(), namespace: "shop".into(), kind: "Pod".into() };
         let golden = Golden { requests: 20, rps: 2.0, success: Some(1.0), p50_ns: Some(80_000), ..Golden::default() };
-        EdgeRow { src: party(src), dst: party(dst), protocol: "http".into(), reporter: reporter.into(), golden }
+        let service = if dst == "api" { "api".into() } else { String::new() };
+        EdgeRow {
+            src: party(src),
+            dst: party(dst),
+            service,
+            protocol: "http".into(),
+            reporter: reporter.into(),
+            golden,
+        }
     }
 
     #[test]
@@ -110,10 +125,10 @@ mod tests {
         "#]]
         .assert_eq(&page(&once(rows.clone()), false));
         expect![[r#"
-            SRC  DST          SRC_NS  DST_NS  SUCCESS     RPS     P50  P95  P99  PROTOCOL  REPORTER  REQUESTS  FAILURES  TCP_CONN
-            web  api          shop    shop    100.00%  2.0rps  80.0us    -    -  http      client          20         0         0
-            web  api          shop    shop    100.00%  2.0rps  80.0us    -    -  http      server          20         0         0
-            api  example.com  shop    shop    100.00%  2.0rps  80.0us    -    -  http      client          20         0         0
+            SRC  DST          SRC_NS  DST_NS  SUCCESS     RPS     P50  P95  P99  PROTOCOL  REPORTER  SRC_KIND  DST_KIND  SERVICE  REQUESTS  FAILURES  TCP_CONN
+            web  api          shop    shop    100.00%  2.0rps  80.0us    -    -  http      client    Pod       Pod       api            20         0         0
+            web  api          shop    shop    100.00%  2.0rps  80.0us    -    -  http      server    Pod       Pod       api            20         0         0
+            api  example.com  shop    shop    100.00%  2.0rps  80.0us    -    -  http      client    Pod       Pod       -              20         0         0
         "#]].assert_eq(&page(&rows, true));
     }
 }

@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod check;
 pub mod edges;
+pub mod identity;
 pub mod output;
 pub mod shell;
 pub mod stat;

@@ -5,7 +5,7 @@ use crate::api::{self, Exchanges, Status};
 use crate::cli::Output;
 use crate::client;
 use crate::exit::Failure;
-use crate::table::{Align, bytes, latency, table};
+use crate::table::{Align, age, bytes, latency, table};
 use std::path::Path;
 
 pub fn run(socket: &Path, output: Output) -> Result<(), Failure> {
@@ -35,9 +35,60 @@ fn scan(scan: &api::Scan) -> String {
     line
 }
 
+fn kubernetes(api: &api::Kubernetes) -> String {
+    let api::Kubernetes { link, detail, server, source, scope, scope_reason, requests, throttled, .. } = api;
+    let mut line = match link.as_str() {
+        "" | "off" => return "kubernetes: off\n".to_owned(),
+        "none" => return format!("kubernetes: {detail}\n"),
+        _ => format!("kubernetes {link} {detail}"),
+    };
+    line.truncate(line.trim_end().len());
+    line.push_str(&format!("; {server} (from {source}), scope {scope}"));
+    if !scope_reason.is_empty() {
+        line.push_str(&format!(" ({scope_reason})"));
+    }
+    line.push_str(&format!(", {requests} requests"));
+    if *throttled > 0 {
+        line.push_str(&format!(", {throttled} of them waited"));
+    }
+    if !api.snapshot_error.is_empty() {
+        line.push_str(&format!("\nnames are not kept for the next start: {}", api.snapshot_error));
+    }
+    line.push('\n');
+    line
+}
+
+fn watches(watches: &[api::Watch]) -> String {
+    let columns = [
+        ("WATCH", Align::Left),
+        ("STATE", Align::Left),
+        ("OBJECTS", Align::Right),
+        ("LAST EVENT", Align::Right),
+        ("RESTARTS", Align::Right),
+        ("RELISTS", Align::Right),
+        ("FAILURES", Align::Right),
+        ("LAST ERROR", Align::Left),
+    ];
+    let row = |watch: &api::Watch| {
+        let api::Watch { resource, state, objects, age_s, complete, restarts, relists, failures, last_error, .. } =
+            watch;
+        vec![
+            resource.clone(),
+            state.clone(),
+            if *complete { objects.to_string() } else { format!("{objects}+") },
+            format!("{} ago", age(*age_s as u64)),
+            restarts.to_string(),
+            relists.to_string(),
+            failures.to_string(),
+            if last_error.is_empty() { "-".to_owned() } else { last_error.clone() },
+        ]
+    };
+    table(&columns, &watches.iter().map(row).collect::<Vec<_>>())
+}
+
 fn page(status: &Status) -> String {
     let Status { version, pid, uptime_s, readiness, containerd, states, namespaces, losses, programs, .. } = status;
-    let mut out = format!("pilotfish {} (pid {pid}), up {}\n", version.version, span(*uptime_s));
+    let mut out = format!("pilotfish {} (pid {pid}), up {}\n", version.version, age(*uptime_s));
     out.push_str(if readiness.ready { "ready" } else { "not ready" });
     for (i, reason) in readiness.reasons.iter().enumerate() {
         let join = if i == 0 { ": " } else { "; " };
@@ -51,6 +102,7 @@ fn page(status: &Status) -> String {
         ),
         false => format!("containerd: {}\n", containerd.detail),
     });
+    out.push_str(&kubernetes(&status.kubernetes));
     let states: Vec<String> = states.iter().map(|(state, count)| format!("{count} {state}")).collect();
     out.push_str(&format!("namespaces: {}\n", states.join(", ")));
     out.push_str(&scan(&status.scan));
@@ -96,6 +148,10 @@ fn page(status: &Status) -> String {
         out.push('\n');
         out.push_str(&table(&columns, &rows));
     }
+    if !status.kubernetes.watches.is_empty() {
+        out.push('\n');
+        out.push_str(&watches(&status.kubernetes.watches));
+    }
     if losses.iter().any(|loss| loss.count > 0) {
         let columns = [("LOST AT", Align::Left), ("REASON", Align::Left), ("COUNT", Align::Right), ("OF", Align::Left)];
         let rows: Vec<Vec<String>> = losses
@@ -137,16 +193,6 @@ fn page(status: &Status) -> String {
     out
 }
 
-/// 93784 s as "1d2h".
-fn span(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3600 => format!("{}m{}s", seconds / 60, seconds % 60),
-        3600..86_400 => format!("{}h{}m", seconds / 3600, seconds % 3600 / 60),
-        _ => format!("{}d{}h", seconds / 86_400, seconds % 86_400 / 3600),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,6 +212,13 @@ mod tests {
             addresses: vec!["10.0.0.1".into()],
             interfaces: vec!["eth0".into()],
             attach_ms: Some(1.5),
+        };
+        let watch = |resource: &str, objects| api::Watch {
+            resource: resource.into(),
+            state: "retrying".into(),
+            objects,
+            age_s: 12.9,
+            ..api::Watch::default()
         };
         let status = Status {
             version: Version { version: "0.1.0".into(), ..Version::default() },
@@ -192,6 +245,19 @@ mod tests {
             ],
             exchanges: vec![Exchanges { reporter: "client".into(), counted: 20, lost: 3 }],
             losses: vec![Loss { stage: "ring".into(), reason: "full".into(), unit: "message heads".into(), count: 3 }],
+            kubernetes: api::Kubernetes {
+                link: "unreachable".into(),
+                detail: "for 12 s: connection refused".into(),
+                server: "https://10.0.0.1:6443/".into(),
+                source: "$KUBECONFIG".into(),
+                scope: "cluster".into(),
+                requests: 17,
+                watches: vec![
+                    api::Watch { complete: true, ..watch("pods", 312) },
+                    api::Watch { failures: 2, last_error: "403 Forbidden".into(), ..watch("jobs", 0) },
+                ],
+                ..api::Kubernetes::default()
+            },
             programs: vec![Program { name: "pilotfish_in".into(), attached: 1, runs: 100, run_time_ns: 25_000 }],
             ring_bytes: 8 << 20,
             packets: 1200,
@@ -203,6 +269,7 @@ mod tests {
             pilotfish 0.1.0 (pid 42), up 1d2h
             ready: netns: 1 namespaces failed
             containerd 1.6.20 on /run/containerd/containerd.sock, 0 reconnects
+            kubernetes unreachable for 12 s: connection refused; https://10.0.0.1:6443/ (from $KUBECONFIG), scope cluster, 17 requests
             namespaces: 1 attached, 1 failed
             scan: 0/0, 0 connections found
             1200 packets seen, 80 records through a ring of 8.0MiB, 17 flows
@@ -212,6 +279,10 @@ mod tests {
             SLOT  NETNS  STATE              NAMESPACE  WORKLOAD  ADDRESSES  REASON
                1  4:1    attached (clsact)  shop       api       10.0.0.1
                2  4:2    failed             shop       api       10.0.0.1   attach to eth0: no such device
+
+            WATCH  STATE     OBJECTS  LAST EVENT  RESTARTS  RELISTS  FAILURES  LAST ERROR
+            pods   retrying      312     12s ago         0        0         0  -
+            jobs   retrying       0+     12s ago         0        0         2  403 Forbidden
 
             LOST AT  REASON  COUNT  OF
             ring     full        3  message heads

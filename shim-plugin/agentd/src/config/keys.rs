@@ -2,7 +2,7 @@
 //! error texts are all made from this one table.
 
 use super::value::Given;
-use super::{AttachMode, Config, LogFormat};
+use super::{AttachMode, Config, KubernetesMode, LogFormat, Scope};
 use netns_scanner::Source;
 use std::time::Duration;
 
@@ -33,8 +33,12 @@ const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Sections in the order in which they are printed, each with what it is about.
-pub const SECTIONS: [(&str, &str); 8] = [
+pub const SECTIONS: [(&str, &str); 9] = [
     ("containerd", "Where the agent learns which containers live."),
+    (
+        "kubernetes",
+        "Where the agent learns the names of pods, Services and their owners in the whole cluster. It only reads.",
+    ),
     ("attach", "How the kernel programs get into a container's network namespace."),
     ("scan", "How connections are found that are older than the agent."),
     ("capture", "How much of the traffic is copied out of the kernel."),
@@ -60,6 +64,63 @@ pub const KEYS: &[Key] = &[
         apply: |c, v| v.list().map(|v| c.containerd.namespaces = v),
     },
     Key {
+        section: "kubernetes",
+        name: "mode",
+        default: "\"auto\"",
+        doc: "auto, on or off. auto watches the API where one is found; on also says so where none is; off never asks.",
+        apply: |c, v| {
+            v.one_of(&["auto", "on", "off"]).map(|v| {
+                c.kubernetes.mode = match v {
+                    "on" => KubernetesMode::On,
+                    "off" => KubernetesMode::Off,
+                    _ => KubernetesMode::Auto,
+                }
+            })
+        },
+    },
+    Key {
+        section: "kubernetes",
+        name: "kubeconfig",
+        default: "\"\"",
+        doc: "Path of a kubeconfig. Empty: $KUBECONFIG, a pod's service account, then k3s at its usual place.",
+        apply: |c, v| {
+            c.kubernetes.kubeconfig = if v.text()?.is_empty() { None } else { Some(v.path()?.into()) };
+            Ok(())
+        },
+    },
+    Key {
+        section: "kubernetes",
+        name: "node",
+        default: "\"\"",
+        doc: "Name of this node in Kubernetes. Empty: $NODE_NAME, else the host's name.",
+        apply: |c, v| {
+            let name = v.text()?;
+            let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
+            if !is_name {
+                return Err(format!("{name:?} is no name of a node; write one as `kubectl get nodes` shows it"));
+            }
+            c.kubernetes.node = (!name.is_empty()).then_some(name);
+            Ok(())
+        },
+    },
+    Key {
+        section: "kubernetes",
+        name: "scope",
+        default: "\"cluster\"",
+        doc: "cluster or node. cluster names every peer; node keeps the pods of this node only and costs the API server less.",
+        apply: |c, v| {
+            v.one_of(&["cluster", "node"])
+                .map(|v| c.kubernetes.scope = if v == "node" { Scope::Node } else { Scope::Cluster })
+        },
+    },
+    Key {
+        section: "kubernetes",
+        name: "max_pods",
+        default: "150000",
+        doc: "Most pods whose names are kept, 100 to 1000000; some 250 bytes each. In a larger cluster the scope becomes node.",
+        apply: |c, v| v.integer(100, 1_000_000).map(|v| c.kubernetes.max_pods = v as usize),
+    },
+    Key {
         section: "attach",
         name: "mode",
         default: "\"auto\"",
@@ -80,6 +141,13 @@ pub const KEYS: &[Key] = &[
         default: "false",
         doc: "Also attach to lo: traffic between containers of one pod. Each exchange is then seen twice.",
         apply: |c, v| v.boolean().map(|v| c.attach.loopback = v),
+    },
+    Key {
+        section: "attach",
+        name: "host",
+        default: "true",
+        doc: "Also observe hostNetwork containers and the node's services, by their cgroups (version 2). `pilotfish check` says whether that is possible.",
+        apply: |c, v| v.boolean().map(|v| c.attach.host = v),
     },
     Key {
         section: "scan",
@@ -138,13 +206,6 @@ pub const KEYS: &[Key] = &[
         default: "[]",
         doc: "Ports whose messages are never copied. Goes before ports.",
         apply: |c, v| v.ports().map(|v| c.capture.exclude_ports = v),
-    },
-    Key {
-        section: "attach",
-        name: "host",
-        default: "true",
-        doc: "Also observe hostNetwork containers and the node's services, by their cgroups (version 2). `pilotfish check` says whether that is possible.",
-        apply: |c, v| v.boolean().map(|v| c.attach.host = v),
     },
     Key {
         section: "metrics",

@@ -18,6 +18,7 @@ pub const DEFAULT_FILE: &str = "/etc/pilotfish/agent.toml";
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub containerd: Containerd,
+    pub kubernetes: Kubernetes,
     pub attach: Attach,
     pub scan: Scan,
     pub capture: Capture,
@@ -33,6 +34,37 @@ pub struct Containerd {
     pub sockets: Vec<PathBuf>,
     /// Empty: all.
     pub namespaces: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KubernetesMode {
+    /// Where an API server is found.
+    #[default]
+    Auto,
+    /// Also where none is found: that is then told as something that is missing.
+    On,
+    Off,
+}
+
+/// Whose names are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    #[default]
+    Cluster,
+    /// Pods of this node, and all Services.
+    Node,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Kubernetes {
+    pub mode: KubernetesMode,
+    /// None: the usual places.
+    pub kubeconfig: Option<PathBuf>,
+    /// None: `NODE_NAME`, else the host's name.
+    pub node: Option<String>,
+    pub scope: Scope,
+    /// Pods kept.
+    pub max_pods: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,11 +13,13 @@ use capture_engine::kernel::{Overrides, RingReader, Sampler};
 use capture_engine::pipeline::{Pipeline, PipelineConfig};
 use flow_model::{Slot, Ts};
 use golden_metrics::{Golden, Loss, Losses};
-use k8s_sync::NamesReader;
+use k8s_sync::cluster::ClusterNames;
+use k8s_sync::{Heard, NamesReader};
 use sampling::Sampling;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 use std::time::{Duration, Instant};
 
 /// Events between two looks at everything else: about 4 ms of work.
@@ -36,6 +38,10 @@ pub enum Order {
     NamespaceGone { slot: Slot, at: Ts },
     /// Connections that were open before they were looked for.
     Seeds(Seeds),
+    /// Names of the cluster, from now on.
+    Cluster(ClusterNames),
+    /// Which pods know `ip` by a DNS name at `at`.
+    Heard { ip: IpAddr, at: Ts, answer: SyncSender<Vec<Heard>> },
     /// Read what is left and end.
     Finish,
 }
@@ -98,6 +104,11 @@ impl PipelineThread {
             match self.orders.try_recv() {
                 Ok(Order::NamespaceGone { slot, at }) => self.sampling.leaving(slot, at),
                 Ok(Order::Seeds(seeds)) => seeds.seeds.iter().for_each(|seed| self.pipeline.seed(seed, seeds.at)),
+                Ok(Order::Cluster(names)) => self.pipeline.sink_mut().names_mut().set_cluster(names),
+                Ok(Order::Heard { ip, at, answer }) => {
+                    // Who asked may have given up.
+                    let _ = answer.try_send(self.pipeline.sink_mut().names().heard(ip, at));
+                }
                 Ok(Order::Finish) | Err(TryRecvError::Disconnected) => break,
                 Err(TryRecvError::Empty) => more_orders = false,
             }
