@@ -352,7 +352,7 @@ impl<T: Table> Server<T> {
     }
 }
 
-fn refusal(code: StatusCode, status: &Status) -> String {
+pub(super) fn refusal(code: StatusCode, status: &Status) -> String {
     match status.message.as_str() {
         "" => format!("answered {code}"),
         message => format!("answered {}: {message}", code.as_u16()),

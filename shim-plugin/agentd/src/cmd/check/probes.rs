@@ -42,6 +42,7 @@ pub fn all(config: &Config) -> Vec<Line> {
         None => lines.push(Line::new("attachment", Missing, "not tried, as the programs did not load", "")),
     }
     lines.extend([scan_source(config), statistics(), bpffs(), cgroups(), descriptors(), containerd(config)]);
+    lines.push(super::kubernetes::line(config));
     lines
 }
 
