@@ -5,8 +5,8 @@ use anyhow::{Context, Result};
 use std::path::PathBuf;
 use std::process::Command;
 
-const CARGO_DEB: &str = "3.8";
-const CARGO_GENERATE_RPM: &str = "0.21";
+const CARGO_DEB: &str = "3.8.0";
+const CARGO_GENERATE_RPM: &str = "0.21.1";
 
 pub(super) fn cargo_deb() -> Result<Command> {
     Ok(Command::new(find("cargo-deb", CARGO_DEB)?))

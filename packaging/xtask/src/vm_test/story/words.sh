@@ -39,6 +39,7 @@ no_drop_in() { rm -r /run/systemd/system/$UNIT.d; systemctl daemon-reload; }
 mark() { since=$(journalctl -q -n 1 -o cat --show-cursor | sed -n 's/^-- cursor: //p'); }
 journal() { journalctl -q -u "$UNIT" --after-cursor="$since" --no-pager "$@"; }
 journal_says() { journal -o cat | grep -qi -- "$1"; }
+journal_has() { journal -o verbose | grep -i ' F_' >/tmp/fields; grep -i -- "$1" /tmp/fields || { tail -n 5 /tmp/fields; return 1; }; } # FIELD
 
 # What the agent counted.
 metrics() { $B wget -q -O - http://127.0.0.1:9464/metrics; }
