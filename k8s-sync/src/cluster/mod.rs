@@ -1,8 +1,25 @@
 //! Names of the whole cluster, from what the Kubernetes API tells: a compact table with times, written by one and read by many.
 
+mod answer;
+mod claim;
+mod clock;
+mod explain;
+mod figures;
+mod hold;
+mod intern;
 mod names;
 pub mod object;
+mod others;
+mod pods;
+mod record;
+mod rows;
+mod services;
+mod shared;
+mod slices;
+mod snapshot;
+mod workload;
 mod writer;
 
 pub use names::{ClusterNames, Holding};
-pub use writer::{Cluster, Limits, Moment, SnapshotError};
+pub use snapshot::SnapshotError;
+pub use writer::{Cluster, Limits, Moment};

@@ -1,23 +1,28 @@
 //! The reading side.
 
-use crate::cluster::object::Uid;
+use crate::cluster::answer;
+use crate::cluster::clock::{at, wall_at};
+use crate::cluster::explain;
+use crate::cluster::object::{Resource, Uid};
+use crate::cluster::record::{At, Key};
+use crate::cluster::shared::{Shared, hash_of_external, hash_of_service};
 use crate::cluster::writer::Moment;
-use crate::figures::Figure;
-use flow_model::{Endpoint, Identity, Ts, Unknown, Workload};
+use flow_model::{Endpoint, Identity, Ts, Workload};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 /// What is known of an address, for a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holding {
-    /// With the pod's name where a pod holds it.
+    /// With the pod's name where a pod holds it; of a Service's address the workload that serves it where that is one.
     pub who: Arc<Workload>,
     /// None: all ports.
     pub port: Option<u16>,
     pub node: Option<Arc<str>>,
     pub service: Option<Arc<str>>,
+    /// By the API's clock where it tells, else when it was first seen.
     pub since: Option<SystemTime>,
     /// None: now.
     pub until: Option<SystemTime>,
@@ -25,57 +30,96 @@ pub struct Holding {
     pub stale: bool,
 }
 
-#[derive(Debug, Default)]
-pub(crate) struct Shared {
-    version: AtomicU64,
+/// Names of the cluster as readers ask for them: memory reads only, never waits, never blocks. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct ClusterNames {
+    pub(super) shared: Arc<Shared>,
 }
 
-/// Names of the cluster as readers ask for them: memory reads only, never waits, never blocks. Cheap to clone.
-#[derive(Clone, Debug, Default)]
-pub struct ClusterNames {
-    pub(crate) shared: Arc<Shared>,
+impl Default for ClusterNames {
+    /// Of no cluster: knows nothing.
+    fn default() -> Self {
+        ClusterNames { shared: Arc::new(Shared::new()) }
+    }
+}
+
+fn asked(at: Ts) -> At {
+    At::try_from(at.0).unwrap_or(At::MAX - 1)
 }
 
 impl ClusterNames {
-    /// Whose pod this is, also for a while after it is gone.
+    /// Whose pod this is, also for a while after it is gone. A static pod is found by either of its uids.
     #[must_use]
-    pub fn pod(&self, _uid: Uid) -> Option<Arc<Workload>> {
-        None
+    pub fn pod(&self, uid: Uid) -> Option<Arc<Workload>> {
+        let pod = self.shared.pod(uid).or_else(|| {
+            let real = self.shared.statics.read(&uid, |rows| rows.last().map(|row| row.pod))?;
+            self.shared.pod(real)
+        })?;
+        Some(pod.workload())
     }
 
-    /// Who held `endpoint` at `at`.
+    /// Who held `endpoint` at `at`. An address of a Service is held by the workload behind it where all its endpoints are of one workload,
+    /// else by the Service; a port of a node by the Service or the pod that has it, else by the node.
     #[must_use]
-    pub fn holder(&self, _endpoint: Endpoint, _at: Ts) -> Identity {
-        Identity::Unknown(Unknown::NotFound)
+    pub fn holder(&self, endpoint: Endpoint, at: Ts) -> Identity {
+        answer::holder(&self.shared, Key::of(endpoint.ip), endpoint.port, asked(at))
     }
 
-    /// Name of the Service by which clients reach `endpoint` at `at`.
+    /// Name of the Service by which clients reach `endpoint` at `at`: the one whose address it is (its own, an external one, a node's port), or
+    /// the one that has the pod's port among its endpoints. Of several such Services the only one that has an address of its own (a
+    /// headless twin serves names, not traffic), else none.
     #[must_use]
-    pub fn service(&self, _endpoint: Endpoint, _at: Ts) -> Option<Arc<str>> {
-        None
+    pub fn service(&self, endpoint: Endpoint, at: Ts) -> Option<Arc<str>> {
+        answer::service(&self.shared, Key::of(endpoint.ip), Some(endpoint.port), asked(at))
     }
 
-    /// The Service that a DNS name stands for: `<service>.<namespace>.svc...`, or the name that an ExternalName Service points to.
+    /// The Service that a DNS name stands for: `<service>.<namespace>.svc...` (also with a pod's name in front), or the name that just one
+    /// ExternalName Service points to.
     #[must_use]
-    pub fn named_service(&self, _dns_name: &str) -> Option<Arc<Workload>> {
-        None
+    pub fn named_service(&self, dns_name: &str) -> Option<Arc<Workload>> {
+        let name = dns_name.strip_suffix('.').unwrap_or(dns_name).to_ascii_lowercase();
+        let labels: Vec<&str> = name.split('.').collect();
+        let by_name = labels.windows(3).find(|three| three[2] == "svc").and_then(|three| {
+            let (name, namespace) = (three[0], three[1]);
+            self.shared.names.read(&hash_of_service(namespace, name), |rows| {
+                let is_it = |row: &&_| is_service(row, namespace, name);
+                rows.iter().find(is_it).map(|row| row.service.workload())
+            })
+        });
+        by_name.or_else(|| {
+            self.shared.names.read(&hash_of_external(&name), |rows| {
+                let mut meant = rows.iter().filter(|row| row.external.as_deref() == Some(&*name));
+                let only = meant.next().filter(|_| meant.next().is_none());
+                only.map(|row| row.service.workload())
+            })
+        })
     }
 
-    /// All that is known of an address, newest first.
+    /// All that is known of an address, newest first, with what it held of late.
     #[must_use]
-    pub fn explain(&self, _ip: IpAddr, _port: Option<u16>, _now: Moment) -> Vec<Holding> {
-        Vec::new()
+    pub fn explain(&self, ip: IpAddr, port: Option<u16>, now: Moment) -> Vec<Holding> {
+        explain::holdings(&self.shared, Key::of(ip), port, at(now), |then| wall_at(then, now))
     }
 
     /// Moves whenever some answer could change.
     #[must_use]
     pub fn version(&self) -> u64 {
-        self.shared.version.load(Ordering::Acquire)
+        self.shared.version()
     }
 
-    /// Sizes and what did not fit, for the agent's own metrics.
+    /// How many of them are in the table.
     #[must_use]
-    pub fn figures(&self) -> Vec<Figure> {
-        Vec::new()
+    pub fn objects(&self, resource: Resource) -> usize {
+        self.shared.stats.objects[resource as usize].load(Ordering::Relaxed) as usize
     }
+
+    /// How many found no room.
+    #[must_use]
+    pub fn refused(&self, resource: Resource) -> u64 {
+        self.shared.stats.refused[resource as usize].load(Ordering::Relaxed)
+    }
+}
+
+fn is_service(row: &crate::cluster::shared::NameRow, namespace: &str, name: &str) -> bool {
+    row.external.is_none() && *row.service.namespace == *namespace && *row.service.name == *name
 }

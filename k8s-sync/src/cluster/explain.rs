@@ -1,0 +1,56 @@
+//! What is known of an address, put for a person.
+
+use crate::cluster::answer;
+use crate::cluster::hold::{Hold, Role, Who};
+use crate::cluster::names::Holding;
+use crate::cluster::object::Resource;
+use crate::cluster::record::{At, Key};
+use crate::cluster::shared::Shared;
+use std::time::{Duration, SystemTime};
+
+pub(super) fn holdings(
+    shared: &Shared,
+    key: Key,
+    port: Option<u16>,
+    now: At,
+    wall_at: impl Fn(At) -> Option<SystemTime>,
+) -> Vec<Holding> {
+    let of_port = |hold: &&Hold| port.is_none_or(|port| hold.port == 0 || hold.port == port);
+    let mut rows: Vec<Hold> = shared.holds.read(&key, |rows| rows.iter().filter(of_port).cloned().collect());
+    if let Some(port) = port.filter(|_| rows.iter().any(|hold| hold.role == Role::Node)) {
+        shared.holds.read(&Key::node_port(port), |led| rows.extend_from_slice(led));
+    }
+    rows.sort_by_key(|hold| std::cmp::Reverse((hold.until, hold.rank, hold.from)));
+    rows.iter().filter_map(|hold| holding(shared, key, port, hold, now, &wall_at)).collect()
+}
+
+fn holding(
+    shared: &Shared,
+    key: Key,
+    port: Option<u16>,
+    hold: &Hold,
+    now: At,
+    wall_at: &impl Fn(At) -> Option<SystemTime>,
+) -> Option<Holding> {
+    // A moment within it.
+    let at = if hold.is_open() { now } else { hold.until.saturating_sub(1) };
+    let (node, service, resource) = match &hold.who {
+        Who::Nobody => return None,
+        Who::Pod(pod) => {
+            let port = if hold.port == 0 { port } else { Some(hold.port) };
+            let service = answer::service(shared, key, port, at);
+            (pod.node.as_ref().map(|node| node.name.clone()), service, Resource::Pods)
+        }
+        Who::Node(node) => (Some(node.name.clone()), None, Resource::Nodes),
+        Who::Service(service) => (None, Some(service.name.clone()), Resource::Services),
+    };
+    Some(Holding {
+        who: hold.who.workload(at)?,
+        port: (hold.port != 0).then_some(hold.port),
+        node,
+        service,
+        since: SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(u64::from(hold.rank))),
+        until: if hold.is_open() { None } else { wall_at(hold.until) },
+        stale: shared.is_stale(resource),
+    })
+}

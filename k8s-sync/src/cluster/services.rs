@@ -1,0 +1,148 @@
+//! Services come, change and go.
+
+use crate::cluster::claim::{Claim, Place, settle};
+use crate::cluster::clock::seconds;
+use crate::cluster::hold::{Role, Who};
+use crate::cluster::object::{self, Resource, Uid};
+use crate::cluster::pods::distinct;
+use crate::cluster::record::{Key, Service};
+use crate::cluster::shared::{NameRow, hash_of_external, hash_of_service};
+use crate::cluster::writer::{Cluster, Moment, mono};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+const MOST_PLACES: usize = 1_024;
+
+#[derive(Debug)]
+pub(super) struct ServiceEntry {
+    pub(super) service: Arc<Service>,
+    pub(super) places: Box<[Place]>,
+    pub(super) external: Option<Arc<str>>,
+    /// When it was created, in seconds since 1970.
+    pub(super) created: u32,
+    /// It was seen first then.
+    pub(super) guessed: bool,
+    pub(super) seen: u32,
+}
+
+impl Cluster {
+    pub(super) fn put_service(&mut self, service: object::Service, now: Moment) -> bool {
+        let object::Service {
+            uid,
+            namespace,
+            name,
+            cluster_ips,
+            external_ips,
+            ports,
+            node_ports,
+            external_name,
+            created,
+        } = service;
+        let mut places: Vec<Place> = Vec::new();
+        places.extend(cluster_ips.into_iter().map(|ip| Place { key: Key::of(ip), port: 0, role: Role::ClusterIp }));
+        for key in external_ips.into_iter().map(Key::of) {
+            let role = Role::ExternalIp;
+            match ports.is_empty() {
+                true => places.push(Place { key, port: 0, role }),
+                false => places.extend(ports.iter().map(|port| Place { key, port: *port, role })),
+            }
+        }
+        let of_nodes = |port| Place { key: Key::node_port(port), port, role: Role::NodePort };
+        places.extend(node_ports.into_iter().map(of_nodes));
+        let before = self.services.get(&uid);
+        let (created, guessed) = match (created, before) {
+            (Some(created), _) => (seconds(created), false),
+            (None, Some(before)) => (before.created, before.guessed),
+            (None, None) => (self.clock.guess(now), true),
+        };
+        let places = distinct(places.into_iter(), MOST_PLACES).into_boxed_slice();
+        let external = external_name.map(|name| name.strip_suffix('.').unwrap_or(&name).to_ascii_lowercase().into());
+        let slot = self.words.service(&namespace, &name);
+        let (service, other) = (slot.service.clone(), slot.object.filter(|other| *other != uid));
+        // A name is used again: the old one is gone, whether that was told or not.
+        let removed = other.is_some_and(|other| self.remove_service(other, now));
+        let seen = self.list(Resource::Services);
+        self.put_entry(uid, ServiceEntry { service, places, external, created, guessed, seen }, now) || removed
+    }
+
+    pub(super) fn put_entry(&mut self, uid: Uid, entry: ServiceEntry, now: Moment) -> bool {
+        let before = self.services.get_mut(&uid);
+        let is_new = before.is_none();
+        if let Some(before) = before {
+            let ServiceEntry { service, places, external, created, guessed, seen } = &entry;
+            if Arc::ptr_eq(&before.service, service)
+                && (&before.places, &before.external) == (places, external)
+                && (before.created, before.guessed) == (*created, *guessed)
+            {
+                before.seen = *seen;
+                return false;
+            }
+        } else if !self.has_room(Resource::Services, self.limits.services) {
+            return false;
+        }
+        let before = self.services.remove(&uid);
+        let mut keys: Vec<Key> = entry.places.iter().map(|place| place.key).collect();
+        keys.extend(before.iter().flat_map(|before| before.places.iter()).map(|place| place.key));
+        if let Some(before) = &before {
+            self.unname(before);
+        }
+        let service = &entry.service;
+        service.exists.store(true, Ordering::Relaxed);
+        let has_address = entry.places.iter().any(|place| place.role == Role::ClusterIp);
+        service.has_address.store(has_address, Ordering::Relaxed);
+        // What it did not have at first was given to it later.
+        let dated = !entry.guessed && is_new;
+        let claim = Claim {
+            who: Who::Service(service.clone()),
+            rank: if is_new { entry.created } else { self.clock.guess(now) },
+            began: dated.then(|| self.clock.began(entry.created, now)),
+            first: self.is_first(Resource::Services),
+            redate: false,
+        };
+        settle(&self.shared, self.limits.holds, &keys, &entry.places, &claim, mono(now));
+        self.name(&entry);
+        let slot = self.words.service(&entry.service.namespace, &entry.service.name);
+        slot.object = Some(uid);
+        self.services.insert(uid, entry);
+        self.count(Resource::Services, self.services.len());
+        true
+    }
+
+    pub(super) fn remove_service(&mut self, uid: Uid, now: Moment) -> bool {
+        let Some(entry) = self.services.remove(&uid) else { return false };
+        self.count(Resource::Services, self.services.len());
+        self.unname(&entry);
+        let service = &entry.service;
+        service.exists.store(false, Ordering::Relaxed);
+        service.has_address.store(false, Ordering::Relaxed);
+        let keys: Vec<Key> = entry.places.iter().map(|place| place.key).collect();
+        let who = Who::Service(service.clone());
+        let claim = Claim { who, rank: entry.created, began: None, first: false, redate: false };
+        settle(&self.shared, self.limits.holds, &keys, &[], &claim, mono(now));
+        self.words.service(&service.namespace, &service.name).object = None;
+        true
+    }
+
+    fn name(&self, entry: &ServiceEntry) {
+        let service = &entry.service;
+        let add = |hash: u64, external: Option<Arc<str>>| {
+            let row = NameRow { hash, external, service: service.clone() };
+            let rows = self.shared.names.read(&hash, |rows| rows.iter().cloned().chain([row]).collect());
+            self.shared.names.replace(&hash, rows);
+        };
+        add(hash_of_service(&service.namespace, &service.name), None);
+        if let Some(external) = &entry.external {
+            add(hash_of_external(external), Some(external.clone()));
+        }
+    }
+
+    fn unname(&self, entry: &ServiceEntry) {
+        let service = &entry.service;
+        let external = entry.external.as_ref().map(|name| hash_of_external(name));
+        for hash in [Some(hash_of_service(&service.namespace, &service.name)), external].into_iter().flatten() {
+            let of_others =
+                |rows: &[NameRow]| rows.iter().filter(|row| !Arc::ptr_eq(&row.service, service)).cloned().collect();
+            self.shared.names.replace(&hash, self.shared.names.read(&hash, of_others));
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! What the table of the cluster answers as the API tells of objects that come, change and go.
+
+mod bed;
+mod lists;
+mod model;
+mod owners;
+mod services;
+mod snapshot;
+mod times;
