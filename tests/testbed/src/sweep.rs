@@ -8,8 +8,10 @@ use anyhow::{Context, Result, bail};
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,7 +27,8 @@ fn base() -> PathBuf {
 }
 
 /// Held while a directory is made or looked at, so that a sweep does not find one before it is locked.
-fn making() -> Result<Lock> {
+pub(crate) fn making() -> Result<Lock> {
+    fs::create_dir_all(base())?;
     let lock = File::create(base().join("making"))?;
     lock.lock().context("lock the directory of testbeds")?;
     Ok(Lock(lock))
@@ -83,11 +86,13 @@ pub(crate) fn remove(id: &str, dir: &Path) -> Result<()> {
     for pid in recorded(dir) {
         end(pid);
     }
-    for pid in with_argument(&dir.join("containerd.toml")) {
+    for pid in with_argument(dir, CONFIG) {
         end(pid);
     }
+    // Their shims make them, and name them nowhere else.
+    let cgroups = cgroups_of_pods(dir);
     // A shim is ended after its container's first process, so that it reaps it; with that process, its whole pid namespace ends.
-    for shim in with_argument(&crate::containerd::socket(dir)) {
+    for shim in with_argument(dir, SOCKET) {
         for child in children_of(shim) {
             end(child);
         }
@@ -106,8 +111,15 @@ pub(crate) fn remove(id: &str, dir: &Path) -> Result<()> {
         umount2(&mount, MntFlags::MNT_DETACH).ok();
     }
     wait_gone("cgroups become empty", patience, || {
-        cgroups_of(id).into_iter().filter(|cgroup| fs::remove_dir(cgroup).is_err()).collect()
+        let ours = cgroups.iter().filter(|cgroup| cgroup.exists()).cloned().chain(cgroups_of(id));
+        ours.filter(|cgroup| fs::remove_dir(cgroup).is_err()).collect()
     });
+    // Their parent is everybody's: only what is empty can be removed.
+    for parent in cgroups.iter().filter_map(|cgroup| cgroup.parent()) {
+        fs::remove_dir(parent).ok();
+    }
+    // A namespace ends, and its links with it, a moment after its last user.
+    wait_gone("links end", patience, || links_named(id));
     if dir.exists() {
         fs::remove_dir_all(dir).with_context(|| format!("remove {}", dir.display()))?;
     }
@@ -157,10 +169,14 @@ fn recorded(dir: &Path) -> Vec<u32> {
 
 fn processes_of(dir: &Path) -> Vec<u32> {
     let mut all = recorded(dir);
-    all.extend(with_argument(&dir.join("containerd.toml")));
-    all.extend(with_argument(&crate::containerd::socket(dir)));
+    all.extend(with_argument(dir, CONFIG));
+    all.extend(with_argument(dir, SOCKET));
     all
 }
+
+/// What a containerd, and what each of its shims, has among its arguments: in the testbed's directory, or in that of one of its nodes.
+const CONFIG: &str = "containerd.toml";
+const SOCKET: &str = "containerd.sock";
 
 fn all_processes() -> impl Iterator<Item = u32> {
     fs::read_dir("/proc")
@@ -170,15 +186,18 @@ fn all_processes() -> impl Iterator<Item = u32> {
         .filter_map(|entry| entry.file_name().to_str().and_then(|name| name.parse().ok()))
 }
 
-/// containerd or shim processes that were started with exactly this path as one of their arguments.
-fn with_argument(path: &Path) -> Vec<u32> {
-    let wanted = path.as_os_str().as_encoded_bytes();
+/// containerd or shim processes that were started with a path below `dir` that ends so as one of their arguments.
+fn with_argument(dir: &Path, name: &str) -> Vec<u32> {
+    let is_ours = |word: &[u8]| {
+        let path = Path::new(OsStr::from_bytes(word));
+        path.starts_with(dir) && path.file_name().is_some_and(|last| last == name)
+    };
     all_processes()
         .filter(|pid| {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let mut words = line.split(|byte| *byte == 0);
             words.next().is_some_and(|program| String::from_utf8_lossy(program).contains("containerd"))
-                && words.any(|word| word == wanted)
+                && words.any(is_ours)
                 && start_time(*pid).is_some()
         })
         .collect()
@@ -241,7 +260,22 @@ fn cgroups_of(id: &str) -> Vec<PathBuf> {
     all
 }
 
-/// Links of the machine's own namespace with the id in their name; the testbed makes none, and this says so if it ever does.
+/// cgroups of the containers that CRI started on the nodes of a cluster: `/k8s.io/<id>`, beside those of everybody else's pods. Deepest first.
+fn cgroups_of_pods(dir: &Path) -> Vec<PathBuf> {
+    let nodes = fs::read_dir(dir).into_iter().flatten().flatten();
+    let tasks = nodes.map(|node| node.path().join("state/io.containerd.runtime.v2.task/k8s.io"));
+    let ids = tasks.flat_map(|tasks| fs::read_dir(tasks).into_iter().flatten().flatten().map(|task| task.file_name()));
+    let ids: Vec<_> = ids.collect();
+    let hierarchies = fs::read_dir(CGROUPS).into_iter().flatten().flatten().map(|entry| entry.path());
+    let parents: Vec<PathBuf> = hierarchies.chain([PathBuf::from(CGROUPS)]).map(|root| root.join("k8s.io")).collect();
+    parents
+        .iter()
+        .flat_map(|parent| ids.iter().map(move |id| parent.join(id)))
+        .filter(|cgroup| cgroup.is_dir())
+        .collect()
+}
+
+/// Links of the machine's own namespace with the id in their name; a testbed makes none, a cluster with nodes one.
 fn links_named(id: &str) -> Vec<String> {
     fs::read_dir("/sys/class/net")
         .into_iter()

@@ -40,6 +40,7 @@ mod fault;
 pub mod kinds;
 mod kubeconfig;
 pub mod manifest;
+mod nodes;
 pub mod objects;
 mod place;
 
@@ -49,4 +50,5 @@ pub use control::{ControlPlane, ControlPlaneOptions};
 pub use etcd::Etcd;
 pub use fault::{Act, Door, Fault, On, Seen};
 pub use kubeconfig::{AGENT_USER, User};
+pub use nodes::{Cluster, IMAGE, Node, PodView};
 pub use objects::{Owner, PodSpec};

@@ -1,0 +1,91 @@
+//! Real nodes: a kubelet's pods reach each other across nodes and through a Service, and nothing is left of them. Needs root and, once, the
+//! minutes that Kubernetes' programs take to build.
+
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::time::Duration;
+use testbed::cluster::{Cluster, ControlPlaneOptions, IMAGE, Owner, PodView, kinds, objects};
+use testbed::{until, until_some};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn deployment(name: &str, replicas: u32, command: &[&str]) -> Value {
+    let mut object = objects::deployment("default", name);
+    object["spec"]["replicas"] = replicas.into();
+    object["spec"]["template"]["spec"] = json!({
+        "terminationGracePeriodSeconds": 1,
+        "containers": [{"name": "main", "image": IMAGE, "imagePullPolicy": "Never", "command": command}],
+        "topologySpreadConstraints": [{
+            "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule",
+            "labelSelector": {"matchLabels": {"app": name}},
+        }],
+    });
+    object
+}
+
+/// Namespaces and control groups that the pods of a node have on the machine now.
+fn traces(cluster: &Cluster) -> anyhow::Result<Vec<PathBuf>> {
+    let mut all = Vec::new();
+    for node in cluster.nodes() {
+        for id in node.ctr(&["tasks", "ls", "-q"])?.lines() {
+            let groups = ["", "memory", "unified"].map(|root| PathBuf::from("/sys/fs/cgroup").join(root));
+            all.extend(groups.map(|root| root.join("k8s.io").join(id)).into_iter().filter(|group| group.exists()));
+        }
+    }
+    Ok(all)
+}
+
+#[test]
+fn pods_of_two_nodes_reach_each_other_and_leave_nothing() -> anyhow::Result<()> {
+    let mut cluster = Cluster::start(2, &ControlPlaneOptions::default(), |step| eprintln!("  {step}"))?;
+    let client = cluster.plane().client().clone();
+    client.create(&kinds::DEPLOYMENT, &deployment("api", 2, &["/bin/api"]))?;
+    client.create(&kinds::DEPLOYMENT, &deployment("shell", 2, &["/bin/sleep", "1000000"]))?;
+    let service =
+        client.create(&kinds::SERVICE, &objects::service("default", "api", &[("app", "api")], 8080, false))?;
+    let pods = cluster.wait_pods("default", "api-", 2, PATIENCE)?;
+    let shells = cluster.wait_pods("default", "shell-", 2, PATIENCE)?;
+    assert_ne!(pods[0].node, pods[1].node, "one on each node");
+    let owner = Owner::of(&client.read(&kinds::POD, None, &pods[0].name)?["metadata"]["ownerReferences"][0].clone());
+    assert_eq!(owner.kind, "ReplicaSet");
+
+    let address = service["spec"]["clusterIP"].as_str().unwrap_or_default().to_owned();
+    let targets: Vec<String> = pods.iter().filter_map(|pod| Some(pod.address?.to_string())).chain([address]).collect();
+    for shell in &shells {
+        for target in &targets {
+            let server = format!("{target}:8080");
+            let get = ["exec", &shell.name, "--", "/bin/loadgen", "--target", &server, "--count", "5"];
+            let mut last = String::new();
+            let answered = until("an answer", Duration::from_secs(30), || {
+                last = cluster.kubectl(&get).unwrap_or_else(|error| format!("{error:#}"));
+                last.contains("\"answered\":5")
+            });
+            answered
+                .map_err(|error| error.context(format!("{} on {} asks {server}: {last}", shell.name, shell.node)))?;
+        }
+    }
+
+    // Off the network, a node is told to be not ready; its pods go on.
+    let node = &cluster.nodes()[1];
+    node.set_connected(false)?;
+    let status = || {
+        let object = client.read(&kinds::NODE, None, "n2").ok()?;
+        let all = object["status"]["conditions"].as_array()?.clone();
+        all.into_iter().find(|one| one["type"] == "Ready")?["status"].as_str().map(str::to_owned)
+    };
+    until("n2 is missed", PATIENCE, || status().as_deref() == Some("Unknown"))?;
+    node.set_connected(true)?;
+    until("n2 is back", PATIENCE, || status().as_deref() == Some("True"))?;
+    let names = |pods: &[PodView]| pods.iter().map(|pod| pod.name.clone()).collect::<Vec<_>>();
+    let after = until_some("the same pods", PATIENCE, || cluster.wait_pods("default", "api-", 2, PATIENCE).ok())?;
+    assert_eq!(names(&after), names(&pods));
+
+    let found = traces(&cluster)?;
+    assert!(found.len() >= 4, "a sandbox and a container for each: {found:?}");
+    cluster.plane_mut().kill_api_server();
+    // Without an API server, nothing ends in order.
+    assert_eq!(cluster.take_down()?, Vec::<String>::new());
+    let left: Vec<&PathBuf> = found.iter().filter(|path| path.exists()).collect();
+    assert_eq!(left, Vec::<&PathBuf>::new());
+    Ok(())
+}
