@@ -223,6 +223,8 @@ impl<'a, T: Table> Supervisor<'a, T> {
         } else {
             self.state(WatchState::Watching);
         }
+        // From here on nothing is missed, however long nothing happens.
+        self.server.board.alive(resource, begun);
         self.streams += 1;
         let restarts = self.streams - 1;
         self.server.board.watch(resource, |watch| watch.restarts = restarts);
