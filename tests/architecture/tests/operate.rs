@@ -1,4 +1,4 @@
-//! What an operator may meet is explained in docs/operate.md: every metric family and every exit code, and nothing that is gone.
+//! What an operator may meet is explained in docs/operate.md: every metric family, every exit code and every event of the log.
 #![forbid(unsafe_code)]
 
 use architecture::{SourceFile, Workspace};
@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 
 /// Crates whose metrics a node or the cluster shows.
 const EXPOSING: [&str; 4] = ["shim-plugin/", "capture-engine/metrics/", "k8s-sync/", "netns-scanner/"];
+/// Crates that write to the agent's log.
+const LOGGING: [&str; 4] = ["shim-plugin/", "capture-engine/", "k8s-sync/", "netns-scanner/"];
 /// Names of kernel programs look like names of metrics.
 const PROGRAMS: [&str; 2] = ["pilotfish_in", "pilotfish_out"];
 /// How names end that are no metric of ours by their beginning: conventions of OpenTelemetry.
@@ -34,15 +36,18 @@ fn is_metric(text: &str) -> bool {
     is_name && (is_ours || is_a_quantity) && !PROGRAMS.contains(&text)
 }
 
-fn families(workspace: &Workspace) -> BTreeSet<String> {
-    let is_shipped = |file: &&SourceFile| {
-        EXPOSING.iter().any(|place| file.path.starts_with(place))
+/// Sources of what runs on a node or in the cluster, below these directories.
+fn shipped<'a>(workspace: &'a Workspace, places: &'a [&str]) -> impl Iterator<Item = &'a SourceFile> {
+    workspace.with_extension("rs").filter(|file| {
+        places.iter().any(|place| file.path.starts_with(place))
             && file.path.contains("/src/")
             && !file.path.ends_with("/tests.rs")
             && !file.path.contains("/tests/")
-    };
-    let sources = workspace.with_extension("rs").filter(is_shipped);
-    sources.flat_map(literals).filter(|text| is_metric(text)).map(str::to_owned).collect()
+    })
+}
+
+fn families(workspace: &Workspace) -> BTreeSet<String> {
+    shipped(workspace, &EXPOSING).flat_map(literals).filter(|text| is_metric(text)).map(str::to_owned).collect()
 }
 
 #[test]
@@ -60,6 +65,49 @@ fn every_metric_is_explained_and_none_that_is_gone() -> anyhow::Result<()> {
     assert!(missing.is_empty(), "not in docs/operate.md, \"Metrics\": {missing:?}");
     let gone: Vec<_> = explained.difference(&shown).collect();
     assert!(gone.is_empty(), "in docs/operate.md, and in no code: {gone:?}");
+    Ok(())
+}
+
+/// The last string in the arguments of each call of a macro of this level, up to what is filled in. `rest` begins behind a macro's `(`.
+fn message(rest: &str) -> Option<&str> {
+    let (mut depth, mut begun, mut last) = (1_usize, None, None);
+    let mut bytes = rest.bytes().enumerate();
+    while let Some((at, byte)) = bytes.next() {
+        match (begun, byte) {
+            (Some(_), b'\\') => drop(bytes.next()),
+            (Some(from), b'"') => (begun, last) = (None, rest.get(from..at)),
+            (Some(_), _) => {}
+            (None, b'"') => begun = Some(at + 1),
+            (None, b'(') => depth += 1,
+            (None, b')') if depth == 1 => break,
+            (None, b')') => depth -= 1,
+            (None, _) => {}
+        }
+    }
+    let fixed = last?.split('{').next().unwrap_or_default().trim_end_matches([' ', ':']);
+    (!fixed.is_empty()).then_some(fixed)
+}
+
+#[test]
+fn every_event_of_the_log_is_explained() -> anyhow::Result<()> {
+    let workspace = Workspace::load()?;
+    let page = page(&workspace)?;
+    let (mut seen, mut missing) = (0, Vec::new());
+    for file in shipped(&workspace, &LOGGING) {
+        let code = file.text.split("\nmod tests {").next().unwrap_or_default();
+        for level in ["info", "warn", "error"] {
+            let call = format!("tracing::{level}!(");
+            for message in code.split(call.as_str()).skip(1).filter_map(message) {
+                seen += 1;
+                let explains = |line: &str| line.starts_with(&format!("| {level} |")) && line.contains(message);
+                if !page.lines().any(explains) {
+                    missing.push(format!("{}: {level}: {message}", file.path));
+                }
+            }
+        }
+    }
+    assert!(seen > 20, "the events are not where this test looks for them");
+    assert_eq!(missing, Vec::<String>::new(), "not in docs/operate.md, \"Log events\", under its level");
     Ok(())
 }
 
