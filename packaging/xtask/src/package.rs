@@ -21,6 +21,9 @@ pub struct Options {
     /// Revision of the packages, to tell builds of one version apart
     #[arg(long, default_value_t = 1)]
     revision: u32,
+    /// Only one of the two
+    #[arg(long, value_enum)]
+    only: Option<Format>,
     /// Run lintian and rpmlint, and fail on their errors
     #[arg(long)]
     lint: bool,
@@ -32,11 +35,10 @@ pub struct Options {
     reproduce: bool,
 }
 
-/// The two package files.
-#[derive(Clone, Debug)]
-pub struct Packages {
-    pub deb: PathBuf,
-    pub rpm: PathBuf,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    Deb,
+    Rpm,
 }
 
 /// What a build is told from outside: all of it follows from the commit.
@@ -52,28 +54,42 @@ struct Source {
 /// # Errors
 /// When a tool fails, the linters find an error, or two builds differ.
 pub fn run(options: &Options) -> Result<()> {
-    let packages = build(options.binary.as_deref(), options.revision)?;
-    report(&packages)?;
+    let mut formats = vec![Format::Deb, Format::Rpm];
+    formats.retain(|format| options.only.is_none_or(|only| only == *format));
+    let source = Source::read()?;
+    let packages = build(&source, options.binary.as_deref(), options.revision, &formats)?;
+    for path in &packages {
+        eprintln!("{}  {} bytes", path.display(), fs::metadata(path)?.len());
+    }
+    if let Some(deb) = packages.iter().find(|path| path.extension().is_some_and(|end| end == "deb")) {
+        let installed = output(Command::new("dpkg-deb").arg("--field").arg(deb).arg("Installed-Size"))?;
+        eprintln!("installed: {installed} KiB");
+    }
     if options.lint {
-        lint::run(&packages)?;
+        packages.iter().try_for_each(|path| lint::run(path))?;
     }
     if options.rpm_root {
         rpm_root::run(options.binary.as_deref())?;
     }
     if options.reproduce {
-        reproduce(options, &packages)?;
+        reproduce(options, &source, &formats, &packages)?;
     }
     Ok(())
 }
 
-/// Builds both packages into `target/package/`.
-pub fn build(binary: Option<&Path>, revision: u32) -> Result<Packages> {
-    let source = Source::read()?;
+/// Builds one package into `target/package/`.
+pub(crate) fn one(format: Format, binary: Option<&Path>, revision: u32) -> Result<PathBuf> {
+    let mut packages = build(&Source::read()?, binary, revision, &[format])?;
+    packages.pop().context("no package was built")
+}
+
+fn build(source: &Source, binary: Option<&Path>, revision: u32, formats: &[Format]) -> Result<Vec<PathBuf>> {
     let binary = match binary {
         Some(path) => path.to_owned(),
-        None => compile(&source, &source.root.join("target"))?,
+        None => compile(source, &source.root.join("target"))?,
     };
-    pack(&source, &binary, revision)
+    stage::fill(source, &binary, revision, &source.root.join("target/package/stage"))?;
+    formats.iter().map(|format| pack(source, *format, revision)).collect()
 }
 
 impl Source {
@@ -101,60 +117,53 @@ fn compile(source: &Source, target: &Path) -> Result<PathBuf> {
     Ok(target.join("dist/pilotfish"))
 }
 
-fn pack(source: &Source, binary: &Path, revision: u32) -> Result<Packages> {
-    let out = source.root.join("target/package");
-    stage::fill(source, binary, revision, &out.join("stage"))?;
+/// Packs what is staged.
+fn pack(source: &Source, format: Format, revision: u32) -> Result<PathBuf> {
     let Source { root, version, date, .. } = source;
     let (deb_arch, rpm_arch) = match std::env::consts::ARCH {
         "x86_64" => ("amd64", "x86_64"),
         "aarch64" => ("arm64", "aarch64"),
         other => (other, other),
     };
-    let deb = out.join(format!("pilotfish_{version}-{revision}_{deb_arch}.deb"));
-    let rpm = out.join(format!("pilotfish-{version}-{revision}.{rpm_arch}.rpm"));
+    let name = match format {
+        Format::Deb => format!("pilotfish_{version}-{revision}_{deb_arch}.deb"),
+        Format::Rpm => format!("pilotfish-{version}-{revision}.{rpm_arch}.rpm"),
+    };
+    let package = root.join("target/package").join(name);
     // Not every tool cuts a longer file that is there.
-    for old in [&deb, &rpm].into_iter().filter(|old| old.exists()) {
-        fs::remove_file(old).with_context(|| format!("replace {}", old.display()))?;
+    if package.exists() {
+        fs::remove_file(&package).with_context(|| format!("replace {}", package.display()))?;
     }
-    let mut make = tools::cargo_deb()?;
-    make.current_dir(root).args(["--package", "agentd", "--no-build", "--no-strip", "--quiet", "--profile", "dist"]);
-    make.args(["--deb-version", &format!("{version}-{revision}"), "--output"]).arg(&deb);
-    run_command(make.env("SOURCE_DATE_EPOCH", date), "make the deb")?;
-    let mut make = tools::cargo_generate_rpm()?;
-    make.current_dir(root).args(["--package", "shim-plugin/agentd", "--profile", "dist", "--source-date", date]);
-    make.args(["--set-metadata", &format!("release = \"{revision}\""), "--output"]).arg(&rpm);
-    run_command(make.env("SOURCE_DATE_EPOCH", date), "make the rpm")?;
-    Ok(Packages { deb, rpm })
-}
-
-fn report(packages: &Packages) -> Result<()> {
-    let installed = output(Command::new("dpkg-deb").args(["--field"]).arg(&packages.deb).arg("Installed-Size"))?;
-    for path in [&packages.deb, &packages.rpm] {
-        eprintln!("{}  {} bytes", path.display(), fs::metadata(path)?.len());
-    }
-    eprintln!("installed: {installed} KiB");
-    Ok(())
+    let mut make = match format {
+        Format::Deb => tools::cargo_deb()?,
+        Format::Rpm => tools::cargo_generate_rpm()?,
+    };
+    make.current_dir(root).args(["--profile", "dist", "--output"]).arg(&package).env("SOURCE_DATE_EPOCH", date);
+    match format {
+        Format::Deb => make
+            .args(["--package", "agentd", "--no-build", "--no-strip", "--quiet"])
+            .args(["--deb-version", &format!("{version}-{revision}")]),
+        Format::Rpm => make
+            .args(["--package", "shim-plugin/agentd", "--source-date", date])
+            .args(["--set-metadata", &format!("release = \"{revision}\"")]),
+    };
+    run_command(&mut make, &format!("make {}", package.display()))?;
+    Ok(package)
 }
 
 /// The whole way again, from a copy of the tree in another directory.
-fn reproduce(options: &Options, first: &Packages) -> Result<()> {
-    let mut source = Source::read()?;
-    let again = source.root.join("target/package/again");
-    if again.exists() {
-        fs::remove_dir_all(&again).with_context(|| format!("empty {}", again.display()))?;
+fn reproduce(options: &Options, source: &Source, formats: &[Format], first: &[PathBuf]) -> Result<()> {
+    let again = Source { root: source.root.join("target/package/again"), ..source.clone() };
+    if again.root.exists() {
+        fs::remove_dir_all(&again.root).with_context(|| format!("empty {}", again.root.display()))?;
     }
-    copy_tree(&source.root, &again)?;
-    source.root = again;
-    let binary = match &options.binary {
-        Some(path) => path.clone(),
-        None => compile(&source, &source.root.join("target"))?,
-    };
-    let second = pack(&source, &binary, options.revision)?;
-    for (first, second) in [(&first.deb, &second.deb), (&first.rpm, &second.rpm)] {
+    copy_tree(&source.root, &again.root)?;
+    let second = build(&again, options.binary.as_deref(), options.revision, formats)?;
+    for (first, second) in first.iter().zip(&second) {
         let same = fs::read(first)? == fs::read(second)?;
         ensure!(same, "{} and {} differ", first.display(), second.display());
     }
-    fs::remove_dir_all(&source.root).with_context(|| format!("remove {}", source.root.display()))?;
+    fs::remove_dir_all(&again.root).with_context(|| format!("remove {}", again.root.display()))?;
     eprintln!("two builds in two directories, the same bytes");
     Ok(())
 }

@@ -61,9 +61,9 @@ impl Kernel {
 pub fn run(options: &Options) -> Result<()> {
     let image = image::fetch(options.kernel, &package::cache()?.join("vm"))?;
     // The second build differs from the first by its revision only, as a rebuild would.
-    let second = package::build(options.binary.as_deref(), 2)?;
-    let first = package::build(options.binary.as_deref(), 1)?;
-    let payload = payload(&first.deb, &second.deb)?;
+    let deb = |revision| package::one(package::Format::Deb, options.binary.as_deref(), revision);
+    let (second, first) = (deb(2)?, deb(1)?);
+    let payload = payload(&first, &second)?;
     let report = guest::boot(&image, &payload, options.verbose, TIME_LIMIT);
     std::fs::remove_file(&payload)?;
     let report = report?;

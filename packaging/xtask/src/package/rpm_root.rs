@@ -1,17 +1,32 @@
 //! The rpm's life in a root directory of its own, with systemd's tools inside but no systemd running: files, scripts and unit, an upgrade
 //! that keeps the configuration, and an erasure that leaves nothing.
 
-use super::{build, output, run_command};
+use super::{Format, one, output, run_command};
 use crate::vm_test;
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// What must be there once it is installed, and gone once it is erased.
+const FILES: [&str; 11] = [
+    "usr/bin/pilotfish",
+    "etc/pilotfish/agent.toml",
+    "usr/lib/systemd/system/pilotfish.service",
+    "usr/lib/sysusers.d/pilotfish.conf",
+    "usr/share/man/man1/pilotfish.1.gz",
+    "usr/share/man/man1/pilotfish-agent.1.gz",
+    "usr/share/bash-completion/completions/pilotfish",
+    "usr/share/zsh/site-functions/_pilotfish",
+    "usr/share/fish/vendor_completions.d/pilotfish.fish",
+    "usr/share/licenses/pilotfish/licences-of-dependencies.gz",
+    "usr/share/doc/pilotfish/changelog",
+];
+
 pub(super) fn run(binary: Option<&Path>) -> Result<()> {
     let base = vm_test::base()?;
-    let second = build(binary, 2)?.rpm;
-    let first = build(binary, 1)?.rpm;
+    let second = one(Format::Rpm, binary, 2)?;
+    let first = one(Format::Rpm, binary, 1)?;
     let root = first.with_file_name(format!("rpm-root-{}", std::process::id()));
     fs::create_dir_all(&root)?;
     let lived = life(&base, &root, &first, &second);
@@ -31,7 +46,7 @@ fn life(base: &Path, root: &Path, first: &Path, second: &Path) -> Result<()> {
     run_command(&mut rpm(&["--initdb"]), "make an rpm database")?;
     let before = files(root)?;
     run_command(&mut rpm(&["--install", "--nodeps", &path(first)]), "install the rpm")?;
-    for file in ["usr/bin/pilotfish", "etc/pilotfish/agent.toml", "usr/lib/systemd/system/pilotfish.service"] {
+    for file in FILES {
         ensure!(root.join(file).exists(), "{file} was not installed");
     }
     run_command(&mut rpm(&["--verify", "--nodeps", "pilotfish"]), "verify the files")?;

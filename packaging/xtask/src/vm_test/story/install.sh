@@ -15,8 +15,9 @@ check "the journal has values as fields" wait_for 10 field_of_the_journal
 levels() { [ -n "$(journalctl -q SYSLOG_IDENTIFIER=pilotfish PRIORITY=5 + SYSLOG_IDENTIFIER=pilotfish PRIORITY=6 -o cat)" ]; }
 check "the journal has levels" levels
 man_pages() { for page in pilotfish pilotfish-agent pilotfish-check; do test -s /usr/share/man/man1/$page.1.gz || return 1; done; }
-# The base system is told to install no documentation.
-[ -d /usr/share/man/man1 ] && check "manual pages are there" man_pages
+completions() { test -s /usr/share/zsh/vendor-completions/_pilotfish && test -s /usr/share/fish/vendor_completions.d/pilotfish.fish && bash -n /usr/share/bash-completion/completions/pilotfish; }
+check "completions are there" completions
+check "manual pages are there" man_pages
 
 ip link add bridge type bridge
 ip link set bridge up
