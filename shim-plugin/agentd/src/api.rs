@@ -147,6 +147,32 @@ pub struct Namespace {
     pub attach_ms: Option<f64>,
 }
 
+/// How the namespace that the agent runs in is observed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Host {
+    pub observed: bool,
+    /// Why it is not, or not all of it.
+    pub detail: String,
+    /// Of containers and services that live in it.
+    pub cgroups: Vec<Cgroup>,
+}
+
+/// A cgroup whose sockets are observed, or should be.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cgroup {
+    pub slot: u32,
+    /// Empty while it is not known.
+    pub path: String,
+    /// attaching, attached, failed, unobserved (there is nothing to attach to)
+    pub state: String,
+    /// Why it is not attached.
+    pub reason: String,
+    /// Namespace (empty for a service) and name of its workload.
+    pub namespace: String,
+    pub workload: String,
+    pub attach_ms: Option<f64>,
+}
+
 /// The search for connections that are older than the agent, in the background.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scan {
@@ -205,6 +231,8 @@ pub struct Status {
     /// Number of namespaces by state.
     pub states: BTreeMap<String, u64>,
     pub namespaces: Vec<Namespace>,
+    #[serde(default)]
+    pub host: Host,
     #[serde(default)]
     pub scan: Scan,
     pub exchanges: Vec<Exchanges>,

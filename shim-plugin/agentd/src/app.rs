@@ -7,7 +7,7 @@ use crate::admin::{Admin, SocketFile, bind_address, bind_socket};
 use crate::board::{Board, Kernel, READY_WITHIN};
 use crate::cmd::version;
 use crate::config::{AttachMode, Config};
-use crate::containers::{Containers, Parts, containerd_config};
+use crate::containers::{Containers, Jobs, Parts, attach_news, containerd_config};
 use crate::engine::{self, Loaded};
 use crate::exit::{Exit, Failure};
 use crate::figures::Figures;
@@ -268,10 +268,11 @@ impl Running {
             include_loopback: config.attach.loopback,
             ..AttachConfig::default()
         };
-        let (events, attach_events) = tokio::sync::mpsc::unbounded_channel();
-        // Nobody receives once the agent drains.
-        let tell = move |event| drop(events.send(event));
+        let (events, attach_events) = attach_news();
+        let tell = move |event| events.tell(event);
         let attacher = Attacher::start(attach, loaded.programs(), tell).context("start the attach workers")?;
+        let host = Jobs::new(loaded.kernel.clone(), config.debug.proc.clone());
+        // Bounded by who sends: seeds by the scan, which counts those under way; the end of a namespace once for each that was attached; the others a few in a run.
         let (orders, received) = mpsc::channel();
         let pipeline = PipelineThread::new(config, loaded, golden, board.clone(), losses, received);
         let pipeline = ends.thread("pipeline", move || pipeline.run()).context("start the pipeline thread")?;
@@ -292,10 +293,11 @@ impl Running {
             board: board.clone(),
             scan,
             deadlines,
+            host,
             ready: ready.clone(),
             proc: config.debug.proc.clone(),
         };
-        let containers = Containers::new(parts, losses);
+        let containers = Containers::new(config, parts, losses);
         let (watch, until) = (ends.watch("containers"), stop.clone());
         let containers = tokio::spawn(async move {
             let _watch = watch;

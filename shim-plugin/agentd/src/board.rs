@@ -54,6 +54,7 @@ pub struct Board {
     pub pulse: Pulse,
     pub containerd: Mutex<Containerd>,
     pub namespaces: Mutex<Arc<Vec<Namespace>>>,
+    pub host: Mutex<Arc<api::Host>>,
     pub scan: Mutex<Scan>,
     pub engine: Mutex<Engine>,
     /// Flows in the pipeline's table.
@@ -84,6 +85,7 @@ impl Board {
             pulse: Pulse::new(now),
             containerd: Mutex::default(),
             namespaces: Mutex::default(),
+            host: Mutex::default(),
             scan: Mutex::default(),
             engine: Mutex::default(),
             flows: AtomicU64::new(0),
@@ -216,6 +218,7 @@ impl Board {
             kubernetes: self.kubernetes_report(now).as_ref().map(kubernetes::shown).unwrap_or_default(),
             states: self.states(),
             namespaces: copy(&self.namespaces).as_ref().clone(),
+            host: copy(&self.host).as_ref().clone(),
             scan: copy(&self.scan),
             exchanges: self.traffic.exchanges(),
             losses: self.traffic.losses(),

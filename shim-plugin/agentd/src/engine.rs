@@ -30,6 +30,7 @@ pub fn load(config: &Config) -> Result<Loaded, Failure> {
         message_bytes: config.capture.head_bytes,
         include_ports: ranges(&config.capture.ports),
         exclude_ports: ranges(&config.capture.exclude_ports),
+        host_loopback: config.attach.loopback,
         ..KernelConfig::default()
     };
     let refused = |error: LoadError| {

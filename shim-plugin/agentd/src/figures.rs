@@ -20,6 +20,7 @@ pub struct Figures {
     unparsed: Loss,
     fragments: Loss,
     unlocked: Loss,
+    nested: Loss,
     malformed: Loss,
     looks: u32,
     programs: Vec<api::Program>,
@@ -36,6 +37,11 @@ impl Figures {
             unparsed: losses.place("kernel", "unparsed", "IP packets whose headers could not be followed"),
             fragments: losses.place("kernel", "fragment", "IP fragments other than the first"),
             unlocked: losses.place("kernel", "unlocked", "packets counted without their flow's lock"),
+            nested: losses.place(
+                "kernel",
+                "nested",
+                "packets of the node that found their CPU in the middle of others",
+            ),
             malformed: losses.place("ring", "malformed", "records that made no sense"),
             looks: 0,
             programs: Vec::new(),
@@ -51,13 +57,24 @@ impl Figures {
         }
         self.looks = self.looks.wrapping_add(1);
         let Ok(stats) = self.kernel.stats() else { return };
-        let KernelStats { packets, events, ring_full, flows_full, unparsed, fragments, unlocked, malformed, .. } =
-            stats;
+        let KernelStats {
+            packets,
+            events,
+            ring_full,
+            flows_full,
+            unparsed,
+            fragments,
+            unlocked,
+            nested,
+            malformed,
+            ..
+        } = stats;
         self.ring_full.set_total(ring_full);
         self.flows_full.set_total(flows_full);
         self.unparsed.set_total(unparsed);
         self.fragments.set_total(fragments);
         self.unlocked.set_total(unlocked);
+        self.nested.set_total(nested);
         self.malformed.set_total(malformed);
         *board.engine.lock() = Engine {
             ring_bytes: self.ring_bytes,

@@ -6,6 +6,7 @@ use crate::cli::Output;
 use crate::client;
 use crate::exit::Failure;
 use crate::table::{Align, age, bytes, latency, table};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 pub fn run(socket: &Path, output: Output) -> Result<(), Failure> {
@@ -86,6 +87,37 @@ fn watches(watches: &[api::Watch]) -> String {
     table(&columns, &watches.iter().map(row).collect::<Vec<_>>())
 }
 
+fn host(host: &api::Host) -> String {
+    let api::Host { observed, detail, cgroups } = host;
+    let because = if detail.is_empty() { String::new() } else { format!("; {detail}") };
+    if !observed {
+        return format!("host network: not observed{because}\n");
+    }
+    let mut states: BTreeMap<&str, usize> = BTreeMap::new();
+    for cgroup in cgroups {
+        *states.entry(&cgroup.state).or_default() += 1;
+    }
+    let states: Vec<String> = states.iter().map(|(state, count)| format!("{count} {state}")).collect();
+    let states = if states.is_empty() { "none".to_owned() } else { states.join(", ") };
+    format!("host network, by cgroup: {states}{because}\n")
+}
+
+fn cgroups(cgroups: &[api::Cgroup]) -> String {
+    let columns = [
+        ("SLOT", Align::Right),
+        ("STATE", Align::Left),
+        ("NAMESPACE", Align::Left),
+        ("WORKLOAD", Align::Left),
+        ("CGROUP", Align::Left),
+        ("REASON", Align::Left),
+    ];
+    let row = |cgroup: &api::Cgroup| {
+        let api::Cgroup { slot, path, state, reason, namespace, workload, attach_ms: _ } = cgroup;
+        vec![slot.to_string(), state.clone(), namespace.clone(), workload.clone(), path.clone(), reason.clone()]
+    };
+    table(&columns, &cgroups.iter().map(row).collect::<Vec<_>>())
+}
+
 fn page(status: &Status) -> String {
     let Status { version, pid, uptime_s, readiness, containerd, states, namespaces, losses, programs, .. } = status;
     let mut out = format!("pilotfish {} (pid {pid}), up {}\n", version.version, age(*uptime_s));
@@ -105,6 +137,7 @@ fn page(status: &Status) -> String {
     out.push_str(&kubernetes(&status.kubernetes));
     let states: Vec<String> = states.iter().map(|(state, count)| format!("{count} {state}")).collect();
     out.push_str(&format!("namespaces: {}\n", states.join(", ")));
+    out.push_str(&host(&status.host));
     out.push_str(&scan(&status.scan));
     out.push_str(&format!(
         "{} packets seen, {} records through a ring of {}, {} flows\nagent: {} resident, {:.1} s of CPU, {} descriptors\n",
@@ -151,6 +184,10 @@ fn page(status: &Status) -> String {
     if !status.kubernetes.watches.is_empty() {
         out.push('\n');
         out.push_str(&watches(&status.kubernetes.watches));
+    }
+    if !status.host.cgroups.is_empty() {
+        out.push('\n');
+        out.push_str(&cgroups(&status.host.cgroups));
     }
     if losses.iter().any(|loss| loss.count > 0) {
         let columns = [("LOST AT", Align::Left), ("REASON", Align::Left), ("COUNT", Align::Right), ("OF", Align::Left)];
@@ -243,6 +280,26 @@ mod tests {
                 namespace(1, "attached", "clsact", ""),
                 namespace(2, "failed", "", "attach to eth0: no such device"),
             ],
+            host: api::Host {
+                observed: true,
+                detail: String::new(),
+                cgroups: vec![
+                    api::Cgroup {
+                        slot: 3,
+                        path: "/sys/fs/cgroup/kubepods/x".into(),
+                        state: "attached".into(),
+                        namespace: "kube-system".into(),
+                        workload: "etcd".into(),
+                        ..api::Cgroup::default()
+                    },
+                    api::Cgroup {
+                        slot: 4,
+                        state: "unobserved".into(),
+                        reason: "it is at the root".into(),
+                        ..api::Cgroup::default()
+                    },
+                ],
+            },
             exchanges: vec![Exchanges { reporter: "client".into(), counted: 20, lost: 3 }],
             losses: vec![Loss { stage: "ring".into(), reason: "full".into(), unit: "message heads".into(), count: 3 }],
             kubernetes: api::Kubernetes {
@@ -271,6 +328,7 @@ mod tests {
             containerd 1.6.20 on /run/containerd/containerd.sock, 0 reconnects
             kubernetes unreachable for 12 s: connection refused; https://10.0.0.1:6443/ (from $KUBECONFIG), scope cluster, 17 requests
             namespaces: 1 attached, 1 failed
+            host network, by cgroup: 1 attached, 1 unobserved
             scan: 0/0, 0 connections found
             1200 packets seen, 80 records through a ring of 8.0MiB, 17 flows
             agent: 0B resident, 0.0 s of CPU, 0 descriptors
@@ -283,6 +341,10 @@ mod tests {
             WATCH  STATE     OBJECTS  LAST EVENT  RESTARTS  RELISTS  FAILURES  LAST ERROR
             pods   retrying      312     12s ago         0        0         0  -
             jobs   retrying       0+     12s ago         0        0         2  403 Forbidden
+
+            SLOT  STATE       NAMESPACE    WORKLOAD  CGROUP                     REASON
+               3  attached    kube-system  etcd      /sys/fs/cgroup/kubepods/x
+               4  unobserved                                                    it is at the root
 
             LOST AT  REASON  COUNT  OF
             ring     full        3  message heads

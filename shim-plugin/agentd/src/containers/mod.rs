@@ -1,6 +1,8 @@
 //! Performs what the registry of containers asks for: opens namespaces, has them attached, gives them and their addresses names, and
 //! lets go of all that when the last container of a namespace ends.
 
+mod attach_news;
+mod host;
 mod namespace;
 mod news;
 mod node;
@@ -11,9 +13,12 @@ use crate::clock;
 use crate::config::Config;
 use crate::pipeline_thread::Order;
 use crate::scan::{HostWatch, Owned, Scan};
+pub use attach_news::{AttachNews, channel as attach_news};
 use capture_engine::attach::{AttachError, AttachEvent, Attacher, Priority};
 use flow_model::{Identity, NetnsId, Slot, Ts, Workload};
 use golden_metrics::Losses;
+use host::Host;
+pub use host::{Jobs, find_hierarchy, services_of};
 use k8s_sync::IdentityIndex;
 use namespace::Namespace;
 use netns::Netns;
@@ -24,7 +29,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -38,13 +42,14 @@ const UPKEEP: Duration = Duration::from_secs(60);
 pub struct Parts {
     pub handle: Handle,
     pub attacher: Attacher,
-    /// Bounded by what the attacher tells: a few for each look at a namespace, and it bounds its looks.
-    pub attach_events: mpsc::UnboundedReceiver<AttachEvent>,
+    pub attach_events: AttachNews,
     pub identities: IdentityIndex,
     pub pipeline: std::sync::mpsc::Sender<Order>,
     pub board: Arc<Board>,
     pub scan: Scan,
     pub deadlines: Deadlines,
+    /// How the namespace that the agent runs in is observed.
+    pub host: Jobs,
     /// READY was said.
     pub ready: CancellationToken,
     /// `/proc`, or what stands for it.
@@ -55,7 +60,7 @@ pub struct Parts {
 pub struct Containers {
     handle: Handle,
     attacher: Attacher,
-    attach_events: mpsc::UnboundedReceiver<AttachEvent>,
+    attach_events: AttachNews,
     identities: IdentityIndex,
     pipeline: std::sync::mpsc::Sender<Order>,
     board: Arc<Board>,
@@ -63,7 +68,8 @@ pub struct Containers {
     ready: CancellationToken,
     proc: PathBuf,
     reads: Reads,
-    host: HostWatch,
+    host: Host,
+    host_names: HostWatch,
     state: State,
 }
 
@@ -85,8 +91,8 @@ enum Open {
 }
 
 impl Containers {
-    pub fn new(parts: Parts, losses: &Losses) -> Containers {
-        let Parts { handle, attacher, attach_events, identities, pipeline, board, scan, deadlines, ready, proc } =
+    pub fn new(config: &Config, parts: Parts, losses: &Losses) -> Containers {
+        let Parts { handle, attacher, attach_events, identities, pipeline, board, scan, deadlines, host, ready, proc } =
             parts;
         Containers {
             handle,
@@ -99,7 +105,8 @@ impl Containers {
             ready,
             proc,
             reads: Reads::new(deadlines),
-            host: HostWatch::new(losses),
+            host: Host::new(config.attach.host, config.attach.loopback, host, losses),
+            host_names: HostWatch::new(losses),
             state: State::default(),
         }
     }
@@ -130,16 +137,29 @@ impl Containers {
                         tracing::debug!(%error, "the node's own addresses could not be read");
                     }
                     Ok(News::Owners(owned, at)) => self.owners(&owned, at),
+                    Ok(News::Cgroup(slot, outcome)) => {
+                        let report = self.host.attached(slot, outcome, Instant::now(), &mut self.identities);
+                        if let Some(report) = report {
+                            self.report(report).await;
+                        }
+                    }
+                    Ok(News::Services(listed)) => {
+                        for slot in self.host.listed(listed, &mut self.reads) {
+                            self.host_gone(slot);
+                        }
+                    }
                     Err(error) => tracing::error!(%error, "a read broke off"),
                 },
-                Some(event) = self.attach_events.recv() => self.attach_event(event).await,
+                event = self.attach_events.next() => self.attach_event(event).await,
                 Some(found) = self.scan.node.recv() => {
+                    self.scan.hand_on(self.host.seeds(&found), found.at);
                     let containers = self.host_containers().into_keys().collect();
                     self.reads.owners(found, containers, self.proc.clone());
                 }
                 () = ready.cancelled(), if !released => {
                     released = true;
-                    self.host.look_soon(Instant::now());
+                    self.host_names.look_soon(Instant::now());
+                    self.host.release(&mut self.reads);
                     self.scan.release();
                 }
                 _ = publish.tick() => self.publish(),
@@ -166,12 +186,21 @@ impl Containers {
                     self.identify(slot, &name);
                 }
             }
-            Action::AttachCgroup { .. } => {}
+            Action::AttachCgroup { slot, container, pid, name, .. } => {
+                tracing::debug!(%container, pid, "attaching to its cgroup");
+                self.host.attach(slot, pid, &mut self.reads);
+                if let Some(name) = name {
+                    self.identify(slot, &name);
+                }
+            }
             Action::Close { task } => {
                 self.state.open.remove(&task);
             }
             Action::Identify { slot, name } => self.identify(slot, &name),
             Action::Detach { slot, netns: _ } => {
+                if self.host_gone(slot) {
+                    return;
+                }
                 let Some(namespace) = self.state.namespaces.get_mut(&slot) else { return };
                 namespace.leaving(clock::now());
                 self.scan.gone(slot);
@@ -240,6 +269,9 @@ impl Containers {
     }
 
     fn identify(&mut self, slot: Slot, name: &Arc<shim_plugin::LocalName>) {
+        if self.host.identify(slot, name, &mut self.identities) {
+            return;
+        }
         let Some(namespace) = self.state.namespaces.get_mut(&slot) else { return };
         let pod = k8s_sync::cluster::object::Uid::parse(&name.pod_uid);
         self.identities.set_slot(slot, Identity::Known(name.workload.clone()), pod);
@@ -282,6 +314,18 @@ impl Containers {
         }
     }
 
+    /// False when the slot is no cgroup's.
+    fn host_gone(&mut self, slot: Slot) -> bool {
+        if !self.host.gone(slot) {
+            return false;
+        }
+        let at = clock::now();
+        self.identities.release_slot(slot, at);
+        // As for namespaces.
+        let _ = self.pipeline.send(Order::NamespaceGone { slot, at });
+        true
+    }
+
     /// Ids of the containers that share the node's namespace, and who they are.
     fn host_containers(&self) -> HashMap<String, Arc<Workload>> {
         let of_host = |view: TaskView| match (view.state, view.name) {
@@ -293,7 +337,7 @@ impl Containers {
 
     fn owners(&mut self, owned: &[Owned], at: Ts) {
         let (addresses, containers) = (self.state.node.addresses(), self.host_containers());
-        self.host.take(owned, &addresses, &containers, at, &mut self.identities);
+        self.host_names.take(owned, &addresses, &containers, at, &mut self.identities);
     }
 
     async fn report(&self, report: Report) {
@@ -308,8 +352,12 @@ impl Containers {
         let settled = status.tasks.discovered + status.tasks.attaching == 0;
         self.scan.tick(settled, Instant::now());
         *self.board.scan.lock() = self.scan.publish();
-        if self.ready.is_cancelled() && self.host.is_due(status.tasks.host, Instant::now()) {
+        let older = self.host.tick(settled, Instant::now(), &mut self.reads);
+        if self.ready.is_cancelled() && (self.host_names.is_due(status.tasks.host, Instant::now()) || older) {
             self.scan.look_at_node();
+        }
+        if let Some(shown) = self.host.shown() {
+            *self.board.host.lock() = Arc::new(shown);
         }
         let waiting = status.tasks.discovered + status.tasks.failed;
         if std::mem::take(&mut self.state.dirty) || waiting > 0 || self.state.waiting > 0 {
@@ -331,6 +379,7 @@ pub fn containerd_config(config: &Config) -> shim_plugin::Config {
     if !config.containerd.sockets.is_empty() {
         out.sockets.clone_from(&config.containerd.sockets);
     }
+    out.observe_host = config.attach.host;
     // "The host's" namespace is the one that the agent runs in. Without /proc nothing would work anyway.
     out.host = Netns::current().ok().map(|netns| NetnsId { dev: netns.id().dev, ino: netns.id().ino });
     out

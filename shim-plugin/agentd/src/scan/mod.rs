@@ -4,7 +4,7 @@ mod host;
 mod owners;
 
 pub use host::HostWatch;
-pub use owners::{Owned, read as read_owners};
+pub use owners::{Owned, name_of_service, read as read_owners};
 
 use crate::api;
 use crate::clock;
@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{self, error::TrySendError};
 
 /// Connections on their way to the pipeline thread: 1.3 MB, which it takes in within some 30 ms. More wait at the scan's end.
 const UNDER_WAY: usize = 16_384;
@@ -64,8 +64,10 @@ pub struct Scan {
     gathered: Vec<Target>,
     since: Option<Instant>,
     urgent: HashSet<Slot>,
-    /// One message for each look at the node's own namespace; there are a few in an hour.
-    pub node: UnboundedReceiver<NodeSockets>,
+    pub node: mpsc::Receiver<NodeSockets>,
+    orders: Sender<Order>,
+    under_way: Arc<AtomicUsize>,
+    host_lost: u64,
     queue_full: Loss,
     refused: Loss,
     failed: Loss,
@@ -83,9 +85,13 @@ impl Scan {
             released: false,
             ..ScannerConfig::default()
         };
-        let (tell, node) = unbounded_channel();
+        // One look at the node's own namespace at a time: the sockets of a large node are some megabytes. The next waits at the scan's end.
+        let (tell, node) = mpsc::channel(1);
         let under_way = Arc::new(AtomicUsize::new(0));
-        let found = move |seeded| hand_on(seeded, &orders, &tell, &under_way);
+        let found = {
+            let (orders, under_way) = (orders.clone(), under_way.clone());
+            move |seeded| hand_on(seeded, &orders, &tell, &under_way)
+        };
         Ok(Scan {
             scanner: Scanner::start(scanner, deadlines.clone(), found)?,
             deadlines,
@@ -94,6 +100,9 @@ impl Scan {
             since: None,
             urgent: HashSet::new(),
             node,
+            orders,
+            under_way,
+            host_lost: 0,
             queue_full: losses.place("scan", "queue_full", "connections from before the start"),
             refused: losses.place("scan", "refused", "namespaces whose connections from before the start stay unknown"),
             failed: losses.place("scan", "failed", "namespaces that could not be looked into"),
@@ -157,11 +166,19 @@ impl Scan {
         }
     }
 
+    /// Connections of the node's own sockets, as they were at `at`. Without room for all of them they stay unknown, which is counted.
+    pub fn hand_on(&mut self, seeds: Vec<FlowSeed>, at: Ts) {
+        let count = seeds.len();
+        if !send(seeds, at, &self.orders, &self.under_way) {
+            self.host_lost += count as u64;
+        }
+    }
+
     /// Copies what the scan says of itself.
     pub fn publish(&self) -> api::Scan {
         let Progress { done, total, failed, refused, seeds, seeds_lost, source, iterator_refused, .. } =
             self.scanner.progress();
-        self.queue_full.set_total(seeds_lost);
+        self.queue_full.set_total(seeds_lost + self.host_lost);
         self.refused.set_total(refused);
         self.failed.set_total(failed);
         api::Scan {
@@ -182,29 +199,45 @@ impl Scan {
 fn hand_on(
     seeded: Seeded,
     orders: &Sender<Order>,
-    node: &UnboundedSender<NodeSockets>,
+    node: &mpsc::Sender<NodeSockets>,
     under_way: &Arc<AtomicUsize>,
 ) -> Result<(), Seeded> {
     let age = seeded.read_at.elapsed();
     let at = Ts(clock::now().0.saturating_sub(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX)));
     let seeds = match seeded.found {
         Looked::Sockets(sockets) => {
-            // Nobody receives once the agent drains; so below.
-            let _ = node.send(NodeSockets { sockets, at });
-            return Ok(());
+            return match node.try_send(NodeSockets { sockets, at }) {
+                // Nobody receives once the agent drains; so below.
+                Ok(()) | Err(TrySendError::Closed(_)) => Ok(()),
+                Err(TrySendError::Full(back)) => {
+                    Err(Seeded { found: Looked::Sockets(back.sockets), slot: seeded.slot, ..seeded })
+                }
+            };
         }
         Looked::Seeds(seeds) => seeds,
     };
-    let before = under_way.load(Ordering::Acquire);
-    // More than there is room for at all goes when nothing else is under way.
-    if before > 0 && before + seeds.len() > UNDER_WAY {
+    if !has_room(seeds.len(), under_way) {
         return Err(Seeded { found: Looked::Seeds(seeds), ..seeded });
     }
-    for chunk in seeds.chunks(CHUNK) {
-        under_way.fetch_add(chunk.len(), Ordering::AcqRel);
-        let _ = orders.send(Order::Seeds(Seeds { seeds: chunk.to_vec(), at, under_way: Arc::clone(under_way) }));
-    }
+    send(seeds, at, orders, under_way);
     Ok(())
+}
+
+/// More than there is room for at all goes when nothing else is under way.
+fn has_room(seeds: usize, under_way: &AtomicUsize) -> bool {
+    let before = under_way.load(Ordering::Acquire);
+    before == 0 || before + seeds <= UNDER_WAY
+}
+
+fn send(seeds: Vec<FlowSeed>, at: Ts, orders: &Sender<Order>, under_way: &Arc<AtomicUsize>) -> bool {
+    let room = has_room(seeds.len(), under_way);
+    if room {
+        for chunk in seeds.chunks(CHUNK) {
+            under_way.fetch_add(chunk.len(), Ordering::AcqRel);
+            let _ = orders.send(Order::Seeds(Seeds { seeds: chunk.to_vec(), at, under_way: Arc::clone(under_way) }));
+        }
+    }
+    room
 }
 
 /// How long one may wait for a file of `/proc` that is about one process or about us; they take microseconds.
@@ -232,7 +265,7 @@ mod tests {
     #[test]
     fn what_is_under_way_is_bounded_and_taken_in_pieces() {
         let (orders, received) = mpsc::channel();
-        let (node, _looks) = unbounded_channel();
+        let (node, _looks) = tokio::sync::mpsc::channel(1);
         let under_way = Arc::new(AtomicUsize::new(0));
         let hand = |count| hand_on(seeded(count), &orders, &node, &under_way).is_ok();
         assert!(hand(20_000), "one namespace with more than fits goes when nothing else is under way");

@@ -95,6 +95,12 @@ fn container_in(cgroup: &str, containers: &BTreeSet<String>) -> Option<String> {
     parts.filter(|part| !part.is_empty()).find_map(bare)
 }
 
+/// A service's name, or a longer form of it by which its first process goes.
+#[must_use]
+pub fn name_of_service(unit: &str, command: &str) -> String {
+    named(Some(unit), command.trim()).unwrap_or_else(|| unit.to_owned())
+}
+
 fn unit_in(cgroup: &str) -> Option<&str> {
     paths(cgroup).flat_map(|path| path.split('/')).filter_map(|part| part.strip_suffix(".service")).last()
 }

@@ -28,7 +28,7 @@ pub fn all(config: &Config) -> Vec<Line> {
     let programs = match engine::load(config) {
         Ok(loaded) => {
             lines.push(Line::new("kernel programs", Fine, "loaded, and unloaded again", ""));
-            Some(loaded.programs())
+            Some(loaded)
         }
         Err(failure) => {
             let remedy =
@@ -37,10 +37,11 @@ pub fn all(config: &Config) -> Vec<Line> {
             None
         }
     };
-    match programs {
-        Some(programs) => lines.extend(attachments(&programs, config.attach.mode)),
+    match &programs {
+        Some(loaded) => lines.extend(attachments(&loaded.programs(), config.attach.mode)),
         None => lines.push(Line::new("attachment", Missing, "not tried, as the programs did not load", "")),
     }
+    lines.push(super::host::line(config, programs.as_ref().map(|loaded| &*loaded.kernel)));
     lines.extend([scan_source(config), statistics(), bpffs(), cgroups(), descriptors(), containerd(config)]);
     lines.push(super::kubernetes::line(config));
     lines

@@ -1,0 +1,195 @@
+//! A scripted performer of the registry's actions: which namespace a pid lives in is given.
+
+use expect_test::Expect;
+use flow_model::NetnsId;
+use shim_plugin::{
+    Action, ContainerRef, Labels, Limits, ListedTask, Origin, Registry, Report, TaskEvent, TaskId, TaskState,
+};
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::time::{Duration, Instant};
+
+pub const HOST: u64 = 1;
+/// A process without a cgroup of its own.
+pub const ROOTLESS: u32 = 99;
+
+#[derive(Clone)]
+pub enum Step {
+    Event(TaskEvent),
+    /// The process is in this namespace from now on; a cookie comes with it when given.
+    Lives(u32, u64, Option<u64>),
+    /// Opening or attaching fails from now on.
+    Broken(bool),
+    /// The performer does not answer from now on.
+    Silent(bool),
+    Later(u64),
+    List(Vec<ListedTask>, Vec<&'static str>),
+}
+pub use Step::*;
+
+pub fn of(container: &str) -> ContainerRef {
+    let (namespace, id) = container.split_once('/').unwrap_or(("default", container));
+    ContainerRef::new(namespace, id)
+}
+pub fn created(container: &str, pid: u32) -> Step {
+    Event(TaskEvent::Created { container: of(container), pid })
+}
+pub fn started(container: &str, pid: u32) -> Step {
+    Event(TaskEvent::Started { container: of(container), pid })
+}
+pub fn exited(container: &str, pid: u32) -> Step {
+    exec_exited(container, container.rsplit('/').next().unwrap_or(container), pid)
+}
+pub fn exec_exited(container: &str, process: &str, pid: u32) -> Step {
+    Event(TaskEvent::Exited { container: of(container), process: process.into(), pid })
+}
+pub fn deleted(container: &str, pid: u32) -> Step {
+    Event(TaskEvent::Deleted { container: of(container), process: String::new(), pid })
+}
+pub fn labels(container: &str, labels: &[(&str, &str)]) -> Step {
+    let labels: HashMap<_, _> = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    Event(TaskEvent::Labels { container: of(container), labels: Labels::pick(&labels) })
+}
+pub fn listed(tasks: &[(&str, u32)]) -> Step {
+    List(
+        tasks.iter().map(|(container, pid)| ListedTask { container: of(container), pid: Some(*pid) }).collect(),
+        vec![],
+    )
+}
+pub fn lives(pid: u32, netns: u64) -> Step {
+    Lives(pid, netns, None)
+}
+pub const POD: [(&str, &str); 4] = [
+    ("io.kubernetes.pod.namespace", "shop"),
+    ("io.kubernetes.pod.name", "web-0"),
+    ("io.kubernetes.pod.uid", "u"),
+    ("io.cri-containerd.kind", "sandbox"),
+];
+
+/// Runs the steps against a registry whose actions are performed at once, and compares what was done and what is left.
+pub fn check(steps: &[Step], expected: Expect) {
+    check_within(Limits::default(), steps, expected);
+}
+
+pub fn check_within(limits: Limits, steps: &[Step], expected: Expect) {
+    tell(Registry::new(limits, Some(netns(HOST))), steps, expected);
+}
+
+pub fn tell(registry: Registry, steps: &[Step], expected: Expect) {
+    let mut story = Story {
+        registry,
+        now: Instant::now(),
+        homes: HashMap::new(),
+        broken: false,
+        silent: false,
+        told: String::new(),
+    };
+    for step in steps {
+        story.now += Duration::from_millis(1);
+        story.take(step.clone());
+    }
+    story.told.push_str("--\n");
+    for view in story.registry.tasks() {
+        let state = match &view.state {
+            TaskState::Failed { slot, reason, attempts } => {
+                format!("failed {slot:?} after {attempts}: {reason}")
+            }
+            other => format!("{other:?}"),
+        };
+        let _ = writeln!(story.told, "{} pid {}: {state}", view.container, view.pid);
+    }
+    expected.assert_eq(&story.told);
+}
+
+pub fn netns(ino: u64) -> NetnsId {
+    NetnsId { dev: 4, ino }
+}
+
+struct Story {
+    registry: Registry,
+    now: Instant,
+    homes: HashMap<u32, (u64, Option<u64>)>,
+    broken: bool,
+    silent: bool,
+    told: String,
+}
+
+impl Story {
+    fn take(&mut self, step: Step) {
+        let actions = match step {
+            Event(event) => self.registry.apply(event, self.now),
+            Lives(pid, ino, cookie) => {
+                self.homes.insert(pid, (ino, cookie));
+                return;
+            }
+            Broken(broken) => {
+                self.broken = broken;
+                return;
+            }
+            Silent(silent) => {
+                self.silent = silent;
+                return;
+            }
+            Later(seconds) => {
+                self.now += Duration::from_secs(seconds);
+                self.registry.tick(self.now)
+            }
+            List(tasks, unread) => {
+                let began = self.now;
+                self.now += Duration::from_millis(1);
+                let unread = unread.into_iter().map(Into::into).collect();
+                self.registry.apply(TaskEvent::Listed { began, tasks, unread }, self.now)
+            }
+        };
+        self.perform(actions);
+    }
+
+    fn perform(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            let report = match action {
+                Action::FetchLabels { .. } => continue,
+                Action::OpenNetns { task, pid, origin, .. } => {
+                    let _ = writeln!(self.told, "open {pid}{}", if origin == Origin::Found { " (found)" } else { "" });
+                    match self.homes.get(&pid) {
+                        Some((ino, cookie)) => Report::Opened { task, netns: netns(*ino), cookie: *cookie },
+                        None => Report::OpenFailed { task, reason: "no such process".into() },
+                    }
+                }
+                Action::Attach { slot, netns, name, .. } => {
+                    let name = name.map_or("?".into(), |name| name.workload.name.to_string());
+                    let _ = writeln!(self.told, "attach {} to {} as {name}", slot.0, netns.ino);
+                    if self.broken {
+                        Report::AttachFailed { slot, reason: "no memory".into() }
+                    } else {
+                        Report::Attached { slot, mode: "tcx" }
+                    }
+                }
+                Action::AttachCgroup { slot, pid, name, .. } => {
+                    let name = name.map_or("?".into(), |name| name.workload.name.to_string());
+                    let _ = writeln!(self.told, "attach {} to the cgroup of {pid} as {name}", slot.0);
+                    match pid {
+                        ROOTLESS => Report::NotAttachable { slot, reason: "it is in the root".into() },
+                        _ if self.broken => Report::AttachFailed { slot, reason: "no memory".into() },
+                        _ => Report::Attached { slot, mode: "cgroup" },
+                    }
+                }
+                Action::Close { task: TaskId(task) } => {
+                    let _ = writeln!(self.told, "close task {task}");
+                    continue;
+                }
+                Action::Identify { slot, name } => {
+                    let _ = writeln!(self.told, "slot {} is {}", slot.0, name.workload.name);
+                    continue;
+                }
+                Action::Detach { slot, netns } => {
+                    let _ = writeln!(self.told, "detach {} from {}", slot.0, netns.ino);
+                    continue;
+                }
+            };
+            if !self.silent {
+                let next = self.registry.report(report, self.now);
+                self.perform(next);
+            }
+        }
+    }
+}
