@@ -30,13 +30,33 @@ pub struct AgentOptions {
     pub state: Option<PathBuf>,
 }
 
+impl AgentOptions {
+    /// The configuration file of an agent that watches `containerd` and answers at `admin` and `socket`.
+    pub(crate) fn to_toml(&self, containerd: &Path, admin: SocketAddr, socket: &Path) -> String {
+        let mut text = format!(
+            "[containerd]\nsockets = [{:?}]\nnamespaces = {:?}\n\n[admin]\nlisten = \"{admin}\"\nsocket = {:?}\n",
+            containerd, self.namespaces, socket
+        );
+        if let Some(mode) = self.attach_mode {
+            text += &format!("\n[attach]\nmode = \"{mode}\"\n");
+        }
+        if let Some(bytes) = self.ring_bytes {
+            text += &format!("\n[capture]\nring_bytes = {bytes}\n");
+        }
+        if self.debug {
+            text += "\n[debug]\nenabled = true\n";
+        }
+        text + &self.more
+    }
+}
+
 /// The agent under test: the real binary, with a configuration file, an admin port and a socket of its own.
 #[derive(Debug)]
 pub struct Agent {
-    process: Process,
-    config: PathBuf,
-    log: PathBuf,
-    state: Option<PathBuf>,
+    pub(crate) process: Process,
+    pub(crate) config: PathBuf,
+    pub(crate) log: PathBuf,
+    pub(crate) state: Option<PathBuf>,
     pub admin: SocketAddr,
     pub socket: PathBuf,
 }
@@ -48,22 +68,7 @@ impl Agent {
         let name = format!("agent-{port}");
         let (config, socket) = (bed.dir().join(format!("{name}.toml")), bed.dir().join(format!("{name}.sock")));
         let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let mut text = format!(
-            "[containerd]\nsockets = [{:?}]\nnamespaces = {:?}\n\n[admin]\nlisten = \"{admin}\"\nsocket = {:?}\n",
-            bed.containerd().socket(),
-            options.namespaces,
-            socket
-        );
-        if let Some(mode) = options.attach_mode {
-            text += &format!("\n[attach]\nmode = \"{mode}\"\n");
-        }
-        if let Some(bytes) = options.ring_bytes {
-            text += &format!("\n[capture]\nring_bytes = {bytes}\n");
-        }
-        if options.debug {
-            text += "\n[debug]\nenabled = true\n";
-        }
-        text += &options.more;
+        let text = options.to_toml(&bed.containerd().socket(), admin, &socket);
         std::fs::write(&config, text)?;
         let log = bed.log_file(&name);
         let state = options.state.clone();
@@ -95,6 +100,8 @@ impl Agent {
             }
         };
         command.arg("agent").arg("--config").arg(config);
+        // What the developer's shell says of a cluster is no part of a test.
+        command.env_remove("KUBECONFIG").env_remove("NODE_NAME").env_remove("KUBERNETES_SERVICE_HOST");
         if let Some(state) = state {
             command.env("STATE_DIRECTORY", state);
         }
@@ -210,6 +217,6 @@ impl Agent {
 }
 
 /// A port of the loopback that was free a moment ago.
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?.local_addr()?.port())
 }

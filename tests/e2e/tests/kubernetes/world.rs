@@ -1,0 +1,281 @@
+//! A cluster of one real node: etcd and the API server, and pods that are real containers, or real programs that stand for pods of another
+//! node. A pod's status is patched as a kubelet would.
+
+use anyhow::{Context, Result};
+use e2e::PATIENCE;
+use serde_json::{Value, json};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+use testbed::cluster::{ControlPlane, ControlPlaneOptions, Owner, PodSpec, User, kinds, objects};
+use testbed::{
+    Agent, AgentOptions, Container, ContainerSpec, Netns, PodLabels, Process, Testbed, built_binary, installed, until,
+};
+
+pub const NODE: &str = "this-node";
+pub const OTHER_NODE: &str = "another-node";
+
+pub struct World {
+    // Dropped in this order: programs before their namespaces.
+    remote: Vec<(Process, Arc<Netns>)>,
+    pub bed: Testbed,
+    pub plane: ControlPlane,
+}
+
+/// A pod of another node: nothing of it is on this one but its packets.
+pub struct Remote {
+    pub address: IpAddr,
+}
+
+impl World {
+    pub fn start() -> Result<World> {
+        let plane = ControlPlane::start(&ControlPlaneOptions::default())?;
+        objects::create_node(plane.client(), NODE, "192.0.2.1".parse()?)?;
+        objects::create_node(plane.client(), OTHER_NODE, "192.0.2.2".parse()?)?;
+        Ok(World { remote: Vec::new(), bed: Testbed::start()?, plane })
+    }
+
+    /// An agent of this node with the rights that are shipped; `state` is where it keeps what it knows.
+    pub fn agent(&self, state: Option<&Path>) -> Result<Agent> {
+        let kubeconfig = self.plane.kubeconfig(User::Agent)?;
+        let more = format!("\n[kubernetes]\nmode = \"on\"\nkubeconfig = {kubeconfig:?}\nnode = \"{NODE}\"\n");
+        let state = state.map(Path::to_owned);
+        Agent::start(&self.bed, &AgentOptions { more, state, ..AgentOptions::default() })
+    }
+
+    /// A Deployment and its ReplicaSet; returns that, the owner of pods.
+    pub fn deployment(&self, name: &str, hash: &str) -> Result<Owner> {
+        let client = self.plane.client();
+        let deployment = client.create(&kinds::DEPLOYMENT, &objects::deployment("default", name))?;
+        let set =
+            client.create(&kinds::REPLICA_SET, &objects::replica_set("default", &Owner::of(&deployment), hash))?;
+        Ok(Owner::of(&set))
+    }
+
+    /// A CronJob and a Job of it.
+    pub fn cron_job(&self, name: &str) -> Result<Owner> {
+        let client = self.plane.client();
+        let cron = client.create(&kinds::CRON_JOB, &objects::cron_job("default", name))?;
+        let job =
+            client.create(&kinds::JOB, &objects::job("default", &format!("{name}-1"), Some(&Owner::of(&cron))))?;
+        Ok(Owner::of(&job))
+    }
+
+    /// A Service in front of these endpoints of port 8080; returns its ClusterIP.
+    pub fn service(&self, name: &str, endpoints: &[(IpAddr, &str)]) -> Result<IpAddr> {
+        let client = self.plane.client();
+        let service = objects::service("default", name, &[("app", name)], 80, false);
+        let stored = client.create(&kinds::SERVICE, &service)?;
+        self.endpoints(name, endpoints)?;
+        Ok(stored["spec"]["clusterIP"].as_str().context("a ClusterIP")?.parse()?)
+    }
+
+    fn endpoints(&self, service: &str, endpoints: &[(IpAddr, &str)]) -> Result<()> {
+        let client = self.plane.client();
+        let mut slice = objects::endpoint_slice("default", service, 8080, endpoints);
+        // The controller names the pod by its uid, too.
+        for (endpoint, (_, pod)) in slice["endpoints"].as_array_mut().into_iter().flatten().zip(endpoints) {
+            let stored = client.read(&kinds::POD, Some("default"), pod)?;
+            endpoint["targetRef"]["uid"] = stored["metadata"]["uid"].clone();
+        }
+        client.create(&kinds::ENDPOINT_SLICE, &slice).map(drop)
+    }
+
+    /// A pod on this node that runs `command` in a real container.
+    pub fn pod(&mut self, name: &str, owner: &Owner, command: &[&str]) -> Result<Container> {
+        let spec = spec(name, owner, NODE);
+        let stored = self.plane.client().create(&kinds::POD, &spec.object())?;
+        let labels = PodLabels {
+            namespace: "default".to_owned(),
+            name: name.to_owned(),
+            uid: stored["metadata"]["uid"].as_str().context("a uid")?.to_owned(),
+        };
+        let container = self.bed.run(ContainerSpec::new(name, command).sandbox_of(&labels))?;
+        if command == ["/bin/api"] {
+            until(&format!("{name} listens"), PATIENCE, || answers(&container.netns))?;
+        }
+        self.run_at(spec, &stored, container.address.into())?;
+        Ok(container)
+    }
+
+    /// A generator that waits at its gate.
+    pub fn client_pod(
+        &mut self,
+        name: &str,
+        owner: &Owner,
+        target: IpAddr,
+        port: u16,
+        args: &[&str],
+    ) -> Result<Container> {
+        let target = format!("{target}:{port}");
+        let mut command = vec!["/bin/loadgen", "--gate", "/conf/gate", "--target", &target];
+        command.extend_from_slice(args);
+        self.pod(name, owner, &command)
+    }
+
+    /// A pod on this node that takes the address of one that is gone.
+    pub fn pod_at(&mut self, name: &str, owner: &Owner, address: Ipv4Addr, command: &[&str]) -> Result<Container> {
+        let mut container = self.pod(name, owner, command)?;
+        let old = std::mem::replace(&mut container.address, address);
+        let netns = &container.netns;
+        // The other way round the new one would be a secondary of the old one, and go with it.
+        netns.ip(&["addr", "del", &format!("{old}/16"), "dev", "eth0"])?;
+        netns.ip(&["addr", "add", &format!("{address}/16"), "dev", "eth0"])?;
+        let stored = self.plane.client().read(&kinds::POD, Some("default"), name)?;
+        self.run_at(spec(name, owner, NODE), &stored, address.into())?;
+        Ok(container)
+    }
+
+    /// A generator in a pod of this node that the API has not told of: its containers say whose it is.
+    pub fn unknown_pod(&mut self, name: &str, hash: &str, target: IpAddr, args: &[&str]) -> Result<Container> {
+        let target = format!("{target}:8080");
+        let mut command = vec!["/bin/loadgen", "--gate", "/conf/gate", "--target", &target];
+        command.extend_from_slice(args);
+        let labels = PodLabels {
+            namespace: "default".to_owned(),
+            name: name.to_owned(),
+            uid: "c0ffee00-0000-4000-8000-000000000000".to_owned(),
+        };
+        self.bed.run(ContainerSpec::new(name, &command).sandbox_of(&labels).label("pod-template-hash", hash))
+    }
+
+    /// A place on another node where an API server for pods listens on port 8080. No container of this node is there.
+    pub fn remote(&mut self, name: &str) -> Result<Remote> {
+        let (netns, address) = self.bed.new_pod_netns(name)?;
+        let process = Process::start(name, &mut netns.command(&built_binary("api")?), &self.bed.log_file(name))?;
+        self.bed.record_process(process.pid())?;
+        until(&format!("{name} listens"), PATIENCE, || answers(&netns))?;
+        self.remote.push((process, netns));
+        Ok(Remote { address: address.into() })
+    }
+
+    /// A pod of another node that lives at that place.
+    pub fn remote_pod(&self, name: &str, owner: &Owner, at: &Remote) -> Result<()> {
+        let spec = spec(name, owner, OTHER_NODE);
+        let stored = self.plane.client().create(&kinds::POD, &spec.object())?;
+        self.run_at(spec, &stored, at.address)
+    }
+
+    fn run_at(&self, mut spec: PodSpec, stored: &Value, address: IpAddr) -> Result<()> {
+        spec.addresses = vec![address];
+        let mut status = spec.running_status();
+        status["status"]["startTime"] = stored["metadata"]["creationTimestamp"].clone();
+        self.plane.client().patch_status(&kinds::POD, Some("default"), &spec.name, &status).map(drop)
+    }
+
+    /// What kube-proxy and a routed CNI do: packets of these pods go through the node, which sends what is for the ClusterIP to a pod.
+    pub fn proxy(&self, cluster_ip: IpAddr, to: IpAddr, pods: &[&Netns]) -> Result<()> {
+        for pod in pods {
+            pod.ip(&["route", "add", "100.71.0.1/32", "dev", "eth0"])?;
+            pod.ip(&["route", "del", "100.71.0.0/16", "dev", "eth0"])?;
+        }
+        let script = format!(
+            "echo 1 > /proc/sys/net/ipv4/ip_forward\n\
+             for i in all br0; do echo 0 > /proc/sys/net/ipv4/conf/$i/send_redirects; done\n\
+             {} 'add table ip cluster; add chain ip cluster services {{ type nat hook prerouting priority -100; }}; \
+             add rule ip cluster services ip daddr {cluster_ip} tcp dport 80 dnat to {to}:8080'\n",
+            installed("nft")?.display(),
+        );
+        let mut command = self.bed.node().command(&installed("sh")?);
+        let output = command.args(["-ec", &script]).output()?;
+        anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+
+    /// Lets a generator run and waits for its end.
+    pub fn run_to_end(&self, generator: &Container) -> Result<()> {
+        e2e::run_to_end(&self.bed, generator).map(drop)
+    }
+}
+
+fn answers(netns: &Netns) -> bool {
+    let ss = installed("ss").map(|ss| netns.command(&ss).args(["-Hltn", "sport = :8080"]).output());
+    ss.is_ok_and(|output| output.is_ok_and(|output| !output.stdout.is_empty()))
+}
+
+fn spec(name: &str, owner: &Owner, node: &str) -> PodSpec {
+    let spec = PodSpec::new(name, node, &[]).owned_by(owner).port(8080);
+    match owner.kind.as_str() {
+        // `<deployment>-<hash>`, as the controllers name it.
+        "ReplicaSet" => spec.label("pod-template-hash", owner.name.rsplit('-').next().unwrap_or_default()),
+        _ => spec,
+    }
+}
+
+/// What `pilotfish identity` says, and how it ended.
+pub fn identity(agent: &Agent, address: &str) -> Result<(i32, Value)> {
+    let mut command = Command::new(built_binary("pilotfish")?);
+    let output = command.args(["identity", address, "-o", "json", "--socket"]).arg(&agent.socket).output()?;
+    let code = output.status.code().context("ended by a signal")?;
+    Ok((code, serde_json::from_slice(&output.stdout).unwrap_or_default()))
+}
+
+/// Waits until an edge to this address would have this name.
+pub fn wait_named(agent: &Agent, address: IpAddr, kind: &str, name: &str) -> Result<()> {
+    let mut last = json!(null);
+    until(&format!("{address} is {kind} {name}"), PATIENCE, || {
+        last = identity(agent, &address.to_string()).map_or(json!(null), |(_, found)| found);
+        last["shown"]["name"] == name && last["shown"]["kind"] == kind
+    })
+    .with_context(|| format!("{last:#}\n{}", agent.log_text()))
+}
+
+/// Waits until an edge to this endpoint would have this Service.
+pub fn wait_reached_by(agent: &Agent, address: IpAddr, port: u16, service: &str) -> Result<()> {
+    let endpoint = SocketAddr::new(address, port).to_string();
+    let mut last = json!(null);
+    until(&format!("{endpoint} is reached by {service}"), PATIENCE, || {
+        last = identity(agent, &endpoint).map_or(json!(null), |(_, found)| found);
+        last["service"] == service
+    })
+    .with_context(|| format!("{last:#}\n{}", agent.log_text()))
+}
+
+/// Edges of a namespace with traffic in them: `client (kind) > server (kind) by service, reporter: requests`, sorted.
+pub fn edges(agent: &Agent) -> Result<Vec<String>> {
+    let rows: Vec<Value> = serde_json::from_str(&agent.cli(&["edges", "-n", "default", "-o", "json"])?)?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let line = |row: &Value| {
+        format!(
+            "{} ({}) > {} ({}) by {}, {}: {}",
+            text(&row["src"]["name"]),
+            text(&row["src"]["kind"]),
+            text(&row["dst"]["name"]),
+            text(&row["dst"]["kind"]),
+            match row["service"].as_str() {
+                Some("") | None => "no Service",
+                Some(service) => service,
+            },
+            text(&row["reporter"]),
+            row["requests"],
+        )
+    };
+    let mut lines: Vec<String> = rows.iter().map(line).collect();
+    lines.sort();
+    Ok(lines)
+}
+
+/// Waits until these are all the edges that there are.
+pub fn wait_edges(agent: &Agent, expected: &[&str]) -> Result<()> {
+    let mut wanted: Vec<&str> = expected.to_vec();
+    wanted.sort_unstable();
+    let mut last = Vec::new();
+    until("these edges, and no others", PATIENCE, || {
+        last = edges(agent).unwrap_or_default();
+        last == wanted
+    })
+    .with_context(|| format!("wanted {wanted:#?}\nfound {last:#?}\n{}", agent.log_text()))
+}
+
+/// The reasons that `/readyz` gives for a part, with 200.
+pub fn degraded(agent: &Agent, part: &str) -> Result<Vec<String>> {
+    let answer = agent.get("/readyz")?;
+    anyhow::ensure!(answer.status == 200, "/readyz: {}", answer.status);
+    let readiness: Value = serde_json::from_str(&answer.body())?;
+    let reasons = readiness["reasons"].as_array().into_iter().flatten();
+    Ok(reasons.filter(|r| r["part"] == part).map(|r| r["detail"].as_str().unwrap_or_default().to_owned()).collect())
+}
+
+pub const GRACE: Duration = Duration::from_secs(2);
