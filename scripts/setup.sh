@@ -4,6 +4,7 @@
 #   scripts/setup.sh --demo     what `make demo` needs
 #   scripts/setup.sh --k8s      what `make demo-k8s` needs, too: a Kubernetes cluster is built from source once, which takes Go
 #   scripts/setup.sh --test     what `make test` needs, too (the default)
+#   scripts/setup.sh --package  what `make package` and `make vm-test` need
 set -euo pipefail
 
 say() { printf '  %s\n' "$*" >&2; }
@@ -15,7 +16,8 @@ for arg in "$@"; do
     --demo) mode=demo ;;
     --k8s) mode=k8s ;;
     --test) mode=test ;;
-    *) fail "unknown option $arg; write --demo, --k8s or --test" ;;
+    --package) mode=package ;;
+    *) fail "unknown option $arg; write --demo, --k8s, --test or --package" ;;
   esac
 done
 
@@ -28,6 +30,8 @@ needs_k8s="$needs_demo file:/usr/lib/cni/bridge=containernetworking-plugins nft=
 needs_test="$needs_k8s wrk=wrk curl=curl tcpdump=tcpdump tshark=tshark dig=bind9-dnsutils bpftool=bpftool g++=g++ python3=python3
   qemu-system-x86_64=qemu-system-x86 cpio=cpio zstd=zstd xz=xz-utils
   file:/usr/lib/python3/dist-packages/prometheus_client/__init__.py=python3-prometheus-client"
+needs_package="$needs_build strip=binutils gzip=gzip dpkg-deb=dpkg lintian=lintian rpmlint=rpmlint rpm=rpm mmdebstrap=mmdebstrap
+  mke2fs=e2fsprogs tar=tar qemu-system-x86_64=qemu-system-x86"
 
 step_os() {
   [ -r /etc/os-release ] || fail "this is not Debian or Ubuntu (no /etc/os-release); install the packages named in scripts/setup.sh by hand"

@@ -6,14 +6,15 @@ mod image;
 
 use crate::package;
 use anyhow::{Result, ensure};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 /// A boot takes about a minute and the story some minutes, with the machine to itself.
 const TIME_LIMIT: Duration = Duration::from_secs(1500);
 
-/// What is told inside, scene by scene; main.sh has their order.
+/// What is told inside, in this order.
+const SCENES: [&str; 7] = ["install", "sandbox", "faults", "handover", "state", "rights", "removal"];
 const STORY: [(&str, &str); 9] = [
     ("main.sh", include_str!("vm_test/story/main.sh")),
     ("words.sh", include_str!("vm_test/story/words.sh")),
@@ -34,6 +35,9 @@ pub struct Options {
     /// Package this program instead of building one
     #[arg(long)]
     binary: Option<PathBuf>,
+    /// Which scenes, in the story's order. The first and the last make and unmake what the others need
+    #[arg(long, value_delimiter = ',', default_values = SCENES, value_parser = SCENES)]
+    scenes: Vec<String>,
     /// Show all that the console says
     #[arg(long)]
     verbose: bool,
@@ -63,7 +67,9 @@ pub fn run(options: &Options) -> Result<()> {
     // The second build differs from the first by its revision only, as a rebuild would.
     let deb = |revision| package::one(package::Format::Deb, options.binary.as_deref(), revision);
     let (second, first) = (deb(2)?, deb(1)?);
-    let payload = payload(&first, &second)?;
+    let scenes: Vec<&str> =
+        SCENES.into_iter().filter(|scene| options.scenes.iter().any(|name| name == scene)).collect();
+    let payload = payload(&first, &second, &scenes)?;
     let report = guest::boot(&image, &payload, options.verbose, TIME_LIMIT);
     std::fs::remove_file(&payload)?;
     let report = report?;
@@ -78,11 +84,12 @@ pub(crate) fn base() -> Result<PathBuf> {
 }
 
 /// What the guest finds on its second disk: a tar without a file system around it.
-fn payload(first: &std::path::Path, second: &std::path::Path) -> Result<PathBuf> {
+fn payload(first: &Path, second: &Path, scenes: &[&str]) -> Result<PathBuf> {
     let dir = first.with_file_name(format!("vm-{}", std::process::id()));
     std::fs::create_dir_all(&dir)?;
     std::fs::copy(first, dir.join("first.deb"))?;
     std::fs::copy(second, dir.join("second.deb"))?;
+    std::fs::write(dir.join("scenes"), scenes.join(" "))?;
     for (name, text) in STORY {
         std::fs::write(dir.join(name), text)?;
     }
