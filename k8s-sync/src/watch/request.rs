@@ -50,9 +50,9 @@ impl Query {
 
     /// Everything after `version`. Without `timeout_s` the server chooses: 30 to 60 min, at random.
     #[must_use]
-    pub fn watch(&self, version: &str, timeout_s: Option<u32>) -> String {
+    pub fn watch(&self, version: &str, bookmarks: bool, timeout_s: Option<u32>) -> String {
         let mut path = self.begin();
-        path.push_str("watch=1&allowWatchBookmarks=true&resourceVersion=");
+        let _ = write!(path, "watch=1&allowWatchBookmarks={bookmarks}&resourceVersion=");
         encode(&mut path, version);
         timeout(&mut path, timeout_s);
         path
@@ -109,7 +109,7 @@ mod tests {
             "/api/v1/pods?fieldSelector=spec.nodeName%3Da.b&limit=2&continue=x%3D%26y"
         );
         assert_eq!(
-            own.watch("7 ", Some(9)),
+            own.watch("7 ", true, Some(9)),
             "/api/v1/pods?fieldSelector=spec.nodeName%3Da.b&watch=1&allowWatchBookmarks=true&resourceVersion=7%20&timeoutSeconds=9"
         );
         assert!(all.streaming_list(None).ends_with("&sendInitialEvents=true&resourceVersionMatch=NotOlderThan"));
@@ -119,7 +119,7 @@ mod tests {
     fn every_path_is_a_uri_whatever_is_put_in() {
         for word in ["", "\u{0}\n", "ä#?&%", "..\\/"] {
             let query = Query { resource: Resource::Pods, node: Some(word.to_owned()) };
-            for path in [query.page(1, Some(word)), query.watch(word, None)] {
+            for path in [query.page(1, Some(word)), query.watch(word, false, None)] {
                 assert!(path.parse::<hyper::Uri>().is_ok(), "{path}");
             }
         }

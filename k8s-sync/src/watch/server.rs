@@ -46,6 +46,7 @@ struct State<T> {
     is_changed: bool,
     scope: Scope,
     has_streaming_lists: bool,
+    has_bookmarks: bool,
     nodes_refused: bool,
 }
 
@@ -67,6 +68,7 @@ impl<T: Table> Server<T> {
             is_changed: false,
             scope: config.scope,
             has_streaming_lists: config.streaming_lists,
+            has_bookmarks: true,
             nodes_refused: false,
         };
         Server { config, board, state: RefCell::new(state), changed: Notify::new(), clock }
@@ -85,8 +87,19 @@ impl<T: Table> Server<T> {
     }
 
     /// For as long as this process lives: a server that learns it later is found by the next one.
-    pub(super) fn without_streaming_lists(&self) {
-        self.state.borrow_mut().has_streaming_lists = false;
+    pub(super) fn without_streaming_lists(&self, reason: &str) {
+        if std::mem::take(&mut self.state.borrow_mut().has_streaming_lists) {
+            tracing::info!(reason, "the API server has no streaming lists; listing in pages");
+        }
+    }
+
+    pub(super) fn has_bookmarks(&self) -> bool {
+        self.state.borrow().has_bookmarks
+    }
+
+    /// An API server over an etcd before 3.4.25 ends every watch that asks for them.
+    pub(super) fn without_bookmarks(&self) {
+        self.state.borrow_mut().has_bookmarks = false;
     }
 
     /// From now on only pods of this agent's node. False where its node has no name.

@@ -20,6 +20,9 @@ const LONGEST_LINE: usize = 4 << 20;
 const LARGEST_PAGE: usize = 32 << 20;
 /// After so many pages a list that does not end is given up: 4,000,000 objects.
 const MOST_PAGES: u32 = 8_000;
+const UNFINISHED_STREAMS: u32 = 3;
+/// How an API server says that its etcd is too old for bookmarks.
+const NO_BOOKMARKS: &str = "RequestWatchProgress";
 
 pub(super) struct Supervisor<'a, T> {
     server: &'a Server<T>,
@@ -31,6 +34,10 @@ pub(super) struct Supervisor<'a, T> {
     has_bookmarks: bool,
     page: u32,
     streams: u64,
+    /// Lists that were complete.
+    lists: u64,
+    /// Streaming lists in a row that broke off.
+    unfinished: u32,
 }
 
 /// What became of an attempt, and why, for people.
@@ -56,7 +63,17 @@ struct Stream {
 
 impl<'a, T: Table> Supervisor<'a, T> {
     pub(super) fn new(server: &'a Server<T>, resource: Resource) -> Supervisor<'a, T> {
-        Supervisor { server, resource, course: Course::new(), objects: 0, has_bookmarks: false, page: PAGE, streams: 0 }
+        Supervisor {
+            server,
+            resource,
+            course: Course::new(),
+            objects: 0,
+            has_bookmarks: false,
+            page: PAGE,
+            streams: 0,
+            lists: 0,
+            unfinished: 0,
+        }
     }
 
     pub(super) async fn run(mut self) {
@@ -115,7 +132,7 @@ impl<'a, T: Table> Supervisor<'a, T> {
 
     async fn watch(&mut self, version: &str) -> After {
         let query = self.query();
-        let uri = query.watch(version, self.server.config.watch_timeout_s);
+        let uri = query.watch(version, self.server.has_bookmarks(), self.server.config.watch_timeout_s);
         match self.start(Verb::Watch, &uri, query.accept(false)).await {
             Ok(response) => self.read(response, false).await,
             Err(after) => after,
@@ -125,15 +142,29 @@ impl<'a, T: Table> Supervisor<'a, T> {
     async fn streaming_list(&mut self) -> After {
         let query = self.query();
         let uri = query.streaming_list(self.server.config.watch_timeout_s);
-        match self.start(Verb::StreamingList, &uri, query.accept(false)).await {
+        let lists = self.lists;
+        let after = match self.start(Verb::StreamingList, &uri, query.accept(false)).await {
             Ok(response) => self.read(response, true).await,
             Err(After { outcome: Outcome::Refused { code: 400 | 422, .. }, reason }) => {
-                tracing::info!(reason, "the API server has no streaming lists; listing in pages");
-                self.server.without_streaming_lists();
-                self.list().await
+                self.server.without_streaming_lists(&reason);
+                return self.list().await;
             }
             Err(after) => after,
+        };
+        // A server that begins one and does not end it. That a connection breaks says nothing before it has done so a few times.
+        if self.lists == lists {
+            match &after.outcome {
+                Outcome::StreamError { .. } | Outcome::Silent => self.server.without_streaming_lists(&after.reason),
+                Outcome::Broken { .. } => {
+                    self.unfinished += 1;
+                    if self.unfinished >= UNFINISHED_STREAMS {
+                        self.server.without_streaming_lists(&after.reason);
+                    }
+                }
+                _ => {}
+            }
         }
+        after
     }
 
     async fn start(&mut self, verb: Verb, uri: &str, accept: &str) -> Result<Response<Body>, After> {
@@ -202,10 +233,12 @@ impl<'a, T: Table> Supervisor<'a, T> {
         self.server.apply(Change::ListEnded(self.resource));
         self.objects = listed;
         self.page = PAGE;
-        let objects = self.server.objects(self.resource, listed);
+        self.lists += 1;
+        self.unfinished = 0;
+        let (objects, lists) = (self.server.objects(self.resource, listed), self.lists);
         self.server.board.watch(self.resource, |watch| {
             watch.objects = objects;
-            watch.lists += 1;
+            watch.lists = lists;
             watch.is_complete = true;
         });
     }
@@ -299,6 +332,9 @@ impl<'a, T: Table> Supervisor<'a, T> {
                 return Err(After::new(Outcome::Gone { lived }, format!("410: {}", status.message)));
             }
             Event::Error(status) => {
+                if status.message.contains(NO_BOOKMARKS) {
+                    self.server.without_bookmarks();
+                }
                 let reason = format!("error {} in the stream: {}", status.code, status.message);
                 return Err(After::new(Outcome::StreamError { code: status.code }, reason));
             }

@@ -94,6 +94,7 @@ pub fn hasty() -> Timing {
     let ms = Duration::from_millis;
     Timing {
         answer: ms(1_500),
+        page: ms(3_000),
         silence: ms(5_000),
         unmarked_silence: ms(5_000),
         ping_every: ms(1_000),

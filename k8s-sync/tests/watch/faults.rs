@@ -129,6 +129,25 @@ fn a_410_in_the_stream_lists_once() -> Result<()> {
 }
 
 #[test]
+fn a_streaming_list_that_does_not_end_is_made_in_pages() -> Result<()> {
+    let plane = plane(2)?;
+    let message = "the required storage feature RequestWatchProgress is disabled";
+    let old_etcd = json!({"type": "ERROR", "object": {"kind": "Status", "code": 500, "message": message}});
+    for (act, times) in
+        [(Act::Event { after: 0, event: old_etcd }, 1), (Act::NoBookmarks, 1), (Act::End { after: 1 }, 3)]
+    {
+        let fault = Fault::start(&plane)?;
+        fault.script(On::watch("pods"), act.clone(), Some(times));
+        let watches = Watches::start(agent_at(&plane, fault.server())?, |_| {})?;
+        watches.until_fresh()?;
+        watches.until_equal(&plane)?;
+        let counts = fault.counts();
+        assert_eq!(counts.get("list pods"), Some(&1), "{act:?}: {counts:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn half_an_event_is_no_event_and_comes_again() -> Result<()> {
     let plane = plane(2)?;
     for act in [Act::HalfEvent { after: 0 }, Act::HalfEventThenEnd { after: 0 }] {

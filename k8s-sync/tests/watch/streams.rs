@@ -27,11 +27,15 @@ fn everything_is_listed_once_and_followed() -> Result<()> {
     assert!(report.watches.iter().all(|watch| watch.lists == 1 && watch.relists == 0), "{report:#?}");
     watches.end()?;
 
-    let asked: Vec<_> = plane.audit().since(mark)?.into_iter().filter(|request| request.user == User::Agent.name()).collect();
+    let asked: Vec<_> =
+        plane.audit().since(mark)?.into_iter().filter(|request| request.user == User::Agent.name()).collect();
     assert!(asked.iter().all(|request| !request.is_mutating() && request.user_agent == "pilotfish/test"), "{asked:#?}");
     let lists = asked.iter().filter(|request| request.uri.contains("sendInitialEvents") || request.verb == "list");
     assert_eq!(lists.count(), 5);
-    assert!(asked.iter().all(|request| !request.uri.contains("timeoutSeconds")), "the server decides when a watch ends");
+    assert!(
+        asked.iter().all(|request| !request.uri.contains("timeoutSeconds")),
+        "the server decides when a watch ends"
+    );
     Ok(())
 }
 
@@ -50,13 +54,17 @@ fn the_end_of_a_stream_resumes_it_without_a_list() -> Result<()> {
         watches.until_equal(&plane)?;
     }
     let report = watches.report();
-    assert!(report.watches.iter().all(|watch| (watch.lists, watch.relists, watch.failures) == (1, 0, 0)), "{report:#?}");
+    assert!(
+        report.watches.iter().all(|watch| (watch.lists, watch.relists, watch.failures) == (1, 0, 0)),
+        "{report:#?}"
+    );
     Ok(())
 }
 
 #[test]
 fn changes_behind_a_black_hole_and_a_compaction_are_found_by_one_list() -> Result<()> {
-    let plane = plane_with(20, &ControlPlaneOptions { min_request_timeout: Some(5), ..ControlPlaneOptions::default() })?;
+    let plane =
+        plane_with(20, &ControlPlaneOptions { min_request_timeout: Some(5), ..ControlPlaneOptions::default() })?;
     let fault = Fault::start(&plane)?;
     let watches = Watches::start(agent_at(&plane, fault.server())?, |_| {})?;
     watches.until_fresh()?;
