@@ -43,7 +43,7 @@ impl Claim {
     }
 
     fn hold(&self, place: Place, others: &[Hold], now: At) -> Hold {
-        let Place { key, port, role } = place;
+        let Place { key: _, port, role } = place;
         let others = || others.iter().filter(|hold| hold.port == port && hold.role != Role::Floor);
         let alone = others().next().is_none();
         let from = match self.began {
@@ -56,7 +56,7 @@ impl Claim {
         };
         let is_ever = self.first || (alone && self.began.is_none());
         let certainty = if is_ever { self.certainty().ever() } else { self.certainty() };
-        Hold { key, port, role, certainty, rank: self.rank, from, until: OPEN, who: self.who.clone() }
+        Hold { port, role, certainty, rank: self.rank, from, until: OPEN, who: self.who.clone() }
     }
 
     /// Brings one address in line; without `room` nothing begins. Returns whether anything changed, and how many holds found no room.

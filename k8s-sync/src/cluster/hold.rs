@@ -4,8 +4,7 @@
 //! only given to a new pod when the old one has lost it, however long the API goes on about the old one. Starts are compared as the API dated
 //! them, so that no local clock has a say in it.
 
-use crate::cluster::record::{At, Key, Node, Pod, Service};
-use crate::cluster::rows::Row;
+use crate::cluster::record::{At, Node, Pod, Service};
 use flow_model::Workload;
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,7 +100,6 @@ impl Certainty {
 
 #[derive(Clone, Debug)]
 pub(super) struct Hold {
-    pub(super) key: Key,
     /// 0: all.
     pub(super) port: u16,
     pub(super) role: Role,
@@ -112,14 +110,6 @@ pub(super) struct Hold {
     /// Exclusive.
     pub(super) until: At,
     pub(super) who: Who,
-}
-
-impl Row for Hold {
-    type Key = Key;
-
-    fn key(&self) -> Key {
-        self.key
-    }
 }
 
 impl Hold {

@@ -39,7 +39,7 @@ pub struct ClusterNames {
 impl Default for ClusterNames {
     /// Of no cluster: knows nothing.
     fn default() -> Self {
-        ClusterNames { shared: Arc::new(Shared::new()) }
+        ClusterNames { shared: Arc::new(Shared::new(0)) }
     }
 }
 
@@ -52,7 +52,7 @@ impl ClusterNames {
     #[must_use]
     pub fn pod(&self, uid: Uid) -> Option<Arc<Workload>> {
         let pod = self.shared.pod(uid).or_else(|| {
-            let real = self.shared.statics.read(&uid, |rows| rows.last().map(|row| row.pod))?;
+            let real = self.shared.statics.read(&uid, |pods| pods.last().copied())?;
             self.shared.pod(real)
         })?;
         Some(pod.workload())
@@ -81,13 +81,13 @@ impl ClusterNames {
         let labels: Vec<&str> = name.split('.').collect();
         let by_name = labels.windows(3).find(|three| three[2] == "svc").and_then(|three| {
             let (name, namespace) = (three[0], three[1]);
-            self.shared.names.read(&hash_of_service(namespace, name), |rows| {
+            self.shared.called.read(&hash_of_service(namespace, name), |rows| {
                 let is_it = |row: &&_| is_service(row, namespace, name);
                 rows.iter().find(is_it).map(|row| row.service.workload())
             })
         });
         by_name.or_else(|| {
-            self.shared.names.read(&hash_of_external(&name), |rows| {
+            self.shared.called.read(&hash_of_external(&name), |rows| {
                 let mut meant = rows.iter().filter(|row| row.external.as_deref() == Some(&*name));
                 let only = meant.next().filter(|_| meant.next().is_none());
                 only.map(|row| row.service.workload())
@@ -120,6 +120,6 @@ impl ClusterNames {
     }
 }
 
-fn is_service(row: &crate::cluster::shared::NameRow, namespace: &str, name: &str) -> bool {
+fn is_service(row: &crate::cluster::shared::Called, namespace: &str, name: &str) -> bool {
     row.external.is_none() && *row.service.namespace == *namespace && *row.service.name == *name
 }

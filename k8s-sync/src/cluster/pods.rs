@@ -5,7 +5,7 @@ use crate::cluster::clock::seconds;
 use crate::cluster::hold::{OPEN, Role, Who};
 use crate::cluster::object::{self, Resource, Uid};
 use crate::cluster::record::{Key, Pod, PodParts};
-use crate::cluster::shared::{PodRow, Shared, StaticRow};
+use crate::cluster::shared::Shared;
 use crate::cluster::workload;
 use crate::cluster::writer::{Cluster, Moment, mono};
 use std::sync::Arc;
@@ -71,9 +71,9 @@ impl Cluster {
         }
         let pod = Arc::new(pod);
         let uid = pod.uid();
-        self.shared.pods.replace(&uid.fold(), rows_without(&self.shared, uid, Some(&pod)));
+        self.shared.put_pod(uid, Some(pod.clone()));
         if let Some(alias) = pod.static_uid() {
-            self.shared.statics.replace(&alias, vec![StaticRow { uid: alias, pod: uid }]);
+            self.shared.statics.replace(&alias, vec![uid]);
         }
         if before.is_none() {
             self.count(Resource::Pods, self.objects(Resource::Pods) + 1);
@@ -132,21 +132,14 @@ impl Cluster {
         let is_there = self.shared.pod(pod.uid()).is_some_and(|known| Arc::ptr_eq(&known, &pod));
         if is_there {
             let uid = pod.uid();
-            self.shared.pods.replace(&uid.fold(), rows_without(&self.shared, uid, None));
+            self.shared.put_pod(uid, None);
             if let Some(alias) = pod.static_uid() {
-                let of_others = |rows: &[StaticRow]| rows.iter().filter(|row| row.pod != uid).cloned().collect();
+                let of_others = |pods: &[Uid]| pods.iter().filter(|pod| **pod != uid).copied().collect();
                 self.shared.statics.replace(&alias, self.shared.statics.read(&alias, of_others));
             }
         }
         is_there
     }
-}
-
-fn rows_without(shared: &Shared, uid: Uid, instead: Option<&Arc<Pod>>) -> Vec<PodRow> {
-    shared.pods.read(&uid.fold(), |rows| {
-        let others = rows.iter().filter(|row| row.0.uid() != uid).cloned();
-        others.chain(instead.map(|pod| PodRow(pod.clone()))).collect()
-    })
 }
 
 /// Where the pod can be reached, by itself: its addresses, or on the node's network the ports that it declares and those under which a Service

@@ -1,40 +1,47 @@
-//! What is kept of an object. A pod takes 112 bytes and shares the names of its owner and node with its like; readers get whole names made
+//! What is kept of an object. A pod takes 96 bytes and shares the names of its owner and node with its like; readers get whole names made
 //! of it when they ask.
 
 use crate::cluster::object::Uid;
 use arc_swap::ArcSwapOption;
 use flow_model::{Workload, WorkloadKind};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// A moment by the observations' clock, in nanoseconds. Signed: a pod may be older than the machine that asks about it.
 pub(super) type At = i64;
 
-/// An address, IPv4 as mapped into IPv6.
+/// An address; IPv4 mapped into IPv6 is IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Key([u8; 16]);
+pub(super) enum Key {
+    V4(u32),
+    V6([u8; 16]),
+}
 
 impl Key {
     pub(super) fn of(ip: IpAddr) -> Key {
-        Key(match ip {
-            IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
-            IpAddr::V6(ip) => ip.octets(),
-        })
+        match ip.to_canonical() {
+            IpAddr::V4(ip) => Key::V4(ip.to_bits()),
+            IpAddr::V6(ip) => Key::V6(ip.octets()),
+        }
     }
 
     /// Stands for `port` on every node: an address of a reserved multicast scope (RFC 4291 section 2.7), which nobody can hold.
     pub(super) fn node_port(port: u16) -> Key {
         let [high, low] = port.to_be_bytes();
-        Key([0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, high, low])
+        Key::V6([0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, high, low])
     }
 
+    /// As an IPv6 address.
     pub(super) fn octets(self) -> [u8; 16] {
-        self.0
+        match self {
+            Key::V4(ip) => Ipv4Addr::from_bits(ip).to_ipv6_mapped().octets(),
+            Key::V6(octets) => octets,
+        }
     }
 
     pub(super) fn from_octets(octets: [u8; 16]) -> Key {
-        Key(octets)
+        Key::of(octets.into())
     }
 }
 
@@ -94,7 +101,7 @@ impl Tail {
 /// What only some pods have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Extra {
-    /// Besides the first.
+    /// Besides its first IPv4 address.
     pub(super) ips: Box<[Key]>,
     pub(super) ports: Box<[u16]>,
     pub(super) static_uid: Option<Uid>,
@@ -114,8 +121,9 @@ pub(super) struct Pod {
     pub(super) started: u32,
     /// The list that had it last.
     seen: AtomicU32,
+    /// Its first IPv4 address, 0 for none.
+    ipv4: u32,
     tail: Tail,
-    ip: Option<Key>,
     extra: Option<Box<Extra>>,
     /// Bytes of the owner's name that its own begins with.
     prefix: u8,
@@ -146,9 +154,10 @@ impl Pod {
         let PodParts { uid, name, owner, node, started, guessed, ips, ports, static_uid, host_network, ended } = parts;
         let common = name.bytes().zip(owner.name.bytes()).take_while(|(a, b)| a == b).count().min(usize::from(u8::MAX));
         let common = name.floor_char_boundary(owner.name.floor_char_boundary(common));
-        let mut ips = ips.into_iter();
-        let ip = ips.next();
-        let extra = Extra { ips: ips.collect(), ports: ports.into(), static_uid };
+        let is_short = |key: &Key| matches!(key, Key::V4(ip) if *ip != 0);
+        let short = ips.iter().copied().find(is_short);
+        let ips = ips.into_iter().filter(|key| Some(*key) != short).collect();
+        let extra = Extra { ips, ports: ports.into(), static_uid };
         Pod {
             uid: [(uid.bits() >> 64) as u64, uid.bits() as u64],
             tail: Tail::of(name.get(common..).unwrap_or(&name)),
@@ -157,7 +166,7 @@ impl Pod {
             node,
             started,
             seen: AtomicU32::new(seen),
-            ip,
+            ipv4: if let Some(Key::V4(ip)) = short { ip } else { 0 },
             extra: (extra != Extra::default()).then(|| Box::new(extra)),
             host_network,
             ended,
@@ -175,7 +184,8 @@ impl Pod {
     }
 
     pub(super) fn ips(&self) -> impl Iterator<Item = Key> {
-        self.ip.into_iter().chain(self.extra.iter().flat_map(|extra| extra.ips.iter().copied()))
+        let short = (self.ipv4 != 0).then_some(Key::V4(self.ipv4));
+        short.into_iter().chain(self.extra.iter().flat_map(|extra| extra.ips.iter().copied()))
     }
 
     pub(super) fn ports(&self) -> &[u16] {
@@ -186,9 +196,20 @@ impl Pod {
         self.extra.as_ref().and_then(|extra| extra.static_uid)
     }
 
-    pub(super) fn name(&self) -> String {
-        let prefix = self.owner.name.get(..usize::from(self.prefix)).unwrap_or("");
-        [prefix, self.tail.text()].concat()
+    pub(super) fn name(&self) -> Arc<str> {
+        let parts = [self.owner.name.get(..usize::from(self.prefix)).unwrap_or(""), self.tail.text()];
+        let mut room = [0; 128];
+        let len = parts[0].len() + parts[1].len();
+        // Nearly all fit, and are then allocated once.
+        match room.get_mut(..len) {
+            Some(room) => {
+                let (first, second) = room.split_at_mut(parts[0].len());
+                first.copy_from_slice(parts[0].as_bytes());
+                second.copy_from_slice(parts[1].as_bytes());
+                std::str::from_utf8(room).unwrap_or("").into()
+            }
+            None => parts.concat().into(),
+        }
     }
 
     /// In everything that an answer is made of.
@@ -198,7 +219,7 @@ impl Pod {
             && self.node.as_ref().map(Arc::as_ptr) == other.node.as_ref().map(Arc::as_ptr)
             && (self.started, self.guessed, self.host_network, self.ended)
                 == (other.started, other.guessed, other.host_network, other.ended)
-            && (self.ip, self.prefix) == (other.ip, other.prefix)
+            && (self.ipv4, self.prefix) == (other.ipv4, other.prefix)
             && self.tail == other.tail
             && self.extra == other.extra
     }
@@ -222,7 +243,7 @@ impl Pod {
     pub(super) fn workload(&self) -> Arc<Workload> {
         let above = self.owner.above.load();
         let owner = above.as_ref().unwrap_or(&self.owner);
-        let pod: Arc<str> = self.name().into();
+        let pod = self.name();
         let name = if owner.name.is_empty() { pod.clone() } else { owner.name.clone() };
         Arc::new(Workload { namespace: owner.namespace.clone(), name, kind: owner.kind, pod })
     }

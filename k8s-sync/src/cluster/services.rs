@@ -6,7 +6,7 @@ use crate::cluster::hold::{Role, Who};
 use crate::cluster::object::{self, Resource, Uid};
 use crate::cluster::pods::distinct;
 use crate::cluster::record::{Key, Service};
-use crate::cluster::shared::{NameRow, hash_of_external, hash_of_service};
+use crate::cluster::shared::{Called, hash_of_external, hash_of_service};
 use crate::cluster::writer::{Cluster, Moment, mono};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -126,9 +126,9 @@ impl Cluster {
     fn name(&self, entry: &ServiceEntry) {
         let service = &entry.service;
         let add = |hash: u64, external: Option<Arc<str>>| {
-            let row = NameRow { hash, external, service: service.clone() };
-            let rows = self.shared.names.read(&hash, |rows| rows.iter().cloned().chain([row]).collect());
-            self.shared.names.replace(&hash, rows);
+            let row = Called { external, service: service.clone() };
+            let rows = self.shared.called.read(&hash, |rows| rows.iter().cloned().chain([row]).collect());
+            self.shared.called.replace(&hash, rows);
         };
         add(hash_of_service(&service.namespace, &service.name), None);
         if let Some(external) = &entry.external {
@@ -141,8 +141,8 @@ impl Cluster {
         let external = entry.external.as_ref().map(|name| hash_of_external(name));
         for hash in [Some(hash_of_service(&service.namespace, &service.name)), external].into_iter().flatten() {
             let of_others =
-                |rows: &[NameRow]| rows.iter().filter(|row| !Arc::ptr_eq(&row.service, service)).cloned().collect();
-            self.shared.names.replace(&hash, self.shared.names.read(&hash, of_others));
+                |rows: &[Called]| rows.iter().filter(|row| !Arc::ptr_eq(&row.service, service)).cloned().collect();
+            self.shared.called.replace(&hash, self.shared.called.read(&hash, of_others));
         }
     }
 }

@@ -2,46 +2,19 @@
 
 use crate::cluster::hold::Hold;
 use crate::cluster::object::{Resource, Uid};
-use crate::cluster::record::{At, Key, Pod, Service, Slice};
-use crate::cluster::rows::{Row, Rows};
+use crate::cluster::record::{At, Pod, Service, Slice};
+use crate::cluster::rows::{ByAddress, Rows};
 use foldhash::fast::FixedState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// With 100,000 pods some 50 rows each: a write copies 3 KiB.
-const SHARDS: usize = 2_048;
-
-#[derive(Clone, Debug)]
-pub(super) struct PodRow(pub(super) Arc<Pod>);
-
-impl Row for PodRow {
-    type Key = u64;
-
-    fn key(&self) -> u64 {
-        self.0.fold()
-    }
-}
-
-/// A static pod by what its containers call it.
-#[derive(Clone, Debug)]
-pub(super) struct StaticRow {
-    pub(super) uid: Uid,
-    pub(super) pod: Uid,
-}
-
-impl Row for StaticRow {
-    type Key = Uid;
-
-    fn key(&self) -> Uid {
-        self.uid
-    }
-}
+/// So that a write copies 3 KiB in a table that is half full.
+const PODS_PER_SHARD: usize = 100;
 
 /// An address in an EndpointSlice. It belongs to the Service for as long as the pod has the address, so it has no beginning.
 #[derive(Clone, Debug)]
-pub(super) struct EndpointRow {
-    pub(super) key: Key,
+pub(super) struct Listed {
     /// `Uid::fold` of the pod that is meant; 0 where none is named.
     pub(super) pod: u64,
     /// Exclusive.
@@ -49,29 +22,12 @@ pub(super) struct EndpointRow {
     pub(super) slice: Arc<Slice>,
 }
 
-impl Row for EndpointRow {
-    type Key = Key;
-
-    fn key(&self) -> Key {
-        self.key
-    }
-}
-
-/// A Service by a hash of its name, or of the one that it stands for.
+/// A name that leads to a Service: its own, or the one that it stands for.
 #[derive(Clone, Debug)]
-pub(super) struct NameRow {
-    pub(super) hash: u64,
+pub(super) struct Called {
     /// `spec.externalName`, lower case.
     pub(super) external: Option<Arc<str>>,
     pub(super) service: Arc<Service>,
-}
-
-impl Row for NameRow {
-    type Key = u64;
-
-    fn key(&self) -> u64 {
-        self.hash
-    }
 }
 
 pub(super) fn hash_of_service(namespace: &str, name: &str) -> u64 {
@@ -96,11 +52,14 @@ pub(super) struct Stats {
 
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) pods: Rows<PodRow>,
-    pub(super) statics: Rows<StaticRow>,
-    pub(super) holds: Rows<Hold>,
-    pub(super) endpoints: Rows<EndpointRow>,
-    pub(super) names: Rows<NameRow>,
+    /// By `bucket` of the uid.
+    pods: Rows<u32, Arc<Pod>>,
+    /// Static pods: the API's uid by the one that their containers carry.
+    pub(super) statics: Rows<Uid, Uid>,
+    pub(super) holds: ByAddress<Hold>,
+    pub(super) endpoints: ByAddress<Listed>,
+    /// By a hash of the name.
+    pub(super) called: Rows<u64, Called>,
     version: AtomicU64,
     /// By `Resource`: from a snapshot, and no list has ended since.
     stale: [AtomicBool; 5],
@@ -108,13 +67,15 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new() -> Shared {
+    /// For as many pods, at most.
+    pub(super) fn new(pods: usize) -> Shared {
+        let shards = (pods / PODS_PER_SHARD).next_power_of_two().clamp(2, 4_096);
         Shared {
-            pods: Rows::new(SHARDS),
-            statics: Rows::new(64),
-            holds: Rows::new(SHARDS),
-            endpoints: Rows::new(SHARDS),
-            names: Rows::new(256),
+            pods: Rows::new(shards),
+            statics: Rows::new(shards / 2),
+            holds: ByAddress::new(shards),
+            endpoints: ByAddress::new(shards),
+            called: Rows::new(shards / 2),
             version: AtomicU64::new(0),
             stale: Default::default(),
             stats: Stats::default(),
@@ -140,10 +101,27 @@ impl Shared {
 
     /// The pod, whether it still exists or not.
     pub(super) fn pod(&self, uid: Uid) -> Option<Arc<Pod>> {
-        self.pods.read(&uid.fold(), |rows| rows.iter().find(|row| row.0.uid() == uid).map(|row| row.0.clone()))
+        let found = |pods: &[Arc<Pod>]| pods.iter().find(|pod| pod.uid() == uid).cloned();
+        self.pods.read(&bucket(uid.fold()), found)
     }
 
     pub(super) fn pod_by_fold(&self, fold: u64) -> Option<Arc<Pod>> {
-        self.pods.read(&fold, |rows| rows.last().map(|row| row.0.clone()))
+        let found = |pods: &[Arc<Pod>]| pods.iter().find(|pod| pod.fold() == fold).cloned();
+        self.pods.read(&bucket(fold), found)
     }
+
+    pub(super) fn put_pod(&self, uid: Uid, pod: Option<Arc<Pod>>) {
+        let key = bucket(uid.fold());
+        let of_others = |pods: &[Arc<Pod>]| pods.iter().filter(|pod| pod.uid() != uid).cloned().chain(pod).collect();
+        self.pods.replace(&key, self.pods.read(&key, of_others));
+    }
+
+    pub(super) fn each_pod(&self, see: impl FnMut(&Arc<Pod>)) {
+        self.pods.each(see);
+    }
+}
+
+/// Pods by half of the bits that tell them apart: the other half is in what they lead to.
+fn bucket(fold: u64) -> u32 {
+    (fold >> 32) as u32
 }

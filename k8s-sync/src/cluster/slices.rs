@@ -4,7 +4,7 @@ use crate::cluster::hold::OPEN;
 use crate::cluster::object::{self, Resource, Uid};
 use crate::cluster::pods::distinct;
 use crate::cluster::record::{At, Backing, Behind, Key, Pod, Service, Slice};
-use crate::cluster::shared::EndpointRow;
+use crate::cluster::shared::Listed;
 use crate::cluster::writer::{Cluster, Moment, mono};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,11 +18,43 @@ const ROWS_PER_ADDRESS: usize = 64;
 /// An address, and the pod that is meant by it as `Uid::fold`, or 0.
 pub(super) type End = (Key, u64);
 
+/// The ends of a slice, in order. All are of one family; most of IPv4, which takes twelve bytes.
+#[derive(Debug)]
+pub(super) enum Ends {
+    V4(Box<[(u32, [u32; 2])]>),
+    Any(Box<[End]>),
+}
+
+impl Ends {
+    fn of(ends: &[End]) -> Ends {
+        let short = ends.iter().map(|(key, pod)| match key {
+            Key::V4(ip) => Some((*ip, [(pod >> 32) as u32, *pod as u32])),
+            Key::V6(_) => None,
+        });
+        short.collect::<Option<Box<[_]>>>().map_or_else(|| Ends::Any(ends.into()), Ends::V4)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = End> {
+        let (short, any) = match self {
+            Ends::V4(short) => (&**short, &[][..]),
+            Ends::Any(any) => (&[][..], &**any),
+        };
+        let short = short.iter().map(|(ip, [high, low])| (Key::V4(*ip), u64::from(*high) << 32 | u64::from(*low)));
+        short.chain(any.iter().copied())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Ends::V4(short) => short.len(),
+            Ends::Any(any) => any.len(),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct SliceEntry {
     pub(super) slice: Arc<Slice>,
-    /// In order.
-    pub(super) ends: Box<[End]>,
+    pub(super) ends: Ends,
     pub(super) seen: u32,
 }
 
@@ -50,7 +82,7 @@ impl Cluster {
         let kept = before.as_ref().filter(|before| is_alike(&before.slice)).map(|before| before.slice.clone());
         if let Some(before) = before
             && kept.is_some()
-            && *before.ends == *ends
+            && before.ends.iter().eq(ends.iter().copied())
         {
             before.seen = seen;
             return false;
@@ -68,25 +100,25 @@ impl Cluster {
         let before = self.slices.remove(&uid);
         let slice = kept.clone().unwrap_or_else(|| Arc::new(slice));
         let mut touched = Vec::new();
+        let old: Vec<End> = before.iter().flat_map(|before| before.ends.iter()).collect();
+        let stays = |end: &End| kept.is_some() && old.binary_search(end).is_ok() && ends.binary_search(end).is_ok();
         if let Some(before) = &before {
-            let stays = |end: &End| kept.is_some() && ends.binary_search(end).is_ok();
-            for end in before.ends.iter().filter(|end| !stays(end)) {
+            for end in old.iter().filter(|end| !stays(end)) {
                 self.end_endpoint(&before.slice, *end, mono(now));
                 touched.push(*end);
             }
         }
-        let is_there =
-            |end: &End| kept.is_some() && before.as_ref().is_some_and(|before| before.ends.binary_search(end).is_ok());
-        for end in ends.iter().filter(|end| !is_there(end)) {
+        for end in ends.iter().filter(|end| !stays(end)) {
             self.begin_endpoint(&slice, *end);
             touched.push(*end);
         }
         let service = slice.service.clone();
         let slot = self.words.service(&service.namespace, &service.name);
         if !slot.slices.contains(&uid) {
+            slot.slices.reserve_exact(1);
             slot.slices.push(uid);
         }
-        self.slices.insert(uid, SliceEntry { slice, ends: ends.into(), seen });
+        self.slices.insert(uid, SliceEntry { slice, ends: Ends::of(&ends), seen });
         self.count(Resource::EndpointSlices, self.slices.len());
         self.claim_for_hosts(&touched, now);
         if let Some(before) = before.filter(|before| !Arc::ptr_eq(&before.slice.service, &service)) {
@@ -100,11 +132,12 @@ impl Cluster {
     pub(super) fn remove_slice(&mut self, uid: Uid, now: Moment) -> bool {
         let Some(entry) = self.slices.remove(&uid) else { return false };
         self.count(Resource::EndpointSlices, self.slices.len());
-        for end in &entry.ends {
+        let ends: Vec<End> = entry.ends.iter().collect();
+        for end in &ends {
             self.end_endpoint(&entry.slice, *end, mono(now));
         }
         self.unlink(uid, &entry.slice.service);
-        self.claim_for_hosts(&entry.ends, now);
+        self.claim_for_hosts(&ends, now);
         self.back(&entry.slice.service, now);
         true
     }
@@ -114,17 +147,17 @@ impl Cluster {
     }
 
     fn begin_endpoint(&self, slice: &Arc<Slice>, (key, pod): End) {
-        let row = EndpointRow { key, pod, until: OPEN, slice: slice.clone() };
+        let row = Listed { pod, until: OPEN, slice: slice.clone() };
         let rows: Vec<_> = self.shared.endpoints.read(&key, |rows| {
             // Back again: one row says both.
-            let is_same = |old: &&EndpointRow| old.pod == pod && Arc::ptr_eq(&old.slice, slice);
+            let is_same = |old: &&Listed| old.pod == pod && Arc::ptr_eq(&old.slice, slice);
             rows.iter().filter(|old| !is_same(old)).cloned().chain([row]).collect()
         });
         self.store_endpoints(key, rows);
     }
 
     fn end_endpoint(&self, slice: &Arc<Slice>, (key, pod): End, now: At) {
-        let mut rows = self.shared.endpoints.read(&key, <[EndpointRow]>::to_vec);
+        let mut rows = self.shared.endpoints.read(&key, <[Listed]>::to_vec);
         for row in &mut rows {
             if row.pod == pod && row.until == OPEN && Arc::ptr_eq(&row.slice, slice) {
                 row.until = now;
@@ -141,7 +174,7 @@ impl Cluster {
         self.store_endpoints(key, rows);
     }
 
-    fn store_endpoints(&self, key: Key, rows: Vec<EndpointRow>) {
+    fn store_endpoints(&self, key: Key, rows: Vec<Listed>) {
         let (had, has) = (self.shared.endpoints.read(&key, <[_]>::len), rows.len());
         self.shared.endpoints.replace(&key, rows);
         let count = &self.shared.stats.endpoints;
@@ -197,7 +230,7 @@ impl Cluster {
         let mut is_one = None;
         for (_, fold) in ends {
             // An endpoint that names no pod, or one that is not known, may be anybody's.
-            let pod = self.shared.pod_by_fold(*fold).filter(|_| *fold != 0);
+            let pod = self.shared.pod_by_fold(fold).filter(|_| fold != 0);
             let behind = pod.as_ref().map(Behind::of);
             let agrees = match (&found, &behind) {
                 (None, Some(_)) => true,

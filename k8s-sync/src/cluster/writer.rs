@@ -89,7 +89,7 @@ impl Cluster {
     #[must_use]
     pub fn new(limits: Limits) -> Cluster {
         Cluster {
-            shared: Arc::new(Shared::new()),
+            shared: Arc::new(Shared::new(limits.pods)),
             limits,
             clock: Clock::new(limits.keep),
             words: Interns::default(),
@@ -169,9 +169,9 @@ impl Cluster {
     fn not_seen_in(&self, resource: Resource, list: u32) -> Vec<Uid> {
         let mut unseen = Vec::new();
         match resource {
-            Resource::Pods => self.shared.pods.each(|row| {
-                if row.0.seen() != list && !row.0.is_gone() {
-                    unseen.push(row.0.uid());
+            Resource::Pods => self.shared.each_pod(|pod| {
+                if pod.seen() != list && !pod.is_gone() {
+                    unseen.push(pod.uid());
                 }
             }),
             Resource::Services => {
@@ -224,9 +224,9 @@ impl Cluster {
             changed |= self.bury();
         }
         let stats = &self.shared.stats;
-        let holds = self.shared.holds.drop_rows(|hold| hold.until < before);
+        let holds = self.shared.holds.drop_items(|hold| hold.until < before);
         stats.holds.fetch_sub(holds as u64, Ordering::Relaxed);
-        let endpoints = self.shared.endpoints.drop_rows(|row| row.until < before);
+        let endpoints = self.shared.endpoints.drop_items(|row| row.until < before);
         stats.endpoints.fetch_sub(endpoints as u64, Ordering::Relaxed);
         self.words.tidy();
         stats.workloads.store(self.words.owners() as u64, Ordering::Relaxed);

@@ -101,6 +101,10 @@ pub fn job(number: u32, name: &str, cron_job: Option<&str>) -> Job {
     Job { uid: uid(number), namespace: "shop".to_owned(), name: name.to_owned(), cron_job: cron_job.map(str::to_owned) }
 }
 
+pub fn limits() -> Limits {
+    Limits { pods: 2_000, ..Limits::default() }
+}
+
 /// What `Bed` can be told of.
 pub trait IntoObject {
     fn into_object(self) -> Object;
@@ -143,7 +147,7 @@ impl Bed {
 
     /// Nothing was told yet.
     pub fn fresh() -> Bed {
-        Bed::of(Cluster::new(Limits::default()))
+        Bed::of(Cluster::new(limits()))
     }
 
     pub fn of(cluster: Cluster) -> Bed {

@@ -73,9 +73,9 @@ impl Cluster {
     fn save_pods(&self, out: &mut Out<impl Write>) -> io::Result<()> {
         out.number(self.objects(Resource::Pods) as u64)?;
         let mut outcome = Ok(());
-        self.shared.pods.each(|row| {
-            if outcome.is_ok() && !row.0.is_gone() {
-                outcome = save_pod(&row.0, out);
+        self.shared.each_pod(|pod| {
+            if outcome.is_ok() && !pod.is_gone() {
+                outcome = save_pod(pod, out);
             }
         });
         outcome
@@ -110,8 +110,8 @@ impl Cluster {
             out.word(&slice.service.namespace)?;
             out.word(&slice.service.name)?;
             save_ports(&slice.ports, out)?;
-            out.len(ends)?;
-            for (key, pod) in ends {
+            out.number(ends.len() as u64)?;
+            for (key, pod) in ends.iter() {
                 out.bytes(&key.octets())?;
                 out.bytes(&pod.to_le_bytes())?;
             }
