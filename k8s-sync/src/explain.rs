@@ -6,6 +6,7 @@ use crate::reader::NamesReader;
 use flow_model::{Identity, Names, Slot, Ts, Workload};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Pods that are named to a person; thousands may have looked up the same name.
 const HEARD: usize = 32;
@@ -65,6 +66,12 @@ impl Holders {
         all.sort_by_key(|held| std::cmp::Reverse((held.until.is_none(), held.from)));
         all
     }
+
+    /// Whether any pod knows any address by a DNS name: nobody needs to be asked where not.
+    #[must_use]
+    pub fn is_any_heard(&self) -> bool {
+        self.0.stats.dns_names.load(Ordering::Relaxed) > 0
+    }
 }
 
 impl NamesReader {
@@ -114,8 +121,10 @@ mod tests {
         assert!(index.set_slot(Slot(3), Identity::Known(pod("web")), None));
         let mut reader = index.reader(Addresses::ByClass);
         let ip: IpAddr = "192.0.2.7".parse().expect("an address");
+        assert!(!index.holders().is_any_heard());
         reader.dns_answer(Slot(3), "example.org", &[ip], 60, Ts(10));
         let heard = reader.heard(ip, Ts(20));
+        assert!(index.holders().is_any_heard());
         assert_eq!(heard.len(), 1);
         assert_eq!((heard[0].name.name.as_ref(), &heard[0].by), ("example.org", &Identity::Known(pod("web"))));
         assert_eq!(reader.heard(ip, Ts(70_000_000_000)), []);

@@ -64,6 +64,9 @@ impl Lookup {
     }
 
     fn heard(&self, ip: IpAddr, at: Ts) -> Option<Vec<Heard>> {
+        if !self.holders.is_any_heard() {
+            return Some(Vec::new());
+        }
         let (answer, answered) = mpsc::sync_channel(1);
         self.pipeline.send(Order::Heard { ip, at, answer }).ok()?;
         answered.recv_timeout(PATIENCE).ok()
