@@ -31,6 +31,8 @@ pub struct Census {
     own: Option<u64>,
     nodes: BTreeMap<u128, u64>,
     listed: Option<BTreeMap<u128, u64>>,
+    /// They were listed since the start; an agent without any node is alone.
+    is_known: bool,
     /// There are at least so many agents, whatever the nodes say.
     at_least: u32,
 }
@@ -38,7 +40,7 @@ pub struct Census {
 impl Census {
     #[must_use]
     pub fn new(own_node: Option<&str>, at_least: u32, nodes: BTreeMap<u128, u64>) -> Census {
-        Census { own: own_node.map(hash), nodes, listed: None, at_least }
+        Census { own: own_node.map(hash), nodes, listed: None, is_known: false, at_least }
     }
 
     /// By uid, to be kept until the next start.
@@ -54,6 +56,7 @@ impl Census {
     pub fn list_ended(&mut self) {
         if let Some(listed) = self.listed.take() {
             self.nodes = listed;
+            self.is_known = true;
         }
     }
 
@@ -74,7 +77,7 @@ impl Census {
             let before = self.nodes.values().filter(|node| **node < own).count();
             u32::try_from(before).unwrap_or(u32::MAX)
         });
-        (count > 0).then_some(Agents { count, rank })
+        (count > 0 || self.is_known).then_some(Agents { count: count.max(1), rank })
     }
 }
 
@@ -200,6 +203,7 @@ mod tests {
         census.seen(uid(4), "d");
         census.list_ended();
         assert_eq!(census.agents().map(|agents| agents.count), Some(2));
+        assert_eq!(self::census("a", 0).agents(), Some(Agents { count: 1, rank: None }), "no node at all");
         assert_eq!(Census::new(None, 50, BTreeMap::new()).agents(), Some(Agents { count: 50, rank: None }));
     }
 }
