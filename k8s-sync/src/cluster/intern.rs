@@ -110,5 +110,15 @@ impl Interns {
             .retain(|slot| slot.object.is_some() || !slot.slices.is_empty() || Arc::strong_count(&slot.service) > 1);
         self.nodes.retain(|_, slot| slot.object.is_some() || Arc::strong_count(&slot.node) > 1);
         self.namespaces.retain(|name| Arc::strong_count(name) > 1);
+        let is_roomy = |len: usize, capacity: usize| capacity > 64 + 4 * len;
+        if is_roomy(self.owners.len(), self.owners.capacity()) {
+            self.owners.shrink_to_fit(hash_of_owner);
+        }
+        if is_roomy(self.services.len(), self.services.capacity()) {
+            self.services.shrink_to_fit(hash_of_slot);
+        }
+        if is_roomy(self.nodes.len(), self.nodes.capacity()) {
+            self.nodes.shrink_to_fit();
+        }
     }
 }

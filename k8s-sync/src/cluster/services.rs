@@ -83,9 +83,6 @@ impl Cluster {
         let before = self.services.remove(&uid);
         let mut keys: Vec<Key> = entry.places.iter().map(|place| place.key).collect();
         keys.extend(before.iter().flat_map(|before| before.places.iter()).map(|place| place.key));
-        if let Some(before) = &before {
-            self.unname(before);
-        }
         let service = &entry.service;
         service.exists.store(true, Ordering::Relaxed);
         let has_address = entry.places.iter().any(|place| place.role == Role::ClusterIp);
@@ -100,7 +97,7 @@ impl Cluster {
             redate: false,
         };
         settle(&self.shared, self.limits.holds, &keys, &entry.places, &claim, mono(now));
-        self.name(&entry);
+        self.call(&entry.service, before.as_ref(), Some(&entry));
         let slot = self.words.service(&entry.service.namespace, &entry.service.name);
         slot.object = Some(uid);
         self.services.insert(uid, entry);
@@ -111,7 +108,7 @@ impl Cluster {
     pub(super) fn remove_service(&mut self, uid: Uid, now: Moment) -> bool {
         let Some(entry) = self.services.remove(&uid) else { return false };
         self.count(Resource::Services, self.services.len());
-        self.unname(&entry);
+        self.call(&entry.service, Some(&entry), None);
         let service = &entry.service;
         service.exists.store(false, Ordering::Relaxed);
         service.has_address.store(false, Ordering::Relaxed);
@@ -123,26 +120,22 @@ impl Cluster {
         true
     }
 
-    fn name(&self, entry: &ServiceEntry) {
-        let service = &entry.service;
-        let add = |hash: u64, external: Option<Arc<str>>| {
-            let row = Called { external, service: service.clone() };
-            let rows = self.shared.called.read(&hash, |rows| rows.iter().cloned().chain([row]).collect());
-            self.shared.called.replace(&hash, rows);
-        };
-        add(hash_of_service(&service.namespace, &service.name), None);
-        if let Some(external) = &entry.external {
-            add(hash_of_external(external), Some(external.clone()));
-        }
-    }
-
-    fn unname(&self, entry: &ServiceEntry) {
-        let service = &entry.service;
-        let external = entry.external.as_ref().map(|name| hash_of_external(name));
-        for hash in [Some(hash_of_service(&service.namespace, &service.name)), external].into_iter().flatten() {
-            let of_others =
-                |rows: &[Called]| rows.iter().filter(|row| !Arc::ptr_eq(&row.service, service)).cloned().collect();
-            self.shared.called.replace(&hash, self.shared.called.read(&hash, of_others));
+    /// Makes the names that lead to `service` those of `after`, each at a stroke: nobody finds it without one meanwhile.
+    fn call(&self, service: &Arc<Service>, before: Option<&ServiceEntry>, after: Option<&ServiceEntry>) {
+        let own = hash_of_service(&service.namespace, &service.name);
+        let external = |entry: Option<&ServiceEntry>| entry.and_then(|entry| entry.external.clone());
+        let hash = |name: Option<Arc<str>>| name.map(|name| hash_of_external(&name));
+        let hashes = [Some(own), hash(external(before)), hash(external(after))];
+        for (i, hash) in hashes.iter().enumerate().filter(|(i, hash)| !hashes[..*i].contains(hash)) {
+            let Some(hash) = hash else { continue };
+            let external = if i == 0 { None } else { external(after).filter(|name| hash_of_external(name) == *hash) };
+            let leads = after.is_some() && (i == 0 || external.is_some());
+            let new = leads.then(|| Called { external, service: service.clone() });
+            let rows = self.shared.called.read(hash, |rows| {
+                let of_others = rows.iter().filter(|row| !Arc::ptr_eq(&row.service, service));
+                of_others.cloned().chain(new).collect()
+            });
+            self.shared.called.replace(hash, rows);
         }
     }
 }

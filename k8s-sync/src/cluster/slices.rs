@@ -102,15 +102,16 @@ impl Cluster {
         let mut touched = Vec::new();
         let old: Vec<End> = before.iter().flat_map(|before| before.ends.iter()).collect();
         let stays = |end: &End| kept.is_some() && old.binary_search(end).is_ok() && ends.binary_search(end).is_ok();
+        // What begins comes first: an endpoint that another slice takes over is nobody's at no time.
+        for end in ends.iter().filter(|end| !stays(end)) {
+            self.begin_endpoint(&slice, *end);
+            touched.push(*end);
+        }
         if let Some(before) = &before {
             for end in old.iter().filter(|end| !stays(end)) {
                 self.end_endpoint(&before.slice, *end, mono(now));
                 touched.push(*end);
             }
-        }
-        for end in ends.iter().filter(|end| !stays(end)) {
-            self.begin_endpoint(&slice, *end);
-            touched.push(*end);
         }
         let service = slice.service.clone();
         let slot = self.words.service(&service.namespace, &service.name);

@@ -68,6 +68,9 @@ pub(super) struct Lists {
 }
 
 /// The one writer of the table. Feed it with what the watches tell; it never reads a clock and never waits.
+///
+/// It may be told of a part: with the pods of one node only, peers elsewhere have no name here, and a Service with endpoints elsewhere is not
+/// resolved to a workload. Its rules, and why they are so, are in `docs/decisions/0009-the-clusters-table.md`.
 #[derive(Debug)]
 pub struct Cluster {
     pub(super) shared: Arc<Shared>,
@@ -233,6 +236,20 @@ impl Cluster {
         if changed || holds + endpoints > 0 {
             self.shared.changed();
         }
+        self.shrink();
+    }
+
+    /// Gives back what a much larger past took.
+    fn shrink(&mut self) {
+        let is_roomy = |len: usize, capacity: usize| capacity > 64 + 4 * len;
+        macro_rules! shrink {
+            ($($table:ident)*) => {
+                $(if is_roomy(self.$table.len(), self.$table.capacity()) {
+                    self.$table.shrink_to_fit();
+                })*
+            };
+        }
+        shrink!(services slices nodes jobs graves);
     }
 
     #[must_use]

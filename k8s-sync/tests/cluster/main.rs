@@ -1,6 +1,7 @@
 //! What the table of the cluster answers as the API tells of objects that come, change and go.
 
 mod bed;
+mod joined;
 mod lists;
 mod model;
 mod owners;

@@ -1,0 +1,99 @@
+//! One reader over both tables: what containerd tells of this node, and what the API tells of all.
+
+use crate::bed::{Bed, ip, job, node, owned, pod, replica, service, shown, slice, started, ts, uid};
+use flow_model::{Endpoint, Identity, Names, Slot, Workload, WorkloadKind};
+use k8s_sync::cluster::object::{Pod, Resource, Service};
+use k8s_sync::{Address, Addresses, IdentityIndex, Limits, NamesReader};
+use std::sync::Arc;
+
+const POD: Slot = Slot(1);
+
+fn by_containerd(kind: WorkloadKind, name: &str, pod: &str) -> Arc<Workload> {
+    let namespace = if pod.is_empty() { "" } else { "shop" };
+    Arc::new(Workload { namespace: namespace.into(), name: name.into(), kind, pod: pod.into() })
+}
+
+fn both() -> (Bed, IdentityIndex, NamesReader) {
+    let bed = Bed::new();
+    let index = IdentityIndex::new(Limits::default());
+    let reader = index.reader(Addresses::ByClass).with_cluster(bed.names.clone());
+    (bed, index, reader)
+}
+
+fn said(identity: Identity) -> String {
+    match identity {
+        Identity::Known(who) => shown(&who),
+        Identity::Unknown(reason) => format!("{reason:?}"),
+    }
+}
+
+fn remote(reader: &NamesReader, address: &str, port: u16, second: u64) -> String {
+    said(reader.remote(POD, Endpoint { ip: ip(address), port }, ts(second)))
+}
+
+#[test]
+fn a_local_pod_is_what_the_api_calls_it_once_it_is_known() {
+    let (mut bed, mut index, reader) = both();
+    let name = by_containerd(WorkloadKind::Job, "backup-1", "backup-1-q");
+    index.set_slot(POD, Identity::Known(name), Some(uid(1)));
+    assert_eq!(said(reader.local(POD)), "Job backup-1 backup-1-q");
+    let before = reader.version();
+    bed.apply(job(2, "backup-1", Some("backup"))).apply(owned("Job", "backup-1", pod(1, "backup-1-q", "10.0.0.1")));
+    assert_ne!(reader.version(), before);
+    assert_eq!(said(reader.local(POD)), "CronJob backup backup-1-q");
+}
+
+#[test]
+fn an_address_of_a_local_pod_has_its_time_from_containerd_and_its_name_from_the_api() {
+    let (mut bed, mut index, reader) = both();
+    bed.apply(job(2, "backup-1", Some("backup"))).apply(owned("Job", "backup-1", pod(1, "backup-1-q", "10.0.0.1")));
+    let name = by_containerd(WorkloadKind::Job, "backup-1", "backup-1-q");
+    let held = index.bind(Address::ip(ip("10.0.0.1")), name, ts(50));
+    assert_eq!(remote(&reader, "10.0.0.1", 80, 60), "CronJob backup backup-1-q");
+    // The next one on this node; the API server is away.
+    index.release(held, ts(200));
+    let _held =
+        index.bind(Address::ip(ip("10.0.0.1")), by_containerd(WorkloadKind::Deployment, "web", "web-1"), ts(210));
+    assert_eq!(remote(&reader, "10.0.0.1", 80, 220), "Deployment web web-1");
+    assert_eq!(remote(&reader, "10.0.0.1", 80, 60), "CronJob backup backup-1-q");
+}
+
+#[test]
+fn a_port_of_this_node_is_whose_the_api_says_and_else_the_nodes() {
+    let (mut bed, mut index, reader) = both();
+    let _node = index.bind(Address::ip(ip("192.168.0.1")), by_containerd(WorkloadKind::Node, "host", ""), ts(0));
+    let process = by_containerd(WorkloadKind::Process, "sshd.service", "");
+    let _port = index.bind(Address::port(ip("192.168.0.1"), 22), process, ts(0));
+    assert_eq!(remote(&reader, "192.168.0.1", 9100, 100), "Node host", "without the API");
+    bed.apply(node(1, "n1", "192.168.0.1"));
+    bed.apply(Pod { host_network: true, ports: vec![9100], ..pod(2, "exporter", "192.168.0.1") });
+    assert_eq!(remote(&reader, "192.168.0.1", 9100, 100), "Pod exporter exporter");
+    assert_eq!(remote(&reader, "192.168.0.1", 22, 100), "Process sshd.service");
+    assert_eq!(remote(&reader, "192.168.0.1", 6443, 100), "Node n1");
+}
+
+#[test]
+fn a_peer_on_another_node_and_a_service_are_named_by_the_api() {
+    let (mut bed, _index, reader) = both();
+    bed.apply(replica(1, "api", "10.1.0.1")).apply(service(2, "api", "172.16.0.2"));
+    bed.apply(slice(3, "api", &[(1, "10.1.0.1")]));
+    assert_eq!(remote(&reader, "10.1.0.1", 8080, 100), "Deployment api api-5d4f-x1");
+    assert_eq!(remote(&reader, "172.16.0.2", 80, 100), "Deployment api");
+    for (address, port) in [("10.1.0.1", 8080), ("172.16.0.2", 80)] {
+        assert_eq!(reader.service(Endpoint { ip: ip(address), port }, ts(100)).as_deref(), Some("api"));
+    }
+    assert_eq!(remote(&reader, "10.1.0.9", 8080, 100), "Address private");
+    bed.at(200).delete(Resource::Pods, 1).apply(started(210, replica(4, "new", "10.1.0.1")));
+    assert_eq!(remote(&reader, "10.1.0.1", 8080, 215), "Deployment new new-5d4f-x4");
+}
+
+#[test]
+fn a_name_that_stands_for_a_service_is_the_services() {
+    let (mut bed, _index, mut reader) = both();
+    bed.apply(Service { external_name: Some("db.example.com".to_owned()), ..service(1, "db", "") });
+    reader.dns_answer(POD, "db.shop.svc.cluster.local", &[ip("203.0.113.1")], 60, ts(100));
+    reader.dns_answer(POD, "db.example.com", &[ip("203.0.113.2")], 60, ts(100));
+    reader.dns_answer(POD, "www.example.com", &[ip("203.0.113.3")], 60, ts(100));
+    let names = ["203.0.113.1", "203.0.113.2", "203.0.113.3"].map(|address| remote(&reader, address, 5432, 101));
+    assert_eq!(names, ["Service db", "Service db", "External www.example.com"]);
+}
