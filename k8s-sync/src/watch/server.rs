@@ -97,7 +97,7 @@ impl<T: Table> Server<T> {
         self.state.borrow().has_bookmarks
     }
 
-    /// An API server over an etcd before 3.4.25 ends every watch that asks for them.
+    /// An API server over an old etcd (Debian's 3.4) ends every watch that asks for them.
     pub(super) fn without_bookmarks(&self) {
         self.state.borrow_mut().has_bookmarks = false;
     }
