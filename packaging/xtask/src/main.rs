@@ -3,8 +3,10 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod cluster;
 mod console;
 mod demo;
+mod demo_k8s;
 mod fuzz;
 mod kernel_test;
 mod package;
@@ -25,6 +27,11 @@ struct Cli {
 enum Command {
     /// Run the agent against real containers and show who calls whom
     Demo(demo::Options),
+    /// The same in a Kubernetes cluster of two nodes, with an agent on each
+    DemoK8s(demo_k8s::Options),
+    /// Start, look at or remove a Kubernetes cluster on this machine
+    #[command(subcommand)]
+    Cluster(cluster::Cluster),
     /// Measure what docs/benchmarks.md states
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -45,6 +52,8 @@ fn main() -> Result<ExitCode> {
     testbed::signals::catch()?;
     match cli.command {
         Command::Demo(options) => demo::run(&options),
+        Command::DemoK8s(options) => demo_k8s::run(&options),
+        Command::Cluster(command) => cluster::run(&command),
         Command::Bench(bench) => bench::run(&bench).map(|()| ExitCode::SUCCESS),
         Command::KernelTest(options) => kernel_test::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Package(options) => package::run(&options).map(|()| ExitCode::SUCCESS),

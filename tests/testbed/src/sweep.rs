@@ -22,7 +22,7 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 #[derive(Debug)]
 pub(crate) struct Lock(#[allow(dead_code, reason = "held, never read")] File);
 
-fn base() -> PathBuf {
+pub(crate) fn base() -> PathBuf {
     std::env::temp_dir().join("pilotfish-testbed")
 }
 
@@ -43,15 +43,29 @@ pub(crate) fn new_directory() -> Result<(String, PathBuf, Lock)> {
         let dir = base.join(&id);
         match fs::create_dir(&dir) {
             Ok(()) => {
-                let lock = File::create(dir.join("lock"))?;
-                lock.try_lock().context("lock a directory that was just made")?;
-                return Ok((id, dir, Lock(lock)));
+                let lock = locked(&dir)?;
+                return Ok((id, dir, lock));
             }
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error).with_context(|| format!("create {}", dir.display())),
         }
     }
     bail!("no free name in {}", base.display())
+}
+
+/// A directory that `sweep` does not look at: its name is not one of those that are counted up.
+pub(crate) fn named_directory(id: &str) -> Result<(PathBuf, Lock)> {
+    let dir = base().join(id);
+    let _making = making()?;
+    fs::create_dir(&dir).with_context(|| format!("create {}", dir.display()))?;
+    let lock = locked(&dir)?;
+    Ok((dir, lock))
+}
+
+fn locked(dir: &Path) -> Result<Lock> {
+    let lock = File::create(dir.join("lock"))?;
+    lock.try_lock().context("lock a directory that was just made")?;
+    Ok(Lock(lock))
 }
 
 pub(crate) fn record_process(dir: &Path, pid: u32) -> Result<()> {
@@ -167,7 +181,7 @@ fn recorded(dir: &Path) -> Vec<u32> {
         .collect()
 }
 
-fn processes_of(dir: &Path) -> Vec<u32> {
+pub(crate) fn processes_of(dir: &Path) -> Vec<u32> {
     let mut all = recorded(dir);
     all.extend(with_argument(dir, CONFIG));
     all.extend(with_argument(dir, SOCKET));

@@ -1,27 +1,12 @@
 //! Real nodes: a kubelet's pods reach each other across nodes and through a Service, and nothing is left of them. Needs root and, once, the
 //! minutes that Kubernetes' programs take to build.
 
-use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::Duration;
-use testbed::cluster::{Cluster, ControlPlaneOptions, IMAGE, Owner, PodView, kinds, objects};
+use testbed::cluster::{Cluster, ControlPlaneOptions, Owner, PodView, kinds, objects, scene};
 use testbed::{until, until_some};
 
 const PATIENCE: Duration = Duration::from_secs(120);
-
-fn deployment(name: &str, replicas: u32, command: &[&str]) -> Value {
-    let mut object = objects::deployment("default", name);
-    object["spec"]["replicas"] = replicas.into();
-    object["spec"]["template"]["spec"] = json!({
-        "terminationGracePeriodSeconds": 1,
-        "containers": [{"name": "main", "image": IMAGE, "imagePullPolicy": "Never", "command": command}],
-        "topologySpreadConstraints": [{
-            "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule",
-            "labelSelector": {"matchLabels": {"app": name}},
-        }],
-    });
-    object
-}
 
 /// Namespaces and control groups that the pods of a node have on the machine now.
 fn traces(cluster: &Cluster) -> anyhow::Result<Vec<PathBuf>> {
@@ -39,8 +24,9 @@ fn traces(cluster: &Cluster) -> anyhow::Result<Vec<PathBuf>> {
 fn pods_of_two_nodes_reach_each_other_and_leave_nothing() -> anyhow::Result<()> {
     let mut cluster = Cluster::start(2, &ControlPlaneOptions::default(), |step| eprintln!("  {step}"))?;
     let client = cluster.plane().client().clone();
-    client.create(&kinds::DEPLOYMENT, &deployment("api", 2, &["/bin/api"]))?;
-    client.create(&kinds::DEPLOYMENT, &deployment("shell", 2, &["/bin/sleep", "1000000"]))?;
+    let deployment = |name, command: &[&str]| scene::workload(&kinds::DEPLOYMENT, name, 2, command);
+    client.create(&kinds::DEPLOYMENT, &deployment("api", &["/bin/api"]))?;
+    client.create(&kinds::DEPLOYMENT, &deployment("shell", &["/bin/sleep", "1000000"]))?;
     let service =
         client.create(&kinds::SERVICE, &objects::service("default", "api", &[("app", "api")], 8080, false))?;
     let pods = cluster.wait_pods("default", "api-", 2, PATIENCE)?;

@@ -84,7 +84,7 @@ pub fn find_all(programs: &[Program]) -> Result<Vec<PathBuf>> {
 }
 
 fn find_built(program: Program) -> Result<Option<PathBuf>> {
-    if let Some(directory) = std::env::var_os("PILOTFISH_K8S_BIN") {
+    if let Some(directory) = std::env::var_os("PILOTFISH_K8S_BIN").filter(|directory| !directory.is_empty()) {
         let path = PathBuf::from(directory).join(program.name());
         if !path.is_file() {
             bail!("PILOTFISH_K8S_BIN is set, but there is no {}", path.display());

@@ -2,7 +2,8 @@
 
 use super::binaries::{Program, find};
 use super::client::Client;
-use super::place::{Place, free_port};
+use super::place::Place;
+use crate::agent::free_port;
 use crate::process::Process;
 use crate::wait::until;
 use anyhow::{Context, Result, bail};

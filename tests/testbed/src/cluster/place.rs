@@ -4,7 +4,6 @@ use crate::process::Process;
 use crate::sweep;
 use anyhow::{Context, Result};
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,15 +11,20 @@ use std::process::Command;
 pub(super) struct Place {
     id: String,
     dir: PathBuf,
-    /// Held while this process lives: `sweep` takes only what nobody holds. None: kept after our end.
+    /// Held while this process lives: `sweep` takes only what nobody holds. None: taken down.
     lock: Option<sweep::Lock>,
-    keep: bool,
 }
 
 impl Place {
     pub fn new() -> Result<Place> {
         let (id, dir, lock) = sweep::new_directory()?;
-        Place { id, dir, lock: Some(lock), keep: false }.furnish()
+        Place { id, dir, lock: Some(lock) }.furnish()
+    }
+
+    /// One with a fixed name, for a cluster that is to outlive us. Fails when it is there.
+    pub fn kept(id: &str) -> Result<Place> {
+        let (dir, lock) = sweep::named_directory(id)?;
+        Place { id: id.to_owned(), dir, lock: Some(lock) }.furnish()
     }
 
     fn furnish(self) -> Result<Place> {
@@ -62,11 +66,11 @@ impl Place {
 
     /// Removes everything and tells what is left, which should be nothing.
     pub fn take_down(&mut self) -> Result<Vec<String>> {
-        if self.lock.is_none() && !self.keep {
+        if self.lock.is_none() {
             return Ok(Vec::new());
         }
         let removed = sweep::remove(&self.id, &self.dir);
-        (self.lock, self.keep) = (None, false);
+        self.lock = None;
         removed?;
         Ok(sweep::leftovers(&self.id, &self.dir))
     }
@@ -74,18 +78,10 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if self.keep {
-            return;
-        }
         match self.take_down() {
             Ok(left) if left.is_empty() => {}
             Ok(left) => eprintln!("cluster {}: left behind: {}", self.id, left.join(", ")),
             Err(error) => eprintln!("cluster {}: {error:#}", self.id),
         }
     }
-}
-
-/// A port of the loopback that was free a moment ago.
-pub(super) fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?.local_addr()?.port())
 }

@@ -1,5 +1,6 @@
 //! Whole nodes: real pods by a real kubelet. Needs root.
 
+mod agent;
 mod config;
 mod image;
 mod network;
@@ -9,7 +10,8 @@ use super::binaries::{self, Program};
 use super::control::{ControlPlane, ControlPlaneOptions};
 use super::kinds::{self, Kind};
 use super::kubeconfig::User;
-use super::place::{Place, free_port};
+use super::place::Place;
+use crate::agent::free_port;
 use crate::network::run;
 use crate::process::Process;
 use crate::wait::{until, until_some};
@@ -79,18 +81,18 @@ impl Cluster {
         ensure!((1..=20).contains(&nodes), "1 to 20 nodes");
         ensure!(Path::new("/usr/lib/cni/ptp").exists(), "no CNI plugins in /usr/lib/cni; run scripts/setup.sh --k8s");
         binaries::find_all(&Program::ALL)?;
-        progress("etcd and the API server");
+        progress("starting etcd and the API server");
         let network = Management::create(place.id())?;
         let options = ControlPlaneOptions { address: Some(network.machine().into()), ..options.clone() };
         let plane = ControlPlane::start_in(place, &options)?;
-        progress("controllers and scheduler");
+        progress("starting controllers and scheduler");
         let controllers = start_controllers(&plane)?;
         let scheduler = start_scheduler(&plane)?;
-        progress("the image of the pods");
+        progress("making the image of the pods");
         let image = image::make(plane.dir())?;
         let mut cluster = Cluster { nodes: Vec::new(), scheduler, controllers, network, plane };
         for n in 1..=nodes {
-            progress(&format!("node n{n}"));
+            progress(&format!("starting node n{n}"));
             cluster.nodes.push(Node::start(&cluster.plane, &cluster.network, n, nodes, &image)?);
         }
         std::fs::remove_file(image)?;

@@ -10,6 +10,7 @@ use crate::programs::installed;
 use crate::wait::until;
 use anyhow::{Context, Result, bail, ensure};
 use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -64,6 +65,7 @@ impl Node {
         command.arg("-c").arg(dir.join("containerd.toml"));
         let containerd = place.start(&format!("{name}-containerd"), &mut command)?;
         let (address, bridge) = (network.address_of(n), network.bridge().to_owned());
+        write_enter(&dir.join("enter"), netns.name(), holder.pid())?;
         let mut node = Node { proxy: None, kubelet: None, containerd, holder, netns, bridge, name, dir, address };
         node.import(plane, image)?;
         node.start_kubelet(plane)?;
@@ -177,6 +179,14 @@ impl Node {
         }
         Ok(())
     }
+}
+
+/// For people: runs a program on the node.
+fn write_enter(path: &Path, netns: &str, holder: u32) -> Result<()> {
+    let netns = netns_path(netns);
+    let text = format!("#!/bin/sh\nexec nsenter --net={} --mount=/proc/{holder}/ns/mnt -- \"$@\"\n", netns.display());
+    std::fs::write(path, text)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).context("make it executable")
 }
 
 fn enter(netns: &str, holder: u32, program: &Path) -> Command {
