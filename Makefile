@@ -18,7 +18,7 @@ BINARIES := -p agentd -p testbed -p xtask
 .PHONY: help setup demo demo-k8s check test privileged kernel-test fuzz package package-test vm-test
 
 help:
-	@sed -n 's/^# //p' Makefile | head -n 5
+	@sed -n 's/^# //p' Makefile | head -n 6
 
 setup:
 	@scripts/setup.sh --test
