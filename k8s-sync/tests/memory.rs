@@ -15,8 +15,8 @@ static ALLOCATOR: sys::Counting = sys::Counting::new();
 // A fifth of the size that the budget is for: 30 MiB for 100,000 pods.
 #[test]
 fn a_pod_takes_300_bytes_with_all_that_belongs_to_it_and_a_list_again_nothing() {
-    let size =
-        Size { pods: cluster::LARGE.pods / 5, services: cluster::LARGE.services / 5, nodes: cluster::LARGE.nodes / 5 };
+    let large = cluster::LARGE;
+    let size = Size { pods: large.pods / 5, services: large.services / 5, nodes: large.nodes / 5, ..large };
     let budget = size.pods as usize * (30 << 20) / 100_000;
     let before = ALLOCATOR.live();
     let mut table = Cluster::new(Limits { pods: 40_000, ..Limits::default() });

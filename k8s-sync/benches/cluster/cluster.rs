@@ -5,7 +5,7 @@ use k8s_sync::cluster::object::{
     Change, Controller, EndpointSlice, Job, Node, Object, Pod, Resource, Service, ServiceEndpoint, Uid,
 };
 use k8s_sync::cluster::{Cluster, Moment};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, SystemTime};
 
 /// Numbers of objects. Workloads have ten pods each: Deployments, and one in a hundred a CronJob with ten Jobs.
@@ -14,9 +14,11 @@ pub struct Size {
     pub pods: u32,
     pub services: u32,
     pub nodes: u32,
+    /// Pods and Services have an address of each family, Services a slice for each.
+    pub dual: bool,
 }
 
-pub const LARGE: Size = Size { pods: 100_000, services: 10_000, nodes: 5_000 };
+pub const LARGE: Size = Size { pods: 100_000, services: 10_000, nodes: 5_000, dual: false };
 
 pub fn moment(second: u64) -> Moment {
     let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000 + second);
@@ -43,7 +45,19 @@ pub fn service_address(number: u32) -> IpAddr {
     Ipv4Addr::from(0xac10_0000 + number).into()
 }
 
+/// The same in IPv6.
+fn mapped(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(ip) => Ipv6Addr::from_bits(0xfd00 << 112 | u128::from(ip.to_bits())).into(),
+        v6 => v6,
+    }
+}
+
 impl Size {
+    fn families(self, ip: IpAddr) -> Vec<IpAddr> {
+        if self.dual { vec![ip, mapped(ip)] } else { vec![ip] }
+    }
+
     fn is_job(pod: u32) -> bool {
         pod / 10 % 100 == 99
     }
@@ -66,7 +80,7 @@ impl Size {
             namespace: Size::namespace(number),
             name: format!("{owner}-{:05x}", number & 0xf_ffff),
             node: Some(format!("ip-10-88-{}-{}.ec2.internal", node >> 8, node & 0xff)),
-            ips: vec![address(number)],
+            ips: self.families(address(number)),
             host_network: false,
             ended: false,
             started: Some(moment(u64::from(number % 5_000)).wall),
@@ -81,7 +95,7 @@ impl Size {
             uid: uid(2, number),
             namespace: Size::namespace(number * 10),
             name: format!("service-{number}"),
-            cluster_ips: vec![service_address(number)],
+            cluster_ips: self.families(service_address(number)),
             external_ips: Vec::new(),
             ports: vec![80],
             node_ports: Vec::new(),
@@ -90,11 +104,12 @@ impl Size {
         }
     }
 
-    fn slice(self, number: u32) -> EndpointSlice {
+    fn slice(self, number: u32, v6: bool) -> EndpointSlice {
         let pods = self.pods / self.services;
-        let endpoint = |pod: u32| ServiceEndpoint { addresses: vec![address(pod)], pod: Some(uid(1, pod)) };
+        let of = |ip| if v6 { mapped(ip) } else { ip };
+        let endpoint = |pod: u32| ServiceEndpoint { addresses: vec![of(address(pod))], pod: Some(uid(1, pod)) };
         EndpointSlice {
-            uid: uid(3, number),
+            uid: uid(if v6 { 6 } else { 3 }, number),
             namespace: Size::namespace(number * 10),
             service: Some(format!("service-{number}")),
             endpoints: (number * pods..(number + 1) * pods).map(endpoint).collect(),
@@ -118,7 +133,11 @@ impl Size {
         match resource {
             Resource::Pods => Box::new((0..self.pods).map(move |n| Object::Pod(self.pod(n)))),
             Resource::Services => Box::new((0..self.services).map(move |n| Object::Service(self.service(n)))),
-            Resource::EndpointSlices => Box::new((0..self.services).map(move |n| Object::EndpointSlice(self.slice(n)))),
+            Resource::EndpointSlices => {
+                let second = if self.dual { 0..self.services } else { 0..0 };
+                let all = (0..self.services).map(|n| (n, false)).chain(second.map(|n| (n, true)));
+                Box::new(all.map(move |(n, v6)| Object::EndpointSlice(self.slice(n, v6))))
+            }
             Resource::Nodes => Box::new((0..self.nodes).map(move |n| Object::Node(self.node(n)))),
             Resource::Jobs => {
                 let jobs = (0..self.pods).filter(|n| Size::is_job(*n));

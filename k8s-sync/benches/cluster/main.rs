@@ -4,7 +4,7 @@
 mod cluster;
 mod sys;
 
-use cluster::{LARGE, address, moment, service_address};
+use cluster::{LARGE, Size, address, moment, service_address};
 use flow_model::{Endpoint, Ts};
 use k8s_sync::cluster::object::{Change, Object, Pod, Resource};
 use k8s_sync::cluster::{Cluster, Limits};
@@ -117,4 +117,9 @@ fn main() {
         }
         Err(error) => println!("load: {error}"),
     }
+
+    let before = ALLOCATOR.live();
+    let mut cluster = Cluster::new(Limits::default());
+    Size { dual: true, ..LARGE }.list(&mut cluster, 10_000);
+    println!("with both families of addresses: {:.1} MiB", mib(ALLOCATOR.live() - before));
 }
