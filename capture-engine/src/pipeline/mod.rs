@@ -3,6 +3,7 @@
 //! A pure state machine: events, samples and times go in; a [`Sink`] hears of exchanges, losses and TCP health; [`Requests`] collects
 //! what only the owner of the kernel's maps can do. One instance belongs to one thread; there is nothing to lock.
 
+mod again;
 mod flow;
 mod requests;
 

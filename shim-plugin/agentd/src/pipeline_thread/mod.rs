@@ -11,7 +11,7 @@ use crate::scan::Seeds;
 use anyhow::Context;
 use capture_engine::kernel::{Overrides, RingReader, Sampler};
 use capture_engine::pipeline::{Pipeline, PipelineConfig};
-use flow_model::{Slot, Ts};
+use flow_model::{Names, Slot, Ts};
 use golden_metrics::{Golden, Loss, Losses};
 use k8s_sync::cluster::ClusterNames;
 use k8s_sync::{Heard, NamesReader};
@@ -28,6 +28,8 @@ const BATCH: usize = 8192;
 const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 /// Between two looks at timers.
 const TICK: Duration = Duration::from_millis(20);
+/// Between two looks at connections that nothing is seen of, for names that became known.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Between two looks at its own counts.
 const FIGURES: Duration = Duration::from_secs(1);
 
@@ -59,6 +61,9 @@ pub struct PipelineThread {
     overrides_full: Loss,
     ticked: Ts,
     figures_at: Ts,
+    /// When silent connections were looked at last, and the names then.
+    again_at: Ts,
+    names: u64,
 }
 
 impl PipelineThread {
@@ -84,6 +89,8 @@ impl PipelineThread {
             overrides_full: losses.place("kernel", "overrides_full", "flows that are copied as others are"),
             ticked: Ts::default(),
             figures_at: Ts::default(),
+            again_at: Ts::default(),
+            names: 0,
         }
     }
 
@@ -149,6 +156,13 @@ impl PipelineThread {
         }
         self.sample(now);
         self.pipeline.sink_mut().publish_if_due(now);
+        if now.since(self.again_at) >= LOOK_AGAIN {
+            self.again_at = now;
+            let names = self.pipeline.sink().names().version();
+            if std::mem::replace(&mut self.names, names) != names {
+                self.pipeline.announce_again();
+            }
+        }
         if now.since(self.figures_at) >= FIGURES {
             self.figures_at = now;
             self.figures();
