@@ -30,3 +30,6 @@ request 20
 check "its requests are counted and named" grows_to 20
 both_names() { pilotfish edges | grep client-0 | grep -q web-0; }
 check "both ends have names" both_names
+services_observed() { pilotfish status >/tmp/status; grep '^host network' /tmp/status; grep -q '^host network, by cgroup: [0-9]* attached' /tmp/status && ! grep -q '^host network.*failed' /tmp/status; }
+check "the node's services are observed" wait_for 60 services_observed
+say "info $(grep '^host network' /tmp/status)"

@@ -1,6 +1,6 @@
 # And away. What the kernel frees, it frees after a grace period.
 gone() { [ "$(kernel_objects | tr '\n' ' ')" = "0 0 0 " ]; }
-say "info in the kernel while it runs: $(kernel_objects | tr '\n' ' ')programs, maps, TCX links"
+say "info in the kernel while it runs: $(kernel_objects | tr '\n' ' ')programs, maps, links"
 check "no object of ours is unseen" not gone
 check "apt removes it" apt-get remove -y pilotfish
 check "the unit is gone" not is_active

@@ -96,4 +96,4 @@ filters() { # CONTAINER: programs at its interface, both directions
 links() { bpftool link show 2>/dev/null | grep -c -i tcx; }
 # One program a direction at each container, however it is attached.
 is_attached_once() { [ "$(filters web) $(filters client)" = "2 2" ] || { [ "$(filters web) $(filters client)" = "0 0" ] && [ "$(links)" = 4 ]; }; }
-kernel_objects() { bpftool prog show | grep -c 'name pilotfish'; bpftool map show | grep -c 'pilotfish'; links; }
+kernel_objects() { bpftool prog show | grep -c 'name pilotfish'; bpftool map show | grep -c 'pilotfish'; bpftool link show | grep -c -i 'tcx\|cgroup'; }
