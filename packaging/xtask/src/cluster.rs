@@ -48,9 +48,6 @@ fn up(options: &Up) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let nodes = (!options.no_kubelet).then_some(options.nodes);
-    let wanted: &[Program] =
-        if nodes.is_some() { &Program::ALL } else { &[Program::Etcd, Program::ApiServer, Program::Kubectl] };
-    binaries::find_all(wanted)?;
     let control = ControlPlaneOptions { min_request_timeout: options.min_request_timeout, ..Default::default() };
     let kept = kept::start(nodes, &control, |step| eprintln!("  {step}"))?;
     eprintln!("  Kubernetes {KUBERNETES} is ready\n");

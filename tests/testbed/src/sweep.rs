@@ -22,8 +22,11 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 #[derive(Debug)]
 pub(crate) struct Lock(#[allow(dead_code, reason = "held, never read")] File);
 
+/// One for root and one for each other user, who has no rights in root's.
 pub(crate) fn base() -> PathBuf {
-    std::env::temp_dir().join("pilotfish-testbed")
+    let user = nix::unistd::geteuid();
+    let name = if user.is_root() { "pilotfish-testbed".to_owned() } else { format!("pilotfish-testbed-{user}") };
+    std::env::temp_dir().join(name)
 }
 
 /// Held while a directory is made or looked at, so that a sweep does not find one before it is locked.
