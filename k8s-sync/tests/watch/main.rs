@@ -3,8 +3,10 @@
 //! Counts and orderings only; where the real figure is minutes, the server's or the agent's times are shortened and the story is the same.
 //! The long figures are those of `cargo xtask bench k8s`. Needs no root.
 #![forbid(unsafe_code)]
+#![allow(clippy::print_stdout)]
 
 mod bed;
 mod faults;
+mod many;
 mod rights;
 mod streams;
