@@ -61,11 +61,10 @@ package:
 	@scripts/setup.sh --package
 	$(CARGO) xtask package --lint
 
-vm-test:
-	@scripts/setup.sh --package
-	$(AS_ROOT) $(CARGO) xtask vm-test --kernel 6.1
-	$(AS_ROOT) $(CARGO) xtask vm-test --kernel 6.12
-	$(AS_ROOT) $(CARGO) xtask package --only rpm --rpm-root
+vm-test: package
+	$(AS_ROOT) $(CARGO) xtask vm-test --kernel 6.1 --binary target/dist/pilotfish
+	$(AS_ROOT) $(CARGO) xtask vm-test --kernel 6.12 --binary target/dist/pilotfish
+	$(AS_ROOT) $(CARGO) xtask package --only rpm --rpm-root --binary target/dist/pilotfish
 
 # What of it CI has the time for: the deb of the program that the tests have built, lintian, and the shortest life that ends where it began.
 package-test:

@@ -8,6 +8,7 @@ mod tools;
 
 use anyhow::{Context, Result, ensure};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -89,7 +90,19 @@ fn build(source: &Source, binary: Option<&Path>, revision: u32, formats: &[Forma
         None => compile(source, &source.root.join("target"))?,
     };
     stage::fill(source, &binary, revision, &source.root.join("target/package/stage"))?;
-    formats.iter().map(|format| pack(source, *format, revision)).collect()
+    let packages = formats.iter().map(|format| pack(source, *format, revision)).collect::<Result<_>>()?;
+    give_back(&source.root)?;
+    Ok(packages)
+}
+
+/// Root builds packages for a virtual machine in the tree of somebody who then wants to build them again.
+fn give_back(root: &Path) -> Result<()> {
+    let packages = root.join("target/package");
+    if fs::metadata(packages.join("stage"))?.uid() == fs::metadata(root)?.uid() {
+        return Ok(());
+    }
+    let mut chown = Command::new("chown");
+    run_command(chown.arg("-R").arg("--reference").arg(root).arg(packages), "give the packages back")
 }
 
 impl Source {
