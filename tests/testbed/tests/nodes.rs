@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
-use testbed::cluster::{Cluster, ControlPlaneOptions, Owner, PodView, kinds, objects, scene};
+use testbed::cluster::{Cluster, ClusterOptions, ControlPlaneOptions, Owner, PodView, kinds, objects, scene};
 use testbed::{sweep, until, until_some};
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -74,6 +74,25 @@ fn pods_of_two_nodes_reach_each_other_and_leave_nothing() -> anyhow::Result<()> 
     assert_eq!(cluster.take_down()?, Vec::<String>::new());
     let left: Vec<&PathBuf> = found.iter().filter(|path| path.exists()).collect();
     assert_eq!(left, Vec::<&PathBuf>::new());
+    Ok(())
+}
+
+#[test]
+fn with_few_addresses_a_new_pod_has_the_address_of_one_that_is_gone() -> anyhow::Result<()> {
+    let options = ClusterOptions { nodes: 1, control: ControlPlaneOptions::default(), pod_addresses: Some(2) };
+    let cluster = Cluster::start_with(&options, |step| eprintln!("  {step}"))?;
+    let client = cluster.plane().client();
+    let sleeper = |name| scene::workload(&kinds::DEPLOYMENT, name, 1, &["/bin/sleep", "1000000"]);
+    let mut addresses = Vec::new();
+    for name in ["first", "second", "third"] {
+        client.create(&kinds::DEPLOYMENT, &sleeper(name))?;
+        addresses.extend(cluster.wait_pods("default", name, 1, PATIENCE)?.first().and_then(|pod| pod.address));
+        client.delete_gracefully(&kinds::DEPLOYMENT, None, name)?;
+        cluster.wait_pods("default", name, 0, PATIENCE)?;
+    }
+    assert_eq!((addresses.len(), addresses[0]), (3, addresses[2]), "{addresses:?}");
+    assert_ne!(addresses[0], addresses[1]);
+    assert_eq!(cluster.take_down()?, Vec::<String>::new());
     Ok(())
 }
 

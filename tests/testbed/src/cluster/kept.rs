@@ -5,7 +5,7 @@ use super::certs;
 use super::client::Client;
 use super::control::{ControlPlane, ControlPlaneOptions};
 use super::kubeconfig::User;
-use super::nodes::Cluster;
+use super::nodes::{Cluster, ClusterOptions};
 use super::place::Place;
 use crate::process::Stat;
 use crate::sweep;
@@ -58,7 +58,8 @@ pub fn start(nodes: Option<u8>, options: &ControlPlaneOptions, mut progress: imp
             std::mem::forget(plane);
         }
         Some(count) => {
-            let cluster = Cluster::start_in(place, count, options, progress)?;
+            let options = ClusterOptions { nodes: count, control: options.clone(), pod_addresses: None };
+            let cluster = Cluster::start_in(place, &options, progress)?;
             let nodes: Vec<&str> = cluster.nodes().iter().map(super::Node::name).collect();
             write_state(&state, cluster.plane(), &nodes)?;
             std::mem::forget(cluster);

@@ -52,5 +52,5 @@ pub use control::{ControlPlane, ControlPlaneOptions};
 pub use etcd::Etcd;
 pub use fault::{Act, Door, Fault, On, Seen};
 pub use kubeconfig::{AGENT_USER, User};
-pub use nodes::{Cluster, IMAGE, Node, PodView};
+pub use nodes::{Cluster, ClusterOptions, IMAGE, Node, PodView};
 pub use objects::{Owner, PodSpec};

@@ -39,7 +39,10 @@ disabled_plugins = [
 
 /// Each pod has a veth of its own and the node routes: a bridge would hand the answers of a Service's pods straight to a client beside them,
 /// past the rewriting of their addresses, unless br_netfilter is there.
-pub(super) fn cni(dir: &Path, node: u8) -> Value {
+pub(super) fn cni(dir: &Path, node: u8, last_pod: u8) -> Value {
+    let range = json!({
+        "subnet": pod_range(node), "rangeStart": format!("10.77.{node}.2"), "rangeEnd": format!("10.77.{node}.{last_pod}"),
+    });
     json!({
         "cniVersion": "0.4.0",
         "name": "pods",
@@ -50,7 +53,7 @@ pub(super) fn cni(dir: &Path, node: u8) -> Value {
                 "ipam": {
                     "type": "host-local",
                     "dataDir": dir.join("ipam"),
-                    "ranges": [[{"subnet": pod_range(node)}]],
+                    "ranges": [[range]],
                     "routes": [{"dst": "0.0.0.0/0"}],
                 },
             },

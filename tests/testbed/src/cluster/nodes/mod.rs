@@ -25,6 +25,7 @@ use std::time::Duration;
 
 pub use image::IMAGE;
 pub use node::Node;
+use node::NodeConfig;
 
 /// Those that the workloads of a demo and of tests need. `node-lifecycle` takes the taint off a node that has become ready.
 const CONTROLLERS: [&str; 13] = [
@@ -54,6 +55,16 @@ pub struct Cluster {
     plane: ControlPlane,
 }
 
+#[derive(Clone, Debug)]
+pub struct ClusterOptions {
+    /// 1 to 20, called n1, n2, ...
+    pub nodes: u8,
+    pub control: ControlPlaneOptions,
+    /// How many addresses each node has for its pods. They are given in turn, so with a few, a new pod soon has the address of one that is
+    /// gone; with 252, as without this, none does in a test's time. Containers that restart keep theirs.
+    pub pod_addresses: Option<u8>,
+}
+
 /// A pod as a test wants to see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodView {
@@ -64,17 +75,18 @@ pub struct PodView {
 }
 
 impl Cluster {
-    /// Nodes n1 to n`nodes`, each ready. About half a minute, told step by step. Needs root and what `scripts/setup.sh --k8s` installs.
-    pub fn start(nodes: u8, options: &ControlPlaneOptions, progress: impl FnMut(&str)) -> Result<Cluster> {
-        Cluster::start_in(Place::new()?, nodes, options, progress)
+    /// Nodes n1 to n`nodes`, each ready. A quarter of a minute, told step by step. Needs root and what `scripts/setup.sh --k8s` installs.
+    pub fn start(nodes: u8, control: &ControlPlaneOptions, progress: impl FnMut(&str)) -> Result<Cluster> {
+        Cluster::start_with(&ClusterOptions { nodes, control: control.clone(), pod_addresses: None }, progress)
     }
 
-    pub(super) fn start_in(
-        place: Place,
-        nodes: u8,
-        options: &ControlPlaneOptions,
-        mut progress: impl FnMut(&str),
-    ) -> Result<Cluster> {
+    pub fn start_with(options: &ClusterOptions, progress: impl FnMut(&str)) -> Result<Cluster> {
+        Cluster::start_in(Place::new()?, options, progress)
+    }
+
+    pub(super) fn start_in(place: Place, options: &ClusterOptions, mut progress: impl FnMut(&str)) -> Result<Cluster> {
+        let ClusterOptions { nodes, control, pod_addresses } = options;
+        let (nodes, last) = (*nodes, pod_addresses.unwrap_or(252).clamp(1, 252) + 1);
         if !nix::unistd::geteuid().is_root() {
             bail!("nodes are made of namespaces, and run containerd: this needs root");
         }
@@ -83,8 +95,8 @@ impl Cluster {
         binaries::find_all(&Program::ALL)?;
         progress("starting etcd and the API server");
         let network = Management::create(place.id())?;
-        let options = ControlPlaneOptions { address: Some(network.machine().into()), ..options.clone() };
-        let plane = ControlPlane::start_in(place, &options)?;
+        let control = ControlPlaneOptions { address: Some(network.machine().into()), ..control.clone() };
+        let plane = ControlPlane::start_in(place, &control)?;
         progress("starting controllers and scheduler");
         let controllers = start_controllers(&plane)?;
         let scheduler = start_scheduler(&plane)?;
@@ -93,7 +105,9 @@ impl Cluster {
         let mut cluster = Cluster { nodes: Vec::new(), scheduler, controllers, network, plane };
         for n in 1..=nodes {
             progress(&format!("starting node n{n}"));
-            cluster.nodes.push(Node::start(&cluster.plane, &cluster.network, n, nodes, &image)?);
+            let netns = cluster.network.node(n, nodes)?;
+            let config = NodeConfig { netns, number: n, last_pod: last, image: &image };
+            cluster.nodes.push(Node::start(&cluster.plane, &cluster.network, config)?);
         }
         std::fs::remove_file(image)?;
         progress("waiting until the nodes are ready");

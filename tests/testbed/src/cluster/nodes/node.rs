@@ -35,6 +35,15 @@ pub struct Node {
     address: Ipv4Addr,
 }
 
+/// What a node is made with.
+pub(super) struct NodeConfig<'a> {
+    pub netns: Netns,
+    pub number: u8,
+    /// The last byte of the last address that pods get; the first one's is 2.
+    pub last_pod: u8,
+    pub image: &'a Path,
+}
+
 /// What becomes of the private directories: mounts that come and go on the machine are seen, the node's own stay here. Named namespaces of
 /// others are let go, so that they can end.
 const FURNISH: &str = "for name in /run/netns/*; do umount \"$name\" 2>/dev/null || true; done
@@ -46,11 +55,11 @@ const FURNISH: &str = "for name in /run/netns/*; do umount \"$name\" 2>/dev/null
 
 impl Node {
     /// Starts everything but waits for nothing that takes the API server: see [`super::Cluster::wait_nodes_ready`].
-    pub(super) fn start(plane: &ControlPlane, network: &Management, n: u8, count: u8, image: &Path) -> Result<Node> {
+    pub(super) fn start(plane: &ControlPlane, network: &Management, config: NodeConfig) -> Result<Node> {
+        let NodeConfig { netns, number: n, last_pod, image } = config;
         let (name, place) = (format!("n{n}"), &plane.place);
         let dir = place.dir().join(&name);
         std::fs::create_dir_all(dir.join("cni"))?;
-        let netns = network.node(n, count)?;
         let ready = dir.join("furnished");
         let mut command = netns.command(Path::new("unshare"));
         command.args(["--mount", "--propagation", "slave", "sh", "-c", FURNISH]).arg(&ready);
@@ -58,7 +67,7 @@ impl Node {
         until("the node has its directories", Duration::from_secs(10), || ready.exists())
             .with_context(|| place.log_tail(&format!("{name}-holder")))?;
         std::fs::write(dir.join("containerd.toml"), config::containerd(&dir))?;
-        std::fs::write(dir.join("cni/10-pods.conflist"), config::cni(&dir, n).to_string())?;
+        std::fs::write(dir.join("cni/10-pods.conflist"), config::cni(&dir, n, last_pod).to_string())?;
         let client_authority = place.pki("client-ca.pem");
         std::fs::write(dir.join("kubelet.json"), config::kubelet(&dir, &name, &client_authority).to_string())?;
         let mut command = enter(netns.name(), holder.pid(), &installed("containerd")?);
