@@ -26,7 +26,7 @@ pub use config::{Config, Scope, Timing};
 pub use decode::Bad;
 pub use gate::Backoff;
 pub use look::{Look, Said, look};
-pub use report::{Code, Link, Report, Requests, Verb, WatchReport, WatchState};
+pub use report::{Asked, Code, Link, Report, Requests, Verb, WatchReport, WatchState};
 pub use thread::{Ended, Handle};
 pub use transport::{Agent, INSTANCE_HEADER};
 

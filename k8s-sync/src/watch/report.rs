@@ -16,6 +16,26 @@ pub enum Verb {
     Watch,
     /// A watch that begins with what exists (`sendInitialEvents`): it costs the server what a list does.
     StreamingList,
+    /// The probe.
+    Get,
+}
+
+/// Of what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Asked {
+    For(Resource),
+    /// `/version`: the probe.
+    Version,
+}
+
+impl Asked {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Asked::For(resource) => resource.as_str(),
+            Asked::Version => "version",
+        }
+    }
 }
 
 impl Verb {
@@ -25,6 +45,7 @@ impl Verb {
             Verb::List => "list",
             Verb::Watch => "watch",
             Verb::StreamingList => "streaming_list",
+            Verb::Get => "get",
         }
     }
 }
@@ -53,7 +74,7 @@ impl fmt::Display for Code {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Requests {
     pub verb: Verb,
-    pub resource: Resource,
+    pub resource: Asked,
     pub code: Code,
     pub count: u64,
 }
@@ -187,7 +208,7 @@ struct Inner {
     report: Report,
     unreachable: Option<(Instant, String)>,
     watches: Vec<Watch>,
-    requests: BTreeMap<(Verb, Resource, Code), u64>,
+    requests: BTreeMap<(Verb, Asked, Code), u64>,
 }
 
 /// The writing side, shared by the watches of one thread with those who read.
@@ -259,7 +280,7 @@ impl Board {
     }
 
     /// Codes are a closed set as servers use them; a hostile one could send 900 others, which is still a bound.
-    pub(super) fn requested(&self, verb: Verb, resource: Resource, code: Code) {
+    pub(super) fn requested(&self, verb: Verb, resource: Asked, code: Code) {
         *self.0.lock().requests.entry((verb, resource, code)).or_default() += 1;
     }
 

@@ -5,7 +5,7 @@ use super::chance::Chance;
 use super::course::{Server as Says, Verdict};
 use super::decode::Status;
 use super::gate::{Answer, Gate};
-use super::report::{Board, Code, Verb};
+use super::report::{Asked, Board, Code, Verb};
 use super::slots::{self, Agents, Census};
 use super::snapshot::{self, Kept};
 use super::transport::{self, chain};
@@ -176,8 +176,8 @@ impl<T: Table> Server<T> {
 
     /// Any answer that is no server's fault will do; a version costs it nothing.
     async fn probe(&self, who: Resource) {
-        let failed = match self.send("/version", "application/json").await {
-            Err((_, NoAnswer { reason })) => Some((reason, None)),
+        let failed = match self.request(Verb::Get, Asked::Version, "/version", "application/json").await {
+            Err(NoAnswer { reason }) => Some((reason, None)),
             Ok(response) => {
                 let (code, retry_after) = (response.status(), retry_after(&response));
                 let body = self.small_body(response).await;
@@ -294,11 +294,11 @@ impl<T: Table> Server<T> {
         }
     }
 
-    /// As `send`, for a list or a watch, and counted.
+    /// As `send`, and counted.
     pub(super) async fn request(
         &self,
         verb: Verb,
-        resource: Resource,
+        resource: Asked,
         uri: &str,
         accept: &str,
     ) -> Result<Response<Body>, NoAnswer> {

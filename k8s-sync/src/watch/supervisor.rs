@@ -2,7 +2,7 @@
 
 use super::course::{Course, Outcome, Step};
 use super::decode::{self, Bad, Event, Line, Lines, Page};
-use super::report::{Verb, WatchState};
+use super::report::{Asked, Verb, WatchState};
 use super::request::{PAGE, Query};
 use super::server::Server;
 use super::transport::chain;
@@ -168,7 +168,7 @@ impl<'a, T: Table> Supervisor<'a, T> {
     }
 
     async fn start(&mut self, verb: Verb, uri: &str, accept: &str) -> Result<Response<Body>, After> {
-        let response = self.server.request(verb, self.resource, uri, accept).await;
+        let response = self.server.request(verb, Asked::For(self.resource), uri, accept).await;
         let response = response.map_err(|none| After::new(Outcome::NoAnswer, none.reason))?;
         if response.status().is_success() {
             return Ok(response);

@@ -4,7 +4,7 @@ use crate::bed::{Watches, address, agent, agent_at, create, plane};
 use anyhow::Result;
 use k8s_sync::access::OwnAddresses;
 use k8s_sync::cluster::object::Resource;
-use k8s_sync::watch::{Link, WatchReport};
+use k8s_sync::watch::{Asked, Link, Verb, WatchReport};
 use serde_json::json;
 use testbed::cluster::{Act, Door, Fault, On, kinds};
 
@@ -183,6 +183,23 @@ fn an_object_that_makes_no_sense_is_counted_and_the_rest_goes_on() -> Result<()>
     create(&plane, "late", address(9))?;
     watches.until_equal(&plane)?;
     assert_eq!(watches.pods()?.lists, 1);
+    Ok(())
+}
+
+#[test]
+fn a_name_that_nobody_knows_is_a_reason_and_asked_ever_more_seldom() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("kubeconfig");
+    // Never to be resolved: RFC 6761, 6.4.
+    let text = "apiVersion: v1\nkind: Config\ncurrent-context: a\ncontexts: [{name: a, context: {cluster: a, user: a}}]\n\
+                clusters: [{name: a, cluster: {server: 'https://api.invalid:6443'}}]\nusers: [{name: a, user: {token: t}}]\n";
+    std::fs::write(&path, text)?;
+    let watches = Watches::start(path, |_| {})?;
+    watches.until("three probes failed", |report| report.requests.iter().map(|asked| asked.count).sum::<u64>() >= 3)?;
+    let report = watches.report();
+    assert!(matches!(&report.link, Link::Unreachable { .. }), "{report:#?}");
+    let [probes] = report.requests.as_slice() else { panic!("only probes are sent: {report:#?}") };
+    assert_eq!((probes.verb, probes.resource), (Verb::Get, Asked::Version));
     Ok(())
 }
 
