@@ -36,8 +36,12 @@ fn pods_of_two_nodes_reach_each_other_and_leave_nothing() -> anyhow::Result<()> 
     let owner = Owner::of(&client.read(&kinds::POD, None, &pods[0].name)?["metadata"]["ownerReferences"][0].clone());
     assert_eq!(owner.kind, "ReplicaSet");
 
+    client.create(&kinds::SERVICE, &objects::service("default", "all", &[("app", "api")], 8080, true))?;
     let address = service["spec"]["clusterIP"].as_str().unwrap_or_default().to_owned();
-    let targets: Vec<String> = pods.iter().filter_map(|pod| Some(pod.address?.to_string())).chain([address]).collect();
+    let by_address = pods.iter().filter_map(|pod| Some(pod.address?.to_string())).chain([address]);
+    // A Service by the short name and the long one, and a headless one.
+    let by_name = ["api", "api.default.svc.cluster.local", "all"].map(str::to_owned);
+    let targets: Vec<String> = by_address.chain(by_name).collect();
     for shell in &shells {
         for target in &targets {
             let server = format!("{target}:8080");

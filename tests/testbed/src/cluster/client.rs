@@ -1,5 +1,6 @@
 //! A small blocking HTTPS client for tests: one kept connection, JSON in and out. What it talks to is trusted to be slow, not to be evil.
 
+use super::certs;
 use super::kinds::Kind;
 use crate::http::Message;
 use anyhow::{Context, Result, bail};
@@ -8,6 +9,7 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -72,6 +74,18 @@ pub(super) const MERGE_PATCH: &str = "application/merge-patch+json";
 impl Client {
     pub(super) fn new(server: SocketAddr, tls: Option<Arc<ClientConfig>>, token: Option<String>) -> Client {
         Client { server, tls, token, patience: Duration::from_secs(60), connection: Mutex::new(None) }
+    }
+
+    /// From a kubeconfig as this testbed writes them: JSON, one of each, a token inside, the server by its address.
+    pub fn from_kubeconfig(path: &Path) -> Result<Client> {
+        let read = |path: &Path| std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()));
+        let config: Value = serde_json::from_str(&read(path)?)?;
+        let cluster = &config["clusters"][0]["cluster"];
+        let authority = cluster["certificate-authority"].as_str().context("no authority")?;
+        let token = config["users"][0]["user"]["token"].as_str().context("no token")?;
+        let address = cluster["server"].as_str().and_then(|url| url.strip_prefix("https://")?.parse().ok());
+        let tls = certs::client_config(&read(Path::new(authority))?)?;
+        Ok(Client::new(address.context("no address of a server")?, Some(tls), Some(token.to_owned())))
     }
 
     /// Each wait for the server is at most this long; a minute at first.

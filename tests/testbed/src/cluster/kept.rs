@@ -1,7 +1,6 @@
 //! A cluster that stays when the program that made it ends: at most one on a machine, in a directory of its own name, for people. `sweep`
 //! lets it be; [`remove`] takes it away, however it was left.
 
-use super::certs;
 use super::client::Client;
 use super::control::{ControlPlane, ControlPlaneOptions};
 use super::kubeconfig::User;
@@ -34,14 +33,7 @@ pub struct Kept {
 impl Kept {
     /// The administrator.
     pub fn client(&self) -> Result<Client> {
-        let read = |path: &Path| std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()));
-        // Ours are JSON, with one of each.
-        let config: Value = serde_json::from_str(&read(&self.kubeconfig)?)?;
-        let authority = config["clusters"][0]["cluster"]["certificate-authority"].as_str().context("no authority")?;
-        let token = config["users"][0]["user"]["token"].as_str().context("no token")?;
-        let address = self.server.strip_prefix("https://").and_then(|rest| rest.parse().ok()).context("no address")?;
-        let tls = certs::client_config(&read(Path::new(authority))?)?;
-        Ok(Client::new(address, Some(tls), Some(token.to_owned())).with_patience(Duration::from_secs(5)))
+        Ok(Client::from_kubeconfig(&self.kubeconfig)?.with_patience(Duration::from_secs(5)))
     }
 }
 

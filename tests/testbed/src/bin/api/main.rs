@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use std::collections::{BTreeMap, HashMap};
 use std::io::{ErrorKind, Read};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 mod answer;
@@ -33,7 +33,7 @@ fn options() -> Result<Options> {
         let value = args.next().with_context(|| format!("{arg} wants a value"))?;
         match arg.as_str() {
             "--listen" => options.listen = value.parse()?,
-            "--redis" => options.redis = Some(value.parse()?),
+            "--redis" => options.redis = value.to_socket_addrs().context("--redis HOST:PORT")?.next(),
             "--fail-every" => options.fail_every = value.parse()?,
             other => bail!("unknown option {other}"),
         }

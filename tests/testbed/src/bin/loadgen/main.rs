@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::timerfd::{ClockId as TimerClock, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -59,7 +59,7 @@ fn options() -> Result<Options> {
         }
         let value = args.next().with_context(|| format!("{arg} wants a value"))?;
         match arg.as_str() {
-            "--target" => options.target = Some(value.parse().context("--target ADDRESS:PORT")?),
+            "--target" => options.target = value.to_socket_addrs().context("--target HOST:PORT")?.next(),
             "--connections" => options.connections = value.parse()?,
             "--count" => options.count = value.parse()?,
             "--for" => options.duration = Some(Duration::from_secs_f64(value.parse()?)),

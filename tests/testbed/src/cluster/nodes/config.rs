@@ -4,6 +4,7 @@
 use super::image::PAUSE;
 use super::network::pod_range;
 use serde_json::{Value, json};
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 /// With CRI. `restrict_oom_score_adj`: without CAP_SYS_RESOURCE, a container's wish for a lower OOM score would end its start.
@@ -64,7 +65,7 @@ pub(super) fn cni(dir: &Path, node: u8, last_pod: u8) -> Value {
 
 /// No cgroups for pods and no enforcement: the machine's hierarchy is shared by all nodes, and may be version 1. Nothing is evicted or
 /// collected for a full disk, which is not the node's.
-pub(super) fn kubelet(dir: &Path, name: &str, client_authority: &Path) -> Value {
+pub(super) fn kubelet(dir: &Path, name: &str, address: Ipv4Addr, client_authority: &Path) -> Value {
     json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -85,7 +86,8 @@ pub(super) fn kubelet(dir: &Path, name: &str, client_authority: &Path) -> Value 
         },
         "authorization": {"mode": "AlwaysAllow"},
         "resolvConf": "",
-        "clusterDNS": [],
+        "clusterDNS": [address],
+        "clusterDomain": "cluster.local",
         "podLogsDir": dir.join("pods"),
         "providerID": format!("testbed://{name}"),
         "readOnlyPort": 0,

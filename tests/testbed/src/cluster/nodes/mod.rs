@@ -3,6 +3,7 @@
 mod agent;
 mod config;
 mod image;
+mod names;
 mod network;
 mod node;
 
@@ -49,6 +50,7 @@ const CONTROLLERS: [&str; 13] = [
 pub struct Cluster {
     // Dropped in this order: what works first, the directory last.
     nodes: Vec<Node>,
+    names: Option<Process>,
     scheduler: Process,
     controllers: Process,
     network: Management,
@@ -102,7 +104,7 @@ impl Cluster {
         let scheduler = start_scheduler(&plane)?;
         progress("making the image of the pods");
         let image = image::make(plane.dir())?;
-        let mut cluster = Cluster { nodes: Vec::new(), scheduler, controllers, network, plane };
+        let mut cluster = Cluster { nodes: Vec::new(), names: None, scheduler, controllers, network, plane };
         for n in 1..=nodes {
             progress(&format!("starting node n{n}"));
             let netns = cluster.network.node(n, nodes)?;
@@ -110,6 +112,7 @@ impl Cluster {
             cluster.nodes.push(Node::start(&cluster.plane, &cluster.network, config)?);
         }
         std::fs::remove_file(image)?;
+        cluster.names = Some(names::start(&cluster.plane, &cluster.nodes)?);
         progress("waiting until the nodes are ready");
         cluster.wait_nodes_ready()?;
         Ok(cluster)
@@ -206,8 +209,8 @@ impl Cluster {
         if self.plane.is_api_server_running() {
             self.delete_workloads().ok();
         }
-        let Cluster { nodes, scheduler, controllers, network, plane } = self;
-        drop((nodes, scheduler, controllers));
+        let Cluster { nodes, names, scheduler, controllers, network, plane } = self;
+        drop((nodes, names, scheduler, controllers));
         let left = plane.take_down();
         drop(network);
         left

@@ -22,6 +22,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct Node {
     // Dropped in this order.
+    dns: Option<Process>,
     proxy: Option<Process>,
     kubelet: Option<Process>,
     containerd: Process,
@@ -68,15 +69,17 @@ impl Node {
             .with_context(|| place.log_tail(&format!("{name}-holder")))?;
         std::fs::write(dir.join("containerd.toml"), config::containerd(&dir))?;
         std::fs::write(dir.join("cni/10-pods.conflist"), config::cni(&dir, n, last_pod).to_string())?;
+        let (address, bridge) = (network.address_of(n), network.bridge().to_owned());
         let client_authority = place.pki("client-ca.pem");
-        std::fs::write(dir.join("kubelet.json"), config::kubelet(&dir, &name, &client_authority).to_string())?;
+        std::fs::write(dir.join("kubelet.json"), config::kubelet(&dir, &name, address, &client_authority).to_string())?;
         let mut command = enter(netns.name(), holder.pid(), &installed("containerd")?);
         command.arg("-c").arg(dir.join("containerd.toml"));
         let containerd = place.start(&format!("{name}-containerd"), &mut command)?;
-        let (address, bridge) = (network.address_of(n), network.bridge().to_owned());
         write_enter(&dir.join("enter"), netns.name(), holder.pid())?;
-        let mut node = Node { proxy: None, kubelet: None, containerd, holder, netns, bridge, name, dir, address };
+        let mut node =
+            Node { dns: None, proxy: None, kubelet: None, containerd, holder, netns, bridge, name, dir, address };
         node.import(plane, image)?;
+        node.dns = Some(node.start_dns(plane)?);
         node.start_kubelet(plane)?;
         node.start_proxy(plane)?;
         Ok(node)
@@ -157,6 +160,10 @@ impl Node {
         self.containerd.pid()
     }
 
+    pub(super) fn dns_pid(&self) -> Option<u32> {
+        self.dns.as_ref().map(Process::pid)
+    }
+
     /// A program on the node: in its network namespace, with its `/run` and `/var/lib`. The process that is started becomes the program.
     #[must_use]
     pub fn command(&self, program: &Path) -> Command {
@@ -181,7 +188,8 @@ impl Node {
     pub(super) fn check(&mut self, plane: &ControlPlane) -> Result<()> {
         let name = &self.name;
         let programs = [("containerd", Some(&mut self.containerd)), ("kubelet", self.kubelet.as_mut())];
-        for (program, process) in programs.into_iter().chain([("kube-proxy", self.proxy.as_mut())]) {
+        let more = [("kube-proxy", self.proxy.as_mut()), ("dnsmasq", self.dns.as_mut())];
+        for (program, process) in programs.into_iter().chain(more) {
             if process.is_some_and(|process| !process.is_running()) {
                 bail!("{program} of {name} ended:\n{}", plane.place.log_tail(&format!("{name}-{program}")));
             }
