@@ -1,0 +1,198 @@
+//! Two whole nodes with kubelets, an agent on each: every edge has workloads at both ends. Needs root and, once, the minutes that Kubernetes'
+//! programs take to build.
+#![forbid(unsafe_code)]
+
+use anyhow::{Context, Result};
+use e2e::alone;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::time::Duration;
+use testbed::cluster::{Cluster, ControlPlaneOptions, User, kinds, scene};
+use testbed::{Agent, AgentOptions, until};
+
+/// Whole nodes on a machine that does other things, too.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Kinds of an end of which there is a better name: all ends of the scene are of some Deployment, StatefulSet, DaemonSet, CronJob, or a node.
+const UNNAMED: [&str; 9] =
+    ["Address", "External", "NotFound", "Pending", "Ambiguous", "Pod", "ReplicaSet", "Job", "Service"];
+
+/// What the scene's workloads do, and by which Service.
+const EDGES: [(&str, &str, &str, &str, &str); 4] = [
+    ("frontend", "Deployment", "api", "Deployment", "api"),
+    ("api", "Deployment", "redis", "Deployment", "redis"),
+    ("worker", "Deployment", "store", "StatefulSet", "store"),
+    ("tick", "CronJob", "api", "Deployment", "api"),
+];
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Edge {
+    src: [String; 2],
+    dst: [String; 2],
+    service: String,
+    protocol: String,
+    reporter: String,
+    requests: u64,
+    open: u64,
+}
+
+impl Edge {
+    fn is_named(&self) -> bool {
+        // At the server's end, a pod on its node's network is known by the node's address, and by its containers where its port is looked up.
+        let by_port = |name: &str, kind: &str| name.starts_with("edge-") && kind == "Pod";
+        [&self.src, &self.dst].iter().all(|[name, kind]| !UNNAMED.contains(&kind.as_str()) || by_port(name, kind))
+    }
+
+    fn is_between(&self, (src, src_kind, dst, dst_kind, service): (&str, &str, &str, &str, &str)) -> bool {
+        self.src == [src, src_kind] && self.dst == [dst, dst_kind] && self.service == service
+    }
+}
+
+fn edges(agent: &Agent) -> Result<Vec<Edge>> {
+    let rows: Vec<Value> = serde_json::from_str(&agent.cli(&["edges", "-n", scene::NAMESPACE, "-o", "json"])?)?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let party = |value: &Value| [text(&value["name"]), text(&value["kind"])];
+    let edge = |row: &Value| Edge {
+        src: party(&row["src"]),
+        dst: party(&row["dst"]),
+        service: text(&row["service"]),
+        protocol: text(&row["protocol"]),
+        reporter: text(&row["reporter"]),
+        requests: row["requests"].as_u64().unwrap_or(0),
+        open: row["tcp_connections"].as_u64().unwrap_or(0),
+    };
+    Ok(rows.iter().map(edge).collect())
+}
+
+/// Nodes that have or had a pod of this workload.
+fn nodes_of(cluster: &Cluster, workload: &str) -> Result<BTreeSet<String>> {
+    let prefix = format!("{workload}-");
+    Ok(cluster
+        .pods(scene::NAMESPACE)?
+        .into_iter()
+        .filter(|pod| pod.name.starts_with(&prefix))
+        .map(|pod| pod.node)
+        .collect())
+}
+
+/// Waits until each node shows what its pods do, and until nothing without a name goes on there.
+fn wait_named(cluster: &Cluster, agents: &[Agent], wanted: &[(&str, &str, &str, &str, &str)]) -> Result<()> {
+    for (node, agent) in cluster.nodes().iter().zip(agents) {
+        for edge in wanted {
+            // Whoever asks is seen asking. Which pod of a Service is asked is up to its proxy.
+            if nodes_of(cluster, edge.0)?.contains(node.name()) {
+                until(&format!("{} shows {edge:?}", node.name()), PATIENCE, || {
+                    edges(agent)
+                        .is_ok_and(|all| all.iter().any(|one| one.is_between(*edge) && one.reporter == "client"))
+                })
+                .with_context(|| page(agent))?;
+            }
+        }
+        until(&format!("{} has no open connection without names", node.name()), PATIENCE, || {
+            edges(agent).is_ok_and(|all| all.iter().all(|edge| edge.is_named() || edge.open == 0))
+        })
+        .with_context(|| page(agent))?;
+        // A new pod of another node has no name before the API has told its address; then it has.
+        let unnamed = |all: &[Edge]| -> Vec<Edge> { all.iter().filter(|edge| !edge.is_named()).cloned().collect() };
+        let total = |all: &[Edge]| all.iter().map(|edge| edge.requests).sum::<u64>();
+        let mut before = edges(agent)?;
+        until(&format!("{} counts 200 requests, all of them under names", node.name()), PATIENCE, || {
+            let Ok(now) = edges(agent) else { return false };
+            if unnamed(&now) != unnamed(&before) {
+                before = now;
+                return false;
+            }
+            total(&now) > total(&before) + 200
+        })
+        .with_context(|| page(agent))?;
+    }
+    Ok(())
+}
+
+fn page(agent: &Agent) -> String {
+    let of = |args: &[&str]| agent.cli(args).unwrap_or_default();
+    format!("{}\n{}\n{}", of(&["edges", "-o", "wide"]), of(&["status"]), agent.log_text())
+}
+
+#[test]
+fn edges_of_two_nodes_have_workloads_and_services_at_both_ends() -> Result<()> {
+    let _alone = alone();
+    let cluster = Cluster::start(2, &ControlPlaneOptions::default(), |step| eprintln!("  {step}"))?;
+    let kubeconfig = cluster.plane().kubeconfig(User::Agent)?;
+    let start = || -> Result<Vec<Agent>> {
+        let options = AgentOptions::default();
+        cluster.nodes().iter().map(|node| node.start_agent(cluster.plane(), Some(&kubeconfig), &options)).collect()
+    };
+    let agents = start()?;
+    scene::start(&cluster, |step| eprintln!("  {step}"))?;
+    wait_named(&cluster, &agents, &EDGES)?;
+    eprintln!("  named, as the pods came up");
+
+    // A pod on the node's own network is named at least by its node, never by the address.
+    for (node, agent) in cluster.nodes().iter().zip(&agents) {
+        let by_host = |edge: &Edge| {
+            let [name, kind] = [0, 1].map(|i| edge.src[i].as_str());
+            (name, kind) == ("edge", "DaemonSet") || (kind == "Node" && ["n1", "n2"].contains(&name))
+        };
+        until(&format!("{} shows who asks from a node's network", node.name()), PATIENCE, || {
+            edges(agent)
+                .is_ok_and(|all| all.iter().any(|edge| by_host(edge) && edge.dst[0] == "api" && edge.requests > 0))
+        })
+        .with_context(|| page(agent))?;
+    }
+
+    // The same by agents that come later than the pods: there is no moment without names, so nothing is without one.
+    let client = cluster.plane().client();
+    client.patch(&kinds::CRON_JOB, Some(scene::NAMESPACE), "tick", &json!({"spec": {"suspend": true}}))?;
+    let jobs_end = || {
+        let jobs = client.list(&kinds::JOB, Some(scene::NAMESPACE));
+        jobs.is_ok_and(|jobs| jobs.iter().all(|job| job["status"]["active"].as_u64().unwrap_or(0) == 0))
+    };
+    until("the jobs end", PATIENCE, jobs_end)?;
+    for mut agent in agents {
+        assert_eq!(agent.stop(), Some(0), "{}", agent.log_text());
+    }
+    let agents = start()?;
+    wait_named(&cluster, &agents, &EDGES[..3])?;
+    let addresses: Vec<String> =
+        cluster.pods(scene::NAMESPACE)?.iter().filter_map(|pod| Some(pod.address?.to_string())).collect();
+    for agent in &agents {
+        let shown = agent.cli(&["edges", "-n", scene::NAMESPACE])?;
+        assert!(addresses.iter().all(|address| !shown.contains(address.as_str())), "{addresses:?} in\n{shown}");
+    }
+    eprintln!("  named, by agents that came later");
+
+    // New pods, some at addresses that others had: the Deployment stays what is shown, and nobody is shown as what he was.
+    let restarted = json!({"spec": {"template": {"metadata": {"annotations": {"restarted": "once"}}}}});
+    let before = pod_names(&cluster, "api-")?;
+    client.patch(&kinds::DEPLOYMENT, Some(scene::NAMESPACE), "api", &restarted)?;
+    until("new pods of api, and none of the old ones", PATIENCE, || {
+        pod_names(&cluster, "api-").is_ok_and(|now| now.len() == 2 && now.is_disjoint(&before))
+    })?;
+    cluster.wait_pods(scene::NAMESPACE, "api-", 2, PATIENCE)?;
+    wait_named(&cluster, &agents, &EDGES[..3])?;
+    let known: BTreeSet<&str> = ["frontend", "api", "redis", "worker", "store", "tick", "edge", "n1", "n2"].into();
+    for agent in &agents {
+        let named: BTreeSet<String> = edges(agent)?
+            .into_iter()
+            .filter(Edge::is_named)
+            .flat_map(|edge| [edge.src, edge.dst])
+            .map(|[name, _]| name)
+            .collect();
+        let is_known = |name: &String| known.contains(name.as_str()) || name.starts_with("edge-");
+        let strange: Vec<&String> = named.iter().filter(|name| !is_known(name)).collect();
+        assert!(strange.is_empty(), "{strange:?}\n{}", page(agent));
+    }
+    drop(agents);
+    assert_eq!(cluster.take_down()?, Vec::<String>::new());
+    Ok(())
+}
+
+fn pod_names(cluster: &Cluster, prefix: &str) -> Result<BTreeSet<String>> {
+    Ok(cluster
+        .pods(scene::NAMESPACE)?
+        .into_iter()
+        .map(|pod| pod.name)
+        .filter(|name| name.starts_with(prefix))
+        .collect())
+}
