@@ -11,6 +11,7 @@ use crate::api;
 use crate::board::Board;
 use crate::clock;
 use crate::config::Config;
+use crate::kubernetes;
 use crate::pipeline_thread::Order;
 use crate::scan::{HostWatch, Owned, Scan};
 pub use attach_news::{AttachNews, channel as attach_news};
@@ -73,7 +74,7 @@ pub struct Containers {
     state: State,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     open: HashMap<TaskId, Open>,
     namespaces: BTreeMap<Slot, Namespace>,
@@ -94,6 +95,7 @@ impl Containers {
     pub fn new(config: &Config, parts: Parts, losses: &Losses) -> Containers {
         let Parts { handle, attacher, attach_events, identities, pipeline, board, scan, deadlines, host, ready, proc } =
             parts;
+        let node_name = kubernetes::node_name(&config.kubernetes);
         Containers {
             handle,
             attacher,
@@ -107,7 +109,13 @@ impl Containers {
             reads: Reads::new(deadlines),
             host: Host::new(config.attach.host, config.attach.loopback, host, losses),
             host_names: HostWatch::new(losses),
-            state: State::default(),
+            state: State {
+                open: HashMap::new(),
+                namespaces: BTreeMap::new(),
+                node: node::Node::called(node_name.as_deref().unwrap_or("node")),
+                dirty: false,
+                waiting: 0,
+            },
         }
     }
 

@@ -12,13 +12,20 @@ const SCOPE_GLOBAL: u8 = 0;
 /// A node that routes for thousands of containers may have many addresses; more than these name nobody.
 const ADDRESSES: usize = 256;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Node {
-    workload: Option<Arc<Workload>>,
+    workload: Arc<Workload>,
     held: HashMap<IpAddr, Binding>,
 }
 
 impl Node {
+    #[must_use]
+    pub fn called(name: &str) -> Node {
+        let (namespace, pod) = ("".into(), "".into());
+        let workload = Workload { namespace, name: name.into(), kind: WorkloadKind::Node, pod };
+        Node { workload: Arc::new(workload), held: HashMap::new() }
+    }
+
     /// `addresses` are all of the namespace that the agent runs in.
     pub fn addressed(&mut self, addresses: &[IfAddress], identities: &mut IdentityIndex) {
         let wanted: Vec<IpAddr> = addresses
@@ -34,9 +41,8 @@ impl Node {
                 identities.release(binding, at);
             }
         }
-        let workload = self.workload.get_or_insert_with(named).clone();
         for ip in wanted {
-            self.held.entry(ip).or_insert_with(|| identities.bind(Address::ip(ip), workload.clone(), at));
+            self.held.entry(ip).or_insert_with(|| identities.bind(Address::ip(ip), self.workload.clone(), at));
         }
     }
 
@@ -51,11 +57,4 @@ pub fn addresses() -> Result<Vec<IfAddress>, String> {
     let netns = Netns::current().map_err(|error| error.to_string())?;
     let read = netns.run(|inside| inside.addresses()).map_err(|error| error.to_string())?;
     read.map_err(|error| error.to_string())
-}
-
-/// Kubernetes' name of the node where the pod's manifest passes it on, else the host's.
-fn named() -> Arc<Workload> {
-    let host = || nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
-    let name = std::env::var("NODE_NAME").ok().or_else(host).unwrap_or_else(|| "node".to_owned());
-    Arc::new(Workload { namespace: "".into(), name: name.into(), kind: WorkloadKind::Node, pod: "".into() })
 }
