@@ -28,6 +28,17 @@ const OWN: Backoff = Backoff {
     long_after: Duration::from_secs(300),
 };
 
+/// The same where the server as a whole seems to be at fault. The gate makes everybody wait for that; but the probe that opens it again asks
+/// for little, and a server whose etcd is away answers probes and nothing else.
+const SERVERS: Backoff = Backoff {
+    first: Duration::from_millis(500),
+    cap: Duration::from_secs(6),
+    long_cap: Duration::from_secs(30),
+    long_after: Duration::from_secs(300),
+};
+/// So many of them are about two minutes.
+const MANY_FAILURES: u32 = 20;
+
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -150,7 +161,7 @@ impl Course {
                 Verdict { reread: code == 401, ..verdict }
             }
             Outcome::Refused { code, retry_after } => self.refused(code, retry_after, chance),
-            Outcome::NoAnswer => Verdict { wait: Duration::ZERO, server: fails, reread: true },
+            Outcome::NoAnswer => Verdict { wait: self.servers(chance), server: fails, reread: true },
             Outcome::Nonsense => self.own(chance, Server::Fine),
         }
     }
@@ -165,8 +176,10 @@ impl Course {
             }
         }
         match code {
-            401 => Verdict { wait: Duration::ZERO, server: Server::Fails { retry_after }, reread: true },
-            429 | 500..=599 => Verdict { wait: Duration::ZERO, server: Server::Fails { retry_after }, reread: false },
+            401 | 429 | 500..=599 => {
+                let wait = self.servers(chance);
+                Verdict { wait, server: Server::Fails { retry_after }, reread: code == 401 }
+            }
             // A version that the server cannot read is of another store.
             400 | 422 if self.version.is_some() => {
                 self.version = None;
@@ -191,6 +204,12 @@ impl Course {
     fn again(&mut self, chance: f64) -> Duration {
         self.failures = self.failures.saturating_add(1);
         OWN.wait(self.failures, Duration::ZERO, chance)
+    }
+
+    fn servers(&mut self, chance: f64) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        let age = if self.failures > MANY_FAILURES { SERVERS.long_after } else { Duration::ZERO };
+        SERVERS.wait(self.failures, age, chance)
     }
 
     fn fresh(&mut self) -> Duration {
@@ -290,10 +309,7 @@ mod tests {
     #[test]
     fn a_401_reads_the_credentials_again() {
         let verdict = listed("7").after(Outcome::Refused { code: 401, retry_after: None }, 0.0);
-        assert_eq!(
-            verdict,
-            Verdict { wait: Duration::ZERO, server: Server::Fails { retry_after: None }, reread: true }
-        );
+        assert_eq!((verdict.server, verdict.reread), (Server::Fails { retry_after: None }, true));
     }
 
     #[test]
@@ -332,8 +348,16 @@ mod tests {
             let last = (0..12).map(|_| course.after(outcome.clone(), 0.99).wait).last().unwrap_or_default();
             assert!(last >= Duration::from_secs(20), "{outcome:?}: {last:?}");
         }
-        for outcome in [Outcome::NoAnswer, Outcome::Silent, Outcome::Refused { code: 503, retry_after: None }] {
-            assert!(matches!(listed("7").after(outcome, 0.0).server, Server::Fails { .. }), "the gate makes it wait");
+    }
+
+    #[test]
+    fn a_server_that_answers_probes_and_nothing_else_is_asked_ever_more_seldom() {
+        for outcome in [Outcome::NoAnswer, Outcome::Refused { code: 500, retry_after: None }] {
+            let mut course = Course::new();
+            let waits: Vec<u64> = (0..22).map(|_| course.after(outcome.clone(), 0.0).wait.as_millis() as u64).collect();
+            assert_eq!(waits[..6], [500, 1_000, 2_000, 4_000, 6_000, 6_000], "{outcome:?}");
+            assert_eq!(waits.last(), Some(&30_000));
         }
+        assert!(matches!(listed("7").after(Outcome::Silent, 0.0).server, Server::Fails { .. }));
     }
 }

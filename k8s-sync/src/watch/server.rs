@@ -203,10 +203,10 @@ impl<T: Table> Server<T> {
         let now = Instant::now();
         let (since, is_new) = {
             let state = &mut *self.state.borrow_mut();
-            let was_open = state.gate.is_open();
+            let was_fine = state.gate.in_trouble_since().is_none();
             let chance = state.chance.draw();
             state.gate.failed(who, now, retry_after, chance);
-            (state.gate.in_trouble_since(), was_open)
+            (state.gate.in_trouble_since(), was_fine)
         };
         if is_new {
             tracing::warn!(reason, resource = who.as_str(), "the API server does not answer; names are kept");

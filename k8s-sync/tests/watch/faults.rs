@@ -114,6 +114,23 @@ fn a_start_that_is_refused_with_410_or_504_lists_after_the_third() -> Result<()>
 }
 
 #[test]
+fn a_server_that_answers_probes_only_is_not_asked_in_a_circle() -> Result<()> {
+    let plane = plane(2)?;
+    let fault = Fault::start(&plane)?;
+    fault.script(On::any_watch(), Act::Status(500), None);
+    let watches = Watches::start(agent_at(&plane, fault.server())?, |_| {})?;
+    watches.until("every watch was refused twice", |report| {
+        report.watches.len() == 5 && report.watches.iter().all(|watch| watch.failures >= 2)
+    })?;
+    // 0.5 s, 1 s, 2 s, .. less a quarter, each for itself: the third refusal of one is no sign that others had many more.
+    let most = watches.report().watches.iter().map(|watch| watch.failures).max();
+    assert!(most <= Some(6), "{:#?}", watches.report());
+    fault.forget_script();
+    watches.until_fresh()?;
+    watches.until_equal(&plane)
+}
+
+#[test]
 fn a_410_in_the_stream_lists_once() -> Result<()> {
     let plane = plane(2)?;
     let fault = Fault::start(&plane)?;
