@@ -60,6 +60,8 @@ pub struct Sample {
     /// The message under way, as far as it got.
     pub message: Option<l7::MessageEnd>,
     pub closed: Option<Close>,
+    /// The local end has said that it sends no more, the remote end has not.
+    pub half_closed: bool,
 }
 
 #[derive(Clone, Copy, Debug)]

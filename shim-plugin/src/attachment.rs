@@ -50,8 +50,8 @@ pub struct Attachment {
     name: Option<(TaskId, Arc<LocalName>)>,
 }
 
-/// The last slot number that is given out. Those above it are free for what no container lives in.
-pub const LAST_SLOT: Slot = Slot(u32::MAX >> 1);
+/// The last slot number that is given out. Those above it are free for sockets of the node that are no container's.
+pub const LAST_SLOT: Slot = Slot(Slot::FIRST_OF_NODE.0 + (1 << 30) - 1);
 
 /// The references to namespaces: one attachment for each (dev, inode), whoever shares it. And the tasks of the host's namespace: one for each.
 #[derive(Debug, Default)]
@@ -59,6 +59,7 @@ pub struct Attachments {
     slots: BTreeMap<Slot, Attachment>,
     by_netns: HashMap<NetnsId, Slot>,
     last: u32,
+    cgroups: u32,
 }
 
 impl Attachments {
@@ -92,25 +93,37 @@ impl Attachments {
         Some((slot, known.zip(cookie).is_some_and(|(known, cookie)| known != cookie)))
     }
 
-    /// A new slot for a namespace that has none. `None` once all up to [`LAST_SLOT`] were given out.
+    /// A new slot for a namespace that has none. `None` once all below [`Slot::FIRST_OF_NODE`] were given out.
     pub fn open(&mut self, netns: NetnsId, cookie: Option<u64>, task: TaskId, now: Instant) -> Option<Slot> {
-        let slot = self.add(Target::Namespace, netns, cookie, task, now)?;
+        self.last = self.last.checked_add(1).filter(|last| *last < Slot::FIRST_OF_NODE.0)?;
+        let slot = self.add(Slot(self.last), Target::Namespace, netns, cookie, task, now);
         self.by_netns.insert(netns, slot);
         Some(slot)
     }
 
     /// A new slot for the cgroup of a task that lives in `host`.
     pub fn open_cgroup(&mut self, host: NetnsId, task: TaskId, now: Instant) -> Option<Slot> {
-        self.add(Target::Cgroup, host, None, task, now)
+        let slot = Slot(Slot::FIRST_OF_NODE.0 + self.cgroups);
+        if slot > LAST_SLOT {
+            return None;
+        }
+        self.cgroups += 1;
+        Some(self.add(slot, Target::Cgroup, host, None, task, now))
     }
 
-    fn add(&mut self, target: Target, netns: NetnsId, cookie: Option<u64>, task: TaskId, now: Instant) -> Option<Slot> {
-        self.last = self.last.checked_add(1).filter(|last| *last <= LAST_SLOT.0)?;
-        let slot = Slot(self.last);
+    fn add(
+        &mut self,
+        slot: Slot,
+        target: Target,
+        netns: NetnsId,
+        cookie: Option<u64>,
+        task: TaskId,
+        now: Instant,
+    ) -> Slot {
         let state = AttachState::Attaching { since: now, attempts: 0 };
         let attachment = Attachment { target, netns, cookie, tasks: vec![task], via: task, state, name: None };
         self.slots.insert(slot, attachment);
-        Some(slot)
+        slot
     }
 
     pub fn name(&self, slot: Slot) -> Option<Arc<LocalName>> {

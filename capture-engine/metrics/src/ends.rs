@@ -74,6 +74,8 @@ pub(crate) struct Ends {
     remote_at: Ts,
     /// The role that `edge` was made for.
     role: Role,
+    /// The other end as it was known then.
+    peer: Option<Slot>,
     /// Never asked again.
     settled: bool,
     /// Of the names when they were asked last.
@@ -88,7 +90,7 @@ pub(crate) struct Ends {
 impl Ends {
     /// Whether what is known of a flow's ends still holds, for an observation about `at` that is made `now`.
     pub(crate) fn hold<N: Names>(&self, names: &N, flow: &FlowInfo, at: Ts, now: Ts) -> bool {
-        if self.role != flow.role {
+        if self.role != flow.role || self.peer != flow.peer {
             return false;
         }
         if self.settled {
@@ -141,6 +143,7 @@ impl Ends {
             remote,
             remote_at,
             role: flow.role,
+            peer: flow.peer,
             settled,
             version,
             asked_of_exchange: at != flow.opened || before.is_some_and(|b| b.asked_of_exchange),
@@ -165,6 +168,11 @@ fn local<N: Names>(before: Option<&Ends>, names: &N, flow: &FlowInfo) -> Identit
 /// The holder when the connection began is the one it is with. A connection may be older than what is known of its peer: then it is asked who
 /// holds the address now, and that stays the question.
 fn remote<N: Names>(before: Option<&Ends>, names: &N, flow: &FlowInfo, at: Ts) -> (Identity, Ts) {
+    if let Some(peer) = flow.peer
+        && let known @ Identity::Known(_) = names.local(peer)
+    {
+        return (known, flow.opened);
+    }
     let ask = |at| names.remote(flow.slot, flow.tuple.remote, at);
     let had = before.map_or(Rank::Nobody, |b| rank(&b.remote));
     let asked = before.filter(|_| had > Rank::Nobody).map_or(flow.opened, |b| b.remote_at);

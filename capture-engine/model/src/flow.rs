@@ -15,6 +15,17 @@ pub struct NetnsId {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(pub u32);
 
+impl Slot {
+    /// The first one of the node's own sockets: a cgroup has it, and no namespace.
+    pub const FIRST_OF_NODE: Slot = Slot(1 << 31);
+
+    /// Whether it is of sockets of the namespace that the agent runs in.
+    #[must_use]
+    pub fn is_of_node(self) -> bool {
+        self >= Slot::FIRST_OF_NODE
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Transport {
     Tcp,
@@ -119,6 +130,8 @@ pub struct FlowInfo {
     pub opened: Ts,
     /// The connection existed before we looked (no SYN seen).
     pub joined_midway: bool,
+    /// Where the other end is seen, if that is at one of the node's own sockets: its address, which all of these share, does not tell who it is.
+    pub peer: Option<Slot>,
 }
 
 impl FlowInfo {

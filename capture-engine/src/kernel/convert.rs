@@ -60,6 +60,7 @@ fn closed_sample(closed: &wire::Closed) -> Result<Sample, Malformed> {
         message: message_end(&closed.last),
         // A flow that a new SYN replaced ended unseen.
         closed: close(closed.flow_flags).or(Some(Close::Gone)),
+        half_closed: false,
     })
 }
 
@@ -76,6 +77,7 @@ pub(super) fn sample(key: &wire::Key, flow: &wire::Flow) -> Result<Sample, Malfo
         turns: flow.turn,
         message: message_end(&flow.message),
         closed: close(flow.flags),
+        half_closed: flow.flags & (wire::FLOW_FIN_IN | wire::FLOW_FIN_OUT) == wire::FLOW_FIN_OUT,
     })
 }
 

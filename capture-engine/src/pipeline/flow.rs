@@ -72,7 +72,7 @@ impl<P: Default> Flow<P> {
         Flow {
             key,
             id,
-            info: FlowInfo { slot: key.slot, tuple: key.tuple, role, opened: at, joined_midway },
+            info: FlowInfo { slot: key.slot, tuple: key.tuple, role, opened: at, joined_midway, peer: None },
             dissector,
             cache: P::default(),
             reported: Counters::default(),
@@ -110,6 +110,11 @@ impl<P: Default> Flow<P> {
                 tcp.set_role(role);
             }
         }
+    }
+
+    /// The other end is seen, too.
+    pub fn set_peer(&mut self, peer: Slot) {
+        self.info.peer = Some(peer);
     }
 
     /// Makes a seeded connection known to the sink: it is open though nothing was counted on it yet.

@@ -5,6 +5,7 @@
 
 mod again;
 mod flow;
+mod peers;
 mod requests;
 
 pub use requests::Requests;
@@ -15,6 +16,7 @@ use flow_model::{Close, FlowSeed, LossReason, Role, Sink, Slot, Transport, Ts};
 use hashbrown::HashMap;
 use l7::Out;
 use lru::LruCache;
+use peers::Peers;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -66,6 +68,7 @@ pub struct Pipeline<S: Sink> {
     /// Servers that were seen to speak a protocol of ours: what is lost of a connection whose every head was lost can then still be
     /// counted as exchanges.
     servers: LruCache<ServerEnd, ()>,
+    peers: Peers,
 }
 
 /// Servers remembered: a node runs some hundred pods with a few ports each, and their peers.
@@ -81,6 +84,7 @@ impl<S: Sink> Pipeline<S> {
             requests: Requests::default(),
             stats: PipelineStats::default(),
             servers: LruCache::sparse(SERVERS),
+            peers: Peers::default(),
         }
     }
 
@@ -196,7 +200,7 @@ impl<S: Sink> Pipeline<S> {
         if !self.admit_sampled(sample) {
             return;
         }
-        let Pipeline { flows, collected, sink, requests, stats, servers, .. } = self;
+        let Pipeline { flows, collected, sink, requests, stats, servers, peers, .. } = self;
         let Some(flow) = flows.get_mut(&key) else { return };
         flow.sample(sample, collected);
         if closed.is_some() {
@@ -211,6 +215,7 @@ impl<S: Sink> Pipeline<S> {
         flow.report(sample, sink);
         if closed.is_some() {
             flows.remove(&key);
+            peers.removed(&key);
             stats.flows_closed += 1;
             requests.closed(key, id, at);
         } else if let Some(due) = flow.want_timer(at, FIRST_PROBE) {
@@ -265,6 +270,7 @@ impl<S: Sink> Pipeline<S> {
 
     fn end(&mut self, key: &FlowKey, at: Ts, close: Close) {
         let Some(mut flow) = self.flows.remove(key) else { return };
+        self.peers.removed(key);
         flow.closed(at, close, &mut self.collected);
         settle(&flow, &mut self.servers, &mut self.collected);
         self.stats.exchanges += flow.deliver(&mut self.collected, &mut self.sink);
@@ -299,7 +305,19 @@ impl<S: Sink> Pipeline<S> {
             return false;
         }
         self.stats.flows_opened += 1;
-        self.flows.insert(key, Box::new(Flow::new(key, id, role, joined_midway, at, &self.config.l7)));
+        let mut flow = Flow::new(key, id, role, joined_midway, at, &self.config.l7);
+        if let Some(other) = self.peers.added(&key)
+            && let Some(met) = self.flows.get_mut(&other)
+        {
+            if other.slot.is_of_node() {
+                flow.set_peer(other.slot);
+            }
+            if key.slot.is_of_node() {
+                met.set_peer(key.slot);
+                met.announce(&mut self.sink);
+            }
+        }
+        self.flows.insert(key, Box::new(flow));
         true
     }
 }

@@ -124,6 +124,7 @@ impl Wire {
             turns: self.turn,
             message: None,
             closed,
+            half_closed: false,
         };
         self.pipeline.sample(&sample, Ts(self.now * 1000 + self.quiet_ns));
         self
@@ -315,6 +316,7 @@ fn a_long_response_is_looked_at_until_its_end_is_known() {
             turns: 2,
             message: Some(end),
             closed: None,
+            half_closed: false,
         })
     };
     wire.pipeline.tick(Ts(1_000_000), |_| None);

@@ -172,6 +172,7 @@ impl Flow {
             turns: self.turn,
             message: (self.message.turn > 0).then_some(self.message),
             closed: Some(close),
+            half_closed: false,
         }
     }
 

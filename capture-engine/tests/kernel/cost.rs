@@ -3,6 +3,8 @@
 
 use crate::bed::Bed;
 use crate::frames::{Bench, PEER_PORT, Tcp, load};
+use crate::host::Cgroup;
+use capture_engine::attach::CgroupLinks;
 use capture_engine::kernel::KernelConfig;
 use flow_model::{Direction, Slot};
 use std::io::{Read, Write};
@@ -32,48 +34,63 @@ fn cost_of_one_frame() {
     }
 }
 
-/// Ping-pong over a veth pair, as the kernel's statistics see it (about 50 ns of each run are theirs).
+/// Ping-pong over a veth pair, as the kernel's statistics see it (about 50 ns of each run are theirs): at the interface, and at the cgroup of the
+/// server's socket.
 #[test]
 #[ignore = "measures"]
-fn cost_on_an_interface() {
-    for (what, size, config) in [
-        ("counted only", 1024, KernelConfig { exclude_ports: vec![8080..=8080], ..Default::default() }),
-        ("64 bytes copied", 64, KernelConfig::default()),
-        ("1 KiB copied", 1024, KernelConfig::default()),
-    ] {
-        let bed = Bed::new();
-        let kernel = load(&config);
-        bed.attach(&kernel, Slot(1));
-        let mut reader = kernel.reader().expect("epoll").expect("the first reader");
-        let done = AtomicBool::new(false);
-        let before = std::fs::read_to_string(SWITCH).expect("the switch");
-        std::fs::write(SWITCH, "1").expect("the switch");
-        let mut events = 0;
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                ping_pong(&bed, size, 30_000);
-                done.store(true, Ordering::Relaxed);
-            });
-            while !done.load(Ordering::Relaxed) {
-                events += reader.drain(usize::MAX, &mut |_| ());
-                reader.wait(Duration::from_millis(5)).expect("epoll_wait");
-            }
-        });
-        std::fs::write(SWITCH, before.trim()).expect("the switch");
-        events += reader.drain(usize::MAX, &mut |_| ());
-        let stats = kernel.stats().expect("stats");
-        let costs: Vec<String> = kernel
-            .programs()
-            .expect("programs")
-            .iter()
-            .map(|p| format!("{} {} ns ({} runs)", p.name, p.run_time_ns / p.run_count.max(1), p.run_count))
-            .collect();
-        eprintln!("{what}: {}; {events} events, {} lost", costs.join(", "), stats.ring_full);
+fn cost_on_an_interface_and_at_a_cgroup() {
+    for at_cgroup in [false, true] {
+        for (what, size, config) in [
+            ("counted only", 1024, KernelConfig { exclude_ports: vec![8080..=8080], ..Default::default() }),
+            ("64 bytes copied", 64, KernelConfig::default()),
+            ("1 KiB copied", 1024, KernelConfig::default()),
+        ] {
+            measure(at_cgroup, what, size, &config);
+        }
     }
 }
 
-fn ping_pong(bed: &Bed, size: usize, rounds: usize) {
-    let listener = bed.pod.run(|_| TcpListener::bind("10.77.0.1:8080")).expect("a thread").expect("a listener");
+fn measure(at_cgroup: bool, what: &str, size: usize, config: &KernelConfig) {
+    let (bed, cgroup) = (Bed::new(), Cgroup::new());
+    let kernel = load(config);
+    let cookie = bed.pod.run(|inside| inside.cookie()).expect("a thread");
+    let _links = match at_cgroup {
+        true => Some(CgroupLinks::attach(&kernel, Slot(1), cgroup.path(), cookie).expect("attached")),
+        false => {
+            bed.attach(&kernel, Slot(1));
+            None
+        }
+    };
+    let mut reader = kernel.reader().expect("epoll").expect("the first reader");
+    let listener = cgroup.run(&bed.pod, || TcpListener::bind("10.77.0.1:8080").expect("a listener"));
+    let done = AtomicBool::new(false);
+    let before = std::fs::read_to_string(SWITCH).expect("the switch");
+    std::fs::write(SWITCH, "1").expect("the switch");
+    let mut events = 0;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            ping_pong(&bed, &listener, size, 30_000);
+            done.store(true, Ordering::Relaxed);
+        });
+        while !done.load(Ordering::Relaxed) {
+            events += reader.drain(usize::MAX, &mut |_| ());
+            reader.wait(Duration::from_millis(5)).expect("epoll_wait");
+        }
+    });
+    std::fs::write(SWITCH, before.trim()).expect("the switch");
+    events += reader.drain(usize::MAX, &mut |_| ());
+    let stats = kernel.stats().expect("stats");
+    let costs: Vec<String> = kernel
+        .programs()
+        .expect("programs")
+        .iter()
+        .filter(|p| p.run_count > 0)
+        .map(|p| format!("{} {} ns ({} runs)", p.name, p.run_time_ns / p.run_count, p.run_count))
+        .collect();
+    eprintln!("{what}: {}; {events} events, {} lost", costs.join(", "), stats.ring_full);
+}
+
+fn ping_pong(bed: &Bed, listener: &TcpListener, size: usize, rounds: usize) {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let (mut stream, _) = listener.accept().expect("a client");

@@ -124,12 +124,12 @@ fn containers_on_the_hosts_network_are_attached_to_by_their_cgroups_one_by_one()
         expect![[r#"
             open 42
             close task 1
-            attach 1 to the cgroup of 42 as ?
-            slot 1 is web-0
+            attach 2147483648 to the cgroup of 42 as ?
+            slot 2147483648 is web-0
             open 43
             close task 2
-            attach 2 to the cgroup of 43 as ?
-            detach 1 from 1
+            attach 2147483649 to the cgroup of 43 as ?
+            detach 2147483648 from 1
             --
             default/c2 pid 43: Host
         "#]],
@@ -153,11 +153,11 @@ fn a_cgroup_that_failed_is_tried_again_and_one_that_is_none_is_not() {
         expect![[r#"
             open 42
             close task 1
-            attach 1 to the cgroup of 42 as ?
+            attach 2147483648 to the cgroup of 42 as ?
             open 99
             close task 2
-            attach 2 to the cgroup of 99 as ?
-            attach 1 to the cgroup of 42 as ?
+            attach 2147483649 to the cgroup of 99 as ?
+            attach 2147483648 to the cgroup of 42 as ?
             --
             default/c1 pid 42: Host
             default/c2 pid 99: Host

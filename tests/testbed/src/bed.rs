@@ -77,6 +77,10 @@ impl Testbed {
         &self.node
     }
 
+    pub(crate) fn node_shared(&self) -> Arc<Netns> {
+        Arc::clone(&self.node)
+    }
+
     /// # Panics
     /// Only after the testbed was taken down, which consumes it.
     #[must_use]

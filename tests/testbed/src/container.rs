@@ -3,7 +3,8 @@ use crate::network::Netns;
 use anyhow::{Context, Result};
 use std::fs;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ pub struct ContainerSpec {
     pub(crate) address: Option<Ipv4Addr>,
     /// Processors that it may use (`cpuset.cpus` style), by taskset inside.
     pub(crate) processor: Option<usize>,
+    /// In the node's own network namespace.
+    pub(crate) on_the_node: bool,
 }
 
 impl ContainerSpec {
@@ -43,6 +46,7 @@ impl ContainerSpec {
             shares: None,
             address: None,
             processor: None,
+            on_the_node: false,
         }
     }
 
@@ -71,6 +75,13 @@ impl ContainerSpec {
     pub fn sharing(mut self, other: &Container) -> Self {
         self.shares = Some(Arc::clone(&other.netns));
         self.address = Some(other.address);
+        self
+    }
+
+    /// Shares the node's network namespace, as a pod with `hostNetwork` does, and has a cgroup of version 2 of its own.
+    #[must_use]
+    pub fn on_the_node(mut self) -> Self {
+        self.on_the_node = true;
         self
     }
 
@@ -127,8 +138,9 @@ impl Container {
 impl Testbed {
     /// Starts a container: its network namespace first (interface up, address set), then the task.
     pub fn run(&mut self, spec: ContainerSpec) -> Result<Container> {
-        let ContainerSpec { name, namespace, command, labels, files, shares, address, processor } = spec;
+        let ContainerSpec { name, namespace, command, labels, files, shares, address, processor, on_the_node } = spec;
         let (netns, address) = match (shares, address) {
+            _ if on_the_node => (self.node_shared(), crate::network::address_of(1)),
             (Some(netns), Some(address)) => (netns, address),
             _ => self.new_pod_netns(&name)?,
         };
@@ -143,6 +155,9 @@ impl Testbed {
         fs::remove_file(&pid_file).ok();
         let mut ctr = self.containerd().ctr_command(&namespace)?;
         ctr.args(["run", "--detach", "--rootfs", "--runc-root"]).arg(self.dir().join("runc"));
+        if on_the_node && let Some(runtime) = self.runtime_with_cgroup()? {
+            ctr.arg("--runc-binary").arg(runtime);
+        }
         ctr.arg("--cgroup").arg(format!("/{}/{name}", self.id()));
         ctr.arg("--with-ns").arg(format!("network:{}", netns.path().display()));
         ctr.arg("--log-uri").arg(format!("file://{}", log.display()));
@@ -161,6 +176,24 @@ impl Testbed {
         let container = Container { name, namespace, address, pid, netns, log };
         self.remember(container.clone());
         Ok(container)
+    }
+
+    /// Where version 2 is only mounted beside version 1, runc leaves containers at its root. This runs runc from a cgroup `/<testbed>/<container>`, which
+    /// its child inherits. None where version 2 stands alone: runc makes that cgroup itself.
+    fn runtime_with_cgroup(&self) -> Result<Option<PathBuf>> {
+        let unified = Path::new("/sys/fs/cgroup/unified");
+        if !unified.join("cgroup.procs").exists() {
+            return Ok(None);
+        }
+        let script = self.dir().join("runc-with-cgroup");
+        let text = format!(
+            "#!/bin/sh\nfor word; do last=$word; done\ncase \" $* \" in *\" create \"*)\n  mkdir -p {0}/{1}/$last && echo $$ > {0}/{1}/$last/cgroup.procs ;;\nesac\nexec runc \"$@\"\n",
+            unified.display(),
+            self.id()
+        );
+        fs::write(&script, text)?;
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+        Ok(Some(script))
     }
 
     /// Runs a command inside a container and returns what it wrote.

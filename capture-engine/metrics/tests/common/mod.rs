@@ -82,7 +82,7 @@ pub fn flow(role: Role) -> FlowInfo {
         Role::Client | Role::Unknown => (CLIENT, client, server),
     };
     let tuple = FiveTuple { transport: Transport::Tcp, local, remote };
-    FlowInfo { slot, tuple, role, opened: Ts(1), joined_midway: false }
+    FlowInfo { slot, tuple, role, opened: Ts(1), joined_midway: false, peer: None }
 }
 
 pub fn http(method: &str, status: Option<u16>, took_ns: u64) -> L7Record {

@@ -3,7 +3,7 @@
 use super::PipelineThread;
 use crate::clock;
 use capture_engine::event::{FlowKey, Sample};
-use flow_model::{Slot, Transport, Ts};
+use flow_model::{Close, Role, Slot, Transport, Ts};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -22,6 +22,10 @@ const UDP_IDLE: Duration = Duration::from_secs(20);
 const UDP_IDLE_CROWDED: Duration = Duration::from_secs(5);
 /// A handshake that was never completed: SYN retries end after 127 s with Linux' defaults.
 const HALF_OPEN: Duration = Duration::from_secs(130);
+/// A socket of the node that was closed before its peer answers that: what comes after is handled without the socket, where its cgroup sees nothing of it. A socket that only
+/// stopped sending looks the same; a client that did so may still wait for its answer. An orphaned socket is given 60 s by the kernel (`tcp_fin_timeout`).
+const HALF_CLOSED: Duration = Duration::from_secs(2);
+const HALF_CLOSED_WAITING: Duration = Duration::from_secs(60);
 /// Connections idle for hours are kept, but not when the table is nine tenths full: then they count as joined midway when they go on.
 const TCP_IDLE_CROWDED: Duration = Duration::from_secs(300);
 
@@ -80,6 +84,13 @@ impl Sampling {
         settled
     }
 
+    /// Whether the flow of one of the node's own sockets has ended in a way that could not be seen.
+    fn is_closed_unseen(sample: &Sample, now: Ts) -> bool {
+        let waits = sample.role == Role::Client && sample.turns % 2 == 1;
+        let longest = if waits { HALF_CLOSED_WAITING } else { HALF_CLOSED };
+        sample.key.slot.is_of_node() && sample.half_closed && now.since(sample.at) > longest
+    }
+
     /// Whether this flow's entry has done its duty.
     fn is_over(&self, sample: &Sample, now: Ts) -> bool {
         let idle = now.since(sample.at);
@@ -111,9 +122,12 @@ impl PipelineThread {
         let behind = reader.drain(CATCH_UP, &mut |event| pipeline.event(&event)) == CATCH_UP;
         let mut over: Vec<FlowKey> = Vec::new();
         sampling.seeing += page.len();
-        for sample in page.samples() {
+        for mut sample in page.samples() {
             if behind {
                 continue;
+            }
+            if sample.closed.is_none() && Sampling::is_closed_unseen(&sample, now) {
+                sample.closed = Some(Close::Fin);
             }
             pipeline.sample(&sample, now);
             // A closed flow stays for its trailing packets; the pipeline says when it can go.
@@ -138,7 +152,7 @@ impl PipelineThread {
 mod tests {
     use super::*;
     use capture_engine::event::{Counters, FlowId};
-    use flow_model::{Endpoint, FiveTuple, Role};
+    use flow_model::{Endpoint, FiveTuple};
     use std::net::Ipv4Addr;
 
     fn sample(transport: Transport, slot: u32, at: Duration, established: bool) -> Sample {
@@ -155,6 +169,7 @@ mod tests {
             turns: 0,
             message: None,
             closed: None,
+            half_closed: false,
         }
     }
 
@@ -170,6 +185,22 @@ mod tests {
         assert!(sampling.is_over(&sample(Transport::Udp, 1, HOUR, true), now));
         sampling.seen = 950;
         assert!(sampling.is_over(&idle, now), "others need the room");
+    }
+
+    #[test]
+    fn a_socket_of_the_node_that_closed_first_is_closed_though_the_answer_is_not_seen() {
+        let now = Ts::default().plus(10 * HOUR);
+        let idle = |slot, seconds, turns| Sample {
+            half_closed: true,
+            turns,
+            ..sample(Transport::Tcp, slot, 10 * HOUR - Duration::from_secs(seconds), true)
+        };
+        let node = Slot::FIRST_OF_NODE.0;
+        assert!(Sampling::is_closed_unseen(&idle(node, 3, 2), now));
+        assert!(!Sampling::is_closed_unseen(&idle(node, 1, 2), now), "the answer may be on its way");
+        assert!(!Sampling::is_closed_unseen(&idle(node, 3, 1), now), "a client that waits for its response");
+        assert!(Sampling::is_closed_unseen(&idle(node, 61, 1), now));
+        assert!(!Sampling::is_closed_unseen(&idle(1, 3, 2), now), "at a pod's interface the answer is seen");
     }
 
     #[test]

@@ -1,0 +1,383 @@
+//! The node itself: containers on its network and its services, seen at their cgroups, beside pods that are seen at their interfaces. The agent runs in the
+//! testbed's node namespace, which is the host's namespace for it. Needs cgroup v2, alone or beside version 1.
+#![forbid(unsafe_code)]
+
+use anyhow::{Context, Result, ensure};
+use e2e::{PATIENCE, alone, api, generator, run_to_end};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+use testbed::{
+    Container, ContainerSpec, Exposition, Process, Testbed, address_of, built_binary, fetch_unix, installed, until,
+};
+
+/// The agent in the node's namespace. It answers on its unix socket, which has no namespace.
+struct NodeAgent {
+    process: Process,
+    log: PathBuf,
+    socket: PathBuf,
+}
+
+impl NodeAgent {
+    fn start(bed: &Testbed, more: &str) -> Result<NodeAgent> {
+        let (config, socket) = (bed.dir().join("node-agent.toml"), bed.dir().join("node-agent.sock"));
+        let text = format!(
+            "[containerd]\nsockets = [{:?}]\n[kubernetes]\nmode = \"off\"\n[admin]\nlisten = \"127.0.0.1:0\"\nsocket = {socket:?}\n{more}",
+            bed.containerd().socket()
+        );
+        std::fs::write(&config, text)?;
+        let log = bed.log_file("node-agent");
+        let mut command = bed.node().command(&built_binary("pilotfish")?);
+        command.arg("agent").arg("--config").arg(&config);
+        let process = Process::start("pilotfish", &mut command, &log)?;
+        bed.record_process(process.pid())?;
+        let agent = NodeAgent { process, log, socket };
+        until("the agent is ready", PATIENCE, || agent.get("/readyz").is_ok()).with_context(|| agent.log_text())?;
+        Ok(agent)
+    }
+
+    fn log_text(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    fn get(&self, target: &str) -> Result<String> {
+        let response = fetch_unix(&self.socket, "GET", target, Duration::from_secs(5))?;
+        ensure!(response.status == 200, "{target}: {}", response.status);
+        Ok(response.body())
+    }
+
+    fn metrics(&self) -> Result<Exposition> {
+        Ok(Exposition::parse(&self.get("/metrics")?))
+    }
+
+    /// A request's count by labels, as `reporter` saw it.
+    fn requests(&self, reporter: &str, client: &str, server: &str) -> u64 {
+        let labels = [("client_workload", client), ("server_workload", server), ("reporter", reporter)];
+        let name = format!("http_{reporter}_request_duration_seconds_count");
+        self.metrics().map_or(0, |metrics| metrics.count(&name, &labels))
+    }
+
+    fn all(&self, reporter: &str) -> (u64, u64) {
+        let of = [("reporter", reporter)];
+        self.metrics().map_or((0, 0), |metrics| {
+            (metrics.count("pilotfish_exchanges_total", &of), metrics.count("pilotfish_exchanges_lost_total", &of))
+        })
+    }
+
+    fn open(&self, reporter: &str, client: &str, server: &str) -> Option<f64> {
+        let labels = [("client_workload", client), ("server_workload", server), ("reporter", reporter)];
+        Some(self.metrics().ok()?.sum("pilotfish_tcp_open_connections", &labels))
+    }
+
+    fn status(&self) -> Result<Value> {
+        Ok(serde_json::from_str(&self.get("/v1/status")?)?)
+    }
+
+    /// State of the cgroup of a workload.
+    fn cgroup(&self, workload: &str) -> Option<(String, String)> {
+        let status = self.status().ok()?;
+        let row = status["host"]["cgroups"].as_array()?.iter().find(|row| row["workload"] == workload)?.clone();
+        Some((row["state"].as_str()?.to_owned(), row["reason"].as_str()?.to_owned()))
+    }
+
+    fn wait_cgroup(&self, workload: &str) -> Result<()> {
+        let attached = || self.cgroup(workload).is_some_and(|(state, _)| state == "attached");
+        until(&format!("the cgroup of {workload} is attached"), PATIENCE, attached)
+            .with_context(|| format!("{:?}\n{}", self.status().map(|status| status["host"].clone()), self.log_text()))
+    }
+
+    fn wait_pods(&self, pods: usize) -> Result<()> {
+        until(&format!("{pods} pods are attached"), PATIENCE, || {
+            self.status().is_ok_and(|status| status["states"]["attached"] == pods)
+        })
+        .with_context(|| self.log_text())
+    }
+
+    fn wait_requests(&self, reporter: &str, client: &str, server: &str, count: u64) -> Result<()> {
+        until(&format!("{count} requests of {client} to {server} at the {reporter}"), PATIENCE, || {
+            self.requests(reporter, client, server) == count
+        })
+        .with_context(|| self.edges())
+    }
+
+    fn edges(&self) -> String {
+        let metrics = self.metrics().map(|metrics| metrics.samples).unwrap_or_default();
+        let is_it = |name: &str| name.ends_with("request_duration_seconds_count") || name.contains("lost");
+        let lines = metrics.iter().filter(|sample| is_it(&sample.name) && sample.value > 0.0);
+        lines.map(|sample| format!("{} {:?} {}\n", sample.name, sample.labels, sample.value)).collect()
+    }
+}
+
+/// Where cgroups of version 2 are.
+fn unified() -> &'static Path {
+    let places = [Path::new("/sys/fs/cgroup"), Path::new("/sys/fs/cgroup/unified")];
+    places.into_iter().find(|place| place.join("cgroup.procs").exists()).expect("cgroup v2 is mounted")
+}
+
+/// A service of the node as systemd would run it: a process in a cgroup of `system.slice`.
+struct Service {
+    process: Process,
+    cgroup: PathBuf,
+}
+
+impl Service {
+    fn start(bed: &Testbed, name: &str, program: &[&str]) -> Result<Service> {
+        let cgroup = unified().join("system.slice").join(format!("{name}.service"));
+        std::fs::create_dir_all(&cgroup)?;
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo $$ > \"$0/cgroup.procs\" && exec \"$@\""]).arg(&cgroup);
+        command.arg("nsenter").arg(format!("--net={}", bed.node().path().display())).args(program);
+        let process = Process::start(name, &mut command, &bed.log_file(name))?;
+        bed.record_process(process.pid())?;
+        Ok(Service { process, cgroup })
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.process.kill();
+        let _ = until("the service's cgroup is empty", PATIENCE, || std::fs::remove_dir(&self.cgroup).is_ok());
+        // Where systemd is not, it was made by `start`; others may still use it.
+        let _ = std::fs::remove_dir(unified().join("system.slice"));
+    }
+}
+
+fn node_server(bed: &mut Testbed, name: &str) -> Result<Container> {
+    bed.run(ContainerSpec::new(name, &["/bin/api"]).on_the_node())
+}
+
+fn node_client(bed: &mut Testbed, name: &str, target: &str, args: &[&str]) -> Result<Container> {
+    let mut command = vec!["/bin/loadgen", "--gate", "/conf/gate", "--target", target];
+    command.extend_from_slice(args);
+    bed.run(ContainerSpec::new(name, &command).on_the_node())
+}
+
+#[test]
+fn both_ends_of_what_a_pod_and_the_node_ask_each_other_are_counted_once_with_their_names() -> Result<()> {
+    let _alone = alone();
+    let mut bed = Testbed::start()?;
+    let agent = NodeAgent::start(&bed, "")?;
+    let (pod, host) = (api(&mut bed, "shop")?, node_server(&mut bed, "gate")?);
+    let at = format!("{}:8080", pod.address);
+    let from_host = node_client(&mut bed, "kubelet", &at, &["--count", "300", "--profile", "mixed"])?;
+    let from_pod = generator(&mut bed, "customer", &host, &["--count", "200", "--connections", "4"])?;
+    agent.wait_pods(2)?;
+    agent.wait_cgroup("gate")?;
+    agent.wait_cgroup("kubelet")?;
+    run_to_end(&bed, &from_host)?;
+    run_to_end(&bed, &from_pod)?;
+    for reporter in ["client", "server"] {
+        agent.wait_requests(reporter, "kubelet", "shop", 300)?;
+        agent.wait_requests(reporter, "customer", "gate", 200)?;
+        assert_eq!(agent.all(reporter), (500, 0), "{}", agent.edges());
+    }
+    bed.stop(from_host, Duration::from_secs(2))?;
+    until("the cgroup of what ended is forgotten", PATIENCE, || agent.cgroup("kubelet").is_none())
+}
+
+#[test]
+fn what_the_node_only_forwards_is_not_counted_a_second_time() -> Result<()> {
+    let _alone = alone();
+    let mut bed = Testbed::start()?;
+    let agent = NodeAgent::start(&bed, "")?;
+    // Something of the node is observed while pods talk through it.
+    let _host = node_server(&mut bed, "gate")?;
+    agent.wait_cgroup("gate")?;
+    let outside = Outside::new(&bed)?;
+    let server = api(&mut bed, "shop")?;
+    let inside = generator(&mut bed, "customer", &server, &["--count", "400"])?;
+    let target = format!("{}:8080", outside.address);
+    let args = ["/bin/loadgen", "--gate", "/conf/gate", "--target", &target, "--count", "250"];
+    let leaving = bed.run(ContainerSpec::new("traveller", &args))?;
+    agent.wait_pods(3)?;
+    run_to_end(&bed, &inside)?;
+    run_to_end(&bed, &leaving)?;
+    for reporter in ["client", "server"] {
+        agent.wait_requests(reporter, "customer", "shop", 400)?;
+    }
+    until("all is counted", PATIENCE, || agent.all("client") == (650, 0)).with_context(|| agent.edges())?;
+    assert_eq!(agent.all("server"), (400, 0), "{}", agent.edges());
+    Ok(())
+}
+
+/// A host behind the node, to which pods are routed.
+struct Outside {
+    name: String,
+    address: String,
+    _server: Process,
+}
+
+impl Outside {
+    fn new(bed: &Testbed) -> Result<Outside> {
+        let name = format!("{}-hsout", bed.id());
+        let ip = |args: &[&str]| -> Result<()> {
+            let output = Command::new("ip").args(args).output()?;
+            ensure!(output.status.success(), "ip {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+            Ok(())
+        };
+        ip(&["netns", "add", &name])?;
+        bed.node().ip(&["link", "add", "uplink", "type", "veth", "peer", "name", "eth0", "netns", &name])?;
+        bed.node().ip(&["addr", "add", "100.72.0.1/24", "dev", "uplink"])?;
+        bed.node().ip(&["link", "set", "uplink", "up"])?;
+        ip(&["-n", &name, "addr", "add", "100.72.0.2/24", "dev", "eth0"])?;
+        ip(&["-n", &name, "link", "set", "eth0", "up"])?;
+        ip(&["-n", &name, "route", "add", "default", "via", "100.72.0.1"])?;
+        let mut forward = bed.node().command(Path::new("sh"));
+        ensure!(forward.args(["-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"]).status()?.success());
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{name}")).arg(built_binary("api")?);
+        let server = Process::start("api", &mut command, &bed.log_file("outside"))?;
+        bed.record_process(server.pid())?;
+        Ok(Outside { name, address: "100.72.0.2".to_owned(), _server: server })
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
+    }
+}
+
+#[test]
+fn services_are_named_by_their_unit_whether_they_were_there_or_start_later() -> Result<()> {
+    let _alone = alone();
+    let mut bed = Testbed::start()?;
+    let name = |what: &str| format!("hs{what}-{}", std::process::id());
+    let (early, late, ask) = (name("early"), name("late"), name("ask"));
+    let server = built_binary("api")?.display().to_string();
+    let _early = Service::start(&bed, &early, &[&server, "--listen", "0.0.0.0:8081"])?;
+    let agent = NodeAgent::start(&bed, "")?;
+    agent.wait_cgroup(&early)?;
+    let _late = Service::start(&bed, &late, &[&server, "--listen", "0.0.0.0:8082"])?;
+    agent.wait_cgroup(&late)?;
+    let pod = api(&mut bed, "shop")?;
+    agent.wait_pods(1)?;
+    // From a service to a pod, and to another service by the node's own address.
+    let gate = bed.dir().join("hs-gate").display().to_string();
+    let load = built_binary("loadgen")?.display().to_string();
+    for (number, (server, target, count)) in
+        [("shop", format!("{}:8080", pod.address), 40), (&*late, format!("{}:8082", address_of(1)), 60)]
+            .into_iter()
+            .enumerate()
+    {
+        let (unit, gate) = (format!("{ask}-{number}"), format!("{gate}-{number}"));
+        let args = [&*load, "--gate", &gate, "--target", &target, "--count", &count.to_string()];
+        let _client = Service::start(&bed, &unit, &args)?;
+        agent.wait_cgroup(&unit)?;
+        std::fs::write(&gate, "")?;
+        for reporter in ["client", "server"] {
+            agent.wait_requests(reporter, &unit, server, count)?;
+        }
+    }
+    assert_eq!(agent.all("client"), (100, 0), "{}", agent.edges());
+    Ok(())
+}
+
+#[test]
+fn connections_older_than_the_agent_are_open_from_the_first_scrape_and_counted_from_their_next_message() -> Result<()> {
+    let _alone = alone();
+    let mut bed = Testbed::start()?;
+    const EACH: usize = 7;
+    let each = EACH.to_string();
+    let node = address_of(1).to_string();
+    // The pod's address is the next one that is given.
+    let host = bed.run(ContainerSpec::new("gate", &["/bin/hold", &address_of(2).to_string(), &each]).on_the_node())?;
+    let pod = bed.run(ContainerSpec::new("shop", &["/bin/hold", &node, &each]))?;
+    ensure!(pod.address == address_of(2), "{}", pod.address);
+    let held = |container: &Container| {
+        let output = container.output();
+        output.contains("connected") && output.contains("accepted")
+    };
+    until("both hold their connections", PATIENCE, || held(&host) && held(&pod))?;
+    let agent = NodeAgent::start(&bed, "")?;
+    let edges = [("gate", "shop"), ("shop", "gate")];
+    let open = || {
+        let all = edges.iter().flat_map(|(client, server)| {
+            ["client", "server"].map(|reporter| agent.open(reporter, client, server).unwrap_or_default())
+        });
+        all.collect::<Vec<f64>>()
+    };
+    // Before the scan is over a connection may be missing, but none may be there that is not.
+    until("all are open", PATIENCE, || {
+        let now = open();
+        assert!(now.iter().all(|open| *open <= EACH as f64), "{now:?}");
+        now == [EACH as f64; 4]
+    })
+    .with_context(|| format!("{:?}\n{}\n{:?}", open(), agent.log_text(), agent.status()))?;
+    for container in [&host, &pod] {
+        kill(Pid::from_raw(i32::try_from(container.pid)?), Signal::SIGUSR1)?;
+    }
+    for (client, server) in edges {
+        for reporter in ["client", "server"] {
+            agent.wait_requests(reporter, client, server, EACH as u64)?;
+        }
+    }
+    assert_eq!((agent.all("client"), agent.all("server")), ((14, 0), (14, 0)), "{}", agent.edges());
+    // The pod goes on holding its ends; those of the node are gone with its container.
+    bed.stop(host, Duration::ZERO)?;
+    until("none of the node's ends is open", PATIENCE, || matches!(open()[..], [0.0, _, _, 0.0]))
+        .with_context(|| format!("{:?}", open()))
+}
+
+#[test]
+fn a_connection_that_the_node_closes_first_is_closed() -> Result<()> {
+    let _alone = alone();
+    let mut bed = Testbed::start()?;
+    let agent = NodeAgent::start(&bed, "")?;
+    let pod = api(&mut bed, "shop")?;
+    let at = format!("{}:8080", pod.address);
+    let client = node_client(&mut bed, "prober", &at, &["--count", "50", "--per-connection"])?;
+    agent.wait_pods(1)?;
+    agent.wait_cgroup("prober")?;
+    run_to_end(&bed, &client)?;
+    for reporter in ["client", "server"] {
+        agent.wait_requests(reporter, "prober", "shop", 50)?;
+        until("none is open", PATIENCE, || agent.open(reporter, "prober", "shop") == Some(0.0))
+            .with_context(|| format!("{reporter}: {:?}", agent.open(reporter, "prober", "shop")))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_connection_whose_address_the_node_translates_is_one_flow() -> Result<()> {
+    let _alone = alone();
+    let nft = installed("nft")?;
+    let mut bed = Testbed::start()?;
+    let agent = NodeAgent::start(&bed, "")?;
+    let pod = api(&mut bed, "shop")?;
+    // What kube-proxy does for a Service: another destination, and another source that hides the port.
+    let rules = format!(
+        "table ip hs {{\nchain out {{\ntype nat hook output priority -100;\nip daddr 10.96.0.10 tcp dport 80 dnat to {0}:8080\n}}\n\
+         chain post {{\ntype nat hook postrouting priority 100;\nip daddr {0} masquerade fully-random\n}}\n}}\n",
+        pod.address
+    );
+    let rules_file = bed.dir().join("hs.nft");
+    std::fs::write(&rules_file, rules)?;
+    ensure!(bed.node().command(&nft).arg("-f").arg(&rules_file).status()?.success(), "nft");
+    bed.node().ip(&["route", "add", "10.96.0.0/16", "dev", testbed::BRIDGE])?;
+    let client = node_client(&mut bed, "kubelet", "10.96.0.10:80", &["--count", "80"])?;
+    agent.wait_pods(1)?;
+    agent.wait_cgroup("kubelet")?;
+    let sent = run_to_end(&bed, &client)?;
+    assert_eq!(sent["answered"], 80);
+    until("each is counted once at each end", PATIENCE, || {
+        agent.all("client") == (80, 0) && agent.all("server") == (80, 0)
+    })
+    .with_context(|| agent.edges())
+}
+
+#[test]
+fn what_cannot_be_observed_says_why() -> Result<()> {
+    let _alone = alone();
+    let mut bed = Testbed::start()?;
+    let agent = NodeAgent::start(&bed, "[attach]\nhost = false\n")?;
+    let _host = node_server(&mut bed, "gate")?;
+    until("the container is known", PATIENCE, || agent.status().is_ok_and(|s| s["containerd"]["connected"] == true))?;
+    let status = agent.status()?;
+    assert_eq!((&status["host"]["observed"], &status["host"]["cgroups"]), (&false.into(), &serde_json::json!([])));
+    assert!(agent.process.pid() > 0);
+    Ok(())
+}
