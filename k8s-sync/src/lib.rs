@@ -5,7 +5,8 @@
 //! before. Outsiders have the name by which the asking pod looked them up, or the class of their address (`private`, `public`,
 //! `cloud-metadata`, ...), so that labels stay a bounded set.
 //!
-//! Leaves the finding of names to its writer, and never reads the clock. No Kubernetes client yet.
+//! The tables leave the finding of names to their writers and never read the clock. `watch` finds those of the whole cluster: it feeds
+//! `cluster` with what the Kubernetes API tells, on a thread of its own; `access` says where that API is.
 #![forbid(unsafe_code)]
 
 pub mod access;
