@@ -96,6 +96,9 @@ fn with_few_addresses_a_new_pod_has_the_address_of_one_that_is_gone() -> anyhow:
     }
     assert_eq!((addresses.len(), addresses[0]), (3, addresses[2]), "{addresses:?}");
     assert_ne!(addresses[0], addresses[1]);
+    // Who has a certificate needs no token.
+    let jane = cluster.plane().kubeconfig_with_certificate("jane", &["system:masters"])?;
+    assert_eq!(cluster.kubectl_with(&jane, &["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"])?, "jane");
     assert_eq!(cluster.take_down()?, Vec::<String>::new());
     Ok(())
 }

@@ -176,8 +176,12 @@ impl Cluster {
 
     /// `kubectl` as administrator.
     pub fn kubectl(&self, args: &[&str]) -> Result<String> {
-        let mut command = Command::new(binaries::find(Program::Kubectl)?);
-        run(command.arg("--kubeconfig").arg(self.plane.kubeconfig(User::Admin)?).args(args))
+        self.kubectl_with(&self.plane.kubeconfig(User::Admin)?, args)
+    }
+
+    /// `kubectl` as whom this kubeconfig says.
+    pub fn kubectl_with(&self, kubeconfig: &Path, args: &[&str]) -> Result<String> {
+        run(Command::new(binaries::find(Program::Kubectl)?).arg("--kubeconfig").arg(kubeconfig).args(args))
     }
 
     /// Deletes all workloads, so that kubelets end the pods in order, and waits for that.
