@@ -49,3 +49,38 @@ impl Peers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flow_model::{Endpoint, Transport};
+
+    const NODE: Slot = Slot::FIRST_OF_NODE;
+
+    fn ends(port: u16) -> (FiveTuple, FiveTuple) {
+        let end = |last: u8, port| Endpoint { ip: [10, 0, 0, last].into(), port };
+        let (node, pod) = (end(1, port), end(2, 80));
+        let tuple = |local, remote| FiveTuple { transport: Transport::Tcp, local, remote };
+        (tuple(node, pod), tuple(pod, node))
+    }
+
+    #[test]
+    fn both_ends_are_told_of_each_other_whichever_comes_first() {
+        let (of_node, of_pod) = ends(40_000);
+        let (node, pod) = (FlowKey { slot: NODE, tuple: of_node }, FlowKey { slot: Slot(7), tuple: of_pod });
+        let mut peers = Peers::default();
+        assert_eq!((peers.added(&node), peers.added(&pod)), (None, Some(node)));
+        let mut peers = Peers::default();
+        assert_eq!((peers.added(&pod), peers.added(&node)), (None, Some(pod)));
+        peers.removed(&node);
+        assert_eq!(peers.added(&pod), None, "the connection of the node has ended");
+    }
+
+    #[test]
+    fn two_of_the_nodes_own_sockets_find_each_other() {
+        let (one, other) = ends(40_000);
+        let (one, other) = (FlowKey { slot: NODE, tuple: one }, FlowKey { slot: Slot(NODE.0 + 1), tuple: other });
+        let mut peers = Peers::default();
+        assert_eq!((peers.added(&one), peers.added(&other)), (None, Some(one)));
+    }
+}

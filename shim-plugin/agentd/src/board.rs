@@ -120,9 +120,7 @@ impl Board {
             because("agent", false, "stopping".to_owned());
         }
         if copy(&self.kernel) == Kernel::Loading {
-            // systemd hears READY by then, too: a slow machine is no reason to be killed by whoever waits.
-            let late = now.saturating_duration_since(self.started) >= READY_WITHIN;
-            because("kernel", late, "the kernel programs are being loaded".to_owned());
+            because("kernel", false, "the kernel programs are being loaded".to_owned());
         } else if !self.pulse.alive(now) {
             because("pipeline", false, format!("no heartbeat for {:?}", self.pulse.age(now).max(STALLED)));
         }
@@ -271,8 +269,8 @@ mod tests {
         );
         assert_eq!(
             reasons(&board, now + READY_WITHIN),
-            ["ready", "kernel: the kernel programs are being loaded", "containerd: no socket"],
-            "as systemd was told"
+            ["not ready", "kernel: the kernel programs are being loaded", "containerd: no socket"],
+            "systemd hears READY by then; whoever asks is told what is"
         );
         *board.kernel.lock() = Kernel::Loaded;
         assert_eq!(reasons(&board, now), ["ready", "containerd: no socket"]);
