@@ -112,6 +112,27 @@ fn every_event_of_the_log_is_explained() -> anyhow::Result<()> {
 }
 
 #[test]
+fn every_place_of_loss_is_explained() -> anyhow::Result<()> {
+    let workspace = Workspace::load()?;
+    let page = page(&workspace)?;
+    let mut places = BTreeSet::new();
+    for file in shipped(&workspace, &EXPOSING) {
+        let code = file.text.split("\nmod tests {").next().unwrap_or_default();
+        for call in code.split(".place(").skip(1) {
+            let mut words = call.split('"').skip(1).step_by(2);
+            if let (Some(stage), Some(reason)) = (words.next(), words.next()) {
+                places.insert(format!("{stage}/{reason}"));
+            }
+        }
+    }
+    assert!(places.len() > 10, "the places are not where this test looks for them: {places:?}");
+    let explained: BTreeSet<&str> = first_cells(&page).map(|cell| cell.trim_matches('`')).collect();
+    let missing: Vec<_> = places.iter().filter(|place| !explained.contains(place.as_str())).collect();
+    assert!(missing.is_empty(), "not in docs/operate.md, \"Places of pilotfish_lost_total\": {missing:?}");
+    Ok(())
+}
+
+#[test]
 fn every_exit_code_is_explained_and_none_that_is_gone() -> anyhow::Result<()> {
     let workspace = Workspace::load()?;
     let code = workspace.files().find(|file| file.path == "shim-plugin/agentd/src/exit.rs");
