@@ -6,8 +6,10 @@ use anyhow::{Context, Result};
 use e2e::alone;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
-use testbed::cluster::{Cluster, ControlPlaneOptions, User, kinds, scene};
+use testbed::cluster::kinds::{self, Kind};
+use testbed::cluster::{Cluster, ClusterOptions, ControlPlaneOptions, User, scene};
 use testbed::{Agent, AgentOptions, until};
 
 /// Whole nodes on a machine that does other things, too.
@@ -117,7 +119,9 @@ fn page(agent: &Agent) -> String {
 #[test]
 fn edges_of_two_nodes_have_workloads_and_services_at_both_ends() -> Result<()> {
     let _alone = alone();
-    let cluster = Cluster::start(2, &ControlPlaneOptions::default(), |step| eprintln!("  {step}"))?;
+    // Ten addresses are enough for what runs at a time, and each is soon another pod's.
+    let options = ClusterOptions { nodes: 2, control: ControlPlaneOptions::default(), pod_addresses: Some(10) };
+    let cluster = Cluster::start_with(&options, |step| eprintln!("  {step}"))?;
     let kubeconfig = cluster.plane().kubeconfig(User::Agent)?;
     let start = || -> Result<Vec<Agent>> {
         let options = AgentOptions::default();
@@ -141,7 +145,7 @@ fn edges_of_two_nodes_have_workloads_and_services_at_both_ends() -> Result<()> {
         .with_context(|| page(agent))?;
     }
 
-    // The same by agents that come later than the pods: there is no moment without names, so nothing is without one.
+    // The same by agents that come later than the pods and their connections.
     let client = cluster.plane().client();
     client.patch(&kinds::CRON_JOB, Some(scene::NAMESPACE), "tick", &json!({"spec": {"suspend": true}}))?;
     let jobs_end = || {
@@ -163,13 +167,12 @@ fn edges_of_two_nodes_have_workloads_and_services_at_both_ends() -> Result<()> {
     eprintln!("  named, by agents that came later");
 
     // New pods, some at addresses that others had: the Deployment stays what is shown, and nobody is shown as what he was.
-    let restarted = json!({"spec": {"template": {"metadata": {"annotations": {"restarted": "once"}}}}});
-    let before = pod_names(&cluster, "api-")?;
-    client.patch(&kinds::DEPLOYMENT, Some(scene::NAMESPACE), "api", &restarted)?;
-    until("new pods of api, and none of the old ones", PATIENCE, || {
-        pod_names(&cluster, "api-").is_ok_and(|now| now.len() == 2 && now.is_disjoint(&before))
-    })?;
-    cluster.wait_pods(scene::NAMESPACE, "api-", 2, PATIENCE)?;
+    // Clients after the servers: a connection to a pod that went in the middle of it is given up by TCP only after two minutes.
+    for (kind, workload, pods) in
+        [(kinds::DEPLOYMENT, "api", 2), (kinds::DEPLOYMENT, "frontend", 1), (kinds::DAEMON_SET, "edge", 2)]
+    {
+        roll(&cluster, &kind, workload, pods, 1)?;
+    }
     wait_named(&cluster, &agents, &EDGES[..3])?;
     let known: BTreeSet<&str> = ["frontend", "api", "redis", "worker", "store", "tick", "edge", "n1", "n2"].into();
     for agent in &agents {
@@ -183,9 +186,63 @@ fn edges_of_two_nodes_have_workloads_and_services_at_both_ends() -> Result<()> {
         let strange: Vec<&String> = named.iter().filter(|name| !is_known(name)).collect();
         assert!(strange.is_empty(), "{strange:?}\n{}", page(agent));
     }
+
+    let reused = a_successor_is_never_called_by_the_old_name(&cluster, &agents)?;
+    eprintln!("  {reused} addresses taken over, and nobody called by the old name");
     drop(agents);
     assert_eq!(cluster.take_down()?, Vec::<String>::new());
     Ok(())
+}
+
+/// `frontend` goes, and pods of another Deployment come until one of them has an address that was a pod of `frontend`'s. From then on `frontend`
+/// must not be seen doing anything, though somebody at its address does.
+fn a_successor_is_never_called_by_the_old_name(cluster: &Cluster, agents: &[Agent]) -> Result<usize> {
+    let (client, namespace) = (cluster.plane().client(), Some(scene::NAMESPACE));
+    let addresses = |prefix: &str| -> Result<BTreeSet<IpAddr>> {
+        let pods = cluster.pods(scene::NAMESPACE)?.into_iter().filter(|pod| pod.name.starts_with(prefix));
+        Ok(pods.filter_map(|pod| pod.address).collect())
+    };
+    let old = addresses("frontend-")?;
+    client.delete_gracefully(&kinds::DEPLOYMENT, namespace, "frontend")?;
+    until("frontend is gone", PATIENCE, || pod_names(cluster, "frontend-").is_ok_and(|pods| pods.is_empty()))?;
+    let done = |workload: &str| -> u64 {
+        let all = agents.iter().flat_map(|agent| edges(agent).unwrap_or_default());
+        all.filter(|edge| edge.src[0] == workload).map(|edge| edge.requests).sum()
+    };
+    // What was under way when it went is settled while others go on.
+    let seen = done("worker");
+    until("worker goes on", PATIENCE, || done("worker") > seen + 100)?;
+    let before = done("frontend");
+    let worker = client.read(&kinds::DEPLOYMENT, namespace, "worker")?;
+    let command = worker["spec"]["template"]["spec"]["containers"][0]["command"].clone();
+    let command: Vec<&str> = command.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    client.create(&kinds::DEPLOYMENT, &scene::workload(&kinds::DEPLOYMENT, "visitor", 2, &command))?;
+    for round in 0..20 {
+        cluster.wait_pods(scene::NAMESPACE, "visitor-", 2, PATIENCE)?;
+        let reused = addresses("visitor-")?.intersection(&old).count();
+        if reused > 0 {
+            let seen = done("visitor");
+            until("the successor is seen by its own name", PATIENCE, || done("visitor") > seen + 200)?;
+            for agent in agents {
+                anyhow::ensure!(done("frontend") == before, "{}", page(agent));
+            }
+            return Ok(reused);
+        }
+        roll(cluster, &kinds::DEPLOYMENT, "visitor", 2, round)?;
+    }
+    anyhow::bail!("none of {old:?} was given to anybody else")
+}
+
+/// Replaces all pods of a workload, and waits until that is done.
+fn roll(cluster: &Cluster, kind: &Kind, workload: &str, pods: usize, round: u32) -> Result<()> {
+    let prefix = format!("{workload}-");
+    let before = pod_names(cluster, &prefix)?;
+    let again = json!({"spec": {"template": {"metadata": {"annotations": {"round": round.to_string()}}}}});
+    cluster.plane().client().patch(kind, Some(scene::NAMESPACE), workload, &again)?;
+    until(&format!("other pods of {workload}"), PATIENCE, || {
+        pod_names(cluster, &prefix).is_ok_and(|now| now.len() == pods && now.is_disjoint(&before))
+    })?;
+    cluster.wait_pods(scene::NAMESPACE, &prefix, pods, PATIENCE).map(drop)
 }
 
 fn pod_names(cluster: &Cluster, prefix: &str) -> Result<BTreeSet<String>> {
