@@ -70,11 +70,13 @@ impl Audit {
         Ok(requests(&String::from_utf8_lossy(after), &old))
     }
 
-    /// How often each `verb resource` was asked for by a user, successful or not.
+    /// How often each `verb resource` was asked for by a user, successful or not; where it is no resource, `verb path`.
     pub fn counts(&self, user: &str, mark: Mark) -> Result<BTreeMap<String, usize>> {
         let mut counts = BTreeMap::new();
         for request in self.since(mark)?.iter().filter(|request| request.user == user) {
-            *counts.entry(format!("{} {}", request.verb, request.resource)).or_default() += 1;
+            let path = request.uri.split('?').next().unwrap_or_default();
+            let what = if request.resource.is_empty() { path } else { &request.resource };
+            *counts.entry(format!("{} {what}", request.verb)).or_default() += 1;
         }
         Ok(counts)
     }
