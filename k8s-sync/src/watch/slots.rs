@@ -4,14 +4,14 @@
 //! how many agents there may be and which place in their order is its own. Time is divided into rounds of one slot for each list of each agent:
 //!
 //! ```text
-//! slot   = 1/4 s, shorter where a round would take more than 5 min
+//! slot   = 0.3 s, shorter where a round would take more than 5 min
 //! round  = slots of (lists of an agent) x (agents); none for one agent
 //! place  = list x agents + rank of the agent in the order of hashed node names
-//! start  = place x slot + chance within the slot, counted in wall time modulo the round
+//! start  = place x slot + chance within half a slot, counted in wall time modulo the round
 //! ```
 //!
 //! As all agents' clocks show about the same time, lists are spread evenly whenever their need came up, together or not: 50 agents have a
-//! round of 62 s with 4 lists in each second. Clocks that differ turn the even spread into a random one, no more.
+//! round of 75 s with 3 or 4 lists in each second. Clocks that differ turn the even spread into a random one, no more.
 //!
 //! Pure: time and chance are passed in.
 
@@ -20,8 +20,11 @@ use std::time::Duration;
 
 use crate::cluster::object::Uid;
 
-/// 4 lists a second over all agents: the aim is at most 5, and clocks differ.
-const SLOT: Duration = Duration::from_millis(250);
+/// No second has more than 4 lists over all agents. The aim is 5: agents are late by some of a slot when their machines are busy. With
+/// slots of 1/4 s and chance within the whole of them, 50 agents on a machine of 2 busy processors had 6 lists in one second of some 60.
+const SLOT: Duration = Duration::from_millis(300);
+/// Share of a slot that chance decides.
+const CHANCE: f64 = 0.5;
 /// Nobody waits longer than this, however many agents there are: 1,000 agents then make 17 lists a second.
 const LONGEST_ROUND: Duration = Duration::from_secs(300);
 
@@ -103,7 +106,7 @@ pub fn wait(agents: Agents, list: u32, lists: u32, wall: Duration, chance: f64) 
     let places = u64::from(agents.count) * u64::from(lists.max(1));
     let round = SLOT.mul_f64(places as f64).min(LONGEST_ROUND).as_secs_f64();
     let place = match agents.rank {
-        Some(rank) => (f64::from(list) * f64::from(agents.count) + f64::from(rank) + chance) / places as f64,
+        Some(rank) => (f64::from(list) * f64::from(agents.count) + f64::from(rank) + CHANCE * chance) / places as f64,
         None => chance,
     };
     let now = wall.as_secs_f64() % round;
@@ -144,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn fifty_agents_make_at_most_five_lists_a_second() {
+    fn fifty_agents_make_at_most_four_lists_a_second() {
         for (what, need) in [
             ("together", (|_| 0.0) as fn(u32) -> f64),
             ("within the back-off", |n| f64::from(n * 37 % 60) / 10.0),
@@ -152,7 +155,7 @@ mod tests {
         ] {
             let seconds = per_second(50, need);
             assert_eq!(seconds.iter().sum::<u32>(), 250);
-            assert!(seconds.iter().all(|lists| *lists <= 5), "{what}: {seconds:?}");
+            assert!(seconds.iter().all(|lists| *lists <= 4), "{what}: {seconds:?}");
         }
     }
 
@@ -169,8 +172,8 @@ mod tests {
             let agents = Agents { count, rank: Some(count - 1) };
             (0..1_000).map(|ms| wait(agents, 4, 5, Duration::from_millis(ms * 997), 0.5)).max().unwrap_or_default()
         };
-        assert!(longest(3) <= Duration::from_millis(3_750));
-        assert!(longest(50) <= Duration::from_millis(62_500));
+        assert!(longest(3) <= Duration::from_millis(4_500));
+        assert!(longest(50) <= Duration::from_millis(75_000));
         assert!(longest(100_000) <= Duration::from_secs(300));
     }
 
