@@ -57,6 +57,8 @@ pub enum Outcome {
     Broken { lived: Duration, received: bool },
     /// Nothing came for longer than a healthy server is silent.
     Silent,
+    /// This process was stopped meanwhile, or the machine slept: what its connections lead to is not known any more.
+    Held,
     /// 410 within the stream, or while the pages of a list were fetched.
     Gone { lived: Duration },
     /// A version below the last one: this is another store than before.
@@ -147,6 +149,7 @@ impl Course {
             }
             Outcome::Broken { lived, .. } => Verdict { wait: self.lived(lived, chance), server: fails, reread: false },
             Outcome::Silent => Verdict { wait: Duration::ZERO, server: fails, reread: false },
+            Outcome::Held => Verdict { wait: SPREAD.mul_f64(chance), server: Server::Fine, reread: false },
             Outcome::Gone { lived } => {
                 self.version = None;
                 let wait = if lived < SHORT { self.again(chance) } else { self.fresh() };
@@ -244,6 +247,14 @@ mod tests {
             assert_eq!(verdict, Verdict { wait: SPREAD / 2, server: Server::Fine, reread: false });
             assert_eq!(course.step(), watch(&version.to_string()));
         }
+    }
+
+    #[test]
+    fn after_a_stop_of_the_process_it_goes_on_where_it_was() {
+        let mut course = listed("7");
+        let verdict = course.after(Outcome::Held, 0.5);
+        assert_eq!(verdict, Verdict { wait: SPREAD / 2, server: Server::Fine, reread: false });
+        assert_eq!(course.step(), watch("7"));
     }
 
     #[test]

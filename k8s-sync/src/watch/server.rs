@@ -22,6 +22,7 @@ use std::cell::RefCell;
 use std::io;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::time::{sleep, sleep_until, timeout};
 
 /// Answers that are no list and no stream: a `Status`, the version.
@@ -33,6 +34,7 @@ pub(super) struct Server<T> {
     pub(super) board: Board,
     state: RefCell<State<T>>,
     changed: Notify,
+    held: Notify,
     clock: fn() -> Moment,
 }
 
@@ -71,7 +73,7 @@ impl<T: Table> Server<T> {
             has_bookmarks: true,
             nodes_refused: false,
         };
-        Server { config, board, state: RefCell::new(state), changed: Notify::new(), clock }
+        Server { config, board, state: RefCell::new(state), changed: Notify::new(), held: Notify::new(), clock }
     }
 
     pub(super) fn chance(&self) -> f64 {
@@ -153,6 +155,18 @@ impl<T: Table> Server<T> {
 
     pub(super) fn snapshot_failed(&self) {
         self.state.borrow_mut().is_changed = true;
+    }
+
+    /// This process did nothing for so long. Its connections may lead nowhere by now, and pings would take half a minute to tell.
+    pub(super) fn was_held(&self, held: Duration) {
+        tracing::info!(?held, "the agent was stopped for a while; watching over a new connection");
+        self.state.borrow_mut().client = None;
+        self.held.notify_waiters();
+    }
+
+    /// Until `was_held` is called after this.
+    pub(super) fn held(&self) -> Notified<'_> {
+        self.held.notified()
     }
 
     /// Waits until the server is one that answers; probes it if it is this watch's part to.

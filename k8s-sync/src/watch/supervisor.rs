@@ -83,10 +83,10 @@ impl<'a, T: Table> Supervisor<'a, T> {
             if step == Step::List && !self.server.turn(self.resource).await {
                 continue;
             }
-            let After { outcome, reason } = match step {
-                Step::Watch { version } => self.watch(&version).await,
-                Step::List if self.server.has_streaming_lists() => self.streaming_list().await,
-                Step::List => self.list().await,
+            let held = self.server.held();
+            let After { outcome, reason } = tokio::select! {
+                after = self.attempt(step) => after,
+                () = held => After::new(Outcome::Held, "the agent itself was stopped for a while"),
             };
             self.tell(&outcome, &reason);
             let had_version = self.course.step() != Step::List;
@@ -97,6 +97,14 @@ impl<'a, T: Table> Supervisor<'a, T> {
             }
             self.server.judged(self.resource, verdict, &reason);
             sleep(verdict.wait).await;
+        }
+    }
+
+    async fn attempt(&mut self, step: Step) -> After {
+        match step {
+            Step::Watch { version } => self.watch(&version).await,
+            Step::List if self.server.has_streaming_lists() => self.streaming_list().await,
+            Step::List => self.list().await,
         }
     }
 

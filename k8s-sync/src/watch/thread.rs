@@ -11,7 +11,7 @@ use crate::cluster::object::Resource;
 use crate::cluster::{ClusterNames, Moment};
 use futures_util::future::join_all;
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -94,7 +94,30 @@ pub(super) fn start<T: Table>(
 async fn work<T: Table>(server: &Server<T>) {
     found(server).await;
     let watches = Resource::ALL.map(|resource| Supervisor::new(server, resource).run());
-    tokio::join!(join_all(watches), save(server), forget(server));
+    tokio::join!(join_all(watches), save(server), forget(server), held(server));
+}
+
+/// Tells when this process was stopped (SIGSTOP, a frozen control group, a migrated or sleeping machine): timers come late, or wall time has
+/// passed that the monotonic clock, which stands still in a suspended machine, knows nothing of. A clock that is set forward looks the
+/// same and costs a new connection.
+async fn held<T: Table>(server: &Server<T>) {
+    loop {
+        let (monotonic, wall) = (Instant::now(), SystemTime::now());
+        sleep(LOOK).await;
+        let passed = monotonic.elapsed().max(wall.elapsed().unwrap_or_default());
+        if let Some(held) = held_for(passed) {
+            server.was_held(held);
+        }
+    }
+}
+
+const LOOK: Duration = Duration::from_secs(1);
+/// A thread that waits for a processor is late by a fraction of a second, also under a quota of a tenth of one.
+const HELD: Duration = Duration::from_secs(3);
+
+/// How long this process was stopped within a wait for `LOOK` that took `passed`.
+fn held_for(passed: Duration) -> Option<Duration> {
+    passed.checked_sub(LOOK).filter(|held| *held >= HELD)
 }
 
 /// Waits until it is known where an API server is. That there is none is said once.
@@ -165,5 +188,17 @@ fn saved<T: Table>(server: &Server<T>, result: io::Result<()>) {
             tracing::warn!(error = chain(&error), "the snapshot of the cluster's names was not saved");
             server.board.change(|report| report.snapshot_error = Some(chain(&error)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_timer_is_no_stop_and_a_very_late_one_is() {
+        let s = Duration::from_secs;
+        assert_eq!([s(0), s(1), Duration::from_millis(3_900)].map(held_for), [None; 3]);
+        assert_eq!([s(4), s(3_600)].map(held_for), [Some(s(3)), Some(s(3_599))]);
     }
 }
