@@ -1,4 +1,4 @@
-//! The real agent beside a control plane, with no containerd: only its names matter here.
+//! The real agent beside a control plane, with no containerd and without looking at the node's own services: only its names matter here.
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
@@ -54,7 +54,7 @@ impl Agent {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
         let text = format!(
             "[containerd]\nsockets = [{:?}]\n\n[kubernetes]\nmode = \"{mode}\"\nkubeconfig = {kubeconfig:?}\nnode = \"{node}\"\n\n\
-             [admin]\nlisten = \"{listen}\"\nsocket = {socket:?}\n",
+             [attach]\nhost = false\n\n[admin]\nlisten = \"{listen}\"\nsocket = {socket:?}\n",
             dir.join("no-containerd.sock"),
         );
         std::fs::write(&config, text)?;

@@ -112,8 +112,15 @@ fn above(bytes: u64, base: u64) -> f64 {
 
 /// The crate's own benchmark: it has the table in its hands.
 fn lookups(goals: &Goals) -> Result<()> {
-    let output = Command::new("cargo").args(["bench", "-q", "-p", "k8s-sync"]).output().context("cargo bench")?;
-    ensure!(output.status.success(), "cargo bench -p k8s-sync:\n{}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new("cargo")
+        .args(["bench", "-q", "-p", "k8s-sync", "--bench", "cluster"])
+        .output()
+        .context("cargo bench")?;
+    ensure!(
+        output.status.success(),
+        "cargo bench -p k8s-sync --bench cluster:\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     for line in String::from_utf8_lossy(&output.stdout).lines() {
         if let Some((what, value)) = line.rsplit_once(':') {
             goals.tell(what, value.trim());
