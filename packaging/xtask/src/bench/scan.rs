@@ -26,7 +26,7 @@ pub struct Options {
     /// Connections that each holds to its neighbour; it accepts as many
     #[arg(long, default_value_t = 50)]
     connections: u16,
-    /// Only the larger crowd, by the source that is used
+    /// One crowd only, by the source that is used: ready, the scan, a request over each connection, and all of them at once
     #[arg(long)]
     plain: bool,
     /// CPU that the agent has, in hundredths of one
@@ -41,6 +41,7 @@ pub fn run(options: &Options) -> Result<()> {
     let mut bed = Testbed::start()?;
     let first = crowd(&mut bed, options.namespaces, options)?;
     if options.plain {
+        quota(&bed, &first, options, "auto")?;
         return plain(&bed, &first, options);
     }
     killed()?;
@@ -256,7 +257,37 @@ fn plain(bed: &Testbed, containers: &[Container], options: &Options) -> Result<(
     ));
     right_ends(&agent, containers, options)?;
     requests(&agent, containers, options)?;
+    burst(&agent, containers, options)?;
     ensure!(agent.stop() == Some(0), "the agent ended badly:\n{}", agent.log_text());
+    Ok(())
+}
+
+/// One more request over each connection, of all containers at once: more than the ring holds. Every one of them must be in one of the two counters.
+fn burst(agent: &Agent, containers: &[Container], options: &Options) -> Result<()> {
+    let account =
+        || -> Result<[(u64, u64); 2]> { Ok([agent.counted_and_lost("client")?, agent.counted_and_lost("server")?]) };
+    let before = account()?;
+    for container in containers {
+        kill(Pid::from_raw(i32::try_from(container.pid)?), Signal::SIGUSR1)?;
+    }
+    let asked = |container: &Container| container.output().matches("asked").count() >= 2;
+    until("all have asked twice", PATIENCE, || containers.iter().all(asked))?;
+    let sent = u64::from(options.connections) * containers.len() as u64;
+    let since = || -> Result<[(u64, u64); 2]> {
+        let now = account()?;
+        Ok([0, 1].map(|end: usize| (now[end].0 - before[end].0, now[end].1 - before[end].1)))
+    };
+    let whole = |ends: &[(u64, u64); 2]| ends.iter().all(|(counted, lost)| counted + lost == sent);
+    // What was lost of connections that stay open is told when they have been quiet for a while.
+    let _ = until("all are accounted for", PATIENCE / 2, || since().is_ok_and(|ends| whole(&ends)));
+    let ends = since()?;
+    let [(client, lost_client), (server, lost_server)] = ends;
+    let ring_full = agent.metrics()?.count("pilotfish_lost_total", &[("stage", "kernel"), ("reason", "ring_full")]);
+    say(&format!(
+        "scan: {sent} requests at once over connections older than the agent: {client} counted and {lost_client} lost at the client, {server} and {lost_server} at the server; \
+         {ring_full} heads found the ring full"
+    ));
+    ensure!(whole(&ends), "sent is not counted + lost");
     Ok(())
 }
 
