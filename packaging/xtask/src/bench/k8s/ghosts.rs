@@ -35,6 +35,8 @@ fn once(plane: &mut ControlPlane, goals: &mut Goals, n: u32, closed: bool) -> Re
     let gate = Gate::start(plane.server())?;
     let mut agent = Agent::start(plane, &Setup { name: format!("agent-{n}"), ..Setup::behind(gate.address()) })?;
     pods::wait_named(&agent, &old, Duration::from_secs(60))?;
+    // Its lists are complete, and it watches.
+    until("nothing is stale", Duration::from_secs(60), || agent.stale().is_ok_and(|reason| reason.is_empty()))?;
     let relists = agent.relists("pods")?;
 
     gate.set(Door::Hole);
