@@ -43,7 +43,9 @@ fn everything_is_listed_once_and_followed() -> Result<()> {
 fn the_end_of_a_stream_resumes_it_without_a_list() -> Result<()> {
     let plane = plane(3)?;
     // Without that, a watch that has nothing to tell would be taken for dead before the server ends it.
-    let watches = Watches::start(agent(&plane)?, |config| config.timing.unmarked_silence = PATIENCE)?;
+    let watches = Watches::start(agent(&plane)?, |config| {
+        (config.timing.silence, config.timing.unmarked_silence) = (PATIENCE, PATIENCE);
+    })?;
     watches.until_fresh()?;
     for n in 0..2 {
         let restarts = watches.pods()?.restarts;
