@@ -90,10 +90,12 @@ fn wait_fresh(agents: &[Agent], begun: Instant) -> Result<()> {
 fn judge(plane: &ControlPlane, goals: &mut Goals, mark: Mark, when: &str) -> Result<()> {
     let requests = lists::of_agents(&plane.audit(), mark)?;
     let lists = || requests.iter().filter(|request| lists::is_list(request));
-    let most = lists::most_within(lists(), 1.0)?;
-    goals.at_most(&format!("{when}: lists in the busiest second, all agents"), "", 5.0, most as f64, 0);
+    let most = lists::busiest(lists(), 1.0)?;
+    goals.at_most(&format!("{when}: lists in the busiest second, all agents"), "", 5.0, most.len() as f64, 0);
+    goals.tell(&format!("{when}: which"), &lists::words(&lists::by_resource(most.into_iter())));
     goals.tell(&format!("{when}: lists"), &lists::words(&lists::by_resource(lists())));
-    let busiest = lists::most_within(requests.iter(), 1.0).context("requests")?;
-    goals.tell(&format!("{when}: requests in the busiest second, all agents"), &busiest.to_string());
+    let busiest = lists::busiest(requests.iter(), 1.0).context("requests")?;
+    goals.tell(&format!("{when}: requests in the busiest second, all agents"), &busiest.len().to_string());
+    goals.tell(&format!("{when}: which"), &lists::words(&lists::by_code(&busiest)));
     Ok(())
 }

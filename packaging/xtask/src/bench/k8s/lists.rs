@@ -28,6 +28,15 @@ pub(super) fn by_resource<'a>(requests: impl Iterator<Item = &'a Request>) -> BT
     counts
 }
 
+/// How many of each answer; 0 is none yet.
+pub(super) fn by_code(requests: &[&Request]) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for request in requests {
+        *counts.entry(format!("{} {}", request.verb, request.code)).or_default() += 1;
+    }
+    counts
+}
+
 /// How many of each `verb resource`; a path without a resource as itself.
 pub(super) fn by_verb(requests: &[Request]) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
@@ -43,12 +52,19 @@ pub(super) fn words(counts: &BTreeMap<String, usize>) -> String {
     if words.is_empty() { "none".into() } else { words.join(", ") }
 }
 
-/// The most requests within any `length` seconds.
+/// The `length` seconds in which the most requests fall, as those requests.
+pub(super) fn busiest<'a>(requests: impl Iterator<Item = &'a Request>, length: f64) -> Result<Vec<&'a Request>> {
+    let timed = requests.map(|request| Ok((seconds(&request.received)?, request)));
+    let mut timed: Vec<(f64, &Request)> = timed.collect::<Result<_>>()?;
+    timed.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let within = |at: usize| timed[at..].partition_point(|(time, _)| *time < timed[at].0 + length);
+    let best = (0..timed.len()).map(|at| (within(at), at)).max();
+    Ok(best.map_or(Vec::new(), |(count, at)| timed[at..at + count].iter().map(|(_, request)| *request).collect()))
+}
+
+/// How many those are.
 pub(super) fn most_within<'a>(requests: impl Iterator<Item = &'a Request>, length: f64) -> Result<usize> {
-    let mut times: Vec<f64> = requests.map(|request| seconds(&request.received)).collect::<Result<_>>()?;
-    times.sort_by(f64::total_cmp);
-    let within = |(at, from): (usize, &f64)| times[at..].partition_point(|time| *time < from + length);
-    Ok(times.iter().enumerate().map(within).max().unwrap_or(0))
+    Ok(busiest(requests, length)?.len())
 }
 
 /// Of the day, with its fraction: `2026-01-01T10:20:30.123456Z`. No run goes on beyond midnight unnoticed: its rates would be too high.
