@@ -4,21 +4,10 @@ mod common;
 
 use common::*;
 use flow_model::{Close, FlowInfo, LossReason, Protocol, Role, Sink, Slot, TcpDelta, Transport, Ts};
-use golden_metrics::{
-    Config, EdgeRow, Exposition, FlowCache, Format, Golden, Losses, OVERFLOW, Reader, Recent, Reporter,
-};
+use golden_metrics::{Config, EdgeRow, Exposition, FlowCache, Format, Golden, Losses, OVERFLOW, Recent, Reporter};
 use proptest::prelude::*;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-
-const CONFIG: Config =
-    Config { max_series: 100, idle: Duration::from_secs(900), publish_every: Duration::from_millis(100) };
-
-struct Node {
-    golden: Golden<Table>,
-    reader: Reader,
-    losses: Losses,
-}
 
 fn node(names: Table, config: Config) -> Node {
     let losses = Losses::default();

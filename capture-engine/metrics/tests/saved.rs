@@ -4,17 +4,7 @@ mod common;
 
 use common::*;
 use flow_model::{Close, LossReason, Role, Sink, TcpDelta, Transport, Ts};
-use golden_metrics::{Config, Exposition, FlowCache, Format, Golden, Losses, Reader, Saved};
-use std::time::Duration;
-
-const CONFIG: Config =
-    Config { max_series: 100, idle: Duration::from_secs(900), publish_every: Duration::from_millis(100) };
-
-struct Node {
-    golden: Golden<Table>,
-    reader: Reader,
-    losses: Losses,
-}
+use golden_metrics::{Config, Exposition, FlowCache, Format, Golden, Losses, Saved};
 
 fn node(config: Config) -> Node {
     let losses = Losses::default();

@@ -1,7 +1,7 @@
 //! The program for packets of the node's own sockets. It is loaded when the first cgroup is attached to: the agent is ready before, and stays so where a kernel
 //! refuses it.
 
-use super::load::{Kernel, LoadError, clone, refused, take};
+use super::load::{Kernel, LoadError, clone, refused, take, verified};
 use super::stats::Place;
 use super::stub::{self, HostPrograms, Sockets, StubError};
 use aya::maps::{MapData, ProgramArray};
@@ -69,7 +69,7 @@ fn load(parts: Unloaded) -> Result<ProgramFd, LoadError> {
     let Unloaded { mut ebpf, programs, _maps } = parts;
     let program: &mut CgroupSkb =
         ebpf.program_mut(NAME).and_then(|program| program.try_into().ok()).ok_or(LoadError::Missing(NAME))?;
-    program.load().map_err(refused)?;
+    verified(|| program.load())?;
     let program = program.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(|error| refused(EbpfError::from(error)))?;
     let mut programs = ProgramArray::try_from(aya::maps::Map::ProgramArray(programs)).map_err(refused)?;
     programs.set(0, &program, 0).map_err(refused)?;

@@ -263,15 +263,19 @@ fn program(ebpf: &mut Ebpf) -> Result<ProgramFd, LoadError> {
     const NAME: &str = "pilotfish_netns";
     let program: &mut SchedClassifier =
         ebpf.program_mut(NAME).and_then(|program| program.try_into().ok()).ok_or(LoadError::Missing(NAME))?;
-    let mut attempts = sys::LOAD_ATTEMPTS;
-    loop {
-        attempts -= 1;
-        match program.load() {
-            Err(ProgramError::LoadError { io_error, .. }) if sys::was_interrupted(&io_error) && attempts > 0 => {}
-            loaded => break loaded.map_err(refused)?,
+    verified(|| program.load())?;
+    program.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(refused)
+}
+
+/// Lets the verifier look at a program of the object. `load` is asked again where it was interrupted.
+pub(super) fn verified(load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), LoadError> {
+    fn cause(error: &ProgramError) -> Option<&io::Error> {
+        match error {
+            ProgramError::LoadError { io_error, .. } => Some(io_error),
+            _ => None,
         }
     }
-    program.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(refused)
+    sys::unless_interrupted(load, cause).map_err(refused)
 }
 
 pub(super) fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, LoadError> {

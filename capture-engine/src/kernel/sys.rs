@@ -153,23 +153,25 @@ pub(super) fn load_stub(kind: Kind, name: &str, insns: &[bpf_insn]) -> io::Resul
     for (to, from) in load.prog_name.iter_mut().take(15).zip(name.bytes()) {
         *to = from as std::ffi::c_char;
     }
-    let mut attempts = LOAD_ATTEMPTS;
-    loop {
-        attempts -= 1;
-        match bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr) {
-            Err(error) if was_interrupted(&error) && attempts > 0 => {}
-            loaded => return loaded.map(owned),
-        }
-    }
+    unless_interrupted(|| bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr), |error| Some(error)).map(owned)
 }
 
 /// How often a program is offered to the verifier before an interruption counts as a refusal; several a second would have to arrive for that.
-pub(super) const LOAD_ATTEMPTS: u32 = 16;
+const LOAD_ATTEMPTS: u32 = 16;
 
-/// The verifier gives up with `EAGAIN` when a signal is pending for the thread, which stop and continue are, too (`do_check` in
-/// kernel/bpf/verifier.c).
-pub(super) fn was_interrupted(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(libc::EAGAIN)
+/// Loads a program, again where the verifier was interrupted: it gives up with `EAGAIN` when a signal is pending for the thread, which stop and
+/// continue are, too (`do_check` in kernel/bpf/verifier.c). `cause` finds the kernel's answer in an error.
+pub(super) fn unless_interrupted<T, E>(
+    mut load: impl FnMut() -> Result<T, E>,
+    cause: impl Fn(&E) -> Option<&io::Error>,
+) -> Result<T, E> {
+    for _ in 1..LOAD_ATTEMPTS {
+        match load() {
+            Err(error) if cause(&error).is_some_and(|cause| cause.raw_os_error() == Some(libc::EAGAIN)) => {}
+            loaded => return loaded,
+        }
+    }
+    load()
 }
 
 #[derive(Clone, Copy, Debug, Default)]

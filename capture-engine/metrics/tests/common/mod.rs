@@ -5,10 +5,15 @@ use flow_model::{
     Detail, DnsExchange, Endpoint, FiveTuple, FlowInfo, HttpExchange, Identity, L7Record, Names, Notes, Outcome,
     Protocol, Role, Slot, Transport, Ts, Unknown, Workload, WorkloadKind,
 };
+use golden_metrics::{Config, Golden, Losses, Reader};
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
+
+pub const CONFIG: Config =
+    Config { max_series: 100, idle: Duration::from_secs(900), publish_every: Duration::from_millis(100) };
 
 pub const MS: u64 = 1_000_000;
 pub const CLIENT: Slot = Slot(1);
@@ -110,4 +115,11 @@ pub fn dns(qtype: u16, rcode: Option<u16>, took_ns: u64) -> L7Record {
         ..DnsExchange::default()
     };
     L7Record { protocol: Protocol::Dns, detail: Detail::Dns(detail), ..http("", rcode, took_ns) }
+}
+
+/// What counts, and what reads it.
+pub struct Node {
+    pub golden: Golden<Table>,
+    pub reader: Reader,
+    pub losses: Losses,
 }
