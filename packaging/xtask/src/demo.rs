@@ -85,28 +85,44 @@ impl Report {
     }
 }
 
+/// How a demo ended.
+#[derive(Debug, Default)]
+pub struct Shown {
+    pub leftovers: Vec<String>,
+    pub error: Option<String>,
+}
+
+impl Shown {
+    /// Shows what was started, takes it away again however that ended, and tells an interruption from a failure.
+    pub fn of<T>(
+        started: Result<T>,
+        show: impl FnOnce(&mut T) -> Result<()>,
+        take_down: impl FnOnce(T) -> Result<Vec<String>>,
+    ) -> Shown {
+        let mut scene = match started {
+            Ok(scene) => scene,
+            Err(_) if signals::interrupted() => return Shown { error: Some("interrupted".into()), ..Shown::default() },
+            Err(error) => return Shown { error: Some(format!("{error:#}")), ..Shown::default() },
+        };
+        let mut outcome = show(&mut scene);
+        if signals::interrupted() {
+            outcome = outcome.map_err(|_| anyhow!("interrupted"));
+            signals::acted_on();
+        }
+        eprintln!("  removing what the demo made");
+        let leftovers = take_down(scene).unwrap_or_else(|error| vec![format!("{error:#}")]);
+        Shown { leftovers, error: outcome.err().map(|error| format!("{error:#}")) }
+    }
+}
+
 #[allow(clippy::print_stdout, reason = "the report is this command's output")]
 pub fn run(options: &Options) -> Result<ExitCode> {
     testbed::sweep::sweep()?;
     let mut report = Report::default();
     step("a containerd of its own");
-    match Testbed::start() {
-        Ok(mut bed) => {
-            let mut outcome = show(options, &mut bed, &mut report);
-            if signals::interrupted() {
-                outcome = outcome.map_err(|_| anyhow!("interrupted"));
-                signals::acted_on();
-            }
-            eprintln!("  removing what the demo made");
-            match bed.take_down() {
-                Ok(leftovers) => report.leftovers.extend(leftovers),
-                Err(error) => report.leftovers.push(format!("{error:#}")),
-            }
-            report.error = outcome.err().map(|error| format!("{error:#}"));
-        }
-        Err(_) if signals::interrupted() => report.error = Some("interrupted".into()),
-        Err(error) => report.error = Some(format!("{error:#}")),
-    }
+    let shown = Shown::of(Testbed::start(), |bed| show(options, bed, &mut report), Testbed::take_down);
+    report.leftovers.extend(shown.leftovers);
+    report.error = shown.error;
     match options.output {
         Output::Json => println!("{}", report.to_json()),
         Output::Table => print!("{}", summary(&report)),

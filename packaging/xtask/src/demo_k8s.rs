@@ -1,7 +1,7 @@
 //! `cargo xtask demo-k8s`: a Kubernetes cluster of two nodes with workloads that call each other, the agent on each node, and what each of
 //! them sees, live, by name. Everything is taken away at the end.
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use testbed::cluster::binaries::{self, Program};
 use testbed::cluster::{Cluster, ControlPlaneOptions, User, scene};
 use testbed::{Agent, AgentOptions, signals, until};
 
-use crate::demo::{Output, duration};
+use crate::demo::{Output, Shown, duration};
 
 #[derive(Debug, Args)]
 pub struct Options {
@@ -72,23 +72,10 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     testbed::sweep::sweep()?;
     binaries::find_all(&Program::ALL)?;
     let mut report = Report::default();
-    match Cluster::start(2, &ControlPlaneOptions::default(), step) {
-        Ok(cluster) => {
-            let mut outcome = show(options, &cluster, &mut report);
-            if signals::interrupted() {
-                outcome = outcome.map_err(|_| anyhow!("interrupted"));
-                signals::acted_on();
-            }
-            eprintln!("  removing what the demo made");
-            match cluster.take_down() {
-                Ok(leftovers) => report.leftovers = leftovers,
-                Err(error) => report.leftovers.push(format!("{error:#}")),
-            }
-            report.error = outcome.err().map(|error| format!("{error:#}"));
-        }
-        Err(_) if signals::interrupted() => report.error = Some("interrupted".into()),
-        Err(error) => report.error = Some(format!("{error:#}")),
-    }
+    let cluster = Cluster::start(2, &ControlPlaneOptions::default(), step);
+    let shown = Shown::of(cluster, |cluster| show(options, cluster, &mut report), Cluster::take_down);
+    report.leftovers = shown.leftovers;
+    report.error = shown.error;
     match options.output {
         Output::Json => println!("{}", report.to_json()),
         Output::Table => print!("{}", summary(&report)),

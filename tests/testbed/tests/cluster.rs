@@ -1,11 +1,12 @@
 //! The real control plane by itself: it serves, it can be hurt as tests need it, and it leaves nothing. Needs no root; the first run builds
 //! etcd and the API server.
 
+mod common;
+
 use std::net::IpAddr;
-use std::process::Command;
 use std::time::Duration;
 use testbed::cluster::{ControlPlane, ControlPlaneOptions, Mark, Owner, PodSpec, Refused, User, bulk, kinds, objects};
-use testbed::{sweep, until, until_some};
+use testbed::{sweep, until};
 
 fn plane() -> anyhow::Result<ControlPlane> {
     ControlPlane::start(&ControlPlaneOptions::default())
@@ -139,27 +140,16 @@ fn a_control_plane_leaves_nothing() -> anyhow::Result<()> {
 /// The other half of the next test: only does something when that one runs it.
 #[test]
 fn run_that_will_be_killed() -> anyhow::Result<()> {
-    let Some(note) = std::env::var_os("PFT_NOTE") else { return Ok(()) };
+    let Some(note) = common::note() else { return Ok(()) };
     let plane = plane()?;
-    std::fs::write(&note, format!("{}\n{}", plane.id(), plane.dir().display()))?;
+    common::tell(&note, &[plane.id().to_owned(), plane.dir().display().to_string()])?;
     until("killed", Duration::from_secs(120), || false)
 }
 
 #[test]
 fn a_killed_run_is_swept() -> anyhow::Result<()> {
-    let note = tempfile::NamedTempFile::new()?;
-    let mut run = Command::new(std::env::current_exe()?)
-        .args(["--exact", "run_that_will_be_killed"])
-        .env("PFT_NOTE", note.path())
-        .stdout(std::process::Stdio::null())
-        .spawn()?;
-    let text = until_some("the run has a cluster", Duration::from_secs(180), || {
-        std::fs::read_to_string(note.path()).ok().filter(|text| text.contains('\n'))
-    });
-    run.kill()?;
-    run.wait()?;
-    let text = text?;
-    let (id, dir) = text.split_once('\n').unwrap_or_default();
+    let lines = common::killed_run("the run has a cluster", Duration::from_secs(180))?;
+    let [id, dir] = lines.as_slice() else { anyhow::bail!("an odd note: {lines:?}") };
     let dir = std::path::Path::new(dir);
     assert_eq!(sweep::leftovers(id, dir).len(), 3, "two processes and a directory outlive the run that started them");
     assert!(sweep::sweep()?.contains(&id.to_owned()));

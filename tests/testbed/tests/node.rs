@@ -1,9 +1,10 @@
 //! The testbed by itself: it counts right, and leaves nothing.
 
-use std::process::Command;
+mod common;
+
 use std::time::Duration;
 use testbed::scene::{self, Scene};
-use testbed::{ContainerSpec, Testbed, sweep, until, until_some};
+use testbed::{ContainerSpec, Testbed, sweep, until};
 
 #[test]
 fn what_the_generator_sent_is_what_the_api_served() -> anyhow::Result<()> {
@@ -40,28 +41,17 @@ fn containers_of_a_pod_share_their_namespace() -> anyhow::Result<()> {
 /// The other half of `a_killed_run_is_swept`: only does something when that test runs it.
 #[test]
 fn run_that_will_be_killed() -> anyhow::Result<()> {
-    let Some(note) = std::env::var_os("PFT_NOTE") else { return Ok(()) };
+    let Some(note) = common::note() else { return Ok(()) };
     let mut bed = Testbed::start()?;
     bed.run(ContainerSpec::new("left", &["/bin/sleep", "1000"]))?;
-    std::fs::write(&note, format!("{}\n{}", bed.id(), bed.dir().display()))?;
+    common::tell(&note, &[bed.id().to_owned(), bed.dir().display().to_string()])?;
     until("killed", Duration::from_secs(60), || false)
 }
 
 #[test]
 fn a_killed_run_is_swept() -> anyhow::Result<()> {
-    let note = tempfile::NamedTempFile::new()?;
-    let mut run = Command::new(std::env::current_exe()?)
-        .args(["--exact", "run_that_will_be_killed"])
-        .env("PFT_NOTE", note.path())
-        .stdout(std::process::Stdio::null())
-        .spawn()?;
-    let text = until_some("the run has a container", Duration::from_secs(60), || {
-        std::fs::read_to_string(note.path()).ok().filter(|text| text.contains('\n'))
-    });
-    run.kill()?;
-    run.wait()?;
-    let text = text?;
-    let (id, dir) = text.split_once('\n').unwrap_or_default();
+    let lines = common::killed_run("the run has a container", Duration::from_secs(60))?;
+    let [id, dir] = lines.as_slice() else { anyhow::bail!("an odd note: {lines:?}") };
     let dir = std::path::Path::new(dir);
     assert!(!sweep::leftovers(id, dir).is_empty(), "a container outlives the run that started it");
     assert!(sweep::sweep()?.contains(&id.to_owned()));

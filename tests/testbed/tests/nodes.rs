@@ -1,8 +1,9 @@
 //! Real nodes: a kubelet's pods reach each other across nodes and through a Service, and nothing is left of them. Needs root and, once, the
 //! minutes that Kubernetes' programs take to build.
 
+mod common;
+
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 use testbed::cluster::{Cluster, ClusterOptions, ControlPlaneOptions, Owner, PodView, kinds, objects, scene};
 use testbed::{sweep, until, until_some};
@@ -106,32 +107,21 @@ fn with_few_addresses_a_new_pod_has_the_address_of_one_that_is_gone() -> anyhow:
 /// The other half of the next test: only does something when that one runs it.
 #[test]
 fn run_that_will_be_killed() -> anyhow::Result<()> {
-    let Some(note) = std::env::var_os("PFT_NOTE") else { return Ok(()) };
+    let Some(note) = common::note() else { return Ok(()) };
     let cluster = Cluster::start(1, &ControlPlaneOptions::default(), |_| ())?;
     let left = scene::workload(&kinds::DEPLOYMENT, "left", 1, &["/bin/sleep", "1000000"]);
     cluster.plane().client().create(&kinds::DEPLOYMENT, &left)?;
     cluster.wait_pods("default", "left-", 1, PATIENCE)?;
     let mut lines = vec![cluster.plane().id().to_owned(), cluster.plane().dir().display().to_string()];
     lines.extend(traces(&cluster)?.iter().map(|path| path.display().to_string()));
-    std::fs::write(&note, lines.join("\n") + "\nend")?;
+    common::tell(&note, &lines)?;
     until("killed", Duration::from_secs(300), || false)
 }
 
 #[test]
 fn a_killed_run_is_swept_with_its_nodes_and_pods() -> anyhow::Result<()> {
-    let note = tempfile::NamedTempFile::new()?;
-    let mut run = Command::new(std::env::current_exe()?)
-        .args(["--exact", "run_that_will_be_killed"])
-        .env("PFT_NOTE", note.path())
-        .stdout(Stdio::null())
-        .spawn()?;
-    let text = until_some("the run has a pod", Duration::from_secs(300), || {
-        std::fs::read_to_string(note.path()).ok().filter(|text| text.ends_with("\nend"))
-    });
-    run.kill()?;
-    run.wait()?;
-    let text = text?;
-    let mut lines = text.lines().filter(|line| *line != "end");
+    let lines = common::killed_run("the run has a pod", Duration::from_secs(300))?;
+    let mut lines = lines.iter().map(String::as_str);
     let (id, dir) = (lines.next().unwrap_or_default(), Path::new(lines.next().unwrap_or_default()));
     let traces: Vec<&Path> = lines.map(Path::new).collect();
     assert!(!traces.is_empty() && traces.iter().all(|path| path.exists()), "the pod outlives who made it");

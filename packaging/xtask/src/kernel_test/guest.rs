@@ -8,7 +8,7 @@ use std::fmt;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -55,26 +55,14 @@ impl fmt::Display for Report {
 
 pub(super) fn boot(image: &Image, tests: &[PathBuf], filter: &str, cache: &Path, limit: Duration) -> Result<Report> {
     let initrd = build_initrd(image, tests, filter, cache)?;
-    let mut child = Command::new("qemu-system-x86_64")
-        // Without cx16: QEMU 7.2 now and then returns from cmpxchg16b with broken flags (a panic shows the low half of a pointer in EFLAGS), and
-        // the slab allocator uses it where the CPU has it.
-        .args(["-accel", "tcg", "-cpu", "Nehalem,-cx16", "-smp", "1", "-m", "1024", "-nographic", "-no-reboot"])
-        .args(["-nic", "none", "-append", "console=ttyS0 quiet panic=-1 net.ifnames=0"])
+    let mut qemu = console::qemu();
+    qemu.args(["-accel", "tcg", "-smp", "1", "-m", "1024"])
+        .args(["-append", "console=ttyS0 quiet panic=-1 net.ifnames=0"])
         .arg("-kernel")
         .arg(image.vmlinuz())
         .arg("-initrd")
-        .arg(&initrd)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("run qemu-system-x86_64 (Debian package qemu-system-x86)")?;
-    let console = child.stdout.take().context("no console")?;
-    let (lines, reader) = console::lines(console);
-    let report = watch(&lines, tests.len(), limit);
-    let _ = child.kill();
-    child.wait().context("wait for qemu")?;
-    drop(lines);
-    let _ = reader.join();
+        .arg(&initrd);
+    let report = console::boot(&mut qemu, |lines| watch(lines, tests.len(), limit));
     fs::remove_file(&initrd).with_context(|| format!("remove {}", initrd.display()))?;
     report
 }

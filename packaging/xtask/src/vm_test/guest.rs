@@ -2,10 +2,9 @@
 
 use super::image::Image;
 use crate::console;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use std::fmt;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -39,21 +38,9 @@ impl fmt::Display for Report {
 }
 
 pub(super) fn boot(image: &Image, payload: &Path, verbose: bool, limit: Duration) -> Result<Report> {
-    let mut child = Command::new("qemu-system-x86_64")
-        // Without cx16: QEMU 7.2 now and then returns from cmpxchg16b with broken flags, which the slab allocator uses where the CPU has it.
-        .args([
-            "-accel",
-            "tcg,thread=multi",
-            "-cpu",
-            "Nehalem,-cx16",
-            "-smp",
-            "2",
-            "-m",
-            "1500",
-            "-nographic",
-            "-no-reboot",
-        ])
-        .args(["-nic", "none", "-snapshot", "-append", "root=/dev/vda rw console=ttyS0 quiet net.ifnames=0 panic=-1"])
+    let mut qemu = console::qemu();
+    qemu.args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", "1500", "-snapshot"])
+        .args(["-append", "root=/dev/vda rw console=ttyS0 quiet net.ifnames=0 panic=-1"])
         .arg("-kernel")
         .arg(&image.kernel)
         .arg("-initrd")
@@ -61,19 +48,8 @@ pub(super) fn boot(image: &Image, payload: &Path, verbose: bool, limit: Duration
         .arg("-drive")
         .arg(format!("file={},if=virtio,format=raw", image.disk.display()))
         .arg("-drive")
-        .arg(format!("file={},if=virtio,format=raw", payload.display()))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("run qemu-system-x86_64 (Debian package qemu-system-x86)")?;
-    let console = child.stdout.take().context("no console")?;
-    let (lines, reader) = console::lines(console);
-    let report = watch(&lines, verbose, limit);
-    let _ = child.kill();
-    child.wait().context("wait for qemu")?;
-    drop(lines);
-    let _ = reader.join();
-    report
+        .arg(format!("file={},if=virtio,format=raw", payload.display()));
+    console::boot(&mut qemu, |lines| watch(lines, verbose, limit))
 }
 
 fn watch(lines: &mpsc::Receiver<String>, verbose: bool, limit: Duration) -> Result<Report> {
