@@ -64,7 +64,7 @@ static __always_inline void pf_start_afresh(struct pf_flow *flow, struct pf_cpu 
 	__builtin_memset((void *)flow + sizeof(flow->lock), 0, sizeof(*flow) - sizeof(flow->lock));
 	flow->flags = kept;
 	flow->flow_id = cpu->before.now;
-	flow->budget = control->budget;
+	flow->head_bytes = control->head_bytes;
 }
 
 static __always_inline void pf_handshake(struct pf_flow *flow, int dir, struct pf_packet *p, __u64 now)
@@ -126,7 +126,7 @@ static __always_inline void pf_start_message(struct pf_flow *flow, int dir, __u3
 	flow->turn++;
 	flow->turn_dir = dir;
 	flow->turn_seq[dir] = seq;
-	flow->budget = cpu->before.overridden ? cpu->before.override : control->budget;
+	flow->head_bytes = cpu->before.overridden ? cpu->before.override : control->head_bytes;
 	__builtin_memset(&flow->message, 0, sizeof(flow->message));
 	flow->message.first_ns = cpu->before.now;
 	flow->message.turn = flow->turn;
@@ -207,7 +207,7 @@ static __always_inline void pf_payload(struct pf_flow *flow, int dir, struct pf_
 	}
 	offset = pf_ahead(seq, flow->turn_seq[dir]);
 	skip = 0;
-	room = flow->budget;
+	room = flow->head_bytes;
 	if (flow->turn_dir == dir && flow->message.bytes > PF_LONG_MESSAGE) {
 		if (room != PF_BUDGET_EVERYTHING)
 			room = 0;
@@ -287,7 +287,7 @@ static __always_inline void pf_udp(struct pf_flow *flow, int dir, struct pf_cpu 
 	struct pf_packet *p = &cpu->packet;
 	struct pf_before *before = &cpu->before;
 	struct pf_after *after = &cpu->after;
-	__u32 budget = control->budget;
+	__u32 budget = control->head_bytes;
 
 	flow->last_ns = before->now;
 	__sync_fetch_and_add(&flow->counters.packets[dir], 1);

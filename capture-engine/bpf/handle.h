@@ -37,7 +37,7 @@ static __always_inline struct pf_flow *pf_new_flow(struct pf_cpu *cpu, int dir, 
 		return 0;
 	__builtin_memset(fresh, 0, sizeof(*fresh));
 	fresh->flow_id = cpu->before.now;
-	fresh->budget = control->budget;
+	fresh->head_bytes = control->head_bytes;
 	if (p->key.proto == IPPROTO_UDP)
 		fresh->flags = pf_udp_role(p, dir);
 	else if (!(p->tcp_flags & PF_TCP_SYN))
@@ -73,7 +73,7 @@ static __always_inline void pf_look_ahead(struct __sk_buff *skb, struct pf_flow 
 			cpu->before.overridden = 1;
 		}
 	}
-	if (tcp && p->held == p->payload && bytes + p->payload > flow->budget && flow->budget &&
+	if (tcp && p->held == p->payload && bytes + p->payload > flow->head_bytes && flow->head_bytes &&
 	    !bpf_skb_load_bytes(skb, p->payload_at + p->payload - 8, &cpu->before.tail, 8))
 		cpu->before.tail_read = 1;
 }

@@ -114,7 +114,7 @@ struct pf_flow {
 	__u32 hole_start[2];
 	__u32 hole_end[2]; /* equal to hole_start: no hole */
 	__u32 turn_seq[2]; /* sequence number at which the newest message of each direction began */
-	__u32 budget; /* bytes of each message's head to copy; from config or `pilotfish_override` at the message's start */
+	__u32 head_bytes; /* bytes of each message's head to copy; from config or `pilotfish_override` at the message's start */
 	__u32 lost_events; /* events that found the ring full */
 	__u64 flow_id;
 	struct pf_message message; /* the current one */
@@ -130,7 +130,7 @@ struct pf_flow {
 
 /* Value of array `pilotfish_control` (one entry, mapped by user space). */
 struct pf_control {
-	__u32 budget; /* bytes of each message's head */
+	__u32 head_bytes; /* bytes of each message's head */
 	__u32 udp_datagrams; /* datagrams copied per direction of a flow that is not DNS */
 	__u32 overrides; /* 0: `pilotfish_override` is empty, do not look */
 	__u32 wake_bytes; /* unread bytes in the ring at which a napping reader is woken */

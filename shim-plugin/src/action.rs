@@ -22,14 +22,14 @@ pub enum Action {
     /// Answer: [`Report::Attached`] or [`Report::AttachFailed`]. A slot that failed is asked for again, with the same number;
     /// one that got no answer within 30 s too, so a slot that is attached already is to be answered `Attached` at once.
     Attach { slot: Slot, netns: NetnsId, task: TaskId, origin: Origin, name: Option<Arc<LocalName>> },
-    /// Attach to the cgroup of `pid`, which lives in the host's namespace.
+    /// Attach to the cgroup of `pid`, which lives in the node's namespace.
     /// Answer: [`Report::Attached`], [`Report::AttachFailed`] (asked for again as above) or [`Report::NotAttachable`].
     AttachCgroup { slot: Slot, task: TaskId, container: ContainerRef, pid: u32, name: Option<Arc<LocalName>> },
-    /// Close what is open under `task`: its namespace is attached already, or is the host's, or the task is gone.
+    /// Close what is open under `task`: its namespace is attached already, or is the node's, or the task is gone.
     Close { task: TaskId },
     /// The name of an attached namespace or cgroup became known, or better.
     Identify { slot: Slot, name: Arc<LocalName> },
-    /// The last task of the namespace ended, or that of the cgroup (then `netns` is the host's). No answer; the slot number never comes back.
+    /// The last task of the namespace ended, or that of the cgroup (then `netns` is the node's). No answer; the slot number never comes back.
     Detach { slot: Slot, netns: NetnsId },
     /// Read this container's labels and feed them back. Performed by [`Containerd`](crate::Containerd), never handed out.
     FetchLabels { container: ContainerRef },

@@ -32,7 +32,7 @@ pub enum AttachState {
 pub enum Target {
     /// Its namespace, which others may share.
     Namespace,
-    /// Its cgroup: its namespace is the host's.
+    /// Its cgroup: its namespace is the node's.
     Cgroup,
 }
 
@@ -53,7 +53,7 @@ pub struct Attachment {
 /// The last slot number that is given out. Those above it are free for sockets of the node that are no container's.
 pub const LAST_SLOT: Slot = Slot(Slot::FIRST_OF_NODE.0 + (1 << 30) - 1);
 
-/// The references to namespaces: one attachment for each (dev, inode), whoever shares it. And the tasks of the host's namespace: one for each.
+/// The references to namespaces: one attachment for each (dev, inode), whoever shares it. And the tasks of the node's namespace: one for each.
 #[derive(Debug, Default)]
 pub struct Attachments {
     slots: BTreeMap<Slot, Attachment>,
@@ -101,14 +101,14 @@ impl Attachments {
         Some(slot)
     }
 
-    /// A new slot for the cgroup of a task that lives in `host`.
-    pub fn open_cgroup(&mut self, host: NetnsId, task: TaskId, now: Instant) -> Option<Slot> {
+    /// A new slot for the cgroup of a task that lives in `node`.
+    pub fn open_cgroup(&mut self, node: NetnsId, task: TaskId, now: Instant) -> Option<Slot> {
         let slot = Slot(Slot::FIRST_OF_NODE.0 + self.cgroups);
         if slot > LAST_SLOT {
             return None;
         }
         self.cgroups += 1;
-        Some(self.add(slot, Target::Cgroup, host, None, task, now))
+        Some(self.add(slot, Target::Cgroup, node, None, task, now))
     }
 
     fn add(

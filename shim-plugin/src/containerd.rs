@@ -37,9 +37,9 @@ pub struct Config {
     /// The slow reconcile, jittered by a tenth.
     pub reconcile_every: Duration,
     /// The namespace that the agent runs in: it is not attached to.
-    pub host: Option<NetnsId>,
+    pub node: Option<NetnsId>,
     /// Containers in it are attached to by their cgroups.
-    pub observe_host: bool,
+    pub observe_node: bool,
     pub limits: Limits,
 }
 
@@ -49,8 +49,8 @@ impl Default for Config {
             sockets: vec!["/run/containerd/containerd.sock".into(), "/run/k3s/containerd/containerd.sock".into()],
             namespaces: Vec::new(),
             reconcile_every: Duration::from_secs(60),
-            host: None,
-            observe_host: false,
+            node: None,
+            observe_node: false,
             limits: Limits::default(),
         }
     }
@@ -89,7 +89,7 @@ impl Containerd {
     pub fn new(config: Config) -> (Containerd, Handle) {
         let (actions, actions_out) = mpsc::channel(ACTIONS);
         let (reports_in, reports) = mpsc::channel(ACTIONS);
-        let registry = Mutex::new(Registry::new(config.limits, config.host).observing_host(config.observe_host));
+        let registry = Mutex::new(Registry::new(config.limits, config.node).observing_node(config.observe_node));
         let shared = Arc::new(Shared { registry, link: Mutex::new(LinkStatus::default()) });
         let status = StatusReader(shared.clone());
         let task =

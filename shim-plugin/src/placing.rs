@@ -126,15 +126,15 @@ impl Registry {
                 self.place(id, netns, cookie, now, out);
             }
             Place::In(slot) => self.reopened(id, slot, netns, cookie, now, out),
-            Place::Host(_) => out.push(Action::Close { task: id }),
+            Place::Node(_) => out.push(Action::Close { task: id }),
         }
     }
 
     fn place(&mut self, id: TaskId, netns: NetnsId, cookie: Option<u64>, now: Instant, out: &mut Vec<Action>) {
-        if self.host == Some(netns) {
+        if self.node == Some(netns) {
             self.in_flight.remove(&id);
             out.push(Action::Close { task: id });
-            self.place_in_host(id, netns, now, out);
+            self.place_on_node(id, netns, now, out);
             return;
         }
         match self.attachments.find(netns, cookie) {
@@ -168,9 +168,9 @@ impl Registry {
         out.push(Action::Attach { slot, netns, task: id, origin: task.origin, name: task.name.clone() });
     }
 
-    fn place_in_host(&mut self, id: TaskId, host: NetnsId, now: Instant, out: &mut Vec<Action>) {
-        let slot = self.observe_host.then(|| self.attachments.open_cgroup(host, id, now)).flatten();
-        self.set_place(id, Place::Host(slot));
+    fn place_on_node(&mut self, id: TaskId, node: NetnsId, now: Instant, out: &mut Vec<Action>) {
+        let slot = self.observe_node.then(|| self.attachments.open_cgroup(node, id, now)).flatten();
+        self.set_place(id, Place::Node(slot));
         let (Some(slot), Some(task)) = (slot, self.tasks.get(&id)) else { return };
         if let Some(name) = &task.name {
             self.attachments.offer_name(slot, id, name);
@@ -233,7 +233,7 @@ impl Registry {
                     attachment.fail(reason, now);
                 }
             }
-            Place::Waiting { .. } | Place::Unopened(_) | Place::Host(_) => {}
+            Place::Waiting { .. } | Place::Unopened(_) | Place::Node(_) => {}
         }
     }
 

@@ -16,9 +16,9 @@ use std::time::Instant;
 #[derive(Debug)]
 pub struct Registry {
     pub(crate) limits: Limits,
-    pub(crate) host: Option<NetnsId>,
-    /// Tasks of the host's namespace are attached to by their cgroups.
-    pub(crate) observe_host: bool,
+    pub(crate) node: Option<NetnsId>,
+    /// Tasks of the node's namespace are attached to by their cgroups.
+    pub(crate) observe_node: bool,
     pub(crate) tasks: BTreeMap<TaskId, Task>,
     by_container: HashMap<ContainerRef, TaskId>,
     pub(crate) attachments: Attachments,
@@ -100,7 +100,7 @@ pub(crate) enum Place {
     },
     Unopened(Failure),
     /// With a slot where its cgroup is to be attached to.
-    Host(Option<Slot>),
+    Node(Option<Slot>),
     In(Slot),
 }
 
@@ -133,18 +133,18 @@ pub enum TaskState {
         reason: String,
         attempts: u32,
     },
-    /// It shares the host's namespace, which is not attached to (its cgroup may be).
-    Host,
+    /// It shares the node's namespace, which is not attached to (its cgroup may be).
+    Node,
 }
 
 impl Registry {
-    /// `host` is the namespace that the agent itself runs in: it is not attached to, whoever shares it.
+    /// `node` is the namespace that the agent itself runs in: it is not attached to, whoever shares it.
     #[must_use]
-    pub fn new(limits: Limits, host: Option<NetnsId>) -> Registry {
+    pub fn new(limits: Limits, node: Option<NetnsId>) -> Registry {
         Registry {
             limits,
-            host,
-            observe_host: false,
+            node,
+            observe_node: false,
             tasks: BTreeMap::new(),
             by_container: HashMap::new(),
             attachments: Attachments::default(),
@@ -157,10 +157,10 @@ impl Registry {
         }
     }
 
-    /// Containers that share the host's namespace are to be attached to by their cgroups.
+    /// Containers that share the node's namespace are to be attached to by their cgroups.
     #[must_use]
-    pub fn observing_host(mut self, observe: bool) -> Registry {
-        self.observe_host = observe;
+    pub fn observing_node(mut self, observe: bool) -> Registry {
+        self.observe_node = observe;
         self
     }
 
@@ -279,7 +279,7 @@ impl Registry {
         if self.by_container.get(&task.container) == Some(&id) {
             self.by_container.remove(&task.container);
         }
-        if let Place::Host(Some(slot)) = task.place
+        if let Place::Node(Some(slot)) = task.place
             && let Some(gone) = self.attachments.leave(slot, id)
         {
             out.push(Action::Detach { slot, netns: gone.netns });
@@ -317,7 +317,7 @@ impl Registry {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         task.labels = LabelState::Known;
         task.name = Some(name.clone());
-        if let Place::In(slot) | Place::Host(Some(slot)) = task.place
+        if let Place::In(slot) | Place::Node(Some(slot)) = task.place
             && self.attachments.offer_name(slot, id, &name)
         {
             out.push(Action::Identify { slot, name });
@@ -404,7 +404,7 @@ impl Registry {
         match &task.place {
             Place::Waiting { .. } | Place::Opening { .. } => TaskState::Discovered,
             Place::Unopened(failure) => failed(None, failure),
-            Place::Host(_) => TaskState::Host,
+            Place::Node(_) => TaskState::Node,
             Place::In(slot) => match self.attachments.get(*slot).map(|attachment| &attachment.state) {
                 Some(AttachState::Attached { mode }) => TaskState::Attached(*slot, mode),
                 Some(AttachState::Failed(failure)) => failed(Some(*slot), failure),
@@ -427,7 +427,7 @@ impl Registry {
             let of_state = match &task.place {
                 Place::Waiting { .. } | Place::Opening { .. } => &mut gauges.discovered,
                 Place::Unopened(_) => &mut gauges.failed,
-                Place::Host(_) => &mut gauges.host,
+                Place::Node(_) => &mut gauges.node,
                 Place::In(slot) => match self.attachments.get(*slot).map(|attachment| &attachment.state) {
                     Some(AttachState::Attached { .. }) => &mut gauges.attached,
                     Some(AttachState::Failed(_) | AttachState::GivenUp { .. }) => &mut gauges.failed,

@@ -78,7 +78,7 @@ pub struct TaskGauges {
     pub attaching: usize,
     pub attached: usize,
     pub failed: usize,
-    pub host: usize,
+    pub node: usize,
     pub namespaces: usize,
 }
 

@@ -7,7 +7,7 @@ use shim_plugin::{Action, ContainerRef, Labels, Limits, ListedTask, Registry, Re
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-const HOST: NetnsId = NetnsId { dev: 4, ino: 1 };
+const NODE: NetnsId = NetnsId { dev: 4, ino: 1 };
 
 #[derive(Clone, Debug)]
 enum Turn {
@@ -89,7 +89,7 @@ fn container(number: u8) -> ContainerRef {
 impl Node {
     fn new(limits: Limits, cookies: bool) -> Node {
         Node {
-            registry: Registry::new(limits, Some(HOST)).observing_host(true),
+            registry: Registry::new(limits, Some(NODE)).observing_node(true),
             now: Instant::now(),
             cookies,
             opened: HashMap::new(),
@@ -114,10 +114,10 @@ impl Node {
                 }
                 self.last += 1;
                 let pid = self.last;
-                // Pod 0 is on the host's network; another pod's namespace lives as long as one of its containers.
+                // Pod 0 is on the node's network; another pod's namespace lives as long as one of its containers.
                 let in_use: HashSet<u64> = self.running.values().map(|(_, netns)| netns.ino).collect();
-                let free = (HOST.ino + 1..).find(|ino| !in_use.contains(ino)).expect("numbers do not end");
-                let fresh = Namespace { number: pid.into(), ino: if pod == 0 { HOST.ino } else { free } };
+                let free = (NODE.ino + 1..).find(|ino| !in_use.contains(ino)).expect("numbers do not end");
+                let fresh = Namespace { number: pid.into(), ino: if pod == 0 { NODE.ino } else { free } };
                 let netns = *self.pod_namespace.entry(pod).or_insert(fresh);
                 self.running.insert(number, (pid, netns));
                 self.namespace_of.insert(pid, netns);
@@ -192,7 +192,7 @@ impl Node {
                 _ => Report::OpenFailed { task, reason: "gone".into() },
             },
             Action::Attach { slot, netns, task, .. } => {
-                assert_ne!(netns, HOST);
+                assert_ne!(netns, NODE);
                 let netns = self.opened[&task];
                 let mut others = self.attached.iter().filter(|(other, _)| **other != slot);
                 assert!(others.all(|(_, other)| *other != netns), "never two attachments for one namespace");
@@ -218,7 +218,7 @@ impl Node {
                 }
             }
             Action::Detach { slot, netns } => {
-                assert!(self.cgroups.remove(&slot).is_none() || netns == HOST, "cgroups are of the host");
+                assert!(self.cgroups.remove(&slot).is_none() || netns == NODE, "cgroups are of the node");
                 assert!(self.slots_seen.contains(&slot), "what is detached was attached or tried");
                 let was = self.attached.remove(&slot);
                 assert!(was.is_none_or(|was| was.ino == netns.ino));
@@ -274,15 +274,15 @@ proptest! {
         node.list();
         node.settle();
         let wanted: HashSet<Namespace> =
-            node.running.values().map(|(_, netns)| *netns).filter(|netns| netns.ino != HOST.ino).collect();
+            node.running.values().map(|(_, netns)| *netns).filter(|netns| netns.ino != NODE.ino).collect();
         let attached: HashSet<Namespace> = node.attached.values().copied().collect();
         prop_assert_eq!(node.attached.len(), attached.len());
         prop_assert_eq!(attached, wanted, "each namespace with a container is attached, and no other");
         let wanted: BTreeSet<u32> =
-            node.running.values().filter(|(_, netns)| netns.ino == HOST.ino).map(|(pid, _)| *pid).collect();
+            node.running.values().filter(|(_, netns)| netns.ino == NODE.ino).map(|(pid, _)| *pid).collect();
         let cgroups: BTreeSet<u32> = node.cgroups.values().copied().collect();
         prop_assert_eq!(node.cgroups.len(), cgroups.len());
-        prop_assert_eq!(cgroups, wanted, "each container of the host's namespace has its cgroup attached");
+        prop_assert_eq!(cgroups, wanted, "each container of the node's namespace has its cgroup attached");
 
         for (number, (pid, _)) in std::mem::take(&mut node.running) {
             let event = TaskEvent::Exited { container: container(number), process: format!("c{number}"), pid };

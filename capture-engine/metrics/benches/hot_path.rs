@@ -5,7 +5,7 @@
 mod common;
 
 use common::*;
-use flow_model::{Close, FlowInfo, L7Record, Role, Sink, TcpDelta, WorkloadKind};
+use flow_model::{Close, FlowDelta, FlowInfo, L7Record, Role, Sink, WorkloadKind};
 use golden_metrics::{Config, Exposition, FlowCache, Format, Golden, Losses};
 use std::hint::black_box;
 use std::time::Instant;
@@ -33,8 +33,8 @@ fn main() {
     let one = flow(Role::Server);
     each("exchange, one flow", ROUNDS, |i| golden.exchange(&one, &mut cache, black_box(&records[i % 1024])));
 
-    let delta = TcpDelta { bytes: [500, 900], packets: [3, 4], ..TcpDelta::default() };
-    each("tcp report, one flow", ROUNDS, |_| golden.tcp(&one, &mut cache, black_box(&delta)));
+    let delta = FlowDelta { bytes: [500, 900], packets: [3, 4], ..FlowDelta::default() };
+    each("tcp report, one flow", ROUNDS, |_| golden.flow(&one, &mut cache, black_box(&delta)));
 
     let mixed = [http("GET", Some(200), MS), http("POST", Some(201), MS), http("GET", Some(404), MS)];
     each("exchange, status and method change each time", ROUNDS, |i| {
@@ -43,9 +43,9 @@ fn main() {
 
     each("new flow: opened, one exchange, closed", ROUNDS / 4, |i| {
         let mut cache = FlowCache::default();
-        golden.tcp(&one, &mut cache, &TcpDelta { opened: true, handshake_rtt_ns: Some(50_000), ..delta });
+        golden.flow(&one, &mut cache, &FlowDelta { opened: true, handshake_rtt_ns: Some(50_000), ..delta });
         golden.exchange(&one, &mut cache, black_box(&records[i % 1024]));
-        golden.tcp(&one, &mut cache, &TcpDelta { closed: Some(Close::Fin), ..delta });
+        golden.flow(&one, &mut cache, &FlowDelta { closed: Some(Close::Fin), ..delta });
     });
 
     // Each with its own edge: what a cache of the processor cannot hold.

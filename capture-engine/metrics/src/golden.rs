@@ -7,8 +7,8 @@ use crate::series::{DnsSeries, Edge, HttpSeries, Series, TcpSeries, Totals, UdpS
 use crate::snapshot::{Published, Reader, Shared};
 use crate::table::{Edges, Family};
 use flow_model::{
-    Close, Detail, Direction, DnsExchange, FlowInfo, HttpExchange, L7Record, LossReason, Names, Protocol, Role, Sink,
-    TcpDelta, Transport, Ts,
+    Close, Detail, Direction, DnsExchange, FlowDelta, FlowInfo, HttpExchange, L7Record, LossReason, Names, Protocol,
+    Role, Sink, Transport, Ts,
 };
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -21,14 +21,14 @@ pub struct Config {
     pub max_series: usize,
     /// A series that nothing was added to for so long leaves, unless its edge has open connections. `Duration::MAX` for a capture,
     /// whose time has nothing to do with how long its result is wanted.
-    pub idle: Duration,
+    pub expiry: Duration,
     /// How long a new series may take to be seen by readers.
     pub publish_every: Duration,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Config { max_series: 10_000, idle: Duration::from_secs(15 * 60), publish_every: Duration::from_millis(100) }
+        Config { max_series: 10_000, expiry: Duration::from_secs(15 * 60), publish_every: Duration::from_millis(100) }
     }
 }
 
@@ -119,7 +119,7 @@ impl<N: Names> Golden<N> {
             self.publish();
         }
         // A sixteenth: a series stays at most 6 % longer than it should, and a walk over all of them is rare.
-        if now.since(self.expired) >= self.config.idle / 16 {
+        if now.since(self.expired) >= self.config.expiry / 16 {
             self.expire();
         }
     }
@@ -142,7 +142,7 @@ impl<N: Names> Golden<N> {
 
     fn expire(&mut self) {
         self.expired = self.now;
-        let idle = u64::try_from(self.config.idle.as_nanos()).unwrap_or(u64::MAX);
+        let idle = u64::try_from(self.config.expiry.as_nanos()).unwrap_or(u64::MAX);
         let before = Ts(self.now.0.saturating_sub(idle));
         let gone =
             self.http.expire(before) + self.dns.expire(before) + self.tcp.expire(before) + self.udp.expire(before);
@@ -246,8 +246,8 @@ impl<N: Names> Golden<N> {
         series.duration.observe(record.end.0.saturating_sub(record.start.0));
     }
 
-    fn tcp_flow(&mut self, edge: &Arc<Edge>, cache: &mut FlowCache, delta: &TcpDelta, sent: Direction) {
-        let TcpDelta { packets: _, bytes, retransmits, zero_windows, handshake_rtt_ns, opened, closed } = delta;
+    fn tcp_flow(&mut self, edge: &Arc<Edge>, cache: &mut FlowCache, delta: &FlowDelta, sent: Direction) {
+        let FlowDelta { packets: _, bytes, retransmits, zero_windows, handshake_rtt_ns, opened, closed } = delta;
         let cached = cache.tcp.as_ref().filter(|series| series.edge.id == edge.id || series.edge.overflow);
         let series = match cached.filter(|series| is_usable(&***series, edge, self.tcp.has_room())) {
             Some(series) => series,
@@ -283,7 +283,7 @@ impl<N: Names> Golden<N> {
         }
     }
 
-    fn udp_flow(&mut self, edge: &Arc<Edge>, cache: &mut FlowCache, delta: &TcpDelta, sent: Direction) {
+    fn udp_flow(&mut self, edge: &Arc<Edge>, cache: &mut FlowCache, delta: &FlowDelta, sent: Direction) {
         let cached = cache.udp.as_ref().filter(|series| series.edge.id == edge.id || series.edge.overflow);
         let series = match cached.filter(|series| is_usable(&***series, edge, self.udp.has_room())) {
             Some(series) => series,
@@ -325,7 +325,7 @@ impl<N: Names> Sink for Golden<N> {
         self.totals().lost[Reporter::of(flow).index()][reason as usize].fetch_add(count, Relaxed);
     }
 
-    fn tcp(&mut self, flow: &FlowInfo, cache: &mut FlowCache, delta: &TcpDelta) {
+    fn flow(&mut self, flow: &FlowInfo, cache: &mut FlowCache, delta: &FlowDelta) {
         let edge = self.edge(flow, cache, flow.opened);
         // What the pod sent. A capture has no pod: what the client sent.
         let sent = match (edge.reporter, flow.role) {

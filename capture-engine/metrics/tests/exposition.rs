@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use flow_model::{Role, Sink, TcpDelta, WorkloadKind};
+use flow_model::{FlowDelta, Role, Sink, WorkloadKind};
 use golden_metrics::{Config, Exposition, FlowCache, Format, Golden, Losses, SelfMetric, Snapshot};
 use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model::{MetricFamily, MetricType};
 use prost::Message;
@@ -19,10 +19,10 @@ fn snapshot() -> Snapshot {
     let (mut golden, reader) = Golden::new(names, Config::default(), &losses);
     for role in [Role::Client, Role::Server] {
         let mut cache = FlowCache::default();
-        golden.tcp(
+        golden.flow(
             &flow(role),
             &mut cache,
-            &TcpDelta { handshake_rtt_ns: Some(50_000), opened: true, bytes: [5, 7], ..TcpDelta::default() },
+            &FlowDelta { handshake_rtt_ns: Some(50_000), opened: true, bytes: [5, 7], ..FlowDelta::default() },
         );
         for us in [0, 1, 90, 100, 101, 3_000, 3_050, 400_000, 20_000_000] {
             golden.exchange(&flow(role), &mut cache, &http("GET", Some(200), us * 1_000));

@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use flow_model::{Close, FlowInfo, LossReason, Protocol, Role, Sink, Slot, TcpDelta, Transport, Ts};
+use flow_model::{Close, FlowDelta, FlowInfo, LossReason, Protocol, Role, Sink, Slot, Transport, Ts};
 use golden_metrics::{Config, EdgeRow, Exposition, FlowCache, Format, Golden, Losses, OVERFLOW, Recent, Reporter};
 use proptest::prelude::*;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -127,15 +127,15 @@ fn dns_lookups_name_their_answer_and_teach_the_names_of_the_asking_pod() {
 fn tcp_health_is_told_from_the_reporters_side() {
     let mut node = node(two_pods(), CONFIG);
     let mut cache = FlowCache::default();
-    let opening = TcpDelta {
+    let opening = FlowDelta {
         bytes: [10, 20],
         retransmits: [1, 2],
         zero_windows: [0, 3],
         handshake_rtt_ns: Some(MS),
         opened: true,
-        ..TcpDelta::default()
+        ..FlowDelta::default()
     };
-    node.golden.tcp(&flow(Role::Client), &mut cache, &opening);
+    node.golden.flow(&flow(Role::Client), &mut cache, &opening);
     assert_eq!(node.rows()[0].tcp_open, 1);
     let text = node.text();
     has(&text, &format!(r#"pilotfish_tcp_sent_bytes_total{{{EDGE},reporter="client"}} 20"#));
@@ -143,7 +143,11 @@ fn tcp_health_is_told_from_the_reporters_side() {
     has(&text, &format!(r#"pilotfish_tcp_retransmits_total{{{EDGE},reporter="client",direction="sent"}} 2"#));
     has(&text, &format!(r#"pilotfish_tcp_zero_windows_total{{{EDGE},reporter="client",direction="sent"}} 3"#));
     has(&text, &format!(r#"pilotfish_tcp_handshake_rtt_seconds_sum{{{EDGE},reporter="client"}} 0.001"#));
-    node.golden.tcp(&flow(Role::Client), &mut cache, &TcpDelta { closed: Some(Close::Reset), ..TcpDelta::default() });
+    node.golden.flow(
+        &flow(Role::Client),
+        &mut cache,
+        &FlowDelta { closed: Some(Close::Reset), ..FlowDelta::default() },
+    );
     let text = node.text();
     has(&text, &format!(r#"pilotfish_tcp_open_connections{{{EDGE},reporter="client"}} 0"#));
     has(&text, &format!(r#"pilotfish_tcp_connections_closed_total{{{EDGE},reporter="client",reason="reset"}} 1"#));
@@ -154,7 +158,7 @@ fn tcp_health_is_told_from_the_reporters_side() {
 fn a_flow_that_is_dropped_without_its_close_is_no_longer_open() {
     let mut node = node(two_pods(), CONFIG);
     let mut cache = FlowCache::default();
-    node.golden.tcp(&flow(Role::Client), &mut cache, &TcpDelta::default());
+    node.golden.flow(&flow(Role::Client), &mut cache, &FlowDelta::default());
     assert_eq!(node.rows()[0].tcp_open, 1);
     drop(cache);
     assert_eq!(node.rows()[0].tcp_open, 0);
@@ -166,9 +170,9 @@ fn a_role_that_becomes_known_moves_the_open_connection_to_its_edge() {
     let mut cache = FlowCache::default();
     let mut joined = flow(Role::Unknown);
     joined.tuple.local.port = 1;
-    node.golden.tcp(&joined, &mut cache, &TcpDelta::default());
+    node.golden.flow(&joined, &mut cache, &FlowDelta::default());
     joined.role = Role::Client;
-    node.golden.tcp(&joined, &mut cache, &TcpDelta::default());
+    node.golden.flow(&joined, &mut cache, &FlowDelta::default());
     let open: Vec<(String, u64)> =
         node.rows().into_iter().map(|r| (format!("{}>{}", r.client, r.server), r.tcp_open)).collect();
     assert_eq!(open, [("api>web".to_owned(), 0), ("web>api".to_owned(), 1)]);
@@ -178,7 +182,7 @@ fn a_role_that_becomes_known_moves_the_open_connection_to_its_edge() {
 fn a_connection_older_than_what_is_known_of_its_peer_is_named_by_its_exchanges() {
     let mut node = node(Table { since: Ts(500 * MS), ..two_pods() }, CONFIG);
     let (flow, mut cache) = (flow(Role::Client), FlowCache::default());
-    node.golden.tcp(&flow, &mut cache, &TcpDelta::default());
+    node.golden.flow(&flow, &mut cache, &FlowDelta::default());
     node.golden.exchange(&flow, &mut cache, &http("GET", Some(200), MS));
     let servers: Vec<(String, u64)> = node.rows().into_iter().map(|r| (r.server, r.requests)).collect();
     assert_eq!(servers, [("private".to_owned(), 0), ("api".to_owned(), 1)]);
@@ -237,7 +241,7 @@ fn an_idle_series_leaves_unless_a_connection_is_open_and_returns_when_used() {
     let (client, server) = (flow(Role::Client), flow(Role::Server));
     let (mut open, mut quiet) = (FlowCache::default(), FlowCache::default());
     let get = http("GET", Some(200), MS);
-    node.golden.tcp(&client, &mut open, &TcpDelta::default());
+    node.golden.flow(&client, &mut open, &FlowDelta::default());
     node.golden.exchange(&client, &mut open, &get);
     node.golden.exchange(&server, &mut quiet, &get);
     node.golden.publish_if_due(Ts(2_000_000 * MS));

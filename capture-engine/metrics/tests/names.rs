@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use flow_model::{FlowInfo, Identity, Role, Sink, Slot, TcpDelta, Ts, Unknown, WorkloadKind};
+use flow_model::{FlowDelta, FlowInfo, Identity, Role, Sink, Slot, Ts, Unknown, WorkloadKind};
 use golden_metrics::{Config, EdgeRow, Exposition, FlowCache, Format, Golden, Losses, Reader, UNKNOWN};
 use std::net::IpAddr;
 
@@ -217,7 +217,7 @@ fn two_services_of_one_workload_are_two_edges_at_the_client_and_one_in_the_short
 fn a_connection_older_than_what_is_known_keeps_the_holder_of_its_first_exchange() {
     let mut node = node(Table { since: Ts(500 * MS), ..two_pods() });
     let (flow, mut cache) = (flow(Role::Client), FlowCache::default());
-    node.golden.tcp(&flow, &mut cache, &TcpDelta::default());
+    node.golden.flow(&flow, &mut cache, &FlowDelta::default());
     node.exchange(&flow, &mut cache, SECOND);
     // Who holds the address after 10 s is another, whom this connection cannot be with.
     node.learn(|names| names.since = Ts(10 * SECOND));

@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use flow_model::{Close, LossReason, Role, Sink, TcpDelta, Transport, Ts};
+use flow_model::{Close, FlowDelta, LossReason, Role, Sink, Transport, Ts};
 use golden_metrics::{Config, Exposition, FlowCache, Format, Golden, Losses, Saved};
 
 fn node(config: Config) -> Node {
@@ -26,19 +26,19 @@ impl Node {
             self.golden.exchange(&flow(role), cache, &dns(28, Some(3), MS));
             self.golden.exchange(&flow(role), cache, &dns(9999, Some(4000), MS));
             self.golden.exchanges_lost(&flow(role), cache, LossReason::Gap, 3);
-            let delta = TcpDelta {
+            let delta = FlowDelta {
                 bytes: [10, 20],
                 retransmits: [1, 2],
                 zero_windows: [0, 4],
                 handshake_rtt_ns: Some(70_000),
                 opened: true,
                 closed: Some(Close::Reset),
-                ..TcpDelta::default()
+                ..FlowDelta::default()
             };
-            self.golden.tcp(&flow(role), cache, &delta);
+            self.golden.flow(&flow(role), cache, &delta);
             let mut datagrams = flow(role);
             datagrams.tuple.transport = Transport::Udp;
-            self.golden.tcp(&datagrams, &mut FlowCache::default(), &delta);
+            self.golden.flow(&datagrams, &mut FlowCache::default(), &delta);
         }
         self.losses.place("kernel", "ring_full", "message heads").add(5);
     }

@@ -158,7 +158,7 @@ pub enum Close {
 
 /// What a flow did since it was last reported. Bytes are IP bytes (header and payload), indexed by `Direction::index`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TcpDelta {
+pub struct FlowDelta {
     pub packets: [u64; 2],
     pub bytes: [u64; 2],
     /// Segments whose sequence numbers had been seen in full before.

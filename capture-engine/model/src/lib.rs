@@ -9,7 +9,7 @@ mod record;
 mod sink;
 mod time;
 
-pub use flow::{Close, Direction, Endpoint, FiveTuple, FlowInfo, FlowSeed, NetnsId, Role, Slot, TcpDelta, Transport};
+pub use flow::{Close, Direction, Endpoint, FiveTuple, FlowDelta, FlowInfo, FlowSeed, NetnsId, Role, Slot, Transport};
 pub use identity::{Identity, Names, Unknown, Workload, WorkloadKind};
 pub use loss::LossReason;
 pub use record::{Detail, DnsExchange, HttpExchange, L7Record, Notes, Outcome, Protocol};

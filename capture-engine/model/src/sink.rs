@@ -1,4 +1,4 @@
-use crate::{FlowInfo, L7Record, LossReason, TcpDelta};
+use crate::{FlowDelta, FlowInfo, L7Record, LossReason};
 
 /// Where the capture engine puts what it found. Called on the pipeline's thread for every exchange, so it must not block, lock
 /// for long, or do I/O.
@@ -13,5 +13,5 @@ pub trait Sink {
     fn exchanges_lost(&mut self, flow: &FlowInfo, cache: &mut Self::PerFlow, reason: LossReason, count: u64);
 
     /// What the flow's packets did since the last call. UDP flows report packets and bytes here too.
-    fn tcp(&mut self, flow: &FlowInfo, cache: &mut Self::PerFlow, delta: &TcpDelta);
+    fn flow(&mut self, flow: &FlowInfo, cache: &mut Self::PerFlow, delta: &FlowDelta);
 }

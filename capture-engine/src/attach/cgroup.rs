@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 
 use super::sys;
-use crate::kernel::{HostPrograms, Sockets, StubError};
+use crate::kernel::{NodePrograms, Sockets, StubError};
 use flow_model::{Direction, Slot};
 use nix::errno::Errno;
 use std::fs::File;
@@ -46,7 +46,7 @@ impl CgroupLinks {
     /// # Errors
     /// No such cgroup (ENOENT), not one of version 2 (EBADF), or the kernel refuses the programs.
     pub fn attach(
-        programs: &dyn HostPrograms,
+        programs: &dyn NodePrograms,
         slot: Slot,
         path: &Path,
         netns_cookie: Option<u64>,
@@ -56,7 +56,7 @@ impl CgroupLinks {
         // The kernel's number of a cgroup is the inode of its directory.
         let id = directory.metadata().map_err(open)?.ino();
         let link = |dir| -> Result<OwnedFd, CgroupError> {
-            let stub = programs.host_stub(slot, dir, Sockets { cgroup: id, netns_cookie })?;
+            let stub = programs.node_stub(slot, dir, Sockets { cgroup: id, netns_cookie })?;
             sys::cgroup_link(stub.as_fd(), directory.as_fd(), dir).map_err(|source| CgroupError::Attach {
                 path: path.to_owned(),
                 dir,

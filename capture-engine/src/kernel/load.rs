@@ -1,6 +1,6 @@
 //! Loads the kernel programs and their maps.
 
-use super::host::Host;
+use super::node::Node;
 use super::overrides::Overrides;
 use super::ring::RingReader;
 use super::sample::Sampler;
@@ -33,7 +33,7 @@ pub struct KernelConfig {
     /// Flows in the table; each takes 512 bytes when it exists, and 16 when it does not.
     pub flows: u32,
     /// Bytes of each message's head that are copied.
-    pub message_bytes: u32,
+    pub head_bytes: u32,
     /// Datagrams copied per direction of a UDP flow that is not DNS.
     pub udp_datagrams: u32,
     /// When not empty: only flows with one of these ports at either end are copied. All are counted.
@@ -41,7 +41,7 @@ pub struct KernelConfig {
     /// Flows with one of these ports at either end are counted only.
     pub exclude_ports: Vec<RangeInclusive<u16>>,
     /// Look at packets of the node's own sockets that have an address of the loopback, too.
-    pub host_loopback: bool,
+    pub loopback: bool,
 }
 
 impl Default for KernelConfig {
@@ -49,11 +49,11 @@ impl Default for KernelConfig {
         KernelConfig {
             ring_bytes: 8 << 20,
             flows: 1 << 16,
-            message_bytes: 4096,
+            head_bytes: 4096,
             udp_datagrams: 2,
             include_ports: Vec::new(),
             exclude_ports: Vec::new(),
-            host_loopback: false,
+            loopback: false,
         }
     }
 }
@@ -90,7 +90,7 @@ pub struct Kernel {
     pub(super) program: ProgramFd,
     /// Holds the shared program for the stubs; with its last descriptor it goes.
     programs: OwnedFd,
-    pub(super) host: Host,
+    pub(super) node: Node,
     pub(super) stubs: Mutex<Stubs>,
 }
 
@@ -151,14 +151,14 @@ impl Kernel {
         };
         let shared = Arc::new(Shared::new(&mut map)?);
         shared.configure(config, map("pilotfish_ports")?)?;
-        let host = Host::new(ebpf, maps)?;
+        let node = Node::new(ebpf, maps)?;
         Ok(Kernel {
             shared,
             ring: Mutex::new(Some(ring)),
             ring_fd,
             program,
             programs: programs_fd,
-            host,
+            node,
             stubs: Mutex::default(),
         })
     }
@@ -235,10 +235,10 @@ impl Shared {
 
     fn configure(&self, config: &KernelConfig, ports: OwnedFd) -> Result<(), LoadError> {
         let mut control = wire::Control::new_zeroed();
-        control.budget = config.message_bytes;
+        control.head_bytes = config.head_bytes;
         control.udp_datagrams = config.udp_datagrams;
         control.wake_bytes = config.ring_bytes / 2;
-        control.loopback = u32::from(config.host_loopback);
+        control.loopback = u32::from(config.loopback);
         let zero = 0u32.to_ne_bytes();
         self.control_map.update(&zero, control.as_bytes()).map_err(setup("write pilotfish_control"))?;
         let ports = Map::new(ports, 4, wire::PORTS);

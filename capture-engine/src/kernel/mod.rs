@@ -2,8 +2,8 @@
 //! cleans the flow table. Knows nothing of interfaces or namespaces; it leaves attaching to the `attach` module.
 
 mod convert;
-mod host;
 mod load;
+mod node;
 mod overrides;
 mod ring;
 mod sample;
@@ -16,4 +16,4 @@ pub use overrides::Overrides;
 pub use ring::RingReader;
 pub use sample::{Page, Sampler};
 pub use stats::{KernelStats, MapMemory, ProgramInfo};
-pub use stub::{HostPrograms, Programs, STUB_NAME, Sockets, StubError};
+pub use stub::{NodePrograms, Programs, STUB_NAME, Sockets, StubError};

@@ -165,13 +165,13 @@ impl Kernel {
         if let Some(error) = failed {
             return Err(error);
         }
-        let host = self.host_program();
+        let node = self.node_program();
         let mut infos = Vec::new();
         for (place, name, program) in [
             (Place::Interface(Direction::Ingress), "pilotfish_in", Some(&self.program)),
             (Place::Interface(Direction::Egress), "pilotfish_out", Some(&self.program)),
-            (Place::Cgroup(Direction::Ingress), "pilotfish_host_in", host.as_ref()),
-            (Place::Cgroup(Direction::Egress), "pilotfish_host_out", host.as_ref()),
+            (Place::Cgroup(Direction::Ingress), "pilotfish_host_in", node.as_ref()),
+            (Place::Cgroup(Direction::Egress), "pilotfish_host_out", node.as_ref()),
         ] {
             let Some(program) = program else { continue };
             let id = sys::run_stats(program.as_fd())?.id;

@@ -20,13 +20,13 @@ pub trait Programs: Send + Sync {
 }
 
 /// What goes onto the cgroups of processes that live in the node's own namespace.
-pub trait HostPrograms: Send + Sync {
+pub trait NodePrograms: Send + Sync {
     /// A `CGROUP_SKB` program that marks packets of the sockets that `of` names as seen in `slot` and runs the shared program on them. It lets every packet pass
     /// and does nothing once the agent is gone.
     ///
     /// # Errors
     /// When the kernel refuses the program or the shared one, which is loaded when the first stub needs it.
-    fn host_stub(&self, slot: Slot, dir: Direction, of: Sockets) -> Result<OwnedFd, StubError>;
+    fn node_stub(&self, slot: Slot, dir: Direction, of: Sockets) -> Result<OwnedFd, StubError>;
 }
 
 /// Sockets that a stub of a cgroup is meant for. A cgroup's programs run for all cgroups below it, too, and there may be those of pods.
@@ -106,7 +106,7 @@ pub(super) fn load(slot: Slot, dir: Direction, programs: BorrowedFd<'_>) -> Resu
 }
 
 /// `if (cgroup_id(skb) == cgroup && netns_cookie(skb) == cookie) { mark; hand over; } return PASS;` The kernel puts `skb->cb` back by itself.
-pub(super) fn load_host(
+pub(super) fn load_node(
     slot: Slot,
     dir: Direction,
     programs: BorrowedFd<'_>,

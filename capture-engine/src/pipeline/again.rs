@@ -18,11 +18,11 @@ mod tests {
     use super::*;
     use crate::pipeline::PipelineConfig;
     use flow_model::{
-        Endpoint, FiveTuple, FlowInfo, FlowSeed, L7Record, LossReason, Role, Slot, TcpDelta, Transport, Ts,
+        Endpoint, FiveTuple, FlowDelta, FlowInfo, FlowSeed, L7Record, LossReason, Role, Slot, Transport, Ts,
     };
 
     #[derive(Default)]
-    struct Told(Vec<(u16, TcpDelta)>);
+    struct Told(Vec<(u16, FlowDelta)>);
 
     impl Sink for Told {
         type PerFlow = ();
@@ -31,7 +31,7 @@ mod tests {
 
         fn exchanges_lost(&mut self, _: &FlowInfo, (): &mut (), _: LossReason, _: u64) {}
 
-        fn tcp(&mut self, flow: &FlowInfo, (): &mut (), delta: &TcpDelta) {
+        fn flow(&mut self, flow: &FlowInfo, (): &mut (), delta: &FlowDelta) {
             self.0.push((flow.tuple.local.port, *delta));
         }
     }
@@ -43,6 +43,6 @@ mod tests {
         let tuple = FiveTuple { transport: Transport::Tcp, local: end(1, 40_000), remote: end(2, 80) };
         pipeline.seed(&FlowSeed { slot: Slot(1), tuple, role: Role::Client, pid: 0 }, Ts(5));
         pipeline.announce_again();
-        assert_eq!(pipeline.sink().0, [(40_000, TcpDelta::default()), (40_000, TcpDelta::default())]);
+        assert_eq!(pipeline.sink().0, [(40_000, FlowDelta::default()), (40_000, FlowDelta::default())]);
     }
 }

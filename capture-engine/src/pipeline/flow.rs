@@ -1,6 +1,6 @@
 use super::{is_udp, reason_index};
 use crate::event::{Counters, FlowId, FlowKey, Sample, Segment};
-use flow_model::{Close, Endpoint, FlowInfo, L7Record, LossReason, Role, Sink, Slot, TcpDelta, Ts};
+use flow_model::{Close, Endpoint, FlowDelta, FlowInfo, L7Record, LossReason, Role, Sink, Slot, Ts};
 use l7::dns::Datagram;
 use l7::{Interest, Limits, Out, Piece};
 use std::time::Duration;
@@ -119,7 +119,7 @@ impl<P: Default> Flow<P> {
 
     /// Makes a seeded connection known to the sink: it is open though nothing was counted on it yet.
     pub fn announce<S: Sink<PerFlow = P>>(&mut self, sink: &mut S) {
-        sink.tcp(&self.info, &mut self.cache, &TcpDelta::default());
+        sink.flow(&self.info, &mut self.cache, &FlowDelta::default());
     }
 
     pub fn segment(&mut self, segment: &Segment<'_>, out: &mut Collected) {
@@ -327,7 +327,7 @@ impl<P: Default> Flow<P> {
         let now = &sample.counters;
         let before = &self.reported;
         let opened = !self.announced && sample.established && !self.info.joined_midway && !is_udp(&self.key);
-        let delta = TcpDelta {
+        let delta = FlowDelta {
             packets: less(now.packets, before.packets),
             bytes: less(now.bytes, before.bytes),
             retransmits: less32(now.retransmits, before.retransmits),
@@ -338,13 +338,13 @@ impl<P: Default> Flow<P> {
         };
         self.announced |= opened;
         self.reported = *now;
-        sink.tcp(&self.info, &mut self.cache, &delta);
+        sink.flow(&self.info, &mut self.cache, &delta);
     }
 
     /// The flow went without a last word from the kernel.
     pub fn report_gone<S: Sink<PerFlow = P>>(&mut self, close: Close, sink: &mut S) {
-        let delta = TcpDelta { closed: Some(close), ..TcpDelta::default() };
-        sink.tcp(&self.info, &mut self.cache, &delta);
+        let delta = FlowDelta { closed: Some(close), ..FlowDelta::default() };
+        sink.flow(&self.info, &mut self.cache, &delta);
     }
 }
 

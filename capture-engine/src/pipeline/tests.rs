@@ -1,6 +1,6 @@
 use super::*;
 use crate::event::Counters;
-use flow_model::{Detail, Direction, Endpoint, FiveTuple, FlowInfo, L7Record, Outcome, TcpDelta};
+use flow_model::{Detail, Direction, Endpoint, FiveTuple, FlowDelta, FlowInfo, L7Record, Outcome};
 use l7::MessageEnd;
 use std::net::Ipv4Addr;
 
@@ -25,7 +25,7 @@ impl Sink for Diary {
         self.0.push(format!("lost {count} {}", reason.as_str()));
     }
 
-    fn tcp(&mut self, flow: &FlowInfo, _: &mut (), delta: &TcpDelta) {
+    fn flow(&mut self, flow: &FlowInfo, _: &mut (), delta: &FlowDelta) {
         let what = match (delta.opened, delta.closed) {
             (true, Some(close)) => format!("opened and closed {close:?}"),
             (true, None) => "opened".to_owned(),

@@ -3,7 +3,7 @@
 
 use crate::bed::Bed;
 use crate::frames::{Bench, PEER_PORT, Tcp, load};
-use crate::host::Cgroup;
+use crate::node::Cgroup;
 use capture_engine::attach::CgroupLinks;
 use capture_engine::kernel::KernelConfig;
 use flow_model::{Direction, Slot};

@@ -4,7 +4,7 @@
 mod bed;
 mod cost;
 mod frames;
-mod host;
 mod interrupted;
 mod live;
+mod node;
 mod turns;

@@ -6,8 +6,8 @@ use etherparse::{PacketBuilder, VlanId};
 use flow_model::{Close, Direction::Egress, Direction::Ingress, Role, Slot};
 use l7::Interest;
 
-fn small(message_bytes: u32) -> KernelConfig {
-    KernelConfig { ring_bytes: 1 << 16, flows: 64, message_bytes, ..Default::default() }
+fn small(head_bytes: u32) -> KernelConfig {
+    KernelConfig { ring_bytes: 1 << 16, flows: 64, head_bytes, ..Default::default() }
 }
 
 fn bench() -> Bench {
@@ -271,7 +271,7 @@ fn a_full_ring_is_counted_and_the_turns_go_on() {
 
 #[test]
 fn a_packet_larger_than_an_event_is_copied_in_parts_that_join() {
-    let mut bench = Bench::new(&KernelConfig { message_bytes: u32::MAX, ..small(0) });
+    let mut bench = Bench::new(&KernelConfig { head_bytes: u32::MAX, ..small(0) });
     let flow = tcp(&mut bench);
     flow.handshake();
     let payload: Vec<u8> = (0..3000u32).map(|n| n as u8).collect();

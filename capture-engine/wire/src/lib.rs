@@ -129,7 +129,7 @@ pub struct Flow {
     pub hole_start: [u32; 2],
     pub hole_end: [u32; 2],
     pub turn_seq: [u32; 2],
-    pub budget: u32,
+    pub head_bytes: u32,
     pub lost_events: u32,
     pub flow_id: u64,
     pub message: Message,
@@ -142,7 +142,7 @@ pub struct Flow {
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Control {
-    pub budget: u32,
+    pub head_bytes: u32,
     pub udp_datagrams: u32,
     pub overrides: u32,
     pub wake_bytes: u32,

@@ -149,7 +149,7 @@ pub struct Namespace {
 
 /// How the namespace that the agent runs in is observed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Host {
+pub struct Node {
     pub observed: bool,
     /// Why it is not, or not all of it.
     pub detail: String,
@@ -232,7 +232,8 @@ pub struct Status {
     pub states: BTreeMap<String, u64>,
     pub namespaces: Vec<Namespace>,
     #[serde(default)]
-    pub host: Host,
+    #[serde(rename = "host")]
+    pub node: Node,
     #[serde(default)]
     pub scan: Scan,
     pub exchanges: Vec<Exchanges>,

@@ -1,38 +1,19 @@
 //! `pilotfish`: the agent of a node, and the command line that asks it.
 #![forbid(unsafe_code)]
 
-mod admin;
 mod api;
-mod app;
-mod board;
 mod cli;
-mod client;
 mod clock;
-mod cmd;
 mod config;
-mod containers;
-mod engine;
 mod exit;
-mod figures;
-mod kubernetes;
 mod log;
-mod notify;
-mod parts;
-mod pipeline_thread;
-mod privileges;
-mod process;
-mod pulse;
-mod reload;
 mod replay;
-mod scan;
-mod self_metrics;
-mod state;
-mod table;
-mod traffic;
+mod run;
+mod serve;
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use cli::{AgentFlags, Cli, Command, Common};
+use cli::args::{AgentFlags, Cli, Command, Common};
 use config::Config;
 use exit::{Exit, Failure};
 use std::process::ExitCode;
@@ -47,7 +28,7 @@ fn main() -> ExitCode {
             return if asked { Exit::Ok } else { Exit::Usage }.into();
         }
     };
-    match run(cli) {
+    match perform(cli) {
         Ok(exit) => exit.into(),
         Err(failure) => {
             eprintln!("pilotfish: {failure}");
@@ -56,7 +37,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> Result<Exit, Failure> {
+fn perform(cli: Cli) -> Result<Exit, Failure> {
     let Cli { common, command } = cli;
     let asked = |agent: &AgentFlags| configured(&common, agent);
     // The commands that ask an agent need no more of the configuration than where it answers.
@@ -65,23 +46,23 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Agent(flags) => {
             let (config, warnings) = asked(&flags)?;
             let read = Box::new(move || configured(&common, &flags));
-            return Ok(cmd::agent::run(config, &warnings, read));
+            return Ok(cli::agent::run(config, &warnings, read));
         }
-        Command::Check { agent, output } => return cmd::check::run(&asked(&agent)?.0, output),
-        Command::Status { output } => cmd::status::run(&socket()?, output)?,
-        Command::Stat(rows) => cmd::stat::run(&socket()?, &rows)?,
-        Command::Edges(rows) => cmd::edges::run(&socket()?, &rows)?,
-        Command::Identity { address, output } => return cmd::identity::run(&socket()?, &address, output),
+        Command::Check { agent, output } => return cli::check::run(&asked(&agent)?.0, output),
+        Command::Status { output } => cli::status::run(&socket()?, output)?,
+        Command::Stat(rows) => cli::stat::run(&socket()?, &rows)?,
+        Command::Edges(rows) => cli::edges::run(&socket()?, &rows)?,
+        Command::Identity { address, output } => return cli::identity::run(&socket()?, &address, output),
         Command::Replay(args) => return replay::run(&args),
-        Command::Config { print_default: true } => cmd::output::print(&Config::documented_default())?,
+        Command::Config { print_default: true } => cli::output::print(&Config::documented_default())?,
         Command::Config { print_default: false } => {
             let (_, warnings) = asked(&AgentFlags::default())?;
-            cmd::output::print(&warnings.iter().map(|warning| format!("{warning}\n")).collect::<String>())?;
-            cmd::output::print("The configuration is valid.\n")?;
+            cli::output::print(&warnings.iter().map(|warning| format!("{warning}\n")).collect::<String>())?;
+            cli::output::print("The configuration is valid.\n")?;
         }
-        Command::Version { output } => cmd::version::run(&socket()?, output)?,
-        Command::Completions { shell } => cmd::shell::completions(shell)?,
-        Command::Man { directory } => cmd::shell::man(&directory)?,
+        Command::Version { output } => cli::version::run(&socket()?, output)?,
+        Command::Completions { shell } => cli::shell::completions(shell)?,
+        Command::Man { directory } => cli::shell::man(&directory)?,
     }
     Ok(Exit::Ok)
 }

@@ -265,7 +265,7 @@ fn perform(action: Action, opened: &mut BTreeMap<u64, String>, done: &mut Done) 
             opened.remove(&task.0);
             None
         }
-        Action::AttachCgroup { .. } => unreachable!("the host is not observed here"),
+        Action::AttachCgroup { .. } => unreachable!("the node is not observed here"),
         Action::FetchLabels { .. } => unreachable!("never handed out"),
     }
 }
@@ -281,12 +281,12 @@ impl Drop for Agent {
     }
 }
 
-/// The task's settings for a bed: its socket behind one that does not exist, and the test's own namespace as the host's.
+/// The task's settings for a bed: its socket behind one that does not exist, and the test's own namespace as the node's.
 pub fn config(bed: &Bed) -> Config {
     let file = fs::metadata("/proc/self/ns/net").expect("procfs");
     Config {
         sockets: vec!["/nonexistent/containerd.sock".into(), bed.socket()],
-        host: Some(flow_model::NetnsId { dev: file.dev(), ino: file.ino() }),
+        node: Some(flow_model::NetnsId { dev: file.dev(), ino: file.ino() }),
         ..Config::default()
     }
 }

@@ -29,7 +29,7 @@ fn waits_for_the_socket_then_picks_up_what_ran_before_and_names_it() {
     agent.wait("all are attached and named", |done, status| {
         let mut names: Vec<&str> = done.names.values().map(String::as_str).collect();
         names.sort_unstable();
-        names == ["cart-0", "web"] && status.tasks.attached == 2 && status.tasks.host == 1
+        names == ["cart-0", "web"] && status.tasks.attached == 2 && status.tasks.node == 1
     });
     let status = agent.read();
     assert_eq!(

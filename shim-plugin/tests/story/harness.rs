@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
-pub const HOST: u64 = 1;
+pub const NODE: u64 = 1;
 /// A process without a cgroup of its own.
 pub const ROOTLESS: u32 = 99;
 
@@ -72,7 +72,7 @@ pub fn check(steps: &[Step], expected: Expect) {
 }
 
 pub fn check_within(limits: Limits, steps: &[Step], expected: Expect) {
-    tell(Registry::new(limits, Some(netns(HOST))), steps, expected);
+    tell(Registry::new(limits, Some(netns(NODE))), steps, expected);
 }
 
 pub fn tell(registry: Registry, steps: &[Step], expected: Expect) {

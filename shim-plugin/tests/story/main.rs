@@ -104,23 +104,23 @@ fn the_same_id_in_two_containerd_namespaces_is_two_containers() {
 }
 
 #[test]
-fn a_host_network_container_is_remembered_and_not_attached() {
+fn a_container_on_the_nodes_network_is_remembered_and_not_attached() {
     check(
-        &[lives(42, HOST), created("c1", 42)],
+        &[lives(42, NODE), created("c1", 42)],
         expect![[r#"
             open 42
             close task 1
             --
-            default/c1 pid 42: Host
+            default/c1 pid 42: Node
         "#]],
     );
 }
 
 #[test]
-fn containers_on_the_hosts_network_are_attached_to_by_their_cgroups_one_by_one() {
+fn containers_on_the_nodes_network_are_attached_to_by_their_cgroups_one_by_one() {
     tell(
-        Registry::new(Limits::default(), Some(netns(HOST))).observing_host(true),
-        &[lives(42, HOST), lives(43, HOST), created("c1", 42), labels("c1", &POD), created("c2", 43), exited("c1", 42)],
+        Registry::new(Limits::default(), Some(netns(NODE))).observing_node(true),
+        &[lives(42, NODE), lives(43, NODE), created("c1", 42), labels("c1", &POD), created("c2", 43), exited("c1", 42)],
         expect![[r#"
             open 42
             close task 1
@@ -131,7 +131,7 @@ fn containers_on_the_hosts_network_are_attached_to_by_their_cgroups_one_by_one()
             attach 2147483649 to the cgroup of 43 as ?
             detach 2147483648 from 1
             --
-            default/c2 pid 43: Host
+            default/c2 pid 43: Node
         "#]],
     );
 }
@@ -139,10 +139,10 @@ fn containers_on_the_hosts_network_are_attached_to_by_their_cgroups_one_by_one()
 #[test]
 fn a_cgroup_that_failed_is_tried_again_and_one_that_is_none_is_not() {
     tell(
-        Registry::new(Limits::default(), Some(netns(HOST))).observing_host(true),
+        Registry::new(Limits::default(), Some(netns(NODE))).observing_node(true),
         &[
-            lives(42, HOST),
-            lives(ROOTLESS, HOST),
+            lives(42, NODE),
+            lives(ROOTLESS, NODE),
             Broken(true),
             created("c1", 42),
             created("c2", ROOTLESS),
@@ -159,8 +159,8 @@ fn a_cgroup_that_failed_is_tried_again_and_one_that_is_none_is_not() {
             attach 2147483649 to the cgroup of 99 as ?
             attach 2147483648 to the cgroup of 42 as ?
             --
-            default/c1 pid 42: Host
-            default/c2 pid 99: Host
+            default/c1 pid 42: Node
+            default/c2 pid 99: Node
         "#]],
     );
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub const CONFIG: Config =
-    Config { max_series: 100, idle: Duration::from_secs(900), publish_every: Duration::from_millis(100) };
+    Config { max_series: 100, expiry: Duration::from_secs(900), publish_every: Duration::from_millis(100) };
 
 pub const MS: u64 = 1_000_000;
 pub const CLIENT: Slot = Slot(1);

@@ -147,7 +147,7 @@ pub const KEYS: &[Key] = &[
         name: "host",
         default: "true",
         doc: "Also observe hostNetwork containers and the node's services, by their cgroups (version 2). `pilotfish check` says whether that is possible.",
-        apply: |c, v| v.boolean().map(|v| c.attach.host = v),
+        apply: |c, v| v.boolean().map(|v| c.attach.node = v),
     },
     Key {
         section: "scan",

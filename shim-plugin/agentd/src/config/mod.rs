@@ -79,7 +79,7 @@ pub struct Attach {
     pub mode: AttachMode,
     pub loopback: bool,
     /// Observe the namespace that the agent runs in.
-    pub host: bool,
+    pub node: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -147,7 +147,7 @@ impl Config {
         Config {
             containerd: Containerd::default(),
             kubernetes: Kubernetes::default(),
-            attach: Attach { mode: AttachMode::Auto, loopback: false, host: false },
+            attach: Attach { mode: AttachMode::Auto, loopback: false, node: false },
             scan: Scan::default(),
             capture: Capture { ring_bytes: 0, head_bytes: 0, flows: 0, ports: Vec::new(), exclude_ports: Vec::new() },
             metrics: Metrics { max_series: 0, expiry: Duration::ZERO },

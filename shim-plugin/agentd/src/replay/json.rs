@@ -3,8 +3,8 @@
 use super::report::Totals;
 use capture_engine::replay::{Damage, Summary};
 use flow_model::{
-    Close, Detail, Direction, Endpoint, FlowInfo, HttpExchange, L7Record, LossReason, Notes, Outcome, Protocol,
-    TcpDelta, Transport,
+    Close, Detail, Direction, Endpoint, FlowDelta, FlowInfo, HttpExchange, L7Record, LossReason, Notes, Outcome,
+    Protocol, Transport,
 };
 use golden_metrics::EdgeRow;
 use serde::{Serialize, Serializer};
@@ -209,7 +209,7 @@ struct TcpHealth {
 impl Flow {
     pub fn new(
         flow: &FlowInfo,
-        sum: &TcpDelta,
+        sum: &FlowDelta,
         close: Close,
         exchanges: u64,
         lost: u64,

@@ -81,7 +81,7 @@ fn replayed(args: &ReplayArgs, mut replay: Replay, out: &mut impl Write) -> io::
     };
     let losses = Losses::default();
     // A capture's own time says nothing of how long its figures are wanted.
-    let config = Config { idle: Duration::MAX, ..Config::default() };
+    let config = Config { expiry: Duration::MAX, ..Config::default() };
     let (golden, reader) = Golden::new(CaptureNames::default(), config, &losses);
     let mut pipeline = Pipeline::new(pipeline_config(), Report::new(golden, lines));
     let bar = progress(&args.file);

@@ -1,6 +1,6 @@
 use super::json;
 use super::names::CaptureNames;
-use flow_model::{Close, Detail, FlowInfo, L7Record, LossReason, Notes, Protocol, Sink, TcpDelta, Transport};
+use flow_model::{Close, Detail, FlowDelta, FlowInfo, L7Record, LossReason, Notes, Protocol, Sink, Transport};
 use golden_metrics::{FlowCache, Golden};
 use std::io::Write;
 
@@ -41,7 +41,7 @@ pub(super) struct PerFlow {
     exchanges: u64,
     lost: u64,
     protocol: Option<Protocol>,
-    sum: TcpDelta,
+    sum: FlowDelta,
 }
 
 impl Report {
@@ -95,8 +95,8 @@ impl Sink for Report {
         self.golden.exchanges_lost(flow, &mut per.cache, reason, count);
     }
 
-    fn tcp(&mut self, flow: &FlowInfo, per: &mut PerFlow, delta: &TcpDelta) {
-        self.golden.tcp(flow, &mut per.cache, delta);
+    fn flow(&mut self, flow: &FlowInfo, per: &mut PerFlow, delta: &FlowDelta) {
+        self.golden.flow(flow, &mut per.cache, delta);
         add(&mut per.sum, delta);
         let Some(close) = delta.closed else { return };
         match flow.tuple.transport {
@@ -114,8 +114,8 @@ impl Sink for Report {
     }
 }
 
-fn add(sum: &mut TcpDelta, delta: &TcpDelta) {
-    let TcpDelta { packets, bytes, retransmits, zero_windows, handshake_rtt_ns, opened, closed } = delta;
+fn add(sum: &mut FlowDelta, delta: &FlowDelta) {
+    let FlowDelta { packets, bytes, retransmits, zero_windows, handshake_rtt_ns, opened, closed } = delta;
     for way in 0..2 {
         sum.packets[way] += packets[way];
         sum.bytes[way] += bytes[way];
@@ -145,7 +145,7 @@ fn sentence(flow: &FlowInfo, record: &L7Record) -> String {
         notes.push(' ');
         notes.push_str(name);
     }
-    let took = crate::table::latency(u64::try_from(record.end.since(record.start).as_nanos()).ok());
+    let took = crate::cli::table::latency(u64::try_from(record.end.since(record.start).as_nanos()).ok());
     let (s, ns) = (record.start.0 / 1_000_000_000, record.start.0 % 1_000_000_000);
     format!(
         "{s}.{ns:09} {}:{} -> {}:{} {} {what} {how} {took}{notes}",

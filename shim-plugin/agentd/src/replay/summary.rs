@@ -1,5 +1,5 @@
 use super::report::Totals;
-use crate::table::{Align, bytes, latency, share, table};
+use crate::cli::table::{Align, bytes, latency, share, table};
 use capture_engine::replay::{Skipped, Summary};
 use flow_model::LossReason;
 use golden_metrics::EdgeRow;

@@ -1,0 +1,127 @@
+//! The program for packets of the node's own sockets. It is loaded when the first cgroup is attached to: the agent is ready before, and stays so where a kernel
+//! refuses it.
+
+use super::load::{Kernel, LoadError, clone, refused, take, verified};
+use super::stats::Place;
+use super::stub::{self, NodePrograms, Sockets, StubError};
+use aya::maps::{MapData, ProgramArray};
+use aya::programs::{CgroupSkb, ProgramFd};
+use aya::{Ebpf, EbpfError};
+use flow_model::{Direction, Slot};
+use parking_lot::Mutex;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const NAME: &str = "pilotfish_host";
+
+pub(super) struct Node {
+    /// Holds the program for the stubs; with its last descriptor it goes.
+    programs: OwnedFd,
+    state: Mutex<State>,
+    /// The kernel's `cgroup_skb` programs cannot ask for a socket's namespace.
+    no_cookie: AtomicBool,
+}
+
+enum State {
+    Unloaded(Box<Unloaded>),
+    Loaded(ProgramFd),
+    Refused(String),
+}
+
+struct Unloaded {
+    ebpf: Ebpf,
+    programs: MapData,
+    /// The program names the others by the numbers of these descriptors. (That of the ring belongs to its reader, which lives as long as the agent.)
+    _maps: Vec<MapData>,
+}
+
+impl Node {
+    pub fn new(mut ebpf: Ebpf, maps: Vec<MapData>) -> Result<Node, LoadError> {
+        let programs = take(&mut ebpf, "pilotfish_hosts")?;
+        Ok(Node {
+            programs: clone(&programs)?,
+            state: Mutex::new(State::Unloaded(Box::new(Unloaded { ebpf, programs, _maps: maps }))),
+            no_cookie: AtomicBool::new(false),
+        })
+    }
+
+    /// What was refused once is not tried again.
+    fn ensure_loaded(&self) -> io::Result<()> {
+        let mut state = self.state.lock();
+        if let State::Unloaded(_) = *state {
+            let State::Unloaded(parts) = std::mem::replace(&mut *state, State::Refused(String::new())) else {
+                return Ok(());
+            };
+            *state = match load(*parts) {
+                Ok(program) => State::Loaded(program),
+                Err(error) => State::Refused(in_full(&error)),
+            };
+        }
+        match &*state {
+            State::Refused(reason) => Err(io::Error::other(reason.clone())),
+            State::Unloaded(_) | State::Loaded(_) => Ok(()),
+        }
+    }
+}
+
+fn load(parts: Unloaded) -> Result<ProgramFd, LoadError> {
+    let Unloaded { mut ebpf, programs, _maps } = parts;
+    let program: &mut CgroupSkb =
+        ebpf.program_mut(NAME).and_then(|program| program.try_into().ok()).ok_or(LoadError::Missing(NAME))?;
+    verified(|| program.load())?;
+    let program = program.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(|error| refused(EbpfError::from(error)))?;
+    let mut programs = ProgramArray::try_from(aya::maps::Map::ProgramArray(programs)).map_err(refused)?;
+    programs.set(0, &program, 0).map_err(refused)?;
+    Ok(program)
+}
+
+/// The error with its causes, on one line: without the verifier's log, which is long and is the last of them.
+fn in_full(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    let text = causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"));
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+impl NodePrograms for Kernel {
+    fn node_stub(&self, slot: Slot, dir: Direction, of: Sockets) -> Result<OwnedFd, StubError> {
+        let fail = |source| StubError { slot, dir, source };
+        self.node.ensure_loaded().map_err(fail)?;
+        let programs = self.node.programs.as_fd();
+        let without = Sockets { netns_cookie: None, ..of };
+        let first = if self.node.no_cookie.load(Ordering::Relaxed) { without } else { of };
+        let stub = match stub::load_node(slot, dir, programs, first) {
+            // An unknown helper is EINVAL, one that this kind of program may not call EINVAL or EACCES.
+            Err(error)
+                if first != without
+                    && matches!(error.source.raw_os_error(), Some(libc::EINVAL | libc::EACCES | libc::EPERM)) =>
+            {
+                let stub = stub::load_node(slot, dir, programs, without)?;
+                self.node.no_cookie.store(true, Ordering::Relaxed);
+                stub
+            }
+            other => other?,
+        };
+        self.remember(&stub, Place::Cgroup(dir)).map_err(fail)?;
+        Ok(stub)
+    }
+}
+
+impl Kernel {
+    /// Some once a cgroup was attached to.
+    pub(super) fn node_program(&self) -> Option<ProgramFd> {
+        match &*self.node.state.lock() {
+            State::Loaded(program) => program.try_clone().ok(),
+            State::Unloaded(_) | State::Refused(_) => None,
+        }
+    }
+
+    /// Whether the stubs of cgroups also look at the namespace of a socket; known once there is one.
+    #[must_use]
+    pub fn node_checks_namespace(&self) -> Option<bool> {
+        match &*self.node.state.lock() {
+            State::Loaded(_) => Some(!self.node.no_cookie.load(Ordering::Relaxed)),
+            State::Unloaded(_) | State::Refused(_) => None,
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Whether hostNetwork containers and the node's services can be observed: tried on the cgroup of this very process.
+
+use super::Line;
+use super::Verdict::{FallsBack, Ok as Fine};
+use crate::config::Config;
+use crate::run::containers::{find_hierarchy, services_of};
+use capture_engine::attach::CgroupLinks;
+use capture_engine::kernel::Kernel;
+use flow_model::Slot;
+use std::fs;
+use std::path::Path;
+
+const WHAT: &str = "host network";
+const WITHOUT: &str = "hostNetwork pods and the node's services are not observed; their ports are named by whoever has them when the agent looks";
+
+pub fn line(config: &Config, kernel: Option<&Kernel>) -> Line {
+    if !config.attach.node {
+        return Line::new(WHAT, Fine, "not observed: attach.host is false", "");
+    }
+    let Some(kernel) = kernel else {
+        return Line::new(WHAT, FallsBack, "not tried, as the programs did not load", "");
+    };
+    let hierarchy = match find_hierarchy(Path::new("/proc")) {
+        Ok(hierarchy) => hierarchy,
+        Err(reason) => return Line::new(WHAT, FallsBack, reason, format!("{WITHOUT}; cgroup v2 is what is needed")),
+    };
+    let text = |file: &str| fs::read_to_string(file).unwrap_or_default();
+    let own = hierarchy.directory(&text("/proc/self/cgroup"));
+    let path = own.unwrap_or_else(|_| hierarchy.mount().to_owned());
+    if let Err(error) = CgroupLinks::attach(kernel, Slot(1), &path, None) {
+        let causes = std::iter::successors(std::error::Error::source(&error), |cause| cause.source());
+        let reason = causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"));
+        return Line::new(WHAT, FallsBack, reason, WITHOUT);
+    }
+    let mount = hierarchy.mount().display();
+    let services = match services_of(&hierarchy) {
+        Ok(count) => format!("{count} services"),
+        Err(reason) => format!("no services ({reason})"),
+    };
+    let version_one = text("/proc/self/mountinfo").lines().any(|line| {
+        line.split_once(" - ").is_some_and(|(_, kind)| kind.starts_with("cgroup ") && !kind.contains("name="))
+    });
+    if version_one {
+        let found = format!("attaches to cgroups at {mount}, which are beside those of version 1; {services}");
+        let remedy =
+            "containers that the runtime puts into version 1 only are shown as `unobserved`: boot with cgroup v2 alone";
+        return Line::new(WHAT, FallsBack, found, remedy);
+    }
+    Line::new(WHAT, Fine, format!("attaches to cgroups at {mount}: hostNetwork containers, {services}"), "")
+}

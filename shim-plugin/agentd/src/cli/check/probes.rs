@@ -1,0 +1,249 @@
+//! The single questions of `pilotfish check`. Each tries the thing itself rather than guessing from a version, and leaves nothing behind.
+
+use super::Verdict::{FallsBack, Missing, Ok as Fine, Waits};
+use super::{Line, Verdict};
+use crate::cli::privileges;
+use crate::config::{AttachMode, Config};
+use crate::run::containers::containerd_config;
+use crate::run::engine;
+use capture_engine::attach::{AttachConfig, AttachEvent, Attacher, Mode, Priority};
+use capture_engine::kernel::Programs;
+use flow_model::Slot;
+use netns::Netns;
+use netns_scanner::{SocketIterator, Source};
+use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::utsname::uname;
+use shim_plugin::{Connection, Containerd};
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+/// An attach takes up to 16 ms, a containerd answers in milliseconds.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+pub fn all(config: &Config) -> Vec<Line> {
+    let mut lines = vec![kernel_version(), privileges(), btf()];
+    let programs = match engine::load(config) {
+        Ok(loaded) => {
+            lines.push(Line::new("kernel programs", Fine, "loaded, and unloaded again", ""));
+            Some(loaded)
+        }
+        Err(failure) => {
+            let remedy =
+                "the line above that is missing tells why; else report the verifier's words with your kernel version";
+            lines.push(Line::new("kernel programs", Missing, failure.to_string(), remedy));
+            None
+        }
+    };
+    match &programs {
+        Some(loaded) => lines.extend(attachments(&loaded.programs(), config.attach.mode)),
+        None => lines.push(Line::new("attachment", Missing, "not tried, as the programs did not load", "")),
+    }
+    lines.push(super::node::line(config, programs.as_ref().map(|loaded| &*loaded.kernel)));
+    lines.extend([scan_source(config), statistics(), bpffs(), cgroups(), descriptors(), containerd(config)]);
+    lines.push(super::kubernetes::line(config));
+    lines
+}
+
+fn kernel_version() -> Line {
+    let release = uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0u32));
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let (verdict, remedy) = match version {
+        (6.., 1..) | (7.., _) => (Fine, ""),
+        (5, 8..) | (6, 0) => (FallsBack, "nobody has tried this agent on a kernel before 6.1; the lines below tell"),
+        _ => (Missing, "BPF ring buffers came with Linux 5.8: use a newer kernel"),
+    };
+    Line::new("Linux", verdict, release, remedy)
+}
+
+fn privileges() -> Line {
+    let lacking = privileges::missing();
+    if lacking.is_empty() {
+        return Line::new("privileges", Fine, "all needed capabilities are effective", "");
+    }
+    let names: Vec<String> =
+        lacking.iter().map(|capability| format!("{} ({})", capability.name, capability.why)).collect();
+    let remedy = "run as root, or give the service these capabilities (the unit pilotfish.service has them)";
+    Line::new("privileges", Missing, format!("without {}", names.join(", ")), remedy)
+}
+
+fn btf() -> Line {
+    let path = "/sys/kernel/btf/vmlinux";
+    if Path::new(path).exists() {
+        Line::new("BTF", Fine, path, "")
+    } else {
+        let remedy = "CONFIG_DEBUG_INFO_BTF gives it; the programs at the interfaces do without";
+        Line::new("BTF", FallsBack, format!("{path} is not there"), remedy)
+    }
+}
+
+/// In a namespace that is made for it and goes with it.
+fn attachments(programs: &Arc<dyn Programs>, configured: AttachMode) -> Vec<Line> {
+    let tries = [("TCX", AttachMode::Tcx, Mode::Tcx), ("clsact", AttachMode::Clsact, Mode::Clsact)];
+    let mut results: Vec<(&'static str, AttachMode, Result<String, String>)> =
+        tries.map(|(what, mode, wanted)| (what, mode, attach_once(programs.clone(), wanted))).into();
+    let any = results.iter().any(|(_, _, result)| result.is_ok());
+    let line = |(what, mode, result): (&'static str, AttachMode, Result<String, String>)| match result {
+        Ok(found) => Line::new(what, Fine, found, ""),
+        Err(reason) if configured == mode => Line::new(what, Missing, reason, "write attach.mode = \"auto\""),
+        Err(reason) if any => Line::new(what, FallsBack, reason, ""),
+        Err(reason) => Line::new(what, Missing, reason, "one of TCX and clsact (CONFIG_NET_CLS_ACT) is needed"),
+    };
+    results.drain(..).map(line).collect()
+}
+
+fn attach_once(programs: Arc<dyn Programs>, mode: Mode) -> Result<String, String> {
+    let netns = Netns::create().map_err(|error| format!("make a network namespace: {error}"))?;
+    let (tell, told) = mpsc::channel();
+    let config = AttachConfig { mode, include_loopback: true, ..AttachConfig::default() };
+    // The receiver outlives the attacher; an event that comes after the answer is not missed.
+    let attacher =
+        Attacher::start(config, programs, move |event| drop(tell.send(event))).map_err(|error| error.to_string())?;
+    attacher.attach(Slot(1), Arc::new(netns), Priority::Urgent).map_err(|error| error.to_string())?;
+    let answer = match told.recv_timeout(PATIENCE) {
+        Ok(AttachEvent::Attached { interfaces, took, .. }) if !interfaces.is_empty() => {
+            Ok(format!("attached to lo of a namespace of its own in {:.1} ms", took.as_secs_f64() * 1e3))
+        }
+        Ok(AttachEvent::Failed { reason, .. }) => Err(reason),
+        Ok(other) => Err(format!("unexpected: {other:?}")),
+        Err(_) => Err(format!("no answer within {PATIENCE:?}")),
+    };
+    match attacher.shutdown(PATIENCE) {
+        0 => answer,
+        _ => Err("the programs could not be taken away again".to_owned()),
+    }
+}
+
+/// Tries each source in a namespace of its own or on one socket, and says which one the scan uses.
+fn scan_source(config: &Config) -> Line {
+    const WHAT: &str = "scan source";
+    const SIZE: &str = "one pass for all namespaces and the owner of each socket";
+    let iterator = || SocketIterator::open().map(drop).map_err(|error| chain(&error));
+    let diag = || {
+        let netns = Netns::create().map_err(|error| error.to_string())?;
+        let found = netns.run(netns_scanner::dump_by_sock_diag).map_err(|error| error.to_string())?;
+        found.map(drop).map_err(|error| error.to_string())
+    };
+    let one_by_one = "pods are looked into one by one, and connections of the node itself keep the node's name";
+    match config.scan.source {
+        Some(Source::Iterator) => match iterator() {
+            Ok(()) => Line::new(WHAT, Fine, format!("iterator, as configured: {SIZE}"), ""),
+            Err(why) => {
+                Line::new(WHAT, FallsBack, format!("sock_diag; the iterator is configured, but: {why}"), one_by_one)
+            }
+        },
+        Some(Source::SockDiag) => match diag() {
+            Ok(()) => Line::new(WHAT, Fine, "sock_diag, as configured", ""),
+            Err(why) => Line::new(WHAT, FallsBack, format!("procfs; sock_diag is configured, but: {why}"), ""),
+        },
+        Some(Source::Procfs) => Line::new(WHAT, Fine, "procfs, as configured; the dearest", ""),
+        None => match (iterator(), diag()) {
+            (Ok(()), Ok(())) => {
+                Line::new(WHAT, Fine, format!("iterator: {SIZE}; sock_diag for one to three namespaces"), "")
+            }
+            (Ok(()), Err(why)) => Line::new(WHAT, FallsBack, format!("iterator; no sock_diag: {why}"), ""),
+            (Err(why), Ok(())) => Line::new(WHAT, FallsBack, format!("sock_diag; no iterator: {why}"), one_by_one),
+            (Err(why), Err(_)) => {
+                Line::new(WHAT, FallsBack, format!("procfs; no iterator: {why}; no sock_diag"), one_by_one)
+            }
+        },
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+fn statistics() -> Line {
+    let on = fs::read_to_string("/proc/sys/kernel/bpf_stats_enabled").is_ok_and(|value| value.trim() == "1");
+    match on {
+        true => Line::new("program run time", Fine, "kernel.bpf_stats_enabled = 1", ""),
+        false => {
+            let remedy = "`sysctl kernel.bpf_stats_enabled=1` while you want to know; it costs some 50 ns a packet";
+            Line::new("program run time", FallsBack, "not counted: kernel.bpf_stats_enabled = 0", remedy)
+        }
+    }
+}
+
+fn bpffs() -> Line {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    match mounts.lines().find(|line| line.split(' ').nth(2) == Some("bpf")) {
+        Some(line) => Line::new("bpffs", Fine, line.split(' ').nth(1).unwrap_or_default(), ""),
+        None => Line::new("bpffs", FallsBack, "not mounted; nothing is pinned, so nothing needs it", ""),
+    }
+}
+
+fn cgroups() -> Line {
+    let has = |path: &str| Path::new(path).exists();
+    let found = if has("/sys/fs/cgroup/cgroup.controllers") {
+        "version 2"
+    } else if has("/sys/fs/cgroup/unified/cgroup.procs") {
+        "version 1, with version 2 at /sys/fs/cgroup/unified"
+    } else {
+        "version 1 or none"
+    };
+    Line::new("cgroups", Fine, format!("{found}; not used to find containers"), "")
+}
+
+/// Two for each attached namespace, four with TCX.
+fn descriptors() -> Line {
+    const EACH: u64 = 4;
+    const FEW: u64 = 2048;
+    match getrlimit(Resource::RLIMIT_NOFILE) {
+        Ok((soft, _)) if soft < FEW => {
+            let remedy = format!("raise it (LimitNOFILE=) to {FEW} or more");
+            Line::new("descriptors", FallsBack, format!("{soft}: enough for some {} namespaces", soft / EACH), remedy)
+        }
+        Ok((soft, _)) => Line::new("descriptors", Fine, format!("{soft}"), ""),
+        Err(error) => Line::new("descriptors", FallsBack, error.to_string(), ""),
+    }
+}
+
+fn containerd(config: &Config) -> Line {
+    let config = containerd_config(config);
+    let sockets: Vec<String> = config.sockets.iter().map(|socket| socket.display().to_string()).collect();
+    let (verdict, found) = ask_containerd(config);
+    let remedy = match verdict {
+        Verdict::Ok => String::new(),
+        _ => format!("start containerd, or name its socket in containerd.sockets; tried {}", sockets.join(", ")),
+    };
+    Line::new("containerd", verdict, found, remedy)
+}
+
+fn ask_containerd(config: shim_plugin::Config) -> (Verdict, String) {
+    if !config.sockets.iter().any(|socket| socket.exists()) {
+        return (Waits, "none of its sockets exists".to_owned());
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return (Waits, format!("not asked: {error}")),
+    };
+    let (task, handle) = Containerd::new(config);
+    let drain = CancellationToken::new();
+    runtime.block_on(async {
+        let running = tokio::spawn(task.run(drain.clone()));
+        let began = Instant::now();
+        let answer = loop {
+            let status = handle.status.read(Instant::now());
+            match status.link.connection {
+                Connection::Live { socket } => {
+                    let version = status.link.version.unwrap_or_default();
+                    let found = format!("{version} on {}, {} tasks", socket.display(), handle.status.tasks().len());
+                    break (Fine, found);
+                }
+                state if began.elapsed() > PATIENCE => {
+                    break (Waits, status.link.last_failure.unwrap_or_else(|| format!("{state:?}")));
+                }
+                _ => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        };
+        drain.cancel();
+        let _ = running.await;
+        answer
+    })
+}

@@ -1,0 +1,15 @@
+//! The command line: one file per command, and what they share.
+
+pub mod agent;
+pub mod args;
+pub mod check;
+pub mod client;
+pub mod edges;
+pub mod identity;
+pub mod output;
+pub mod privileges;
+pub mod shell;
+pub mod stat;
+pub mod status;
+pub mod table;
+pub mod version;

@@ -1,0 +1,93 @@
+//! `pilotfish stat`: how each workload does as a server, in Linkerd's columns.
+
+use super::output::{json, show};
+use crate::api::WorkloadRow;
+use crate::cli::args::{Rows, WideOutput};
+use crate::cli::client;
+use crate::cli::table::{Align, latency, rate, share, table};
+use crate::exit::Failure;
+use std::path::Path;
+
+pub fn run(socket: &Path, rows: &Rows) -> Result<(), Failure> {
+    show(rows.watch, || {
+        let mut found: Vec<WorkloadRow> = client::get(socket, "/v1/workloads")?;
+        found.retain(|row| rows.namespace.as_ref().is_none_or(|namespace| row.workload.namespace == *namespace));
+        match rows.output {
+            WideOutput::Json => json(&found),
+            output => Ok(page(&found, output == WideOutput::Wide)),
+        }
+    })
+}
+
+fn page(rows: &[WorkloadRow], wide: bool) -> String {
+    let mut columns = vec![
+        ("NAME", Align::Left),
+        ("SUCCESS", Align::Right),
+        ("RPS", Align::Right),
+        ("LATENCY_P50", Align::Right),
+        ("LATENCY_P95", Align::Right),
+        ("LATENCY_P99", Align::Right),
+        ("TCP_CONN", Align::Right),
+    ];
+    if wide {
+        columns.extend([
+            ("NAMESPACE", Align::Left),
+            ("KIND", Align::Left),
+            ("REQUESTS", Align::Right),
+            ("FAILURES", Align::Right),
+        ]);
+    }
+    let cells = |row: &WorkloadRow| {
+        let WorkloadRow { workload, golden } = row;
+        let mut cells = vec![
+            workload.name.clone(),
+            share(golden.success),
+            rate(golden.rps),
+            latency(golden.p50_ns),
+            latency(golden.p95_ns),
+            latency(golden.p99_ns),
+            golden.tcp_connections.to_string(),
+        ];
+        if wide {
+            cells.extend([
+                workload.namespace.clone(),
+                workload.kind.clone(),
+                golden.requests.to_string(),
+                golden.failures.to_string(),
+            ]);
+        }
+        cells
+    };
+    if rows.is_empty() {
+        return "No traffic was counted yet.\n".to_owned();
+    }
+    table(&columns, &rows.iter().map(cells).collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{Golden, Party};
+    use expect_test::expect;
+
+    #[test]
+    fn rows_have_linkerds_columns() {
+        let row = WorkloadRow {
+            workload: Party { name: "api".into(), namespace: "shop".into(), kind: "Deployment".into() },
+            golden: Golden {
+                requests: 1000,
+                failures: 5,
+                rps: 33.3,
+                success: Some(0.995),
+                p50_ns: Some(250_000),
+                p95_ns: Some(1_900_000),
+                p99_ns: Some(12_000_000),
+                tcp_connections: 4,
+            },
+        };
+        expect![[r#"
+            NAME  SUCCESS      RPS  LATENCY_P50  LATENCY_P95  LATENCY_P99  TCP_CONN  NAMESPACE  KIND        REQUESTS  FAILURES
+            api    99.50%  33.3rps        250us       1.90ms       12.0ms         4  shop       Deployment      1000         5
+        "#]].assert_eq(&page(&[row], true));
+    }
+}

@@ -1,0 +1,52 @@
+//! `pilotfish version`: what this program is, and what the running agent is.
+
+use super::output::{json, print};
+use crate::api::Version;
+use crate::cli::args::Output;
+use crate::cli::client;
+use crate::exit::Failure;
+use capture_engine::kernel::Kernel;
+use serde::Serialize;
+use std::path::Path;
+
+/// Of this program.
+#[must_use]
+pub fn own() -> Version {
+    Version {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        commit: option_env!("PILOTFISH_COMMIT").unwrap_or_default().to_owned(),
+        kernel_object: format!("{:016x}", Kernel::object_hash()),
+    }
+}
+
+#[derive(Serialize)]
+struct Both {
+    client: Version,
+    /// Of the running agent; absent when none answers.
+    agent: Option<Version>,
+}
+
+pub fn run(socket: &Path, output: Output) -> Result<(), Failure> {
+    let both = Both { client: own(), agent: client::get(socket, "/v1/version").ok() };
+    match output {
+        Output::Json => print(&json(&both)?),
+        Output::Table => {
+            let mut text = format!("pilotfish {}\n", line(&both.client));
+            if let Some(agent) = &both.agent {
+                text.push_str(&format!("agent     {}\n", line(agent)));
+            }
+            print(&text)
+        }
+    }
+}
+
+fn line(version: &Version) -> String {
+    let mut line = version.version.clone();
+    if !version.commit.is_empty() {
+        line.push_str(&format!(" (commit {})", version.commit));
+    }
+    if !version.kernel_object.is_empty() {
+        line.push_str(&format!(", kernel object {}", version.kernel_object));
+    }
+    line
+}

@@ -1,0 +1,134 @@
+//! What is read of `/proc` for the containers task, each on a thread of its own: the task hears of it and waits for nothing.
+
+use super::node_addresses;
+use super::node_cgroups::services::Watch;
+use super::node_cgroups::{Attached, Jobs, Why};
+use crate::run::scan::{NodeSockets, Owned, PATIENCE, read_owners};
+use flow_model::{Slot, Ts};
+use netns::{IfAddress, Netns};
+use netns_scanner::deadline::Deadlines;
+use shim_plugin::TaskId;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+/// Attaching to a cgroup waits for the kernel's lock of all cgroups, and the first for the verifier.
+const CGROUP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What was read.
+#[derive(Debug)]
+pub enum News {
+    /// A container's namespace, or why not.
+    Opened(TaskId, Result<Opened, String>),
+    /// The node's own addresses.
+    Addresses(Result<Vec<IfAddress>, String>),
+    /// Who has sockets in the node's own namespace, as it was at that time.
+    Owners(Vec<Owned>, Ts),
+    /// What came of attaching to a cgroup.
+    Cgroup(Slot, Result<Attached, Why>),
+    /// The node's services.
+    Services(Result<(Option<Watch>, BTreeSet<String>), String>),
+}
+
+#[derive(Debug)]
+pub struct Opened {
+    pub netns: Netns,
+    /// None before Linux 5.14.
+    pub cookie: Option<u64>,
+}
+
+/// Reads under way. Bounded by `Deadlines`, which refuses more than it has room for.
+#[derive(Debug)]
+pub struct Reads {
+    deadlines: Deadlines,
+    pub under_way: JoinSet<News>,
+}
+
+impl Reads {
+    pub fn new(deadlines: Deadlines) -> Reads {
+        Reads { deadlines, under_way: JoinSet::new() }
+    }
+
+    pub fn open(&mut self, task: TaskId, pid: u32) {
+        let read = move || {
+            let netns = Netns::open_pid(pid).map_err(|error| error.to_string())?;
+            // The cookie is worth having, not worth failing for.
+            let cookie = netns.run(|inside| inside.cookie()).ok().flatten();
+            Ok(Opened { netns, cookie })
+        };
+        self.begin("netns", format!("/proc/{pid}/ns/net"), PATIENCE, read, move |opened| News::Opened(task, opened));
+    }
+
+    pub fn attach_container(&mut self, jobs: Arc<Jobs>, slot: Slot, pid: u32) {
+        let attach = move || Ok(jobs.container(slot, pid));
+        self.attach_cgroup(slot, format!("the cgroup of process {pid}"), attach);
+    }
+
+    pub fn attach_service(&mut self, jobs: Arc<Jobs>, slot: Slot, service: String) {
+        let file = format!("the cgroup of {service}.service");
+        self.attach_cgroup(slot, file, move || Ok(jobs.service(slot, &service)));
+    }
+
+    fn attach_cgroup(
+        &mut self,
+        slot: Slot,
+        file: String,
+        attach: impl FnOnce() -> Result<Result<Attached, Why>, String> + Send + 'static,
+    ) {
+        self.begin("cgroup", file, CGROUP_PATIENCE, attach, move |done| {
+            News::Cgroup(slot, done.unwrap_or_else(|late| Err(Why::Failed(late))))
+        });
+    }
+
+    pub fn services(&mut self, jobs: Arc<Jobs>, watch: bool) {
+        self.begin("cgroup", "system.slice".to_owned(), PATIENCE, move || jobs.services(watch), News::Services);
+    }
+
+    pub fn addresses(&mut self) {
+        self.begin("netns", "/proc/self/ns/net".to_owned(), PATIENCE, node_addresses::addresses, News::Addresses);
+    }
+
+    /// `containers` share the node's namespace.
+    pub fn owners(&mut self, found: NodeSockets, containers: BTreeSet<String>, proc: PathBuf) {
+        let deadlines = self.deadlines.clone();
+        // It keeps the deadline of each file itself.
+        self.under_way.spawn_blocking(move || {
+            let NodeSockets { sockets, at } = found;
+            News::Owners(read_owners(&sockets, &containers, &proc, &deadlines), at)
+        });
+    }
+
+    fn begin<T: Send + 'static>(
+        &mut self,
+        kind: &'static str,
+        file: String,
+        patience: Duration,
+        read: impl FnOnce() -> Result<T, String> + Send + 'static,
+        news: impl FnOnce(Result<T, String>) -> News + Send + 'static,
+    ) {
+        let (tell, told) = oneshot::channel();
+        // Nobody listens any more when it is late; what was opened is then closed.
+        let begun = self.deadlines.start(&file, patience, read, move |outcome| drop(tell.send(outcome)));
+        let deadlines = self.deadlines.clone();
+        self.under_way.spawn(async move {
+            news(match begun {
+                Err(late) => Err(late.to_string()),
+                Ok(()) => match tokio::time::timeout(patience, told).await {
+                    Ok(Ok(outcome)) => outcome,
+                    Ok(Err(_)) => Err(format!("{file}: the read of it panicked")),
+                    Err(_) => Err(deadlines.gave_up(kind, &file, patience).to_string()),
+                },
+            })
+        });
+    }
+}
+
+/// A namespace and a process that lives in it.
+#[derive(Clone, Debug)]
+pub struct Entrance {
+    pub netns: Arc<Netns>,
+    pub pid: u32,
+}

@@ -1,0 +1,151 @@
+//! What blocks: reading which cgroup a process is in, and attaching to it, which takes the kernel's lock of all cgroups. Run on threads with a deadline.
+
+use super::hierarchy::Hierarchy;
+use super::services::{self, Watch};
+use crate::clock;
+use crate::run::scan::name_of_service;
+use capture_engine::attach::CgroupLinks;
+use capture_engine::kernel::Kernel;
+use flow_model::{NetnsId, Slot, Ts};
+use netns::Netns;
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+/// A cgroup with our programs on it.
+#[derive(Debug)]
+pub struct Attached {
+    pub links: CgroupLinks,
+    pub path: PathBuf,
+    /// Of a service: what it is called.
+    pub name: String,
+    /// Nothing of it goes unseen from then on.
+    pub at: Ts,
+}
+
+/// Why nothing is attached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// And nothing will be.
+    Never(String),
+    Failed(String),
+    /// A service without a process, whose namespace nobody can tell.
+    Empty,
+    /// A service in another network namespace.
+    Elsewhere,
+}
+
+/// What the jobs have in common; found out by the first of them.
+#[derive(Debug)]
+pub struct Jobs {
+    kernel: Arc<Kernel>,
+    proc: PathBuf,
+    hierarchy: OnceLock<Result<Hierarchy, String>>,
+    home: OnceLock<Result<Home, String>>,
+}
+
+/// The namespace that the agent runs in.
+#[derive(Debug)]
+struct Home {
+    netns: NetnsId,
+    cookie: Option<u64>,
+}
+
+impl Jobs {
+    #[must_use]
+    pub fn new(kernel: Arc<Kernel>, proc: PathBuf) -> Jobs {
+        Jobs { kernel, proc, hierarchy: OnceLock::new(), home: OnceLock::new() }
+    }
+
+    /// To the cgroup of `pid`, which is known to live in the node's namespace.
+    pub fn container(&self, slot: Slot, pid: u32) -> Result<Attached, Why> {
+        let hierarchy = self.hierarchy().map_err(Why::Never)?;
+        let file = self.proc.join(pid.to_string()).join("cgroup");
+        let text = fs::read_to_string(&file).map_err(|error| Why::Failed(format!("{}: {error}", file.display())))?;
+        let path = hierarchy.directory(&text).map_err(|error| Why::Never(error.to_string()))?;
+        self.attach(slot, path, String::new())
+    }
+
+    /// To the cgroup of a service of the node, unless its processes live in another namespace.
+    pub fn service(&self, slot: Slot, service: &str) -> Result<Attached, Why> {
+        let path = self.hierarchy().map_err(Why::Never)?.services().join(services::file_name(service));
+        let processes = fs::read_to_string(path.join("cgroup.procs"))
+            .map_err(|error| Why::Failed(format!("{}: {error}", path.display())))?;
+        let pid: Option<u32> = processes.lines().next().and_then(|line| line.parse().ok());
+        let name = match pid {
+            Some(pid) => {
+                let process = self.proc.join(pid.to_string());
+                let home = self.home().map_err(Why::Failed)?.netns;
+                // It may have ended meanwhile; the programs look at the namespace, too, where the kernel lets them.
+                let file = fs::metadata(process.join("ns/net")).map_err(|error| Why::Failed(error.to_string()))?;
+                if (NetnsId { dev: file.dev(), ino: file.ino() }) != home {
+                    return Err(Why::Elsewhere);
+                }
+                name_of_service(service, &fs::read_to_string(process.join("comm")).unwrap_or_default())
+            }
+            None => service.to_owned(),
+        };
+        let attached = self.attach(slot, path, name)?;
+        if pid.is_none() && self.kernel.node_checks_namespace() != Some(true) {
+            return Err(Why::Empty);
+        }
+        Ok(attached)
+    }
+
+    /// Names of the node's services, and with `watch` also what tells when they change.
+    pub fn services(&self, watch: bool) -> Result<(Option<Watch>, BTreeSet<String>), String> {
+        let directory = self.hierarchy()?.services();
+        let fail = |error| format!("{}: {error}", directory.display());
+        // Watch before listing: what comes in between is then in either.
+        let watch = watch.then(|| Watch::new(&directory)).transpose().map_err(fail)?;
+        Ok((watch, services::list(&directory).map_err(fail)?))
+    }
+
+    fn attach(&self, slot: Slot, path: PathBuf, name: String) -> Result<Attached, Why> {
+        let cookie = self.home().map_err(Why::Failed)?.cookie;
+        let links =
+            CgroupLinks::attach(&*self.kernel, slot, &path, cookie).map_err(|error| Why::Failed(chain(&error)))?;
+        Ok(Attached { links, path, name, at: clock::now() })
+    }
+
+    fn hierarchy(&self) -> Result<&Hierarchy, String> {
+        let found = self.hierarchy.get_or_init(|| find_hierarchy(&self.proc));
+        found.as_ref().map_err(Clone::clone)
+    }
+
+    fn home(&self) -> Result<&Home, String> {
+        let find = || {
+            let netns = Netns::current().map_err(|error| error.to_string())?;
+            let cookie = netns.run(|inside| inside.cookie()).map_err(|error| error.to_string())?;
+            Ok(Home { netns: NetnsId { dev: netns.id().dev, ino: netns.id().ino }, cookie })
+        };
+        self.home.get_or_init(find).as_ref().map_err(Clone::clone)
+    }
+}
+
+/// Where cgroups of version 2 are mounted.
+///
+/// # Errors
+/// Nowhere, which no remedy of ours helps against.
+pub fn find_hierarchy(proc: &Path) -> Result<Hierarchy, String> {
+    let file = proc.join("self/mountinfo");
+    let text = fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+    Hierarchy::find(&text).ok_or_else(|| "cgroups of version 2 are not mounted".to_owned())
+}
+
+/// How many services a node has there.
+///
+/// # Errors
+/// Nothing can be listed.
+pub fn services_of(hierarchy: &Hierarchy) -> Result<usize, String> {
+    let directory = hierarchy.services();
+    services::list(&directory).map(|names| names.len()).map_err(|error| format!("{}: {error}", directory.display()))
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

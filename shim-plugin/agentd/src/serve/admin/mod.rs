@@ -1,0 +1,57 @@
+//! Where the agent answers: `/metrics`, `/livez`, `/readyz` on an address, the command line on a unix socket. On a thread and a
+//! runtime of its own, so that it answers whatever the rest is busy with.
+
+mod listen;
+mod routes;
+mod serve;
+
+pub use listen::{SocketFile, bind_address, bind_socket};
+pub use routes::{private, public};
+pub use serve::Crowd;
+
+use crate::run::parts::Ends;
+use crate::serve::board::Board;
+use anyhow::Context;
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+#[derive(Debug)]
+pub struct Admin {
+    pub address: TcpListener,
+    pub socket: UnixListener,
+    pub connections: usize,
+    /// Offer `/debug/pause` on the socket.
+    pub debug: bool,
+}
+
+impl Admin {
+    /// Serves until `stop`.
+    ///
+    /// # Errors
+    /// When there is no thread or runtime to be had.
+    pub fn spawn(self, board: Arc<Board>, stop: CancellationToken, ends: &Ends) -> anyhow::Result<JoinHandle<()>> {
+        // One worker serves; what takes long (writing 100,000 series) runs on a blocking thread.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build();
+        let runtime = runtime.context("start the admin runtime")?;
+        let serve = move || {
+            runtime.block_on(async move {
+                let Admin { address, socket, connections, debug } = self;
+                let address = tokio::net::TcpListener::from_std(address).context("serve the admin address")?;
+                let socket = tokio::net::UnixListener::from_std(socket).context("serve the admin socket")?;
+                let crowd = board.crowd.clone();
+                tokio::join!(
+                    serve::serve(address, public(board.clone()), connections, crowd.clone(), stop.clone()),
+                    serve::serve(socket, private(board, debug), connections, crowd, stop),
+                );
+                Ok(())
+            })
+        };
+        ends.thread("admin", serve).context("start the admin thread")
+    }
+}
+
+#[cfg(test)]
+mod tests;

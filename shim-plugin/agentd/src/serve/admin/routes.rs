@@ -1,0 +1,141 @@
+//! The pages. All are pure reads of the board, but for the one that `[debug]` switches on.
+
+use crate::clock;
+use crate::serve::board::Board;
+use crate::serve::self_metrics::self_metrics;
+use axum::Router;
+use axum::extract::{Query, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use golden_metrics::Exposition;
+use k8s_sync::watch::INSTANCE_HEADER;
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const HELP: &str = "pilotfish agent\n\
+    /metrics  OpenMetrics text, or Prometheus protobuf by Accept\n\
+    /livez    200 while the pipeline's heart beats\n\
+    /readyz   200 when traffic is counted, with the reasons that keep it from being whole\n";
+
+/// Longest pause that can be asked for.
+const PAUSE_MS: u64 = 60_000;
+
+/// What anybody who reaches the address may read.
+pub fn public(board: Arc<Board>) -> Router {
+    Router::new()
+        .route("/", get(|| async { HELP }))
+        .route("/metrics", get(metrics))
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .fallback(|| async { (StatusCode::NOT_FOUND, "no such page; / lists them\n") })
+        .layer(middleware::from_fn_with_state(board.clone(), refuse_own))
+        .with_state(board)
+}
+
+/// What those may ask who can open the unix socket: the above, and the command line's.
+pub fn private(board: Arc<Board>, debug: bool) -> Router {
+    let mut api = Router::new()
+        .route("/v1/version", get(version))
+        .route("/v1/status", get(status))
+        .route("/v1/edges", get(edges))
+        .route("/v1/workloads", get(workloads))
+        .route("/v1/identity", get(identity));
+    if debug {
+        api = api.route("/debug/pause", post(pause));
+    }
+    public(board.clone()).merge(api.with_state(board))
+}
+
+/// Where the API server's name leads to this agent, its request comes back to it: answering would be answering itself. RFC 5842 section 7.2.
+async fn refuse_own(State(board): State<Arc<Board>>, request: Request, next: Next) -> Response {
+    let sender = request.headers().get(INSTANCE_HEADER);
+    if sender.is_some_and(|sender| sender.as_bytes() == board.instance.as_bytes()) {
+        let text = "this is the agent that asks; what it takes for the API server leads back to it\n";
+        return (StatusCode::LOOP_DETECTED, text).into_response();
+    }
+    next.run(request).await
+}
+
+async fn version(State(board): State<Arc<Board>>) -> Response {
+    json(StatusCode::OK, &board.version)
+}
+
+async fn status(State(board): State<Arc<Board>>) -> Response {
+    blocking(move || json(StatusCode::OK, &board.status(Instant::now()))).await
+}
+
+async fn edges(State(board): State<Arc<Board>>) -> Response {
+    blocking(move || json(StatusCode::OK, &board.traffic.edges(clock::now()))).await
+}
+
+async fn workloads(State(board): State<Arc<Board>>) -> Response {
+    blocking(move || json(StatusCode::OK, &board.traffic.workloads(clock::now()))).await
+}
+
+#[derive(Deserialize)]
+struct Asked {
+    ip: IpAddr,
+    port: Option<u16>,
+}
+
+async fn identity(State(board): State<Arc<Board>>, Query(Asked { ip, port }): Query<Asked>) -> Response {
+    blocking(move || match board.identity(ip, port, Instant::now()) {
+        Some(identity) => json(StatusCode::OK, &identity),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "the kernel programs are being loaded\n").into_response(),
+    })
+    .await
+}
+
+async fn metrics(State(board): State<Arc<Board>>, headers: HeaderMap) -> Response {
+    let format = Exposition::negotiate(headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()));
+    blocking(move || {
+        let own = self_metrics(&board, Instant::now());
+        let page = Exposition::render(&board.traffic.snapshot(), &own, format);
+        ([(header::CONTENT_TYPE, format.content_type())], page).into_response()
+    })
+    .await
+}
+
+async fn livez(State(board): State<Arc<Board>>) -> Response {
+    let now = Instant::now();
+    if board.alive(now) {
+        (StatusCode::OK, "ok\n").into_response()
+    } else {
+        let text = format!("the pipeline has had no heartbeat for {:?}\n", board.pulse.age(now));
+        (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+    }
+}
+
+async fn readyz(State(board): State<Arc<Board>>) -> Response {
+    let readiness = board.readiness(Instant::now());
+    json(if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &readiness)
+}
+
+#[derive(Deserialize)]
+struct Pause {
+    ms: u64,
+}
+
+async fn pause(State(board): State<Arc<Board>>, Query(Pause { ms }): Query<Pause>) -> Response {
+    if ms > PAUSE_MS {
+        return (StatusCode::BAD_REQUEST, format!("ms is at most {PAUSE_MS}\n")).into_response();
+    }
+    board.ask_for_pause(Duration::from_millis(ms));
+    (StatusCode::ACCEPTED, "the reader will sleep\n").into_response()
+}
+
+/// Off the thread that answers `/livez`.
+async fn blocking(page: impl FnOnce() -> Response + Send + 'static) -> Response {
+    tokio::task::spawn_blocking(page).await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(body) => (status, [(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}

@@ -1,0 +1,299 @@
+//! The notice board: what the parts of the agent last said of themselves. Writers replace small values, readers copy them; nobody
+//! holds a lock while doing anything else, so `/livez` answers whatever the rest is at.
+
+use crate::api::{self, Containerd, Namespace, Process, Program, Readiness, Reason, Scan, Status, Version};
+use crate::run::kubernetes::{self, Lookup, Watches};
+use crate::serve::pulse::{Pulse, STALLED};
+use crate::serve::traffic::Traffic;
+use k8s_sync::Figure;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+/// What the pipeline thread knows of kernel programs, ring and flow table. Refreshed about once a second.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Engine {
+    pub ring_bytes: u64,
+    pub flows: u64,
+    /// Seen by the kernel programs.
+    pub packets: u64,
+    /// That they put into the ring.
+    pub events: u64,
+    pub programs: Vec<Program>,
+}
+
+/// How far the loading of the kernel programs is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Kernel {
+    #[default]
+    Loading,
+    Loaded,
+}
+
+/// A second is what whoever waits for READY is promised. The kernel programs are loaded by then, unless there is next to no CPU.
+pub const READY_WITHIN: Duration = Duration::from_millis(800);
+
+/// Loading takes some tens of milliseconds of CPU; minutes where a machine is emulated.
+const LOADING: Duration = Duration::from_secs(300);
+
+/// The value behind a lock, which is let go of before anything else happens.
+fn copy<T: Clone>(shared: &Mutex<T>) -> T {
+    shared.lock().clone()
+}
+
+#[derive(Debug)]
+pub struct Board {
+    pub version: Version,
+    /// Of this process and no other.
+    pub instance: String,
+    pub started: Instant,
+    pub pulse: Pulse,
+    pub containerd: Mutex<Containerd>,
+    pub namespaces: Mutex<Arc<Vec<Namespace>>>,
+    pub node: Mutex<Arc<api::Node>>,
+    pub scan: Mutex<Scan>,
+    pub engine: Mutex<Engine>,
+    /// Flows in the pipeline's table.
+    pub flows: AtomicU64,
+    pub kernel: Mutex<Kernel>,
+    pub traffic: Traffic,
+    pub process: Mutex<Process>,
+    /// Of the table of names.
+    pub figures: Mutex<Vec<Figure>>,
+    /// Set once they are started.
+    pub kubernetes: OnceLock<Watches>,
+    /// Set once there is traffic to name.
+    pub lookup: OnceLock<Lookup>,
+    pub draining: AtomicBool,
+    /// Milliseconds that the ring's reader is asked to sleep, once; `[debug]` only.
+    pub pause_ms: AtomicU64,
+    pub crowd: Arc<crate::serve::admin::Crowd>,
+}
+
+impl Board {
+    #[must_use]
+    pub fn new(version: Version, traffic: Traffic, now: Instant) -> Board {
+        Board {
+            version,
+            // Two of them are equal once in 2^64.
+            instance: format!("{:016x}", RandomState::new().hash_one(std::process::id())),
+            started: now,
+            pulse: Pulse::new(now),
+            containerd: Mutex::default(),
+            namespaces: Mutex::default(),
+            node: Mutex::default(),
+            scan: Mutex::default(),
+            engine: Mutex::default(),
+            flows: AtomicU64::new(0),
+            kernel: Mutex::default(),
+            traffic,
+            process: Mutex::default(),
+            figures: Mutex::default(),
+            kubernetes: OnceLock::new(),
+            lookup: OnceLock::new(),
+            draining: AtomicBool::new(false),
+            pause_ms: AtomicU64::new(0),
+            crowd: Arc::default(),
+        }
+    }
+
+    /// While the pipeline's heart beats. Before there is a pipeline, while its programs load.
+    #[must_use]
+    pub fn alive(&self, now: Instant) -> bool {
+        match copy(&self.kernel) {
+            Kernel::Loading => now.saturating_duration_since(self.started) < LOADING,
+            Kernel::Loaded => self.pulse.alive(now),
+        }
+    }
+
+    #[must_use]
+    pub fn readiness(&self, now: Instant) -> Readiness {
+        let mut reasons = Vec::new();
+        let mut because = |part: &str, degraded_only: bool, detail: String| {
+            reasons.push(Reason { part: part.to_owned(), degraded_only, detail });
+        };
+        if self.draining.load(Ordering::Relaxed) {
+            because("agent", false, "stopping".to_owned());
+        }
+        if copy(&self.kernel) == Kernel::Loading {
+            because("kernel", false, "the kernel programs are being loaded".to_owned());
+        } else if !self.pulse.alive(now) {
+            because("pipeline", false, format!("no heartbeat for {:?}", self.pulse.age(now).max(STALLED)));
+        }
+        let containerd = copy(&self.containerd);
+        if !containerd.connected {
+            because("containerd", true, containerd.detail);
+        }
+        if let Some(reason) = self.kubernetes.get().and_then(|watches| watches.degraded(now)) {
+            because("kubernetes", true, reason);
+        }
+        let failed = self.states().get("failed").copied().unwrap_or(0);
+        if failed > 0 {
+            because("netns", true, format!("{failed} namespaces could not be attached; `pilotfish status` says why"));
+        }
+        Readiness { ready: reasons.iter().all(|reason| reason.degraded_only), reasons }
+    }
+
+    /// Number of namespaces by state; the states are always all there.
+    #[must_use]
+    pub fn states(&self) -> BTreeMap<String, u64> {
+        let mut states: BTreeMap<String, u64> =
+            ["discovered", "attaching", "attached", "failed"].into_iter().map(|state| (state.to_owned(), 0)).collect();
+        for namespace in copy(&self.namespaces).iter() {
+            *states.entry(namespace.state.clone()).or_default() += 1;
+        }
+        states
+    }
+
+    #[must_use]
+    pub fn containerd(&self) -> Containerd {
+        copy(&self.containerd)
+    }
+
+    #[must_use]
+    pub fn scan(&self) -> Scan {
+        copy(&self.scan)
+    }
+
+    #[must_use]
+    pub fn engine(&self) -> Engine {
+        copy(&self.engine)
+    }
+
+    #[must_use]
+    pub fn process(&self) -> Process {
+        copy(&self.process)
+    }
+
+    /// Of the tables of names: this node's and the cluster's.
+    #[must_use]
+    pub fn all_figures(&self) -> Vec<Figure> {
+        let cluster = self.lookup.get().and_then(|lookup| lookup.cluster.as_ref());
+        copy(&self.figures).into_iter().chain(cluster.map(|names| names.figures()).unwrap_or_default()).collect()
+    }
+
+    /// None where nothing is watched.
+    #[must_use]
+    pub fn kubernetes_report(&self, now: Instant) -> Option<k8s_sync::watch::Report> {
+        self.kubernetes.get().map(|watches| watches.report(now))
+    }
+
+    /// Who has an address. May take a moment. None before there is a pipeline.
+    #[must_use]
+    pub fn identity(&self, ip: IpAddr, port: Option<u16>, now: Instant) -> Option<api::Identity> {
+        let lookup = self.lookup.get()?;
+        Some(lookup.explain(ip, port, self.kubernetes_report(now).as_ref()))
+    }
+
+    /// systemd's one line.
+    #[must_use]
+    pub fn status_line(&self) -> String {
+        let states = self.states();
+        let count = |state: &str| states.get(state).copied().unwrap_or(0);
+        let containerd = copy(&self.containerd);
+        let containerd = match containerd.connected {
+            true => format!("containerd {}", containerd.socket),
+            false => format!("waiting for containerd: {}", containerd.detail),
+        };
+        let Scan { done, total, .. } = copy(&self.scan);
+        let scan = if total == 0 { String::new() } else { format!(", scan: {done}/{total}") };
+        format!("{} namespaces attached, {} failed{scan}, {containerd}", count("attached"), count("failed"))
+    }
+
+    #[must_use]
+    pub fn status(&self, now: Instant) -> Status {
+        let Engine { ring_bytes, flows, packets, events, programs } = copy(&self.engine);
+        Status {
+            version: self.version.clone(),
+            pid: std::process::id(),
+            uptime_s: now.saturating_duration_since(self.started).as_secs(),
+            readiness: self.readiness(now),
+            containerd: copy(&self.containerd),
+            kubernetes: self.kubernetes_report(now).as_ref().map(kubernetes::shown).unwrap_or_default(),
+            states: self.states(),
+            namespaces: copy(&self.namespaces).as_ref().clone(),
+            node: copy(&self.node).as_ref().clone(),
+            scan: copy(&self.scan),
+            exchanges: self.traffic.exchanges(),
+            losses: self.traffic.losses(),
+            programs,
+            ring_bytes,
+            packets,
+            events,
+            flows,
+            process: copy(&self.process),
+        }
+    }
+
+    pub fn ask_for_pause(&self, pause: Duration) {
+        self.pause_ms.store(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// The pause that was asked for, once.
+    #[must_use]
+    pub fn take_pause(&self) -> Option<Duration> {
+        match self.pause_ms.swap(0, Ordering::Relaxed) {
+            0 => None,
+            millis => Some(Duration::from_millis(millis)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn board(now: Instant) -> Board {
+        Board::new(Version::default(), Traffic::silent(), now)
+    }
+
+    fn reasons(board: &Board, now: Instant) -> Vec<String> {
+        let readiness = board.readiness(now);
+        let word = if readiness.ready { "ready" } else { "not ready" };
+        let parts = readiness.reasons.iter().map(|r| format!("{}: {}", r.part, r.detail));
+        std::iter::once(word.to_owned()).chain(parts).collect()
+    }
+
+    #[test]
+    fn a_missing_containerd_is_told_but_keeps_nobody_from_being_ready() {
+        let now = Instant::now();
+        let board = board(now);
+        board.containerd.lock().detail = "no socket".to_owned();
+        assert_eq!(
+            reasons(&board, now),
+            ["not ready", "kernel: the kernel programs are being loaded", "containerd: no socket"]
+        );
+        assert_eq!(
+            reasons(&board, now + READY_WITHIN),
+            ["not ready", "kernel: the kernel programs are being loaded", "containerd: no socket"],
+            "systemd hears READY by then; whoever asks is told what is"
+        );
+        *board.kernel.lock() = Kernel::Loaded;
+        assert_eq!(reasons(&board, now), ["ready", "containerd: no socket"]);
+        assert_eq!(board.status_line(), "0 namespaces attached, 0 failed, waiting for containerd: no socket");
+    }
+
+    #[test]
+    fn a_stalled_pipeline_and_a_draining_agent_are_not_ready() {
+        let now = Instant::now();
+        let board = board(now);
+        *board.kernel.lock() = Kernel::Loaded;
+        board.containerd.lock().connected = true;
+        assert_eq!(reasons(&board, now), ["ready"]);
+        assert_eq!(reasons(&board, now + STALLED), ["not ready", "pipeline: no heartbeat for 10s"]);
+        board.draining.store(true, Ordering::Relaxed);
+        assert_eq!(reasons(&board, now), ["not ready", "agent: stopping"]);
+    }
+
+    #[test]
+    fn a_pause_is_taken_once() {
+        let board = board(Instant::now());
+        board.ask_for_pause(Duration::from_millis(500));
+        assert_eq!(board.take_pause(), Some(Duration::from_millis(500)));
+        assert_eq!(board.take_pause(), None);
+    }
+}

@@ -1,0 +1,8 @@
+//! What the agent says of itself and of the traffic: to probes, scrapers, systemd and the command line.
+
+pub mod admin;
+pub mod board;
+pub mod notify;
+pub mod pulse;
+pub mod self_metrics;
+pub mod traffic;

@@ -1,0 +1,111 @@
+//! What the agent says of itself on `/metrics`.
+
+use crate::api::{Process, Scan, Version};
+use crate::run::kubernetes;
+use crate::serve::board::{Board, Engine};
+use golden_metrics::SelfMetric;
+use k8s_sync::Figure;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+#[must_use]
+pub fn self_metrics(board: &Board, now: Instant) -> Vec<SelfMetric> {
+    let mut out = Vec::new();
+    let Version { version, commit, kernel_object } = board.version.clone();
+    out.push(
+        SelfMetric::gauge("pilotfish_build_info", "What is running; always 1.", 1.0)
+            .with("version", version)
+            .with("commit", commit)
+            .with("kernel_object", kernel_object),
+    );
+    let ready = f64::from(u8::from(board.readiness(now).ready));
+    out.push(SelfMetric::gauge("pilotfish_ready", "1 when traffic is counted, as on /readyz.", ready));
+    let heartbeat = board.pulse.age(now).as_secs_f64();
+    out.push(SelfMetric::gauge(
+        "pilotfish_pipeline_heartbeat_age_seconds",
+        "Since the pipeline's last turn.",
+        heartbeat,
+    ));
+    for (state, count) in board.states() {
+        let help = "Network namespaces of containers, by the state of their attachment.";
+        out.push(SelfMetric::gauge("pilotfish_netns", help, count as f64).with("state", state));
+    }
+    scan(board, &mut out);
+    containerd(board, &mut out);
+    if let Some(report) = board.kubernetes_report(now) {
+        kubernetes::metrics(&report, &mut out);
+    }
+    engine(board, &mut out);
+    process(board, &mut out);
+    for Figure { name, help, value } in board.all_figures() {
+        out.push(match name.ends_with("_total") {
+            true => SelfMetric::counter(name, help, value),
+            false => SelfMetric::gauge(name, help, value as f64),
+        });
+    }
+    let evicted = board.crowd.evicted.load(Ordering::Relaxed);
+    let help = "Connections to the admin address or socket that had to make room for another.";
+    out.push(SelfMetric::counter("pilotfish_admin_connections_evicted_total", help, evicted));
+    out
+}
+
+fn scan(board: &Board, out: &mut Vec<SelfMetric>) {
+    let Scan { done, total, seeds, stale, late_reads, .. } = board.scan();
+    let ratio = if total == 0 { 1.0 } else { done as f64 / total as f64 };
+    let help = "Namespaces looked into for connections that are older than the agent, of those that are to be.";
+    out.push(SelfMetric::gauge("pilotfish_scan_progress_ratio", help, ratio));
+    let help = "Connections that were found open and told to the flow table.";
+    out.push(SelfMetric::counter("pilotfish_scan_connections_total", help, seeds));
+    let help = "Files of /proc whose last read did not end in time: what they tell is old.";
+    out.push(SelfMetric::gauge("pilotfish_stale_files", help, stale.len() as f64));
+    for (kind, count) in late_reads {
+        let help = "Reads of /proc that did not end in time, by kind of file.";
+        out.push(SelfMetric::counter("pilotfish_late_reads_total", help, count).with("file", kind));
+    }
+}
+
+fn containerd(board: &Board, out: &mut Vec<SelfMetric>) {
+    let containerd = board.containerd();
+    let connected = f64::from(u8::from(containerd.connected));
+    out.push(SelfMetric::gauge(
+        "pilotfish_containerd_connected",
+        "1 while subscribed to containerd's events.",
+        connected,
+    ));
+    let help = "Connections to containerd that were lost after they had been live.";
+    out.push(SelfMetric::counter("pilotfish_containerd_reconnects_total", help, containerd.reconnects));
+}
+
+fn engine(board: &Board, out: &mut Vec<SelfMetric>) {
+    let Engine { ring_bytes, flows, packets, events, programs } = board.engine();
+    out.push(SelfMetric::gauge(
+        "pilotfish_ring_bytes",
+        "Size of the ring between kernel and agent.",
+        ring_bytes as f64,
+    ));
+    let help = "Records that the kernel programs put into the ring.";
+    out.push(SelfMetric::counter("pilotfish_ring_records_total", help, events));
+    out.push(SelfMetric::gauge("pilotfish_flows", "Flows in the agent's table.", flows as f64));
+    out.push(SelfMetric::counter("pilotfish_packets_total", "Packets that the kernel programs saw.", packets));
+    for program in programs {
+        let help = "Time in a kernel program; counted while kernel.bpf_stats_enabled is set.";
+        out.push(SelfMetric {
+            value: program.run_time_ns as f64 / 1e9,
+            ..SelfMetric::counter("pilotfish_program_run_seconds_total", help, 0).with("program", program.name.clone())
+        });
+        let help = "Runs of a kernel program; counted while kernel.bpf_stats_enabled is set.";
+        out.push(SelfMetric::counter("pilotfish_program_runs_total", help, program.runs).with("program", program.name));
+    }
+}
+
+/// The names of Prometheus' own client libraries.
+fn process(board: &Board, out: &mut Vec<SelfMetric>) {
+    let Process { rss_bytes, cpu_seconds, threads, descriptors } = board.process();
+    out.push(SelfMetric {
+        value: cpu_seconds,
+        ..SelfMetric::counter("process_cpu_seconds_total", "User and system CPU time of the agent.", 0)
+    });
+    out.push(SelfMetric::gauge("process_resident_memory_bytes", "Resident memory of the agent.", rss_bytes as f64));
+    out.push(SelfMetric::gauge("process_open_fds", "Open descriptors of the agent.", descriptors as f64));
+    out.push(SelfMetric::gauge("process_threads", "Threads of the agent.", threads as f64));
+}
