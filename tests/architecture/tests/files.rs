@@ -16,6 +16,7 @@ const TOP: &[&str] = &[
     "Cargo.toml",
     "LICENSE",
     "Makefile",
+    "CHANGELOG.md",
     "README.md",
     "capture-engine",
     "clippy.toml",
