@@ -4,23 +4,29 @@
 //! Three sources give the same answer at different prices; [`Scanner`] takes the cheapest that the kernel has.
 #![deny(unsafe_code)]
 
+mod config;
 pub mod deadline;
 mod diag;
 mod iterator;
 mod limiter;
 mod procfs_source;
 mod program;
+mod queue;
 mod scanner;
 mod seeds;
 mod socket;
 mod sys;
+mod target;
 mod worker;
 
+pub use config::ScannerConfig;
 pub use diag::dump as dump_by_sock_diag;
 pub use iterator::{IteratorError, SocketIterator};
 pub use limiter::WorkLimiter;
 pub use procfs_source::dump as dump_by_procfs;
 pub use program::ProgramError;
-pub use scanner::{Looked, Progress, Scanner, ScannerConfig, Seeded, Source, Target, Want};
+pub use queue::Progress;
+pub use scanner::Scanner;
 pub use seeds::{leaving, seeds};
 pub use socket::{Socket, SocketState};
+pub use target::{Looked, Seeded, Source, Target, Want};

@@ -1,7 +1,9 @@
 //! The thread of the scan: takes targets, reads their sockets by the source that fits, hands on what came of it, and rests.
 
+use crate::config::ScannerConfig;
 use crate::deadline::Deadlines;
-use crate::scanner::{Looked, ScannerConfig, Seeded, Shared, Source, State, Target, Want};
+use crate::queue::{Queue, SharedQueue};
+use crate::target::{Looked, Seeded, Source, Target, Want};
 use crate::{Socket, SocketIterator, WorkLimiter, diag, procfs_source, seeds};
 use parking_lot::MutexGuard;
 use std::collections::HashMap;
@@ -17,7 +19,7 @@ const PROCFS_PATIENCE: Duration = Duration::from_secs(2);
 
 pub(crate) struct Worker<F> {
     config: ScannerConfig,
-    shared: Arc<Shared>,
+    shared: Arc<SharedQueue>,
     deadlines: Deadlines,
     /// Once refused, the iterator is not tried again: the kernel and our capabilities do not change.
     iterator_refused: bool,
@@ -25,7 +27,7 @@ pub(crate) struct Worker<F> {
 }
 
 impl<F: FnMut(Seeded) -> Result<(), Seeded>> Worker<F> {
-    pub fn new(config: ScannerConfig, deadlines: Deadlines, shared: Arc<Shared>, found: F) -> Worker<F> {
+    pub fn new(config: ScannerConfig, deadlines: Deadlines, shared: Arc<SharedQueue>, found: F) -> Worker<F> {
         Worker { config, shared, deadlines, iterator_refused: false, found }
     }
 
@@ -49,36 +51,36 @@ impl<F: FnMut(Seeded) -> Result<(), Seeded>> Worker<F> {
 
     /// Sleeps until something waits and nothing goes before it; `None` at the end of the process.
     fn wait(&self) -> Option<Waiting> {
-        let mut state = self.shared.state.lock();
-        while !state.stop && (!state.released || state.waiting.is_empty()) {
-            self.shared.changed.wait(&mut state);
+        let mut queue = self.shared.queue.lock();
+        while !queue.stop && (!queue.released || queue.waiting.is_empty()) {
+            self.shared.changed.wait(&mut queue);
         }
-        self.let_new_ones_pass(&mut state);
-        let owners = state.waiting.iter().any(|target| target.want == Want::Sockets);
-        (!state.stop).then_some(Waiting { targets: state.waiting.len(), owners })
+        self.let_new_ones_pass(&mut queue);
+        let owners = queue.waiting.iter().any(|target| target.want == Want::Sockets);
+        (!queue.stop).then_some(Waiting { targets: queue.waiting.len(), owners })
     }
 
-    fn let_new_ones_pass(&self, state: &mut MutexGuard<'_, State>) {
+    fn let_new_ones_pass(&self, queue: &mut MutexGuard<'_, Queue>) {
         let until = Instant::now() + YIELD;
-        while state.urgent > 0 && !state.stop && !self.shared.changed.wait_until(state, until).timed_out() {}
+        while queue.urgent > 0 && !queue.stop && !self.shared.changed.wait_until(queue, until).timed_out() {}
     }
 
     fn next(&self) -> Option<Target> {
-        let mut state = self.shared.state.lock();
-        self.let_new_ones_pass(&mut state);
-        if state.stop {
+        let mut queue = self.shared.queue.lock();
+        self.let_new_ones_pass(&mut queue);
+        if queue.stop {
             return None;
         }
-        let target = state.waiting.pop_back()?;
-        state.current.insert(target.slot);
+        let target = queue.waiting.pop_back()?;
+        queue.current.insert(target.slot);
         Some(target)
     }
 
     /// Rests, but wakes at once when the scanner is dropped.
     fn rest(&self, time: Duration) {
         let until = Instant::now() + time;
-        let mut state = self.shared.state.lock();
-        while !state.stop && !self.shared.changed.wait_until(&mut state, until).timed_out() {}
+        let mut queue = self.shared.queue.lock();
+        while !queue.stop && !self.shared.changed.wait_until(&mut queue, until).timed_out() {}
     }
 
     fn wants_iterator(&self, waiting: Waiting) -> bool {
@@ -91,7 +93,7 @@ impl<F: FnMut(Seeded) -> Result<(), Seeded>> Worker<F> {
 
     fn refuse_iterator(&mut self) {
         self.iterator_refused = true;
-        self.shared.state.lock().progress.iterator_refused = true;
+        self.shared.queue.lock().progress.iterator_refused = true;
     }
 
     /// One pass over the node for everything that waits when it begins. `None` when the iterator can't be used: nothing was lost.
@@ -108,9 +110,9 @@ impl<F: FnMut(Seeded) -> Result<(), Seeded>> Worker<F> {
         self.rest(began.elapsed().saturating_mul(self.config.rest_factor).min(Duration::from_secs(1)));
         let read_at = Instant::now();
         let targets: Vec<Target> = {
-            let mut state = self.shared.state.lock();
-            let targets: Vec<Target> = state.waiting.drain(..).collect();
-            state.current.extend(targets.iter().map(|target| target.slot));
+            let mut queue = self.shared.queue.lock();
+            let targets: Vec<Target> = queue.waiting.drain(..).collect();
+            queue.current.extend(targets.iter().map(|target| target.slot));
             targets
         };
         let mut by_netns: HashMap<u64, Vec<Socket>> =
@@ -118,7 +120,7 @@ impl<F: FnMut(Seeded) -> Result<(), Seeded>> Worker<F> {
         // An item is one read of the iterator: some 25 microseconds for each 1,000 sockets.
         let mut limiter = WorkLimiter::new(self.config.turn, self.config.rest_factor);
         let mut more = true;
-        while more && !self.shared.state.lock().stop {
+        while more && !self.shared.queue.lock().stop {
             let began = Instant::now();
             let items = limiter.items();
             let mut done = 0;
@@ -133,10 +135,10 @@ impl<F: FnMut(Seeded) -> Result<(), Seeded>> Worker<F> {
                     Err(error) => {
                         tracing::warn!(%error, "a pass of the socket iterator broke off; its namespaces are read one by one");
                         self.refuse_iterator();
-                        let mut state = self.shared.state.lock();
+                        let mut queue = self.shared.queue.lock();
                         let kept: Vec<Target> =
-                            targets.into_iter().filter(|target| state.current.remove(&target.slot)).collect();
-                        state.waiting.extend(kept);
+                            targets.into_iter().filter(|target| queue.current.remove(&target.slot)).collect();
+                        queue.waiting.extend(kept);
                         return None;
                     }
                 };
@@ -144,7 +146,7 @@ impl<F: FnMut(Seeded) -> Result<(), Seeded>> Worker<F> {
             let rest = limiter.done(done, began.elapsed());
             if more {
                 self.rest(rest);
-                self.let_new_ones_pass(&mut self.shared.state.lock());
+                self.let_new_ones_pass(&mut self.shared.queue.lock());
             }
         }
         drop(iterator);
@@ -162,7 +164,7 @@ impl<F: FnMut(Seeded) -> Result<(), Seeded>> Worker<F> {
 
     /// What the pass found, and what sock_diag sees beside it. The first of two records of a socket counts: the one with a pid.
     fn also_without_file(&mut self, target: &Target, mut sockets: Vec<Socket>, read_at: Instant) {
-        self.shared.state.lock().progress.looked_twice += 1;
+        self.shared.queue.lock().progress.looked_twice += 1;
         match target.netns.run(diag::dump) {
             Ok(Ok(all)) => sockets.extend(all),
             Ok(Err(error)) => {
@@ -192,10 +194,10 @@ impl<F: FnMut(Seeded) -> Result<(), Seeded>> Worker<F> {
             Err(late) => late.to_string(),
         };
         tracing::debug!(slot = target.slot.0, error = failed, "a namespace could not be scanned");
-        let mut state = self.shared.state.lock();
-        if state.current.remove(&target.slot) {
-            state.progress.failed += 1;
-            state.progress.done += 1;
+        let mut queue = self.shared.queue.lock();
+        if queue.current.remove(&target.slot) {
+            queue.progress.failed += 1;
+            queue.progress.done += 1;
         }
     }
 
@@ -215,23 +217,23 @@ impl<F: FnMut(Seeded) -> Result<(), Seeded>> Worker<F> {
         let mut offered = Seeded { slot: target.slot, found, source, read_at };
         let until = Instant::now() + self.config.patience;
         loop {
-            let mut state = self.shared.state.lock();
-            if !state.current.contains(&target.slot) {
+            let mut queue = self.shared.queue.lock();
+            if !queue.current.contains(&target.slot) {
                 return;
             }
             let taken = match (self.found)(offered) {
                 Ok(()) => true,
-                Err(_) if state.stop || Instant::now() >= until => false,
+                Err(_) if queue.stop || Instant::now() >= until => false,
                 Err(back) => {
                     offered = back;
-                    self.shared.changed.wait_for(&mut state, OFFER_AGAIN);
+                    self.shared.changed.wait_for(&mut queue, OFFER_AGAIN);
                     continue;
                 }
             };
-            state.current.remove(&target.slot);
-            state.progress.done += 1;
-            state.progress.source = Some(source);
-            *(if taken { &mut state.progress.seeds } else { &mut state.progress.seeds_lost }) += count;
+            queue.current.remove(&target.slot);
+            queue.progress.done += 1;
+            queue.progress.source = Some(source);
+            *(if taken { &mut queue.progress.seeds } else { &mut queue.progress.seeds_lost }) += count;
             return;
         }
     }

@@ -3,7 +3,9 @@
 
 mod convert;
 mod load;
+mod maps;
 mod node;
+mod object;
 mod overrides;
 mod ring;
 mod sample;
@@ -11,7 +13,9 @@ mod stats;
 pub mod stub;
 mod sys;
 
-pub use load::{Kernel, KernelConfig, LoadError};
+pub use load::Kernel;
+pub use maps::KernelConfig;
+pub use object::LoadError;
 pub use overrides::Overrides;
 pub use ring::RingReader;
 pub use sample::{Page, Sampler};

@@ -1,9 +1,8 @@
 //! The program for packets of the node's own sockets. It is loaded when the first cgroup is attached to: the agent is ready before, and stays so where a kernel
 //! refuses it.
 
-use super::load::{Kernel, LoadError, clone, refused, take, verified};
-use super::stats::Place;
-use super::stub::{self, NodePrograms, Sockets, StubError};
+use super::object::{LoadError, clone, refused, take, verified};
+use super::stub::{self, Sockets, StubError};
 use aya::maps::{MapData, ProgramArray};
 use aya::programs::{CgroupSkb, ProgramFd};
 use aya::{Ebpf, EbpfError};
@@ -46,6 +45,42 @@ impl Node {
         })
     }
 
+    /// See [`NodePrograms::node_stub`](super::stub::NodePrograms::node_stub).
+    pub fn stub(&self, slot: Slot, dir: Direction, of: Sockets) -> Result<OwnedFd, StubError> {
+        self.ensure_loaded().map_err(|source| StubError { slot, dir, source })?;
+        let programs = self.programs.as_fd();
+        let without = Sockets { netns_cookie: None, ..of };
+        let first = if self.no_cookie.load(Ordering::Relaxed) { without } else { of };
+        match stub::load_node(slot, dir, programs, first) {
+            // An unknown helper is EINVAL, one that this kind of program may not call EINVAL or EACCES.
+            Err(error)
+                if first != without
+                    && matches!(error.source.raw_os_error(), Some(libc::EINVAL | libc::EACCES | libc::EPERM)) =>
+            {
+                let stub = stub::load_node(slot, dir, programs, without)?;
+                self.no_cookie.store(true, Ordering::Relaxed);
+                Ok(stub)
+            }
+            other => other,
+        }
+    }
+
+    /// Some once a cgroup was attached to.
+    pub fn program(&self) -> Option<ProgramFd> {
+        match &*self.state.lock() {
+            State::Loaded(program) => program.try_clone().ok(),
+            State::Unloaded(_) | State::Refused(_) => None,
+        }
+    }
+
+    /// Whether the stubs also look at the namespace of a socket; known once there is one.
+    pub fn checks_namespace(&self) -> Option<bool> {
+        match &*self.state.lock() {
+            State::Loaded(_) => Some(!self.no_cookie.load(Ordering::Relaxed)),
+            State::Unloaded(_) | State::Refused(_) => None,
+        }
+    }
+
     /// What was refused once is not tried again.
     fn ensure_loaded(&self) -> io::Result<()> {
         let mut state = self.state.lock();
@@ -81,47 +116,4 @@ fn in_full(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     let text = causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"));
     text.lines().next().unwrap_or_default().to_owned()
-}
-
-impl NodePrograms for Kernel {
-    fn node_stub(&self, slot: Slot, dir: Direction, of: Sockets) -> Result<OwnedFd, StubError> {
-        let fail = |source| StubError { slot, dir, source };
-        self.node.ensure_loaded().map_err(fail)?;
-        let programs = self.node.programs.as_fd();
-        let without = Sockets { netns_cookie: None, ..of };
-        let first = if self.node.no_cookie.load(Ordering::Relaxed) { without } else { of };
-        let stub = match stub::load_node(slot, dir, programs, first) {
-            // An unknown helper is EINVAL, one that this kind of program may not call EINVAL or EACCES.
-            Err(error)
-                if first != without
-                    && matches!(error.source.raw_os_error(), Some(libc::EINVAL | libc::EACCES | libc::EPERM)) =>
-            {
-                let stub = stub::load_node(slot, dir, programs, without)?;
-                self.node.no_cookie.store(true, Ordering::Relaxed);
-                stub
-            }
-            other => other?,
-        };
-        self.remember(&stub, Place::Cgroup(dir)).map_err(fail)?;
-        Ok(stub)
-    }
-}
-
-impl Kernel {
-    /// Some once a cgroup was attached to.
-    pub(super) fn node_program(&self) -> Option<ProgramFd> {
-        match &*self.node.state.lock() {
-            State::Loaded(program) => program.try_clone().ok(),
-            State::Unloaded(_) | State::Refused(_) => None,
-        }
-    }
-
-    /// Whether the stubs of cgroups also look at the namespace of a socket; known once there is one.
-    #[must_use]
-    pub fn node_checks_namespace(&self) -> Option<bool> {
-        match &*self.node.state.lock() {
-            State::Loaded(_) => Some(!self.node.no_cookie.load(Ordering::Relaxed)),
-            State::Unloaded(_) | State::Refused(_) => None,
-        }
-    }
 }

@@ -1,7 +1,7 @@
 //! What user space wants of single flows: more than the heads of their messages, or nothing.
 
 use super::convert;
-use super::load::Shared;
+use super::maps::Shared;
 use crate::event::FlowKey;
 use l7::Interest;
 use std::collections::HashSet;

@@ -3,7 +3,7 @@
 //! and sleeps, so that an idle agent costs nothing.
 
 use super::convert;
-use super::load::Shared;
+use super::maps::Shared;
 use crate::event::Event;
 use aya::maps::{MapData, RingBuf};
 use capture_wire::{READER_ASLEEP, READER_AWAKE, READER_NAPPING};

@@ -1,7 +1,7 @@
 //! The flow table from outside: read it in turns, and take flows out of it that are over.
 
 use super::convert;
-use super::load::Shared;
+use super::maps::Shared;
 use super::sys::{Batch, Cursor};
 use crate::event::{FlowKey, Sample};
 use capture_wire as wire;

@@ -1,7 +1,8 @@
 //! What the kernel half saw, could not keep, and costs.
 
 use super::Kernel;
-use super::load::Shared;
+use super::maps::Shared;
+use super::stub::{Hook, Stubs};
 use super::sys;
 use capture_wire as wire;
 use capture_wire::Stat;
@@ -57,40 +58,6 @@ pub struct MapMemory {
     pub bytes: u64,
 }
 
-/// A stub that was handed out. A tail call is charged to the program it began in, so the shared programs' cost stands with the stubs.
-#[derive(Debug)]
-pub(super) struct Stub {
-    pub id: u32,
-    pub place: Place,
-}
-
-/// Where a stub's packets are seen, and which way they go.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Place {
-    Interface(Direction),
-    Cgroup(Direction),
-}
-
-impl Place {
-    const COUNT: usize = 4;
-
-    fn index(self) -> usize {
-        match self {
-            Place::Interface(dir) => dir.index(),
-            Place::Cgroup(dir) => 2 + dir.index(),
-        }
-    }
-}
-
-/// Figures of stubs that are gone, per place.
-#[derive(Debug, Default)]
-pub(super) struct Stubs {
-    pub live: Vec<Stub>,
-    past: [sys::RunStats; Place::COUNT],
-    /// As last read; becomes `past` when the stub is gone.
-    seen: hashbrown::HashMap<u32, sys::RunStats>,
-}
-
 impl Shared {
     pub(super) fn stats(&self) -> io::Result<KernelStats> {
         let mut values = vec![0; wire::CPU_BYTES * self.cpus];
@@ -131,29 +98,29 @@ impl Kernel {
         self.shared.stats()
     }
 
-    /// The shared programs, per place and direction, each with what its stubs were charged.
+    /// The shared programs, per hook and direction, each with what its stubs were charged.
     ///
     /// # Errors
     /// When the kernel refuses to tell about a program.
     pub fn programs(&self) -> io::Result<Vec<ProgramInfo>> {
         let mut stubs = self.stubs.lock();
         let Stubs { live, past, seen } = &mut *stubs;
-        let mut sum = [sys::RunStats::default(); Place::COUNT];
-        let mut count = [0; Place::COUNT];
+        let mut sum = [sys::RunStats::default(); Hook::COUNT];
+        let mut count = [0; Hook::COUNT];
         let mut failed = None;
         live.retain(|stub| {
-            let place = stub.place.index();
+            let hook = stub.hook.index();
             match sys::program_by_id(stub.id).and_then(|fd| fd.map(|fd| sys::run_stats(fd.as_fd())).transpose()) {
                 Ok(Some(stats)) => {
                     seen.insert(stub.id, stats);
-                    add(&mut sum, place, stats);
-                    if let Some(count) = count.get_mut(place) {
+                    add(&mut sum, hook, stats);
+                    if let Some(count) = count.get_mut(hook) {
                         *count += 1;
                     }
                     true
                 }
                 Ok(None) => {
-                    add(past, place, seen.remove(&stub.id).unwrap_or_default());
+                    add(past, hook, seen.remove(&stub.id).unwrap_or_default());
                     false
                 }
                 Err(error) => {
@@ -165,22 +132,22 @@ impl Kernel {
         if let Some(error) = failed {
             return Err(error);
         }
-        let node = self.node_program();
+        let node = self.node.program();
         let mut infos = Vec::new();
-        for (place, name, program) in [
-            (Place::Interface(Direction::Ingress), "pilotfish_in", Some(&self.program)),
-            (Place::Interface(Direction::Egress), "pilotfish_out", Some(&self.program)),
-            (Place::Cgroup(Direction::Ingress), "pilotfish_host_in", node.as_ref()),
-            (Place::Cgroup(Direction::Egress), "pilotfish_host_out", node.as_ref()),
+        for (hook, name, program) in [
+            (Hook::Interface(Direction::Ingress), "pilotfish_in", Some(&self.program)),
+            (Hook::Interface(Direction::Egress), "pilotfish_out", Some(&self.program)),
+            (Hook::Cgroup(Direction::Ingress), "pilotfish_host_in", node.as_ref()),
+            (Hook::Cgroup(Direction::Egress), "pilotfish_host_out", node.as_ref()),
         ] {
             let Some(program) = program else { continue };
             let id = sys::run_stats(program.as_fd())?.id;
             // The programs themselves are charged nothing: a tail call's time stands with the stub.
-            let [now, before] = [sum, *past].map(|both| both.get(place.index()).copied().unwrap_or_default());
+            let [now, before] = [sum, *past].map(|both| both.get(hook.index()).copied().unwrap_or_default());
             infos.push(ProgramInfo {
                 name,
                 id,
-                stubs: count.get(place.index()).copied().unwrap_or_default(),
+                stubs: count.get(hook.index()).copied().unwrap_or_default(),
                 run_count: now.run_count + before.run_count,
                 run_time_ns: now.run_time_ns + before.run_time_ns,
             });
@@ -198,8 +165,8 @@ impl Kernel {
     }
 }
 
-fn add(sums: &mut [sys::RunStats; Place::COUNT], place: usize, stats: sys::RunStats) {
-    if let Some(sum) = sums.get_mut(place) {
+fn add(sums: &mut [sys::RunStats; Hook::COUNT], hook: usize, stats: sys::RunStats) {
+    if let Some(sum) = sums.get_mut(hook) {
         sum.run_count += stats.run_count;
         sum.run_time_ns += stats.run_time_ns;
     }

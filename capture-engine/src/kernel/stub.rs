@@ -47,6 +47,40 @@ pub struct StubError {
     pub source: std::io::Error,
 }
 
+/// A stub that was handed out. A tail call is charged to the program it began in, so the shared programs' cost stands with the stubs.
+#[derive(Debug)]
+pub(super) struct Stub {
+    pub id: u32,
+    pub hook: Hook,
+}
+
+/// Where a stub's packets are seen, and which way they go.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Hook {
+    Interface(Direction),
+    Cgroup(Direction),
+}
+
+impl Hook {
+    pub(super) const COUNT: usize = 4;
+
+    pub(super) fn index(self) -> usize {
+        match self {
+            Hook::Interface(dir) => dir.index(),
+            Hook::Cgroup(dir) => 2 + dir.index(),
+        }
+    }
+}
+
+/// Figures of stubs that are gone, per hook.
+#[derive(Debug, Default)]
+pub(super) struct Stubs {
+    pub live: Vec<Stub>,
+    pub past: [sys::RunStats; Hook::COUNT],
+    /// As last read; becomes `past` when the stub is gone.
+    pub seen: hashbrown::HashMap<u32, sys::RunStats>,
+}
+
 /// The name by which a stub is known to the kernel; leftovers are swept by it.
 pub const STUB_NAME: &str = "pilotfish_stub";
 

@@ -1,6 +1,9 @@
-use super::file::Packet;
+//! From a packet's bytes to its transport: links and tunnels stripped, fragments put together.
+
 use super::fragments::{Fragment, FragmentKey, Fragments};
 use super::link::{self, Above, IPV4, IPV6, u16_at};
+use super::packet::Packet;
+use super::skip::Skip;
 use flow_model::Ts;
 
 /// IP in IP in IP: real stacks are one or two deep.
@@ -18,22 +21,6 @@ const FRAGMENT: u8 = 44;
 const GRE: u8 = 47;
 const AUTHENTICATION: u8 = 51;
 const DESTINATION: u8 = 60;
-
-/// Why a packet belongs to no flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Skip {
-    /// A link type that is not read.
-    LinkType,
-    NotIp,
-    /// IP, but neither TCP nor UDP.
-    OtherProtocol,
-    /// Headers that contradict themselves or were cut off.
-    Unparsed,
-    /// A fragment, held until the datagram's others come.
-    FragmentHeld,
-    /// A fragment that was let go: overlapping, cut, or beyond the bounds.
-    FragmentDropped,
-}
 
 /// One TCP segment or UDP datagram. Addresses are IPv6 or v4-mapped numbers.
 #[derive(Clone, Copy, Debug)]

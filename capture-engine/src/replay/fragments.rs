@@ -1,4 +1,6 @@
-use super::decode::Skip;
+//! Puts IP fragments together.
+
+use super::skip::Skip;
 use flow_model::Ts;
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;

@@ -1,4 +1,6 @@
-use super::decode::Skip;
+//! Strips what lies below IP: link headers, tags and shims.
+
+use super::skip::Skip;
 
 pub(super) const IPV4: u16 = 0x0800;
 pub(super) const IPV6: u16 = 0x86dd;

@@ -8,13 +8,16 @@ mod file;
 mod flow;
 mod fragments;
 mod link;
+mod packet;
 mod pcap;
 mod pcapng;
+mod skip;
 mod table;
 mod window;
 
-pub use decode::Skip;
-pub use file::{CaptureReader, Damage, Packet};
+pub use file::CaptureReader;
+pub use packet::{Damage, Packet};
+pub use skip::{Skip, Skipped};
 
 use crate::event::Event;
 use decode::Decoder;
@@ -53,16 +56,6 @@ pub struct Summary {
     /// The first damage found, and how many there were; what was whole around it is in the figures above.
     pub damage: Option<Damage>,
     pub damages: u64,
-}
-
-/// Packets that belong to no flow, by [`Skip`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Skipped {
-    pub link_type: u64,
-    pub not_ip: u64,
-    pub other_protocol: u64,
-    pub unparsed: u64,
-    pub fragments: u64,
 }
 
 #[derive(Debug, Error)]
@@ -180,17 +173,5 @@ impl Replay {
 
     fn end(&mut self, tell: &mut impl FnMut(Event<'_>)) {
         self.table.finish(self.summary.last.unwrap_or_default(), tell);
-    }
-}
-
-impl Skipped {
-    fn count(&mut self, skip: Skip) {
-        *match skip {
-            Skip::LinkType => &mut self.link_type,
-            Skip::NotIp => &mut self.not_ip,
-            Skip::OtherProtocol => &mut self.other_protocol,
-            Skip::Unparsed => &mut self.unparsed,
-            Skip::FragmentHeld | Skip::FragmentDropped => &mut self.fragments,
-        } += 1;
     }
 }

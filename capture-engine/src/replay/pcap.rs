@@ -1,4 +1,4 @@
-use super::file::{Damage, MAX_PACKET, Order, Packet};
+use super::packet::{ByteOrder, Damage, MAX_PACKET, Packet};
 use super::window::Window;
 use flow_model::Ts;
 use std::io::Read;
@@ -8,7 +8,7 @@ const RECORD_HEADER: usize = 16;
 /// The classic format (draft-ietf-opsawg-pcap): one link type, microseconds or nanoseconds, either byte order.
 #[derive(Debug)]
 pub(super) struct Pcap {
-    order: Order,
+    order: ByteOrder,
     nanos_per_tick: u64,
     link: u16,
     /// The packet lent out last, taken from the window with the next call.
@@ -20,10 +20,10 @@ impl Pcap {
     pub fn from_header(head: &[u8]) -> Result<Pcap, Damage> {
         let magic: [u8; 4] = *head.first_chunk().ok_or(Damage::NotACapture)?;
         let (order, nanos_per_tick) = match magic {
-            [0xd4, 0xc3, 0xb2, 0xa1] => (Order::Little, 1000),
-            [0xa1, 0xb2, 0xc3, 0xd4] => (Order::Big, 1000),
-            [0x4d, 0x3c, 0xb2, 0xa1] => (Order::Little, 1),
-            [0xa1, 0xb2, 0x3c, 0x4d] => (Order::Big, 1),
+            [0xd4, 0xc3, 0xb2, 0xa1] => (ByteOrder::Little, 1000),
+            [0xa1, 0xb2, 0xc3, 0xd4] => (ByteOrder::Big, 1000),
+            [0x4d, 0x3c, 0xb2, 0xa1] => (ByteOrder::Little, 1),
+            [0xa1, 0xb2, 0x3c, 0x4d] => (ByteOrder::Big, 1),
             _ => return Err(Damage::NotACapture),
         };
         let fields = || Some((order.u16(head, 4)?, order.u16(head, 6)?, order.u32(head, 20)?));

@@ -1,4 +1,4 @@
-use super::file::{Damage, MAX_PACKET, Order, Packet};
+use super::packet::{ByteOrder, Damage, MAX_PACKET, Packet};
 use super::window::Window;
 use flow_model::Ts;
 use std::io::Read;
@@ -21,7 +21,7 @@ const OPTION_TSOFFSET: u16 = 14;
 /// The newer format (draft-ietf-opsawg-pcapng): sections of blocks, several interfaces, each with its own link type and clock.
 #[derive(Debug, Default)]
 pub(super) struct Pcapng {
-    order: Order,
+    order: ByteOrder,
     interfaces: Vec<Interface>,
     lent: usize,
     /// Of the packet before: simple packets have no time of their own.
@@ -192,10 +192,10 @@ fn plausible(length: usize) -> bool {
 }
 
 /// Byte order of the section that begins here.
-fn section_order(head: &[u8]) -> Option<Order> {
+fn section_order(head: &[u8]) -> Option<ByteOrder> {
     match head.get(..12)? {
-        [0x0a, 0x0d, 0x0d, 0x0a, _, _, _, _, 0x4d, 0x3c, 0x2b, 0x1a] => Some(Order::Little),
-        [0x0a, 0x0d, 0x0d, 0x0a, _, _, _, _, 0x1a, 0x2b, 0x3c, 0x4d] => Some(Order::Big),
+        [0x0a, 0x0d, 0x0d, 0x0a, _, _, _, _, 0x4d, 0x3c, 0x2b, 0x1a] => Some(ByteOrder::Little),
+        [0x0a, 0x0d, 0x0d, 0x0a, _, _, _, _, 0x1a, 0x2b, 0x3c, 0x4d] => Some(ByteOrder::Big),
         _ => None,
     }
 }
@@ -226,7 +226,7 @@ impl Clock {
     }
 }
 
-fn clock(mut options: &[u8], order: Order) -> Clock {
+fn clock(mut options: &[u8], order: ByteOrder) -> Clock {
     let mut clock = Clock { ticks_per_second: 1_000_000, offset_s: 0 };
     while let (Some(code), Some(length)) = (order.u16(options, 0), order.u16(options, 2)) {
         let length = usize::from(length);

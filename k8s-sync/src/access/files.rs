@@ -1,8 +1,11 @@
 //! Small files that somebody else replaces while the agent runs.
 
-use super::{LARGEST_FILE, NoAccess, read_error};
+use super::error::{NoAccess, read_error};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+/// Kubeconfigs and certificates have some KiB.
+pub(super) const LARGEST_FILE: u64 = 1 << 20;
 
 /// Tells whether one of the files is another one now: size, inode and times of what the path leads to, through all links. The kubelet
 /// replaces a pod's files by turning a link to another directory, everything else by writing or renaming.

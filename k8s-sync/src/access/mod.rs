@@ -11,18 +11,17 @@
 //!
 //! That nothing is found is a normal answer: the agent then has the names that containerd knows.
 
+mod error;
 mod files;
 mod own;
 
+pub use error::NoAccess;
 pub use files::Fingerprint;
 pub use own::{OwnAddresses, is_local};
 
 use kube::config::{AuthInfo, Kubeconfig};
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
-
-/// Kubeconfigs and certificates have some KiB.
-const LARGEST_FILE: u64 = 1 << 20;
+use std::path::PathBuf;
 
 /// Where to look. Public so that a test can point it elsewhere.
 #[derive(Clone, Debug, Default)]
@@ -60,32 +59,6 @@ impl Sources {
             }),
             usual: vec![PathBuf::from("/etc/rancher/k3s/k3s.yaml")],
         }
-    }
-}
-
-/// Why there is no API server to ask.
-#[derive(Debug, thiserror::Error)]
-pub enum NoAccess {
-    /// The normal answer outside a cluster.
-    #[error("no API server found (looked at {looked_at})")]
-    NoneFound { looked_at: String },
-    #[error("read {}", path.display())]
-    Read {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
-    #[error("{} is larger than 1 MiB", path.display())]
-    TooLarge { path: PathBuf },
-    #[error("{place}: {reason}")]
-    Refused { place: String, reason: String },
-}
-
-impl NoAccess {
-    /// Whether that is what one expects outside a cluster, and no fault of anyone.
-    #[must_use]
-    pub fn is_normal(&self) -> bool {
-        matches!(self, NoAccess::NoneFound { .. })
     }
 }
 
@@ -211,10 +184,6 @@ fn user_of(auth: &mut AuthInfo, refused: &impl Fn(String) -> NoAccess) -> Result
         sources.push(path);
     }
     Ok(sources)
-}
-
-fn read_error(path: &Path, source: std::io::Error) -> NoAccess {
-    NoAccess::Read { path: path.to_owned(), source }
 }
 
 #[cfg(test)]

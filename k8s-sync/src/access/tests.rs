@@ -1,5 +1,6 @@
 //! Stories of what is found where.
 
+use super::files::LARGEST_FILE;
 use super::*;
 use std::fs;
 use tempfile::TempDir;

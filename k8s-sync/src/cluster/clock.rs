@@ -1,8 +1,15 @@
 //! The API tells times by the clocks of nodes and API servers, packets have the kernel's monotonic one.
 
 use crate::cluster::record::At;
-use crate::cluster::writer::Moment;
+use flow_model::Ts;
 use std::time::{Duration, SystemTime};
+
+/// One moment by two clocks: the observations' (the kernel's monotonic one), and the one that the API tells times by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    pub mono: Ts,
+    pub wall: SystemTime,
+}
 
 /// Wall clock minus monotonic clock, as both were read together: one value while nobody sets the wall clock.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +42,7 @@ impl Clock {
     }
 
     pub(super) fn note(&mut self, now: Moment) {
-        let mono = at(now);
+        let mono = mono(now);
         let offset = wall(now.wall).saturating_sub(mono);
         if mono.saturating_sub(self.turned) >= self.window {
             self.offsets = [None, self.offsets[0]];
@@ -45,16 +52,17 @@ impl Clock {
         self.offsets[0] = Some(Offsets { least: least.min(offset), most: most.max(offset) });
     }
 
-    /// The moment that the API calls `seconds`. When the wall clock was set of late nobody knows which of its times was right: the answer is
-    /// then a span. What is seen at `now` has begun by then, whatever a clock that is ahead says.
+    /// The moment that the API calls `seconds`. If the wall clock was stepped within `window`, the
+    /// start is uncertain: returns a range. What is seen at `now` has begun by then, even if the
+    /// API's clock is ahead.
     pub(super) fn began(&self, seconds: u32, now: Moment) -> Began {
         let dated = i64::from(seconds).saturating_mul(1_000_000_000);
-        let current = wall(now.wall).saturating_sub(at(now));
+        let current = wall(now.wall).saturating_sub(mono(now));
         let known = self.offsets.iter().flatten();
         let most = known.clone().map(|offsets| offsets.most).max().unwrap_or(current);
         let least = known.map(|offsets| offsets.least).min().unwrap_or(current);
-        let from = dated.saturating_sub(most).min(at(now));
-        let latest = dated.saturating_sub(least).min(at(now));
+        let from = dated.saturating_sub(most).min(mono(now));
+        let latest = dated.saturating_sub(least).min(mono(now));
         Began { from, doubt: Duration::from_nanos(latest.saturating_sub(from).unsigned_abs()) }
     }
 
@@ -65,7 +73,8 @@ impl Clock {
     }
 }
 
-pub(super) fn at(now: Moment) -> At {
+/// `now` by the observations' clock.
+pub(super) fn mono(now: Moment) -> At {
     At::try_from(now.mono.0).unwrap_or(At::MAX)
 }
 
@@ -85,7 +94,7 @@ pub(super) fn seconds(time: SystemTime) -> u32 {
 
 /// What the wall clock of `now` would have shown at `then`; None before 1970.
 pub(super) fn wall_at(then: At, now: Moment) -> Option<SystemTime> {
-    let past = at(now).checked_sub(then)?;
+    let past = mono(now).checked_sub(then)?;
     match u64::try_from(past) {
         Ok(past) => now.wall.checked_sub(Duration::from_nanos(past)),
         Err(_) => now.wall.checked_add(Duration::from_nanos(past.unsigned_abs())),
@@ -95,7 +104,6 @@ pub(super) fn wall_at(then: At, now: Moment) -> Option<SystemTime> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flow_model::Ts;
 
     fn moment(mono: u64, wall: u64) -> Moment {
         let second = 1_000_000_000;

@@ -2,11 +2,29 @@
 
 use crate::cluster::answer;
 use crate::cluster::hold::{Hold, Role, Who};
-use crate::cluster::names::Holding;
 use crate::cluster::object::Resource;
 use crate::cluster::record::{At, Key};
 use crate::cluster::shared::Shared;
+use flow_model::Workload;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+
+/// What is known of an address, for a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holding {
+    /// With the pod's name where a pod holds it; of a Service's address the workload that serves it where that is one.
+    pub who: Arc<Workload>,
+    /// None: all ports.
+    pub port: Option<u16>,
+    pub node: Option<Arc<str>>,
+    pub service: Option<Arc<str>>,
+    /// By the API's clock where it tells, else when it was first seen.
+    pub since: Option<SystemTime>,
+    /// None: now.
+    pub until: Option<SystemTime>,
+    /// From a snapshot, and not yet confirmed by a list.
+    pub stale: bool,
+}
 
 pub(super) fn holdings(
     shared: &Shared,

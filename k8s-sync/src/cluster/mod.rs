@@ -3,6 +3,7 @@
 mod answer;
 mod claim;
 mod clock;
+mod entry;
 mod explain;
 mod figures;
 mod hold;
@@ -20,6 +21,8 @@ mod snapshot;
 mod workload;
 mod writer;
 
-pub use names::{ClusterNames, Holding};
+pub use clock::Moment;
+pub use explain::Holding;
+pub use names::ClusterNames;
 pub use snapshot::SnapshotError;
-pub use writer::{Cluster, Limits, Moment};
+pub use writer::{Cluster, Limits};

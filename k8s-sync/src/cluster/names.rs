@@ -1,34 +1,15 @@
 //! The reading side.
 
 use crate::cluster::answer;
-use crate::cluster::clock::{at, wall_at};
-use crate::cluster::explain;
+use crate::cluster::clock::{Moment, mono, wall_at};
+use crate::cluster::explain::{self, Holding};
 use crate::cluster::object::{Resource, Uid};
 use crate::cluster::record::{At, Key};
 use crate::cluster::shared::{Shared, hash_of_external, hash_of_service};
-use crate::cluster::writer::Moment;
 use flow_model::{Endpoint, Identity, Ts, Workload};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::SystemTime;
-
-/// What is known of an address, for a person.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holding {
-    /// With the pod's name where a pod holds it; of a Service's address the workload that serves it where that is one.
-    pub who: Arc<Workload>,
-    /// None: all ports.
-    pub port: Option<u16>,
-    pub node: Option<Arc<str>>,
-    pub service: Option<Arc<str>>,
-    /// By the API's clock where it tells, else when it was first seen.
-    pub since: Option<SystemTime>,
-    /// None: now.
-    pub until: Option<SystemTime>,
-    /// From a snapshot, and not yet confirmed by a list.
-    pub stale: bool,
-}
 
 /// Names of the cluster as readers ask for them: memory reads only, never waits, never blocks. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -98,7 +79,7 @@ impl ClusterNames {
     /// All that is known of an address, newest first, with what it held of late.
     #[must_use]
     pub fn explain(&self, ip: IpAddr, port: Option<u16>, now: Moment) -> Vec<Holding> {
-        explain::holdings(&self.shared, Key::of(ip), port, at(now), |then| wall_at(then, now))
+        explain::holdings(&self.shared, Key::of(ip), port, mono(now), |then| wall_at(then, now))
     }
 
     /// Moves whenever some answer could change.

@@ -1,32 +1,16 @@
 //! Nodes and Jobs come, change and go.
 
 use crate::cluster::claim::{Claim, Place, settle};
+use crate::cluster::clock::{Moment, mono};
+use crate::cluster::entry::{JobEntry, NodeEntry};
 use crate::cluster::hold::{Role, Who};
 use crate::cluster::object::{self, Resource, Uid};
-use crate::cluster::pods::distinct;
-use crate::cluster::record::{Key, Node, Owner};
-use crate::cluster::writer::{Cluster, Moment, mono};
+use crate::cluster::record::{Key, distinct};
+use crate::cluster::writer::Cluster;
 use flow_model::WorkloadKind;
 use std::sync::Arc;
 
 const MOST_ADDRESSES: usize = 64;
-
-#[derive(Debug)]
-pub(super) struct NodeEntry {
-    pub(super) node: Arc<Node>,
-    pub(super) addresses: Box<[Key]>,
-    /// When it was seen first, in seconds since 1970.
-    pub(super) found: u32,
-    pub(super) seen: u32,
-}
-
-/// One that a CronJob made; others need no entry, they are what their pods say.
-#[derive(Debug)]
-pub(super) struct JobEntry {
-    pub(super) job: Arc<Owner>,
-    pub(super) cron_job: Arc<Owner>,
-    pub(super) seen: u32,
-}
 
 fn places(addresses: &[Key]) -> Vec<Place> {
     addresses.iter().map(|key| Place { key: *key, port: 0, role: Role::Node }).collect()

@@ -1,13 +1,13 @@
 //! Pods come, change and go.
 
 use crate::cluster::claim::{Claim, Place, settle};
-use crate::cluster::clock::seconds;
+use crate::cluster::clock::{Moment, mono, seconds};
 use crate::cluster::hold::{OPEN, Role, Who};
 use crate::cluster::object::{self, Resource, Uid};
-use crate::cluster::record::{Key, Pod, PodParts};
+use crate::cluster::record::{Key, Pod, PodParts, distinct};
 use crate::cluster::shared::Shared;
 use crate::cluster::workload;
-use crate::cluster::writer::{Cluster, Moment, mono};
+use crate::cluster::writer::Cluster;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -116,18 +116,18 @@ impl Cluster {
         let who = Who::Pod(pod.clone());
         let claim = Claim { who, rank: pod.started, began: None, first: false, redate: false };
         settle(&self.shared, self.limits.holds, &keys, &[], &claim, mono(now));
-        self.graves.push_back((mono(now), pod));
+        self.gone_pods.push_back((mono(now), pod));
         // The past may take half as much room as the present.
-        if self.graves.len() > self.limits.pods / 2 {
+        if self.gone_pods.len() > self.limits.pods / 2 {
             self.shared.stats.holds_evicted.fetch_add(1, Ordering::Relaxed);
-            self.bury();
+            self.forget_oldest();
         }
         true
     }
 
     /// Forgets the pod that has been gone for longest.
-    pub(super) fn bury(&mut self) -> bool {
-        let Some((_, pod)) = self.graves.pop_front() else { return false };
+    pub(super) fn forget_oldest(&mut self) -> bool {
+        let Some((_, pod)) = self.gone_pods.pop_front() else { return false };
         // It came back under its uid.
         let is_there = self.shared.pod(pod.uid()).is_some_and(|known| Arc::ptr_eq(&known, &pod));
         if is_there {
@@ -161,18 +161,4 @@ fn places(shared: &Shared, pod: &Pod) -> Vec<Place> {
         places.extend(ports.into_iter().map(|port| Place { key, port, role: Role::HostPort }));
     }
     places
-}
-
-pub(super) fn distinct<T: Ord + Copy>(items: impl Iterator<Item = T>, most: usize) -> Vec<T> {
-    let mut kept = Vec::new();
-    for item in items {
-        if kept.len() >= most {
-            break;
-        }
-        if !kept.contains(&item) {
-            kept.push(item);
-        }
-    }
-    kept.shrink_to_fit();
-    kept
 }

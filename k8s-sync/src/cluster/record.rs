@@ -329,3 +329,18 @@ pub(super) struct Slice {
     pub(super) service: Arc<Service>,
     pub(super) ports: Box<[u16]>,
 }
+
+/// The first `most` different ones.
+pub(super) fn distinct<T: Ord + Copy>(items: impl Iterator<Item = T>, most: usize) -> Vec<T> {
+    let mut kept = Vec::new();
+    for item in items {
+        if kept.len() >= most {
+            break;
+        }
+        if !kept.contains(&item) {
+            kept.push(item);
+        }
+    }
+    kept.shrink_to_fit();
+    kept
+}

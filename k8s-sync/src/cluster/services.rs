@@ -1,29 +1,17 @@
 //! Services come, change and go.
 
 use crate::cluster::claim::{Claim, Place, settle};
-use crate::cluster::clock::seconds;
+use crate::cluster::clock::{Moment, mono, seconds};
+use crate::cluster::entry::ServiceEntry;
 use crate::cluster::hold::{Role, Who};
 use crate::cluster::object::{self, Resource, Uid};
-use crate::cluster::pods::distinct;
-use crate::cluster::record::{Key, Service};
+use crate::cluster::record::{Key, Service, distinct};
 use crate::cluster::shared::{Called, hash_of_external, hash_of_service};
-use crate::cluster::writer::{Cluster, Moment, mono};
+use crate::cluster::writer::Cluster;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 const MOST_PLACES: usize = 1_024;
-
-#[derive(Debug)]
-pub(super) struct ServiceEntry {
-    pub(super) service: Arc<Service>,
-    pub(super) places: Box<[Place]>,
-    pub(super) external: Option<Arc<str>>,
-    /// When it was created, in seconds since 1970.
-    pub(super) created: u32,
-    /// It was seen first then.
-    pub(super) guessed: bool,
-    pub(super) seen: u32,
-}
 
 impl Cluster {
     pub(super) fn put_service(&mut self, service: object::Service, now: Moment) -> bool {

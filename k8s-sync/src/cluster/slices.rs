@@ -1,11 +1,12 @@
 //! EndpointSlices come, change and go, and with them the workload behind a Service.
 
+use crate::cluster::clock::{Moment, mono};
+use crate::cluster::entry::{End, Ends, SliceEntry};
 use crate::cluster::hold::OPEN;
 use crate::cluster::object::{self, Resource, Uid};
-use crate::cluster::pods::distinct;
-use crate::cluster::record::{At, Backing, Behind, Key, Pod, Service, Slice};
+use crate::cluster::record::{At, Backing, Behind, Key, Pod, Service, Slice, distinct};
 use crate::cluster::shared::Listed;
-use crate::cluster::writer::{Cluster, Moment, mono};
+use crate::cluster::writer::Cluster;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -14,49 +15,6 @@ const MOST_PORTS: usize = 100;
 
 /// A pod is behind a few Services, a node's address behind those of the pods on its network; more than these lose their past early.
 const ROWS_PER_ADDRESS: usize = 64;
-
-/// An address, and the pod that is meant by it as `Uid::fold`, or 0.
-pub(super) type End = (Key, u64);
-
-/// The ends of a slice, in order. All are of one family; most of IPv4, which takes twelve bytes.
-#[derive(Debug)]
-pub(super) enum Ends {
-    V4(Box<[(u32, [u32; 2])]>),
-    Any(Box<[End]>),
-}
-
-impl Ends {
-    fn of(ends: &[End]) -> Ends {
-        let short = ends.iter().map(|(key, pod)| match key {
-            Key::V4(ip) => Some((*ip, [(pod >> 32) as u32, *pod as u32])),
-            Key::V6(_) => None,
-        });
-        short.collect::<Option<Box<[_]>>>().map_or_else(|| Ends::Any(ends.into()), Ends::V4)
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = End> {
-        let (short, any) = match self {
-            Ends::V4(short) => (&**short, &[][..]),
-            Ends::Any(any) => (&[][..], &**any),
-        };
-        let short = short.iter().map(|(ip, [high, low])| (Key::V4(*ip), u64::from(*high) << 32 | u64::from(*low)));
-        short.chain(any.iter().copied())
-    }
-
-    pub(super) fn len(&self) -> usize {
-        match self {
-            Ends::V4(short) => short.len(),
-            Ends::Any(any) => any.len(),
-        }
-    }
-}
-
-#[derive(Debug)]
-pub(super) struct SliceEntry {
-    pub(super) slice: Arc<Slice>,
-    pub(super) ends: Ends,
-    pub(super) seen: u32,
-}
 
 impl Cluster {
     pub(super) fn put_slice(&mut self, slice: object::EndpointSlice, now: Moment) -> bool {

@@ -1,14 +1,12 @@
 //! The writing side: one task feeds it with what the watches tell, in their order.
 
-use crate::cluster::clock::{Clock, at, nanos};
+use crate::cluster::clock::{Clock, Moment, nanos};
+use crate::cluster::entry::{JobEntry, NodeEntry, ServiceEntry, SliceEntry};
 use crate::cluster::intern::Interns;
 use crate::cluster::names::ClusterNames;
 use crate::cluster::object::{Change, Object, Resource, Uid};
-use crate::cluster::others::{JobEntry, NodeEntry};
 use crate::cluster::record::{At, Pod};
-use crate::cluster::services::ServiceEntry;
 use crate::cluster::shared::Shared;
-use crate::cluster::slices::SliceEntry;
 use crate::figures::Figure;
 use flow_model::Ts;
 use foldhash::fast::RandomState;
@@ -16,14 +14,7 @@ use hashbrown::HashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime};
-
-/// One moment by two clocks: the observations' (the kernel's monotonic one), and the one that the API tells times by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moment {
-    pub mono: Ts,
-    pub wall: SystemTime,
-}
+use std::time::Duration;
 
 /// Bounds of the table. What does not fit is refused and counted; what it would have named stays unknown.
 #[derive(Clone, Copy, Debug)]
@@ -82,7 +73,7 @@ pub struct Cluster {
     pub(super) nodes: HashMap<Uid, NodeEntry, RandomState>,
     pub(super) jobs: HashMap<Uid, JobEntry, RandomState>,
     /// Pods that exist no more, until they are forgotten, by the time of their end.
-    pub(super) graves: VecDeque<(At, Arc<Pod>)>,
+    pub(super) gone_pods: VecDeque<(At, Arc<Pod>)>,
     lists: [Lists; 5],
     /// It began with a snapshot.
     pub(super) loaded: bool,
@@ -100,7 +91,7 @@ impl Cluster {
             slices: HashMap::default(),
             nodes: HashMap::default(),
             jobs: HashMap::default(),
-            graves: VecDeque::new(),
+            gone_pods: VecDeque::new(),
             lists: Default::default(),
             loaded: false,
         }
@@ -223,8 +214,8 @@ impl Cluster {
         let now = At::try_from(now.0).unwrap_or(At::MAX);
         let before = now.saturating_sub(nanos(self.limits.keep));
         let mut changed = false;
-        while self.graves.front().is_some_and(|(gone, _)| *gone < before) {
-            changed |= self.bury();
+        while self.gone_pods.front().is_some_and(|(gone, _)| *gone < before) {
+            changed |= self.forget_oldest();
         }
         let stats = &self.shared.stats;
         let holds = self.shared.holds.drop_items(|hold| hold.until < before);
@@ -249,7 +240,7 @@ impl Cluster {
                 })*
             };
         }
-        shrink!(services slices nodes jobs graves);
+        shrink!(services slices nodes jobs gone_pods);
     }
 
     #[must_use]
@@ -267,9 +258,4 @@ impl Cluster {
     pub fn objects(&self, resource: Resource) -> usize {
         self.names().objects(resource)
     }
-}
-
-/// `now` by the observations' clock.
-pub(super) fn mono(now: Moment) -> At {
-    at(now)
 }

@@ -1,8 +1,7 @@
 //! What can be chosen.
 
 use super::gate::Backoff;
-use super::transport::Agent;
-use crate::access::Sources;
+use crate::access::{OwnAddresses, Sources};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -24,6 +23,17 @@ impl Scope {
             Scope::Node => "node",
         }
     }
+}
+
+/// Who asks.
+#[derive(Clone, Debug, Default)]
+pub struct Agent {
+    /// Of this process, and no other.
+    pub instance: String,
+    /// `pilotfish/0.1.0`: the API server's audit log and its metrics show it.
+    pub user_agent: String,
+    /// Where this agent itself listens.
+    pub own: OwnAddresses,
 }
 
 #[derive(Clone, Debug)]

@@ -19,53 +19,22 @@ mod server;
 mod slots;
 mod snapshot;
 mod supervisor;
+mod table;
 mod thread;
 mod transport;
 
-pub use config::{Config, Scope, Timing};
+pub use config::{Agent, Config, Scope, Timing};
 pub use decode::Bad;
 pub use gate::Backoff;
 pub use look::{Look, Said, look};
 pub use report::{Asked, Code, Link, Report, Requests, Verb, WatchReport, WatchState};
+pub use table::Table;
 pub use thread::{Ended, Handle};
-pub use transport::{Agent, INSTANCE_HEADER};
+pub use transport::INSTANCE_HEADER;
 
-use crate::cluster::object::{Change, Resource};
 use crate::cluster::{Cluster, ClusterNames, Limits, Moment};
-use flow_model::Ts;
 use std::io;
 use tokio_util::sync::CancellationToken;
-
-/// What the watches feed. `Cluster` in earnest.
-pub trait Table: Send + 'static {
-    fn apply(&mut self, change: Change, now: Moment);
-
-    /// How many there are of it, where the table knows.
-    fn objects(&self, resource: Resource) -> Option<usize>;
-
-    /// Called every minute or so.
-    fn forget(&mut self, now: Ts);
-
-    fn save(&self, out: &mut Vec<u8>) -> io::Result<()>;
-}
-
-impl Table for Cluster {
-    fn apply(&mut self, change: Change, now: Moment) {
-        Cluster::apply(self, change, now);
-    }
-
-    fn objects(&self, resource: Resource) -> Option<usize> {
-        Some(Cluster::objects(self, resource))
-    }
-
-    fn forget(&mut self, now: Ts) {
-        Cluster::forget(self, now);
-    }
-
-    fn save(&self, out: &mut Vec<u8>) -> io::Result<()> {
-        Cluster::save(self, out)
-    }
-}
 
 /// Starts the thread. The table begins with the snapshot of `config.snapshot`, if there is one: it names what it knew at once. `clock` tells
 /// the moment in the terms of the observations. Ends with `stop`, after it has saved a last snapshot.

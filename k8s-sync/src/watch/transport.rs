@@ -3,7 +3,7 @@
 //! Every way in which it can be silent has an end: name and connection (`connect`), TLS and the head of an answer (`answer`), a connection
 //! whose other end is gone (pings; and the kernel's own keep-alive and `TCP_USER_TIMEOUT` for what speaks HTTP/1 only).
 
-use super::Timing;
+use super::config::{Agent, Timing};
 use crate::access::{Access, OwnAddresses, is_local};
 use futures_util::future::BoxFuture;
 use hyper::http::Uri;
@@ -25,17 +25,6 @@ use tower::util::MapErrLayer;
 
 /// Tells an agent its own requests, should one ever come back to it: `admin` refuses what bears its own.
 pub const INSTANCE_HEADER: &str = "x-pilotfish-instance";
-
-/// Who asks.
-#[derive(Clone, Debug, Default)]
-pub struct Agent {
-    /// Of this process, and no other.
-    pub instance: String,
-    /// `pilotfish/0.1.0`: the API server's audit log and its metrics show it.
-    pub user_agent: String,
-    /// Where this agent itself listens.
-    pub own: OwnAddresses,
-}
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Fault {

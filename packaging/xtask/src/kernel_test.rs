@@ -94,11 +94,3 @@ fn build_test(package: &str, test: &str) -> Result<PathBuf> {
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
         .context("cargo named no executable")
 }
-
-fn check(command: &mut Command, act: &str) -> Result<String> {
-    let output = command.output().with_context(|| format!("{act}: cannot run {:?}", command.get_program()))?;
-    if !output.status.success() {
-        bail!("{act}: {}", String::from_utf8_lossy(&output.stderr).trim());
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}

@@ -4,6 +4,7 @@
 
 mod bench;
 mod cluster;
+mod command;
 mod console;
 mod demo;
 mod demo_k8s;

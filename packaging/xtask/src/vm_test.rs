@@ -4,11 +4,13 @@
 mod guest;
 mod image;
 
-use crate::package;
+use crate::{command, package};
 use anyhow::{Result, ensure};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
+
+pub(crate) use image::Kernel;
 
 /// A boot takes about a minute and the story some minutes, with the machine to itself.
 const TIME_LIMIT: Duration = Duration::from_secs(1500);
@@ -41,23 +43,6 @@ pub struct Options {
     /// Show all that the console says
     #[arg(long)]
     verbose: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Kernel {
-    #[value(name = "6.1")]
-    Bookworm,
-    #[value(name = "6.12")]
-    Backports,
-}
-
-impl Kernel {
-    fn name(self) -> &'static str {
-        match self {
-            Kernel::Bookworm => "6.1",
-            Kernel::Backports => "6.12",
-        }
-    }
 }
 
 /// # Errors
@@ -94,7 +79,7 @@ fn payload(first: &Path, second: &Path, scenes: &[&str]) -> Result<PathBuf> {
         std::fs::write(dir.join(name), text)?;
     }
     let tar = dir.with_extension("tar");
-    package::run_command(Command::new("tar").arg("-C").arg(&dir).arg("-cf").arg(&tar).arg("."), "pack the payload")?;
+    command::run_command(Command::new("tar").arg("-C").arg(&dir).arg("-cf").arg(&tar).arg("."), "pack the payload")?;
     std::fs::remove_dir_all(&dir)?;
     Ok(tar)
 }

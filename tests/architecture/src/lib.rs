@@ -2,6 +2,8 @@
 //! ARCHITECTURE.md states.
 #![forbid(unsafe_code)]
 
+pub mod modules;
+
 use anyhow::{Context, Result, ensure};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 use std::collections::BTreeSet;
@@ -60,11 +62,22 @@ impl Workspace {
         self.files.iter().filter(move |file| Path::new(&file.path).extension().is_some_and(|e| e == extension))
     }
 
+    #[must_use]
+    pub fn all_files(&self) -> &[SourceFile] {
+        &self.files
+    }
+
     /// Directory of a crate, relative to the root.
     #[must_use]
     pub fn directory(&self, package: &Package) -> String {
         let directory = package.manifest_path.parent().map(|p| p.as_std_path().to_owned()).unwrap_or_default();
-        directory.strip_prefix(&self.root).unwrap_or(&directory).to_string_lossy().into_owned()
+        self.relative(&directory)
+    }
+
+    /// `path` relative to the root.
+    #[must_use]
+    pub fn relative(&self, path: &Path) -> String {
+        path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy().into_owned()
     }
 }
 

@@ -20,6 +20,7 @@ mod network;
 mod process;
 mod programs;
 mod rootfs;
+mod running;
 pub mod scene;
 #[allow(unsafe_code, reason = "a signal handler can only be set with it")]
 pub mod signals;

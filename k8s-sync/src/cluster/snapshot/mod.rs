@@ -4,17 +4,19 @@
 //! API tells everything again. Times are the API's or the wall clock's in whole seconds.
 
 mod code;
+mod error;
+
+pub use error::SnapshotError;
 
 use crate::cluster::claim::Place;
+use crate::cluster::clock::Moment;
+use crate::cluster::entry::{ServiceEntry, SliceEntry};
 use crate::cluster::hold::Role;
 use crate::cluster::object::{Resource, Uid};
 use crate::cluster::record::{Key, Pod, PodParts, Slice};
-use crate::cluster::services::ServiceEntry;
-use crate::cluster::slices::SliceEntry;
-use crate::cluster::writer::{Cluster, Limits, Moment};
+use crate::cluster::writer::{Cluster, Limits};
 use code::{In, Out};
 use flow_model::WorkloadKind;
-use std::fmt;
 use std::io::{self, Read, Write};
 
 const MAGIC: [u8; 8] = *b"PFNAMES\n";
@@ -25,34 +27,6 @@ const MOST_OBJECTS: usize = 10_000_000;
 const MOST_IPS: usize = 64;
 const MOST_PORTS: usize = 4_096;
 const MOST_ENDS: usize = 100_000;
-
-/// Why a snapshot could not be loaded.
-#[derive(Debug)]
-pub enum SnapshotError {
-    Io(io::Error),
-    Damaged(&'static str),
-    /// Of another version of the program.
-    Version(u32),
-}
-
-impl fmt::Display for SnapshotError {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            SnapshotError::Io(_) => out.write_str("read the snapshot of the cluster's names"),
-            SnapshotError::Damaged(what) => write!(out, "the snapshot of the cluster's names is damaged: {what}"),
-            SnapshotError::Version(version) => write!(out, "the snapshot of the cluster's names has version {version}"),
-        }
-    }
-}
-
-impl std::error::Error for SnapshotError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            SnapshotError::Io(error) => Some(error),
-            SnapshotError::Damaged(_) | SnapshotError::Version(_) => None,
-        }
-    }
-}
 
 type Result<T> = std::result::Result<T, SnapshotError>;
 

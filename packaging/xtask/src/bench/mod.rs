@@ -6,6 +6,7 @@ mod churn;
 mod handover;
 mod idle;
 mod k8s;
+mod lines;
 mod overhead;
 mod replay;
 mod restart;
@@ -14,6 +15,7 @@ mod truth;
 
 use anyhow::Result;
 use clap::Subcommand;
+use lines::{quantile, say};
 
 #[derive(Debug, Subcommand)]
 pub enum Bench {
@@ -53,19 +55,4 @@ pub fn run(bench: &Bench) -> Result<()> {
         Bench::Scan(options) => scan::run(options),
         Bench::Replay(options) => replay::run(options),
     }
-}
-
-/// One line of a result.
-#[allow(clippy::print_stdout, reason = "the figures are this command's output")]
-fn say(line: &str) {
-    println!("{line}");
-}
-
-/// The `q`-quantile by the nearest rank. Not a number when there is nothing.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-fn quantile(values: &[f64], q: f64) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let rank = (sorted.len().saturating_sub(1) as f64 * q).round() as usize;
-    sorted.get(rank).copied().unwrap_or(f64::NAN)
 }

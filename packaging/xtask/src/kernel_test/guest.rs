@@ -1,7 +1,7 @@
 //! A virtual machine with one purpose: its first process runs the tests, prints, and powers off.
 
-use super::check;
 use super::image::Image;
+use crate::command::output_of;
 use crate::console;
 use anyhow::{Context, Result, bail};
 use std::fmt;
@@ -121,7 +121,7 @@ fn build_initrd(image: &Image, tests: &[PathBuf], filter: &str, cache: &Path) ->
     fs::set_permissions(&init, fs::Permissions::from_mode(0o755))?;
     let initrd = root.with_extension("cpio");
     let pack = format!("cd '{}' && find . | cpio --quiet -o -H newc > '{}'", root.display(), initrd.display());
-    check(Command::new("sh").args(["-ec", &pack]), "pack the initial file system (Debian package cpio)")?;
+    output_of(Command::new("sh").args(["-ec", &pack]), "pack the initial file system (Debian package cpio)")?;
     fs::remove_dir_all(&root)?;
     Ok(initrd)
 }
@@ -160,7 +160,7 @@ $b poweroff -f
 
 /// The shared libraries that the program names, at the same paths.
 fn copy_libraries(program: &Path, root: &Path) -> Result<()> {
-    let listing = check(Command::new("ldd").arg(program), "list the libraries of a program")?;
+    let listing = output_of(Command::new("ldd").arg(program), "list the libraries of a program")?;
     for library in listing.split_whitespace().filter(|word| word.starts_with('/')) {
         let to = root.join(library.trim_start_matches('/'));
         fs::create_dir_all(to.parent().context("a library's path")?)?;

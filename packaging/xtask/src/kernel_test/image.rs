@@ -1,6 +1,6 @@
 //! Debian's kernels, by apt.
 
-use super::check;
+use crate::command::output_of;
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -65,8 +65,8 @@ pub(super) fn fetch(suite: Suite, cache: &Path) -> Result<Image> {
     };
     // A list of its own: the machine need not have the suite among its sources, and they stay as they are.
     fs::write(dir.join("suite.list"), format!("deb {} {} main\n", mirror()?, suite.name()))?;
-    check(apt("apt-get").arg("update"), "read the list of kernels")?;
-    let depends = check(apt("apt-cache").args(["depends", PACKAGE]), "find the kernel's package")?;
+    output_of(apt("apt-get").arg("update"), "read the list of kernels")?;
+    let depends = output_of(apt("apt-cache").args(["depends", PACKAGE]), "find the kernel's package")?;
     let package = depends
         .lines()
         .find_map(|line| line.trim().strip_prefix("Depends: linux-image-"))
@@ -76,7 +76,7 @@ pub(super) fn fetch(suite: Suite, cache: &Path) -> Result<Image> {
     let image = Image { release: package.clone(), root };
     if !image.vmlinuz().exists() {
         eprintln!("downloading linux-image-{package}");
-        check(apt("apt-get").args(["download", &format!("linux-image-{package}")]), "download the kernel")?;
+        output_of(apt("apt-get").args(["download", &format!("linux-image-{package}")]), "download the kernel")?;
         let deb = fs::read_dir(&dir)?
             .filter_map(|entry| Some(entry.ok()?.path()))
             .find(|path| {
@@ -84,7 +84,7 @@ pub(super) fn fetch(suite: Suite, cache: &Path) -> Result<Image> {
                     .is_some_and(|name| name.to_string_lossy().starts_with(&format!("linux-image-{package}_")))
             })
             .context("apt-get download left no package")?;
-        check(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(&image.root), "unpack the kernel")?;
+        output_of(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(&image.root), "unpack the kernel")?;
         fs::remove_file(&deb)?;
     }
     Ok(image)

@@ -1,6 +1,6 @@
 //! What the distributions' own checkers say.
 
-use super::run_command;
+use crate::command::run_command;
 use anyhow::Result;
 use std::path::Path;
 use std::process::Command;

@@ -1,7 +1,9 @@
 //! The rpm's life in a root directory of its own, with systemd's tools inside but no systemd running: files, scripts and unit, an upgrade
 //! that keeps the configuration, and an erasure that leaves nothing.
 
-use super::{Format, one, output, run_command};
+use super::build::one;
+use super::source::Format;
+use crate::command::{output, run_command};
 use crate::vm_test;
 use anyhow::{Context, Result, ensure};
 use std::fs;

@@ -1,6 +1,7 @@
 //! The files of the packages that are made rather than kept: the agent says what its configuration, manual pages and completions are.
 
-use super::{Source, output, run_command};
+use super::source::Source;
+use crate::command::{output, run_command};
 use anyhow::{Context, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,6 +1,6 @@
 //! The two cargo commands that write packages: from PATH, from the cache, or installed there on first use.
 
-use super::run_command;
+use crate::command::run_command;
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 use std::process::Command;

@@ -1,13 +1,29 @@
 //! A Debian that boots: systemd, containerd, runc and a kernel; made once, kept outside the tree.
 
-use super::Kernel;
-use crate::package::{output, run_command};
+use crate::command::{output, run_command};
 use anyhow::{Context, Result};
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Kernel {
+    #[value(name = "6.1")]
+    Bookworm,
+    #[value(name = "6.12")]
+    Backports,
+}
+
+impl Kernel {
+    fn name(self) -> &'static str {
+        match self {
+            Kernel::Bookworm => "6.1",
+            Kernel::Backports => "6.12",
+        }
+    }
+}
 
 const PACKAGES: &str = "systemd,systemd-sysv,udev,dbus,containerd,runc,iproute2,procps,kmod,busybox-static,bpftool";
 

@@ -1,70 +1,12 @@
 //! Kubernetes' own programs and etcd: found on the machine, or built from Go modules once and kept outside the tree.
 
 use super::build;
+pub use super::program::{ETCD, KUBERNETES, Program};
 use crate::network::run;
 use anyhow::{Context, Result, bail};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-/// The release that the tests are written against. Names the cache, together with everything in it: a new etcd comes with a new release.
-pub const KUBERNETES: &str = "1.36.3";
-/// Older ones cannot serve bookmarks (RequestWatchProgress).
-pub const ETCD: &str = "3.6.8";
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Program {
-    Etcd,
-    ApiServer,
-    Kubectl,
-    ControllerManager,
-    Scheduler,
-    Kubelet,
-    KubeProxy,
-}
-
-impl Program {
-    /// In the order in which they are built: what most tests need comes first.
-    pub const ALL: [Program; 7] = [
-        Program::Etcd,
-        Program::ApiServer,
-        Program::Kubectl,
-        Program::ControllerManager,
-        Program::Scheduler,
-        Program::Kubelet,
-        Program::KubeProxy,
-    ];
-
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Program::Etcd => "etcd",
-            Program::ApiServer => "kube-apiserver",
-            Program::Kubectl => "kubectl",
-            Program::ControllerManager => "kube-controller-manager",
-            Program::Scheduler => "kube-scheduler",
-            Program::Kubelet => "kubelet",
-            Program::KubeProxy => "kube-proxy",
-        }
-    }
-
-    pub(super) fn package(self) -> String {
-        match self {
-            Program::Etcd => "go.etcd.io/etcd/server/v3".into(),
-            other => format!("k8s.io/kubernetes/cmd/{}", other.name()),
-        }
-    }
-
-    fn version_arguments(self) -> &'static [&'static str] {
-        if self == Program::Kubectl { &["version", "--client"] } else { &["--version"] }
-    }
-
-    /// A patch release more or less changes nothing here; another minor release may.
-    fn wanted_version(self) -> String {
-        let full = if self == Program::Etcd { ETCD } else { KUBERNETES };
-        full.rsplit_once('.').map_or(full, |(minor, _)| minor).to_owned() + "."
-    }
-}
 
 /// The program's path. From the directory that `PILOTFISH_K8S_BIN` names, else from `PATH` where it has the right version, else from
 /// [`cache`], where it is built first if need be: minutes, told on the console.

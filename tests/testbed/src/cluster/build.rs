@@ -1,6 +1,6 @@
 //! Building Kubernetes' programs from Go modules: one generated module has what all of them and etcd need.
 
-use super::binaries::{KUBERNETES, Program};
+use super::program::{KUBERNETES, Program};
 use crate::signals;
 use anyhow::{Context, Result, bail};
 use std::fs;

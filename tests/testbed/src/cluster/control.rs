@@ -3,7 +3,6 @@ use super::audit::Audit;
 use super::certs::{self, Authority};
 use super::client::Client;
 use super::etcd::Etcd;
-use super::fault::Fault;
 use super::kubeconfig::{self, Credential, Tokens, User};
 use super::place::Place;
 use super::{kinds, manifest};
@@ -117,12 +116,11 @@ impl ControlPlane {
         self.client_at(self.server, token)
     }
 
-    /// A client of a server in front of the real one.
-    pub fn client_through(&self, fault: &Fault, user: User) -> Result<Client> {
-        self.client_at(fault.server(), self.tokens.of(user))
+    pub(super) fn token_of(&self, user: User) -> &str {
+        self.tokens.of(user)
     }
 
-    fn client_at(&self, server: SocketAddr, token: &str) -> Result<Client> {
+    pub(super) fn client_at(&self, server: SocketAddr, token: &str) -> Result<Client> {
         let tls = certs::client_config(&std::fs::read_to_string(self.authority_file())?)?;
         Ok(Client::new(server, Some(tls), Some(token.to_owned())))
     }

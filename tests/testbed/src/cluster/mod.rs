@@ -45,6 +45,7 @@ pub mod manifest;
 mod nodes;
 pub mod objects;
 mod place;
+mod program;
 pub mod scene;
 
 pub use audit::{Audit, Mark, Request};

@@ -10,6 +10,9 @@ use std::time::Duration;
 use testbed::cluster::{ControlPlane, User};
 use testbed::{Exposition, Process, Stat, built_binary, fetch_unix, until};
 
+/// Of the agent and of all pods.
+pub(super) const NODE: &str = "node-1";
+
 #[derive(Clone, Debug)]
 pub(super) struct Setup {
     /// Of this agent among those of its cluster.
@@ -24,7 +27,7 @@ pub(super) struct Setup {
 
 impl Setup {
     pub fn alone() -> Setup {
-        Setup { name: "agent".into(), node: super::pods::NODE.into(), server: None, is_off: false }
+        Setup { name: "agent".into(), node: NODE.into(), server: None, is_off: false }
     }
 
     pub fn behind(server: SocketAddr) -> Setup {

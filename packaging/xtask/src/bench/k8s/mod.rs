@@ -1,5 +1,5 @@
 //! The watch cache against a real API server: what it costs itself and the server, what it survives, and how soon it is right again
-//! (docs/lessons.md of the incidents A and E: closed watches polled for ever, half-open connections, ghosts, herds).
+//! (closed watches that are polled for ever, half-open connections, ghosts, herds).
 //!
 //! Each scenario has a control plane of its own (etcd and API server on the loopback, see `testbed::cluster`) and the real agent beside it,
 //! without containerd. What the agent says is read from its socket; what it asked for is read from the API server's audit log, or counted at
@@ -20,12 +20,13 @@ mod lists;
 mod pods;
 mod samples;
 mod steady;
+mod wait;
 
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use testbed::signals;
+use wait::pass;
 
 #[derive(Debug, Args)]
 pub struct Options {
@@ -81,15 +82,5 @@ pub fn run(options: &Options) -> Result<()> {
         failed.extend(result.err().map(|error| format!("{error:#}")));
     }
     ensure!(failed.is_empty(), "goals were missed:\n{}", failed.join("\n"));
-    Ok(())
-}
-
-/// Waits; a signal ends it with an error.
-fn pass(length: Duration) -> Result<()> {
-    let until = Instant::now() + length;
-    while Instant::now() < until {
-        ensure!(!signals::interrupted(), "interrupted");
-        thread::sleep(Duration::from_millis(100).min(until.saturating_duration_since(Instant::now())));
-    }
     Ok(())
 }

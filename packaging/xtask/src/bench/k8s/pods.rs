@@ -1,15 +1,12 @@
 //! Pods of a scenario: bare ones on a node that nobody runs, each named by its number, so that an address says which pod is to be found there.
 
-use super::agent::Agent;
+use super::agent::{Agent, NODE};
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 use testbed::cluster::{Client, PodSpec, kinds, objects};
 use testbed::until;
-
-/// Of the agent and of all pods here.
-pub(super) const NODE: &str = "node-1";
 
 /// Address number `n`, 10.60.0.0 and on.
 pub(super) fn address(n: u32) -> IpAddr {

@@ -1,4 +1,4 @@
-use crate::{MAX_SAMPLES, Totals};
+use crate::totals::{MAX_SAMPLES, Totals};
 use anyhow::{Context, Result};
 use nix::cmsg_space;
 use nix::errno::Errno;

@@ -4,19 +4,17 @@
 use anyhow::{Context, Result, bail};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::timerfd::{ClockId as TimerClock, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
-use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 mod client;
 mod dns;
+mod totals;
 
 use client::Connection;
 use dns::Resolver;
-
-/// Slowest samples decide nothing that is reported below this many; beyond it, latencies are no longer kept (8 bytes each: 32 MB).
-const MAX_SAMPLES: usize = 4 << 20;
+use totals::Totals;
 
 #[derive(Clone, Debug)]
 struct Options {
@@ -74,17 +72,6 @@ fn options() -> Result<Options> {
         }
     }
     Ok(options)
-}
-
-/// What is printed at the end, and only then: nothing is written while it measures.
-#[derive(Debug, Default)]
-struct Totals {
-    sent: u64,
-    answered: u64,
-    failed: u64,
-    reconnects: u64,
-    by_status: BTreeMap<u16, u64>,
-    latencies_ns: Vec<u64>,
 }
 
 const TIMER: u64 = u64::MAX;

@@ -4,84 +4,35 @@
 //! It ends TLS with a certificate of the cluster's own authority and speaks HTTP/1.1 to both sides. Bearer tokens pass; client certificates
 //! do not. Give the agent `plane.kubeconfig_at(User::Agent, fault.server())`.
 
+mod proxy;
 mod relay;
 mod script;
 mod tls;
 
 use super::certs;
+use super::client::Client;
 use super::control::ControlPlane;
+use super::kubeconfig::User;
 use anyhow::{Context, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use rustls::{ClientConfig, ServerConfig};
+use proxy::{LOOK, Proxy, lock};
 use script::Script;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+pub use proxy::{Door, Seen};
 pub use script::{Act, On};
-
-/// What becomes of connections as such, before any request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Door {
-    Open,
-    /// The kernel accepts, and the connection is closed before a byte of TLS.
-    AcceptAndClose,
-    /// Nothing listens: connecting is refused. Connections that are open stay.
-    Refuse,
-    /// New connections are accepted and never answered; open ones carry nothing in either direction, and nothing is closed.
-    BlackHole,
-}
-
-/// One request as the proxy saw it, in the audit log's words.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
-    /// list, watch, get, create, update, patch, delete.
-    pub verb: String,
-    /// Plural; the first part of the path where it is no resource.
-    pub resource: String,
-    pub target: String,
-    pub at: Instant,
-}
 
 /// The proxy; its threads end with the drop.
 #[derive(Debug)]
 pub struct Fault {
-    shared: Arc<Shared>,
+    shared: Arc<Proxy>,
     acceptor: Option<JoinHandle<()>>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    server: SocketAddr,
-    upstream: SocketAddr,
-    towards_clients: Arc<ServerConfig>,
-    towards_server: Arc<ClientConfig>,
-    door: Mutex<Door>,
-    script: Mutex<Script>,
-    connections: Mutex<Vec<Instant>>,
-    requests: Mutex<Vec<Seen>>,
-    /// Connections of an earlier generation are closed.
-    generation: AtomicU64,
-    over: AtomicBool,
-}
-
-impl Shared {
-    fn door(&self) -> Door {
-        *lock(&self.door)
-    }
-
-    /// The connection is to be closed: it belongs to an earlier generation, or the proxy ends.
-    fn is_over(&self, generation: u64) -> bool {
-        self.over.load(Ordering::SeqCst) || self.generation.load(Ordering::SeqCst) != generation
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Fault {
@@ -93,7 +44,7 @@ impl Fault {
     pub fn start_on(plane: &ControlPlane, address: IpAddr) -> Result<Fault> {
         let listener = TcpListener::bind((address, 0)).with_context(|| format!("listen on {address}"))?;
         let pair = plane.server_certificate(address)?;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(Proxy {
             server: listener.local_addr()?,
             upstream: plane.server(),
             towards_clients: certs::server_config(&pair)?,
@@ -161,6 +112,13 @@ impl Fault {
     }
 }
 
+impl ControlPlane {
+    /// A client that asks the real API server through `fault`.
+    pub fn client_through(&self, fault: &Fault, user: User) -> Result<Client> {
+        self.client_at(fault.server(), self.token_of(user))
+    }
+}
+
 impl Drop for Fault {
     fn drop(&mut self) {
         self.shared.over.store(true, Ordering::SeqCst);
@@ -170,10 +128,7 @@ impl Drop for Fault {
     }
 }
 
-/// How long a thread waits at most until it looks at the door and the generation again.
-const LOOK: u16 = 20;
-
-fn accept(shared: &Arc<Shared>, listener: TcpListener) {
+fn accept(shared: &Arc<Proxy>, listener: TcpListener) {
     let mut listener = Some(listener);
     let mut threads = Vec::new();
     while !shared.over.load(Ordering::SeqCst) {
@@ -199,7 +154,7 @@ fn accept(shared: &Arc<Shared>, listener: TcpListener) {
     threads.into_iter().for_each(|thread| drop(thread.join()));
 }
 
-fn serve(shared: &Shared, generation: u64, socket: TcpStream) {
+fn serve(shared: &Proxy, generation: u64, socket: TcpStream) {
     // The client sees how a connection ends; nobody else wants to know why.
     relay::run(shared, generation, socket).ok();
 }

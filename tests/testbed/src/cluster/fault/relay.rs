@@ -1,8 +1,9 @@
 //! One connection: requests one after the other, each with what the script says of it.
 
+use super::proxy::{Door, LOOK, Proxy, Seen, lock};
 use super::script::{Act, classify, status};
 use super::tls::{self, Side};
-use super::{Door, Seen, Shared, lock};
+
 use crate::http::Message;
 use anyhow::{Context, Result, bail, ensure};
 use rustls::pki_types::ServerName;
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 /// A half event is made up when none comes for so long: tests have quiet clusters.
 const PATIENCE: Duration = Duration::from_millis(300);
 
-pub(super) fn run(shared: &Shared, generation: u64, socket: TcpStream) -> Result<()> {
+pub(super) fn run(shared: &Proxy, generation: u64, socket: TcpStream) -> Result<()> {
     let down = Side::new(ServerConnection::new(Arc::clone(&shared.towards_clients))?, socket)?;
     let mut relay = Relay { shared, generation, down, up: None };
     while let Some(request) = relay.next_request()? {
@@ -25,7 +26,7 @@ pub(super) fn run(shared: &Shared, generation: u64, socket: TcpStream) -> Result
 }
 
 struct Relay<'a> {
-    shared: &'a Shared,
+    shared: &'a Proxy,
     generation: u64,
     /// The client's side.
     down: Side,
@@ -47,7 +48,7 @@ impl Relay<'_> {
             if self.shared.door() != Door::BlackHole {
                 break;
             }
-            std::thread::sleep(Duration::from_millis(super::LOOK.into()));
+            std::thread::sleep(Duration::from_millis(LOOK.into()));
         }
         tls::wait(&mut self.down, self.up.as_mut())
     }

@@ -1,4 +1,4 @@
-use super::LOOK;
+use super::proxy::LOOK;
 use anyhow::{Result, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustls::Connection;

@@ -1,0 +1,65 @@
+//! What goes into a scan, and what comes out of it.
+
+use crate::Socket;
+use flow_model::{FlowSeed, Slot};
+use netns::Netns;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A namespace to look into. The handle keeps the namespace alive until its turn has come, or it is forgotten.
+#[derive(Debug)]
+pub struct Target {
+    pub slot: Slot,
+    pub netns: Arc<Netns>,
+    /// A process inside, for the procfs source.
+    pub pid: u32,
+    pub want: Want,
+}
+
+/// What is wanted of a namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Want {
+    /// Its open connections.
+    #[default]
+    Seeds,
+    /// Its sockets with their owners, to name them. Only the iterator knows owners.
+    Sockets,
+}
+
+/// Where sockets are read from. Equal in result, not in price.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// One pass of a BPF iterator over the whole node serves all waiting targets.
+    Iterator,
+    /// A netlink dump inside each namespace.
+    SockDiag,
+    /// `/proc/<pid>/net`, text.
+    Procfs,
+}
+
+impl Source {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Source::Iterator => "bpf_iterator",
+            Source::SockDiag => "sock_diag",
+            Source::Procfs => "procfs",
+        }
+    }
+}
+
+/// What came of one target.
+#[derive(Debug)]
+pub struct Seeded {
+    pub slot: Slot,
+    pub found: Looked,
+    pub source: Source,
+    /// Just before the sockets were read: what happened later is not in them.
+    pub read_at: Instant,
+}
+
+#[derive(Debug)]
+pub enum Looked {
+    Seeds(Vec<FlowSeed>),
+    Sockets(Vec<Socket>),
+}
