@@ -1,7 +1,7 @@
 # make demo [ARGS="--for 30s --output json"]   containers that call each other, and who calls whom
 # make demo-k8s [ARGS=...]                      the same in a Kubernetes cluster of two nodes (its programs are built once, in 10 minutes)
+# make check                                    formatting, lints, documentation and the tests of pure code: no root, no clang, no containers
 # make test                                     everything that CI runs, from a clean checkout
-# make check                                    the part of it that needs no root and no containers
 # make package                                  the deb and the rpm, into target/package
 # make vm-test                                  their life on a Debian with systemd, in a virtual machine, on two kernels
 SHELL := /bin/bash
@@ -13,12 +13,21 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=PATH,PILOTFISH_B
 AS_ROOT := $(if $(SUDO),CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(SUDO)" CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="$(SUDO)")
 TARGET_DIR = $(shell $(CARGO) metadata --format-version 1 --no-deps | sed -E 's/.*"target_directory":"([^"]*)".*/\1/')
 BINARIES := -p agentd -p testbed -p xtask
+# Where etcd and Kubernetes' own programs are; built on first use.
+K8S_BIN = bin=$$($(TARGET_DIR)/debug/xtask cluster programs) && export PILOTFISH_K8S_BIN=$$bin
+# What CI runs, in this order. Fast ones first: most mistakes are found within a minute.
+STEPS := setup check build k8s-programs tests e2e kernel-test fuzz
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-k8s check test privileged kernel-test fuzz package package-test vm-test
+# Steps measure the whole machine, and cargo uses all of it by itself.
+.NOTPARALLEL:
+.PHONY: help steps setup demo demo-k8s check build k8s-programs tests e2e test kernel-test fuzz package package-test vm-test
 
 help:
 	@sed -n 's/^# //p' Makefile | head -n 6
+
+steps:
+	@echo $(STEPS)
 
 setup:
 	@scripts/setup.sh --test
@@ -34,21 +43,33 @@ demo-k8s:
 	@bin=$$($(TARGET_DIR)/release/xtask cluster programs) && \
 	  PILOTFISH_K8S_BIN=$$bin exec $(SUDO) $(TARGET_DIR)/release/xtask demo-k8s $(ARGS)
 
-# Fast ones first: most mistakes are found within a minute.
+# Where there is no clang, what is checked here has no kernel programs in it. Where there is one they are built even here: one build of
+# the crates then serves the checks and the tests, and a switch between the two would build them twice.
+NO_BPF = $(shell command -v $${CLANG:-clang} >/dev/null || echo PILOTFISH_NO_BPF=1)
 check:
 	$(CARGO) fmt --all --check
 	$(CARGO) test -q -p architecture
-	$(CARGO) clippy -q --workspace --all-targets -- -D warnings
+	$(NO_BPF) $(CARGO) clippy -q --workspace --all-targets -- -D warnings
+	$(CARGO) test -q -p flow-model -p capture-wire -p l7 -p golden-metrics
+	$(CARGO) test -q -p shim-plugin --lib --test story --test property
+	$(NO_BPF) RUSTDOCFLAGS="-D warnings" $(CARGO) doc -q --workspace --no-deps
 
-test: setup check privileged kernel-test fuzz
+test: $(STEPS)
+
+build:
+	$(CARGO) build $(BINARIES)
+
+# Some 15 minutes, once. The tests that need them would build them, too, and look as if they hung.
+k8s-programs: build
+	@$(K8S_BIN) && echo "$$bin"
 
 # The tests ask for root where they make namespaces; those of pure code do not mind it. One test binary after the other, and the end-to-end
-# ones one test at a time: they measure the whole machine. Kubernetes' own programs are built before, where there are none: some 15 minutes, once.
-privileged:
-	$(CARGO) build $(BINARIES)
-	@bin=$$($(TARGET_DIR)/debug/xtask cluster programs) && export PILOTFISH_K8S_BIN=$$bin && \
-	  $(AS_ROOT) $(CARGO) test --workspace --exclude e2e --exclude architecture && \
-	  $(AS_ROOT) $(CARGO) test -p e2e -- --test-threads=1
+# ones one test at a time: they measure the whole machine.
+tests: build
+	@$(K8S_BIN) && $(AS_ROOT) $(CARGO) test --workspace --exclude e2e --exclude architecture
+
+e2e: build
+	@$(K8S_BIN) && $(AS_ROOT) $(CARGO) test -p e2e -- --test-threads=1
 
 kernel-test:
 	$(AS_ROOT) $(CARGO) xtask kernel-test
@@ -62,12 +83,19 @@ package:
 	@scripts/setup.sh --package
 	$(CARGO) xtask package --lint
 
-vm-test: package
-	$(AS_ROOT) $(CARGO) xtask vm-test --kernel 6.1 --binary target/dist/pilotfish
-	$(AS_ROOT) $(CARGO) xtask vm-test --kernel 6.12 --binary target/dist/pilotfish
+# The last release, from which `make vm-test` upgrades: its commit, and its deb, which is built once and kept in target.
+OLD_COMMIT := 0d3eff0
+OLD_DEB := target/old/$(OLD_COMMIT).deb
+$(OLD_DEB):
+	scripts/old-deb.sh $(OLD_COMMIT) $@
+
+vm-test: package $(OLD_DEB)
+	$(AS_ROOT) $(CARGO) xtask vm-test --kernel 6.1 --binary target/dist/pilotfish --from $(OLD_DEB)
+	$(AS_ROOT) $(CARGO) xtask vm-test --kernel 6.12 --binary target/dist/pilotfish --from $(OLD_DEB)
 	$(AS_ROOT) $(CARGO) xtask package --only rpm --rpm-root --binary target/dist/pilotfish
 
-# The short form, with the program that the tests have built: the deb of the program that the tests have built, lintian, and the shortest life that ends where it began.
+# The short form: the deb of the debug build that the tests use, lintian, and the scenes that install, sandbox, hand over and remove it,
+# on one kernel.
 package-test:
 	@scripts/setup.sh --package
 	$(CARGO) xtask package --only deb --lint --binary $(TARGET_DIR)/debug/pilotfish

@@ -1,4 +1,5 @@
-//! Builds the kernel programs with clang and leaves the object in `OUT_DIR` for `src/kernel/load.rs` to embed.
+//! Builds the kernel programs with clang and leaves the object in `OUT_DIR` for `src/kernel/load.rs` to embed. With
+//! `PILOTFISH_NO_BPF=1` it needs no clang: what is built can then be checked and linted, and says so when it should load.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
@@ -7,9 +8,29 @@ fn main() {
     println!("cargo::rerun-if-changed=bpf");
     println!("cargo::rerun-if-env-changed=CLANG");
     println!("cargo::rerun-if-env-changed=LLVM_STRIP");
+    println!("cargo::rerun-if-env-changed=PILOTFISH_NO_BPF");
+    println!("cargo::rustc-check-cfg=cfg(no_bpf)");
     let object = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default()).join("pilotfish.bpf.o");
-    compile(Path::new("bpf/pilotfish.c"), &object);
+    if without_programs() {
+        if let Err(error) = std::fs::write(&object, []) {
+            eprintln!("write {}: {error}", object.display());
+            exit(1);
+        }
+        println!("cargo::rustc-cfg=no_bpf");
+    } else {
+        compile(Path::new("bpf/pilotfish.c"), &object);
+    }
     println!("cargo::rustc-env=PILOTFISH_BPF_OBJECT={}", object.display());
+}
+
+/// Nobody gets it by accident: a missing clang alone is an error, and so is the switch in a release.
+fn without_programs() -> bool {
+    let wanted = std::env::var("PILOTFISH_NO_BPF").is_ok_and(|value| !["", "0"].contains(&value.as_str()));
+    if wanted && std::env::var("PROFILE").as_deref() == Ok("release") {
+        eprintln!("PILOTFISH_NO_BPF is set: a release without the kernel programs could not observe anything");
+        exit(1);
+    }
+    wanted
 }
 
 fn compile(source: &Path, object: &Path) {
@@ -40,6 +61,7 @@ fn run(command: &mut Command, name: &str, packages: &str) {
         }
         Err(error) => {
             eprintln!("cannot run {name} ({error}): building the kernel programs needs the Debian packages {packages}");
+            eprintln!("PILOTFISH_NO_BPF=1 builds without them, for checks and editors");
             exit(1);
         }
     }

@@ -1,5 +1,5 @@
 //! Compiles the iterator's program with clang for the BPF target, and takes its bare instructions out of the object; they are embedded, so a node
-//! needs no clang.
+//! needs no clang. With `PILOTFISH_NO_BPF=1` (see capture-engine's build.rs) nothing is compiled, and the iterator says so.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -7,12 +7,20 @@ use std::process::Command;
 const SOURCE: &str = "bpf/task_socks.bpf.c";
 
 fn main() {
-    println!("cargo:rerun-if-changed={SOURCE}");
+    println!("cargo::rerun-if-changed={SOURCE}");
+    println!("cargo::rerun-if-env-changed=PILOTFISH_NO_BPF");
+    println!("cargo::rustc-check-cfg=cfg(no_bpf)");
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("task_socks.bpf.o");
+    // capture-engine's build.rs refuses the switch in a release.
+    if std::env::var("PILOTFISH_NO_BPF").is_ok_and(|value| !["", "0"].contains(&value.as_str())) {
+        std::fs::write(out.with_file_name("task_socks.insns"), []).expect("OUT_DIR can be written");
+        println!("cargo::rustc-cfg=no_bpf");
+        return;
+    }
     let clang = std::env::var("CLANG").unwrap_or_else(|_| "clang".to_owned());
     let objcopy = std::env::var("LLVM_OBJCOPY").unwrap_or_else(|_| "llvm-objcopy".to_owned());
-    println!("cargo:rerun-if-env-changed=CLANG");
-    println!("cargo:rerun-if-env-changed=LLVM_OBJCOPY");
+    println!("cargo::rerun-if-env-changed=CLANG");
+    println!("cargo::rerun-if-env-changed=LLVM_OBJCOPY");
     let machine = std::env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_else(|_| "x86_64".to_owned());
     run(Command::new(&clang)
         .args(["-O2", "-target", "bpf", "-mcpu=v3", "-Wall", "-Werror"])

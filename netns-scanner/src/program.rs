@@ -47,6 +47,8 @@ pub enum ProgramError {
     Btf,
     #[error("this kernel has no {0}")]
     Missing(String),
+    #[error("this program was built without the iterator (PILOTFISH_NO_BPF was set)")]
+    NotBuilt,
 }
 
 /// Instructions to load, and the number of the function that they attach to.
@@ -54,6 +56,9 @@ pub enum ProgramError {
 /// # Errors
 /// A kernel that lacks what is needed.
 pub fn fit(btf: &[u8]) -> Result<(Vec<u8>, u32), ProgramError> {
+    if cfg!(no_bpf) {
+        return Err(ProgramError::NotBuilt);
+    }
     let types = Types::index(btf).ok_or(ProgramError::Btf)?;
     let missing = |name: &[u8]| ProgramError::Missing(String::from_utf8_lossy(name).into_owned());
     let function = types.function.ok_or_else(|| missing(FUNCTION))?;

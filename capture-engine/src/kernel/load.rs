@@ -51,6 +51,9 @@ impl Kernel {
         if config.flows == 0 {
             return Err(LoadError::NoFlows);
         }
+        if cfg!(no_bpf) {
+            return Err(LoadError::NotBuilt);
+        }
         // No kernel structure is read, so the kernel's own BTF (25 ms, 30 MB) is not needed.
         let mut ebpf = EbpfLoader::new()
             .btf(None)

@@ -21,6 +21,8 @@ pub enum LoadError {
         "load the kernel programs (Linux 6.1 or newer with CONFIG_DEBUG_INFO_BTF is needed; on kernels before 5.11 also a large RLIMIT_MEMLOCK)"
     )]
     Load(#[source] Box<EbpfError>),
+    #[error("this program was built without the kernel programs (PILOTFISH_NO_BPF was set): build it without that")]
+    NotBuilt,
     #[error("the object of the kernel programs has no {0}")]
     Missing(&'static str),
     #[error("{act}")]

@@ -5,8 +5,8 @@ mod guest;
 mod image;
 
 use crate::{command, package};
-use anyhow::{Result, ensure};
-use std::path::{Path, PathBuf};
+use anyhow::{Context, Result, ensure};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -16,8 +16,10 @@ pub(crate) use image::Kernel;
 const TIME_LIMIT: Duration = Duration::from_secs(1500);
 
 /// What is told inside, in this order.
-const SCENES: [&str; 7] = ["install", "sandbox", "faults", "handover", "state", "rights", "removal"];
-const STORY: [(&str, &str); 9] = [
+const SCENES: [&str; 8] = ["install", "sandbox", "faults", "handover", "state", "rights", "removal", UPGRADE];
+/// Needs an older package to begin with.
+const UPGRADE: &str = "upgrade";
+const STORY: [(&str, &str); 10] = [
     ("main.sh", include_str!("vm_test/story/main.sh")),
     ("words.sh", include_str!("vm_test/story/words.sh")),
     ("install.sh", include_str!("vm_test/story/install.sh")),
@@ -27,6 +29,12 @@ const STORY: [(&str, &str); 9] = [
     ("state.sh", include_str!("vm_test/story/state.sh")),
     ("rights.sh", include_str!("vm_test/story/rights.sh")),
     ("removal.sh", include_str!("vm_test/story/removal.sh")),
+    ("upgrade.sh", include_str!("vm_test/story/upgrade.sh")),
+];
+/// What an operator and an agent of 0.1.0 have left on a node: the tests of agentd and of k8s-sync read the same files.
+const LEFT: [(&str, &[u8]); 2] = [
+    ("config-0.1.0.toml", include_bytes!("../../../shim-plugin/agentd/tests/fixtures/config-0.1.0.toml")),
+    ("cluster-names-0.1.0", include_bytes!("../../../k8s-sync/tests/fixtures/cluster-names-0.1.0")),
 ];
 
 #[derive(Debug, clap::Args)]
@@ -37,7 +45,10 @@ pub struct Options {
     /// Package this program instead of building one
     #[arg(long)]
     binary: Option<PathBuf>,
-    /// Which scenes, in the story's order. The first and the last make and unmake what the others need
+    /// A deb of 0.1.0, for the scene that upgrades from it; without it that scene is left out
+    #[arg(long, value_name = "DEB")]
+    from: Option<PathBuf>,
+    /// Which scenes, in the story's order. The first makes what the others need, and `removal` unmakes it
     #[arg(long, value_delimiter = ',', default_values = SCENES, value_parser = SCENES)]
     scenes: Vec<String>,
     /// Show all that the console says
@@ -52,9 +63,18 @@ pub fn run(options: &Options) -> Result<()> {
     // The second build differs from the first by its revision only, as a rebuild would.
     let deb = |revision| package::one(package::Format::Deb, options.binary.as_deref(), revision);
     let (second, first) = (deb(2)?, deb(1)?);
-    let scenes: Vec<&str> =
+    let mut scenes: Vec<&str> =
         SCENES.into_iter().filter(|scene| options.scenes.iter().any(|name| name == scene)).collect();
-    let payload = payload(&first, &second, &scenes)?;
+    let mut debs = vec![("first.deb", first), ("second.deb", second)];
+    match &options.from {
+        Some(old) => debs.push(("old.deb", old.clone())),
+        None if scenes.contains(&UPGRADE) => {
+            eprintln!("the scene {UPGRADE} is left out: --from names no older package");
+            scenes.retain(|scene| *scene != UPGRADE);
+        }
+        None => {}
+    }
+    let payload = payload(&debs, &scenes)?;
     let report = guest::boot(&image, &payload, options.verbose, TIME_LIMIT);
     std::fs::remove_file(&payload)?;
     let report = report?;
@@ -69,11 +89,16 @@ pub(crate) fn base() -> Result<PathBuf> {
 }
 
 /// What the guest finds on its second disk: a tar without a file system around it.
-fn payload(first: &Path, second: &Path, scenes: &[&str]) -> Result<PathBuf> {
+fn payload(debs: &[(&str, PathBuf)], scenes: &[&str]) -> Result<PathBuf> {
+    let (_, first) = debs.first().context("there is a package")?;
     let dir = first.with_file_name(format!("vm-{}", std::process::id()));
     std::fs::create_dir_all(&dir)?;
-    std::fs::copy(first, dir.join("first.deb"))?;
-    std::fs::copy(second, dir.join("second.deb"))?;
+    for (name, deb) in debs {
+        std::fs::copy(deb, dir.join(name)).with_context(|| format!("copy {}", deb.display()))?;
+    }
+    for (name, bytes) in LEFT {
+        std::fs::write(dir.join(name), bytes)?;
+    }
     std::fs::write(dir.join("scenes"), scenes.join(" "))?;
     for (name, text) in STORY {
         std::fs::write(dir.join(name), text)?;

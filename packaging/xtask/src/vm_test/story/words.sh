@@ -42,7 +42,8 @@ journal_says() { journal -o cat | grep -qi -- "$1"; }
 journal_has() { journal -o verbose | grep -i ' F_' >/tmp/fields; grep -i -- "$1" /tmp/fields || { tail -n 5 /tmp/fields; return 1; }; } # FIELD
 
 # What the agent counted.
-metrics() { $B wget -q -O - http://127.0.0.1:9464/metrics; }
+ADMIN=127.0.0.1:9464
+metrics() { $B wget -q -O - http://$ADMIN/metrics; }
 sum() { $B awk -v name="$1" 'index($0, name) == 1 { sum += $2 } END { print sum + 0 }'; } # START-OF-LINE
 # Requests that the server's end saw. Empty while nobody answers.
 counted() {
