@@ -299,3 +299,6 @@ pub struct EdgeRow {
     #[serde(flatten)]
     pub golden: Golden,
 }
+
+#[cfg(test)]
+mod tests;

@@ -146,3 +146,225 @@ impl Traffic {
         Traffic::new(reader, losses)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+    use flow_model::{
+        Detail, Endpoint, FiveTuple, FlowDelta, FlowInfo, HttpExchange, Identity, L7Record, Names, Notes, Outcome,
+        Role, Sink, Slot, Transport, Unknown, Workload, WorkloadKind,
+    };
+    use std::net::IpAddr;
+    use std::sync::Arc;
+
+    /// One pod, and whom it asks.
+    struct Shop;
+
+    impl Names for Shop {
+        fn local(&self, _: Slot) -> Identity {
+            let (namespace, name) = ("shop".into(), "web".into());
+            Identity::Known(Arc::new(Workload { namespace, name, kind: WorkloadKind::Deployment, pod: "".into() }))
+        }
+
+        fn remote(&self, _: Slot, _: Endpoint, _: Ts) -> Identity {
+            Identity::Unknown(Unknown::NotFound)
+        }
+
+        fn service(&self, _: Endpoint, _: Ts) -> Option<Arc<str>> {
+            Some("api".into())
+        }
+
+        fn version(&self) -> u64 {
+            0
+        }
+
+        fn dns_answer(&mut self, _: Slot, _: &str, _: &[IpAddr], _: u32, _: Ts) {}
+    }
+
+    fn asked(status: Option<u16>, took: u64) -> L7Record {
+        L7Record {
+            protocol: Protocol::Http1,
+            start: Ts(1_000_000_000),
+            response_start: status.map(|_| Ts(1_000_000_000)),
+            end: Ts(1_000_000_000 + took),
+            request_bytes: 100,
+            response_bytes: 1000,
+            outcome: if status.is_some() { Outcome::Answered } else { Outcome::Unanswered },
+            notes: Notes::default(),
+            detail: Detail::Http(HttpExchange { method: "GET".into(), status, ..HttpExchange::default() }),
+        }
+    }
+
+    #[test]
+    fn rows_of_edges_and_workloads_as_json() {
+        let losses = Losses::default();
+        losses.place("ring", "full", "message heads").add(3);
+        let (mut golden, reader) = golden_metrics::Golden::new(Shop, golden_metrics::Config::default(), &losses);
+        let traffic = Traffic::new(reader, losses);
+        let end = |last, port| Endpoint { ip: [10, 0, 0, last].into(), port };
+        let tuple = FiveTuple { transport: Transport::Tcp, local: end(1, 40_000), remote: end(2, 80) };
+        let flow =
+            FlowInfo { slot: Slot(1), tuple, role: Role::Client, opened: Ts(1), joined_midway: false, peer: None };
+        let mut cache = Default::default();
+        golden.flow(&flow, &mut cache, &FlowDelta { packets: [3, 2], bytes: [300, 200], ..FlowDelta::default() });
+        golden.exchange(&flow, &mut cache, &asked(Some(200), 250_000));
+        golden.publish();
+        traffic.tick(Ts(0));
+        let second = |n: u64| Ts(n * 1_000_000_000);
+        let json = |traffic: &Traffic, at| {
+            let (edges, workloads) = (traffic.edges(at), traffic.workloads(at));
+            serde_json::to_string_pretty(&(edges, workloads, traffic.losses(), traffic.exchanges())).expect("JSON")
+        };
+        // Nothing new since the first look: totals, and no rate.
+        expect![[r#"
+            [
+              [
+                {
+                  "src": {
+                    "name": "web",
+                    "namespace": "shop",
+                    "kind": "Deployment"
+                  },
+                  "dst": {
+                    "name": "_unknown",
+                    "namespace": "",
+                    "kind": "NotFound"
+                  },
+                  "service": "api",
+                  "protocol": "http",
+                  "reporter": "client",
+                  "requests": 1,
+                  "failures": 0,
+                  "rps": 0.0,
+                  "success": 1.0,
+                  "p50_ns": 252203,
+                  "p95_ns": 252203,
+                  "p99_ns": 252203,
+                  "tcp_connections": 1
+                }
+              ],
+              [
+                {
+                  "workload": {
+                    "name": "_unknown",
+                    "namespace": "",
+                    "kind": "NotFound"
+                  },
+                  "requests": 1,
+                  "failures": 0,
+                  "rps": 0.0,
+                  "success": 1.0,
+                  "p50_ns": 252203,
+                  "p95_ns": 252203,
+                  "p99_ns": 252203,
+                  "tcp_connections": 1
+                }
+              ],
+              [
+                {
+                  "stage": "metrics",
+                  "reason": "series_cap",
+                  "unit": "observations counted under the labels _overflow",
+                  "count": 0
+                },
+                {
+                  "stage": "ring",
+                  "reason": "full",
+                  "unit": "message heads",
+                  "count": 3
+                }
+              ],
+              [
+                {
+                  "reporter": "client",
+                  "counted": 1,
+                  "lost": 0
+                },
+                {
+                  "reporter": "server",
+                  "counted": 0,
+                  "lost": 0
+                }
+              ]
+            ]"#]]
+        .assert_eq(&json(&traffic, second(5)));
+        for (status, took) in [(Some(200), 1_234_567), (Some(503), 2_000_000), (None, 5_000_000)] {
+            golden.exchange(&flow, &mut cache, &asked(status, took));
+        }
+        golden.publish();
+        // Latencies and success are those of the last half minute.
+        expect![[r#"
+            [
+              [
+                {
+                  "src": {
+                    "name": "web",
+                    "namespace": "shop",
+                    "kind": "Deployment"
+                  },
+                  "dst": {
+                    "name": "_unknown",
+                    "namespace": "",
+                    "kind": "NotFound"
+                  },
+                  "service": "api",
+                  "protocol": "http",
+                  "reporter": "client",
+                  "requests": 4,
+                  "failures": 2,
+                  "rps": 0.3,
+                  "success": 0.3333333333333333,
+                  "p50_ns": 1225958,
+                  "p95_ns": 2017627,
+                  "p99_ns": 2017627,
+                  "tcp_connections": 1
+                }
+              ],
+              [
+                {
+                  "workload": {
+                    "name": "_unknown",
+                    "namespace": "",
+                    "kind": "NotFound"
+                  },
+                  "requests": 4,
+                  "failures": 2,
+                  "rps": 0.3,
+                  "success": 0.3333333333333333,
+                  "p50_ns": 1225958,
+                  "p95_ns": 2017627,
+                  "p99_ns": 2017627,
+                  "tcp_connections": 1
+                }
+              ],
+              [
+                {
+                  "stage": "metrics",
+                  "reason": "series_cap",
+                  "unit": "observations counted under the labels _overflow",
+                  "count": 0
+                },
+                {
+                  "stage": "ring",
+                  "reason": "full",
+                  "unit": "message heads",
+                  "count": 3
+                }
+              ],
+              [
+                {
+                  "reporter": "client",
+                  "counted": 4,
+                  "lost": 0
+                },
+                {
+                  "reporter": "server",
+                  "counted": 0,
+                  "lost": 0
+                }
+              ]
+            ]"#]]
+        .assert_eq(&json(&traffic, second(10)));
+    }
+}
