@@ -1,10 +1,9 @@
 //! `pilotfish version`: what this program is, and what the running agent is.
 
 use super::output::{json, print};
-use crate::api::Version;
 use crate::cli::args::Output;
-use crate::cli::client;
 use crate::exit::Failure;
+use agent_api::{Client, Version};
 use capture_engine::kernel::Kernel;
 use serde::Serialize;
 use std::path::Path;
@@ -27,7 +26,7 @@ struct Both {
 }
 
 pub fn run(socket: &Path, output: Output) -> Result<(), Failure> {
-    let both = Both { client: own(), agent: client::get(socket, "/v1/version").ok() };
+    let both = Both { client: own(), agent: Client::new(socket).version().ok() };
     match output {
         Output::Json => print(&json(&both)?),
         Output::Table => {

@@ -1,8 +1,8 @@
 //! The kernel half's own counts, read once a second, off the pipeline's thread: asking for each program's run time takes some
 //! microseconds, and there are two for each interface.
 
-use crate::api;
 use crate::serve::board::{Board, Engine};
+use agent_api as api;
 use capture_engine::kernel::{Kernel, KernelStats, ProgramInfo};
 use golden_metrics::{Loss, Losses};
 use std::sync::Arc;

@@ -1,10 +1,10 @@
 //! The notice board: what the parts of the agent last said of themselves. Writers replace small values, readers copy them; nobody
 //! holds a lock while doing anything else, so `/livez` answers whatever the rest is at.
 
-use crate::api::{self, Containerd, Namespace, Process, Program, Readiness, Reason, Scan, Status, Version};
 use crate::run::kubernetes::{self, Lookup, Watches};
 use crate::serve::pulse::{Pulse, STALLED};
 use crate::serve::traffic::Traffic;
+use agent_api::{self as api, Containerd, Namespace, Process, Program, Readiness, Reason, Scan, Status, Version};
 use k8s_sync::Figure;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;

@@ -1,8 +1,8 @@
 //! What the agent says of itself on `/metrics`.
 
-use crate::api::{Process, Scan, Version};
 use crate::run::kubernetes;
 use crate::serve::board::{Board, Engine};
+use agent_api::{Process, Scan, Version};
 use golden_metrics::SelfMetric;
 use k8s_sync::Figure;
 use std::sync::atomic::Ordering;

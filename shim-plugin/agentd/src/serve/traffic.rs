@@ -1,6 +1,6 @@
 //! What was counted, as the admin pages read it: totals, and the last half minute beside them.
 
-use crate::api::{EdgeRow, Exchanges, Golden, Loss, Party, WorkloadRow};
+use agent_api::{EdgeRow, Exchanges, Golden, LossRow, Party, WorkloadRow};
 use flow_model::{LossReason, Protocol, Ts};
 use golden_metrics::{Losses, Reader, Recent, Reporter, Snapshot};
 use parking_lot::Mutex;
@@ -35,14 +35,8 @@ impl Traffic {
     }
 
     #[must_use]
-    pub fn losses(&self) -> Vec<Loss> {
-        let row = |row: golden_metrics::LossRow| Loss {
-            stage: row.stage.to_owned(),
-            reason: row.reason.to_owned(),
-            unit: row.unit.to_owned(),
-            count: row.total,
-        };
-        self.losses.rows().into_iter().map(row).collect()
+    pub fn losses(&self) -> Vec<LossRow> {
+        self.losses.rows()
     }
 
     #[must_use]
@@ -63,35 +57,17 @@ impl Traffic {
     #[must_use]
     pub fn edges(&self, now: Ts) -> Vec<EdgeRow> {
         let snapshot = self.snapshot();
-        let key = |row: &golden_metrics::EdgeRow| {
-            let service = row.server_service.clone();
-            (client(row), server(row), service, row.protocol.clone(), row.reporter.clone())
+        let key = |row: &EdgeRow| {
+            let EdgeRow { src, dst, service, protocol, reporter, golden: _ } = row;
+            (src.clone(), dst.clone(), service.clone(), protocol.clone(), reporter.clone())
         };
         let recent = self.recent.lock().view(now, &snapshot).edges();
-        let recent: HashMap<_, _> = recent.into_iter().map(|row| (key(&row), row)).collect();
-        let golden = |total: &golden_metrics::EdgeRow| {
-            let lately = recent.get(&key(total)).filter(|row| row.requests > 0);
-            let shown = lately.unwrap_or(total);
-            Golden {
-                requests: total.requests,
-                failures: total.failures,
-                rps: lately.and_then(|row| row.rps).unwrap_or(0.0),
-                success: (shown.requests > 0).then(|| shown.successes as f64 / shown.requests as f64),
-                p50_ns: nanos(shown.p50),
-                p95_ns: nanos(shown.p95),
-                p99_ns: nanos(shown.p99),
-                tcp_connections: total.tcp_open,
-            }
-        };
-        let row = |row: &golden_metrics::EdgeRow| EdgeRow {
-            src: client(row),
-            dst: server(row),
-            service: row.server_service.clone(),
-            protocol: row.protocol.clone(),
-            reporter: row.reporter.clone(),
-            golden: golden(row),
-        };
-        snapshot.view().edges().iter().map(row).collect()
+        let recent: HashMap<_, Golden> = recent.iter().map(|row| (key(row), row.golden)).collect();
+        let mut rows = snapshot.view().edges();
+        for row in &mut rows {
+            row.golden = with_recent(row.golden, recent.get(&key(row)));
+        }
+        rows
     }
 
     /// Every workload as a server.
@@ -99,40 +75,20 @@ impl Traffic {
     pub fn workloads(&self, now: Ts) -> Vec<WorkloadRow> {
         let snapshot = self.snapshot();
         let recent = self.recent.lock().view(now, &snapshot).workloads();
-        let recent: HashMap<_, _> = recent.into_iter().map(|row| (party(&row), row)).collect();
-        let row = |total: &golden_metrics::WorkloadRow| {
-            let lately = recent.get(&party(total)).filter(|row| row.requests > 0);
-            let shown = lately.unwrap_or(total);
-            let golden = Golden {
-                requests: total.requests,
-                failures: total.failures,
-                rps: lately.and_then(|row| row.rps).unwrap_or(0.0),
-                success: shown.success,
-                p50_ns: nanos(shown.p50),
-                p95_ns: nanos(shown.p95),
-                p99_ns: nanos(shown.p99),
-                tcp_connections: total.tcp_conn,
-            };
-            WorkloadRow { workload: party(total), golden }
-        };
-        snapshot.view().workloads().iter().map(row).collect()
+        let recent: HashMap<Party, Golden> = recent.into_iter().map(|row| (row.workload, row.golden)).collect();
+        let mut rows = snapshot.view().workloads();
+        for row in &mut rows {
+            row.golden = with_recent(row.golden, recent.get(&row.workload));
+        }
+        rows
     }
 }
 
-fn client(row: &golden_metrics::EdgeRow) -> Party {
-    Party { name: row.client.clone(), namespace: row.client_ns.clone(), kind: row.client_kind.clone() }
-}
-
-fn server(row: &golden_metrics::EdgeRow) -> Party {
-    Party { name: row.server.clone(), namespace: row.server_ns.clone(), kind: row.server_kind.clone() }
-}
-
-fn party(row: &golden_metrics::WorkloadRow) -> Party {
-    Party { name: row.name.clone(), namespace: row.namespace.clone(), kind: row.kind.clone() }
-}
-
-fn nanos(seconds: Option<f64>) -> Option<u64> {
-    seconds.filter(|s| s.is_finite() && *s >= 0.0).map(|s| (s * 1e9).round() as u64)
+/// Totals, beside rate, success and latencies of lately where there was anything lately.
+fn with_recent(total: Golden, lately: Option<&Golden>) -> Golden {
+    let shown = lately.filter(|lately| lately.requests > 0).unwrap_or(&total);
+    let Golden { requests, failures, tcp_connections, bytes, .. } = total;
+    Golden { requests, failures, tcp_connections, bytes, ..*shown }
 }
 
 #[cfg(test)]

@@ -7,13 +7,13 @@ mod news;
 mod node_addresses;
 mod node_cgroups;
 
-use crate::api;
 use crate::clock;
 use crate::config::Config;
 use crate::run::kubernetes;
 use crate::run::pipeline_thread::Order;
 use crate::run::scan::{NodePorts, Owned, Scan};
 use crate::serve::board::Board;
+use agent_api as api;
 pub use attach_news::{AttachNews, channel as attach_news};
 use capture_engine::attach::{AttachError, AttachEvent, Attacher, Priority};
 use flow_model::{Identity, NetnsId, Slot, Ts, Workload};

@@ -1,8 +1,8 @@
 //! What is known of an address now: by the table of the cluster, by containerd and the node, by the DNS answers that pods received.
 
-use crate::api::{Fact, Identity, Party};
 use crate::clock;
 use crate::run::pipeline_thread::Order;
+use agent_api::{Fact, Identity, Party};
 use flow_model::{Endpoint, Names, Slot, Ts, Unknown, Workload, WorkloadKind};
 use k8s_sync::cluster::{ClusterNames, Holding, Moment};
 use k8s_sync::watch::Report;

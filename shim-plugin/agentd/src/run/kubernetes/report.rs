@@ -1,6 +1,6 @@
 //! What the watches say of themselves, as metrics and as the command line shows it. Reading copies some hundred bytes and asks nobody.
 
-use crate::api;
+use agent_api as api;
 use golden_metrics::SelfMetric;
 use k8s_sync::watch::{Bad, Link, Report, WatchReport};
 

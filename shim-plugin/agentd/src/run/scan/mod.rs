@@ -6,10 +6,10 @@ mod owners;
 pub use node_ports::NodePorts;
 pub use owners::{Owned, name_of_service, read as read_owners};
 
-use crate::api;
 use crate::clock;
 use crate::config::Config;
 use crate::run::pipeline_thread::Order;
+use agent_api as api;
 use flow_model::{FlowSeed, Slot, Ts};
 use golden_metrics::{Loss, Losses};
 use netns::Netns;

@@ -1,7 +1,7 @@
 use super::*;
-use crate::api::Version;
 use crate::serve::board::Kernel;
 use crate::serve::traffic::Traffic;
+use agent_api::Version;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::Ordering;

@@ -8,8 +8,8 @@ pub mod services;
 pub use jobs::{Attached, Jobs, Why, find_hierarchy, services_of};
 
 use super::news::Reads;
-use crate::api;
 use crate::run::scan::NodeSockets;
+use agent_api as api;
 use flow_model::{FiveTuple, FlowSeed, Identity, Slot, Workload, WorkloadKind};
 use golden_metrics::{Loss, Losses};
 use k8s_sync::IdentityIndex;

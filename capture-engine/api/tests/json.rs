@@ -1,7 +1,11 @@
 //! The answers as scripts read them: byte for byte, with every field.
 
-use super::*;
+use agent_api::{
+    Cgroup, Containerd, EdgeRow, Exchanges, Fact, Golden, Identity, Kubernetes, LossRow, Namespace, Node, Party,
+    Process, Program, Readiness, Reason, Scan, Status, Version, Watch, WorkloadRow,
+};
 use expect_test::{Expect, expect};
+use serde::{Deserialize, Serialize};
 
 fn check<T>(value: &T, expected: Expect)
 where
@@ -108,7 +112,7 @@ fn status_as_json() {
             late_reads: [("owner".to_owned(), 1)].into(),
         },
         exchanges: vec![Exchanges { reporter: "client".into(), counted: 20, lost: 3 }],
-        losses: vec![Loss { stage: "ring".into(), reason: "full".into(), unit: "heads".into(), count: 3 }],
+        losses: vec![LossRow { stage: "ring".into(), reason: "full".into(), unit: "heads".into(), total: 3 }],
         programs: vec![Program { name: "pilotfish_in".into(), attached: 1, runs: 100, run_time_ns: 25_000 }],
         ring_bytes: 8,
         packets: 9,
@@ -316,4 +320,61 @@ fn identity_as_json() {
           ]
         }"#]],
     );
+}
+
+#[test]
+fn rows_have_latencies_in_nanoseconds_and_none_where_nothing_was_answered() {
+    let golden = Golden {
+        requests: 3,
+        failures: 1,
+        rps: 0.5,
+        success: Some(2.0 / 3.0),
+        p50: Some(0.000_252_203),
+        p95: None,
+        p99: Some(1.5),
+        tcp_connections: 2,
+        bytes: 0,
+    };
+    let party = |name: &str| Party { name: name.into(), namespace: "shop".into(), kind: "Deployment".into() };
+    let edge = EdgeRow {
+        src: party("web"),
+        dst: party("api"),
+        service: "front".into(),
+        protocol: "http".into(),
+        reporter: "client".into(),
+        golden,
+    };
+    check(
+        &edge,
+        expect![[r#"
+        {
+          "src": {
+            "name": "web",
+            "namespace": "shop",
+            "kind": "Deployment"
+          },
+          "dst": {
+            "name": "api",
+            "namespace": "shop",
+            "kind": "Deployment"
+          },
+          "service": "front",
+          "protocol": "http",
+          "reporter": "client",
+          "requests": 3,
+          "failures": 1,
+          "rps": 0.5,
+          "success": 0.6666666666666666,
+          "p50_ns": 252203,
+          "p95_ns": null,
+          "p99_ns": 1500000000,
+          "tcp_connections": 2
+        }"#]],
+    );
+    let row = WorkloadRow { workload: party("api"), golden: Golden { p50: Some(f64::NAN), ..golden } };
+    let text = serde_json::to_string(&row).expect("JSON");
+    assert!(text.contains(r#""p50_ns":null"#), "what is no time is told as none: {text}");
+    // A row without latencies, as a script may have cut it.
+    let cut = r#"{"workload":{"name":"a","namespace":"b","kind":"c"},"requests":1,"failures":0,"rps":0.0,"success":null,"tcp_connections":0}"#;
+    assert_eq!(serde_json::from_str::<WorkloadRow>(cut).expect("can be read").golden.p50, None);
 }
