@@ -1,7 +1,8 @@
-//! What the agent answers on its unix socket: the words of its JSON, the routes, and a client that asks.
+//! What the agent answers on its unix socket: the words of its JSON, the routes, and a client that
+//! asks.
 //!
-//! Does not count, name or serve anything. The agent, its command line and whoever reads the JSON use these
-//! types, so that they agree by construction.
+//! Does not count, name or serve anything. The agent, its command line and whoever reads the JSON
+//! use these types, so that they agree by construction.
 #![forbid(unsafe_code)]
 
 mod client;

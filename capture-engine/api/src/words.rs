@@ -1,5 +1,5 @@
-//! What the agent answers, as JSON. Written by the agent, read by its command line and by scripts: fields
-//! are added, never renamed.
+//! What the agent answers, as JSON. Written by the agent, read by its command line and by scripts:
+//! fields are added, never renamed.
 
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -322,7 +322,8 @@ pub struct EdgeRow {
     pub service: String,
     /// http, dns, or tcp and udp where nothing of the content was recognised.
     pub protocol: String,
-    /// client or server: at whose interface this was seen. capture: in a file, where that is not known.
+    /// client or server: at whose interface this was seen. capture: in a file, where that is not
+    /// known.
     pub reporter: String,
     #[serde(flatten)]
     pub golden: Golden,

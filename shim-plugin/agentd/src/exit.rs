@@ -99,6 +99,11 @@ impl Failure {
     }
 }
 
+/// An error and its causes in one line.
+pub fn in_full(error: impl Into<anyhow::Error>) -> String {
+    format!("{:#}", error.into())
+}
+
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Failure {
         Failure { exit: Exit::Software, error }

@@ -9,6 +9,7 @@ mod log;
 mod replay;
 mod run;
 mod serve;
+mod version;
 
 use clap::Parser;
 use clap::error::ErrorKind;

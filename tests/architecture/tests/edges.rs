@@ -31,7 +31,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("capture-wire", &[]),
     ("netns", &[]),
     ("flow-model", &[]),
-    // What tests and measures runs the binaries; it links nothing of them but the words of their answers.
+    // What tests and measures runs the binaries; it links nothing of them but the words of their
+    // answers.
     ("testbed", &[]),
     ("e2e", &["testbed", "agent-api"]),
     ("fuzz", &["l7", "flow-model"]),

@@ -372,7 +372,7 @@ fn a_connection_whose_address_the_node_translates_is_one_flow() -> Result<()> {
 fn what_cannot_be_observed_says_why() -> Result<()> {
     let _alone = alone();
     let mut bed = Testbed::start()?;
-    let agent = NodeAgent::start(&bed, "[attach]\nhost = false\n")?;
+    let agent = NodeAgent::start(&bed, "[attach]\nnode = false\n")?;
     let _host = node_server(&mut bed, "gate")?;
     until("the container is known", PATIENCE, || agent.status().is_ok_and(|s| s.containerd.connected))?;
     let status = agent.status()?;

@@ -54,7 +54,7 @@ impl Agent {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
         let text = format!(
             "[containerd]\nsockets = [{:?}]\n\n[kubernetes]\nmode = \"{mode}\"\nkubeconfig = {kubeconfig:?}\nnode = \"{node}\"\n\n\
-             [attach]\nhost = false\n\n[admin]\nlisten = \"{listen}\"\nsocket = {socket:?}\n",
+             [attach]\nnode = false\n\n[admin]\nlisten = \"{listen}\"\nsocket = {socket:?}\n",
             dir.join("no-containerd.sock"),
         );
         std::fs::write(&config, text)?;

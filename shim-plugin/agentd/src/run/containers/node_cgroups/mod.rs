@@ -274,7 +274,7 @@ impl NodeCgroups {
     pub fn shown(&mut self) -> Option<api::Node> {
         std::mem::take(&mut self.dirty).then(|| api::Node {
             observed: self.enabled,
-            detail: if self.enabled { self.trouble.clone() } else { "attach.host is false".to_owned() },
+            detail: if self.enabled { self.trouble.clone() } else { "attach.node is false".to_owned() },
             cgroups: self.slots.iter().filter_map(|(slot, cgroup)| cgroup.shown(*slot)).collect(),
         })
     }

@@ -1,0 +1,195 @@
+//! Rounds through the kernel's flow table: when one is due, and which of the flows that it shows
+//! are over.
+//!
+//! Pure: the owner of the table reads it and removes from it what is said to be over here.
+
+use crate::event::Sample;
+use flow_model::{Role, Slot, Transport, Ts};
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// A round begins so long after the one before at the earliest.
+const ROUND: Duration = Duration::from_secs(1);
+/// And after this many times what that one took: sampling takes 1 % of a CPU at most.
+const SHARE: u32 = 100;
+/// A UDP flow without a packet for so long is over; most are one DNS query each. conntrack gives an unanswered one 30 s.
+const UDP_IDLE: Duration = Duration::from_secs(20);
+/// The same when the table is three quarters full.
+const UDP_IDLE_CROWDED: Duration = Duration::from_secs(5);
+/// A handshake that was never completed: SYN retries end after 127 s with Linux' defaults.
+const HALF_OPEN: Duration = Duration::from_secs(130);
+/// A socket of the node that was closed before its peer answers that: what comes after is handled without the socket, where its cgroup sees nothing of it. A socket that only
+/// stopped sending looks the same; a client that did so may still wait for its answer. An orphaned socket is given 60 s by the kernel (`tcp_fin_timeout`).
+const HALF_CLOSED: Duration = Duration::from_secs(2);
+const HALF_CLOSED_WAITING: Duration = Duration::from_secs(60);
+/// Connections idle for hours are kept, but not when the table is nine tenths full: then they count as joined midway when they go on.
+const TCP_IDLE_CROWDED: Duration = Duration::from_secs(300);
+
+/// Which round is under way, and what is to be let go of in it.
+#[derive(Debug)]
+pub struct Sampling {
+    room: usize,
+    /// Namespaces that are gone, with the time, and whether the round under way began after that was known.
+    leaving: HashMap<Slot, Leaving>,
+    under_way: bool,
+    began: Ts,
+    next: Ts,
+    /// Flows of the round before.
+    seen: usize,
+    seeing: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Leaving {
+    at: Ts,
+    in_round: bool,
+}
+
+impl Sampling {
+    /// `room` is how many flows the kernel's table holds.
+    #[must_use]
+    pub fn new(room: usize) -> Sampling {
+        Sampling { room, leaving: HashMap::new(), under_way: false, began: Ts(0), next: Ts(0), seen: 0, seeing: 0 }
+    }
+
+    /// Its flows are read once more, and then settled.
+    pub fn leaving(&mut self, slot: Slot, at: Ts) {
+        self.leaving.insert(slot, Leaving { at, in_round: false });
+    }
+
+    /// How long its owner may sleep.
+    #[must_use]
+    pub fn sleep(&self, longest: Duration) -> Duration {
+        if self.under_way { Duration::ZERO } else { longest }
+    }
+
+    /// Whether a round is under way; begins one where it is due.
+    pub fn begin(&mut self, now: Ts) -> bool {
+        if !self.under_way && now >= self.next {
+            self.under_way = true;
+            self.began = now;
+            self.seeing = 0;
+            self.leaving.values_mut().for_each(|leaving| leaving.in_round = true);
+        }
+        self.under_way
+    }
+
+    /// So many flows were read in this round.
+    pub fn saw(&mut self, flows: usize) {
+        self.seeing += flows;
+    }
+
+    /// The round is over; gives back the namespaces that it settled.
+    pub fn end(&mut self, now: Ts) -> Vec<(Slot, Ts)> {
+        self.under_way = false;
+        self.seen = self.seeing;
+        self.next = self.began.plus(ROUND.max(now.since(self.began).saturating_mul(SHARE)));
+        let settled =
+            self.leaving.iter().filter(|(_, leaving)| leaving.in_round).map(|(slot, l)| (*slot, l.at)).collect();
+        self.leaving.retain(|_, leaving| !leaving.in_round);
+        settled
+    }
+
+    /// Whether the flow of one of the node's own sockets has ended in a way that could not be seen.
+    #[must_use]
+    pub fn is_closed_unseen(sample: &Sample, now: Ts) -> bool {
+        let waits = sample.role == Role::Client && sample.turns % 2 == 1;
+        let longest = if waits { HALF_CLOSED_WAITING } else { HALF_CLOSED };
+        sample.key.slot.is_of_node() && sample.half_closed && now.since(sample.at) > longest
+    }
+
+    /// Whether this flow's entry has done its duty.
+    #[must_use]
+    pub fn is_over(&self, sample: &Sample, now: Ts) -> bool {
+        let idle = now.since(sample.at);
+        let filled = self.seen.max(self.seeing);
+        let slot = sample.key.slot;
+        self.leaving.contains_key(&slot)
+            || match sample.key.tuple.transport {
+                Transport::Udp if filled > self.room / 4 * 3 => idle > UDP_IDLE_CROWDED,
+                Transport::Udp => idle > UDP_IDLE,
+                Transport::Tcp if !sample.established && idle > HALF_OPEN => true,
+                Transport::Tcp => filled > self.room / 10 * 9 && idle > TCP_IDLE_CROWDED,
+            }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Counters, FlowId, FlowKey};
+    use flow_model::{Endpoint, FiveTuple};
+    use std::net::Ipv4Addr;
+
+    fn sample(transport: Transport, slot: u32, at: Duration, established: bool) -> Sample {
+        let end = |port| Endpoint { ip: Ipv4Addr::LOCALHOST.into(), port };
+        let tuple = FiveTuple { transport, local: end(1), remote: end(2) };
+        Sample {
+            key: FlowKey { slot: Slot(slot), tuple },
+            id: FlowId(1),
+            at: Ts::default().plus(at),
+            role: Role::Client,
+            joined_midway: false,
+            established,
+            counters: Counters::default(),
+            turns: 0,
+            message: None,
+            closed: None,
+            half_closed: false,
+        }
+    }
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn a_connection_may_idle_for_hours_while_there_is_room() {
+        let now = Ts::default().plus(10 * HOUR);
+        let mut sampling = Sampling::new(1000);
+        let idle = sample(Transport::Tcp, 1, HOUR, true);
+        assert!(!sampling.is_over(&idle, now));
+        assert!(sampling.is_over(&sample(Transport::Tcp, 1, HOUR, false), now), "half open");
+        assert!(sampling.is_over(&sample(Transport::Udp, 1, HOUR, true), now));
+        sampling.seen = 950;
+        assert!(sampling.is_over(&idle, now), "others need the room");
+    }
+
+    #[test]
+    fn a_socket_of_the_node_that_closed_first_is_closed_though_the_answer_is_not_seen() {
+        let now = Ts::default().plus(10 * HOUR);
+        let idle = |slot, seconds, turns| Sample {
+            half_closed: true,
+            turns,
+            ..sample(Transport::Tcp, slot, 10 * HOUR - Duration::from_secs(seconds), true)
+        };
+        let node = Slot::FIRST_OF_NODE.0;
+        assert!(Sampling::is_closed_unseen(&idle(node, 3, 2), now));
+        assert!(!Sampling::is_closed_unseen(&idle(node, 1, 2), now), "the answer may be on its way");
+        assert!(!Sampling::is_closed_unseen(&idle(node, 3, 1), now), "a client that waits for its response");
+        assert!(Sampling::is_closed_unseen(&idle(node, 61, 1), now));
+        assert!(!Sampling::is_closed_unseen(&idle(1, 3, 2), now), "at a pod's interface the answer is seen");
+    }
+
+    #[test]
+    fn a_namespace_is_settled_by_a_whole_round_that_began_after_it_left() {
+        let second = |n| Ts::default().plus(Duration::from_secs(n));
+        let mut sampling = Sampling::new(1000);
+        assert!(sampling.begin(second(10)));
+        sampling.leaving(Slot(1), second(10));
+        assert!(sampling.is_over(&sample(Transport::Tcp, 1, Duration::from_secs(10), true), second(10)));
+        assert_eq!(sampling.end(second(10)), [], "some of its flows may have been read before");
+        assert!(!sampling.begin(second(10)), "a second between rounds");
+        assert!(sampling.begin(second(11)));
+        assert_eq!(sampling.end(second(11)), [(Slot(1), second(10))]);
+        assert!(sampling.begin(second(12)));
+        assert_eq!(sampling.end(second(12)), []);
+    }
+
+    #[test]
+    fn rounds_take_one_part_in_a_hundred() {
+        let mut sampling = Sampling::new(1000);
+        assert!(sampling.begin(Ts(0)));
+        sampling.end(Ts::default().plus(Duration::from_millis(200)));
+        assert!(!sampling.begin(Ts::default().plus(Duration::from_secs(19))));
+        assert!(sampling.begin(Ts::default().plus(Duration::from_secs(20))));
+    }
+}

@@ -1,0 +1,92 @@
+//! The kernel half's own counts, read once a second, off the pipeline's thread: asking for each program's run time takes some
+//! microseconds, and there are two for each interface.
+
+use crate::serve::board::{Board, Engine};
+use agent_api as api;
+use capture_engine::kernel::{Kernel, KernelStats, ProgramInfo};
+use golden_metrics::{Loss, Losses};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Looks between two at the programs' run times.
+const PROGRAMS_EVERY: u32 = 5;
+
+#[derive(Debug)]
+pub struct KernelCounters {
+    kernel: Arc<Kernel>,
+    ring_bytes: u64,
+    ring_full: Loss,
+    flows_full: Loss,
+    unparsed: Loss,
+    fragments: Loss,
+    unlocked: Loss,
+    nested: Loss,
+    malformed: Loss,
+    looks: u32,
+    programs: Vec<api::Program>,
+}
+
+impl KernelCounters {
+    #[must_use]
+    pub fn new(kernel: Arc<Kernel>, ring_bytes: u32, losses: &Losses) -> KernelCounters {
+        KernelCounters {
+            kernel,
+            ring_bytes: u64::from(ring_bytes),
+            ring_full: losses.place("kernel", "ring_full", "message heads and closes that found the ring full"),
+            flows_full: losses.place("kernel", "flows_full", "packets of flows that found the table full"),
+            unparsed: losses.place("kernel", "unparsed", "IP packets whose headers could not be followed"),
+            fragments: losses.place("kernel", "fragment", "IP fragments other than the first"),
+            unlocked: losses.place("kernel", "unlocked", "packets counted without their flow's lock"),
+            nested: losses.place(
+                "kernel",
+                "nested",
+                "packets of the node that found their CPU in the middle of others",
+            ),
+            malformed: losses.place("ring", "malformed", "records that made no sense"),
+            looks: 0,
+            programs: Vec::new(),
+        }
+    }
+
+    pub fn read(&mut self, board: &Board) {
+        // What the kernel refuses to tell stays as it was.
+        if self.looks.is_multiple_of(PROGRAMS_EVERY)
+            && let Ok(programs) = self.kernel.programs()
+        {
+            self.programs = programs.into_iter().map(program).collect();
+        }
+        self.looks = self.looks.wrapping_add(1);
+        let Ok(stats) = self.kernel.stats() else { return };
+        let KernelStats {
+            packets,
+            events,
+            ring_full,
+            flows_full,
+            unparsed,
+            fragments,
+            unlocked,
+            nested,
+            malformed,
+            ..
+        } = stats;
+        self.ring_full.set_total(ring_full);
+        self.flows_full.set_total(flows_full);
+        self.unparsed.set_total(unparsed);
+        self.fragments.set_total(fragments);
+        self.unlocked.set_total(unlocked);
+        self.nested.set_total(nested);
+        self.malformed.set_total(malformed);
+        *board.engine.lock() = Engine {
+            ring_bytes: self.ring_bytes,
+            flows: board.flows.load(Ordering::Relaxed),
+            packets,
+            events,
+            programs: self.programs.clone(),
+        };
+    }
+}
+
+fn program(info: ProgramInfo) -> api::Program {
+    let ProgramInfo { name, id: _, stubs, run_count, run_time_ns } = info;
+    api::Program { name: name.to_owned(), attached: stubs as u64, runs: run_count, run_time_ns }
+}

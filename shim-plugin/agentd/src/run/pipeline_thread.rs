@@ -1,0 +1,212 @@
+//! The thread that turns what the kernel saw into what is counted. It owns the ring's reader, the flow table and the series, and shares
+//! nothing of them: others send it orders, and read what it publishes.
+
+use crate::clock;
+use crate::run::engine::Loaded;
+use crate::run::orders::Order;
+use crate::serve::board::Board;
+use anyhow::Context;
+use capture_engine::event::FlowKey;
+use capture_engine::kernel::{Overrides, RingReader, Sampler};
+use capture_engine::pipeline::{Pipeline, PipelineConfig, Sampling};
+use flow_model::{Close, Names, Ts};
+use golden_metrics::{Golden, Loss, Losses};
+use k8s_sync::NamesReader;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::{Duration, Instant};
+
+/// Events between two looks at everything else: about 4 ms of work.
+const BATCH: usize = 8192;
+/// Longest sleep when nothing happens; timers of flows, orders and new series wait that long at most.
+const LONGEST_SLEEP: Duration = Duration::from_millis(100);
+/// Between two looks at timers.
+const TICK: Duration = Duration::from_millis(20);
+/// Between two looks at connections that nothing is seen of, for names that became known.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// Between two looks at its own counts.
+const COUNTS: Duration = Duration::from_secs(1);
+/// Flows read at a time: 0.3 ms, so that the ring is not left alone for long.
+const TURN: usize = 1024;
+/// Events handed over before a sample is believed to be older than all of them. A ring that is
+/// refilled faster than it is read makes the sample worthless; the next round brings another.
+const CATCH_UP: usize = 1 << 20;
+
+#[derive(Debug)]
+pub struct PipelineThread {
+    reader: RingReader,
+    sampler: Sampler,
+    overrides: Overrides,
+    pipeline: Pipeline<Golden<NamesReader>>,
+    sampling: Sampling,
+    board: Arc<Board>,
+    orders: Receiver<Order>,
+    table_full: Loss,
+    overrides_full: Loss,
+    ticked: Ts,
+    counts_at: Ts,
+    /// When silent connections were looked at last, and the names then.
+    again_at: Ts,
+    names: u64,
+}
+
+impl PipelineThread {
+    pub fn new(
+        config: PipelineConfig,
+        loaded: Loaded,
+        golden: Golden<NamesReader>,
+        board: Arc<Board>,
+        losses: &Losses,
+        orders: Receiver<Order>,
+    ) -> PipelineThread {
+        let Loaded { kernel, reader } = loaded;
+        PipelineThread {
+            sampler: kernel.sampler(),
+            overrides: kernel.overrides(),
+            reader,
+            pipeline: Pipeline::new(config, golden),
+            sampling: Sampling::new(config.flows),
+            board,
+            orders,
+            table_full: losses.place("pipeline", "flows_full", "segments of flows that found the table full"),
+            overrides_full: losses.place("kernel", "overrides_full", "flows that are copied as others are"),
+            ticked: Ts::default(),
+            counts_at: Ts::default(),
+            again_at: Ts::default(),
+            names: 0,
+        }
+    }
+
+    /// Runs until it is told to finish.
+    ///
+    /// # Errors
+    /// When the ring cannot be waited for.
+    pub fn run(mut self) -> anyhow::Result<()> {
+        loop {
+            if let Some(pause) = self.board.take_pause() {
+                tracing::warn!(?pause, "the ring's reader sleeps, as asked");
+                std::thread::sleep(pause);
+            }
+            let drained = self.drain(BATCH);
+            self.board.pulse.beat(Instant::now());
+            let now = clock::now();
+            let mut more_orders = true;
+            match self.orders.try_recv() {
+                Ok(Order::NamespaceGone { slot, at }) => self.sampling.leaving(slot, at),
+                Ok(Order::Seeds(seeds)) => seeds.seeds.iter().for_each(|seed| self.pipeline.seed(seed, seeds.at)),
+                Ok(Order::Cluster(names)) => self.pipeline.sink_mut().names_mut().set_cluster(names),
+                Ok(Order::Heard { ip, at, answer }) => {
+                    // Who asked may have given up.
+                    let _ = answer.try_send(self.pipeline.sink_mut().names().heard(ip, at));
+                }
+                Ok(Order::Finish) | Err(TryRecvError::Disconnected) => break,
+                Err(TryRecvError::Empty) => more_orders = false,
+            }
+            self.upkeep(now);
+            if drained < BATCH && !more_orders {
+                self.reader.wait(self.sampling.sleep(LONGEST_SLEEP)).context("wait for the ring")?;
+            }
+        }
+        while self.drain(BATCH) == BATCH {}
+        self.pipeline.sink_mut().publish();
+        self.publish_counts();
+        Ok(())
+    }
+
+    fn drain(&mut self, most: usize) -> usize {
+        let PipelineThread { reader, pipeline, .. } = self;
+        let drained = reader.drain(most, &mut |event| pipeline.event(&event));
+        self.tell_kernel();
+        drained
+    }
+
+    /// What the dissectors want of single flows from now on.
+    fn tell_kernel(&mut self) {
+        for (key, interest) in self.pipeline.requests().take_interests() {
+            if self.overrides.set(&key, interest).is_err() {
+                self.overrides_full.add(1);
+            }
+        }
+    }
+
+    fn upkeep(&mut self, now: Ts) {
+        if now.since(self.ticked) >= TICK {
+            self.ticked = now;
+            let PipelineThread { pipeline, sampler, .. } = self;
+            pipeline.tick(now, |key| sampler.lookup(key).ok().flatten());
+            self.tell_kernel();
+            self.remove_closed(now);
+        }
+        self.sample(now);
+        self.pipeline.sink_mut().publish_if_due(now);
+        if now.since(self.again_at) >= LOOK_AGAIN {
+            self.again_at = now;
+            let names = self.pipeline.sink().names().version();
+            if std::mem::replace(&mut self.names, names) != names {
+                self.pipeline.announce_again();
+            }
+        }
+        if now.since(self.counts_at) >= COUNTS {
+            self.counts_at = now;
+            self.publish_counts();
+        }
+    }
+
+    /// Reads some flows of the kernel's table, when a round is under way or due: counters of flows
+    /// that are still open, heads whose events were lost, and what can be let go.
+    fn sample(&mut self, now: Ts) {
+        if !self.sampling.begin(now) {
+            return;
+        }
+        let PipelineThread { sampler, reader, pipeline, sampling, .. } = self;
+        let Ok(page) = sampler.turn(TURN) else {
+            // The kernel had no memory for it. A later round will do.
+            sampling.end(now);
+            return;
+        };
+        // Every event from before the sample must be handed over before it.
+        let behind = reader.drain(CATCH_UP, &mut |event| pipeline.event(&event)) == CATCH_UP;
+        let mut over: Vec<FlowKey> = Vec::new();
+        sampling.saw(page.len());
+        for mut sample in page.samples() {
+            if behind {
+                continue;
+            }
+            if sample.closed.is_none() && Sampling::is_closed_unseen(&sample, now) {
+                sample.closed = Some(Close::Fin);
+            }
+            pipeline.sample(&sample, now);
+            // A closed flow stays for its trailing packets; the pipeline says when it can go.
+            if sample.closed.is_none() && sampling.is_over(&sample, now) {
+                pipeline.let_go(&sample.key, now);
+                over.push(sample.key);
+            }
+        }
+        let last = page.last;
+        // What could not be removed is found again in the next round.
+        let _ = sampler.remove(&over);
+        if last {
+            for (slot, at) in sampling.end(clock::now()) {
+                pipeline.namespace_gone(slot, at);
+            }
+        }
+        self.tell_kernel();
+    }
+
+    /// Entries of flows that ended some time ago, unless their tuple is in use again.
+    fn remove_closed(&mut self, now: Ts) {
+        for (key, id) in self.pipeline.requests().take_removable(now) {
+            let same = self.sampler.lookup(&key).is_ok_and(|sample| sample.is_some_and(|sample| sample.id == id));
+            if same {
+                // What the kernel refuses to remove stays until a later round finds it idle.
+                let _ = self.sampler.remove(&[key]);
+            }
+        }
+    }
+
+    fn publish_counts(&mut self) {
+        self.table_full.set_total(self.pipeline.stats().table_full);
+        self.board.flows.store(self.pipeline.len() as u64, Ordering::Relaxed);
+    }
+}

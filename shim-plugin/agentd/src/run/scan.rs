@@ -1,0 +1,253 @@
+//! The background scan as the agent runs it: which namespaces are looked into and when, and where what is found goes. Nothing waits for it.
+
+use crate::clock;
+use crate::run::orders::{Order, Seeds};
+use agent_api as api;
+use flow_model::{FlowSeed, Slot, Ts};
+use golden_metrics::{Loss, Losses};
+use netns::Netns;
+use netns_scanner::deadline::Deadlines;
+use netns_scanner::{Looked, Progress, Scanner, ScannerConfig, Seeded, Socket, Target, Want};
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::{self, error::TrySendError};
+
+/// Connections on their way to the pipeline thread: 1.3 MB, which it takes in within some 30 ms. More wait at the scan's end.
+const UNDER_WAY: usize = 16_384;
+/// Connections in one order: about 1 ms of the pipeline's time.
+const CHUNK: usize = 512;
+/// Longest wait of one namespace for others to be attached. Some hundreds take a fraction of a second; with a tenth of a CPU, some seconds.
+const GATHER: Duration = Duration::from_secs(10);
+/// What the node's own namespace is called among the targets; slots count up from 1.
+const NODE: Slot = Slot(u32::MAX);
+
+/// The sockets of the node's own namespace, with their owners.
+#[derive(Debug)]
+pub struct NodeSockets {
+    pub sockets: Vec<Socket>,
+    pub at: Ts,
+}
+
+/// The scan, and what is to be looked at when its attach is done.
+#[derive(Debug)]
+pub struct Scan {
+    scanner: Scanner,
+    deadlines: Deadlines,
+    after_attach: HashMap<Slot, Target>,
+    /// Attached, and waiting for the others: a connection is named when it is handed on, and its other end may not be known before.
+    gathered: Vec<Target>,
+    since: Option<Instant>,
+    urgent: HashSet<Slot>,
+    pub node: mpsc::Receiver<NodeSockets>,
+    orders: Sender<Order>,
+    under_way: Arc<AtomicUsize>,
+    node_lost: u64,
+    queue_full: Loss,
+    refused: Loss,
+    failed: Loss,
+}
+
+impl Scan {
+    /// Starts its thread, which does nothing before [`Scan::release`].
+    ///
+    /// # Errors
+    /// No thread left.
+    pub fn start(
+        config: ScannerConfig,
+        deadlines: Deadlines,
+        orders: Sender<Order>,
+        losses: &Losses,
+    ) -> io::Result<Scan> {
+        // One look at the node's own namespace at a time: the sockets of a large node are some megabytes. The next waits at the scan's end.
+        let (tell, node) = mpsc::channel(1);
+        let under_way = Arc::new(AtomicUsize::new(0));
+        let found = {
+            let (orders, under_way) = (orders.clone(), under_way.clone());
+            move |seeded| hand_on(seeded, &orders, &tell, &under_way)
+        };
+        Ok(Scan {
+            scanner: Scanner::start(ScannerConfig { released: false, ..config }, deadlines.clone(), found)?,
+            deadlines,
+            after_attach: HashMap::new(),
+            gathered: Vec::new(),
+            since: None,
+            urgent: HashSet::new(),
+            node,
+            orders,
+            under_way,
+            node_lost: 0,
+            queue_full: losses.place("scan", "queue_full", "connections from before the start"),
+            refused: losses.place("scan", "refused", "namespaces whose connections from before the start stay unknown"),
+            failed: losses.place("scan", "failed", "namespaces that could not be looked into"),
+        })
+    }
+
+    /// READY was said: work may begin.
+    pub fn release(&self) {
+        self.scanner.release();
+    }
+
+    /// A container that was there before us is about to be attached; its connections are looked for when it is.
+    pub fn found(&mut self, slot: Slot, netns: Arc<Netns>, pid: u32) {
+        self.after_attach.insert(slot, Target { slot, netns, pid, want: Want::Seeds });
+    }
+
+    /// A new container is about to be attached, and nothing of it is older than we are.
+    pub fn live(&mut self, slot: Slot) {
+        if self.urgent.insert(slot) {
+            self.scanner.attaching();
+        }
+    }
+
+    /// Attached: nothing opens unseen from now on, so what is open now is everything that is left to know.
+    pub fn attached(&mut self, slot: Slot) {
+        self.answered(slot);
+        if let Some(target) = self.after_attach.remove(&slot) {
+            self.since.get_or_insert_with(Instant::now);
+            self.gathered.push(target);
+        }
+    }
+
+    /// To be called a few times a second; `settled` while no container that was found waits for its attach.
+    pub fn tick(&mut self, settled: bool, now: Instant) {
+        if self.since.is_some_and(|since| settled || now.saturating_duration_since(since) >= GATHER) {
+            self.since = None;
+            self.gathered.drain(..).for_each(|target| self.scanner.enqueue(target));
+        }
+    }
+
+    pub fn answered(&mut self, slot: Slot) {
+        if self.urgent.remove(&slot) {
+            self.scanner.attached();
+        }
+    }
+
+    /// The namespace goes: nothing of it is handed on after this.
+    pub fn gone(&mut self, slot: Slot) {
+        self.answered(slot);
+        self.after_attach.remove(&slot);
+        self.gathered.retain(|target| target.slot != slot);
+        self.scanner.forget(slot);
+    }
+
+    /// Looks at who has sockets in the namespace that the agent runs in.
+    pub fn look_at_node(&self) {
+        // Without /proc nothing works anyway.
+        if let Ok(netns) = Netns::current() {
+            let pid = std::process::id();
+            self.scanner.enqueue(Target { slot: NODE, netns: Arc::new(netns), pid, want: Want::Sockets });
+        }
+    }
+
+    /// Connections of the node's own sockets, as they were at `at`. Without room for all of them they stay unknown, which is counted.
+    pub fn hand_on(&mut self, seeds: Vec<FlowSeed>, at: Ts) {
+        let count = seeds.len();
+        if !send(seeds, at, &self.orders, &self.under_way) {
+            self.node_lost += count as u64;
+        }
+    }
+
+    /// Copies what the scan says of itself.
+    pub fn publish(&self) -> api::Scan {
+        let Progress { done, total, failed, refused, seeds, seeds_lost, source, iterator_refused, .. } =
+            self.scanner.progress();
+        self.queue_full.set_total(seeds_lost + self.node_lost);
+        self.refused.set_total(refused);
+        self.failed.set_total(failed);
+        api::Scan {
+            done,
+            // What waits for its attach will be looked at, too.
+            total: total + (self.after_attach.len() + self.gathered.len()) as u64,
+            failed,
+            seeds,
+            source: source.map_or("", netns_scanner::Source::as_str).to_owned(),
+            iterator_refused,
+            stale: self.deadlines.stale(),
+            late_reads: self.deadlines.late_reads().into_iter().map(|(kind, count)| (kind.to_owned(), count)).collect(),
+        }
+    }
+}
+
+/// Splits what was found of one namespace into orders, if all of it has room.
+fn hand_on(
+    seeded: Seeded,
+    orders: &Sender<Order>,
+    node: &mpsc::Sender<NodeSockets>,
+    under_way: &Arc<AtomicUsize>,
+) -> Result<(), Seeded> {
+    let age = seeded.read_at.elapsed();
+    let at = Ts(clock::now().0.saturating_sub(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX)));
+    let seeds = match seeded.found {
+        Looked::Sockets(sockets) => {
+            return match node.try_send(NodeSockets { sockets, at }) {
+                // Nobody receives once the agent drains; so below.
+                Ok(()) | Err(TrySendError::Closed(_)) => Ok(()),
+                Err(TrySendError::Full(back)) => {
+                    Err(Seeded { found: Looked::Sockets(back.sockets), slot: seeded.slot, ..seeded })
+                }
+            };
+        }
+        Looked::Seeds(seeds) => seeds,
+    };
+    if !has_room(seeds.len(), under_way) {
+        return Err(Seeded { found: Looked::Seeds(seeds), ..seeded });
+    }
+    send(seeds, at, orders, under_way);
+    Ok(())
+}
+
+/// More than there is room for at all goes when nothing else is under way.
+fn has_room(seeds: usize, under_way: &AtomicUsize) -> bool {
+    let before = under_way.load(Ordering::Acquire);
+    before == 0 || before + seeds <= UNDER_WAY
+}
+
+fn send(seeds: Vec<FlowSeed>, at: Ts, orders: &Sender<Order>, under_way: &Arc<AtomicUsize>) -> bool {
+    let room = has_room(seeds.len(), under_way);
+    if room {
+        for chunk in seeds.chunks(CHUNK) {
+            let _ = orders.send(Order::Seeds(Seeds::new(chunk.to_vec(), at, Arc::clone(under_way))));
+        }
+    }
+    room
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flow_model::{Endpoint, FiveTuple, Role, Transport};
+    use netns_scanner::Source;
+    use std::sync::mpsc;
+
+    fn seeded(count: u16) -> Seeded {
+        let at = |port| Endpoint { ip: "10.0.0.1".parse().expect("address"), port };
+        let seed = |port| FlowSeed {
+            slot: Slot(1),
+            tuple: FiveTuple { transport: Transport::Tcp, local: at(port), remote: at(80) },
+            role: Role::Client,
+            pid: 1,
+        };
+        let found = Looked::Seeds((0..count).map(seed).collect());
+        Seeded { slot: Slot(1), found, source: Source::SockDiag, read_at: Instant::now() }
+    }
+
+    #[test]
+    fn what_is_under_way_is_bounded_and_taken_in_pieces() {
+        let (orders, received) = mpsc::channel();
+        let (node, _looks) = tokio::sync::mpsc::channel(1);
+        let under_way = Arc::new(AtomicUsize::new(0));
+        let hand = |count| hand_on(seeded(count), &orders, &node, &under_way).is_ok();
+        assert!(hand(20_000), "one namespace with more than fits goes when nothing else is under way");
+        assert!(!hand(1));
+        let pieces: Vec<Order> = received.try_iter().collect();
+        assert_eq!(pieces.len(), 20_000usize.div_ceil(CHUNK));
+        drop(pieces);
+        assert!(hand(16_000) && !hand(1000) && hand(384));
+        drop(received.try_iter().collect::<Vec<_>>());
+        assert_eq!(under_way.load(Ordering::Acquire), 0);
+    }
+}

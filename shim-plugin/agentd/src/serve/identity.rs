@@ -1,0 +1,140 @@
+//! What is known of an address now: by the table of the cluster, by containerd and the node, by the DNS answers that pods received.
+
+use crate::clock;
+use crate::run::orders::Order;
+use agent_api::{Fact, Identity, Party};
+use flow_model::{Endpoint, Names, Slot, Ts, Unknown, Workload, WorkloadKind};
+use k8s_sync::cluster::{ClusterNames, Holding, Moment};
+use k8s_sync::watch::Report;
+use k8s_sync::{Figure, Heard, Held, Holders, NamesReader};
+use std::net::IpAddr;
+use std::sync::mpsc::{self, Sender};
+use std::time::{Duration, SystemTime};
+
+/// The pipeline looks at its orders every 100 ms; when it is held up, the answer does without what pods learnt by DNS.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Where is looked.
+#[derive(Debug)]
+pub struct Lookup {
+    /// Without names by DNS, which belong to the pods that learnt them.
+    pub names: NamesReader,
+    pub holders: Holders,
+    pub cluster: Option<ClusterNames>,
+    /// Has the names by DNS.
+    pub pipeline: Sender<Order>,
+}
+
+impl Lookup {
+    /// What the table of the cluster's names says of itself.
+    #[must_use]
+    pub fn figures(&self) -> Vec<Figure> {
+        self.cluster.as_ref().map(ClusterNames::figures).unwrap_or_default()
+    }
+
+    /// Waits for the pipeline, though not for long: not for a thread that others wait for.
+    #[must_use]
+    pub fn explain(&self, ip: IpAddr, port: Option<u16>, report: Option<&Report>) -> Identity {
+        let now = Moment { mono: clock::now(), wall: SystemTime::now() };
+        let ip = ip.to_canonical();
+        let endpoint = Endpoint { ip, port: port.unwrap_or(0) };
+        let mut missing = Vec::new();
+        let stale = report.and_then(|report| report.is_fresh().err());
+        let mut facts: Vec<Fact> = Vec::new();
+        if let Some(cluster) = &self.cluster {
+            facts.extend(
+                cluster
+                    .explain(ip, port, now)
+                    .into_iter()
+                    .map(|holding| by_cluster(holding, stale.is_some(), now.wall)),
+            );
+        }
+        facts.extend(self.holders.of(ip, port).into_iter().map(|held| by_containerd(held, now.mono)));
+        match self.heard(ip, now.mono) {
+            Some(heard) => facts.extend(heard.into_iter().map(|heard| by_dns(heard, now.mono))),
+            None => missing.push("names by DNS: the pipeline is busy".to_owned()),
+        }
+        missing.extend(stale);
+        // Stable: within a source the order stays.
+        facts.sort_by_key(|fact| fact.ended_s.is_some());
+        let shown = self.names.remote(Slot(0), endpoint, now.mono);
+        Identity {
+            ip: ip.to_string(),
+            port,
+            known: facts.iter().any(|fact| fact.ended_s.is_none()),
+            shown: party(&shown),
+            service: self.names.service(endpoint, now.mono).map(|name| name.to_string()).unwrap_or_default(),
+            facts,
+            missing,
+        }
+    }
+
+    fn heard(&self, ip: IpAddr, at: Ts) -> Option<Vec<Heard>> {
+        if !self.holders.is_any_heard() {
+            return Some(Vec::new());
+        }
+        let (answer, answered) = mpsc::sync_channel(1);
+        self.pipeline.send(Order::Heard { ip, at, answer }).ok()?;
+        answered.recv_timeout(PATIENCE).ok()
+    }
+}
+
+fn party(identity: &flow_model::Identity) -> Party {
+    let unknown =
+        |why: &str| Party { name: golden_metrics::UNKNOWN.to_owned(), namespace: String::new(), kind: why.to_owned() };
+    match identity {
+        flow_model::Identity::Known(workload) => Party {
+            name: workload.name.to_string(),
+            namespace: workload.namespace.to_string(),
+            kind: workload.kind.as_str().to_owned(),
+        },
+        flow_model::Identity::Unknown(Unknown::NotFound) => unknown("NotFound"),
+        flow_model::Identity::Unknown(Unknown::Pending) => unknown("Pending"),
+        flow_model::Identity::Unknown(Unknown::Ambiguous) => unknown("Ambiguous"),
+    }
+}
+
+fn fact(source: &str, who: &Workload) -> Fact {
+    Fact {
+        source: source.to_owned(),
+        kind: who.kind.as_str().to_owned(),
+        namespace: who.namespace.to_string(),
+        name: who.name.to_string(),
+        pod: who.pod.to_string(),
+        ..Fact::default()
+    }
+}
+
+fn by_cluster(holding: Holding, is_stale: bool, now: SystemTime) -> Fact {
+    let Holding { who, port, node, service, since, until, stale } = holding;
+    // The clock of the API server may be ahead of ours.
+    let ago = |at: SystemTime| now.duration_since(at).unwrap_or_default().as_secs();
+    Fact {
+        port,
+        node: node.map(|name| name.to_string()).unwrap_or_default(),
+        service: service.map(|name| name.to_string()).unwrap_or_default(),
+        since_s: since.map(ago),
+        ended_s: until.map(ago),
+        stale: stale || is_stale,
+        ..fact("kubernetes", &who)
+    }
+}
+
+fn by_containerd(held: Held, now: Ts) -> Fact {
+    let Held { who, port, from, until } = held;
+    let source = match who.kind {
+        WorkloadKind::Node | WorkloadKind::Process => "node",
+        _ => "containerd",
+    };
+    let ended_s = until.map(|until| now.since(until).as_secs());
+    Fact { port, since_s: Some(now.since(from).as_secs()), ended_s, ..fact(source, &who) }
+}
+
+fn by_dns(heard: Heard, now: Ts) -> Fact {
+    let Heard { name, slot, by, from, until: _ } = heard;
+    let by = match by {
+        flow_model::Identity::Known(pod) => format!("{}/{}", pod.namespace, pod.name),
+        flow_model::Identity::Unknown(_) => format!("slot {}", slot.0),
+    };
+    Fact { since_s: Some(now.since(from).as_secs()), by, ..fact("dns", &name) }
+}
