@@ -9,6 +9,10 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// How long one may wait for a file of `/proc` that is about one process or about us; they take
+/// microseconds.
+pub const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Reads under way at once. Each has a thread with a stack of 256 KiB, of which it touches some 16.
 pub const MOST: usize = 64;
 const STACK_BYTES: usize = 256 << 10;

@@ -19,11 +19,12 @@ mod snapshot;
 mod table;
 mod view;
 
+pub use agent_api::{EdgeRow, LossRow, WorkloadRow};
 pub use exposition::{Exposition, Format, Kind, SelfMetric};
 pub use golden::{Config, FlowCache, Golden};
 pub use histogram::{CLASSIC, Histogram, HistogramSnapshot, SCHEMA, ZERO_THRESHOLD};
 pub use labels::{OVERFLOW, Reporter, UNKNOWN};
-pub use losses::{Loss, LossRow, Losses};
+pub use losses::{Loss, Losses};
 pub use saved::Saved;
 pub use snapshot::{Reader, Snapshot};
-pub use view::{EdgeRow, Recent, View, WorkloadRow};
+pub use view::{Recent, View};

@@ -1,5 +1,6 @@
 //! `pilotfish_lost_total{stage,reason}`: where something was dropped, in the unit of that place.
 
+use agent_api::LossRow;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -45,15 +46,6 @@ pub struct Losses {
     inherited: Arc<ArcSwap<Inherited>>,
 }
 
-/// One row of the registry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LossRow {
-    pub stage: &'static str,
-    pub reason: &'static str,
-    pub unit: &'static str,
-    pub total: u64,
-}
-
 impl Losses {
     /// The counter of a place, made on first use and shown from then on, at zero too. `unit` is what one count means, in the plural
     /// ("message heads"); the first one given for a place stays. Meant for start-up, not for the hot path.
@@ -84,7 +76,7 @@ impl Losses {
                 true => 0,
                 false => inherited.get(&(stage.to_owned(), reason.to_owned())).copied().unwrap_or(0),
             };
-            LossRow { stage, reason, unit, total: before + loss.get() }
+            LossRow { stage: stage.into(), reason: reason.into(), unit: (*unit).into(), total: before + loss.get() }
         };
         self.places.load().iter().map(row).collect()
     }
@@ -99,7 +91,8 @@ mod tests {
         let losses = Losses::default();
         losses.place("kernel", "ring_full", "message heads").add(2);
         losses.clone().place("kernel", "ring_full", "message heads").add(3);
-        let row = LossRow { stage: "kernel", reason: "ring_full", unit: "message heads", total: 5 };
+        let row =
+            LossRow { stage: "kernel".into(), reason: "ring_full".into(), unit: "message heads".into(), total: 5 };
         assert_eq!(losses.rows(), [row]);
     }
 

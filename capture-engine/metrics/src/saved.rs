@@ -6,9 +6,10 @@
 use crate::golden::Golden;
 use crate::histogram::HistogramSnapshot;
 use crate::labels::{DnsEnd, End, HttpEnd, Method, OVERFLOW, QuestionType, Reporter, UNKNOWN};
-use crate::losses::{LossRow, Losses};
+use crate::losses::Losses;
 use crate::series::{DnsSeries, Edge, HttpSeries, TcpSeries};
 use crate::snapshot::Snapshot;
+use agent_api::LossRow;
 use flow_model::{Names, Ts, WorkloadKind};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -246,7 +247,7 @@ fn tcp(series: &TcpSeries) -> SavedTcp {
 
 fn loss(row: LossRow) -> (String, String, u64) {
     let LossRow { stage, reason, unit: _, total } = row;
-    (stage.to_owned(), reason.to_owned(), total)
+    (stage.into_owned(), reason.into_owned(), total)
 }
 
 fn values<const N: usize>(cells: &[AtomicU64; N]) -> [u64; N] {

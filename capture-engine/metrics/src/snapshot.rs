@@ -1,8 +1,9 @@
 //! What readers hold: the list of series as last published, whose cells go on counting.
 
 use crate::labels::Reporter;
-use crate::losses::{LossRow, Losses};
+use crate::losses::Losses;
 use crate::series::{DnsSeries, HttpSeries, TcpSeries, Totals, UdpSeries};
+use agent_api::LossRow;
 use arc_swap::ArcSwap;
 use flow_model::{LossReason, Protocol};
 use std::sync::Arc;

@@ -4,8 +4,8 @@ use crate::histogram::HistogramSnapshot;
 use crate::labels::{End, Reporter};
 use crate::series::Edge;
 use crate::snapshot::Snapshot;
+use agent_api::{EdgeRow, Golden, Party, WorkloadRow};
 use flow_model::Ts;
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -30,6 +30,11 @@ struct Name {
 impl Name {
     fn of(end: &End) -> Name {
         Name { namespace: end.namespace.clone(), workload: end.workload.clone(), kind: end.kind }
+    }
+
+    fn party(&self) -> Party {
+        let Name { namespace, workload, kind } = self;
+        Party { name: workload.to_string(), namespace: namespace.to_string(), kind: (*kind).to_owned() }
     }
 }
 
@@ -63,54 +68,6 @@ impl Stats {
             bytes: [0, 1].map(|i| self.bytes[i].saturating_sub(earlier.bytes[i])),
         }
     }
-}
-
-/// One edge, one protocol, seen from one end. Durations are seconds; `None` where nothing was answered.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EdgeRow {
-    pub client: String,
-    pub client_ns: String,
-    pub client_kind: String,
-    pub server: String,
-    pub server_ns: String,
-    pub server_kind: String,
-    /// Kubernetes' Service by which clients reach the server; empty where none is known.
-    #[serde(default)]
-    pub server_service: String,
-    /// "http", "dns", or "tcp" and "udp" where nothing of the content was recognised.
-    pub protocol: String,
-    /// "client", "server" or "capture".
-    pub reporter: String,
-    pub requests: u64,
-    pub successes: u64,
-    pub failures: u64,
-    /// Requests a second; `None` without a span of time.
-    pub rps: Option<f64>,
-    pub p50: Option<f64>,
-    pub p95: Option<f64>,
-    pub p99: Option<f64>,
-    /// Open now.
-    pub tcp_open: u64,
-    /// IP bytes, both ways.
-    pub bytes: u64,
-}
-
-/// What a workload did as a server: Linkerd's `stat`. Durations are seconds.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct WorkloadRow {
-    pub name: String,
-    pub namespace: String,
-    pub kind: String,
-    pub requests: u64,
-    pub successes: u64,
-    pub failures: u64,
-    /// Share of `requests`, 0 to 1; `None` when there were none.
-    pub success: Option<f64>,
-    pub rps: Option<f64>,
-    pub p50: Option<f64>,
-    pub p95: Option<f64>,
-    pub p99: Option<f64>,
-    pub tcp_conn: u64,
 }
 
 /// All edges, frozen.
@@ -193,8 +150,20 @@ impl View {
         View { edges: self.edges.iter().filter_map(delta).collect(), span: Some(span) }
     }
 
-    fn rps(&self, requests: u64) -> Option<f64> {
-        self.span.filter(|span| !span.is_zero()).map(|span| requests as f64 / span.as_secs_f64())
+    fn golden(&self, stats: &Stats) -> Golden {
+        let Stats { requests, failures, latency, tcp_open, bytes } = stats;
+        let per_second = |span: Duration| *requests as f64 / span.as_secs_f64();
+        Golden {
+            requests: *requests,
+            failures: *failures,
+            rps: self.span.filter(|span| !span.is_zero()).map_or(0.0, per_second),
+            success: (*requests > 0).then(|| requests.saturating_sub(*failures) as f64 / *requests as f64),
+            p50: latency.quantile(0.5),
+            p95: latency.quantile(0.95),
+            p99: latency.quantile(0.99),
+            tcp_connections: *tcp_open,
+            bytes: bytes.iter().sum(),
+        }
     }
 
     /// One row for each observer of an edge, sorted by client and server. An edge that both its ends report has two rows: filter by
@@ -219,24 +188,12 @@ impl View {
     fn edge_row(&self, key: &Key, stats: &Stats) -> EdgeRow {
         let Key { client, server, service, reporter, protocol } = key;
         EdgeRow {
-            client: client.workload.to_string(),
-            client_ns: client.namespace.to_string(),
-            client_kind: client.kind.to_owned(),
-            server: server.workload.to_string(),
-            server_ns: server.namespace.to_string(),
-            server_kind: server.kind.to_owned(),
-            server_service: service.to_string(),
+            src: client.party(),
+            dst: server.party(),
+            service: service.to_string(),
             protocol: (*protocol).to_owned(),
             reporter: reporter.as_str().to_owned(),
-            requests: stats.requests,
-            successes: stats.requests.saturating_sub(stats.failures),
-            failures: stats.failures,
-            rps: self.rps(stats.requests),
-            p50: stats.latency.quantile(0.5),
-            p95: stats.latency.quantile(0.95),
-            p99: stats.latency.quantile(0.99),
-            tcp_open: stats.tcp_open,
-            bytes: stats.bytes.iter().sum(),
+            golden: self.golden(stats),
         }
     }
 
@@ -252,27 +209,11 @@ impl View {
             }
         }
         let none = Stats::default();
-        servers
-            .into_iter()
-            .map(|(name, [own, others])| {
-                let stats = if own == none { others } else { own };
-                let successes = stats.requests.saturating_sub(stats.failures);
-                WorkloadRow {
-                    name: name.workload.to_string(),
-                    namespace: name.namespace.to_string(),
-                    kind: name.kind.to_owned(),
-                    requests: stats.requests,
-                    successes,
-                    failures: stats.failures,
-                    success: (stats.requests > 0).then(|| successes as f64 / stats.requests as f64),
-                    rps: self.rps(stats.requests),
-                    p50: stats.latency.quantile(0.5),
-                    p95: stats.latency.quantile(0.95),
-                    p99: stats.latency.quantile(0.99),
-                    tcp_conn: stats.tcp_open,
-                }
-            })
-            .collect()
+        let row = |(name, [own, others]): (&Name, [Stats; 2])| WorkloadRow {
+            workload: name.party(),
+            golden: self.golden(if own == none { &others } else { &own }),
+        };
+        servers.into_iter().map(row).collect()
     }
 }
 

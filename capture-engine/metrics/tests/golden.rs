@@ -72,8 +72,8 @@ fn failures_are_5xx_and_silence() {
     for status in [Some(200), Some(404), Some(503), None] {
         node.golden.exchange(&flow(Role::Server), &mut cache, &http("GET", status, MS));
     }
-    let row = &node.rows()[0];
-    assert_eq!((row.requests, row.successes, row.failures), (4, 2, 2));
+    let row = node.rows()[0].golden;
+    assert_eq!((row.requests, row.success, row.failures), (4, Some(0.5), 2));
     let text = node.text();
     has(
         &text,
@@ -136,7 +136,7 @@ fn tcp_health_is_told_from_the_reporters_side() {
         ..FlowDelta::default()
     };
     node.golden.flow(&flow(Role::Client), &mut cache, &opening);
-    assert_eq!(node.rows()[0].tcp_open, 1);
+    assert_eq!(node.rows()[0].golden.tcp_connections, 1);
     let text = node.text();
     has(&text, &format!(r#"pilotfish_tcp_sent_bytes_total{{{EDGE},reporter="client"}} 20"#));
     has(&text, &format!(r#"pilotfish_tcp_received_bytes_total{{{EDGE},reporter="client"}} 10"#));
@@ -159,9 +159,9 @@ fn a_flow_that_is_dropped_without_its_close_is_no_longer_open() {
     let mut node = node(two_pods(), CONFIG);
     let mut cache = FlowCache::default();
     node.golden.flow(&flow(Role::Client), &mut cache, &FlowDelta::default());
-    assert_eq!(node.rows()[0].tcp_open, 1);
+    assert_eq!(node.rows()[0].golden.tcp_connections, 1);
     drop(cache);
-    assert_eq!(node.rows()[0].tcp_open, 0);
+    assert_eq!(node.rows()[0].golden.tcp_connections, 0);
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn a_role_that_becomes_known_moves_the_open_connection_to_its_edge() {
     joined.role = Role::Client;
     node.golden.flow(&joined, &mut cache, &FlowDelta::default());
     let open: Vec<(String, u64)> =
-        node.rows().into_iter().map(|r| (format!("{}>{}", r.client, r.server), r.tcp_open)).collect();
+        node.rows().into_iter().map(|r| (format!("{}>{}", r.src.name, r.dst.name), r.golden.tcp_connections)).collect();
     assert_eq!(open, [("api>web".to_owned(), 0), ("web>api".to_owned(), 1)]);
 }
 
@@ -184,7 +184,7 @@ fn a_connection_older_than_what_is_known_of_its_peer_is_named_by_its_exchanges()
     let (flow, mut cache) = (flow(Role::Client), FlowCache::default());
     node.golden.flow(&flow, &mut cache, &FlowDelta::default());
     node.golden.exchange(&flow, &mut cache, &http("GET", Some(200), MS));
-    let servers: Vec<(String, u64)> = node.rows().into_iter().map(|r| (r.server, r.requests)).collect();
+    let servers: Vec<(String, u64)> = node.rows().into_iter().map(|r| (r.dst.name, r.golden.requests)).collect();
     assert_eq!(servers, [("private".to_owned(), 0), ("api".to_owned(), 1)]);
 }
 
@@ -200,8 +200,8 @@ fn a_scrape_during_traffic_is_consistent_and_never_goes_back() {
         let scraping = scope.spawn(|| {
             let mut last = 0;
             while !done.load(Ordering::Acquire) {
-                let row = &reader.snapshot().edges()[0];
-                assert!(row.requests >= last && row.successes == row.requests && row.p50.is_some());
+                let row = reader.snapshot().edges()[0].golden;
+                assert!(row.requests >= last && row.failures == 0 && row.p50.is_some());
                 last = row.requests;
             }
         });
@@ -219,7 +219,7 @@ fn a_capture_has_a_reporter_of_its_own() {
     let seen = FlowInfo { slot: Slot(0), ..flow(Role::Server) };
     node.golden.exchange(&seen, &mut FlowCache::default(), &http("GET", Some(200), MS));
     let row = &node.rows()[0];
-    assert_eq!((row.client.as_str(), row.server.as_str(), row.reporter.as_str()), ("web", "api", "capture"));
+    assert_eq!((row.src.name.as_str(), row.dst.name.as_str(), row.reporter.as_str()), ("web", "api", "capture"));
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn what_exceeds_the_cap_keeps_its_counts_under_overflow_labels() {
     for (i, status) in [200, 201, 202, 202, 500].into_iter().enumerate() {
         node.golden.exchange(&flow(Role::Client), &mut cache, &http("GET", Some(status), i as u64 * MS));
     }
-    let rows: Vec<_> = node.rows().into_iter().map(|r| (r.client, r.requests, r.failures)).collect();
+    let rows: Vec<_> = node.rows().into_iter().map(|r| (r.src.name, r.golden.requests, r.golden.failures)).collect();
     assert_eq!(rows, [(OVERFLOW.to_owned(), 3, 1), ("web".to_owned(), 2, 0)]);
     assert_eq!(node.losses.rows()[0].total, 3);
     assert_eq!(node.reader.snapshot().exchanges(Reporter::Client, Protocol::Http1), 5);
@@ -250,7 +250,7 @@ fn an_idle_series_leaves_unless_a_connection_is_open_and_returns_when_used() {
     assert_eq!(reporters, ["client"]);
     // The flow still holds the series that left; what it counts now must be seen.
     node.golden.exchange(&server, &mut quiet, &get);
-    let rows: Vec<(String, u64)> = node.rows().into_iter().map(|r| (r.reporter, r.requests)).collect();
+    let rows: Vec<(String, u64)> = node.rows().into_iter().map(|r| (r.reporter, r.golden.requests)).collect();
     assert_eq!(rows, [("client".to_owned(), 1), ("server".to_owned(), 1)]);
     assert_eq!(node.reader.snapshot().exchanges(Reporter::Server, Protocol::Http1), 2);
 }
@@ -266,7 +266,7 @@ fn room_that_expiry_makes_is_used_by_flows_that_had_overflowed() {
     node.golden.publish_if_due(Ts(2_000_000 * MS));
     node.golden.exchange(&flow(Role::Client), &mut second, &post);
     assert_eq!(node.losses.rows()[0].total, 1);
-    assert_eq!(node.rows()[0].client, "web");
+    assert_eq!(node.rows()[0].src.name, "web");
 }
 
 #[test]
@@ -295,10 +295,10 @@ fn a_workload_is_shown_by_its_own_report_and_rates_are_of_the_span() {
     let rows = recent.view(Ts(20_000 * MS), &node.reader.snapshot()).workloads();
     assert_eq!(rows.len(), 1);
     assert_eq!(
-        (rows[0].name.as_str(), rows[0].requests, rows[0].success, rows[0].rps),
-        ("api", 40, Some(1.0), Some(2.0))
+        (rows[0].workload.name.as_str(), rows[0].golden.requests, rows[0].golden.success, rows[0].golden.rps),
+        ("api", 40, Some(1.0), 2.0)
     );
-    assert!((rows[0].p99.unwrap() / 0.002 - 1.0).abs() < 0.011);
+    assert!((rows[0].golden.p99.unwrap() / 0.002 - 1.0).abs() < 0.011);
     for seconds in (10..=100).step_by(10) {
         recent.tick(Ts(seconds * 1_000 * MS), &node.reader.snapshot());
     }
@@ -324,7 +324,7 @@ proptest! {
             node.golden.names_mut().version += u64::from(*version == 0);
             node.golden.exchange(info, cache, &http("GET", answered.then_some(199 + 100 * status), MS));
         }
-        let total: u64 = node.rows().iter().map(|r| r.requests).sum();
+        let total: u64 = node.rows().iter().map(|r| r.golden.requests).sum();
         let counted: u64 = Reporter::ALL.map(|r| node.reader.snapshot().exchanges(r, Protocol::Http1)).iter().sum();
         prop_assert_eq!((total, counted), (seen.len() as u64, seen.len() as u64));
     }

@@ -40,7 +40,7 @@ impl Node {
 
     /// "client>server (service): requests"
     fn edges(&mut self) -> Vec<String> {
-        let row = |r: EdgeRow| format!("{}>{} ({}): {}", r.client, r.server, r.server_service, r.requests);
+        let row = |r: EdgeRow| format!("{}>{} ({}): {}", r.src.name, r.dst.name, r.service, r.golden.requests);
         self.rows().into_iter().map(row).collect()
     }
 }
@@ -65,7 +65,7 @@ fn a_name_that_arrives_late_is_used_from_then_on_and_a_known_one_stays() {
     node.learn(|names| drop(names.local.insert(CLIENT, deployment("other"))));
     node.exchange(&flow, &mut cache, 7 * SECOND);
     let clients: Vec<(String, String, u64)> =
-        node.rows().into_iter().map(|r| (r.client, r.client_kind, r.requests)).collect();
+        node.rows().into_iter().map(|r| (r.src.name, r.src.kind, r.golden.requests)).collect();
     assert_eq!(
         clients,
         [(UNKNOWN.to_owned(), "Pending".to_owned(), 2), ("web".to_owned(), "Deployment".to_owned(), 2)]
@@ -96,7 +96,7 @@ fn a_pod_whose_owner_becomes_known_an_hour_later_is_named_by_it() {
     }
     node.learn(to_api("api", WorkloadKind::Deployment));
     (4_000..4_040).for_each(|second| node.exchange(&flow, &mut cache, second * SECOND));
-    let named = node.rows().into_iter().find(|row| row.server == "api").map_or(0, |row| row.requests);
+    let named = node.rows().into_iter().find(|row| row.dst.name == "api").map_or(0, |row| row.golden.requests);
     assert!((1..=40).contains(&named), "{named} of the last 40 under the new name");
 }
 

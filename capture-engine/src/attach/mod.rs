@@ -45,19 +45,6 @@ pub enum Mode {
     Clsact,
 }
 
-impl std::str::FromStr for Mode {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Mode, String> {
-        match text {
-            "auto" => Ok(Mode::Auto),
-            "tcx" => Ok(Mode::Tcx),
-            "clsact" => Ok(Mode::Clsact),
-            other => Err(format!("attach.mode is auto, tcx or clsact, not {other:?}")),
-        }
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mechanism {
     Tcx,

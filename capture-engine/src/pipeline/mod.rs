@@ -7,8 +7,10 @@ mod again;
 mod flow;
 mod peers;
 mod requests;
+mod sampling;
 
 pub use requests::Requests;
+pub use sampling::Sampling;
 
 use crate::event::{Event, FlowId, FlowKey, Sample, Segment};
 use flow::{Collected, Flow, SEEDED, ServerEnd};

@@ -1,6 +1,7 @@
 //! `cargo xtask demo`: containers that call each other, the agent beside them, a live table, and at the end the comparison of what was
 //! sent with what was counted and lost.
 
+use agent_api::EdgeRow;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
@@ -57,7 +58,7 @@ struct Report {
     lookups: u64,
     client: Account,
     server: Account,
-    edges: Value,
+    edges: Vec<EdgeRow>,
     leftovers: Vec<String>,
     error: Option<String>,
 }

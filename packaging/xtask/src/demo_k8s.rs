@@ -1,6 +1,7 @@
 //! `cargo xtask demo-k8s`: a Kubernetes cluster of two nodes with workloads that call each other, the agent on each node, and what each of
 //! them sees, live, by name. Everything is taken away at the end.
 
+use agent_api::{EdgeRow, Party};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::{Value, json};
@@ -28,7 +29,7 @@ pub struct Options {
 #[derive(Debug, Default)]
 struct Report {
     /// By node: what its agent saw.
-    edges: BTreeMap<String, Value>,
+    edges: BTreeMap<String, Vec<EdgeRow>>,
     /// Requests that the agents made of the API server, by `verb resource`.
     api_requests: BTreeMap<String, usize>,
     leftovers: Vec<String>,
@@ -36,20 +37,18 @@ struct Report {
 }
 
 impl Report {
-    fn rows(&self) -> impl Iterator<Item = &Value> {
-        self.edges.values().filter_map(Value::as_array).flatten()
+    fn rows(&self) -> impl Iterator<Item = &EdgeRow> {
+        self.edges.values().flatten()
     }
 
     /// Ends of edges that are told as an address where a name belongs. A few are to be expected: what came before the first names.
     fn unnamed(&self) -> usize {
-        let is_address = |end: &Value| {
-            end["kind"] == "Address" || end["name"].as_str().is_some_and(|name| name.parse::<IpAddr>().is_ok())
-        };
-        self.rows().map(|row| [&row["src"], &row["dst"]].into_iter().filter(|end| is_address(end)).count()).sum()
+        let is_address = |end: &Party| end.kind == "Address" || end.name.parse::<IpAddr>().is_ok();
+        self.rows().map(|row| [&row.src, &row.dst].into_iter().filter(|end| is_address(end)).count()).sum()
     }
 
     fn requests(&self) -> u64 {
-        self.rows().filter_map(|row| row["requests"].as_u64()).sum()
+        self.rows().map(|row| row.golden.requests).sum()
     }
 
     fn to_json(&self) -> Value {
@@ -114,9 +113,7 @@ fn show(options: &Options, cluster: &Cluster, report: &mut Report) -> Result<()>
     // From here on a second Ctrl-C cuts the waiting short.
     signals::acted_on();
     until("every client was seen", Duration::from_secs(15), || {
-        agents
-            .iter()
-            .all(|(_, agent)| edges(agent).is_ok_and(|edges| edges.as_array().is_some_and(|all| !all.is_empty())))
+        agents.iter().all(|(_, agent)| edges(agent).is_ok_and(|edges| !edges.is_empty()))
     })?;
     for (name, agent) in &mut agents {
         report.edges.insert(name.clone(), edges(agent)?);
@@ -128,7 +125,7 @@ fn show(options: &Options, cluster: &Cluster, report: &mut Report) -> Result<()>
     Ok(())
 }
 
-fn edges(agent: &Agent) -> Result<Value> {
+fn edges(agent: &Agent) -> Result<Vec<EdgeRow>> {
     serde_json::from_str(&agent.cli(&["edges", "-n", scene::NAMESPACE, "-o", "json"])?)
         .context("pilotfish edges -o json")
 }

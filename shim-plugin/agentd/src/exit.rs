@@ -1,6 +1,7 @@
 //! How the process ends. The numbers follow sysexits(3), so that a supervisor can tell a mistake in the configuration from a
 //! node that cannot run the agent.
 
+use agent_api::AskError;
 use std::fmt;
 use std::process::ExitCode;
 
@@ -98,9 +99,28 @@ impl Failure {
     }
 }
 
+/// An error and its causes in one line.
+pub fn in_full(error: impl Into<anyhow::Error>) -> String {
+    format!("{:#}", error.into())
+}
+
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Failure {
         Failure { exit: Exit::Software, error }
+    }
+}
+
+impl From<AskError> for Failure {
+    fn from(error: AskError) -> Failure {
+        let exit = match error {
+            AskError::NotAllowed(_) => Exit::NoPermission,
+            AskError::NoAgent(_)
+            | AskError::Connect { .. }
+            | AskError::Ask { .. }
+            | AskError::Late(_)
+            | AskError::Strange { .. } => Exit::Unavailable,
+        };
+        Failure::new(exit, error)
     }
 }
 

@@ -1,7 +1,6 @@
 //! `pilotfish`: the agent of a node, and the command line that asks it.
 #![forbid(unsafe_code)]
 
-mod api;
 mod cli;
 mod clock;
 mod config;
@@ -10,6 +9,7 @@ mod log;
 mod replay;
 mod run;
 mod serve;
+mod version;
 
 use clap::Parser;
 use clap::error::ErrorKind;

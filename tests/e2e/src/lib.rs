@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: one at a time, and questions to the agent in the words of a test.
 #![forbid(unsafe_code)]
 
+use agent_api::EdgeRow;
 use anyhow::{Context, Result};
 use serde_json::Value;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -42,9 +43,9 @@ pub fn run_to_end(bed: &Testbed, generator: &Container) -> Result<Value> {
 }
 
 /// Rows of `pilotfish edges -o json` between these two, of this protocol.
-pub fn edges(agent: &Agent, src: &str, dst: &str, protocol: &str) -> Result<Vec<Value>> {
-    let rows: Vec<Value> = serde_json::from_str(&agent.cli(&["edges", "-o", "json"])?).context("edges -o json")?;
-    let is_it = |row: &Value| row["src"]["name"] == src && row["dst"]["name"] == dst && row["protocol"] == protocol;
+pub fn edges(agent: &Agent, src: &str, dst: &str, protocol: &str) -> Result<Vec<EdgeRow>> {
+    let rows: Vec<EdgeRow> = serde_json::from_str(&agent.cli(&["edges", "-o", "json"])?).context("edges -o json")?;
+    let is_it = |row: &EdgeRow| row.src.name == src && row.dst.name == dst && row.protocol == protocol;
     Ok(rows.into_iter().filter(is_it).collect())
 }
 

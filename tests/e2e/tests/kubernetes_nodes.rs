@@ -2,6 +2,7 @@
 //! programs take to build.
 #![forbid(unsafe_code)]
 
+use agent_api::{EdgeRow, Party};
 use anyhow::{Context, Result};
 use e2e::alone;
 use serde_json::{Value, json};
@@ -51,19 +52,18 @@ impl Edge {
 }
 
 fn edges(agent: &Agent) -> Result<Vec<Edge>> {
-    let rows: Vec<Value> = serde_json::from_str(&agent.cli(&["edges", "-n", scene::NAMESPACE, "-o", "json"])?)?;
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let party = |value: &Value| [text(&value["name"]), text(&value["kind"])];
-    let edge = |row: &Value| Edge {
-        src: party(&row["src"]),
-        dst: party(&row["dst"]),
-        service: text(&row["service"]),
-        protocol: text(&row["protocol"]),
-        reporter: text(&row["reporter"]),
-        requests: row["requests"].as_u64().unwrap_or(0),
-        open: row["tcp_connections"].as_u64().unwrap_or(0),
+    let rows: Vec<EdgeRow> = serde_json::from_str(&agent.cli(&["edges", "-n", scene::NAMESPACE, "-o", "json"])?)?;
+    let party = |Party { name, kind, .. }: Party| [name, kind];
+    let edge = |EdgeRow { src, dst, service, protocol, reporter, golden }: EdgeRow| Edge {
+        src: party(src),
+        dst: party(dst),
+        service,
+        protocol,
+        reporter,
+        requests: golden.requests,
+        open: golden.tcp_connections,
     };
-    Ok(rows.iter().map(edge).collect())
+    Ok(rows.into_iter().map(edge).collect())
 }
 
 /// Nodes that have or had a pod of this workload.

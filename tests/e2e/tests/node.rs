@@ -2,11 +2,11 @@
 //! testbed's node namespace, which is the host's namespace for it. Needs cgroup v2, alone or beside version 1.
 #![forbid(unsafe_code)]
 
+use agent_api::Status;
 use anyhow::{Context, Result, ensure};
 use e2e::{PATIENCE, alone, api, generator, run_to_end};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -72,26 +72,25 @@ impl NodeAgent {
         Some(self.metrics().ok()?.sum("pilotfish_tcp_open_connections", &labels))
     }
 
-    fn status(&self) -> Result<Value> {
+    fn status(&self) -> Result<Status> {
         Ok(serde_json::from_str(&self.get("/v1/status")?)?)
     }
 
     /// State of the cgroup of a workload.
     fn cgroup(&self, workload: &str) -> Option<(String, String)> {
-        let status = self.status().ok()?;
-        let row = status["host"]["cgroups"].as_array()?.iter().find(|row| row["workload"] == workload)?.clone();
-        Some((row["state"].as_str()?.to_owned(), row["reason"].as_str()?.to_owned()))
+        let row = self.status().ok()?.node.cgroups.into_iter().find(|row| row.workload == workload)?;
+        Some((row.state, row.reason))
     }
 
     fn wait_cgroup(&self, workload: &str) -> Result<()> {
         let attached = || self.cgroup(workload).is_some_and(|(state, _)| state == "attached");
         until(&format!("the cgroup of {workload} is attached"), PATIENCE, attached)
-            .with_context(|| format!("{:?}\n{}", self.status().map(|status| status["host"].clone()), self.log_text()))
+            .with_context(|| format!("{:?}\n{}", self.status().map(|status| status.node), self.log_text()))
     }
 
     fn wait_pods(&self, pods: usize) -> Result<()> {
         until(&format!("{pods} pods are attached"), PATIENCE, || {
-            self.status().is_ok_and(|status| status["states"]["attached"] == pods)
+            self.status().is_ok_and(|status| status.states.get("attached") == Some(&(pods as u64)))
         })
         .with_context(|| self.log_text())
     }
@@ -373,11 +372,11 @@ fn a_connection_whose_address_the_node_translates_is_one_flow() -> Result<()> {
 fn what_cannot_be_observed_says_why() -> Result<()> {
     let _alone = alone();
     let mut bed = Testbed::start()?;
-    let agent = NodeAgent::start(&bed, "[attach]\nhost = false\n")?;
+    let agent = NodeAgent::start(&bed, "[attach]\nnode = false\n")?;
     let _host = node_server(&mut bed, "gate")?;
-    until("the container is known", PATIENCE, || agent.status().is_ok_and(|s| s["containerd"]["connected"] == true))?;
+    until("the container is known", PATIENCE, || agent.status().is_ok_and(|s| s.containerd.connected))?;
     let status = agent.status()?;
-    assert_eq!((&status["host"]["observed"], &status["host"]["cgroups"]), (&false.into(), &serde_json::json!([])));
+    assert_eq!((status.node.observed, status.node.cgroups), (false, vec![]));
     assert!(agent.process.pid() > 0);
     Ok(())
 }

@@ -3,9 +3,9 @@
 use super::{Descriptor, Encoder, Kind, SelfMetric, Type};
 use crate::histogram::Histogram;
 use crate::labels::{DnsEnd, HttpEnd, OTHER, Reporter, UNANSWERED};
-use crate::losses::LossRow;
 use crate::series::{Edge, HttpSeries, TcpSeries};
 use crate::snapshot::Snapshot;
+use agent_api::LossRow;
 use flow_model::{LossReason, Protocol};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -228,7 +228,7 @@ fn own<E: Encoder>(out: &mut E, snapshot: &Snapshot) {
     let rows = snapshot.lost();
     family(out, Type::Counter, "pilotfish_lost_total", &help_of_losses(&rows));
     for row in &rows {
-        out.number(&[("stage", row.stage), ("reason", row.reason)], row.total as f64);
+        out.number(&[("stage", &*row.stage), ("reason", &*row.reason)], row.total as f64);
     }
     family(out, Type::Gauge, "pilotfish_metrics_series", "Series in the table, by family.");
     for (name, len) in snapshot.series_by_family() {

@@ -4,6 +4,7 @@
 //! containers: when is it ready, and when are all of them attached.
 
 use super::{quantile, say};
+use agent_api::Status;
 use anyhow::{Result, ensure};
 use clap::Args;
 use std::time::{Duration, Instant};
@@ -71,9 +72,8 @@ fn exchanges_of(agent: &Agent, workload: &str) -> u64 {
 
 /// What `pilotfish status` says of a workload's attachment.
 fn attach_ms(agent: &Agent, workload: &str) -> Result<Option<f64>> {
-    let status: serde_json::Value = serde_json::from_str(&agent.cli(&["status", "-o", "json"])?)?;
-    let namespaces = status["namespaces"].as_array().cloned().unwrap_or_default();
-    Ok(namespaces.iter().find(|row| row["workload"] == workload).and_then(|row| row["attach_ms"].as_f64()))
+    let status: Status = serde_json::from_str(&agent.cli(&["status", "-o", "json"])?)?;
+    Ok(status.namespaces.iter().find(|row| row.workload == workload).and_then(|row| row.attach_ms))
 }
 
 fn existing(options: &Options) -> Result<()> {

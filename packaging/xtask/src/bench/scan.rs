@@ -5,6 +5,7 @@
 //! the agent has looked. Open connections are compared for each edge and reporter with what is held, requests afterwards with what was asked.
 
 use super::{quantile, say};
+use agent_api::Status;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use nix::sys::signal::{Signal, kill};
@@ -156,9 +157,8 @@ impl Drop for Quota {
 
 /// How the scan is doing, from `pilotfish status`.
 fn progress(agent: &Agent) -> Result<(u64, u64)> {
-    let status: Value = serde_json::from_str(&agent.cli(&["status", "-o", "json"])?)?;
-    let field = |name: &str| status["scan"][name].as_u64().with_context(|| format!("scan.{name}"));
-    Ok((field("done")?, field("total")?))
+    let status: Status = serde_json::from_str(&agent.cli(&["status", "-o", "json"])?)?;
+    Ok((status.scan.done, status.scan.total))
 }
 
 /// The same from `/metrics`, which costs the agent less to answer.
@@ -407,9 +407,8 @@ fn starts(bed: &mut Testbed, agent: &Agent, prefix: &str) -> Result<Vec<f64>> {
         let name = format!("{prefix}{n}");
         let container = bed.run(ContainerSpec::new(&name, &["/bin/sleep", "100000"]))?;
         agent.wait_attached_to(&name, PATIENCE)?;
-        let status: Value = serde_json::from_str(&agent.cli(&["status", "-o", "json"])?)?;
-        let rows = status["namespaces"].as_array().cloned().unwrap_or_default();
-        took.extend(rows.iter().find(|row| row["workload"] == name).and_then(|row| row["attach_ms"].as_f64()));
+        let status: Status = serde_json::from_str(&agent.cli(&["status", "-o", "json"])?)?;
+        took.extend(status.namespaces.iter().find(|row| row.workload == name).and_then(|row| row.attach_ms));
         bed.stop(container, Duration::ZERO)?;
     }
     Ok(took)

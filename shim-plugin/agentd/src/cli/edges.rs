@@ -1,16 +1,16 @@
 //! `pilotfish edges`: who calls whom.
 
 use super::output::{json, show};
-use crate::api::EdgeRow;
 use crate::cli::args::{Rows, WideOutput};
-use crate::cli::client;
-use crate::cli::table::{Align, latency, rate, share, table};
+use crate::cli::golden;
+use crate::cli::table::Align;
 use crate::exit::Failure;
+use agent_api::{Client, EdgeRow};
 use std::path::Path;
 
 pub fn run(socket: &Path, rows: &Rows) -> Result<(), Failure> {
     show(rows.watch, || {
-        let mut found: Vec<EdgeRow> = client::get(socket, "/v1/edges")?;
+        let mut found = Client::new(socket).edges()?;
         found.retain(|row| {
             let of = |namespace: &String| row.src.namespace == *namespace || row.dst.namespace == *namespace;
             rows.namespace.as_ref().is_none_or(of)
@@ -38,17 +38,8 @@ fn once(rows: Vec<EdgeRow>) -> Vec<EdgeRow> {
 }
 
 fn page(rows: &[EdgeRow], wide: bool) -> String {
-    let mut columns = vec![
-        ("SRC", Align::Left),
-        ("DST", Align::Left),
-        ("SRC_NS", Align::Left),
-        ("DST_NS", Align::Left),
-        ("SUCCESS", Align::Right),
-        ("RPS", Align::Right),
-        ("P50", Align::Right),
-        ("P95", Align::Right),
-        ("P99", Align::Right),
-    ];
+    let mut columns = ["SRC", "DST", "SRC_NS", "DST_NS"].map(|title| (title, Align::Left)).to_vec();
+    columns.extend(golden::columns(["P50", "P95", "P99"]));
     if wide {
         columns.extend([
             ("PROTOCOL", Align::Left),
@@ -63,17 +54,8 @@ fn page(rows: &[EdgeRow], wide: bool) -> String {
     }
     let cells = |row: &EdgeRow| {
         let EdgeRow { src, dst, service, protocol, reporter, golden } = row;
-        let mut cells = vec![
-            src.name.clone(),
-            dst.name.clone(),
-            src.namespace.clone(),
-            dst.namespace.clone(),
-            share(golden.success),
-            rate(golden.rps),
-            latency(golden.p50_ns),
-            latency(golden.p95_ns),
-            latency(golden.p99_ns),
-        ];
+        let mut cells = [&src.name, &dst.name, &src.namespace, &dst.namespace].map(String::clone).to_vec();
+        cells.extend(golden::cells(golden));
         if wide {
             cells.extend([
                 protocol.clone(),
@@ -88,21 +70,18 @@ fn page(rows: &[EdgeRow], wide: bool) -> String {
         }
         cells
     };
-    if rows.is_empty() {
-        return "No traffic was counted yet.\n".to_owned();
-    }
-    table(&columns, &rows.iter().map(cells).collect::<Vec<_>>())
+    golden::page(&columns, &rows.iter().map(cells).collect::<Vec<_>>())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{Golden, Party};
+    use agent_api::{Golden, Party};
     use expect_test::expect;
 
     fn edge(src: &str, dst: &str, reporter: &str) -> EdgeRow {
         let party = |name: &str| Party { name: name.into(), namespace: "shop".into(), kind: "Pod".into() };
-        let golden = Golden { requests: 20, rps: 2.0, success: Some(1.0), p50_ns: Some(80_000), ..Golden::default() };
+        let golden = Golden { requests: 20, rps: 2.0, success: Some(1.0), p50: Some(80e-6), ..Golden::default() };
         let service = if dst == "api" { "api".into() } else { String::new() };
         EdgeRow {
             src: party(src),

@@ -1,11 +1,10 @@
 //! `pilotfish identity`: who has an address.
 
 use super::output::{json, print};
-use crate::api::{Fact, Identity};
 use crate::cli::args::Output;
-use crate::cli::client;
 use crate::cli::table::{Align, age, table};
 use crate::exit::{Exit, Failure};
+use agent_api::{Client, Fact, Identity};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
@@ -29,8 +28,7 @@ pub fn parse(text: &str) -> Result<(IpAddr, Option<u16>), String> {
 /// Ends with `NoHost` when nobody says who that is.
 pub fn run(socket: &Path, address: &str, output: Output) -> Result<Exit, Failure> {
     let (ip, port) = parse(address).map_err(|what| Failure::say(Exit::Usage, what))?;
-    let port = port.map(|port| format!("&port={port}")).unwrap_or_default();
-    let found: Identity = client::get(socket, &format!("/v1/identity?ip={ip}{port}"))?;
+    let found = Client::new(socket).identity(ip, port)?;
     match output {
         Output::Json => print(&json(&found)?)?,
         Output::Table => print(&page(&found))?,
@@ -94,7 +92,7 @@ fn row(fact: &Fact) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Party;
+    use agent_api::Party;
     use expect_test::expect;
 
     #[test]

@@ -3,8 +3,8 @@
 pub mod agent;
 pub mod args;
 pub mod check;
-pub mod client;
 pub mod edges;
+pub mod golden;
 pub mod identity;
 pub mod output;
 pub mod privileges;

@@ -1,16 +1,16 @@
 //! `pilotfish stat`: how each workload does as a server, in Linkerd's columns.
 
 use super::output::{json, show};
-use crate::api::WorkloadRow;
 use crate::cli::args::{Rows, WideOutput};
-use crate::cli::client;
-use crate::cli::table::{Align, latency, rate, share, table};
+use crate::cli::golden;
+use crate::cli::table::Align;
 use crate::exit::Failure;
+use agent_api::{Client, WorkloadRow};
 use std::path::Path;
 
 pub fn run(socket: &Path, rows: &Rows) -> Result<(), Failure> {
     show(rows.watch, || {
-        let mut found: Vec<WorkloadRow> = client::get(socket, "/v1/workloads")?;
+        let mut found = Client::new(socket).workloads()?;
         found.retain(|row| rows.namespace.as_ref().is_none_or(|namespace| row.workload.namespace == *namespace));
         match rows.output {
             WideOutput::Json => json(&found),
@@ -20,15 +20,9 @@ pub fn run(socket: &Path, rows: &Rows) -> Result<(), Failure> {
 }
 
 fn page(rows: &[WorkloadRow], wide: bool) -> String {
-    let mut columns = vec![
-        ("NAME", Align::Left),
-        ("SUCCESS", Align::Right),
-        ("RPS", Align::Right),
-        ("LATENCY_P50", Align::Right),
-        ("LATENCY_P95", Align::Right),
-        ("LATENCY_P99", Align::Right),
-        ("TCP_CONN", Align::Right),
-    ];
+    let mut columns = vec![("NAME", Align::Left)];
+    columns.extend(golden::columns(["LATENCY_P50", "LATENCY_P95", "LATENCY_P99"]));
+    columns.push(("TCP_CONN", Align::Right));
     if wide {
         columns.extend([
             ("NAMESPACE", Align::Left),
@@ -39,15 +33,9 @@ fn page(rows: &[WorkloadRow], wide: bool) -> String {
     }
     let cells = |row: &WorkloadRow| {
         let WorkloadRow { workload, golden } = row;
-        let mut cells = vec![
-            workload.name.clone(),
-            share(golden.success),
-            rate(golden.rps),
-            latency(golden.p50_ns),
-            latency(golden.p95_ns),
-            latency(golden.p99_ns),
-            golden.tcp_connections.to_string(),
-        ];
+        let mut cells = vec![workload.name.clone()];
+        cells.extend(golden::cells(golden));
+        cells.push(golden.tcp_connections.to_string());
         if wide {
             cells.extend([
                 workload.namespace.clone(),
@@ -58,16 +46,13 @@ fn page(rows: &[WorkloadRow], wide: bool) -> String {
         }
         cells
     };
-    if rows.is_empty() {
-        return "No traffic was counted yet.\n".to_owned();
-    }
-    table(&columns, &rows.iter().map(cells).collect::<Vec<_>>())
+    golden::page(&columns, &rows.iter().map(cells).collect::<Vec<_>>())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{Golden, Party};
+    use agent_api::{Golden, Party};
     use expect_test::expect;
 
     #[test]
@@ -79,10 +64,11 @@ mod tests {
                 failures: 5,
                 rps: 33.3,
                 success: Some(0.995),
-                p50_ns: Some(250_000),
-                p95_ns: Some(1_900_000),
-                p99_ns: Some(12_000_000),
+                p50: Some(250e-6),
+                p95: Some(1.9e-3),
+                p99: Some(12e-3),
                 tcp_connections: 4,
+                bytes: 0,
             },
         };
         expect![[r#"

@@ -1,16 +1,15 @@
 //! `pilotfish status`: what the agent is attached to, what it lost, what it costs.
 
 use super::output::{json, print};
-use crate::api::{self, Exchanges, Status};
 use crate::cli::args::Output;
-use crate::cli::client;
 use crate::cli::table::{Align, age, bytes, latency, table};
 use crate::exit::Failure;
+use agent_api::{self as api, Client, Exchanges, Status};
 use std::collections::BTreeMap;
 use std::path::Path;
 
 pub fn run(socket: &Path, output: Output) -> Result<(), Failure> {
-    let status: Status = client::get(socket, "/v1/status")?;
+    let status = Client::new(socket).status()?;
     match output {
         Output::Json => print(&json(&status)?),
         Output::Table => print(&page(&status)),
@@ -189,12 +188,14 @@ fn page(status: &Status) -> String {
         out.push('\n');
         out.push_str(&cgroups(&status.node.cgroups));
     }
-    if losses.iter().any(|loss| loss.count > 0) {
+    if losses.iter().any(|loss| loss.total > 0) {
         let columns = [("LOST AT", Align::Left), ("REASON", Align::Left), ("COUNT", Align::Right), ("OF", Align::Left)];
         let rows: Vec<Vec<String>> = losses
             .iter()
-            .filter(|loss| loss.count > 0)
-            .map(|loss| vec![loss.stage.clone(), loss.reason.clone(), loss.count.to_string(), loss.unit.clone()])
+            .filter(|loss| loss.total > 0)
+            .map(|loss| {
+                vec![loss.stage.to_string(), loss.reason.to_string(), loss.total.to_string(), loss.unit.to_string()]
+            })
             .collect();
         out.push('\n');
         out.push_str(&table(&columns, &rows));
@@ -233,7 +234,7 @@ fn page(status: &Status) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{Containerd, Loss, Namespace, Program, Readiness, Reason, Version};
+    use agent_api::{Containerd, LossRow, Namespace, Program, Readiness, Reason, Version};
     use expect_test::expect;
 
     #[test]
@@ -301,7 +302,12 @@ mod tests {
                 ],
             },
             exchanges: vec![Exchanges { reporter: "client".into(), counted: 20, lost: 3 }],
-            losses: vec![Loss { stage: "ring".into(), reason: "full".into(), unit: "message heads".into(), count: 3 }],
+            losses: vec![LossRow {
+                stage: "ring".into(),
+                reason: "full".into(),
+                unit: "message heads".into(),
+                total: 3,
+            }],
             kubernetes: api::Kubernetes {
                 link: "unreachable".into(),
                 detail: "for 12 s: connection refused".into(),

@@ -1,23 +1,12 @@
 //! `pilotfish version`: what this program is, and what the running agent is.
 
 use super::output::{json, print};
-use crate::api::Version;
 use crate::cli::args::Output;
-use crate::cli::client;
 use crate::exit::Failure;
-use capture_engine::kernel::Kernel;
+use crate::version;
+use agent_api::{Client, Version};
 use serde::Serialize;
 use std::path::Path;
-
-/// Of this program.
-#[must_use]
-pub fn own() -> Version {
-    Version {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        commit: option_env!("PILOTFISH_COMMIT").unwrap_or_default().to_owned(),
-        kernel_object: format!("{:016x}", Kernel::object_hash()),
-    }
-}
 
 #[derive(Serialize)]
 struct Both {
@@ -27,7 +16,7 @@ struct Both {
 }
 
 pub fn run(socket: &Path, output: Output) -> Result<(), Failure> {
-    let both = Both { client: own(), agent: client::get(socket, "/v1/version").ok() };
+    let both = Both { client: version::own(), agent: Client::new(socket).version().ok() };
     match output {
         Output::Json => print(&json(&both)?),
         Output::Table => {

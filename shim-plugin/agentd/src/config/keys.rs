@@ -1,8 +1,10 @@
 //! Every key there is: its default, its documentation and where it goes. The file, the environment, the printed default and the
 //! error texts are all made from this one table.
 
+use super::sections::{Config, KubernetesMode, LogFormat};
 use super::value::Given;
-use super::{AttachMode, Config, KubernetesMode, LogFormat, Scope};
+use capture_engine::attach::Mode;
+use k8s_sync::watch::Scope;
 use netns_scanner::Source;
 use std::time::Duration;
 
@@ -10,6 +12,8 @@ use std::time::Duration;
 pub struct Key {
     pub section: &'static str,
     pub name: &'static str,
+    /// Names that it had in this section. They are still read, with a warning.
+    pub was: &'static [&'static str],
     /// As TOML.
     pub default: &'static str,
     pub doc: &'static str,
@@ -25,7 +29,52 @@ impl Key {
     /// The environment variable that sets this key.
     #[must_use]
     pub fn env(&self) -> String {
-        format!("PILOTFISH_{}_{}", self.section.to_uppercase(), self.name.to_uppercase())
+        self.env_as(self.name)
+    }
+
+    fn env_as(&self, name: &str) -> String {
+        format!("PILOTFISH_{}_{}", self.section.to_uppercase(), name.to_uppercase())
+    }
+
+    /// The key that this section and name are of.
+    #[must_use]
+    pub fn find(section: &str, name: &str) -> Option<Called> {
+        KEYS.iter().filter(|key| key.section == section).find_map(|key| key.called(|known| known == name))
+    }
+
+    /// The key that this variable sets.
+    #[must_use]
+    pub fn find_env(variable: &str) -> Option<Called> {
+        KEYS.iter().find_map(|key| key.called(|known| key.env_as(known) == variable))
+    }
+
+    fn called(&'static self, is_it: impl Fn(&str) -> bool) -> Option<Called> {
+        if is_it(self.name) {
+            return Some(Called { key: self, old: None });
+        }
+        self.was.iter().find(|old| is_it(old)).map(|old| Called { key: self, old: Some(*old) })
+    }
+}
+
+/// A key by the name that somebody gave it.
+#[derive(Clone, Copy, Debug)]
+pub struct Called {
+    pub key: &'static Key,
+    /// The name that it no longer has.
+    pub old: Option<&'static str>,
+}
+
+impl Called {
+    /// How it was called, with its section.
+    #[must_use]
+    pub fn dotted(&self) -> String {
+        format!("{}.{}", self.key.section, self.old.unwrap_or(self.key.name))
+    }
+
+    /// What is said of an old name.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        self.old.map(|_| format!("{} is now {}", self.dotted(), self.key.dotted()))
     }
 }
 
@@ -52,6 +101,7 @@ pub const KEYS: &[Key] = &[
     Key {
         section: "containerd",
         name: "sockets",
+        was: &[],
         default: "[]",
         doc: "Sockets to try, in this order. Empty: those of containerd and k3s at their usual places.",
         apply: |c, v| v.list().map(|v| c.containerd.sockets = v.into_iter().map(Into::into).collect()),
@@ -59,6 +109,7 @@ pub const KEYS: &[Key] = &[
     Key {
         section: "containerd",
         name: "namespaces",
+        was: &[],
         default: "[]",
         doc: "containerd namespaces to watch, like [\"k8s.io\"]. Empty: all.",
         apply: |c, v| v.list().map(|v| c.containerd.namespaces = v),
@@ -66,6 +117,7 @@ pub const KEYS: &[Key] = &[
     Key {
         section: "kubernetes",
         name: "mode",
+        was: &[],
         default: "\"auto\"",
         doc: "auto, on or off. auto watches the API where one is found; on also says so where none is; off never asks.",
         apply: |c, v| {
@@ -81,6 +133,7 @@ pub const KEYS: &[Key] = &[
     Key {
         section: "kubernetes",
         name: "kubeconfig",
+        was: &[],
         default: "\"\"",
         doc: "Path of a kubeconfig. Empty: $KUBECONFIG, a pod's service account, then k3s at its usual place.",
         apply: |c, v| {
@@ -91,6 +144,7 @@ pub const KEYS: &[Key] = &[
     Key {
         section: "kubernetes",
         name: "node",
+        was: &[],
         default: "\"\"",
         doc: "Name of this node in Kubernetes. Empty: $NODE_NAME, else the host's name.",
         apply: |c, v| {
@@ -106,6 +160,7 @@ pub const KEYS: &[Key] = &[
     Key {
         section: "kubernetes",
         name: "scope",
+        was: &[],
         default: "\"cluster\"",
         doc: "cluster or node. cluster names every peer; node keeps the pods of this node only and costs the API server less.",
         apply: |c, v| {
@@ -116,6 +171,7 @@ pub const KEYS: &[Key] = &[
     Key {
         section: "kubernetes",
         name: "max_pods",
+        was: &[],
         default: "150000",
         doc: "Most pods whose names are kept, 100 to 1000000; some 250 bytes each. In a larger cluster the scope becomes node.",
         apply: |c, v| v.integer(100, 1_000_000).map(|v| c.kubernetes.max_pods = v as usize),
@@ -123,14 +179,15 @@ pub const KEYS: &[Key] = &[
     Key {
         section: "attach",
         name: "mode",
+        was: &[],
         default: "\"auto\"",
         doc: "auto, tcx (Linux 6.6 and later) or clsact. auto takes the faster of what the kernel has and falls back to the other.",
         apply: |c, v| {
             v.one_of(&["auto", "tcx", "clsact"]).map(|v| {
                 c.attach.mode = match v {
-                    "tcx" => AttachMode::Tcx,
-                    "clsact" => AttachMode::Clsact,
-                    _ => AttachMode::Auto,
+                    "tcx" => Mode::Tcx,
+                    "clsact" => Mode::Clsact,
+                    _ => Mode::Auto,
                 }
             })
         },
@@ -138,13 +195,15 @@ pub const KEYS: &[Key] = &[
     Key {
         section: "attach",
         name: "loopback",
+        was: &[],
         default: "false",
         doc: "Also attach to lo: traffic between containers of one pod. Each exchange is then seen twice.",
         apply: |c, v| v.boolean().map(|v| c.attach.loopback = v),
     },
     Key {
         section: "attach",
-        name: "host",
+        name: "node",
+        was: &["host"],
         default: "true",
         doc: "Also observe hostNetwork containers and the node's services, by their cgroups (version 2). `pilotfish check` says whether that is possible.",
         apply: |c, v| v.boolean().map(|v| c.attach.node = v),
@@ -152,6 +211,7 @@ pub const KEYS: &[Key] = &[
     Key {
         section: "scan",
         name: "source",
+        was: &[],
         default: "\"auto\"",
         doc: "auto, iterator (Linux 5.11 and later), sock_diag or procfs. auto takes the cheapest that works; `pilotfish check` says which.",
         apply: |c, v| {
@@ -168,6 +228,7 @@ pub const KEYS: &[Key] = &[
     Key {
         section: "capture",
         name: "ring_bytes",
+        was: &[],
         default: "\"8MiB\"",
         doc: "Size of the ring between kernel and agent: a power of two from 64KiB to 1GiB. What does not fit is counted as lost.",
         apply: |c, v| {
@@ -182,6 +243,7 @@ pub const KEYS: &[Key] = &[
     Key {
         section: "capture",
         name: "head_bytes",
+        was: &[],
         default: "\"4KiB\"",
         doc: "Bytes copied of each message, 64 to 16KiB. What follows is counted, not copied.",
         apply: |c, v| v.bytes(64, 16 << 10).map(|v| c.capture.head_bytes = v as u32),
@@ -189,6 +251,7 @@ pub const KEYS: &[Key] = &[
     Key {
         section: "capture",
         name: "flows",
+        was: &[],
         default: "65536",
         doc: "Flows that the kernel's table holds, 1024 to 4194304; 512 bytes each while it lasts. What does not fit is counted.",
         apply: |c, v| v.integer(1024, 4 << 20).map(|v| c.capture.flows = v as u32),
@@ -196,6 +259,7 @@ pub const KEYS: &[Key] = &[
     Key {
         section: "capture",
         name: "ports",
+        was: &[],
         default: "[]",
         doc: "Ports whose messages are copied and read, as [80, \"8000-8100\"], at either end of a flow. Empty: all. Packets and bytes are counted of every flow.",
         apply: |c, v| v.ports().map(|v| c.capture.ports = v),
@@ -203,6 +267,7 @@ pub const KEYS: &[Key] = &[
     Key {
         section: "capture",
         name: "exclude_ports",
+        was: &[],
         default: "[]",
         doc: "Ports whose messages are never copied. Goes before ports.",
         apply: |c, v| v.ports().map(|v| c.capture.exclude_ports = v),
@@ -210,13 +275,15 @@ pub const KEYS: &[Key] = &[
     Key {
         section: "metrics",
         name: "max_series",
+        was: &[],
         default: "10000",
-        doc: "Series kept per metric family, 100 to 1000000. The rest is added up in one series named \"overflow\".",
+        doc: "Series kept per metric family, 100 to 1000000. The rest is added up in one series named \"_overflow\".",
         apply: |c, v| v.integer(100, 1_000_000).map(|v| c.metrics.max_series = v as usize),
     },
     Key {
         section: "metrics",
         name: "expiry",
+        was: &[],
         default: "\"10m\"",
         doc: "Series that were not touched for this long are dropped, 10s to 24h.",
         apply: |c, v| v.duration(10 * SECOND, DAY).map(|v| c.metrics.expiry = v),
@@ -224,6 +291,7 @@ pub const KEYS: &[Key] = &[
     Key {
         section: "admin",
         name: "listen",
+        was: &[],
         default: "\"127.0.0.1:9464\"",
         doc: "Address of /metrics, /livez and /readyz. Port 0 takes a free one, which the log names.",
         apply: |c, v| v.address().map(|v| c.admin.listen = v),
@@ -231,6 +299,7 @@ pub const KEYS: &[Key] = &[
     Key {
         section: "admin",
         name: "socket",
+        was: &[],
         default: "\"/run/pilotfish/pilotfish.sock\"",
         doc: "Unix socket of the command line (mode 0660).",
         apply: |c, v| v.path().map(|v| c.admin.socket = v.into()),
@@ -238,6 +307,7 @@ pub const KEYS: &[Key] = &[
     Key {
         section: "admin",
         name: "connections",
+        was: &[],
         default: "64",
         doc: "Connections served at once on the address and on the socket each, 4 to 4096. When one more comes, the oldest makes room.",
         apply: |c, v| v.integer(4, 4096).map(|v| c.admin.connections = v as usize),
@@ -245,6 +315,7 @@ pub const KEYS: &[Key] = &[
     Key {
         section: "admin",
         name: "grace",
+        was: &[],
         default: "\"10s\"",
         doc: "Longest time between a signal to stop and the end, 1s to 5m.",
         apply: |c, v| v.duration(SECOND, 300 * SECOND).map(|v| c.admin.grace = v),
@@ -252,6 +323,7 @@ pub const KEYS: &[Key] = &[
     Key {
         section: "log",
         name: "level",
+        was: &[],
         default: "\"info\"",
         doc: "error, warn, info, debug or trace; or a filter of tracing-subscriber, like \"info,capture_engine=debug\".",
         apply: |c, v| {
@@ -268,6 +340,7 @@ pub const KEYS: &[Key] = &[
     Key {
         section: "log",
         name: "format",
+        was: &[],
         default: "\"auto\"",
         doc: "text, json, journald, or auto: journald when systemd connected standard error to it, else text.",
         apply: |c, v| {
@@ -284,6 +357,7 @@ pub const KEYS: &[Key] = &[
     Key {
         section: "debug",
         name: "enabled",
+        was: &[],
         default: "false",
         doc: "Allow POST /debug/pause?ms=N on the unix socket: the ring's reader sleeps N ms. Loses events; for tests only.",
         apply: |c, v| v.boolean().map(|v| c.debug.enabled = v),
@@ -291,6 +365,7 @@ pub const KEYS: &[Key] = &[
     Key {
         section: "debug",
         name: "proc",
+        was: &[],
         default: "\"/proc\"",
         doc: "Where to read what /proc tells of processes: for tests of files that hang.",
         apply: |c, v| v.path().map(|v| c.debug.proc = v.into()),

@@ -1,30 +1,15 @@
 //! From file, environment and flags to a `Config`, or to the list of everything that is wrong.
 
+use super::fault::{Fault, Faults, Origin};
+use super::keys::{Called, KEYS, Key, SECTIONS};
+use super::sections::Config;
 use super::value::{Given, nearest};
-use super::{Config, DEFAULT_FILE, Fault, Faults, KEYS, Key, SECTIONS};
-use std::fmt;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
-/// Where a value came from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
-    File { path: PathBuf, line: Option<usize> },
-    Environment(String),
-    Flag(&'static str),
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Origin::File { path, line: Some(line) } => write!(f, "{}:{line}", path.display()),
-            Origin::File { path, line: None } => write!(f, "{}", path.display()),
-            Origin::Environment(variable) => write!(f, "environment {variable}"),
-            Origin::Flag(flag) => write!(f, "flag {flag}"),
-        }
-    }
-}
+/// Read when it exists and no other file is named.
+const DEFAULT_FILE: &str = "/etc/pilotfish/agent.toml";
 
 /// Flags that were given: their name, the key that they set ("section.name"), and the text.
 pub type Flags = Vec<(&'static str, &'static str, String)>;
@@ -63,33 +48,31 @@ pub fn load(
     let mut faults = Vec::new();
     let mut warnings = Vec::new();
     if let Some(source) = source {
-        apply_file(&mut config, source, &mut faults);
+        apply_file(&mut config, source, &mut faults, &mut warnings);
     }
     apply_environment(&mut config, environment, &mut faults, &mut warnings);
     for (flag, dotted, text) in flags {
         if let Some(key) = KEYS.iter().find(|key| key.dotted() == *dotted) {
-            apply(&mut config, key, &Given::Text(text), || Origin::Flag(flag), &mut faults);
+            let called = Called { key, old: None };
+            apply(&mut config, called, &Given::Text(text), || Origin::Flag(flag), &mut faults);
         }
     }
     if faults.is_empty() { Ok((config, warnings)) } else { Err(Faults(faults)) }
 }
 
-pub(super) fn apply_defaults(config: &mut Config) {
-    for key in KEYS {
-        // A default that does not parse is caught by a test; the blank value then stays.
-        if let Ok(value) = DeValue::parse(key.default) {
-            let _ = (key.apply)(config, &Given::Toml(value.get_ref()));
-        }
+fn apply(config: &mut Config, called: Called, given: &Given<'_>, origin: impl Fn() -> Origin, faults: &mut Vec<Fault>) {
+    if let Err(what) = (called.key.apply)(config, given) {
+        faults.push(Fault { origin: origin(), key: called.dotted(), what });
     }
 }
 
-fn apply(config: &mut Config, key: &Key, given: &Given<'_>, origin: impl Fn() -> Origin, faults: &mut Vec<Fault>) {
-    if let Err(what) = (key.apply)(config, given) {
-        faults.push(Fault { origin: origin(), key: key.dotted(), what });
-    }
+/// By its old name and by its own, in one place: nobody knows which of them is meant.
+fn given_twice(called: Called, origin: Origin) -> Fault {
+    let what = format!("is the old name of {}, which is given too; remove one of them", called.key.dotted());
+    Fault { origin, key: called.dotted(), what }
 }
 
-fn apply_file(config: &mut Config, source: &Source, faults: &mut Vec<Fault>) {
+fn apply_file(config: &mut Config, source: &Source, faults: &mut Vec<Fault>, warnings: &mut Vec<String>) {
     let at = |offset: Option<usize>| Origin::File {
         path: source.path.clone(),
         line: offset.map(|offset| 1 + source.text.bytes().take(offset).filter(|b| *b == b'\n').count()),
@@ -113,8 +96,16 @@ fn apply_file(config: &mut Config, source: &Source, faults: &mut Vec<Fault>) {
         };
         for (entry, value) in entries {
             let (entry, line) = (entry.get_ref().as_ref(), Some(entry.span().start));
-            match KEYS.iter().find(|key| key.section == name && key.name == entry) {
-                Some(key) => apply(config, key, &Given::Toml(value.get_ref()), || at(line), faults),
+            match Key::find(name, entry) {
+                Some(called) => {
+                    let is_given_anew = called.old.is_some() && entries.contains_key(called.key.name);
+                    if is_given_anew {
+                        faults.push(given_twice(called, at(line)));
+                        continue;
+                    }
+                    warnings.extend(called.warning().map(|text| format!("{}: {text}", at(line))));
+                    apply(config, called, &Given::Toml(value.get_ref()), || at(line), faults);
+                }
                 None => faults.push(Fault {
                     origin: at(line),
                     key: format!("{name}.{entry}"),
@@ -140,17 +131,24 @@ fn apply_environment(
 ) {
     let mut ours: Vec<(String, String)> = environment.filter(|(name, _)| name.starts_with("PILOTFISH_")).collect();
     ours.sort();
-    for (variable, text) in ours {
+    for (variable, text) in &ours {
         if variable == "PILOTFISH_CONFIG" {
             continue;
         }
-        match KEYS.iter().find(|key| key.env() == variable) {
-            Some(key) => {
-                apply(config, key, &Given::Text(&text), || Origin::Environment(variable.clone()), faults);
+        let origin = || Origin::Environment(variable.clone());
+        match Key::find_env(variable) {
+            Some(called) => {
+                let anew = called.key.env();
+                if called.old.is_some() && ours.iter().any(|(other, _)| *other == anew) {
+                    faults.push(given_twice(called, origin()));
+                    continue;
+                }
+                warnings.extend(called.warning().map(|text| format!("{}: {text}", origin())));
+                apply(config, called, &Given::Text(text), origin, faults);
             }
             None => {
                 let known: Vec<String> = KEYS.iter().map(Key::env).collect();
-                let hint = nearest(&variable, known.iter().map(String::as_str));
+                let hint = nearest(variable, known.iter().map(String::as_str));
                 let hint = hint.map(|near| format!("; {near} is")).unwrap_or_default();
                 warnings.push(format!("environment {variable} is not a key and was ignored{hint}"));
             }

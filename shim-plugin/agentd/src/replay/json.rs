@@ -1,12 +1,12 @@
 //! One object a line, named as OpenTelemetry names things.
 
 use super::report::Totals;
+use agent_api::EdgeRow;
 use capture_engine::replay::{Damage, Summary};
 use flow_model::{
     Close, Detail, Direction, Endpoint, FlowDelta, FlowInfo, HttpExchange, L7Record, LossReason, Notes, Outcome,
     Protocol, Transport,
 };
-use golden_metrics::EdgeRow;
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -252,13 +252,52 @@ impl Flow {
 #[derive(Debug, Serialize)]
 pub(super) struct Edge<'a> {
     r#type: &'static str,
-    #[serde(flatten)]
-    row: &'a EdgeRow,
+    client: &'a str,
+    client_ns: &'a str,
+    client_kind: &'a str,
+    server: &'a str,
+    server_ns: &'a str,
+    server_kind: &'a str,
+    server_service: &'a str,
+    protocol: &'a str,
+    reporter: &'a str,
+    requests: u64,
+    successes: u64,
+    failures: u64,
+    /// A capture has no "lately".
+    rps: Option<f64>,
+    /// Seconds.
+    p50: Option<f64>,
+    p95: Option<f64>,
+    p99: Option<f64>,
+    tcp_open: u64,
+    bytes: u64,
 }
 
 impl<'a> From<&'a EdgeRow> for Edge<'a> {
     fn from(row: &'a EdgeRow) -> Edge<'a> {
-        Edge { r#type: "edge", row }
+        let EdgeRow { src, dst, service, protocol, reporter, golden } = row;
+        Edge {
+            r#type: "edge",
+            client: &src.name,
+            client_ns: &src.namespace,
+            client_kind: &src.kind,
+            server: &dst.name,
+            server_ns: &dst.namespace,
+            server_kind: &dst.kind,
+            server_service: service,
+            protocol,
+            reporter,
+            requests: golden.requests,
+            successes: golden.requests.saturating_sub(golden.failures),
+            failures: golden.failures,
+            rps: None,
+            p50: golden.p50,
+            p95: golden.p95,
+            p99: golden.p99,
+            tcp_open: golden.tcp_connections,
+            bytes: golden.bytes,
+        }
     }
 }
 

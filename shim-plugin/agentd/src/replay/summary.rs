@@ -1,8 +1,8 @@
 use super::report::Totals;
 use crate::cli::table::{Align, bytes, latency, share, table};
+use agent_api::EdgeRow;
 use capture_engine::replay::{Skipped, Summary};
 use flow_model::LossReason;
-use golden_metrics::EdgeRow;
 use std::fmt::Write;
 
 fn edges_table(edges: &[EdgeRow]) -> String {
@@ -19,17 +19,17 @@ fn edges_table(edges: &[EdgeRow]) -> String {
     ];
     let time = |seconds: Option<f64>| latency(seconds.map(|seconds| (seconds * 1e9) as u64));
     let row = |edge: &EdgeRow| {
-        let success = (edge.requests > 0).then(|| edge.successes as f64 / edge.requests as f64);
+        let EdgeRow { src, dst, protocol, golden, .. } = edge;
         vec![
-            edge.client.clone(),
-            edge.server.clone(),
-            edge.protocol.clone(),
-            if edge.requests > 0 { edge.requests.to_string() } else { "-".to_owned() },
-            share(success),
-            time(edge.p50),
-            time(edge.p95),
-            time(edge.p99),
-            bytes(edge.bytes),
+            src.name.clone(),
+            dst.name.clone(),
+            protocol.clone(),
+            if golden.requests > 0 { golden.requests.to_string() } else { "-".to_owned() },
+            share(golden.success),
+            time(golden.p50),
+            time(golden.p95),
+            time(golden.p99),
+            bytes(golden.bytes),
         ]
     };
     table(&columns, &edges.iter().map(row).collect::<Vec<_>>())

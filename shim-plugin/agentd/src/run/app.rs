@@ -3,42 +3,39 @@
 //! Addresses and sockets are bound first, so that probes are answered while the kernel programs load. READY follows when they are loaded, and
 //! after `READY_WITHIN` in any case: waiting for containerd, or scanning what exists, gates nothing.
 
-use crate::cli::version;
 use crate::clock;
-use crate::config::{AttachMode, Config};
+use crate::config::{Config, KubernetesMode};
 use crate::exit::{Exit, Failure};
-use crate::run::containers::{Containers, Jobs, Parts, attach_news, containerd_config};
+use crate::run::ends::{Ended, Ends};
 use crate::run::engine::{self, Loaded};
-use crate::run::figures::Figures;
-use crate::run::kubernetes::{Join, Who};
-use crate::run::parts::{Ended, Ends};
-use crate::run::pipeline_thread::{Order, PipelineThread};
-use crate::run::process;
+use crate::run::join::{Join, Wanted};
+use crate::run::kernel_counters::KernelCounters;
 use crate::run::reload::Reload;
+use crate::run::running::{Running, Shared};
 use crate::run::saved::{self, State};
-use crate::run::scan::Scan;
+use crate::run::settings::{self, Who};
+use crate::run::signals::Signals;
+use crate::run::upkeep::Upkeep;
 use crate::serve::admin::{Admin, SocketFile, bind_address, bind_socket};
 use crate::serve::board::{Board, Kernel, READY_WITHIN};
+use crate::serve::identity::Lookup;
 use crate::serve::notify;
 use crate::serve::traffic::Traffic;
+use crate::version;
 use anyhow::Context;
-use capture_engine::attach::{AttachConfig, Attacher, Mode};
+use capture_engine::kernel::KernelConfig;
 use golden_metrics::{Golden, Losses};
 use k8s_sync::{Addresses, IdentityIndex, NamesReader};
 use netns_scanner::deadline::Deadlines;
-use shim_plugin::Containerd;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
-
-const SECOND: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub struct App {
@@ -54,36 +51,30 @@ pub struct App {
     admin: JoinHandle<()>,
     /// Where probes and scrapers are answered.
     listening: SocketAddr,
+    /// Filled when there is something to look at.
+    lookup: Arc<OnceLock<Lookup>>,
     socket_file: SocketFile,
     reload: Reload,
     /// Where counters are kept from one run to the next, if anywhere.
     state: Option<State>,
 }
 
-/// What runs once the kernel programs are loaded.
-struct Running {
-    stop: CancellationToken,
-    /// Cancelled when READY was said: what has time until then begins.
-    ready: CancellationToken,
-    containers: tokio::task::JoinHandle<Attacher>,
-    orders: mpsc::Sender<Order>,
-    pipeline: JoinHandle<()>,
-    /// Begins after READY.
-    kubernetes: Option<tokio::task::JoinHandle<()>>,
-}
-
-/// What every part reports to.
-struct Shared<'a> {
-    board: &'a Arc<Board>,
-    losses: &'a Losses,
-    ends: &'a Ends,
-    deadlines: Deadlines,
-}
-
 /// Why the agent stops.
 enum Stop {
     Signal(&'static str),
     Ended(Ended),
+}
+
+impl Stop {
+    fn outcome(self) -> Result<(), Failure> {
+        match self {
+            Stop::Signal(_) => Ok(()),
+            Stop::Ended(Ended { part, reason }) => {
+                let reason = reason.err().unwrap_or_else(|| "it ended without being told to".to_owned());
+                Err(Failure::say(Exit::Software, format!("{part}: {reason}")))
+            }
+        }
+    }
 }
 
 impl App {
@@ -97,12 +88,8 @@ impl App {
         let (socket, socket_file) = bind_socket(&config.admin.socket)?;
         let losses = Losses::default();
         let identities = IdentityIndex::new(k8s_sync::Limits::default());
-        let metrics = golden_metrics::Config {
-            max_series: config.metrics.max_series,
-            expiry: config.metrics.expiry,
-            ..golden_metrics::Config::default()
-        };
-        let (mut golden, reader) = Golden::new(identities.reader(Addresses::ByClass), metrics, &losses);
+        let (mut golden, reader) =
+            Golden::new(identities.reader(Addresses::ByClass), settings::metrics(&config), &losses);
         let state = State::from_environment();
         if let Some(counted) = state.as_ref().and_then(State::take) {
             golden.restore(&counted, &losses, clock::now());
@@ -120,7 +107,9 @@ impl App {
             .context("start the runtime")?;
         let (ends, ended) = Ends::channel();
         let admin_stop = CancellationToken::new();
-        let admin = Admin { address, socket, connections: config.admin.connections, debug: config.debug.enabled };
+        let lookup = Arc::new(OnceLock::new());
+        let (connections, debug) = (config.admin.connections, config.debug.enabled);
+        let admin = Admin { address, socket, connections, debug, lookup: lookup.clone() };
         let admin = admin.spawn(board.clone(), admin_stop.clone(), &ends)?;
         let socket = config.admin.socket.display().to_string();
         tracing::info!(version = board.version.version, listen = %listening, socket, "pilotfish answers");
@@ -136,6 +125,7 @@ impl App {
             admin_stop,
             admin,
             listening,
+            lookup,
             socket_file,
             reload,
             state,
@@ -148,7 +138,7 @@ impl App {
     /// `NoPermission` when the kernel refuses the programs, `Software` when a part ended by itself.
     pub fn run(self) -> Result<(), Failure> {
         let App { mut config, board, losses, golden, identities, runtime, ends, mut ended, .. } = self;
-        let App { admin_stop, admin, listening, socket_file, reload, state, .. } = self;
+        let App { admin_stop, admin, listening, lookup, socket_file, reload, state, .. } = self;
         // While somebody counts, nothing can be kept.
         let mut counting = false;
         let grace = config.admin.grace;
@@ -158,24 +148,21 @@ impl App {
             let everything_stops = CancellationToken::new();
             let _stops_at_the_end = everything_stops.clone().drop_guard();
             tokio::spawn(notify::run(board.clone(), everything_stops.clone()));
-            let loading = load(config.clone());
-            tokio::pin!(loading);
-            let loaded = tokio::select! {
-                loaded = &mut loading => loaded?,
-                signal = signals.next() => return quiet(signal),
-                () = tokio::time::sleep(READY_WITHIN) => {
-                    notify::ready();
-                    tokio::select! {
-                        loaded = &mut loading => loaded?,
-                        signal = signals.next() => return quiet(signal),
-                    }
+            let loaded = match loaded(settings::kernel(&config), &mut signals).await? {
+                Ok(loaded) => loaded,
+                Err(signal) => {
+                    tracing::info!(signal, "stopping before the kernel programs were loaded");
+                    return Ok(());
                 }
             };
-            let figures = Figures::new(loaded.kernel.clone(), config.capture.ring_bytes, &losses);
             let deadlines = Deadlines::default();
-            let look =
-                Look { board: board.clone(), figures, deadlines: deadlines.clone(), proc: config.debug.proc.clone() };
-            tokio::spawn(upkeep(look, everything_stops));
+            let upkeep = Upkeep {
+                board: board.clone(),
+                kernel: KernelCounters::new(loaded.kernel.clone(), config.capture.ring_bytes, &losses),
+                deadlines: deadlines.clone(),
+                proc: config.debug.proc.clone(),
+            };
+            tokio::spawn(upkeep.run(everything_stops));
             counting = true;
             let (names, holders) = (identities.reader(Addresses::ByClass), identities.holders());
             let mut running = Running::start(
@@ -190,17 +177,17 @@ impl App {
             *board.kernel.lock() = Kernel::Loaded;
             notify::ready();
             tracing::info!(after = ?board.started.elapsed(), "ready");
-            running.ready.cancel();
+            let who = Who { instance: board.instance.clone(), listening, state: saved::directory() };
             let join = Join {
-                config: config.clone(),
-                who: Who { instance: board.instance.clone(), listening, state: saved::directory() },
+                wanted: wanted(&config, &who),
                 board: board.clone(),
                 pipeline: running.orders.clone(),
                 names,
                 holders,
+                lookup,
                 ends: ends.clone(),
             };
-            running.kubernetes = Some(tokio::spawn(join.run(running.stop.clone())));
+            running.release(join.run(running.stop.clone()));
             let stop = loop {
                 tokio::select! {
                     signal = signals.next() => break Stop::Signal(signal),
@@ -218,13 +205,7 @@ impl App {
                 () = running.drain(grace) => counting = false,
                 signal = signals.next() => tracing::warn!(signal, "ending before everything was detached"),
             }
-            match stop {
-                Stop::Signal(_) => Ok(()),
-                Stop::Ended(Ended { part, reason }) => {
-                    let reason = reason.err().unwrap_or_else(|| "it ended without being told to".to_owned());
-                    Err(Failure::say(Exit::Software, format!("{part}: {reason}")))
-                }
-            }
+            stop.outcome()
         });
         if let Some(state) = state.filter(|_| !counting) {
             state.keep(&board.traffic.snapshot().save());
@@ -238,145 +219,35 @@ impl App {
     }
 }
 
-fn quiet(signal: &'static str) -> Result<(), Failure> {
-    tracing::info!(signal, "stopping before the kernel programs were loaded");
-    Ok(())
+/// The loaded programs, or the signal that came first. READY is said on time in any case.
+async fn loaded(config: KernelConfig, signals: &mut Signals) -> Result<Result<Loaded, &'static str>, Failure> {
+    let loading = load(config);
+    tokio::pin!(loading);
+    let late = tokio::time::sleep(READY_WITHIN);
+    tokio::pin!(late);
+    loop {
+        tokio::select! {
+            loaded = &mut loading => return loaded.map(Ok),
+            signal = signals.next() => return Ok(Err(signal)),
+            () = &mut late, if !late.is_elapsed() => notify::ready(),
+        }
+    }
+}
+
+/// None where the operator wants no names of a cluster.
+fn wanted(config: &Config, who: &Who) -> Option<Wanted> {
+    let config = &config.kubernetes;
+    (config.mode != KubernetesMode::Off).then(|| Wanted {
+        watches: settings::watches(config, who),
+        limits: settings::names(config),
+        is_expected: settings::expects_cluster(config),
+    })
 }
 
 /// Verifying takes the kernel some hundred milliseconds of one CPU: not on a worker of the runtime.
-async fn load(config: Config) -> Result<Loaded, Failure> {
+async fn load(config: KernelConfig) -> Result<Loaded, Failure> {
     let (tell, told) = oneshot::channel();
     let load = move || drop(tell.send(engine::load(&config)));
     std::thread::Builder::new().name("load".to_owned()).spawn(load).context("start a thread")?;
     told.await.context("load the kernel programs: the thread panicked")?
-}
-
-impl Running {
-    fn start(
-        config: &Config,
-        loaded: Loaded,
-        golden: Golden<NamesReader>,
-        identities: IdentityIndex,
-        shared: Shared<'_>,
-    ) -> Result<Running, Failure> {
-        let Shared { board, losses, ends, deadlines } = shared;
-        let (stop, ready) = (CancellationToken::new(), CancellationToken::new());
-        let attach = AttachConfig {
-            mode: match config.attach.mode {
-                AttachMode::Auto => Mode::Auto,
-                AttachMode::Tcx => Mode::Tcx,
-                AttachMode::Clsact => Mode::Clsact,
-            },
-            include_loopback: config.attach.loopback,
-            ..AttachConfig::default()
-        };
-        let (events, attach_events) = attach_news();
-        let tell = move |event| events.tell(event);
-        let attacher = Attacher::start(attach, loaded.programs(), tell).context("start the attach workers")?;
-        let node = Jobs::new(loaded.kernel.clone(), config.debug.proc.clone());
-        // Bounded by who sends: seeds by the scan, which counts those under way; the end of a namespace once for each that was attached; the others a few in a run.
-        let (orders, received) = mpsc::channel();
-        let pipeline = PipelineThread::new(config, loaded, golden, board.clone(), losses, received);
-        let pipeline = ends.thread("pipeline", move || pipeline.run()).context("start the pipeline thread")?;
-        let (containerd, handle) = Containerd::new(containerd_config(config));
-        let watch = ends.watch("containerd");
-        let drain = stop.clone();
-        tokio::spawn(async move {
-            let _watch = watch;
-            containerd.run(drain).await;
-        });
-        let scan = Scan::start(config, deadlines.clone(), orders.clone(), losses).context("start the scan's thread")?;
-        let parts = Parts {
-            handle,
-            attacher,
-            attach_events,
-            identities,
-            pipeline: orders.clone(),
-            board: board.clone(),
-            scan,
-            deadlines,
-            node,
-            ready: ready.clone(),
-            proc: config.debug.proc.clone(),
-        };
-        let containers = Containers::new(config, parts, losses);
-        let (watch, until) = (ends.watch("containers"), stop.clone());
-        let containers = tokio::spawn(async move {
-            let _watch = watch;
-            containers.run(until).await
-        });
-        Ok(Running { stop, ready, containers, orders, pipeline, kubernetes: None })
-    }
-
-    /// Takes our programs out of every namespace, then lets the pipeline read what is left.
-    async fn drain(self, grace: Duration) {
-        let Running { stop, ready: _, containers, orders, pipeline, kubernetes } = self;
-        stop.cancel();
-        if let Ok(attacher) = containers.await {
-            // Detaching is system calls under the kernel's own locks.
-            let left = tokio::task::spawn_blocking(move || attacher.shutdown(grace)).await.unwrap_or(usize::MAX);
-            if left > 0 {
-                tracing::warn!(left, "namespaces were not detached in time; the programs there do nothing from now on");
-            }
-        }
-        let _ = orders.send(Order::Finish);
-        let _ = tokio::task::spawn_blocking(move || pipeline.join()).await;
-        if let Some(kubernetes) = kubernetes
-            && tokio::time::timeout(grace, kubernetes).await.is_err()
-        {
-            tracing::warn!("the cluster's names were not kept in time for the next start");
-        }
-    }
-}
-
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn register() -> anyhow::Result<Signals> {
-        let register = |kind| signal(kind).context("register for signals");
-        Ok(Signals { terminate: register(SignalKind::terminate())?, interrupt: register(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
-}
-
-/// What is looked at once a second.
-struct Look {
-    board: Arc<Board>,
-    figures: Figures,
-    deadlines: Deadlines,
-    proc: PathBuf,
-}
-
-/// Once a second: what the process uses, what the kernel half counted, and a view for the rates.
-async fn upkeep(mut look: Look, stop: CancellationToken) {
-    loop {
-        let once = move || {
-            let Look { board, figures, deadlines, proc } = &mut look;
-            figures.read(board);
-            board.traffic.tick(clock::now());
-            let before = board.process();
-            // Read first, and only then under the lock.
-            let usage = process::usage(proc, deadlines, before);
-            *board.process.lock() = usage;
-            look
-        };
-        // One at a time: the next look is not taken before this one is over. A look that panicked was the last.
-        match tokio::task::spawn_blocking(once).await {
-            Ok(back) => look = back,
-            Err(error) => return tracing::error!(%error, "the agent's own figures stand still"),
-        }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(SECOND) => {}
-        }
-    }
 }

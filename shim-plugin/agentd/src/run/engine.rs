@@ -1,9 +1,7 @@
 //! Loads the in-kernel half.
 
-use crate::config::Config;
 use crate::exit::{Exit, Failure};
 use capture_engine::kernel::{Kernel, KernelConfig, LoadError, Programs, RingReader};
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 /// The loaded programs with the one reader of their ring.
@@ -22,17 +20,7 @@ impl Loaded {
 
 /// # Errors
 /// `NoPermission` when the kernel refuses or cannot; the text says which.
-pub fn load(config: &Config) -> Result<Loaded, Failure> {
-    let ranges = |ports: &[(u16, u16)]| -> Vec<RangeInclusive<u16>> { ports.iter().map(|(a, b)| *a..=*b).collect() };
-    let wanted = KernelConfig {
-        ring_bytes: config.capture.ring_bytes,
-        flows: config.capture.flows,
-        head_bytes: config.capture.head_bytes,
-        include_ports: ranges(&config.capture.ports),
-        exclude_ports: ranges(&config.capture.exclude_ports),
-        loopback: config.attach.loopback,
-        ..KernelConfig::default()
-    };
+pub fn load(config: &KernelConfig) -> Result<Loaded, Failure> {
     let refused = |error: LoadError| {
         let exit = match error {
             LoadError::RingSize(_) | LoadError::NoFlows => Exit::Usage,
@@ -40,7 +28,7 @@ pub fn load(config: &Config) -> Result<Loaded, Failure> {
         };
         Failure::new(exit, error)
     };
-    let kernel = Kernel::load(&wanted).map_err(refused)?;
+    let kernel = Kernel::load(config).map_err(refused)?;
     let reader = kernel.reader().map_err(|error| Failure::new(Exit::Software, error))?;
     let reader =
         reader.ok_or_else(|| Failure::say(Exit::Software, "the ring of programs just loaded has a reader already"))?;

@@ -2,12 +2,18 @@
 
 pub mod app;
 pub mod containers;
+pub mod ends;
 pub mod engine;
-pub mod figures;
-pub mod kubernetes;
-pub mod parts;
+pub mod join;
+pub mod kernel_counters;
+pub mod node_ports;
+pub mod orders;
 pub mod pipeline_thread;
 pub mod process;
 pub mod reload;
+pub mod running;
 pub mod saved;
 pub mod scan;
+pub mod settings;
+pub mod signals;
+pub mod upkeep;

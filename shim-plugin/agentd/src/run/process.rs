@@ -1,9 +1,8 @@
 //! What this process uses, from `/proc/self` and getrusage(2). Both are answered from memory by the kernel, without walking anything
 //! but this process' own descriptors.
 
-use crate::api::Process;
-use crate::run::scan::PATIENCE;
-use netns_scanner::deadline::Deadlines;
+use agent_api::Process;
+use netns_scanner::deadline::{Deadlines, PATIENCE};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use std::fs;

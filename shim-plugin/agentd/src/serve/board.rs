@@ -1,15 +1,14 @@
 //! The notice board: what the parts of the agent last said of themselves. Writers replace small values, readers copy them; nobody
 //! holds a lock while doing anything else, so `/livez` answers whatever the rest is at.
 
-use crate::api::{self, Containerd, Namespace, Process, Program, Readiness, Reason, Scan, Status, Version};
-use crate::run::kubernetes::{self, Lookup, Watches};
+use crate::serve::kubernetes::{self, Watches};
 use crate::serve::pulse::{Pulse, STALLED};
 use crate::serve::traffic::Traffic;
+use agent_api::{self as api, Containerd, Namespace, Process, Program, Readiness, Reason, Scan, Status, Version};
 use k8s_sync::Figure;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -62,16 +61,15 @@ pub struct Board {
     pub kernel: Mutex<Kernel>,
     pub traffic: Traffic,
     pub process: Mutex<Process>,
-    /// Of the table of names.
+    /// What the table of this node's names says of itself.
     pub figures: Mutex<Vec<Figure>>,
     /// Set once they are started.
     pub kubernetes: OnceLock<Watches>,
-    /// Set once there is traffic to name.
-    pub lookup: OnceLock<Lookup>,
     pub draining: AtomicBool,
     /// Milliseconds that the ring's reader is asked to sleep, once; `[debug]` only.
     pub pause_ms: AtomicU64,
-    pub crowd: Arc<crate::serve::admin::Crowd>,
+    /// Connections to the admin address or socket that had to make room for another.
+    pub evicted: Arc<AtomicU64>,
 }
 
 impl Board {
@@ -94,10 +92,9 @@ impl Board {
             process: Mutex::default(),
             figures: Mutex::default(),
             kubernetes: OnceLock::new(),
-            lookup: OnceLock::new(),
             draining: AtomicBool::new(false),
             pause_ms: AtomicU64::new(0),
-            crowd: Arc::default(),
+            evicted: Arc::default(),
         }
     }
 
@@ -169,24 +166,15 @@ impl Board {
         copy(&self.process)
     }
 
-    /// Of the tables of names: this node's and the cluster's.
     #[must_use]
-    pub fn all_figures(&self) -> Vec<Figure> {
-        let cluster = self.lookup.get().and_then(|lookup| lookup.cluster.as_ref());
-        copy(&self.figures).into_iter().chain(cluster.map(|names| names.figures()).unwrap_or_default()).collect()
+    pub fn figures(&self) -> Vec<Figure> {
+        copy(&self.figures)
     }
 
     /// None where nothing is watched.
     #[must_use]
     pub fn kubernetes_report(&self, now: Instant) -> Option<k8s_sync::watch::Report> {
         self.kubernetes.get().map(|watches| watches.report(now))
-    }
-
-    /// Who has an address. May take a moment. None before there is a pipeline.
-    #[must_use]
-    pub fn identity(&self, ip: IpAddr, port: Option<u16>, now: Instant) -> Option<api::Identity> {
-        let lookup = self.lookup.get()?;
-        Some(lookup.explain(ip, port, self.kubernetes_report(now).as_ref()))
     }
 
     /// systemd's one line.

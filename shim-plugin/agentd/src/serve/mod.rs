@@ -2,6 +2,8 @@
 
 pub mod admin;
 pub mod board;
+pub mod identity;
+pub mod kubernetes;
 pub mod notify;
 pub mod pulse;
 pub mod self_metrics;

@@ -1,15 +1,16 @@
 //! What the agent says of itself on `/metrics`.
 
-use crate::api::{Process, Scan, Version};
-use crate::run::kubernetes;
 use crate::serve::board::{Board, Engine};
+use crate::serve::kubernetes;
+use agent_api::{Process, Scan, Version};
 use golden_metrics::SelfMetric;
 use k8s_sync::Figure;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+/// `cluster` is what the table of the cluster's names says of itself.
 #[must_use]
-pub fn self_metrics(board: &Board, now: Instant) -> Vec<SelfMetric> {
+pub fn self_metrics(board: &Board, cluster: Vec<Figure>, now: Instant) -> Vec<SelfMetric> {
     let mut out = Vec::new();
     let Version { version, commit, kernel_object } = board.version.clone();
     out.push(
@@ -37,13 +38,13 @@ pub fn self_metrics(board: &Board, now: Instant) -> Vec<SelfMetric> {
     }
     engine(board, &mut out);
     process(board, &mut out);
-    for Figure { name, help, value } in board.all_figures() {
+    for Figure { name, help, value } in board.figures().into_iter().chain(cluster) {
         out.push(match name.ends_with("_total") {
             true => SelfMetric::counter(name, help, value),
             false => SelfMetric::gauge(name, help, value as f64),
         });
     }
-    let evicted = board.crowd.evicted.load(Ordering::Relaxed);
+    let evicted = board.evicted.load(Ordering::Relaxed);
     let help = "Connections to the admin address or socket that had to make room for another.";
     out.push(SelfMetric::counter("pilotfish_admin_connections_evicted_total", help, evicted));
     out

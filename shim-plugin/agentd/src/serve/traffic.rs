@@ -1,6 +1,6 @@
 //! What was counted, as the admin pages read it: totals, and the last half minute beside them.
 
-use crate::api::{EdgeRow, Exchanges, Golden, Loss, Party, WorkloadRow};
+use agent_api::{EdgeRow, Exchanges, Golden, LossRow, Party, WorkloadRow};
 use flow_model::{LossReason, Protocol, Ts};
 use golden_metrics::{Losses, Reader, Recent, Reporter, Snapshot};
 use parking_lot::Mutex;
@@ -35,14 +35,8 @@ impl Traffic {
     }
 
     #[must_use]
-    pub fn losses(&self) -> Vec<Loss> {
-        let row = |row: golden_metrics::LossRow| Loss {
-            stage: row.stage.to_owned(),
-            reason: row.reason.to_owned(),
-            unit: row.unit.to_owned(),
-            count: row.total,
-        };
-        self.losses.rows().into_iter().map(row).collect()
+    pub fn losses(&self) -> Vec<LossRow> {
+        self.losses.rows()
     }
 
     #[must_use]
@@ -63,35 +57,17 @@ impl Traffic {
     #[must_use]
     pub fn edges(&self, now: Ts) -> Vec<EdgeRow> {
         let snapshot = self.snapshot();
-        let key = |row: &golden_metrics::EdgeRow| {
-            let service = row.server_service.clone();
-            (client(row), server(row), service, row.protocol.clone(), row.reporter.clone())
+        let key = |row: &EdgeRow| {
+            let EdgeRow { src, dst, service, protocol, reporter, golden: _ } = row;
+            (src.clone(), dst.clone(), service.clone(), protocol.clone(), reporter.clone())
         };
         let recent = self.recent.lock().view(now, &snapshot).edges();
-        let recent: HashMap<_, _> = recent.into_iter().map(|row| (key(&row), row)).collect();
-        let golden = |total: &golden_metrics::EdgeRow| {
-            let lately = recent.get(&key(total)).filter(|row| row.requests > 0);
-            let shown = lately.unwrap_or(total);
-            Golden {
-                requests: total.requests,
-                failures: total.failures,
-                rps: lately.and_then(|row| row.rps).unwrap_or(0.0),
-                success: (shown.requests > 0).then(|| shown.successes as f64 / shown.requests as f64),
-                p50_ns: nanos(shown.p50),
-                p95_ns: nanos(shown.p95),
-                p99_ns: nanos(shown.p99),
-                tcp_connections: total.tcp_open,
-            }
-        };
-        let row = |row: &golden_metrics::EdgeRow| EdgeRow {
-            src: client(row),
-            dst: server(row),
-            service: row.server_service.clone(),
-            protocol: row.protocol.clone(),
-            reporter: row.reporter.clone(),
-            golden: golden(row),
-        };
-        snapshot.view().edges().iter().map(row).collect()
+        let recent: HashMap<_, Golden> = recent.iter().map(|row| (key(row), row.golden)).collect();
+        let mut rows = snapshot.view().edges();
+        for row in &mut rows {
+            row.golden = with_recent(row.golden, recent.get(&key(row)));
+        }
+        rows
     }
 
     /// Every workload as a server.
@@ -99,40 +75,20 @@ impl Traffic {
     pub fn workloads(&self, now: Ts) -> Vec<WorkloadRow> {
         let snapshot = self.snapshot();
         let recent = self.recent.lock().view(now, &snapshot).workloads();
-        let recent: HashMap<_, _> = recent.into_iter().map(|row| (party(&row), row)).collect();
-        let row = |total: &golden_metrics::WorkloadRow| {
-            let lately = recent.get(&party(total)).filter(|row| row.requests > 0);
-            let shown = lately.unwrap_or(total);
-            let golden = Golden {
-                requests: total.requests,
-                failures: total.failures,
-                rps: lately.and_then(|row| row.rps).unwrap_or(0.0),
-                success: shown.success,
-                p50_ns: nanos(shown.p50),
-                p95_ns: nanos(shown.p95),
-                p99_ns: nanos(shown.p99),
-                tcp_connections: total.tcp_conn,
-            };
-            WorkloadRow { workload: party(total), golden }
-        };
-        snapshot.view().workloads().iter().map(row).collect()
+        let recent: HashMap<Party, Golden> = recent.into_iter().map(|row| (row.workload, row.golden)).collect();
+        let mut rows = snapshot.view().workloads();
+        for row in &mut rows {
+            row.golden = with_recent(row.golden, recent.get(&row.workload));
+        }
+        rows
     }
 }
 
-fn client(row: &golden_metrics::EdgeRow) -> Party {
-    Party { name: row.client.clone(), namespace: row.client_ns.clone(), kind: row.client_kind.clone() }
-}
-
-fn server(row: &golden_metrics::EdgeRow) -> Party {
-    Party { name: row.server.clone(), namespace: row.server_ns.clone(), kind: row.server_kind.clone() }
-}
-
-fn party(row: &golden_metrics::WorkloadRow) -> Party {
-    Party { name: row.name.clone(), namespace: row.namespace.clone(), kind: row.kind.clone() }
-}
-
-fn nanos(seconds: Option<f64>) -> Option<u64> {
-    seconds.filter(|s| s.is_finite() && *s >= 0.0).map(|s| (s * 1e9).round() as u64)
+/// Totals, beside rate, success and latencies of lately where there was anything lately.
+fn with_recent(total: Golden, lately: Option<&Golden>) -> Golden {
+    let shown = lately.filter(|lately| lately.requests > 0).unwrap_or(&total);
+    let Golden { requests, failures, tcp_connections, bytes, .. } = total;
+    Golden { requests, failures, tcp_connections, bytes, ..*shown }
 }
 
 #[cfg(test)]
@@ -144,5 +100,227 @@ impl Traffic {
         let names = index.reader(k8s_sync::Addresses::ByClass);
         let (_golden, reader) = golden_metrics::Golden::new(names, golden_metrics::Config::default(), &losses);
         Traffic::new(reader, losses)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+    use flow_model::{
+        Detail, Endpoint, FiveTuple, FlowDelta, FlowInfo, HttpExchange, Identity, L7Record, Names, Notes, Outcome,
+        Role, Sink, Slot, Transport, Unknown, Workload, WorkloadKind,
+    };
+    use std::net::IpAddr;
+    use std::sync::Arc;
+
+    /// One pod, and whom it asks.
+    struct Shop;
+
+    impl Names for Shop {
+        fn local(&self, _: Slot) -> Identity {
+            let (namespace, name) = ("shop".into(), "web".into());
+            Identity::Known(Arc::new(Workload { namespace, name, kind: WorkloadKind::Deployment, pod: "".into() }))
+        }
+
+        fn remote(&self, _: Slot, _: Endpoint, _: Ts) -> Identity {
+            Identity::Unknown(Unknown::NotFound)
+        }
+
+        fn service(&self, _: Endpoint, _: Ts) -> Option<Arc<str>> {
+            Some("api".into())
+        }
+
+        fn version(&self) -> u64 {
+            0
+        }
+
+        fn dns_answer(&mut self, _: Slot, _: &str, _: &[IpAddr], _: u32, _: Ts) {}
+    }
+
+    fn asked(status: Option<u16>, took: u64) -> L7Record {
+        L7Record {
+            protocol: Protocol::Http1,
+            start: Ts(1_000_000_000),
+            response_start: status.map(|_| Ts(1_000_000_000)),
+            end: Ts(1_000_000_000 + took),
+            request_bytes: 100,
+            response_bytes: 1000,
+            outcome: if status.is_some() { Outcome::Answered } else { Outcome::Unanswered },
+            notes: Notes::default(),
+            detail: Detail::Http(HttpExchange { method: "GET".into(), status, ..HttpExchange::default() }),
+        }
+    }
+
+    #[test]
+    fn rows_of_edges_and_workloads_as_json() {
+        let losses = Losses::default();
+        losses.place("ring", "full", "message heads").add(3);
+        let (mut golden, reader) = golden_metrics::Golden::new(Shop, golden_metrics::Config::default(), &losses);
+        let traffic = Traffic::new(reader, losses);
+        let end = |last, port| Endpoint { ip: [10, 0, 0, last].into(), port };
+        let tuple = FiveTuple { transport: Transport::Tcp, local: end(1, 40_000), remote: end(2, 80) };
+        let flow =
+            FlowInfo { slot: Slot(1), tuple, role: Role::Client, opened: Ts(1), joined_midway: false, peer: None };
+        let mut cache = Default::default();
+        golden.flow(&flow, &mut cache, &FlowDelta { packets: [3, 2], bytes: [300, 200], ..FlowDelta::default() });
+        golden.exchange(&flow, &mut cache, &asked(Some(200), 250_000));
+        golden.publish();
+        traffic.tick(Ts(0));
+        let second = |n: u64| Ts(n * 1_000_000_000);
+        let json = |traffic: &Traffic, at| {
+            let (edges, workloads) = (traffic.edges(at), traffic.workloads(at));
+            serde_json::to_string_pretty(&(edges, workloads, traffic.losses(), traffic.exchanges())).expect("JSON")
+        };
+        // Nothing new since the first look: totals, and no rate.
+        expect![[r#"
+            [
+              [
+                {
+                  "src": {
+                    "name": "web",
+                    "namespace": "shop",
+                    "kind": "Deployment"
+                  },
+                  "dst": {
+                    "name": "_unknown",
+                    "namespace": "",
+                    "kind": "NotFound"
+                  },
+                  "service": "api",
+                  "protocol": "http",
+                  "reporter": "client",
+                  "requests": 1,
+                  "failures": 0,
+                  "rps": 0.0,
+                  "success": 1.0,
+                  "p50_ns": 252203,
+                  "p95_ns": 252203,
+                  "p99_ns": 252203,
+                  "tcp_connections": 1
+                }
+              ],
+              [
+                {
+                  "workload": {
+                    "name": "_unknown",
+                    "namespace": "",
+                    "kind": "NotFound"
+                  },
+                  "requests": 1,
+                  "failures": 0,
+                  "rps": 0.0,
+                  "success": 1.0,
+                  "p50_ns": 252203,
+                  "p95_ns": 252203,
+                  "p99_ns": 252203,
+                  "tcp_connections": 1
+                }
+              ],
+              [
+                {
+                  "stage": "metrics",
+                  "reason": "series_cap",
+                  "unit": "observations counted under the labels _overflow",
+                  "count": 0
+                },
+                {
+                  "stage": "ring",
+                  "reason": "full",
+                  "unit": "message heads",
+                  "count": 3
+                }
+              ],
+              [
+                {
+                  "reporter": "client",
+                  "counted": 1,
+                  "lost": 0
+                },
+                {
+                  "reporter": "server",
+                  "counted": 0,
+                  "lost": 0
+                }
+              ]
+            ]"#]]
+        .assert_eq(&json(&traffic, second(5)));
+        for (status, took) in [(Some(200), 1_234_567), (Some(503), 2_000_000), (None, 5_000_000)] {
+            golden.exchange(&flow, &mut cache, &asked(status, took));
+        }
+        golden.publish();
+        // Latencies and success are those of the last half minute.
+        expect![[r#"
+            [
+              [
+                {
+                  "src": {
+                    "name": "web",
+                    "namespace": "shop",
+                    "kind": "Deployment"
+                  },
+                  "dst": {
+                    "name": "_unknown",
+                    "namespace": "",
+                    "kind": "NotFound"
+                  },
+                  "service": "api",
+                  "protocol": "http",
+                  "reporter": "client",
+                  "requests": 4,
+                  "failures": 2,
+                  "rps": 0.3,
+                  "success": 0.3333333333333333,
+                  "p50_ns": 1225958,
+                  "p95_ns": 2017627,
+                  "p99_ns": 2017627,
+                  "tcp_connections": 1
+                }
+              ],
+              [
+                {
+                  "workload": {
+                    "name": "_unknown",
+                    "namespace": "",
+                    "kind": "NotFound"
+                  },
+                  "requests": 4,
+                  "failures": 2,
+                  "rps": 0.3,
+                  "success": 0.3333333333333333,
+                  "p50_ns": 1225958,
+                  "p95_ns": 2017627,
+                  "p99_ns": 2017627,
+                  "tcp_connections": 1
+                }
+              ],
+              [
+                {
+                  "stage": "metrics",
+                  "reason": "series_cap",
+                  "unit": "observations counted under the labels _overflow",
+                  "count": 0
+                },
+                {
+                  "stage": "ring",
+                  "reason": "full",
+                  "unit": "message heads",
+                  "count": 3
+                }
+              ],
+              [
+                {
+                  "reporter": "client",
+                  "counted": 4,
+                  "lost": 0
+                },
+                {
+                  "reporter": "server",
+                  "counted": 0,
+                  "lost": 0
+                }
+              ]
+            ]"#]]
+        .assert_eq(&json(&traffic, second(10)));
     }
 }

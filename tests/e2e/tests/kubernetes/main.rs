@@ -60,17 +60,16 @@ fn edges_have_workloads_kinds_and_services_at_both_ends() -> anyhow::Result<()> 
     assert!(wide.contains("front-door") && wide.contains("CronJob"), "{wide}");
 
     let (code, of_pod) = identity(&agent, &format!("{}:8080", there.address))?;
-    assert_eq!((code, &of_pod["known"], &of_pod["service"]), (0, &true.into(), &"front-door".into()), "{of_pod:#}");
-    let fact = &of_pod["facts"][0];
-    assert_eq!((&fact["source"], &fact["node"]), (&"kubernetes".into(), &world::OTHER_NODE.into()), "{of_pod:#}");
-    assert_eq!((&fact["pod"], &fact["stale"]), (&"api-7d9f8-fghij".into(), &false.into()), "{of_pod:#}");
-    assert!(fact["since_s"].is_u64(), "{of_pod:#}");
+    assert_eq!((code, of_pod.known, of_pod.service.as_str()), (0, true, "front-door"), "{of_pod:#?}");
+    let fact = &of_pod.facts[0];
+    assert_eq!((fact.source.as_str(), fact.node.as_str()), ("kubernetes", world::OTHER_NODE), "{of_pod:#?}");
+    assert_eq!((fact.pod.as_str(), fact.stale), ("api-7d9f8-fghij", false), "{of_pod:#?}");
+    assert!(fact.since_s.is_some(), "{of_pod:#?}");
     let (_, local) = identity(&agent, &server.address.to_string())?;
-    let sources: Vec<&str> =
-        local["facts"].as_array().into_iter().flatten().filter_map(|fact| fact["source"].as_str()).collect();
-    assert!(sources.contains(&"kubernetes") && sources.contains(&"containerd"), "{local:#}");
+    let sources: Vec<&str> = local.facts.iter().map(|fact| fact.source.as_str()).collect();
+    assert!(sources.contains(&"kubernetes") && sources.contains(&"containerd"), "{local:#?}");
     let (_, of_service) = identity(&agent, &cluster_ip.to_string())?;
-    assert_eq!(of_service["service"], "front-door", "{of_service:#}");
+    assert_eq!(of_service.service, "front-door", "{of_service:#?}");
     for (address, code) in [("[2001:db8::7]:80", 68), ("2001:db8::7", 68), ("10.0.0", 64), ("[10.0.0.1]:80", 64)] {
         assert_eq!(identity(&agent, address)?.0, code, "{address}");
     }
@@ -105,11 +104,7 @@ fn names_stay_while_the_api_server_is_away_and_containerd_names_what_is_new() ->
         degraded(&agent, "kubernetes").is_ok_and(|reasons| reasons.iter().any(|reason| reason.contains("API server")))
     })?;
     let (code, known) = identity(&agent, &there.address.to_string())?;
-    assert_eq!(
-        (code, &known["shown"]["name"], &known["facts"][0]["stale"]),
-        (0, &"api".into(), &true.into()),
-        "{known:#}"
-    );
+    assert_eq!((code, known.shown.name.as_str(), known.facts[0].stale), (0, "api", true), "{known:#?}");
 
     let late = world.unknown_pod("late-66778899-zzzzz", "66778899", there.address, &["--count", "7"])?;
     agent.wait_attached_to("late", PATIENCE)?;
@@ -137,7 +132,7 @@ fn names_stay_while_the_api_server_is_away_and_containerd_names_what_is_new() ->
         degraded(&agent, "kubernetes").is_ok_and(|reasons| reasons.is_empty())
     })?;
     let (_, fresh) = identity(&agent, &there.address.to_string())?;
-    assert_eq!(fresh["facts"][0]["stale"], false, "{fresh:#}");
+    assert!(!fresh.facts[0].stale, "{fresh:#?}");
     Ok(())
 }
 
@@ -172,13 +167,8 @@ fn who_takes_over_an_address_is_never_called_by_the_old_name() -> anyhow::Result
         ],
     )?;
     let (_, both) = identity(&agent, &place.address.to_string())?;
-    let told: Vec<(&str, bool)> = both["facts"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|fact| Some((fact["name"].as_str()?, fact["ended_s"].is_null())))
-        .collect();
-    assert!(told.starts_with(&[("new", true)]) && told.contains(&("old", false)), "{both:#}");
+    let told: Vec<(&str, bool)> = both.facts.iter().map(|fact| (fact.name.as_str(), fact.ended_s.is_none())).collect();
+    assert!(told.starts_with(&[("new", true)]) && told.contains(&("old", false)), "{both:#?}");
     Ok(())
 }
 
@@ -226,8 +216,8 @@ fn without_a_cluster_it_says_so_once_and_works_as_before() -> anyhow::Result<()>
         e2e::run_to_end(&bed, &client)?;
         wait_edge(&agent, "customer", "shop", "http", 5)?;
         let (code, found) = identity(&agent, &server.address.to_string())?;
-        assert_eq!((code, &found["shown"]["name"], &found["shown"]["kind"]), (0, &"shop".into(), &"Container".into()));
-        assert_eq!(found["facts"][0]["source"], "containerd", "{found:#}");
+        assert_eq!((code, found.shown.name.as_str(), found.shown.kind.as_str()), (0, "shop", "Container"));
+        assert_eq!(found.facts[0].source, "containerd", "{found:#?}");
         assert_eq!(identity(&agent, "192.0.2.77")?.0, 68);
         assert_eq!(degraded(&agent, "kubernetes")?, Vec::<String>::new());
         let own = agent.get("/metrics")?.body();

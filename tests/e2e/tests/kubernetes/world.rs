@@ -1,9 +1,10 @@
 //! A cluster of one real node: etcd and the API server, and pods that are real containers, or real programs that stand for pods of another
 //! node. A pod's status is patched as a kubelet would.
 
+use agent_api::{EdgeRow, Identity, Readiness};
 use anyhow::{Context, Result};
 use e2e::PATIENCE;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
@@ -205,7 +206,7 @@ fn spec(name: &str, owner: &Owner, node: &str) -> PodSpec {
 }
 
 /// What `pilotfish identity` says, and how it ended.
-pub fn identity(agent: &Agent, address: &str) -> Result<(i32, Value)> {
+pub fn identity(agent: &Agent, address: &str) -> Result<(i32, Identity)> {
     let mut command = Command::new(built_binary("pilotfish")?);
     let output = command.args(["identity", address, "-o", "json", "--socket"]).arg(&agent.socket).output()?;
     let code = output.status.code().context("ended by a signal")?;
@@ -214,43 +215,32 @@ pub fn identity(agent: &Agent, address: &str) -> Result<(i32, Value)> {
 
 /// Waits until an edge to this address would have this name.
 pub fn wait_named(agent: &Agent, address: IpAddr, kind: &str, name: &str) -> Result<()> {
-    let mut last = json!(null);
+    let mut last = Identity::default();
     until(&format!("{address} is {kind} {name}"), PATIENCE, || {
-        last = identity(agent, &address.to_string()).map_or(json!(null), |(_, found)| found);
-        last["shown"]["name"] == name && last["shown"]["kind"] == kind
+        last = identity(agent, &address.to_string()).map(|(_, found)| found).unwrap_or_default();
+        last.shown.name == name && last.shown.kind == kind
     })
-    .with_context(|| format!("{last:#}\n{}", agent.log_text()))
+    .with_context(|| format!("{last:#?}\n{}", agent.log_text()))
 }
 
 /// Waits until an edge to this endpoint would have this Service.
 pub fn wait_reached_by(agent: &Agent, address: IpAddr, port: u16, service: &str) -> Result<()> {
     let endpoint = SocketAddr::new(address, port).to_string();
-    let mut last = json!(null);
+    let mut last = Identity::default();
     until(&format!("{endpoint} is reached by {service}"), PATIENCE, || {
-        last = identity(agent, &endpoint).map_or(json!(null), |(_, found)| found);
-        last["service"] == service
+        last = identity(agent, &endpoint).map(|(_, found)| found).unwrap_or_default();
+        last.service == service
     })
-    .with_context(|| format!("{last:#}\n{}", agent.log_text()))
+    .with_context(|| format!("{last:#?}\n{}", agent.log_text()))
 }
 
 /// Edges of a namespace with traffic in them: `client (kind) > server (kind) by service, reporter: requests`, sorted.
 pub fn edges(agent: &Agent) -> Result<Vec<String>> {
-    let rows: Vec<Value> = serde_json::from_str(&agent.cli(&["edges", "-n", "default", "-o", "json"])?)?;
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let line = |row: &Value| {
-        format!(
-            "{} ({}) > {} ({}) by {}, {}: {}",
-            text(&row["src"]["name"]),
-            text(&row["src"]["kind"]),
-            text(&row["dst"]["name"]),
-            text(&row["dst"]["kind"]),
-            match row["service"].as_str() {
-                Some("") | None => "no Service",
-                Some(service) => service,
-            },
-            text(&row["reporter"]),
-            row["requests"],
-        )
+    let rows: Vec<EdgeRow> = serde_json::from_str(&agent.cli(&["edges", "-n", "default", "-o", "json"])?)?;
+    let line = |EdgeRow { src, dst, service, protocol: _, reporter, golden }: &EdgeRow| {
+        let service = if service.is_empty() { "no Service" } else { service };
+        let (src, dst) = [src, dst].map(|party| format!("{} ({})", party.name, party.kind)).into();
+        format!("{src} > {dst} by {service}, {reporter}: {}", golden.requests)
     };
     let mut lines: Vec<String> = rows.iter().map(line).collect();
     lines.sort();
@@ -273,9 +263,8 @@ pub fn wait_edges(agent: &Agent, expected: &[&str]) -> Result<()> {
 pub fn degraded(agent: &Agent, part: &str) -> Result<Vec<String>> {
     let answer = agent.get("/readyz")?;
     anyhow::ensure!(answer.status == 200, "/readyz: {}", answer.status);
-    let readiness: Value = serde_json::from_str(&answer.body())?;
-    let reasons = readiness["reasons"].as_array().into_iter().flatten();
-    Ok(reasons.filter(|r| r["part"] == part).map(|r| r["detail"].as_str().unwrap_or_default().to_owned()).collect())
+    let readiness: Readiness = serde_json::from_str(&answer.body())?;
+    Ok(readiness.reasons.into_iter().filter(|reason| reason.part == part).map(|reason| reason.detail).collect())
 }
 
 pub const GRACE: Duration = Duration::from_secs(2);

@@ -1,8 +1,8 @@
 //! The real agent beside a control plane, with no containerd and without looking at the node's own services: only its names matter here.
 
+use agent_api::{Client, Identity, Kubernetes};
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
-use serde_json::Value;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::Command;
@@ -57,7 +57,7 @@ impl Agent {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
         let text = format!(
             "[containerd]\nsockets = [{:?}]\n\n[kubernetes]\nmode = \"{mode}\"\nkubeconfig = {kubeconfig:?}\nnode = \"{node}\"\n\n\
-             [attach]\nhost = false\n\n[admin]\nlisten = \"{listen}\"\nsocket = {socket:?}\n",
+             [attach]\nnode = false\n\n[admin]\nlisten = \"{listen}\"\nsocket = {socket:?}\n",
             dir.join("no-containerd.sock"),
         );
         std::fs::write(&config, text)?;
@@ -95,17 +95,15 @@ impl Agent {
     }
 
     /// What `pilotfish identity` shows of an address.
-    pub fn identity(&self, address: IpAddr) -> Result<Value> {
-        let text = self.page(&format!("/v1/identity?ip={address}"))?;
-        serde_json::from_str(&text).with_context(|| text.clone())
+    pub fn identity(&self, address: IpAddr) -> Result<Identity> {
+        Ok(Client::new(&self.socket).identity(address, None)?)
     }
 
     /// The pod that holds an address now, by the Kubernetes API.
     pub fn pod_at(&self, address: IpAddr) -> Result<Option<String>> {
         let identity = self.identity(address)?;
-        let holds = |fact: &&Value| fact["source"] == "kubernetes" && fact["ended_s"].is_null();
-        let fact = identity["facts"].as_array().and_then(|facts| facts.iter().find(holds));
-        Ok(fact.and_then(|fact| fact["pod"].as_str()).filter(|pod| !pod.is_empty()).map(str::to_owned))
+        let fact = identity.facts.into_iter().find(|fact| fact.source == "kubernetes" && fact.ended_s.is_none());
+        Ok(fact.map(|fact| fact.pod).filter(|pod| !pod.is_empty()))
     }
 
     pub fn metrics(&self) -> Result<Exposition> {
@@ -113,14 +111,13 @@ impl Agent {
     }
 
     /// The Kubernetes part of `pilotfish status`.
-    pub fn kubernetes(&self) -> Result<Value> {
-        let status: Value = serde_json::from_str(&self.page("/v1/status")?)?;
-        Ok(status["kubernetes"].clone())
+    pub fn kubernetes(&self) -> Result<Kubernetes> {
+        Ok(Client::new(&self.socket).status()?.kubernetes)
     }
 
     /// Why names may be missing or old; empty when they are whole and fresh.
     pub fn stale(&self) -> Result<String> {
-        Ok(self.kubernetes()?["stale"].as_str().unwrap_or("no such field").to_owned())
+        Ok(self.kubernetes()?.stale)
     }
 
     /// Status and body of `/readyz`.
@@ -130,10 +127,9 @@ impl Agent {
 
     /// Lists that were needed because the server no longer had the version, by resource.
     pub fn relists(&self, resource: &str) -> Result<u64> {
-        let kubernetes = self.kubernetes()?;
-        let watches = kubernetes["watches"].as_array();
-        let watch = watches.and_then(|all| all.iter().find(|watch| watch["resource"] == resource));
-        watch.and_then(|watch| watch["relists"].as_u64()).with_context(|| format!("no watch of {resource}"))
+        let watches = self.kubernetes()?.watches;
+        let watch = watches.iter().find(|watch| watch.resource == resource);
+        watch.map(|watch| watch.relists).with_context(|| format!("no watch of {resource}"))
     }
 
     pub fn stat(&self) -> Result<Stat> {

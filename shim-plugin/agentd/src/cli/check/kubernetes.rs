@@ -3,7 +3,7 @@
 use super::Line;
 use super::Verdict::{FallsBack, Ok as Fine, Waits};
 use crate::config::{Config, KubernetesMode};
-use crate::run::kubernetes::{Who, watch_config};
+use crate::run::settings::{self, Who};
 use k8s_sync::watch::{Look, Said, look};
 
 const WHAT: &str = "Kubernetes API";
@@ -19,7 +19,7 @@ pub fn line(config: &Config) -> Line {
         Ok(runtime) => runtime,
         Err(error) => return Line::new(WHAT, Waits, format!("not asked: {error}"), ""),
     };
-    let found = runtime.block_on(look(&watch_config(&config.kubernetes, &who)));
+    let found = runtime.block_on(look(&settings::watches(&config.kubernetes, &who)));
     runtime.shutdown_background();
     match found {
         Ok(found) => told(&found),

@@ -2,7 +2,7 @@
 
 use super::Line;
 use super::Verdict::{FallsBack, Ok as Fine};
-use crate::config::Config;
+use crate::exit::in_full;
 use crate::run::containers::{find_hierarchy, services_of};
 use capture_engine::attach::CgroupLinks;
 use capture_engine::kernel::Kernel;
@@ -13,9 +13,9 @@ use std::path::Path;
 const WHAT: &str = "host network";
 const WITHOUT: &str = "hostNetwork pods and the node's services are not observed; their ports are named by whoever has them when the agent looks";
 
-pub fn line(config: &Config, kernel: Option<&Kernel>) -> Line {
-    if !config.attach.node {
-        return Line::new(WHAT, Fine, "not observed: attach.host is false", "");
+pub fn line(is_wanted: bool, kernel: Option<&Kernel>) -> Line {
+    if !is_wanted {
+        return Line::new(WHAT, Fine, "not observed: attach.node is false", "");
     }
     let Some(kernel) = kernel else {
         return Line::new(WHAT, FallsBack, "not tried, as the programs did not load", "");
@@ -28,9 +28,7 @@ pub fn line(config: &Config, kernel: Option<&Kernel>) -> Line {
     let own = hierarchy.directory(&text("/proc/self/cgroup"));
     let path = own.unwrap_or_else(|_| hierarchy.mount().to_owned());
     if let Err(error) = CgroupLinks::attach(kernel, Slot(1), &path, None) {
-        let causes = std::iter::successors(std::error::Error::source(&error), |cause| cause.source());
-        let reason = causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"));
-        return Line::new(WHAT, FallsBack, reason, WITHOUT);
+        return Line::new(WHAT, FallsBack, in_full(error), WITHOUT);
     }
     let mount = hierarchy.mount().display();
     let services = match services_of(&hierarchy) {

@@ -3,9 +3,9 @@
 use super::Verdict::{FallsBack, Missing, Ok as Fine, Waits};
 use super::{Line, Verdict};
 use crate::cli::privileges;
-use crate::config::{AttachMode, Config};
-use crate::run::containers::containerd_config;
-use crate::run::engine;
+use crate::config::Config;
+use crate::exit::in_full;
+use crate::run::{engine, settings};
 use capture_engine::attach::{AttachConfig, AttachEvent, Attacher, Mode, Priority};
 use capture_engine::kernel::Programs;
 use flow_model::Slot;
@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 pub fn all(config: &Config) -> Vec<Line> {
     let mut lines = vec![kernel_version(), privileges(), btf()];
-    let programs = match engine::load(config) {
+    let programs = match engine::load(&settings::kernel(config)) {
         Ok(loaded) => {
             lines.push(Line::new("kernel programs", Fine, "loaded, and unloaded again", ""));
             Some(loaded)
@@ -41,7 +41,7 @@ pub fn all(config: &Config) -> Vec<Line> {
         Some(loaded) => lines.extend(attachments(&loaded.programs(), config.attach.mode)),
         None => lines.push(Line::new("attachment", Missing, "not tried, as the programs did not load", "")),
     }
-    lines.push(super::node::line(config, programs.as_ref().map(|loaded| &*loaded.kernel)));
+    lines.push(super::node::line(config.attach.node, programs.as_ref().map(|loaded| &*loaded.kernel)));
     lines.extend([scan_source(config), statistics(), bpffs(), cgroups(), descriptors(), containerd(config)]);
     lines.push(super::kubernetes::line(config));
     lines
@@ -81,12 +81,12 @@ fn btf() -> Line {
 }
 
 /// In a namespace that is made for it and goes with it.
-fn attachments(programs: &Arc<dyn Programs>, configured: AttachMode) -> Vec<Line> {
-    let tries = [("TCX", AttachMode::Tcx, Mode::Tcx), ("clsact", AttachMode::Clsact, Mode::Clsact)];
-    let mut results: Vec<(&'static str, AttachMode, Result<String, String>)> =
-        tries.map(|(what, mode, wanted)| (what, mode, attach_once(programs.clone(), wanted))).into();
+fn attachments(programs: &Arc<dyn Programs>, configured: Mode) -> Vec<Line> {
+    let tries = [("TCX", Mode::Tcx), ("clsact", Mode::Clsact)];
+    let mut results: Vec<(&'static str, Mode, Result<String, String>)> =
+        tries.map(|(what, mode)| (what, mode, attach_once(programs.clone(), mode))).into();
     let any = results.iter().any(|(_, _, result)| result.is_ok());
-    let line = |(what, mode, result): (&'static str, AttachMode, Result<String, String>)| match result {
+    let line = |(what, mode, result): (&'static str, Mode, Result<String, String>)| match result {
         Ok(found) => Line::new(what, Fine, found, ""),
         Err(reason) if configured == mode => Line::new(what, Missing, reason, "write attach.mode = \"auto\""),
         Err(reason) if any => Line::new(what, FallsBack, reason, ""),
@@ -121,7 +121,7 @@ fn attach_once(programs: Arc<dyn Programs>, mode: Mode) -> Result<String, String
 fn scan_source(config: &Config) -> Line {
     const WHAT: &str = "scan source";
     const SIZE: &str = "one pass for all namespaces and the owner of each socket";
-    let iterator = || SocketIterator::open().map(drop).map_err(|error| chain(&error));
+    let iterator = || SocketIterator::open().map(drop).map_err(in_full);
     let diag = || {
         let netns = Netns::create().map_err(|error| error.to_string())?;
         let found = netns.run(netns_scanner::dump_by_sock_diag).map_err(|error| error.to_string())?;
@@ -151,12 +151,6 @@ fn scan_source(config: &Config) -> Line {
             }
         },
     }
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 fn statistics() -> Line {
@@ -205,7 +199,7 @@ fn descriptors() -> Line {
 }
 
 fn containerd(config: &Config) -> Line {
-    let config = containerd_config(config);
+    let config = settings::containerd(config);
     let sockets: Vec<String> = config.sockets.iter().map(|socket| socket.display().to_string()).collect();
     let (verdict, found) = ask_containerd(config);
     let remedy = match verdict {

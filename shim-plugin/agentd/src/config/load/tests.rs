@@ -1,6 +1,8 @@
 use super::*;
-use crate::config::{AttachMode, LogFormat};
+use crate::config::LogFormat;
+use capture_engine::attach::Mode;
 use expect_test::{Expect, expect};
+use toml::de::DeValue;
 
 fn load_from(file: &str, environment: &[(&str, &str)], flags: &Flags) -> Result<(Config, Vec<String>), Faults> {
     let source = Source { path: "pilotfish.toml".into(), text: file.to_owned() };
@@ -104,7 +106,7 @@ fn flag_beats_environment_beats_file_beats_default() {
     let environment = [("PILOTFISH_ADMIN_CONNECTIONS", "16"), ("PILOTFISH_LOG_LEVEL", "trace")];
     let flags = vec![("--log-level", "log.level", "warn".to_owned())];
     let (config, _) = load_from(file, &environment, &flags).expect("valid");
-    assert_eq!(config.attach.mode, AttachMode::Tcx, "file");
+    assert_eq!(config.attach.mode, Mode::Tcx, "file");
     assert_eq!(config.log.format, LogFormat::Json, "file");
     assert_eq!(config.admin.connections, 16, "environment");
     assert!(config.attach.loopback, "file");
@@ -140,4 +142,50 @@ fn variables_that_kubernetes_makes_for_a_service_stop_nothing() {
 #[test]
 fn a_named_file_that_is_missing_is_a_fault() {
     assert!(read_file(Some(Path::new("/nonexistent/pilotfish.toml"))).is_err());
+}
+
+#[test]
+fn a_key_that_was_renamed_is_read_by_its_old_name_and_that_is_said() {
+    let warned = |file: &str, environment: &[(&str, &str)]| {
+        let (config, warnings) = load_from(file, environment, &vec![]).expect("valid");
+        assert!(!config.attach.node, "{warnings:?}");
+        warnings.join("\n")
+    };
+    expect!["pilotfish.toml:2: attach.host is now attach.node"].assert_eq(&warned("[attach]\nhost = false\n", &[]));
+    expect!["environment PILOTFISH_ATTACH_HOST: attach.host is now attach.node"]
+        .assert_eq(&warned("", &[("PILOTFISH_ATTACH_HOST", "false")]));
+    assert_eq!(warned("[attach]\nnode = false\n", &[]), "");
+    // Each source by itself: the environment goes before the file, whatever they call it.
+    assert_eq!(
+        warned("[attach]\nhost = true\n", &[("PILOTFISH_ATTACH_NODE", "false")]),
+        "pilotfish.toml:2: attach.host is now attach.node"
+    );
+}
+
+#[test]
+fn a_key_by_both_of_its_names_is_a_fault() {
+    check_faults(
+        "[attach]\nnode = true\nhost = false\n",
+        &[("PILOTFISH_ATTACH_HOST", "true"), ("PILOTFISH_ATTACH_NODE", "true")],
+        &vec![],
+        expect![[r#"
+            2 faults in the configuration:
+              pilotfish.toml:3: attach.host: is the old name of attach.node, which is given too; remove one of them
+              environment PILOTFISH_ATTACH_HOST: attach.host: is the old name of attach.node, which is given too; remove one of them"#]],
+    );
+    check_faults(
+        "[attach]\nhost = \"maybe\"\n",
+        &[],
+        &vec![],
+        expect![[r#"
+            1 fault in the configuration:
+              pilotfish.toml:2: attach.host: "maybe" is not a switch; write true or false"#]],
+    );
+}
+
+#[test]
+fn an_old_name_is_the_name_of_no_other_key() {
+    for old in KEYS.iter().flat_map(|key| key.was.iter().map(|old| (key.section, *old))) {
+        assert!(!KEYS.iter().any(|key| (key.section, key.name) == old), "{old:?}");
+    }
 }

@@ -7,20 +7,19 @@ mod news;
 mod node_addresses;
 mod node_cgroups;
 
-use crate::api;
 use crate::clock;
-use crate::config::Config;
-use crate::run::kubernetes;
-use crate::run::pipeline_thread::Order;
-use crate::run::scan::{NodePorts, Owned, Scan};
+use crate::run::node_ports::NodePorts;
+use crate::run::orders::Order;
+use crate::run::scan::Scan;
 use crate::serve::board::Board;
+use agent_api as api;
 pub use attach_news::{AttachNews, channel as attach_news};
 use capture_engine::attach::{AttachError, AttachEvent, Attacher, Priority};
 use flow_model::{Identity, NetnsId, Slot, Ts, Workload};
 use golden_metrics::Losses;
 use k8s_sync::IdentityIndex;
 use namespace::Namespace;
-use netns::Netns;
+use netns_scanner::Owned;
 use netns_scanner::deadline::Deadlines;
 use news::{Entrance, News, Opened, Reads};
 use node_addresses::NodeAddresses;
@@ -38,6 +37,15 @@ use tokio_util::sync::CancellationToken;
 const PUBLISH: Duration = Duration::from_millis(200);
 /// How often names of the past are forgotten, and the node's own addresses looked at.
 const UPKEEP: Duration = Duration::from_secs(60);
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What the node is called among the names.
+    pub node: String,
+    /// Observe the namespace that the agent runs in.
+    pub observe_node: bool,
+    pub loopback: bool,
+}
 
 /// What it works with.
 #[derive(Debug)]
@@ -93,10 +101,10 @@ enum Open {
 }
 
 impl Containers {
-    pub fn new(config: &Config, parts: Parts, losses: &Losses) -> Containers {
+    pub fn new(config: Config, parts: Parts, losses: &Losses) -> Containers {
         let Parts { handle, attacher, attach_events, identities, pipeline, board, scan, deadlines, node, ready, proc } =
             parts;
-        let node_name = kubernetes::node_name(&config.kubernetes);
+        let Config { node: node_name, observe_node, loopback } = config;
         Containers {
             handle,
             attacher,
@@ -108,12 +116,12 @@ impl Containers {
             ready,
             proc,
             reads: Reads::new(deadlines),
-            node: NodeCgroups::new(config.attach.node, config.attach.loopback, node, losses),
+            node: NodeCgroups::new(observe_node, loopback, node, losses),
             node_ports: NodePorts::new(losses),
             state: State {
                 open: HashMap::new(),
                 namespaces: BTreeMap::new(),
-                node: NodeAddresses::called(node_name.as_deref().unwrap_or("node")),
+                node: NodeAddresses::called(&node_name),
                 dirty: false,
                 waiting: 0,
             },
@@ -379,19 +387,6 @@ impl Containers {
             *self.board.namespaces.lock() = Arc::new(all);
         }
     }
-}
-
-/// The containerd task's configuration.
-#[must_use]
-pub fn containerd_config(config: &Config) -> shim_plugin::Config {
-    let mut out = shim_plugin::Config { namespaces: config.containerd.namespaces.clone(), ..Default::default() };
-    if !config.containerd.sockets.is_empty() {
-        out.sockets.clone_from(&config.containerd.sockets);
-    }
-    out.observe_node = config.attach.node;
-    // "The host's" namespace is the one that the agent runs in. Without /proc nothing would work anyway.
-    out.node = Netns::current().ok().map(|netns| NetnsId { dev: netns.id().dev, ino: netns.id().ino });
-    out
 }
 
 /// A container whose namespace could not be opened, or not yet.

@@ -1,6 +1,6 @@
 //! What is known of one attached namespace, and the addresses that it holds in the table of names.
 
-use crate::api;
+use agent_api as api;
 use capture_engine::attach::{Interface, Mechanism};
 use flow_model::{NetnsId, Slot, Ts, Workload};
 use k8s_sync::{Address, Binding, IdentityIndex};

@@ -3,10 +3,11 @@
 use super::node_addresses;
 use super::node_cgroups::services::Watch;
 use super::node_cgroups::{Attached, Jobs, Why};
-use crate::run::scan::{NodeSockets, Owned, PATIENCE, read_owners};
+use crate::run::scan::NodeSockets;
 use flow_model::{Slot, Ts};
 use netns::{IfAddress, Netns};
-use netns_scanner::deadline::Deadlines;
+use netns_scanner::deadline::{Deadlines, PATIENCE};
+use netns_scanner::{Owned, read_owners};
 use shim_plugin::TaskId;
 use std::collections::BTreeSet;
 use std::path::PathBuf;

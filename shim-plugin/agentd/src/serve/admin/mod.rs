@@ -6,15 +6,15 @@ mod routes;
 mod serve;
 
 pub use listen::{SocketFile, bind_address, bind_socket};
-pub use routes::{private, public};
-pub use serve::Crowd;
 
-use crate::run::parts::Ends;
+use crate::run::ends::Ends;
 use crate::serve::board::Board;
+use crate::serve::identity::Lookup;
 use anyhow::Context;
+use routes::Pages;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +25,8 @@ pub struct Admin {
     pub connections: usize,
     /// Offer `/debug/pause` on the socket.
     pub debug: bool,
+    /// Who has an address; filled once there is traffic to name.
+    pub lookup: Arc<OnceLock<Lookup>>,
 }
 
 impl Admin {
@@ -38,13 +40,14 @@ impl Admin {
         let runtime = runtime.context("start the admin runtime")?;
         let serve = move || {
             runtime.block_on(async move {
-                let Admin { address, socket, connections, debug } = self;
+                let Admin { address, socket, connections, debug, lookup } = self;
                 let address = tokio::net::TcpListener::from_std(address).context("serve the admin address")?;
                 let socket = tokio::net::UnixListener::from_std(socket).context("serve the admin socket")?;
-                let crowd = board.crowd.clone();
+                let evicted = board.evicted.clone();
+                let pages = Pages { board, lookup };
                 tokio::join!(
-                    serve::serve(address, public(board.clone()), connections, crowd.clone(), stop.clone()),
-                    serve::serve(socket, private(board, debug), connections, crowd, stop),
+                    serve::serve(address, pages.public(), connections, evicted.clone(), stop.clone()),
+                    serve::serve(socket, pages.private(debug), connections, evicted, stop),
                 );
                 Ok(())
             })

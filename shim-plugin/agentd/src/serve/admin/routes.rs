@@ -1,10 +1,13 @@
-//! The pages. All are pure reads of the board, but for the one that `[debug]` switches on.
+//! The pages. All are pure reads of the board, but for the one that `[debug]` switches on, and for
+//! who has an address: that one also asks the pipeline, and waits for it a little.
 
 use crate::clock;
 use crate::serve::board::Board;
+use crate::serve::identity::Lookup;
 use crate::serve::self_metrics::self_metrics;
+use agent_api::routes;
 use axum::Router;
-use axum::extract::{Query, Request, State};
+use axum::extract::{FromRef, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -13,7 +16,7 @@ use golden_metrics::Exposition;
 use k8s_sync::watch::INSTANCE_HEADER;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 const HELP: &str = "pilotfish agent\n\
@@ -24,30 +27,45 @@ const HELP: &str = "pilotfish agent\n\
 /// Longest pause that can be asked for.
 const PAUSE_MS: u64 = 60_000;
 
-/// What anybody who reaches the address may read.
-pub fn public(board: Arc<Board>) -> Router {
-    Router::new()
-        .route("/", get(|| async { HELP }))
-        .route("/metrics", get(metrics))
-        .route("/livez", get(livez))
-        .route("/readyz", get(readyz))
-        .fallback(|| async { (StatusCode::NOT_FOUND, "no such page; / lists them\n") })
-        .layer(middleware::from_fn_with_state(board.clone(), refuse_own))
-        .with_state(board)
+/// What the pages read.
+#[derive(Clone, Debug)]
+pub struct Pages {
+    pub board: Arc<Board>,
+    pub lookup: Arc<OnceLock<Lookup>>,
 }
 
-/// What those may ask who can open the unix socket: the above, and the command line's.
-pub fn private(board: Arc<Board>, debug: bool) -> Router {
-    let mut api = Router::new()
-        .route("/v1/version", get(version))
-        .route("/v1/status", get(status))
-        .route("/v1/edges", get(edges))
-        .route("/v1/workloads", get(workloads))
-        .route("/v1/identity", get(identity));
-    if debug {
-        api = api.route("/debug/pause", post(pause));
+impl Pages {
+    /// What anybody who reaches the address may read.
+    pub fn public(&self) -> Router {
+        Router::new()
+            .route("/", get(|| async { HELP }))
+            .route(routes::METRICS, get(metrics))
+            .route(routes::LIVEZ, get(livez))
+            .route(routes::READYZ, get(readyz))
+            .fallback(|| async { (StatusCode::NOT_FOUND, "no such page; / lists them\n") })
+            .layer(middleware::from_fn_with_state(self.clone(), refuse_own))
+            .with_state(self.clone())
     }
-    public(board.clone()).merge(api.with_state(board))
+
+    /// What those may ask who can open the unix socket: the above, and the command line's.
+    pub fn private(&self, debug: bool) -> Router {
+        let mut api = Router::new()
+            .route(routes::VERSION, get(version))
+            .route(routes::STATUS, get(status))
+            .route(routes::EDGES, get(edges))
+            .route(routes::WORKLOADS, get(workloads))
+            .route(routes::IDENTITY, get(identity));
+        if debug {
+            api = api.route(routes::PAUSE, post(pause));
+        }
+        self.public().merge(api.with_state(self.clone()))
+    }
+}
+
+impl FromRef<Pages> for Arc<Board> {
+    fn from_ref(pages: &Pages) -> Arc<Board> {
+        pages.board.clone()
+    }
 }
 
 /// Where the API server's name leads to this agent, its request comes back to it: answering would be answering itself. RFC 5842 section 7.2.
@@ -82,18 +100,22 @@ struct Asked {
     port: Option<u16>,
 }
 
-async fn identity(State(board): State<Arc<Board>>, Query(Asked { ip, port }): Query<Asked>) -> Response {
-    blocking(move || match board.identity(ip, port, Instant::now()) {
-        Some(identity) => json(StatusCode::OK, &identity),
+async fn identity(State(pages): State<Pages>, Query(Asked { ip, port }): Query<Asked>) -> Response {
+    blocking(move || match pages.lookup.get() {
+        Some(lookup) => {
+            let report = pages.board.kubernetes_report(Instant::now());
+            json(StatusCode::OK, &lookup.explain(ip, port, report.as_ref()))
+        }
         None => (StatusCode::SERVICE_UNAVAILABLE, "the kernel programs are being loaded\n").into_response(),
     })
     .await
 }
 
-async fn metrics(State(board): State<Arc<Board>>, headers: HeaderMap) -> Response {
+async fn metrics(State(Pages { board, lookup }): State<Pages>, headers: HeaderMap) -> Response {
     let format = Exposition::negotiate(headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()));
     blocking(move || {
-        let own = self_metrics(&board, Instant::now());
+        let cluster = lookup.get().map(Lookup::figures).unwrap_or_default();
+        let own = self_metrics(&board, cluster, Instant::now());
         let page = Exposition::render(&board.traffic.snapshot(), &own, format);
         ([(header::CONTENT_TYPE, format.content_type())], page).into_response()
     })

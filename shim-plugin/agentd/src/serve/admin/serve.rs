@@ -45,19 +45,14 @@ impl Accept for UnixListener {
     }
 }
 
-/// Counts connections that had to make room.
-#[derive(Debug, Default)]
-pub struct Crowd {
-    pub evicted: AtomicU64,
-}
-
-/// Serves until `stop`. At most `connections` at once: when one more comes, the oldest makes room, so that a scraper and the kubelet
-/// get through however many connections somebody else holds open.
+/// Serves until `stop`. At most `connections` at once: when one more comes, the oldest makes room
+/// (and is counted as `evicted`), so that a scraper and the kubelet get through however many
+/// connections somebody else holds open.
 pub async fn serve(
     listener: impl Accept,
     router: Router,
     connections: usize,
-    crowd: Arc<Crowd>,
+    evicted: Arc<AtomicU64>,
     stop: CancellationToken,
 ) {
     let mut open: JoinSet<()> = JoinSet::new();
@@ -79,7 +74,7 @@ pub async fn serve(
         while by_age.len() >= connections {
             let Some(oldest) = by_age.pop_front() else { break };
             oldest.abort();
-            crowd.evicted.fetch_add(1, Ordering::Relaxed);
+            evicted.fetch_add(1, Ordering::Relaxed);
         }
         by_age.push_back(open.spawn(one(stream, router.clone())));
     }

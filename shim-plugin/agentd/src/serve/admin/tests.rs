@@ -1,7 +1,7 @@
 use super::*;
-use crate::api::Version;
 use crate::serve::board::Kernel;
 use crate::serve::traffic::Traffic;
+use agent_api::Version;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::Ordering;
@@ -33,7 +33,7 @@ fn serve(debug: bool) -> Served {
     let board = Arc::new(Board::new(Version::default(), Traffic::silent(), Instant::now()));
     *board.kernel.lock() = Kernel::Loaded;
     let stop = CancellationToken::new();
-    let admin = Admin { address, socket, connections: 4, debug };
+    let admin = Admin { address, socket, connections: 4, debug, lookup: Arc::default() };
     let thread = admin.spawn(board.clone(), stop.clone(), &Ends::channel().0).expect("spawn");
     Served { board, address: local, stop, thread: Some(thread), _file: file, directory }
 }
@@ -118,7 +118,7 @@ fn garbage_and_silence_keep_nobody_out() {
         assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 4"), "{}", String::from_utf8_lossy(&answer));
     }
     assert!(served.get("/livez", "").starts_with("HTTP/1.1 200"));
-    assert!(served.board.crowd.evicted.load(Ordering::Relaxed) >= 8);
+    assert!(served.board.evicted.load(Ordering::Relaxed) >= 8);
     drop(silent);
 }
 

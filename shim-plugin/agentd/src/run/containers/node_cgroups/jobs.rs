@@ -3,11 +3,11 @@
 use super::hierarchy::Hierarchy;
 use super::services::{self, Watch};
 use crate::clock;
-use crate::run::scan::name_of_service;
 use capture_engine::attach::CgroupLinks;
 use capture_engine::kernel::Kernel;
 use flow_model::{NetnsId, Slot, Ts};
 use netns::Netns;
+use netns_scanner::name_of_service;
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;

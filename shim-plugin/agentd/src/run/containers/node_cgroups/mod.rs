@@ -8,8 +8,8 @@ pub mod services;
 pub use jobs::{Attached, Jobs, Why, find_hierarchy, services_of};
 
 use super::news::Reads;
-use crate::api;
 use crate::run::scan::NodeSockets;
+use agent_api as api;
 use flow_model::{FiveTuple, FlowSeed, Identity, Slot, Workload, WorkloadKind};
 use golden_metrics::{Loss, Losses};
 use k8s_sync::IdentityIndex;
@@ -274,7 +274,7 @@ impl NodeCgroups {
     pub fn shown(&mut self) -> Option<api::Node> {
         std::mem::take(&mut self.dirty).then(|| api::Node {
             observed: self.enabled,
-            detail: if self.enabled { self.trouble.clone() } else { "attach.host is false".to_owned() },
+            detail: if self.enabled { self.trouble.clone() } else { "attach.node is false".to_owned() },
             cgroups: self.slots.iter().filter_map(|(slot, cgroup)| cgroup.shown(*slot)).collect(),
         })
     }

@@ -1,7 +1,8 @@
-//! What the agent answers to the command line, as JSON. Written by the agent, read by `pilotfish status`, `stat` and `edges`, and by
-//! scripts: fields are added, never renamed.
+//! What the agent answers, as JSON. Written by the agent, read by its command line and by scripts:
+//! fields are added, never renamed.
 
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -192,13 +193,15 @@ pub struct Scan {
     pub late_reads: BTreeMap<String, u64>,
 }
 
+/// A place that can drop something, and what it dropped.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Loss {
-    pub stage: String,
-    pub reason: String,
-    /// What one count means.
-    pub unit: String,
-    pub count: u64,
+pub struct LossRow {
+    pub stage: Cow<'static, str>,
+    pub reason: Cow<'static, str>,
+    /// What one count means, in the plural ("message heads").
+    pub unit: Cow<'static, str>,
+    #[serde(rename = "count")]
+    pub total: u64,
 }
 
 /// Exchanges since the start, as one end saw them: what took place is `counted + lost`.
@@ -237,7 +240,7 @@ pub struct Status {
     #[serde(default)]
     pub scan: Scan,
     pub exchanges: Vec<Exchanges>,
-    pub losses: Vec<Loss>,
+    pub losses: Vec<LossRow>,
     pub programs: Vec<Program>,
     pub ring_bytes: u64,
     /// Seen by the kernel programs, and put into the ring by them.
@@ -255,8 +258,8 @@ pub struct Process {
     pub descriptors: u64,
 }
 
-/// Golden metrics. Latencies in nanoseconds, of what was answered.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// Golden metrics. Latencies are of what was answered: seconds here, whole nanoseconds in JSON.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Golden {
     /// Since the agent started, or since the series came back after it had been idle for `metrics.expiry`.
     pub requests: u64,
@@ -265,11 +268,32 @@ pub struct Golden {
     pub rps: f64,
     /// Share that did not fail; `None` where nothing was counted.
     pub success: Option<f64>,
-    pub p50_ns: Option<u64>,
-    pub p95_ns: Option<u64>,
-    pub p99_ns: Option<u64>,
+    #[serde(rename = "p50_ns", with = "nanoseconds", default)]
+    pub p50: Option<f64>,
+    #[serde(rename = "p95_ns", with = "nanoseconds", default)]
+    pub p95: Option<f64>,
+    #[serde(rename = "p99_ns", with = "nanoseconds", default)]
+    pub p99: Option<f64>,
     /// Open now.
     pub tcp_connections: u64,
+    /// IP bytes, both ways. Not in the agent's answers; `pilotfish replay` shows it.
+    #[serde(skip)]
+    pub bytes: u64,
+}
+
+/// Seconds in memory, nanoseconds in JSON. What is no time is told as none.
+mod nanoseconds {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[allow(clippy::ref_option, reason = "serde's signature")]
+    pub fn serialize<S: Serializer>(seconds: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+        let is_time = |seconds: &f64| seconds.is_finite() && *seconds >= 0.0;
+        seconds.filter(is_time).map(|seconds| (seconds * 1e9).round() as u64).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+        Ok(Option::<u64>::deserialize(deserializer)?.map(|nanos| nanos as f64 / 1e9))
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -279,6 +303,7 @@ pub struct Party {
     pub kind: String,
 }
 
+/// What a workload did as a server: Linkerd's `stat`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WorkloadRow {
     pub workload: Party,
@@ -286,15 +311,19 @@ pub struct WorkloadRow {
     pub golden: Golden,
 }
 
+/// One edge, one protocol, seen from one end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EdgeRow {
+    /// Who asks, and who is asked.
     pub src: Party,
     pub dst: Party,
     /// Kubernetes' Service by which clients reach `dst`; empty where none is known.
     #[serde(default)]
     pub service: String,
+    /// http, dns, or tcp and udp where nothing of the content was recognised.
     pub protocol: String,
-    /// client or server: at whose interface this was seen.
+    /// client or server: at whose interface this was seen. capture: in a file, where that is not
+    /// known.
     pub reporter: String,
     #[serde(flatten)]
     pub golden: Golden,

@@ -1,15 +1,8 @@
 //! The background scan as the agent runs it: which namespaces are looked into and when, and where what is found goes. Nothing waits for it.
 
-mod node_ports;
-mod owners;
-
-pub use node_ports::NodePorts;
-pub use owners::{Owned, name_of_service, read as read_owners};
-
-use crate::api;
 use crate::clock;
-use crate::config::Config;
-use crate::run::pipeline_thread::Order;
+use crate::run::orders::{Order, Seeds};
+use agent_api as api;
 use flow_model::{FlowSeed, Slot, Ts};
 use golden_metrics::{Loss, Losses};
 use netns::Netns;
@@ -31,21 +24,6 @@ const CHUNK: usize = 512;
 const GATHER: Duration = Duration::from_secs(10);
 /// What the node's own namespace is called among the targets; slots count up from 1.
 const NODE: Slot = Slot(u32::MAX);
-
-/// Connections that existed before they were looked for, on their way to the flow table.
-#[derive(Debug)]
-pub struct Seeds {
-    pub seeds: Vec<FlowSeed>,
-    /// Their namespace's sockets were read just after this.
-    pub at: Ts,
-    under_way: Arc<AtomicUsize>,
-}
-
-impl Drop for Seeds {
-    fn drop(&mut self) {
-        self.under_way.fetch_sub(self.seeds.len(), Ordering::AcqRel);
-    }
-}
 
 /// The sockets of the node's own namespace, with their owners.
 #[derive(Debug)]
@@ -78,13 +56,12 @@ impl Scan {
     ///
     /// # Errors
     /// No thread left.
-    pub fn start(config: &Config, deadlines: Deadlines, orders: Sender<Order>, losses: &Losses) -> io::Result<Scan> {
-        let scanner = ScannerConfig {
-            source: config.scan.source,
-            include_loopback: config.attach.loopback,
-            released: false,
-            ..ScannerConfig::default()
-        };
+    pub fn start(
+        config: ScannerConfig,
+        deadlines: Deadlines,
+        orders: Sender<Order>,
+        losses: &Losses,
+    ) -> io::Result<Scan> {
         // One look at the node's own namespace at a time: the sockets of a large node are some megabytes. The next waits at the scan's end.
         let (tell, node) = mpsc::channel(1);
         let under_way = Arc::new(AtomicUsize::new(0));
@@ -93,7 +70,7 @@ impl Scan {
             move |seeded| hand_on(seeded, &orders, &tell, &under_way)
         };
         Ok(Scan {
-            scanner: Scanner::start(scanner, deadlines.clone(), found)?,
+            scanner: Scanner::start(ScannerConfig { released: false, ..config }, deadlines.clone(), found)?,
             deadlines,
             after_attach: HashMap::new(),
             gathered: Vec::new(),
@@ -233,15 +210,11 @@ fn send(seeds: Vec<FlowSeed>, at: Ts, orders: &Sender<Order>, under_way: &Arc<At
     let room = has_room(seeds.len(), under_way);
     if room {
         for chunk in seeds.chunks(CHUNK) {
-            under_way.fetch_add(chunk.len(), Ordering::AcqRel);
-            let _ = orders.send(Order::Seeds(Seeds { seeds: chunk.to_vec(), at, under_way: Arc::clone(under_way) }));
+            let _ = orders.send(Order::Seeds(Seeds::new(chunk.to_vec(), at, Arc::clone(under_way))));
         }
     }
     room
 }
-
-/// How long one may wait for a file of `/proc` that is about one process or about us; they take microseconds.
-pub const PATIENCE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

@@ -1,10 +1,10 @@
 //! Names of single ports of the node's own addresses: who listens there, and who had which connection when it was looked.
 
-use super::owners::{Owned, Owner};
 use crate::clock;
 use flow_model::{Ts, Workload, WorkloadKind};
 use golden_metrics::{Loss, Losses};
 use k8s_sync::{Address, Binding, IdentityIndex};
+use netns_scanner::{Owned, Owner};
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;

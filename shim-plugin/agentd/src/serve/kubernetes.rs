@@ -1,8 +1,46 @@
-//! What the watches say of themselves, as metrics and as the command line shows it. Reading copies some hundred bytes and asks nobody.
+//! The watches of the Kubernetes API as readiness, metrics and the command line show them. Reading
+//! copies some hundred bytes and asks nobody.
 
-use crate::api;
+use agent_api as api;
 use golden_metrics::SelfMetric;
 use k8s_sync::watch::{Bad, Link, Report, WatchReport};
+use std::fmt;
+use std::time::Instant;
+
+/// How the watches stand, as the pages and metrics show it.
+pub struct Watches {
+    report: Box<dyn Fn(Instant) -> Report + Send + Sync>,
+    /// The operator said that there is an API server.
+    is_expected: bool,
+}
+
+impl fmt::Debug for Watches {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watches").field("is_expected", &self.is_expected).finish_non_exhaustive()
+    }
+}
+
+impl Watches {
+    #[must_use]
+    pub fn new(report: impl Fn(Instant) -> Report + Send + Sync + 'static, is_expected: bool) -> Watches {
+        Watches { report: Box::new(report), is_expected }
+    }
+
+    #[must_use]
+    pub fn report(&self, now: Instant) -> Report {
+        (self.report)(now)
+    }
+
+    /// Why names of the cluster are missing or old, where there should be some.
+    #[must_use]
+    pub fn degraded(&self, now: Instant) -> Option<String> {
+        let report = self.report(now);
+        match &report.link {
+            Link::None { reason } => self.is_expected.then(|| reason.clone()),
+            _ => report.is_fresh().err(),
+        }
+    }
+}
 
 /// Why an object was not taken in, with its label.
 const SKIPPED: [(Bad, &str); 3] =
@@ -98,4 +136,22 @@ pub fn metrics(report: &Report, out: &mut Vec<SelfMetric>) {
     out.push(SelfMetric::gauge("pilotfish_k8s_list_wait_seconds", help, report.last_list_wait.as_secs_f64()));
     let help = "Snapshots of the cluster's names that were written for the next start.";
     out.push(SelfMetric::counter("pilotfish_k8s_snapshots_total", help, report.snapshots_saved));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn degraded(report: Report, is_expected: bool) -> Option<String> {
+        Watches::new(move |_| report.clone(), is_expected).degraded(Instant::now())
+    }
+
+    #[test]
+    fn no_cluster_is_a_reason_only_where_one_is_expected() {
+        let none = Report { link: Link::None { reason: "no API server found".to_owned() }, ..Report::default() };
+        assert_eq!(degraded(none.clone(), false), None);
+        assert_eq!(degraded(none, true).as_deref(), Some("no API server found"));
+        let connecting = Report { link: Link::Connecting, ..Report::default() };
+        assert!(degraded(connecting, false).is_some());
+    }
 }

@@ -1,8 +1,8 @@
 //! The kernel half's own counts, read once a second, off the pipeline's thread: asking for each program's run time takes some
 //! microseconds, and there are two for each interface.
 
-use crate::api;
 use crate::serve::board::{Board, Engine};
+use agent_api as api;
 use capture_engine::kernel::{Kernel, KernelStats, ProgramInfo};
 use golden_metrics::{Loss, Losses};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 const PROGRAMS_EVERY: u32 = 5;
 
 #[derive(Debug)]
-pub struct Figures {
+pub struct KernelCounters {
     kernel: Arc<Kernel>,
     ring_bytes: u64,
     ring_full: Loss,
@@ -26,10 +26,10 @@ pub struct Figures {
     programs: Vec<api::Program>,
 }
 
-impl Figures {
+impl KernelCounters {
     #[must_use]
-    pub fn new(kernel: Arc<Kernel>, ring_bytes: u32, losses: &Losses) -> Figures {
-        Figures {
+    pub fn new(kernel: Arc<Kernel>, ring_bytes: u32, losses: &Losses) -> KernelCounters {
+        KernelCounters {
             kernel,
             ring_bytes: u64::from(ring_bytes),
             ring_full: losses.place("kernel", "ring_full", "message heads and closes that found the ring full"),

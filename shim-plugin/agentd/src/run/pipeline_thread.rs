@@ -1,25 +1,20 @@
 //! The thread that turns what the kernel saw into what is counted. It owns the ring's reader, the flow table and the series, and shares
 //! nothing of them: others send it orders, and read what it publishes.
 
-mod sampling;
-
 use crate::clock;
-use crate::config::Config;
 use crate::run::engine::Loaded;
-use crate::run::scan::Seeds;
+use crate::run::orders::Order;
 use crate::serve::board::Board;
 use anyhow::Context;
+use capture_engine::event::FlowKey;
 use capture_engine::kernel::{Overrides, RingReader, Sampler};
-use capture_engine::pipeline::{Pipeline, PipelineConfig};
-use flow_model::{Names, Slot, Ts};
+use capture_engine::pipeline::{Pipeline, PipelineConfig, Sampling};
+use flow_model::{Close, Names, Ts};
 use golden_metrics::{Golden, Loss, Losses};
-use k8s_sync::cluster::ClusterNames;
-use k8s_sync::{Heard, NamesReader};
-use sampling::Sampling;
-use std::net::IpAddr;
+use k8s_sync::NamesReader;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
+use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
 /// Events between two looks at everything else: about 4 ms of work.
@@ -31,22 +26,12 @@ const TICK: Duration = Duration::from_millis(20);
 /// Between two looks at connections that nothing is seen of, for names that became known.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Between two looks at its own counts.
-const FIGURES: Duration = Duration::from_secs(1);
-
-/// What others want of this thread.
-#[derive(Debug)]
-pub enum Order {
-    /// The last container of this namespace ended at `at`: settle its flows.
-    NamespaceGone { slot: Slot, at: Ts },
-    /// Connections that were open before they were looked for.
-    Seeds(Seeds),
-    /// Names of the cluster, from now on.
-    Cluster(ClusterNames),
-    /// Which pods know `ip` by a DNS name at `at`.
-    Heard { ip: IpAddr, at: Ts, answer: SyncSender<Vec<Heard>> },
-    /// Read what is left and end.
-    Finish,
-}
+const COUNTS: Duration = Duration::from_secs(1);
+/// Flows read at a time: 0.3 ms, so that the ring is not left alone for long.
+const TURN: usize = 1024;
+/// Events handed over before a sample is believed to be older than all of them. A ring that is
+/// refilled faster than it is read makes the sample worthless; the next round brings another.
+const CATCH_UP: usize = 1 << 20;
 
 #[derive(Debug)]
 pub struct PipelineThread {
@@ -60,7 +45,7 @@ pub struct PipelineThread {
     table_full: Loss,
     overrides_full: Loss,
     ticked: Ts,
-    figures_at: Ts,
+    counts_at: Ts,
     /// When silent connections were looked at last, and the names then.
     again_at: Ts,
     names: u64,
@@ -68,7 +53,7 @@ pub struct PipelineThread {
 
 impl PipelineThread {
     pub fn new(
-        config: &Config,
+        config: PipelineConfig,
         loaded: Loaded,
         golden: Golden<NamesReader>,
         board: Arc<Board>,
@@ -76,19 +61,18 @@ impl PipelineThread {
         orders: Receiver<Order>,
     ) -> PipelineThread {
         let Loaded { kernel, reader } = loaded;
-        let flows = config.capture.flows as usize;
         PipelineThread {
             sampler: kernel.sampler(),
             overrides: kernel.overrides(),
             reader,
-            pipeline: Pipeline::new(PipelineConfig { flows, ..PipelineConfig::default() }, golden),
-            sampling: Sampling::new(flows),
+            pipeline: Pipeline::new(config, golden),
+            sampling: Sampling::new(config.flows),
             board,
             orders,
             table_full: losses.place("pipeline", "flows_full", "segments of flows that found the table full"),
             overrides_full: losses.place("kernel", "overrides_full", "flows that are copied as others are"),
             ticked: Ts::default(),
-            figures_at: Ts::default(),
+            counts_at: Ts::default(),
             again_at: Ts::default(),
             names: 0,
         }
@@ -126,7 +110,7 @@ impl PipelineThread {
         }
         while self.drain(BATCH) == BATCH {}
         self.pipeline.sink_mut().publish();
-        self.figures();
+        self.publish_counts();
         Ok(())
     }
 
@@ -163,10 +147,51 @@ impl PipelineThread {
                 self.pipeline.announce_again();
             }
         }
-        if now.since(self.figures_at) >= FIGURES {
-            self.figures_at = now;
-            self.figures();
+        if now.since(self.counts_at) >= COUNTS {
+            self.counts_at = now;
+            self.publish_counts();
         }
+    }
+
+    /// Reads some flows of the kernel's table, when a round is under way or due: counters of flows
+    /// that are still open, heads whose events were lost, and what can be let go.
+    fn sample(&mut self, now: Ts) {
+        if !self.sampling.begin(now) {
+            return;
+        }
+        let PipelineThread { sampler, reader, pipeline, sampling, .. } = self;
+        let Ok(page) = sampler.turn(TURN) else {
+            // The kernel had no memory for it. A later round will do.
+            sampling.end(now);
+            return;
+        };
+        // Every event from before the sample must be handed over before it.
+        let behind = reader.drain(CATCH_UP, &mut |event| pipeline.event(&event)) == CATCH_UP;
+        let mut over: Vec<FlowKey> = Vec::new();
+        sampling.saw(page.len());
+        for mut sample in page.samples() {
+            if behind {
+                continue;
+            }
+            if sample.closed.is_none() && Sampling::is_closed_unseen(&sample, now) {
+                sample.closed = Some(Close::Fin);
+            }
+            pipeline.sample(&sample, now);
+            // A closed flow stays for its trailing packets; the pipeline says when it can go.
+            if sample.closed.is_none() && sampling.is_over(&sample, now) {
+                pipeline.let_go(&sample.key, now);
+                over.push(sample.key);
+            }
+        }
+        let last = page.last;
+        // What could not be removed is found again in the next round.
+        let _ = sampler.remove(&over);
+        if last {
+            for (slot, at) in sampling.end(clock::now()) {
+                pipeline.namespace_gone(slot, at);
+            }
+        }
+        self.tell_kernel();
     }
 
     /// Entries of flows that ended some time ago, unless their tuple is in use again.
@@ -180,7 +205,7 @@ impl PipelineThread {
         }
     }
 
-    fn figures(&mut self) {
+    fn publish_counts(&mut self) {
         self.table_full.set_total(self.pipeline.stats().table_full);
         self.board.flows.store(self.pipeline.len() as u64, Ordering::Relaxed);
     }

@@ -1,10 +1,9 @@
 //! Who holds a socket of the node: a container by the name of its cgroup, a unit of systemd, or a process by its own name. Two small files are
 //! read for each process that is asked about, with a deadline each; nothing is walked.
 
-use super::PATIENCE;
+use crate::deadline::{Deadlines, PATIENCE};
+use crate::socket::{Socket, SocketState};
 use flow_model::Endpoint;
-use netns_scanner::deadline::Deadlines;
-use netns_scanner::{Socket, SocketState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;

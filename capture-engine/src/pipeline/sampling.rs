@@ -1,21 +1,17 @@
-//! Rounds over the kernel's flow table: counters of flows that are still open, heads whose events were lost, and what can be let go.
+//! Rounds through the kernel's flow table: when one is due, and which of the flows that it shows
+//! are over.
+//!
+//! Pure: the owner of the table reads it and removes from it what is said to be over here.
 
-use super::PipelineThread;
-use crate::clock;
-use capture_engine::event::{FlowKey, Sample};
-use flow_model::{Close, Role, Slot, Transport, Ts};
+use crate::event::Sample;
+use flow_model::{Role, Slot, Transport, Ts};
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// Flows read at a time: 0.3 ms, so that the ring is not left alone for long.
-const TURN: usize = 1024;
 /// A round begins so long after the one before at the earliest.
 const ROUND: Duration = Duration::from_secs(1);
 /// And after this many times what that one took: sampling takes 1 % of a CPU at most.
 const SHARE: u32 = 100;
-/// Events handed over before a sample is believed to be older than all of them. A ring that is refilled faster than it is read makes the
-/// sample worthless; the next round brings another.
-const CATCH_UP: usize = 1 << 20;
 /// A UDP flow without a packet for so long is over; most are one DNS query each. conntrack gives an unanswered one 30 s.
 const UDP_IDLE: Duration = Duration::from_secs(20);
 /// The same when the table is three quarters full.
@@ -29,8 +25,9 @@ const HALF_CLOSED_WAITING: Duration = Duration::from_secs(60);
 /// Connections idle for hours are kept, but not when the table is nine tenths full: then they count as joined midway when they go on.
 const TCP_IDLE_CROWDED: Duration = Duration::from_secs(300);
 
+/// Which round is under way, and what is to be let go of in it.
 #[derive(Debug)]
-pub(super) struct Sampling {
+pub struct Sampling {
     room: usize,
     /// Namespaces that are gone, with the time, and whether the round under way began after that was known.
     leaving: HashMap<Slot, Leaving>,
@@ -49,6 +46,8 @@ struct Leaving {
 }
 
 impl Sampling {
+    /// `room` is how many flows the kernel's table holds.
+    #[must_use]
     pub fn new(room: usize) -> Sampling {
         Sampling { room, leaving: HashMap::new(), under_way: false, began: Ts(0), next: Ts(0), seen: 0, seeing: 0 }
     }
@@ -58,12 +57,14 @@ impl Sampling {
         self.leaving.insert(slot, Leaving { at, in_round: false });
     }
 
-    /// How long the thread may sleep.
+    /// How long its owner may sleep.
+    #[must_use]
     pub fn sleep(&self, longest: Duration) -> Duration {
         if self.under_way { Duration::ZERO } else { longest }
     }
 
-    fn begin(&mut self, now: Ts) -> bool {
+    /// Whether a round is under way; begins one where it is due.
+    pub fn begin(&mut self, now: Ts) -> bool {
         if !self.under_way && now >= self.next {
             self.under_way = true;
             self.began = now;
@@ -73,8 +74,13 @@ impl Sampling {
         self.under_way
     }
 
+    /// So many flows were read in this round.
+    pub fn saw(&mut self, flows: usize) {
+        self.seeing += flows;
+    }
+
     /// The round is over; gives back the namespaces that it settled.
-    fn end(&mut self, now: Ts) -> Vec<(Slot, Ts)> {
+    pub fn end(&mut self, now: Ts) -> Vec<(Slot, Ts)> {
         self.under_way = false;
         self.seen = self.seeing;
         self.next = self.began.plus(ROUND.max(now.since(self.began).saturating_mul(SHARE)));
@@ -85,14 +91,16 @@ impl Sampling {
     }
 
     /// Whether the flow of one of the node's own sockets has ended in a way that could not be seen.
-    fn is_closed_unseen(sample: &Sample, now: Ts) -> bool {
+    #[must_use]
+    pub fn is_closed_unseen(sample: &Sample, now: Ts) -> bool {
         let waits = sample.role == Role::Client && sample.turns % 2 == 1;
         let longest = if waits { HALF_CLOSED_WAITING } else { HALF_CLOSED };
         sample.key.slot.is_of_node() && sample.half_closed && now.since(sample.at) > longest
     }
 
     /// Whether this flow's entry has done its duty.
-    fn is_over(&self, sample: &Sample, now: Ts) -> bool {
+    #[must_use]
+    pub fn is_over(&self, sample: &Sample, now: Ts) -> bool {
         let idle = now.since(sample.at);
         let filled = self.seen.max(self.seeing);
         let slot = sample.key.slot;
@@ -106,52 +114,10 @@ impl Sampling {
     }
 }
 
-impl PipelineThread {
-    /// One turn, when a round is under way or due.
-    pub(super) fn sample(&mut self, now: Ts) {
-        if !self.sampling.begin(now) {
-            return;
-        }
-        let PipelineThread { sampler, reader, pipeline, sampling, .. } = self;
-        let Ok(page) = sampler.turn(TURN) else {
-            // The kernel had no memory for it. A later round will do.
-            sampling.end(now);
-            return;
-        };
-        // Every event from before the sample must be handed over before it.
-        let behind = reader.drain(CATCH_UP, &mut |event| pipeline.event(&event)) == CATCH_UP;
-        let mut over: Vec<FlowKey> = Vec::new();
-        sampling.seeing += page.len();
-        for mut sample in page.samples() {
-            if behind {
-                continue;
-            }
-            if sample.closed.is_none() && Sampling::is_closed_unseen(&sample, now) {
-                sample.closed = Some(Close::Fin);
-            }
-            pipeline.sample(&sample, now);
-            // A closed flow stays for its trailing packets; the pipeline says when it can go.
-            if sample.closed.is_none() && sampling.is_over(&sample, now) {
-                pipeline.let_go(&sample.key, now);
-                over.push(sample.key);
-            }
-        }
-        let last = page.last;
-        // What could not be removed is found again in the next round.
-        let _ = sampler.remove(&over);
-        if last {
-            for (slot, at) in sampling.end(clock::now()) {
-                pipeline.namespace_gone(slot, at);
-            }
-        }
-        self.tell_kernel();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use capture_engine::event::{Counters, FlowId};
+    use crate::event::{Counters, FlowId, FlowKey};
     use flow_model::{Endpoint, FiveTuple};
     use std::net::Ipv4Addr;
 

@@ -1,12 +1,12 @@
 //! What is known of an address now: by the table of the cluster, by containerd and the node, by the DNS answers that pods received.
 
-use crate::api::{Fact, Identity, Party};
 use crate::clock;
-use crate::run::pipeline_thread::Order;
+use crate::run::orders::Order;
+use agent_api::{Fact, Identity, Party};
 use flow_model::{Endpoint, Names, Slot, Ts, Unknown, Workload, WorkloadKind};
 use k8s_sync::cluster::{ClusterNames, Holding, Moment};
 use k8s_sync::watch::Report;
-use k8s_sync::{Heard, Held, Holders, NamesReader};
+use k8s_sync::{Figure, Heard, Held, Holders, NamesReader};
 use std::net::IpAddr;
 use std::sync::mpsc::{self, Sender};
 use std::time::{Duration, SystemTime};
@@ -26,6 +26,12 @@ pub struct Lookup {
 }
 
 impl Lookup {
+    /// What the table of the cluster's names says of itself.
+    #[must_use]
+    pub fn figures(&self) -> Vec<Figure> {
+        self.cluster.as_ref().map(ClusterNames::figures).unwrap_or_default()
+    }
+
     /// Waits for the pipeline, though not for long: not for a thread that others wait for.
     #[must_use]
     pub fn explain(&self, ip: IpAddr, port: Option<u16>, report: Option<&Report>) -> Identity {

@@ -1,0 +1,182 @@
+//! Asks the agent over its unix socket: HTTP, one request, blocking.
+
+use crate::routes;
+use crate::words::{EdgeRow, Identity, Status, Version, WorkloadRow};
+use serde::de::DeserializeOwned;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::IpAddr;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// An agent under full load answers in milliseconds.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// 10,000 edges are about 4 MiB.
+const ANSWER_BYTES: u64 = 256 << 20;
+
+/// Why there is no answer. The text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    #[error(
+        "no agent answers on {}; start it (`systemctl start pilotfish`), or name its socket with --socket",
+        .0.display()
+    )]
+    NoAgent(PathBuf),
+    #[error("not allowed to open {}; run this as root or as a member of its group", .0.display())]
+    NotAllowed(PathBuf),
+    #[error("connect to {}", socket.display())]
+    Connect { socket: PathBuf, source: io::Error },
+    #[error("ask the agent on {}", socket.display())]
+    Ask { socket: PathBuf, source: io::Error },
+    #[error("the agent on {} did not answer within {PATIENCE:?}", .0.display())]
+    Late(PathBuf),
+    #[error("what answers on {} is no agent of this version: {what}", socket.display())]
+    Strange { socket: PathBuf, what: String },
+}
+
+/// Whoever asks the agent that listens on this socket. Each question is a connection of its own.
+#[derive(Clone, Debug)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    #[must_use]
+    pub fn new(socket: impl Into<PathBuf>) -> Client {
+        Client { socket: socket.into() }
+    }
+
+    /// # Errors
+    /// Nobody answers, or not as an agent of this version does; so for the others.
+    pub fn version(&self) -> Result<Version, AskError> {
+        self.get(routes::VERSION)
+    }
+
+    /// # Errors
+    /// As [`Client::version`].
+    pub fn status(&self) -> Result<Status, AskError> {
+        self.get(routes::STATUS)
+    }
+
+    /// # Errors
+    /// As [`Client::version`].
+    pub fn edges(&self) -> Result<Vec<EdgeRow>, AskError> {
+        self.get(routes::EDGES)
+    }
+
+    /// # Errors
+    /// As [`Client::version`].
+    pub fn workloads(&self) -> Result<Vec<WorkloadRow>, AskError> {
+        self.get(routes::WORKLOADS)
+    }
+
+    /// Who has an address, or that nobody says so.
+    ///
+    /// # Errors
+    /// As [`Client::version`].
+    pub fn identity(&self, ip: IpAddr, port: Option<u16>) -> Result<Identity, AskError> {
+        let port = port.map(|port| format!("&port={port}")).unwrap_or_default();
+        self.get(&format!("{}?ip={ip}{port}", routes::IDENTITY))
+    }
+
+    /// `GET path` as JSON.
+    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, AskError> {
+        let answer = self.ask(path)?;
+        let (head, body) = split(&answer).ok_or_else(|| self.strange("its answer has no end of head"))?;
+        let status = head.split(' ').nth(1).unwrap_or_default();
+        if status != "200" {
+            let text = String::from_utf8_lossy(body);
+            return Err(self.strange(&format!("{path}: HTTP status {status}: {}", text.trim())));
+        }
+        serde_json::from_slice(body).map_err(|error| self.strange(&format!("{path}: {error}")))
+    }
+
+    fn ask(&self, path: &str) -> Result<Vec<u8>, AskError> {
+        let socket = || self.socket.clone();
+        let mut stream = UnixStream::connect(&self.socket).map_err(|error| match error.kind() {
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => AskError::NoAgent(socket()),
+            ErrorKind::PermissionDenied => AskError::NotAllowed(socket()),
+            _ => AskError::Connect { socket: socket(), source: error },
+        })?;
+        exchange(&mut stream, path).map_err(|error| match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => AskError::Late(socket()),
+            _ => AskError::Ask { socket: socket(), source: error },
+        })
+    }
+
+    fn strange(&self, what: &str) -> AskError {
+        AskError::Strange { socket: self.socket.clone(), what: what.to_owned() }
+    }
+}
+
+fn exchange(stream: &mut UnixStream, path: &str) -> io::Result<Vec<u8>> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    // HTTP/1.0: the answer ends with the connection, without chunks.
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: pilotfish\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER_BYTES).read_to_end(&mut answer)?;
+    Ok(answer)
+}
+
+fn split(answer: &[u8]) -> Option<(String, &[u8])> {
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
+    let (head, body) = answer.split_at_checked(end)?;
+    Some((String::from_utf8_lossy(head).into_owned(), body.get(4..)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    /// What the client makes of this answer to `version`, and what it asked.
+    fn answered(answer: &'static str) -> (Result<Version, String>, String) {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let socket = directory.path().join("a.sock");
+        let listener = UnixListener::bind(&socket).expect("bind");
+        let agent = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("accept");
+            let mut asked = [0; 512];
+            let read = stream.read(&mut asked).expect("read");
+            stream.write_all(answer.as_bytes()).expect("write");
+            String::from_utf8_lossy(asked.get(..read).expect("read")).into_owned()
+        });
+        let place = directory.path().display().to_string();
+        let version = Client::new(&socket).version();
+        (version.map_err(|error| error.to_string().replace(&place, "")), agent.join().expect("no panic"))
+    }
+
+    #[test]
+    fn an_agent_is_asked_and_its_answer_read() {
+        let (version, asked) =
+            answered("HTTP/1.0 200 OK\r\n\r\n{\"version\":\"0.1.0\",\"commit\":\"\",\"kernel_object\":\"\"}");
+        assert_eq!(version, Ok(Version { version: "0.1.0".into(), ..Version::default() }));
+        assert_eq!(asked, "GET /v1/version HTTP/1.0\r\nHost: pilotfish\r\n\r\n");
+    }
+
+    #[test]
+    fn what_is_no_agent_is_named() {
+        let checks = [
+            ("HTTP/1.0 404 Not Found\r\n\r\nno such page\n", "/v1/version: HTTP status 404: no such page"),
+            (
+                "HTTP/1.0 200 OK\r\n\r\n[]",
+                "/v1/version: invalid length 0, expected struct Version with 3 elements at line 1 column 2",
+            ),
+            ("garbage", "its answer has no end of head"),
+        ];
+        for (answer, what) in checks {
+            let expected = format!("what answers on /a.sock is no agent of this version: {what}");
+            assert_eq!(answered(answer).0, Err(expected));
+        }
+    }
+
+    #[test]
+    fn a_socket_that_is_not_there_is_an_agent_that_is_not_running() {
+        let error = Client::new("/nonexistent/a.sock").status().expect_err("nobody is there");
+        assert_eq!(
+            error.to_string(),
+            "no agent answers on /nonexistent/a.sock; start it (`systemctl start pilotfish`), or name its socket with --socket"
+        );
+    }
+}

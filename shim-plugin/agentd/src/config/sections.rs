@@ -1,0 +1,132 @@
+//! The configuration as the agent reads it, a struct for each section of the file.
+
+use capture_engine::attach::Mode;
+use k8s_sync::watch::Scope;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub containerd: Containerd,
+    pub kubernetes: Kubernetes,
+    pub attach: Attach,
+    pub scan: Scan,
+    pub capture: Capture,
+    pub metrics: Metrics,
+    pub admin: Admin,
+    pub log: Log,
+    pub debug: Debug,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Containerd {
+    /// Empty: the usual places.
+    pub sockets: Vec<PathBuf>,
+    /// Empty: all.
+    pub namespaces: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KubernetesMode {
+    /// Where an API server is found.
+    #[default]
+    Auto,
+    /// Also where none is found: that is then told as something that is missing.
+    On,
+    Off,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Kubernetes {
+    pub mode: KubernetesMode,
+    /// None: the usual places.
+    pub kubeconfig: Option<PathBuf>,
+    /// None: `NODE_NAME`, else the host's name.
+    pub node: Option<String>,
+    /// Whose names are kept.
+    pub scope: Scope,
+    /// Pods kept.
+    pub max_pods: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attach {
+    pub mode: Mode,
+    pub loopback: bool,
+    /// Observe the namespace that the agent runs in.
+    pub node: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Scan {
+    /// None: what is cheapest of what the kernel has.
+    pub source: Option<netns_scanner::Source>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Capture {
+    pub ring_bytes: u32,
+    pub head_bytes: u32,
+    pub flows: u32,
+    /// Inclusive ranges.
+    pub ports: Vec<(u16, u16)>,
+    pub exclude_ports: Vec<(u16, u16)>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metrics {
+    pub max_series: usize,
+    pub expiry: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admin {
+    pub listen: SocketAddr,
+    pub socket: PathBuf,
+    pub connections: usize,
+    pub grace: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Auto,
+    Text,
+    Json,
+    Journald,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    pub level: String,
+    pub format: LogFormat,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Debug {
+    pub enabled: bool,
+    /// Instead of /proc, for what the agent reads of processes.
+    pub proc: PathBuf,
+}
+
+impl Config {
+    /// Without any default: the table of keys sets them all.
+    pub(super) fn blank() -> Config {
+        Config {
+            containerd: Containerd::default(),
+            kubernetes: Kubernetes::default(),
+            attach: Attach { mode: Mode::Auto, loopback: false, node: false },
+            scan: Scan::default(),
+            capture: Capture { ring_bytes: 0, head_bytes: 0, flows: 0, ports: Vec::new(), exclude_ports: Vec::new() },
+            metrics: Metrics { max_series: 0, expiry: Duration::ZERO },
+            admin: Admin {
+                listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+                socket: PathBuf::new(),
+                connections: 0,
+                grace: Duration::ZERO,
+            },
+            log: Log { level: String::new(), format: LogFormat::Auto },
+            debug: Debug { enabled: false, proc: PathBuf::new() },
+        }
+    }
+}

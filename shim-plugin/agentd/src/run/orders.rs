@@ -1,0 +1,47 @@
+//! What others want of the pipeline thread.
+
+use flow_model::{FlowSeed, Slot, Ts};
+use k8s_sync::Heard;
+use k8s_sync::cluster::ClusterNames;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::SyncSender;
+
+#[derive(Debug)]
+pub enum Order {
+    /// The last container of this namespace ended at `at`: settle its flows.
+    NamespaceGone { slot: Slot, at: Ts },
+    /// Connections that were open before they were looked for.
+    Seeds(Seeds),
+    /// Names of the cluster, from now on.
+    Cluster(ClusterNames),
+    /// Which pods know `ip` by a DNS name at `at`.
+    Heard { ip: IpAddr, at: Ts, answer: SyncSender<Vec<Heard>> },
+    /// Read what is left and end.
+    Finish,
+}
+
+/// Connections that existed before they were looked for, on their way to the flow table.
+#[derive(Debug)]
+pub struct Seeds {
+    pub seeds: Vec<FlowSeed>,
+    /// Their namespace's sockets were read just after this.
+    pub at: Ts,
+    under_way: Arc<AtomicUsize>,
+}
+
+impl Seeds {
+    /// They count as `under_way` until they are dropped.
+    #[must_use]
+    pub fn new(seeds: Vec<FlowSeed>, at: Ts, under_way: Arc<AtomicUsize>) -> Seeds {
+        under_way.fetch_add(seeds.len(), Ordering::AcqRel);
+        Seeds { seeds, at, under_way }
+    }
+}
+
+impl Drop for Seeds {
+    fn drop(&mut self) {
+        self.under_way.fetch_sub(self.seeds.len(), Ordering::AcqRel);
+    }
+}

@@ -1,0 +1,122 @@
+//! The parts that run once the kernel programs are loaded: how they start, and how they end.
+
+use crate::config::Config;
+use crate::exit::Failure;
+use crate::run::containers::{self, Containers, Jobs, attach_news};
+use crate::run::ends::Ends;
+use crate::run::engine::Loaded;
+use crate::run::orders::Order;
+use crate::run::pipeline_thread::PipelineThread;
+use crate::run::scan::Scan;
+use crate::run::settings;
+use crate::serve::board::Board;
+use anyhow::Context;
+use capture_engine::attach::Attacher;
+use golden_metrics::{Golden, Losses};
+use k8s_sync::{IdentityIndex, NamesReader};
+use netns_scanner::deadline::Deadlines;
+use shim_plugin::Containerd;
+use std::future::Future;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// What every part reports to.
+pub struct Shared<'a> {
+    pub board: &'a Arc<Board>,
+    pub losses: &'a Losses,
+    pub ends: &'a Ends,
+    pub deadlines: Deadlines,
+}
+
+pub struct Running {
+    pub stop: CancellationToken,
+    /// Cancelled when READY was said: what has time until then begins.
+    ready: CancellationToken,
+    pub orders: mpsc::Sender<Order>,
+    containers: tokio::task::JoinHandle<Attacher>,
+    pipeline: JoinHandle<()>,
+    /// Begins after READY.
+    kubernetes: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Running {
+    /// # Errors
+    /// `Software` when there is no thread left.
+    pub fn start(
+        config: &Config,
+        loaded: Loaded,
+        golden: Golden<NamesReader>,
+        identities: IdentityIndex,
+        shared: Shared<'_>,
+    ) -> Result<Running, Failure> {
+        let Shared { board, losses, ends, deadlines } = shared;
+        let (stop, ready) = (CancellationToken::new(), CancellationToken::new());
+        let (events, attach_events) = attach_news();
+        let tell = move |event| events.tell(event);
+        let attacher = Attacher::start(settings::attach(config), loaded.programs(), tell);
+        let attacher = attacher.context("start the attach workers")?;
+        let node = Jobs::new(loaded.kernel.clone(), config.debug.proc.clone());
+        // Bounded by who sends: seeds by the scan, which counts those under way; the end of a
+        // namespace once for each that was attached; the others a few in a run.
+        let (orders, received) = mpsc::channel();
+        let pipeline = PipelineThread::new(settings::pipeline(config), loaded, golden, board.clone(), losses, received);
+        let pipeline = ends.thread("pipeline", move || pipeline.run()).context("start the pipeline thread")?;
+        let (containerd, handle) = Containerd::new(settings::containerd(config));
+        tokio::spawn(watched(ends, "containerd", containerd.run(stop.clone())));
+        let scan = Scan::start(settings::scanner(config), deadlines.clone(), orders.clone(), losses)
+            .context("start the scan's thread")?;
+        let parts = containers::Parts {
+            handle,
+            attacher,
+            attach_events,
+            identities,
+            pipeline: orders.clone(),
+            board: board.clone(),
+            scan,
+            deadlines,
+            node,
+            ready: ready.clone(),
+            proc: config.debug.proc.clone(),
+        };
+        let containers = Containers::new(settings::containers(config), parts, losses);
+        let containers = tokio::spawn(watched(ends, "containers", containers.run(stop.clone())));
+        Ok(Running { stop, ready, orders, containers, pipeline, kubernetes: None })
+    }
+
+    /// READY was said: what has time until then begins.
+    pub fn release(&mut self, kubernetes: impl Future<Output = ()> + Send + 'static) {
+        self.ready.cancel();
+        self.kubernetes = Some(tokio::spawn(kubernetes));
+    }
+
+    /// Takes our programs out of every namespace, then lets the pipeline read what is left.
+    pub async fn drain(self, grace: Duration) {
+        let Running { stop, ready: _, orders, containers, pipeline, kubernetes } = self;
+        stop.cancel();
+        if let Ok(attacher) = containers.await {
+            // Detaching is system calls under the kernel's own locks.
+            let left = tokio::task::spawn_blocking(move || attacher.shutdown(grace)).await.unwrap_or(usize::MAX);
+            if left > 0 {
+                tracing::warn!(left, "namespaces were not detached in time; the programs there do nothing from now on");
+            }
+        }
+        let _ = orders.send(Order::Finish);
+        let _ = tokio::task::spawn_blocking(move || pipeline.join()).await;
+        if let Some(kubernetes) = kubernetes
+            && tokio::time::timeout(grace, kubernetes).await.is_err()
+        {
+            tracing::warn!("the cluster's names were not kept in time for the next start");
+        }
+    }
+}
+
+/// A task whose end is heard of, however it ends.
+fn watched<F: Future>(ends: &Ends, part: &'static str, task: F) -> impl Future<Output = F::Output> + use<F> {
+    let watch = ends.watch(part);
+    async move {
+        let _watch = watch;
+        task.await
+    }
+}
