@@ -7,7 +7,7 @@ use crate::cli::version;
 use crate::clock;
 use crate::config::{AttachMode, Config};
 use crate::exit::{Exit, Failure};
-use crate::run::containers::{Containers, Jobs, Parts, attach_news, containerd_config};
+use crate::run::containers::{Containers, ContainersParts, Jobs, attach_news, containerd_config};
 use crate::run::engine::{self, Loaded};
 use crate::run::figures::Figures;
 use crate::run::kubernetes::{Join, Who};
@@ -286,7 +286,7 @@ impl Running {
             containerd.run(drain).await;
         });
         let scan = Scan::start(config, deadlines.clone(), orders.clone(), losses).context("start the scan's thread")?;
-        let parts = Parts {
+        let parts = ContainersParts {
             handle,
             attacher,
             attach_events,
