@@ -5,6 +5,7 @@ use crate::api::{self, Containerd, Namespace, Process, Program, Readiness, Reaso
 use crate::run::kubernetes::{self, Lookup, Watches};
 use crate::serve::pulse::{Pulse, STALLED};
 use crate::serve::traffic::Traffic;
+use golden_metrics::SelfMetric;
 use k8s_sync::Figure;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -64,6 +65,8 @@ pub struct Board {
     pub process: Mutex<Process>,
     /// Of the table of names.
     pub figures: Mutex<Vec<Figure>>,
+    /// Of attaching and of containerd.
+    pub counted: Mutex<Arc<Vec<SelfMetric>>>,
     /// Set once they are started.
     pub kubernetes: OnceLock<Watches>,
     /// Set once there is traffic to name.
@@ -93,6 +96,7 @@ impl Board {
             traffic,
             process: Mutex::default(),
             figures: Mutex::default(),
+            counted: Mutex::default(),
             kubernetes: OnceLock::new(),
             lookup: OnceLock::new(),
             draining: AtomicBool::new(false),

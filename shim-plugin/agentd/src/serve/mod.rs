@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod board;
+pub mod counts;
 pub mod notify;
 pub mod pulse;
 pub mod self_metrics;

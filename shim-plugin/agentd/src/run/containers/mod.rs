@@ -14,6 +14,7 @@ use crate::run::kubernetes;
 use crate::run::pipeline_thread::Order;
 use crate::run::scan::{NodePorts, Owned, Scan};
 use crate::serve::board::Board;
+use crate::serve::counts::{CountPublisher, Counted};
 pub use attach_news::{AttachNews, channel as attach_news};
 use capture_engine::attach::{AttachEvent, Attacher, Priority};
 use flow_model::{Identity, NetnsId, Slot, Ts, Workload};
@@ -76,6 +77,7 @@ pub struct Containers {
     open: HashMap<TaskId, Open>,
     /// Those that the attacher has.
     namespaces: BTreeMap<Slot, Namespace>,
+    counts: CountPublisher,
     dirty: bool,
     /// Tasks without a slot, when they were shown last.
     waiting: usize,
@@ -120,6 +122,7 @@ impl Containers {
             node_addresses: NodeAddresses::called(node_name.as_deref().unwrap_or("node")),
             open: HashMap::new(),
             namespaces: BTreeMap::new(),
+            counts: CountPublisher::new(losses),
             dirty: false,
             waiting: 0,
         }
@@ -349,6 +352,8 @@ impl Containers {
     fn publish(&mut self) {
         let now = Instant::now();
         let status = self.handle.status.read(now);
+        let counted = Counted { attach: self.attacher.counters(), tasks: status.counts, link: status.link.counts };
+        self.counts.publish(counted, &self.board);
         *self.board.containerd.lock() = show::containerd(status.link);
         *self.board.figures.lock() = self.identities.figures().to_vec();
         let settled = status.tasks.discovered + status.tasks.attaching == 0;
