@@ -263,13 +263,15 @@ impl Containers {
             Origin::Live => Priority::Urgent,
             Origin::Found => Priority::Background,
         };
+        // Its addresses are its own from before anything of it is seen.
+        let since = clock::now();
         self.attacher.attach(slot, open.clone(), priority).map_err(|error| error.to_string())?;
         match origin {
             Origin::Live => self.scan.live(slot),
             // Attach, then scan: nothing opens unseen in between.
             Origin::Found => self.scan.found(slot, open, pid),
         }
-        self.namespaces.insert(slot, Namespace::new(netns, asked, clock::now()));
+        self.namespaces.insert(slot, Namespace::new(netns, asked, since));
         self.dirty = true;
         Ok(())
     }
