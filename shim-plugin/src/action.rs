@@ -23,7 +23,8 @@ pub enum Action {
     /// Take the namespace that is open under `task`, attach to it, and keep trying until `Detach`.
     /// Answer: [`Report::Answered`] after the first try, well or not, or [`Report::NotTaken`].
     Attach { slot: Slot, netns: NetnsId, task: TaskId, origin: Origin, name: Option<Arc<LocalName>> },
-    /// Attach to the cgroup of `pid`, which lives in the node's namespace, and keep trying until `Detach`. No answer.
+    /// Attach to the cgroup of `pid`, which lives in the node's namespace, and keep trying until
+    /// `Detach`. No answer.
     AttachCgroup { slot: Slot, task: TaskId, container: ContainerRef, pid: u32, name: Option<Arc<LocalName>> },
     /// Close what is open under `task`: its namespace is attached already, or is the node's, or the task is gone.
     Close { task: TaskId },

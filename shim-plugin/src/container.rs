@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// A container as containerd names it: ids repeat across containerd's own namespaces (`k8s.io`, `moby`, `default`).
+/// A container as containerd names it: ids repeat across containerd's own namespaces (`k8s.io`,
+/// `moby`, `default`).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContainerRef {
     pub namespace: Arc<str>,
@@ -23,7 +24,7 @@ impl fmt::Display for ContainerRef {
     }
 }
 
-/// One run of a container. A container id can run again and a pid can be reused; this number is never reused within a
-/// process, so a late report about an earlier run finds nothing.
+/// One run of a container. A container id can run again and a pid can be reused; this number is
+/// never reused within a process, so a late report about an earlier run finds nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskId(pub u64);

@@ -37,7 +37,8 @@ pub struct Corrections {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct LinkCounts {
     pub events: EventCounts,
-    /// Events dropped because whoever performs the actions did not keep up. Each causes a reconcile.
+    /// Events dropped because whoever performs the actions did not keep up. Each causes a
+    /// reconcile.
     pub events_lost: u64,
     /// Connections that were lost after they had been live.
     pub reconnects: u64,

@@ -1,4 +1,5 @@
-//! The half of the registry that listens to whoever performs its actions: opened, taken or not, and never answered.
+//! The half of the registry that listens to whoever performs its actions: opened, taken or not, and
+//! never answered.
 
 use crate::action::{Action, Origin, Report};
 use crate::container::TaskId;
@@ -27,8 +28,8 @@ impl Registry {
         out
     }
 
-    /// Opens again what failed and is due, and gives up on actions without an answer. To be called about once a second
-    /// while [`Registry::needs_tick`] says so.
+    /// Opens again what failed and is due, and gives up on actions without an answer. To be called
+    /// about once a second while [`Registry::needs_tick`] says so.
     #[must_use]
     pub fn tick(&mut self, now: Instant) -> Vec<Action> {
         let late = |since: Instant| now.duration_since(since) > ANSWER_WITHIN;
@@ -163,7 +164,8 @@ impl Registry {
         }
     }
 
-    /// Whoever attaches has no use for the namespace now, and has closed it: its tasks begin anew, under another slot.
+    /// Whoever attaches has no use for the namespace now, and has closed it: its tasks begin anew,
+    /// under another slot.
     fn not_taken(&mut self, slot: Slot, reason: &str, now: Instant) {
         let Some(entry) = self.slots.remove(slot) else { return };
         self.counts.not_taken += 1;

@@ -24,11 +24,12 @@ pub struct SlotEntry {
     name: Option<(TaskId, Arc<LocalName>)>,
 }
 
-/// The last slot number that is given out. Those above it are free for sockets of the node that are no container's.
+/// The last slot number that is given out. Those above it are free for sockets of the node that are
+/// no container's.
 pub const LAST_SLOT: Slot = Slot(Slot::FIRST_OF_NODE.0 + (1 << 30) - 1);
 
-/// The references to namespaces: one slot for each (dev, inode), whoever shares it. And the tasks of the node's namespace:
-/// one slot for each.
+/// The references to namespaces: one slot for each (dev, inode), whoever shares it. And the tasks
+/// of the node's namespace: one slot for each.
 #[derive(Debug, Default)]
 pub struct Slots {
     entries: BTreeMap<Slot, SlotEntry>,
@@ -55,14 +56,16 @@ impl Slots {
         self.by_netns.len()
     }
 
-    /// The slot of `netns`, and whether the cookies prove that another namespace has taken its inode since.
+    /// The slot of `netns`, and whether the cookies prove that another namespace has taken its
+    /// inode since.
     pub fn find(&self, netns: NetnsId, cookie: Option<u64>) -> Option<(Slot, bool)> {
         let slot = *self.by_netns.get(&netns)?;
         let known = self.entries.get(&slot)?.cookie;
         Some((slot, known.zip(cookie).is_some_and(|(known, cookie)| known != cookie)))
     }
 
-    /// A new slot for a namespace that has none. `None` once all below [`Slot::FIRST_OF_NODE`] were given out.
+    /// A new slot for a namespace that has none. `None` once all below [`Slot::FIRST_OF_NODE`] were
+    /// given out.
     pub fn open(&mut self, netns: NetnsId, cookie: Option<u64>, task: TaskId, now: Instant) -> Option<Slot> {
         self.last = self.last.checked_add(1).filter(|last| *last < Slot::FIRST_OF_NODE.0)?;
         let slot = Slot(self.last);
@@ -97,8 +100,8 @@ impl Slots {
         Some(entry)
     }
 
-    /// Considers a name for `slot`. True if it is the slot's name now and was not before: a better source wins, and the
-    /// task that gave the name may change it.
+    /// Considers a name for `slot`. True if it is the slot's name now and was not before: a better
+    /// source wins, and the task that gave the name may change it.
     pub fn offer_name(&mut self, slot: Slot, task: TaskId, name: &Arc<LocalName>) -> bool {
         let Some(entry) = self.entries.get_mut(&slot) else { return false };
         let better = match &entry.name {

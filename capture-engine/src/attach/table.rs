@@ -41,7 +41,8 @@ pub(super) struct Table {
     /// When slots want to be looked at again; mirrors each machine's `retry_at`.
     pub due: BTreeSet<(Instant, Slot)>,
     pub counters: AttachCounters,
-    /// Namespaces that a worker is in. One worker each: a slot's detach must not cross the attach of the next.
+    /// Namespaces that a worker is in. One worker each: a slot's detach must not cross the attach
+    /// of the next.
     pub busy: HashSet<NetnsId>,
     /// Slots that wait for a busy namespace.
     pub parked: Vec<Slot>,

@@ -6,14 +6,15 @@ use architecture::Workspace;
 /// What this test does not ask for: these crates run on no node.
 const NOT_SHIPPED: [&str; 2] = ["tests/", "packaging/"];
 
-/// The name of a struct of counts that a line of code makes public. `Counters` alone are those of one flow or one stream: they end
-/// in its series.
+/// The name of a struct of counts that a line of code makes public. `Counters` alone are those of
+/// one flow or one stream: they end in its series.
 fn counts(line: &str) -> Option<&str> {
     let name = line.strip_prefix("pub struct ")?.split(|c: char| !c.is_alphanumeric()).next()?;
     (name != "Counters" && (name.ends_with("Counters") || name.ends_with("Counts"))).then_some(name)
 }
 
-/// Whether the struct is taken apart here to its last field: then a new field does not compile until it is shown, too.
+/// Whether the struct is taken apart here to its last field: then a new field does not compile
+/// until it is shown, too.
 fn is_taken_apart(text: &str, name: &str) -> bool {
     text.split(&format!("let {name} {{")).skip(1).any(|rest| {
         let fields = rest.split(" = ").next().unwrap_or_default();

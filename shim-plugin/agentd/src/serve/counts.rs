@@ -1,5 +1,6 @@
-//! What attaching and the containerd side count, shown: what was lost or refused as places of loss, the rest as metrics of the agent itself.
-//! Each struct is taken apart to its last field, so that a new one is not forgotten here.
+//! What attaching and the containerd side count, shown: what was lost or refused as places of loss,
+//! the rest as metrics of the agent itself. Each struct is taken apart to its last field, so that a
+//! new one is not forgotten here.
 
 use crate::serve::board::Board;
 use capture_engine::attach::AttachCounters;

@@ -254,7 +254,8 @@ impl Containers {
         }
     }
 
-    /// Gives the open namespace to the attacher, which tries until it is told to detach. Says why it was not taken.
+    /// Gives the open namespace to the attacher, which tries until it is told to detach. Says why
+    /// it was not taken.
     fn attach(&mut self, slot: Slot, netns: NetnsId, task: TaskId, origin: Origin) -> Result<(), String> {
         let Some(Open::Done(asked, Entrance { netns: open, pid })) = self.open.remove(&task) else {
             return Err("its namespace was closed before it could be attached".to_owned());

@@ -1,4 +1,5 @@
-//! One namespace with its name, and the addresses that it holds in the table of names. How it is attached is the attacher's to know.
+//! One namespace with its name, and the addresses that it holds in the table of names. How it is
+//! attached is the attacher's to know.
 
 use flow_model::{NetnsId, Ts, Workload};
 use k8s_sync::{Address, Binding, IdentityIndex};

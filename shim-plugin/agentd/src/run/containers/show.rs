@@ -1,4 +1,5 @@
-//! What `pilotfish status` says of containerd and of the namespaces: each fact asked of whoever owns it.
+//! What `pilotfish status` says of containerd and of the namespaces: each fact asked of whoever
+//! owns it.
 
 use super::namespace::Namespace;
 use crate::api;
@@ -30,7 +31,8 @@ fn namespace(slot: Slot, known: &Namespace, status: Option<AttachStatus>) -> api
     let (state, mode, reason, attached_at) = match state {
         // It has a slot: to wait for a worker is part of attaching.
         AttachState::Discovered | AttachState::Attaching => ("attaching", "", String::new(), None),
-        // A namespace whose interfaces are still to come is attached: they will be, when they appear.
+        // A namespace whose interfaces are still to come is attached: they will be, when they
+        // appear.
         AttachState::Attached => ("attached", mode.map_or("none", Mechanism::as_str), String::new(), attached_at),
         AttachState::Failed { reason } => ("failed", "", reason, None),
         AttachState::Leaving | AttachState::Gone => ("leaving", "", String::new(), None),

@@ -1,5 +1,6 @@
-//! The namespace that the agent runs in: the cgroups of its containers and of the node's services, each with a slot like a namespace has one. Decides what is
-//! attached to and when, and keeps trying; `jobs` does it. Pure but for the one look at inotify in `tick`.
+//! The namespace that the agent runs in: the cgroups of its containers and of the node's services,
+//! each with a slot like a namespace has one. Decides what is attached to and when, and keeps
+//! trying; `jobs` does it. Pure but for the one look at inotify in `tick`.
 
 pub mod hierarchy;
 mod jobs;
@@ -133,7 +134,8 @@ impl NodeCgroups {
         true
     }
 
-    /// What came of an attach. Gives back what nobody waits for any more; to let go of it may take a while.
+    /// What came of an attach. Gives back what nobody waits for any more; to let go of it may take
+    /// a while.
     #[must_use]
     pub fn attached(
         &mut self,
@@ -238,7 +240,8 @@ impl NodeCgroups {
         Due { jobs, look }
     }
 
-    /// The container or service is over: some when it was one of ours, with its programs if it has any; to let go of them may take a while.
+    /// The container or service is over: some when it was one of ours, with its programs if it has
+    /// any; to let go of them may take a while.
     #[must_use]
     pub fn gone(&mut self, slot: Slot) -> Option<Option<Attached>> {
         let cgroup = self.slots.remove(&slot)?;
