@@ -1,4 +1,6 @@
-use crate::event::{ContainerRef, TaskId};
+//! What the registry asks for, and what it is told of it.
+
+use crate::container::{ContainerRef, TaskId};
 use crate::name::LocalName;
 use flow_model::{NetnsId, Slot};
 use std::sync::Arc;
@@ -18,12 +20,11 @@ pub enum Action {
     /// Open the network namespace of `pid` now (pids are reused) and keep it under `task`.
     /// Answer: [`Report::Opened`] or [`Report::OpenFailed`].
     OpenNetns { task: TaskId, container: ContainerRef, pid: u32, origin: Origin },
-    /// Attach to the namespace that is open under `task`. Whoever attaches closes it when attach and scan are done.
-    /// Answer: [`Report::Attached`] or [`Report::AttachFailed`]. A slot that failed is asked for again, with the same number;
-    /// one that got no answer within 30 s too, so a slot that is attached already is to be answered `Attached` at once.
+    /// Take the namespace that is open under `task`, attach to it, and keep trying until `Detach`.
+    /// Answer: [`Report::Answered`] after the first try, well or not, or [`Report::NotTaken`].
     Attach { slot: Slot, netns: NetnsId, task: TaskId, origin: Origin, name: Option<Arc<LocalName>> },
-    /// Attach to the cgroup of `pid`, which lives in the node's namespace.
-    /// Answer: [`Report::Attached`], [`Report::AttachFailed`] (asked for again as above) or [`Report::NotAttachable`].
+    /// Attach to the cgroup of `pid`, which lives in the node's namespace, and keep trying until
+    /// `Detach`. No answer.
     AttachCgroup { slot: Slot, task: TaskId, container: ContainerRef, pid: u32, name: Option<Arc<LocalName>> },
     /// Close what is open under `task`: its namespace is attached already, or is the node's, or the task is gone.
     Close { task: TaskId },
@@ -50,17 +51,12 @@ pub enum Report {
         task: TaskId,
         reason: String,
     },
-    Attached {
+    /// The first try to attach has ended, well or not: its turn is free.
+    Answered {
         slot: Slot,
-        /// "tcx", "clsact" or "cgroup": a label value.
-        mode: &'static str,
     },
-    /// There is nothing to attach to, and there will not be: not asked for again.
-    NotAttachable {
-        slot: Slot,
-        reason: String,
-    },
-    AttachFailed {
+    /// The namespace was not taken, and is closed. It is opened again later, under another slot.
+    NotTaken {
         slot: Slot,
         reason: String,
     },

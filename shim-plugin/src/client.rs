@@ -1,4 +1,5 @@
-use crate::event::{ContainerRef, ListedTask};
+use crate::container::ContainerRef;
+use crate::event::ListedTask;
 use crate::name::Labels;
 use containerd_client::events::NamespaceUpdate;
 use containerd_client::services::v1::containers_client::ContainersClient;

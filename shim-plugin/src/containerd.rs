@@ -1,14 +1,14 @@
 use crate::action::{Action, Report};
 use crate::client::Client;
-use crate::event::{ContainerRef, TaskEvent};
+use crate::config::Config;
+use crate::container::ContainerRef;
+use crate::event::TaskEvent;
 use crate::link::{Link, Message};
 use crate::name::Labels;
-use crate::registry::{Limits, Registry};
-use crate::status::{LinkStatus, Shared, StatusReader};
-use flow_model::NetnsId;
+use crate::registry::Registry;
+use crate::status::{LinkStatus, SharedStatus, StatusReader};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,40 +28,6 @@ const LABEL_CALLS: usize = 4;
 /// More waiting containers of one namespace than this are read by one streamed list (0.5 ms for each single call).
 const SINGLE_LABEL_CALLS: usize = 32;
 
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Tried in order; the first that answers is used.
-    pub sockets: Vec<PathBuf>,
-    /// containerd's namespaces to look at; empty for all.
-    pub namespaces: Vec<String>,
-    /// The slow reconcile, jittered by a tenth.
-    pub reconcile_every: Duration,
-    /// The namespace that the agent runs in: it is not attached to.
-    pub node: Option<NetnsId>,
-    /// Containers in it are attached to by their cgroups.
-    pub observe_node: bool,
-    pub limits: Limits,
-}
-
-impl Default for Config {
-    fn default() -> Config {
-        Config {
-            sockets: vec!["/run/containerd/containerd.sock".into(), "/run/k3s/containerd/containerd.sock".into()],
-            namespaces: Vec::new(),
-            reconcile_every: Duration::from_secs(60),
-            node: None,
-            observe_node: false,
-            limits: Limits::default(),
-        }
-    }
-}
-
-impl Config {
-    pub(crate) fn wants(&self, namespace: &str) -> bool {
-        self.namespaces.is_empty() || self.namespaces.iter().any(|wanted| wanted == namespace)
-    }
-}
-
 /// What whoever performs the actions holds.
 #[derive(Debug)]
 pub struct Handle {
@@ -76,7 +42,7 @@ pub struct Handle {
 #[derive(Debug)]
 pub struct Containerd {
     config: Config,
-    shared: Arc<Shared>,
+    shared: Arc<SharedStatus>,
     actions: mpsc::Sender<Action>,
     reports: mpsc::Receiver<Report>,
     outbox: VecDeque<Action>,
@@ -90,7 +56,7 @@ impl Containerd {
         let (actions, actions_out) = mpsc::channel(ACTIONS);
         let (reports_in, reports) = mpsc::channel(ACTIONS);
         let registry = Mutex::new(Registry::new(config.limits, config.node).observing_node(config.observe_node));
-        let shared = Arc::new(Shared { registry, link: Mutex::new(LinkStatus::default()) });
+        let shared = Arc::new(SharedStatus { registry, link: Mutex::new(LinkStatus::default()) });
         let status = StatusReader(shared.clone());
         let task =
             Containerd { config, shared, actions, reports, outbox: VecDeque::new(), labels: LabelReader::default() };
@@ -152,7 +118,7 @@ impl Containerd {
                 self.with_registry(|registry, now| registry.apply(event, now));
                 if listed {
                     let mut link = self.shared.link.lock();
-                    link.reconciles += 1;
+                    link.counts.reconciles += 1;
                     link.last_reconcile = Some(Instant::now());
                 }
             }
@@ -173,7 +139,7 @@ impl Containerd {
             let event = match labels {
                 Some(labels) => TaskEvent::Labels { container, labels },
                 None => {
-                    self.shared.link.lock().labels_unread += 1;
+                    self.shared.link.lock().counts.labels_unread += 1;
                     TaskEvent::LabelsUnread { container }
                 }
             };

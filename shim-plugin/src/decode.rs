@@ -1,6 +1,7 @@
-use crate::event::{ContainerRef, TaskEvent};
+use crate::container::ContainerRef;
+use crate::counts::EventCounts;
+use crate::event::TaskEvent;
 use crate::name::Labels;
-use crate::status::EventCounts;
 use containerd_client::events::{ContainerUpdate, NamespaceUpdate, TaskCreate, TaskDelete, TaskExit, TaskStart};
 use containerd_client::types::Envelope;
 use prost::Message;

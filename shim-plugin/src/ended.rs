@@ -1,4 +1,4 @@
-use crate::event::ContainerRef;
+use crate::container::ContainerRef;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 

@@ -24,10 +24,12 @@
 #![forbid(unsafe_code)]
 
 mod action;
-mod attachment;
 mod backoff;
 mod client;
+mod config;
+mod container;
 mod containerd;
+mod counts;
 mod decode;
 mod ended;
 mod event;
@@ -36,12 +38,16 @@ mod name;
 mod placing;
 mod registry;
 mod retry;
+mod slots;
 mod status;
 
 pub use action::{Action, Origin, Report};
-pub use attachment::LAST_SLOT;
-pub use containerd::{Config, Containerd, Handle};
-pub use event::{ContainerRef, ListedTask, TaskEvent, TaskId};
+pub use config::Config;
+pub use container::{ContainerRef, TaskId};
+pub use containerd::{Containerd, Handle};
+pub use counts::{Corrections, Counts, EventCounts, LinkCounts, TaskGauges};
+pub use event::{ListedTask, TaskEvent};
 pub use name::{Labels, LocalName, NameSource};
-pub use registry::{Corrections, Counts, Limits, Registry, TaskState, TaskView};
-pub use status::{Connection, EventCounts, LinkStatus, Status, StatusReader, TaskGauges};
+pub use registry::{Limits, Registry, TaskState, TaskView};
+pub use slots::LAST_SLOT;
+pub use status::{Connection, LinkStatus, Status, StatusReader};

@@ -1,9 +1,9 @@
 use crate::backoff::{self, Backoff};
 use crate::client::{Client, ClientError};
-use crate::containerd::Config;
+use crate::config::Config;
 use crate::decode::{Decoded, decode};
 use crate::event::TaskEvent;
-use crate::status::{Connection, Shared};
+use crate::status::{Connection, SharedStatus};
 use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
@@ -33,7 +33,7 @@ pub enum Message {
 #[derive(Debug)]
 pub struct Link {
     config: Config,
-    shared: Arc<Shared>,
+    shared: Arc<SharedStatus>,
     out: mpsc::Sender<Message>,
     marker_topic: String,
     markers_sent: AtomicU64,
@@ -55,7 +55,7 @@ enum LinkError {
 }
 
 impl Link {
-    pub fn new(config: Config, shared: Arc<Shared>, out: mpsc::Sender<Message>) -> Link {
+    pub fn new(config: Config, shared: Arc<SharedStatus>, out: mpsc::Sender<Message>) -> Link {
         // Unlike any other subscriber's, so that agents on one containerd do not take each other's markers for their own.
         let own = RandomState::new().hash_one(std::process::id());
         let marker_topic = format!("/pilotfish/marker/m{own:016x}");
@@ -93,8 +93,8 @@ impl Link {
         let was_live = {
             let mut link = self.shared.link.lock();
             let was_live = matches!(link.connection, Connection::Live { .. });
-            link.reconnects += u64::from(was_live);
-            link.failures += 1;
+            link.counts.reconnects += u64::from(was_live);
+            link.counts.failures += 1;
             link.last_failure = Some(reason.clone());
             link.version = None;
             link.connection = Connection::Down { reason: reason.clone() };
@@ -136,7 +136,7 @@ impl Link {
             if !self.config.wants(&envelope.namespace) && envelope.topic != self.marker_topic {
                 continue;
             }
-            let decoded = decode(envelope, &self.marker_topic, &mut self.shared.link.lock().events);
+            let decoded = decode(envelope, &self.marker_topic, &mut self.shared.link.lock().counts.events);
             match decoded {
                 Decoded::Marker(number) => {
                     markers.send_replace(number);
@@ -144,7 +144,7 @@ impl Link {
                 Decoded::Event(event) => {
                     self.shared.link.lock().last_event = Some(Instant::now());
                     if self.out.try_send(Message::Event(event)).is_err() {
-                        self.shared.link.lock().events_lost += 1;
+                        self.shared.link.lock().counts.events_lost += 1;
                         self.events_lost.notify_one();
                     }
                 }
@@ -225,7 +225,7 @@ impl Link {
         if asked > 0 && unread.len() == asked {
             return Err(LinkError::NothingListed);
         }
-        self.shared.link.lock().unread_namespaces += unread.len() as u64;
+        self.shared.link.lock().counts.unread_namespaces += unread.len() as u64;
         Ok(TaskEvent::Listed { began, tasks, unread })
     }
 }

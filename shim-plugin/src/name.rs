@@ -1,4 +1,4 @@
-use crate::event::ContainerRef;
+use crate::container::ContainerRef;
 use flow_model::{Workload, WorkloadKind};
 use std::collections::HashMap;
 use std::sync::Arc;

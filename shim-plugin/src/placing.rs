@@ -1,10 +1,10 @@
-//! The half of the registry that listens to whoever performs its actions: opened, attached, failed, and never answered.
+//! The half of the registry that listens to whoever performs its actions: opened, taken or not, and
+//! never answered.
 
 use crate::action::{Action, Origin, Report};
-use crate::attachment::{AttachState, Attachment, Target};
-use crate::event::TaskId;
-use crate::registry::{Place, Registry, Task};
-use crate::retry::{ANSWER_WITHIN, Failure};
+use crate::container::TaskId;
+use crate::registry::{Registry, Task, TaskStage};
+use crate::retry::ANSWER_WITHIN;
 use flow_model::{NetnsId, Slot};
 use std::time::Instant;
 
@@ -16,76 +16,44 @@ impl Registry {
         match report {
             Report::Opened { task, netns, cookie } => self.opened(task, netns, cookie, now, &mut out),
             Report::OpenFailed { task, reason } => self.open_failed(task, reason, now),
-            Report::Attached { slot, mode } => {
-                if let Some(attachment) = self.attachments.get_mut(slot) {
-                    attachment.state = AttachState::Attached { mode };
-                    self.in_flight.remove(&attachment.via);
+            Report::Answered { slot } => {
+                if let Some(entry) = self.slots.get_mut(slot) {
+                    (entry.asked, entry.answered) = (None, true);
+                    self.in_flight.remove(&entry.via);
                 }
             }
-            Report::AttachFailed { slot, reason } => {
-                if let Some(attachment) = self.attachments.get_mut(slot) {
-                    self.counts.attach_failures += 1;
-                    self.in_flight.remove(&attachment.via);
-                    attachment.fail(reason, now);
-                }
-            }
-            Report::NotAttachable { slot, reason } => {
-                if let Some(attachment) = self.attachments.get_mut(slot) {
-                    attachment.state = AttachState::GivenUp { reason };
-                    self.in_flight.remove(&attachment.via);
-                }
-            }
+            Report::NotTaken { slot, reason } => self.not_taken(slot, &reason, now),
         }
         self.let_found_go(now, &mut out);
         out
     }
 
-    /// Retries what failed and is due, and gives up on actions without an answer. To be called about once a second while
-    /// [`Registry::needs_tick`] says so.
+    /// Opens again what failed and is due, and gives up on actions without an answer. To be called
+    /// about once a second while [`Registry::needs_tick`] says so.
     #[must_use]
     pub fn tick(&mut self, now: Instant) -> Vec<Action> {
         let late = |since: Instant| now.duration_since(since) > ANSWER_WITHIN;
         let mut out = Vec::new();
         for (id, task) in &mut self.tasks {
-            match &task.place {
-                Place::Opening { since, attempts } if late(*since) => {
+            match &task.stage {
+                TaskStage::Opening { since } if late(*since) => {
                     self.counts.unanswered += 1;
                     self.in_flight.remove(id);
-                    task.place = Place::Unopened(Failure::after(*attempts, "no answer".into(), now));
+                    task.fail("no answer".into(), now);
                 }
-                Place::Unopened(failure) if failure.retry_at <= now => {
-                    task.place = Place::Waiting { attempts: failure.attempts };
+                TaskStage::Unopened(failure) if failure.retry_at <= now => {
+                    task.stage = TaskStage::Waiting;
                     task.origin = Origin::Found;
                     self.found.push_back(*id);
                 }
                 _ => {}
             }
         }
-        for (slot, attachment) in self.attachments.iter_mut() {
-            match &attachment.state {
-                AttachState::Attaching { since, .. } | AttachState::Reopening { since, .. } if late(*since) => {
-                    self.counts.unanswered += 1;
-                    self.in_flight.remove(&attachment.via);
-                    attachment.fail("no answer".into(), now);
-                }
-                AttachState::Failed(failure) if failure.retry_at <= now && attachment.target == Target::Cgroup => {
-                    let Some(task) = self.tasks.get(&attachment.via) else { continue };
-                    attachment.state = AttachState::Attaching { since: now, attempts: failure.attempts };
-                    out.push(attach_cgroup(slot, attachment.via, task));
-                }
-                AttachState::Failed(failure)
-                    if failure.retry_at <= now && self.in_flight.len() < self.limits.found_in_flight =>
-                {
-                    let Some(via) = attachment.tasks.first().copied() else { continue };
-                    let Some(task) = self.tasks.get(&via) else { continue };
-                    attachment.via = via;
-                    attachment.state = AttachState::Reopening { since: now, attempts: failure.attempts };
-                    self.in_flight.insert(via);
-                    let (container, pid) = (task.container.clone(), task.pid);
-                    out.push(Action::OpenNetns { task: via, container, pid, origin: Origin::Found });
-                }
-                _ => {}
-            }
+        // Whoever attaches will come to it some time: only the turn goes to others.
+        for entry in self.slots.values_mut().filter(|entry| entry.asked.is_some_and(late)) {
+            self.counts.unanswered += 1;
+            self.in_flight.remove(&entry.via);
+            entry.asked = None;
         }
         self.let_found_go(now, &mut out);
         out
@@ -95,13 +63,13 @@ impl Registry {
     #[must_use]
     pub fn needs_tick(&self) -> bool {
         let gauges = self.gauges();
-        gauges.discovered + gauges.attaching + gauges.failed > 0 || self.attachments.cgroup_under_way()
+        gauges.discovered + gauges.attaching + gauges.failed > 0
     }
 
     pub(crate) fn open(&mut self, id: TaskId, now: Instant, out: &mut Vec<Action>) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
-        let Place::Waiting { attempts } = task.place else { return };
-        task.place = Place::Opening { since: now, attempts };
+        let TaskStage::Waiting = task.stage else { return };
+        task.stage = TaskStage::Opening { since: now };
         if task.origin == Origin::Found {
             self.in_flight.insert(id);
         }
@@ -121,12 +89,11 @@ impl Registry {
             out.push(Action::Close { task: id });
             return;
         };
-        match task.place {
-            Place::Opening { .. } | Place::Unopened(_) | Place::Waiting { .. } => {
+        match task.stage {
+            TaskStage::Opening { .. } | TaskStage::Unopened(_) | TaskStage::Waiting => {
                 self.place(id, netns, cookie, now, out);
             }
-            Place::In(slot) => self.reopened(id, slot, netns, cookie, now, out),
-            Place::Node(_) => out.push(Action::Close { task: id }),
+            TaskStage::In(_) | TaskStage::Node(_) => out.push(Action::Close { task: id }),
         }
     }
 
@@ -134,19 +101,19 @@ impl Registry {
         if self.node == Some(netns) {
             self.in_flight.remove(&id);
             out.push(Action::Close { task: id });
-            self.place_on_node(id, netns, now, out);
+            self.place_on_node(id, netns, out);
             return;
         }
-        match self.attachments.find(netns, cookie) {
+        match self.slots.find(netns, cookie) {
             Some((slot, false)) => {
-                self.set_place(id, Place::In(slot));
+                self.set_stage(id, TaskStage::In(slot));
                 self.in_flight.remove(&id);
-                if let Some(attachment) = self.attachments.get_mut(slot) {
-                    attachment.tasks.push(id);
+                if let Some(entry) = self.slots.get_mut(slot) {
+                    entry.tasks.push(id);
                 }
                 out.push(Action::Close { task: id });
                 if let Some(name) = self.tasks.get(&id).and_then(|task| task.name.clone())
-                    && self.attachments.offer_name(slot, id, &name)
+                    && self.slots.offer_name(slot, id, &name)
                 {
                     out.push(Action::Identify { slot, name });
                 }
@@ -155,25 +122,25 @@ impl Registry {
             Some((slot, true)) => self.forget_namespace(slot, now, out),
             None => {}
         }
-        let Some(slot) = self.attachments.open(netns, cookie, id, now) else {
+        let Some(slot) = self.slots.open(netns, cookie, id, now) else {
             self.open_failed(id, "no slot numbers left".into(), now);
             out.push(Action::Close { task: id });
             return;
         };
-        self.set_place(id, Place::In(slot));
+        self.set_stage(id, TaskStage::In(slot));
         let Some(task) = self.tasks.get(&id) else { return };
         if let Some(name) = &task.name {
-            self.attachments.offer_name(slot, id, name);
+            self.slots.offer_name(slot, id, name);
         }
         out.push(Action::Attach { slot, netns, task: id, origin: task.origin, name: task.name.clone() });
     }
 
-    fn place_on_node(&mut self, id: TaskId, node: NetnsId, now: Instant, out: &mut Vec<Action>) {
-        let slot = self.observe_node.then(|| self.attachments.open_cgroup(node, id, now)).flatten();
-        self.set_place(id, Place::Node(slot));
+    fn place_on_node(&mut self, id: TaskId, node: NetnsId, out: &mut Vec<Action>) {
+        let slot = self.observe_node.then(|| self.slots.open_cgroup(node, id)).flatten();
+        self.set_stage(id, TaskStage::Node(slot));
         let (Some(slot), Some(task)) = (slot, self.tasks.get(&id)) else { return };
         if let Some(name) = &task.name {
-            self.attachments.offer_name(slot, id, name);
+            self.slots.offer_name(slot, id, name);
         }
         out.push(attach_cgroup(slot, id, task));
     }
@@ -181,65 +148,38 @@ impl Registry {
     /// The namespace died unseen and another has its inode: the tasks that were in it are over.
     fn forget_namespace(&mut self, slot: Slot, now: Instant, out: &mut Vec<Action>) {
         self.counts.netns_reused += 1;
-        let dead = self.attachments.get(slot).map(|attachment| attachment.tasks.clone()).unwrap_or_default();
+        let dead = self.slots.get(slot).map(|entry| entry.tasks.clone()).unwrap_or_default();
         for id in dead {
             self.counts.corrections.missed_exits += 1;
             self.end(id, now, out);
         }
     }
 
-    fn reopened(
-        &mut self,
-        id: TaskId,
-        slot: Slot,
-        netns: NetnsId,
-        cookie: Option<u64>,
-        now: Instant,
-        out: &mut Vec<Action>,
-    ) {
-        let Some(attachment) = self.attachments.get_mut(slot) else { return };
-        match attachment.state {
-            AttachState::Reopening { attempts, .. } if attachment.via == id => {
-                if attachment.netns == netns {
-                    attachment.cookie = cookie.or(attachment.cookie);
-                    attachment.state = AttachState::Attaching { since: now, attempts };
-                    let name = self.attachments.name(slot);
-                    out.push(Action::Attach { slot, netns, task: id, origin: Origin::Found, name });
-                } else {
-                    // Its process is in another namespace than it was: it moves there.
-                    if let Some(gone) = self.attachments.leave(slot, id) {
-                        out.push(Action::Detach { slot, netns: gone.netns });
-                    }
-                    self.place(id, netns, cookie, now, out);
-                }
-            }
-            _ => out.push(Action::Close { task: id }),
-        }
-    }
-
     fn open_failed(&mut self, id: TaskId, reason: String, now: Instant) {
         self.in_flight.remove(&id);
         let Some(task) = self.tasks.get_mut(&id) else { return };
-        match task.place {
-            Place::Opening { attempts, .. } => {
-                self.counts.open_failures += 1;
-                task.place = Place::Unopened(Failure::after(attempts, reason, now));
-            }
-            Place::In(slot) => {
-                if let Some(attachment) = self.attachments.get_mut(slot)
-                    && let AttachState::Reopening { .. } = attachment.state
-                {
-                    self.counts.open_failures += 1;
-                    attachment.fail(reason, now);
-                }
-            }
-            Place::Waiting { .. } | Place::Unopened(_) | Place::Node(_) => {}
+        if let TaskStage::Opening { .. } = task.stage {
+            self.counts.open_failures += 1;
+            task.fail(reason, now);
         }
     }
 
-    fn set_place(&mut self, id: TaskId, place: Place) {
+    /// Whoever attaches has no use for the namespace now, and has closed it: its tasks begin anew,
+    /// under another slot.
+    fn not_taken(&mut self, slot: Slot, reason: &str, now: Instant) {
+        let Some(entry) = self.slots.remove(slot) else { return };
+        self.counts.not_taken += 1;
+        self.in_flight.remove(&entry.via);
+        for id in entry.tasks {
+            if let Some(task) = self.tasks.get_mut(&id) {
+                task.fail(reason.to_owned(), now);
+            }
+        }
+    }
+
+    fn set_stage(&mut self, id: TaskId, stage: TaskStage) {
         if let Some(task) = self.tasks.get_mut(&id) {
-            task.place = place;
+            task.stage = stage;
         }
     }
 }
@@ -247,15 +187,4 @@ impl Registry {
 fn attach_cgroup(slot: Slot, id: TaskId, task: &Task) -> Action {
     let Task { container, pid, name, .. } = task;
     Action::AttachCgroup { slot, task: id, container: container.clone(), pid: *pid, name: name.clone() }
-}
-
-impl Attachment {
-    fn fail(&mut self, reason: String, now: Instant) {
-        let attempts = match &self.state {
-            AttachState::Attaching { attempts, .. } | AttachState::Reopening { attempts, .. } => *attempts,
-            AttachState::Failed(failure) => failure.attempts,
-            AttachState::Attached { .. } | AttachState::GivenUp { .. } => 0,
-        };
-        self.state = AttachState::Failed(Failure::after(attempts, reason, now));
-    }
 }

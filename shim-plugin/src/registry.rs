@@ -1,12 +1,12 @@
 use crate::action::{Action, Origin};
-use crate::attachment::{AttachState, Attachments};
+use crate::container::{ContainerRef, TaskId};
+use crate::counts::{Counts, TaskGauges};
 use crate::ended::RecentlyEnded;
-use crate::event::{ContainerRef, ListedTask, TaskEvent, TaskId};
+use crate::event::{ListedTask, TaskEvent};
 use crate::name::LocalName;
 use crate::retry::Failure;
-use crate::status::TaskGauges;
+use crate::slots::Slots;
 use flow_model::{NetnsId, Slot};
-use serde::Serialize;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,7 +21,7 @@ pub struct Registry {
     pub(crate) observe_node: bool,
     pub(crate) tasks: BTreeMap<TaskId, Task>,
     by_container: HashMap<ContainerRef, TaskId>,
-    pub(crate) attachments: Attachments,
+    pub(crate) slots: Slots,
     ended: RecentlyEnded,
     /// Found by a list, or failed before: their turn comes when fewer than `limits.found_in_flight` are under way.
     pub(crate) found: VecDeque<TaskId>,
@@ -46,42 +46,14 @@ impl Default for Limits {
     }
 }
 
-/// What happened since the start, each counted once.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
-    /// Events that told nothing new.
-    pub duplicates: u64,
-    /// Events about a run that had ended or been replaced already.
-    pub stale: u64,
-    pub exec_exits: u64,
-    /// Tasks that `Limits::tasks` kept out (each time one was seen).
-    pub refused: u64,
-    pub open_failures: u64,
-    pub attach_failures: u64,
-    /// Actions that nobody answered within 30 s.
-    pub unanswered: u64,
-    /// Namespaces whose inode was found to belong to another namespace.
-    pub netns_reused: u64,
-    /// Tasks that the first list brought.
-    pub found_at_start: u64,
-    pub corrections: Corrections,
-}
-
-/// What later lists had to put right: the drift that lost events left behind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Corrections {
-    pub missed_starts: u64,
-    pub missed_exits: u64,
-    /// The container ran again with another pid.
-    pub replaced: u64,
-}
-
 #[derive(Debug)]
 pub(crate) struct Task {
     pub container: ContainerRef,
     pub pid: u32,
     pub origin: Origin,
-    pub place: Place,
+    pub stage: TaskStage,
+    /// Times in a row that its namespace was not opened, or not taken by whoever attaches.
+    pub attempts: u32,
     pub name: Option<Arc<LocalName>>,
     labels: LabelState,
     started: bool,
@@ -89,14 +61,13 @@ pub(crate) struct Task {
     touched: Instant,
 }
 
+/// How far a task is on its way to a slot.
 #[derive(Clone, Debug)]
-pub(crate) enum Place {
-    Waiting {
-        attempts: u32,
-    },
+pub(crate) enum TaskStage {
+    /// For its turn to be opened.
+    Waiting,
     Opening {
         since: Instant,
-        attempts: u32,
     },
     Unopened(Failure),
     /// With a slot where its cgroup is to be attached to.
@@ -125,14 +96,12 @@ pub struct TaskView {
 pub enum TaskState {
     /// Its namespace is not known yet.
     Discovered,
+    /// Its namespace is with whoever attaches, who has not answered yet.
     Attaching(Slot),
-    Attached(Slot, &'static str),
-    /// No slot: its namespace could not be opened.
-    Failed {
-        slot: Option<Slot>,
-        reason: String,
-        attempts: u32,
-    },
+    /// Its namespace is with whoever attaches, who knows how it stands there.
+    Placed(Slot),
+    /// Its namespace could not be opened, or was not taken by whoever attaches. Opened again later.
+    Failed { reason: String, attempts: u32 },
     /// It shares the node's namespace, which is not attached to (its cgroup may be).
     Node,
 }
@@ -147,7 +116,7 @@ impl Registry {
             observe_node: false,
             tasks: BTreeMap::new(),
             by_container: HashMap::new(),
-            attachments: Attachments::default(),
+            slots: Slots::default(),
             ended: RecentlyEnded::default(),
             found: VecDeque::new(),
             in_flight: HashSet::new(),
@@ -211,7 +180,7 @@ impl Registry {
                     self.counts.duplicates += 1;
                 }
                 task.started |= started;
-                if let Place::Waiting { .. } = task.place {
+                if let TaskStage::Waiting = task.stage {
                     task.origin = Origin::Live;
                     self.open(id, now, out);
                 }
@@ -257,7 +226,8 @@ impl Registry {
             container: container.clone(),
             pid,
             origin,
-            place: Place::Waiting { attempts: 0 },
+            stage: TaskStage::Waiting,
+            attempts: 0,
             name: None,
             labels: LabelState::Asked,
             started,
@@ -279,15 +249,14 @@ impl Registry {
         if self.by_container.get(&task.container) == Some(&id) {
             self.by_container.remove(&task.container);
         }
-        if let Place::Node(Some(slot)) = task.place
-            && let Some(gone) = self.attachments.leave(slot, id)
+        if let TaskStage::Node(Some(slot)) = task.stage
+            && let Some(gone) = self.slots.leave(slot, id)
         {
             out.push(Action::Detach { slot, netns: gone.netns });
         }
-        if let Place::In(slot) = task.place {
-            let vouched =
-                self.attachments.get(slot).is_none_or(|it| it.cookie.is_some() || it.tasks.first() != Some(&id));
-            if let Some(gone) = self.attachments.leave(slot, id) {
+        if let TaskStage::In(slot) = task.stage {
+            let vouched = self.slots.get(slot).is_none_or(|it| it.cookie.is_some() || it.tasks.first() != Some(&id));
+            if let Some(gone) = self.slots.leave(slot, id) {
                 self.in_flight.remove(&gone.via);
                 out.push(Action::Detach { slot, netns: gone.netns });
             } else if !vouched {
@@ -300,12 +269,13 @@ impl Registry {
     /// The task that a namespace was attached through has ended while others seem to share it. It was the proof that the
     /// namespace lives: if they came after its death, they are in another one that took the inode. They are placed anew.
     fn place_anew(&mut self, slot: Slot, out: &mut Vec<Action>) {
-        let Some(gone) = self.attachments.remove(slot) else { return };
+        let Some(gone) = self.slots.remove(slot) else { return };
         self.in_flight.remove(&gone.via);
         out.push(Action::Detach { slot, netns: gone.netns });
         for id in gone.tasks {
             if let Some(task) = self.tasks.get_mut(&id) {
-                task.place = Place::Waiting { attempts: 0 };
+                task.stage = TaskStage::Waiting;
+                task.attempts = 0;
                 task.origin = Origin::Found;
                 self.found.push_back(id);
             }
@@ -317,8 +287,8 @@ impl Registry {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         task.labels = LabelState::Known;
         task.name = Some(name.clone());
-        if let Place::In(slot) | Place::Node(Some(slot)) = task.place
-            && self.attachments.offer_name(slot, id, &name)
+        if let TaskStage::In(slot) | TaskStage::Node(Some(slot)) = task.stage
+            && self.slots.offer_name(slot, id, &name)
         {
             out.push(Action::Identify { slot, name });
         }
@@ -396,46 +366,43 @@ impl Registry {
     }
 
     fn state(&self, task: &Task) -> TaskState {
-        let failed = |slot, failure: &Failure| TaskState::Failed {
-            slot,
-            reason: failure.reason.clone(),
-            attempts: failure.attempts,
-        };
-        match &task.place {
-            Place::Waiting { .. } | Place::Opening { .. } => TaskState::Discovered,
-            Place::Unopened(failure) => failed(None, failure),
-            Place::Node(_) => TaskState::Node,
-            Place::In(slot) => match self.attachments.get(*slot).map(|attachment| &attachment.state) {
-                Some(AttachState::Attached { mode }) => TaskState::Attached(*slot, mode),
-                Some(AttachState::Failed(failure)) => failed(Some(*slot), failure),
-                // Said of cgroups only.
-                Some(AttachState::GivenUp { reason }) => {
-                    TaskState::Failed { slot: Some(*slot), reason: reason.clone(), attempts: 1 }
-                }
-                Some(AttachState::Attaching { .. } | AttachState::Reopening { .. }) | None => {
-                    TaskState::Attaching(*slot)
-                }
-            },
+        match &task.stage {
+            TaskStage::Waiting | TaskStage::Opening { .. } => TaskState::Discovered,
+            TaskStage::Unopened(failure) => {
+                TaskState::Failed { reason: failure.reason.clone(), attempts: task.attempts }
+            }
+            TaskStage::Node(_) => TaskState::Node,
+            TaskStage::In(slot) if self.is_awaited(*slot) => TaskState::Attaching(*slot),
+            TaskStage::In(slot) => TaskState::Placed(*slot),
         }
+    }
+
+    fn is_awaited(&self, slot: Slot) -> bool {
+        self.slots.get(slot).is_some_and(|entry| !entry.answered)
     }
 
     /// How many tasks are in which state.
     #[must_use]
     pub fn gauges(&self) -> TaskGauges {
-        let mut gauges = TaskGauges { namespaces: self.attachments.namespaces(), ..TaskGauges::default() };
+        let mut gauges = TaskGauges { namespaces: self.slots.namespaces(), ..TaskGauges::default() };
         for task in self.tasks.values() {
-            let of_state = match &task.place {
-                Place::Waiting { .. } | Place::Opening { .. } => &mut gauges.discovered,
-                Place::Unopened(_) => &mut gauges.failed,
-                Place::Node(_) => &mut gauges.node,
-                Place::In(slot) => match self.attachments.get(*slot).map(|attachment| &attachment.state) {
-                    Some(AttachState::Attached { .. }) => &mut gauges.attached,
-                    Some(AttachState::Failed(_) | AttachState::GivenUp { .. }) => &mut gauges.failed,
-                    Some(AttachState::Attaching { .. } | AttachState::Reopening { .. }) | None => &mut gauges.attaching,
-                },
+            let of_state = match &task.stage {
+                TaskStage::Waiting | TaskStage::Opening { .. } => &mut gauges.discovered,
+                TaskStage::Unopened(_) => &mut gauges.failed,
+                TaskStage::Node(_) => &mut gauges.node,
+                TaskStage::In(slot) if self.is_awaited(*slot) => &mut gauges.attaching,
+                TaskStage::In(_) => &mut gauges.placed,
             };
             *of_state += 1;
         }
         gauges
+    }
+}
+
+impl Task {
+    /// Its namespace was not opened or not taken: it is opened again later.
+    pub fn fail(&mut self, reason: String, now: Instant) {
+        self.attempts = self.attempts.saturating_add(1);
+        self.stage = TaskStage::Unopened(Failure::after(self.attempts, reason, now));
     }
 }

@@ -1,3 +1,6 @@
+//! When opening a namespace is tried again. Attaching is retried by whoever attaches, by the same
+//! waits.
+
 use std::time::{Duration, Instant};
 
 /// An action that is given up as unanswered; a worker that hangs must not hold its turn for ever.
@@ -11,17 +14,17 @@ const REASON_BYTES: usize = 200;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     pub reason: String,
-    pub attempts: u32,
     pub retry_at: Instant,
 }
 
 impl Failure {
+    /// The `attempts`th in a row.
     pub fn after(attempts: u32, mut reason: String, now: Instant) -> Failure {
-        let attempts = attempts.saturating_add(1);
-        let wait = FIRST.saturating_mul(1u32.checked_shl(attempts - 1).unwrap_or(u32::MAX)).min(LONGEST);
+        let doublings = attempts.saturating_sub(1);
+        let wait = FIRST.saturating_mul(1u32.checked_shl(doublings).unwrap_or(u32::MAX)).min(LONGEST);
         if reason.len() > REASON_BYTES {
             reason.truncate(reason.floor_char_boundary(REASON_BYTES));
         }
-        Failure { reason, attempts, retry_at: now + wait }
+        Failure { reason, retry_at: now + wait }
     }
 }

@@ -1,4 +1,5 @@
-use crate::registry::{Counts, Registry, TaskView};
+use crate::counts::{Counts, LinkCounts, TaskGauges};
+use crate::registry::{Registry, TaskView};
 use parking_lot::Mutex;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -8,7 +9,6 @@ use std::time::Instant;
 /// Everything that `pilotfish status` and the metrics show of the containerd side.
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
-    #[serde(flatten)]
     pub link: LinkStatus,
     /// Seconds since the last event of a task; absent before the first.
     pub last_event_age_s: Option<f64>,
@@ -24,19 +24,9 @@ pub struct LinkStatus {
     pub connection: Connection,
     /// As containerd says it, while connected.
     pub version: Option<String>,
-    pub events: EventCounts,
-    /// Events dropped because whoever performs the actions did not keep up. Each causes a reconcile.
-    pub events_lost: u64,
-    /// Connections that were lost after they had been live.
-    pub reconnects: u64,
-    /// Attempts to connect, subscribe or list that failed, with the last one's reason.
-    pub failures: u64,
+    pub counts: LinkCounts,
+    /// Why the last attempt to connect, subscribe or list failed.
     pub last_failure: Option<String>,
-    pub reconciles: u64,
-    /// containerd's namespaces that a list left out because they could not be read.
-    pub unread_namespaces: u64,
-    /// Labels asked for and not read (also for containers that were gone by then).
-    pub labels_unread: u64,
     #[serde(skip)]
     pub(crate) last_event: Option<Instant>,
     #[serde(skip)]
@@ -57,40 +47,15 @@ pub enum Connection {
     Down { reason: String },
 }
 
-/// Events by topic.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct EventCounts {
-    pub create: u64,
-    pub start: u64,
-    pub exit: u64,
-    pub delete: u64,
-    /// `/containers/update`: labels.
-    pub update: u64,
-    /// Execs, pauses, out of memory: nothing to do.
-    pub other: u64,
-    pub undecodable: u64,
-}
-
-/// Tasks by state, and namespaces with a slot.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct TaskGauges {
-    pub discovered: usize,
-    pub attaching: usize,
-    pub attached: usize,
-    pub failed: usize,
-    pub node: usize,
-    pub namespaces: usize,
-}
-
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct SharedStatus {
     pub registry: Mutex<Registry>,
     pub link: Mutex<LinkStatus>,
 }
 
 /// Reads the state from any thread, at any time: memory only, nothing is asked of containerd.
 #[derive(Clone, Debug)]
-pub struct StatusReader(pub(crate) Arc<Shared>);
+pub struct StatusReader(pub(crate) Arc<SharedStatus>);
 
 impl StatusReader {
     #[must_use]

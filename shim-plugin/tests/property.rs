@@ -196,26 +196,19 @@ impl Node {
                 let netns = self.opened[&task];
                 let mut others = self.attached.iter().filter(|(other, _)| **other != slot);
                 assert!(others.all(|(_, other)| *other != netns), "never two attachments for one namespace");
-                if let Some(was) = self.attached.get(&slot) {
-                    assert_eq!(*was, netns, "a slot never moves");
-                }
                 self.slots_seen.insert(slot);
-                if fails && !self.attached.contains_key(&slot) {
-                    Report::AttachFailed { slot, reason: "no memory".into() }
+                assert!(!self.attached.contains_key(&slot), "a slot is asked for once");
+                if fails {
+                    Report::NotTaken { slot, reason: "no room".into() }
                 } else {
                     self.attached.insert(slot, netns);
-                    Report::Attached { slot, mode: "tcx" }
+                    Report::Answered { slot }
                 }
             }
             Action::AttachCgroup { slot, pid, .. } => {
                 self.slots_seen.insert(slot);
-                assert!(self.cgroups.get(&slot).is_none_or(|was| *was == pid), "a slot never moves");
-                if fails {
-                    Report::AttachFailed { slot, reason: "no memory".into() }
-                } else {
-                    self.cgroups.insert(slot, pid);
-                    Report::Attached { slot, mode: "cgroup" }
-                }
+                assert!(self.cgroups.insert(slot, pid).is_none(), "a slot is asked for once");
+                return;
             }
             Action::Detach { slot, netns } => {
                 assert!(self.cgroups.remove(&slot).is_none() || netns == NODE, "cgroups are of the node");
@@ -245,16 +238,16 @@ impl Node {
     }
 
     fn check_invariants(&self) {
-        let attached: Vec<Slot> = self
+        let placed: Vec<Slot> = self
             .registry
             .tasks()
             .filter_map(|task| match task.state {
-                TaskState::Attached(slot, _) => Some(slot),
+                TaskState::Placed(slot) => Some(slot),
                 _ => None,
             })
             .collect();
-        for slot in attached {
-            assert!(self.attached.contains_key(&slot), "what is shown as attached is attached");
+        for slot in placed {
+            assert!(self.attached.contains_key(&slot), "what is shown as placed is with whoever attaches");
         }
     }
 }

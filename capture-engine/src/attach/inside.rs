@@ -57,7 +57,7 @@ impl Held {
 
 /// How an entry went.
 #[derive(Debug, Default)]
-pub struct Report {
+pub struct EntryReport {
     pub addresses: Vec<IfAddress>,
     /// One line for each interface that could not be attached.
     pub failures: Vec<String>,
@@ -76,7 +76,7 @@ struct Entry<'a> {
     route: RouteSocket,
     programs: Option<[OwnedFd; 2]>,
     load: Load<'a>,
-    report: Report,
+    report: EntryReport,
 }
 
 /// One link and the ways that are left to try on it.
@@ -97,9 +97,9 @@ pub fn attach(
     config: &AttachConfig,
     load: Load<'_>,
     held: &mut Held,
-) -> Result<Report, InsideError> {
+) -> Result<EntryReport, InsideError> {
     let route = inside.route().map_err(NetlinkError::from)?;
-    let mut entry = Entry { route, programs: None, load, report: Report::default() };
+    let mut entry = Entry { route, programs: None, load, report: EntryReport::default() };
     // Watch before listing: what comes in between is then in either.
     if held.watch.is_none() {
         held.watch = Some(Arc::new(inside.watch().map_err(InsideError::Watch)?));

@@ -19,8 +19,10 @@ mod cgroup;
 mod inside;
 mod plan;
 mod queue;
+mod retry;
 mod state;
 mod sys;
+mod table;
 mod tc;
 mod watcher;
 mod worker;
@@ -28,7 +30,8 @@ mod worker;
 pub use attacher::{AttachError, Attacher};
 pub use cgroup::{CgroupError, CgroupLinks};
 pub use queue::Priority;
-pub use state::State;
+pub use retry::Retries;
+pub use state::AttachState;
 pub use tc::NAME_PREFIX;
 
 use flow_model::Slot;
@@ -113,7 +116,7 @@ pub enum AttachEvent {
 #[derive(Clone, Debug)]
 pub struct AttachStatus {
     pub slot: Slot,
-    pub state: State,
+    pub state: AttachState,
     pub interfaces: Vec<Interface>,
     /// When it was attached first.
     pub attached_at: Option<Instant>,

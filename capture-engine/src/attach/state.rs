@@ -2,10 +2,9 @@
 
 #![forbid(unsafe_code)]
 
+use super::retry::Retries;
 use std::time::{Duration, Instant};
 
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LAST_RETRY: Duration = Duration::from_secs(60);
 /// A container that may change its own links and addresses can make news without end. It gets this many looks at once, then one
 /// each `LOOK_EVERY`: a look takes about 0.2 ms of CPU.
 const LOOKS_AT_ONCE: u32 = 16;
@@ -13,29 +12,32 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Where an attachment stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum AttachState {
     /// Known, waiting for a worker.
     Discovered,
-    /// A worker is at it for the first time, or again after a failure.
+    /// A worker is at it for the first time.
     Attaching,
     /// Every interface that should have programs has them; there may be none yet.
     Attached,
     /// At least one interface lacks its programs; tried again later.
     Failed { reason: String },
+    /// A detach was asked for.
+    Leaving,
     /// Detached, or the namespace is no more.
     Gone,
 }
 
-impl State {
+impl AttachState {
     /// The label value.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
-            State::Discovered => "discovered",
-            State::Attaching => "attaching",
-            State::Attached => "attached",
-            State::Failed { .. } => "failed",
-            State::Gone => "gone",
+            AttachState::Discovered => "discovered",
+            AttachState::Attaching => "attaching",
+            AttachState::Attached => "attached",
+            AttachState::Failed { .. } => "failed",
+            AttachState::Leaving => "leaving",
+            AttachState::Gone => "gone",
         }
     }
 }
@@ -59,13 +61,13 @@ pub enum Outcome {
 /// One namespace's attachment. The methods that return `bool` say whether it must be queued for a worker now.
 #[derive(Clone, Debug)]
 pub struct Attachment {
-    state: State,
+    state: AttachState,
     queued: bool,
     running: bool,
     /// Something changed since the last look began.
     dirty: bool,
     leaving: bool,
-    failures: u32,
+    retries: Retries,
     retry_at: Option<Instant>,
     looks: u32,
     looks_refilled: Instant,
@@ -76,12 +78,12 @@ impl Attachment {
     #[must_use]
     pub fn new(now: Instant) -> Attachment {
         Attachment {
-            state: State::Discovered,
+            state: AttachState::Discovered,
             queued: true,
             running: false,
             dirty: false,
             leaving: false,
-            failures: 0,
+            retries: Retries::default(),
             retry_at: None,
             looks: LOOKS_AT_ONCE,
             looks_refilled: now,
@@ -89,8 +91,11 @@ impl Attachment {
     }
 
     #[must_use]
-    pub fn state(&self) -> &State {
-        &self.state
+    pub fn state(&self) -> AttachState {
+        match &self.state {
+            state if self.leaving && *state != AttachState::Gone => AttachState::Leaving,
+            state => state.clone(),
+        }
     }
 
     /// When [`Attachment::due`] will have something to do.
@@ -108,13 +113,13 @@ impl Attachment {
     /// Tries that failed since the last one that did not.
     #[must_use]
     pub fn failures(&self) -> u32 {
-        self.failures
+        self.retries.failures()
     }
 
     /// A worker took it from the queue.
     pub fn begin(&mut self) -> Option<Work> {
         self.queued = false;
-        if self.running || self.state == State::Gone {
+        if self.running || self.state == AttachState::Gone {
             return None;
         }
         self.running = true;
@@ -123,8 +128,8 @@ impl Attachment {
         if self.leaving {
             return Some(Work::Detach);
         }
-        if self.state != State::Attached {
-            self.state = State::Attaching;
+        if self.state == AttachState::Discovered {
+            self.state = AttachState::Attaching;
         }
         Some(Work::Attach)
     }
@@ -133,17 +138,16 @@ impl Attachment {
     pub fn finish(&mut self, outcome: Outcome, now: Instant) {
         match outcome {
             Outcome::Attached => {
-                self.failures = 0;
-                self.state = State::Attached;
+                self.retries = Retries::default();
+                self.state = AttachState::Attached;
             }
             Outcome::Failed(reason) => {
-                self.retry_at = Some(now + backoff(self.failures));
-                self.failures = self.failures.saturating_add(1);
-                self.state = State::Failed { reason };
+                self.retry_at = Some(now + self.retries.failed());
+                self.state = AttachState::Failed { reason };
             }
             Outcome::Detached => {
                 self.retry_at = None;
-                self.state = State::Gone;
+                self.state = AttachState::Gone;
             }
         }
     }
@@ -200,7 +204,7 @@ impl Attachment {
     }
 
     fn enqueue(&mut self) -> bool {
-        let newly = !self.queued && self.state != State::Gone;
+        let newly = !self.queued && self.state != AttachState::Gone;
         self.queued |= newly;
         newly
     }
@@ -216,11 +220,6 @@ impl Attachment {
             self.looks_refilled += LOOK_EVERY * earned;
         }
     }
-}
-
-/// 1 s, 2 s, 4 s .. 60 s. No jitter: nobody outside this machine is asked.
-fn backoff(failures: u32) -> Duration {
-    FIRST_RETRY.saturating_mul(1u32.checked_shl(failures).unwrap_or(u32::MAX)).min(LAST_RETRY)
 }
 
 #[cfg(test)]
@@ -251,10 +250,16 @@ mod tests {
             assert!(!attachment.due(now));
             now = at;
             assert!(attachment.due(now));
+            let mut tried = attachment.clone();
+            assert!(tried.begin().is_some());
+            assert_eq!(tried.state(), attachment.state(), "the reason stays until the next try has ended");
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
         assert!(!run(&mut attachment, Outcome::Attached, now));
-        assert_eq!((attachment.state(), attachment.failures(), attachment.retry_at()), (&State::Attached, 0, None));
+        assert_eq!(
+            (attachment.state(), attachment.failures(), attachment.retry_at()),
+            (AttachState::Attached, 0, None)
+        );
     }
 
     #[test]
@@ -267,7 +272,7 @@ mod tests {
         assert!(attachment.release(now), "queued again");
         assert!(!attachment.changed(now), "already queued");
         assert_eq!(attachment.begin(), Some(Work::Attach));
-        assert_eq!(attachment.state(), &State::Attached, "a second look does not unsay the first");
+        assert_eq!(attachment.state(), AttachState::Attached, "a second look does not unsay the first");
     }
 
     #[test]
@@ -277,12 +282,23 @@ mod tests {
         assert_eq!(attachment.begin(), Some(Work::Attach));
         assert!(!attachment.detach());
         attachment.finish(Outcome::Attached, now);
+        assert_eq!(attachment.state(), AttachState::Leaving);
         assert!(attachment.release(now));
         assert_eq!(attachment.begin(), Some(Work::Detach));
         attachment.finish(Outcome::Detached, now);
         assert!(!attachment.release(now));
-        assert_eq!(attachment.state(), &State::Gone);
+        assert_eq!(attachment.state(), AttachState::Gone);
         assert!(!attachment.changed(now) && !attachment.detach() && attachment.begin().is_none());
+    }
+
+    #[test]
+    fn what_failed_and_waits_for_its_next_try_leaves_at_once() {
+        let now = Instant::now();
+        let mut attachment = Attachment::new(now);
+        assert!(!run(&mut attachment, Outcome::Failed("refused".to_owned()), now));
+        assert!(attachment.detach(), "queued, not left to the retry");
+        assert_eq!((attachment.state(), attachment.retry_at()), (AttachState::Leaving, None));
+        assert_eq!(attachment.begin(), Some(Work::Detach));
     }
 
     #[test]
@@ -362,9 +378,9 @@ mod tests {
                     Step::Begin => {}
                 }
                 prop_assert!((0..=1).contains(&in_queue));
-                let failed = matches!(attachment.state(), State::Failed { .. });
+                let failed = matches!(attachment.state(), AttachState::Failed { .. });
                 prop_assert!(!failed || in_queue == 1 || working.is_some() || attachment.retry_at().is_some());
-                let ended = *attachment.state() == State::Gone;
+                let ended = attachment.state() == AttachState::Gone;
                 prop_assert!(!detached || ended || in_queue == 1 || working.is_some());
             }
         }

@@ -2,8 +2,8 @@
 
 #![forbid(unsafe_code)]
 
-use super::attacher::Shared;
 use super::queue::Priority;
+use super::table::Core;
 use flow_model::Slot;
 use netns::{Change, LinkWatch};
 use nix::errno::Errno;
@@ -17,24 +17,24 @@ pub(super) const ALARM: u64 = u64::MAX;
 const READY: usize = 64;
 
 /// Starts to listen. Only fails for want of kernel memory: then later interfaces are found by `Attacher::recheck` alone.
-pub(super) fn add(shared: &Shared, slot: Slot, watch: &LinkWatch) -> bool {
-    shared.epoll.add(watch, EpollEvent::new(EpollFlags::EPOLLIN, u64::from(slot.0))).is_ok()
+pub(super) fn add(core: &Core, slot: Slot, watch: &LinkWatch) -> bool {
+    core.epoll.add(watch, EpollEvent::new(EpollFlags::EPOLLIN, u64::from(slot.0))).is_ok()
 }
 
-pub(super) fn remove(shared: &Shared, watch: &LinkWatch) {
+pub(super) fn remove(core: &Core, watch: &LinkWatch) {
     // Not registered is as good as removed.
-    let _ = shared.epoll.delete(watch);
+    let _ = core.epoll.delete(watch);
 }
 
-pub(super) fn run(shared: &Shared) {
+pub(super) fn run(core: &Core) {
     let mut ready = [EpollEvent::empty(); READY];
     let mut changes = Vec::new();
     loop {
-        let next = shared.retry_due(Instant::now());
-        if shared.table.lock().stopping {
+        let next = core.retry_due(Instant::now());
+        if core.table.lock().stopping {
             return;
         }
-        let count = match shared.epoll.wait(&mut ready, timeout(next)) {
+        let count = match core.epoll.wait(&mut ready, timeout(next)) {
             Ok(count) => count,
             Err(Errno::EINTR) => 0,
             Err(errno) => {
@@ -46,11 +46,11 @@ pub(super) fn run(shared: &Shared) {
         for event in ready.iter().take(count) {
             match event.data() {
                 ALARM => {
-                    let _ = shared.alarm.read();
+                    let _ = core.alarm.read();
                 }
                 data => {
                     if let Ok(number) = u32::try_from(data) {
-                        hear(shared, Slot(number), &mut changes);
+                        hear(core, Slot(number), &mut changes);
                     }
                 }
             }
@@ -65,16 +65,16 @@ fn timeout(next: Option<Instant>) -> EpollTimeout {
     EpollTimeout::try_from(milliseconds).unwrap_or(EpollTimeout::MAX)
 }
 
-fn hear(shared: &Shared, slot: Slot, changes: &mut Vec<Change>) {
-    let watch = shared.table.lock().slots.get(&slot).and_then(|entry| entry.watch.clone());
+fn hear(core: &Core, slot: Slot, changes: &mut Vec<Change>) {
+    let watch = core.table.lock().slots.get(&slot).and_then(|entry| entry.watch.clone());
     let Some(watch) = watch else { return };
     changes.clear();
     let heard = watch.drain(changes);
-    let mut table = shared.table.lock();
+    let mut table = core.table.lock();
     table.counters.missed_news += changes.iter().filter(|change| **change == Change::Missed).count() as u64;
     let Some(entry) = table.slots.get_mut(&slot) else { return };
     let known = |index: u32| entry.interfaces.iter().any(|interface| interface.index == index);
-    let include_loopback = shared.config.include_loopback;
+    let include_loopback = core.config.include_loopback;
     let matters = changes.iter().any(|change| match change {
         Change::Link(link) => !known(link.index) && (include_loopback || !link.loopback()),
         Change::LinkGone { index } => known(*index),
@@ -87,11 +87,11 @@ fn hear(shared: &Shared, slot: Slot, changes: &mut Vec<Change>) {
             held.watch = None;
         }
         if let Some(watch) = broken {
-            remove(shared, &watch);
+            remove(core, &watch);
         }
     } else if !matters {
         return;
     }
     drop(table);
-    shared.changed(slot, Instant::now(), Priority::Urgent);
+    core.changed(slot, Instant::now(), Priority::Urgent);
 }

@@ -2,10 +2,10 @@
 
 #![forbid(unsafe_code)]
 
-use super::attacher::Shared;
-use super::inside::{self, Held, Report};
+use super::inside::{self, EntryReport, Held};
 use super::queue::Priority;
 use super::state::{Outcome, Work};
+use super::table::Core;
 use super::{AttachEvent, watcher};
 use flow_model::Slot;
 use netns::{Netns, NetnsId};
@@ -13,11 +13,11 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Instant;
 
-pub(super) fn run(shared: &Shared, urgent_only: bool) {
-    while let Some(task) = next(shared, urgent_only) {
+pub(super) fn run(core: &Core, urgent_only: bool) {
+    while let Some(task) = next(core, urgent_only) {
         match task.work {
-            Work::Attach => attach(shared, task),
-            Work::Detach => detach(shared, task),
+            Work::Attach => attach(core, task),
+            Work::Detach => detach(core, task),
         }
     }
 }
@@ -29,14 +29,14 @@ struct Task {
     held: Held,
 }
 
-fn next(shared: &Shared, urgent_only: bool) -> Option<Task> {
-    let mut table = shared.table.lock();
+fn next(core: &Core, urgent_only: bool) -> Option<Task> {
+    let mut table = core.table.lock();
     loop {
         if table.stopping {
             return None;
         }
         let Some(slot) = table.queue.pop(urgent_only) else {
-            shared.work.wait(&mut table);
+            core.work.wait(&mut table);
             continue;
         };
         let Some(id) = table.slots.get(&slot).map(|entry| entry.netns.id()) else { continue };
@@ -54,11 +54,11 @@ fn next(shared: &Shared, urgent_only: bool) -> Option<Task> {
     }
 }
 
-fn attach(shared: &Shared, task: Task) {
+fn attach(core: &Core, task: Task) {
     let Task { slot, work: _, netns, mut held } = task;
-    let load = |dir| shared.programs.stub(slot, dir);
+    let load = |dir| core.programs.stub(slot, dir);
     // A panic in there leaves `held` as far as it got.
-    let entered = netns.run(|inside| inside::attach(inside, &shared.config, &load, &mut held));
+    let entered = netns.run(|inside| inside::attach(inside, &core.config, &load, &mut held));
     let now = Instant::now();
     let (report, outcome) = match entered {
         Ok(Ok(report)) if report.failures.is_empty() => (Some(report), Outcome::Attached),
@@ -69,28 +69,28 @@ fn attach(shared: &Shared, task: Task) {
         Ok(Err(error)) => (None, Outcome::Failed(in_full(&error))),
         Err(error) => (None, Outcome::Failed(in_full(&error))),
     };
-    for event in put_down(shared, slot, held, report, outcome, now) {
-        (shared.events)(event);
+    for event in put_down(core, slot, held, report, outcome, now) {
+        (core.events)(event);
     }
-    release(shared, slot, netns.id());
+    release(core, slot, netns.id());
 }
 
 /// Notes the result, and returns what to tell about it.
 fn put_down(
-    shared: &Shared,
+    core: &Core,
     slot: Slot,
     held: Held,
-    report: Option<Report>,
+    report: Option<EntryReport>,
     outcome: Outcome,
     now: Instant,
 ) -> Vec<AttachEvent> {
-    let mut guard = shared.table.lock();
+    let mut guard = core.table.lock();
     let table = &mut *guard;
     let Some(entry) = table.slots.get_mut(&slot) else { return Vec::new() };
     let mut events = Vec::new();
     if entry.watch.is_none()
         && let Some(watch) = &held.watch
-        && watcher::add(shared, slot, watch)
+        && watcher::add(core, slot, watch)
     {
         entry.watch = Some(Arc::clone(watch));
     }
@@ -101,7 +101,7 @@ fn put_down(
     entry.held = Some(held);
     let mut more_addresses = false;
     if let Some(report) = report {
-        let Report { mut addresses, failures: _, vanished, swept, over_limit } = report;
+        let EntryReport { mut addresses, failures: _, vanished, swept, over_limit } = report;
         addresses.sort_unstable();
         more_addresses = entry.addresses != addresses;
         entry.addresses = addresses;
@@ -136,31 +136,31 @@ fn put_down(
     events
 }
 
-fn release(shared: &Shared, slot: Slot, netns: NetnsId) {
-    let mut table = shared.table.lock();
-    shared.leave(&mut table, netns);
+fn release(core: &Core, slot: Slot, netns: NetnsId) {
+    let mut table = core.table.lock();
+    core.leave(&mut table, netns);
     let Some(entry) = table.slots.get_mut(&slot) else { return };
     if entry.machine.release(Instant::now()) {
-        shared.push(&mut table, slot, Priority::Urgent);
+        core.push(&mut table, slot, Priority::Urgent);
     }
     table.reschedule(slot);
     let waits = !table.due.is_empty();
     drop(table);
     if waits {
-        shared.ring_alarm();
+        core.ring_alarm();
     }
 }
 
-fn detach(shared: &Shared, task: Task) {
+fn detach(core: &Core, task: Task) {
     let Task { slot, work: _, netns, held } = task;
     // TCX links end when they are closed, from anywhere. The watch goes before the sweep makes news.
     let watch = held.watch.clone();
     drop(held);
     if let Some(watch) = watch {
-        watcher::remove(shared, &watch);
+        watcher::remove(core, &watch);
     }
     // Attached anew meanwhile: what is there is the new slot's, whose attach sweeps (or swept) what this one leaves.
-    let inherited = shared.table.lock().stays_in(netns.id()).is_some();
+    let inherited = core.table.lock().stays_in(netns.id()).is_some();
     let failed = match (!inherited).then(|| netns.run(inside::sweep)) {
         None | Some(Ok(Ok(_))) => None,
         Some(Ok(Err(error))) => Some(in_full(&error)),
@@ -170,17 +170,17 @@ fn detach(shared: &Shared, task: Task) {
         tracing::warn!(slot = slot.0, reason, "detach may have left a filter behind");
     }
     {
-        let mut table = shared.table.lock();
+        let mut table = core.table.lock();
         table.counters.failed_detaches += u64::from(failed.is_some());
         if let Some(entry) = table.slots.get_mut(&slot) {
             entry.machine.finish(Outcome::Detached, Instant::now());
         }
         table.remove(slot);
-        shared.leave(&mut table, netns.id());
+        core.leave(&mut table, netns.id());
     }
     drop(netns);
-    (shared.events)(AttachEvent::Detached { slot });
-    shared.fewer.notify_all();
+    (core.events)(AttachEvent::Detached { slot });
+    core.fewer.notify_all();
 }
 
 /// The error with its causes, on one line.

@@ -3,7 +3,7 @@
 use crate::bench::{Bench, PATIENCE, POD, here};
 use crate::counting::Counting;
 use crate::place::{Pair, has_clsact, new_netns, our_filters, ping_pong, within};
-use capture_engine::attach::{AttachConfig, AttachEvent, Attacher, Mode, Priority};
+use capture_engine::attach::{AttachConfig, AttachEvent, AttachState, Attacher, Mode, Priority};
 use flow_model::Slot;
 use std::sync::Arc;
 use std::time::Instant;
@@ -26,6 +26,23 @@ fn one_namespace_that_fails_blocks_no_other_and_is_tried_again() {
     for pair in [bad, good] {
         assert!(!has_clsact(&pair.pod, "eth0"));
     }
+}
+
+#[test]
+fn why_a_namespace_fails_is_told_until_it_is_detached_and_it_is_then_forgotten_at_once() {
+    let (pair, bench) = (Pair::new(), Bench::new(Mode::Auto));
+    bench.programs.refuses.lock().insert(POD);
+    bench.attacher.attach(POD, Arc::clone(&pair.pod), Priority::Urgent).expect("room");
+    for _ in 0..2 {
+        bench.wait("Failed", |event| matches!(event, AttachEvent::Failed { .. }).then_some(()));
+    }
+    let [status] = &bench.attacher.snapshot()[..] else { panic!("one namespace") };
+    assert!(matches!(&status.state, AttachState::Failed { reason } if reason.contains("Cannot allocate memory")));
+    assert_eq!(status.failures, 2);
+    // The next try is 2 s away.
+    bench.detach(POD);
+    assert_eq!(bench.attacher.snapshot().len(), 0);
+    assert_eq!(bench.attacher.counters().failures, 2);
 }
 
 #[test]

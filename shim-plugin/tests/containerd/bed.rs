@@ -249,7 +249,7 @@ fn perform(action: Action, opened: &mut BTreeMap<u64, String>, done: &mut Done) 
             done.attaches += 1;
             done.attached.insert(slot.0, opened.remove(&task.0).unwrap_or_default());
             done.names.extend(name.map(|name| (slot.0, name.workload.name.to_string())));
-            Some(Report::Attached { slot, mode: "tcx" })
+            Some(Report::Answered { slot })
         }
         Action::Identify { slot, name } => {
             done.names.insert(slot.0, name.workload.name.to_string());

@@ -29,14 +29,14 @@ fn waits_for_the_socket_then_picks_up_what_ran_before_and_names_it() {
     agent.wait("all are attached and named", |done, status| {
         let mut names: Vec<&str> = done.names.values().map(String::as_str).collect();
         names.sort_unstable();
-        names == ["cart-0", "web"] && status.tasks.attached == 2 && status.tasks.node == 1
+        names == ["cart-0", "web"] && status.tasks.placed == 2 && status.tasks.node == 1
     });
     let status = agent.read();
     assert_eq!(
         status.link.version.as_deref().map(|version| version.starts_with("1.") || version.starts_with("2.")),
         Some(true)
     );
-    assert_eq!((status.counts.found_at_start, status.link.reconciles), (3, 1));
+    assert_eq!((status.counts.found_at_start, status.link.counts.reconciles), (3, 1));
     assert_eq!(agent.done().asked["plain"].1, Origin::Found);
     drop(agent);
 
@@ -66,17 +66,15 @@ fn a_created_task_is_attached_before_it_starts() {
         let mut tasks = TasksClient::new(channel);
         let pid = tasks.create(in_namespace("pfc", create)).await.expect("a task").into_inner().pid;
 
-        agent.wait("attached while it is only created", |done, status| {
-            ids(done) == ["c1"] && status.tasks.attached == 1
-        });
+        agent.wait("attached while it is only created", |done, status| ids(done) == ["c1"] && status.tasks.placed == 1);
         assert_eq!(agent.done().asked["c1"].1, Origin::Live);
         let first = std::fs::read(format!("/proc/{pid}/cmdline")).expect("its process lives");
         assert!(String::from_utf8_lossy(&first).contains("init"), "the container's own process does not run yet");
-        assert_eq!(agent.read().link.events.start, 0);
+        assert_eq!(agent.read().link.counts.events.start, 0);
 
         let start = StartRequest { container_id: "c1".into(), ..Default::default() };
         tasks.start(in_namespace("pfc", start)).await.expect("it starts");
-        agent.wait("its start was seen", |_, status| status.link.events.start == 1);
+        agent.wait("its start was seen", |_, status| status.link.counts.events.start == 1);
         assert_eq!(agent.done().attaches, 1);
     });
     drop(agent);
@@ -110,12 +108,12 @@ fn containers_that_share_a_namespace_are_one_attachment_and_execs_end_nothing() 
     agent.wait("attached", |done, _| ids(done) == ["first"]);
     let shared = format!("network:/proc/{}/ns/net", bed.pid("pfc", "first"));
     bed.run("pfc", "second", &["--with-ns", &shared]);
-    agent.wait("both are in it", |_, status| status.tasks.attached == 2 && status.tasks.namespaces == 1);
+    agent.wait("both are in it", |_, status| status.tasks.placed == 2 && status.tasks.namespaces == 1);
     bed.ctr("pfc", &["task", "exec", "--exec-id", "e1", "second", "/bin/true"]).expect("an exec ran");
     agent.wait("the exec's end was seen", |_, status| status.counts.exec_exits >= 1);
     bed.remove("pfc", "first");
     // This performer reads no cookies, so the second is looked at again: it could be in another namespace by now.
-    agent.wait("the second keeps it", |done, status| ids(done) == ["second"] && status.tasks.attached == 1);
+    agent.wait("the second keeps it", |done, status| ids(done) == ["second"] && status.tasks.placed == 1);
     assert_eq!((agent.done().attaches, agent.done().detaches), (2, 1));
     bed.remove("pfc", "second");
     agent.wait("the last detaches", |done, status| done.detaches == 2 && status.tasks.namespaces == 0);
@@ -129,11 +127,11 @@ fn survives_a_killed_containerd_and_finds_what_it_missed() {
     bed.run("pfc", "stays", &[]);
     bed.run("pfc", "ends-unseen", &[]);
     let agent = Agent::start(config(&bed));
-    agent.wait("both are attached", |_, status| status.tasks.attached == 2);
+    agent.wait("both are attached", |_, status| status.tasks.placed == 2);
     let unseen = bed.pid("pfc", "ends-unseen").to_string();
     bed.kill();
     agent.wait("the loss is said", |_, status| matches!(status.link.connection, Connection::Down { .. }));
-    assert_eq!(agent.read().tasks.attached, 2, "what runs is kept");
+    assert_eq!(agent.read().tasks.placed, 2, "what runs is kept");
     std::process::Command::new("kill").args(["-9", &unseen]).status().expect("kill");
     wait("it ended", || !std::path::Path::new(&format!("/proc/{unseen}")).exists());
     bed.start();
@@ -144,7 +142,7 @@ fn survives_a_killed_containerd_and_finds_what_it_missed() {
         attached == ["new", "stays"] && matches!(status.link.connection, Connection::Live { .. })
     });
     let status = agent.read();
-    assert_eq!((status.tasks.attached, status.tasks.namespaces, status.link.reconnects), (2, 2, 1));
+    assert_eq!((status.tasks.placed, status.tasks.namespaces, status.link.counts.reconnects), (2, 2, 1));
     assert_eq!(
         (agent.done().attaches, agent.done().detaches),
         (3, 1),
@@ -159,11 +157,11 @@ fn a_containerd_that_falls_silent_is_noticed_and_found_again() {
     let bed = Bed::started();
     bed.run("pfc", "stays", &[]);
     let agent = Agent::start(Config { reconcile_every: Duration::from_millis(200), ..config(&bed) });
-    agent.wait("attached", |_, status| status.tasks.attached == 1);
+    agent.wait("attached", |_, status| status.tasks.placed == 1);
     bed.signal("-STOP");
     agent
         .wait("silence is not taken for health", |_, status| matches!(status.link.connection, Connection::Down { .. }));
-    assert_eq!(agent.read().tasks.attached, 1);
+    assert_eq!(agent.read().tasks.placed, 1);
     bed.signal("-CONT");
     agent.wait("live again", |_, status| matches!(status.link.connection, Connection::Live { .. }));
     assert_eq!((agent.done().attaches, agent.done().detaches), (1, 0));
@@ -180,13 +178,16 @@ fn fifty_quick_cycles_leave_the_registry_empty() {
         bed.run_briefly("pfc", &format!("c{cycle}"));
     }
     agent.wait("nothing is left", |done, status| {
-        done.attached.is_empty() && status.tasks.namespaces == 0 && status.link.events.delete >= 50
+        done.attached.is_empty() && status.tasks.namespaces == 0 && status.link.counts.events.delete >= 50
     });
     assert_eq!(agent.status.tasks().len(), 0);
     let (done, status) = (agent.done(), agent.read());
     // On a busy machine one may have ended before it was opened.
     assert_eq!((done.attaches, done.asked.len()), (done.detaches, 50));
-    assert_eq!((status.link.events.create, status.link.events.start, status.link.events_lost), (50, 50, 0));
+    assert_eq!(
+        (status.link.counts.events.create, status.link.counts.events.start, status.link.counts.events_lost),
+        (50, 50, 0)
+    );
     drop(agent);
     bed.end();
 }

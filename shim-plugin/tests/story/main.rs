@@ -43,7 +43,7 @@ fn an_exec_that_ends_is_not_its_container_ending() {
             open 42
             attach 1 to 7 as ?
             --
-            default/c1 pid 42: Attached(Slot(1), "tcx")
+            default/c1 pid 42: Placed(Slot(1))
         "#]],
     );
 }
@@ -56,7 +56,7 @@ fn a_start_without_create_attaches_too() {
             open 42
             attach 1 to 7 as ?
             --
-            default/c1 pid 42: Attached(Slot(1), "tcx")
+            default/c1 pid 42: Placed(Slot(1))
         "#]],
     );
 }
@@ -82,7 +82,7 @@ fn a_late_exit_of_an_earlier_run_does_not_end_the_next() {
             open 60
             attach 2 to 8 as ?
             --
-            default/c1 pid 60: Attached(Slot(2), "tcx")
+            default/c1 pid 60: Placed(Slot(2))
         "#]],
     );
 }
@@ -98,7 +98,7 @@ fn the_same_id_in_two_containerd_namespaces_is_two_containers() {
             attach 2 to 8 as ?
             detach 1 from 7
             --
-            k8s.io/c1 pid 43: Attached(Slot(2), "tcx")
+            k8s.io/c1 pid 43: Placed(Slot(2))
         "#]],
     );
 }
@@ -137,32 +137,16 @@ fn containers_on_the_nodes_network_are_attached_to_by_their_cgroups_one_by_one()
 }
 
 #[test]
-fn a_cgroup_that_failed_is_tried_again_and_one_that_is_none_is_not() {
-    tell(
-        Registry::new(Limits::default(), Some(netns(NODE))).observing_node(true),
-        &[
-            lives(42, NODE),
-            lives(ROOTLESS, NODE),
-            Broken(true),
-            created("c1", 42),
-            created("c2", ROOTLESS),
-            Broken(false),
-            Later(2),
-            Later(100),
-        ],
-        expect![[r#"
-            open 42
-            close task 1
-            attach 2147483648 to the cgroup of 42 as ?
-            open 99
-            close task 2
-            attach 2147483649 to the cgroup of 99 as ?
-            attach 2147483648 to the cgroup of 42 as ?
-            --
-            default/c1 pid 42: Node
-            default/c2 pid 99: Node
-        "#]],
-    );
+fn a_cgroup_is_asked_for_once_for_whoever_attaches_keeps_trying() {
+    let mut registry = Registry::new(Limits::default(), Some(netns(NODE))).observing_node(true);
+    let now = Instant::now();
+    let _ = registry.apply(TaskEvent::Created { container: of("c1"), pid: 42 }, now);
+    let asked = registry.report(Report::Opened { task: TaskId(1), netns: netns(NODE), cookie: None }, now);
+    assert!(matches!(&asked[..], [Action::Close { .. }, Action::AttachCgroup { pid: 42, .. }]), "{asked:?}");
+    assert!(!registry.needs_tick());
+    for seconds in [2, 31, 100] {
+        assert_eq!(registry.tick(now + Duration::from_secs(seconds)).len(), 0);
+    }
 }
 
 #[test]
@@ -186,8 +170,8 @@ fn the_pods_name_comes_from_its_sandbox_even_if_that_is_read_last() {
             slot 1 is web-0
             slot 1 is web-0
             --
-            default/pause pid 42: Attached(Slot(1), "tcx")
-            default/app pid 43: Attached(Slot(1), "tcx")
+            default/pause pid 42: Placed(Slot(1))
+            default/app pid 43: Placed(Slot(1))
         "#]],
     );
 }
@@ -210,7 +194,7 @@ fn a_renamed_container_is_identified_again() {
             slot 1 is web
             slot 1 is shop
             --
-            default/c1 pid 42: Attached(Slot(1), "tcx")
+            default/c1 pid 42: Placed(Slot(1))
         "#]],
     );
 }
@@ -226,7 +210,7 @@ fn a_list_finds_what_events_missed_and_removes_what_ended_unseen() {
             open 43 (found)
             attach 2 to 8 as ?
             --
-            default/c2 pid 43: Attached(Slot(2), "tcx")
+            default/c2 pid 43: Placed(Slot(2))
         "#]],
     );
 }
@@ -264,8 +248,8 @@ fn nothing_is_concluded_about_a_namespace_that_was_not_read_or_a_task_that_did_n
             open 43
             attach 2 to 8 as ?
             --
-            k8s.io/c1 pid 42: Attached(Slot(1), "tcx")
-            moby/mute pid 43: Attached(Slot(2), "tcx")
+            k8s.io/c1 pid 42: Placed(Slot(1))
+            moby/mute pid 43: Placed(Slot(2))
         "#]],
     );
 }
@@ -282,29 +266,76 @@ fn a_failed_open_is_retried_later_and_blocks_nobody() {
             open 41 (found)
             attach 2 to 8 as ?
             --
-            default/bad pid 41: Attached(Slot(2), "tcx")
-            default/good pid 42: Attached(Slot(1), "tcx")
+            default/bad pid 41: Placed(Slot(2))
+            default/good pid 42: Placed(Slot(1))
         "#]],
     );
 }
 
 #[test]
-fn a_failed_attach_is_retried_with_the_same_slot_after_growing_waits() {
+fn a_namespace_that_is_not_taken_is_opened_again_after_growing_waits_under_another_slot() {
     check(
         &[lives(42, 7), Broken(true), created("c1", 42), Later(1), Later(1), Later(1), Broken(false), Later(4)],
         expect![[r#"
             open 42
             attach 1 to 7 as ?
             open 42 (found)
-            attach 1 to 7 as ?
+            attach 2 to 7 as ?
             open 42 (found)
-            attach 1 to 7 as ?
+            attach 3 to 7 as ?
             open 42 (found)
-            attach 1 to 7 as ?
+            attach 4 to 7 as ?
             --
-            default/c1 pid 42: Attached(Slot(1), "tcx")
+            default/c1 pid 42: Placed(Slot(4))
         "#]],
     );
+}
+
+#[test]
+fn why_a_namespace_is_not_taken_is_told_until_its_last_task_ends_and_is_then_forgotten() {
+    let told = [lives(42, 7), lives(43, 7), Broken(true), created("pause", 42), Later(1), created("app", 43)];
+    check(
+        &told,
+        expect![[r#"
+            open 42
+            attach 1 to 7 as ?
+            open 42 (found)
+            attach 2 to 7 as ?
+            open 43
+            attach 3 to 7 as ?
+            --
+            default/pause pid 42: failed after 2: no room
+            default/app pid 43: failed after 1: no room
+        "#]],
+    );
+    let ended = [exited("pause", 42), exited("app", 43), Later(100)];
+    check(
+        &[told.as_slice(), &ended].concat(),
+        expect![[r#"
+            open 42
+            attach 1 to 7 as ?
+            open 42 (found)
+            attach 2 to 7 as ?
+            open 43
+            attach 3 to 7 as ?
+            --
+        "#]],
+    );
+}
+
+#[test]
+fn an_attach_without_an_answer_gives_its_turn_to_others_and_is_not_asked_for_again() {
+    let mut registry = Registry::new(Limits { found_in_flight: 1, ..Limits::default() }, None);
+    let began = Instant::now();
+    let tasks = [("a", 41), ("b", 42)].map(|(id, pid)| ListedTask { container: of(id), pid: Some(pid) }).to_vec();
+    let _ = registry.apply(TaskEvent::Listed { began, tasks, unread: vec![] }, began);
+    // The higher pid goes first.
+    let asked = registry.report(Report::Opened { task: TaskId(1), netns: netns(7), cookie: None }, began);
+    assert!(matches!(&asked[..], [Action::Attach { .. }]), "{asked:?}");
+    assert_eq!(registry.tick(began + Duration::from_secs(29)).len(), 0);
+    let asked = registry.tick(began + Duration::from_secs(31));
+    assert!(matches!(&asked[..], [Action::OpenNetns { pid: 41, .. }]), "{asked:?}");
+    assert_eq!(registry.counts().unanswered, 1);
 }
 
 #[test]
@@ -316,7 +347,7 @@ fn a_performer_that_never_answers_is_given_up_and_asked_again() {
             open 42 (found)
             attach 1 to 7 as ?
             --
-            default/c1 pid 42: Attached(Slot(1), "tcx")
+            default/c1 pid 42: Placed(Slot(1))
         "#]],
     );
 }
@@ -332,7 +363,7 @@ fn a_reused_inode_with_another_cookie_is_another_namespace() {
             detach 1 from 7
             attach 2 to 7 as ?
             --
-            default/new pid 43: Attached(Slot(2), "tcx")
+            default/new pid 43: Placed(Slot(2))
         "#]],
     );
 }
@@ -350,7 +381,7 @@ fn without_cookies_a_reused_inode_is_put_right_when_the_end_is_known() {
             open 43 (found)
             attach 2 to 7 as ?
             --
-            default/new pid 43: Attached(Slot(2), "tcx")
+            default/new pid 43: Placed(Slot(2))
         "#]],
     );
 }
@@ -372,7 +403,7 @@ fn with_cookies_a_missed_exit_in_a_pod_disturbs_nobody() {
             open 43
             close task 2
             --
-            default/app pid 43: Attached(Slot(1), "tcx")
+            default/app pid 43: Placed(Slot(1))
         "#]],
     );
 }

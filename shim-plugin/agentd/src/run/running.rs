@@ -67,7 +67,7 @@ impl Running {
         tokio::spawn(watched(ends, "containerd", containerd.run(stop.clone())));
         let scan = Scan::start(settings::scanner(config), deadlines.clone(), orders.clone(), losses)
             .context("start the scan's thread")?;
-        let parts = containers::Parts {
+        let parts = containers::ContainersParts {
             handle,
             attacher,
             attach_events,

@@ -5,6 +5,7 @@ use crate::serve::kubernetes::{self, Watches};
 use crate::serve::pulse::{Pulse, STALLED};
 use crate::serve::traffic::Traffic;
 use agent_api::{self as api, Containerd, Namespace, Process, Program, Readiness, Reason, Scan, Status, Version};
+use golden_metrics::SelfMetric;
 use k8s_sync::Figure;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -63,6 +64,8 @@ pub struct Board {
     pub process: Mutex<Process>,
     /// What the table of this node's names says of itself.
     pub figures: Mutex<Vec<Figure>>,
+    /// Of attaching and of containerd.
+    pub counted: Mutex<Arc<Vec<SelfMetric>>>,
     /// Set once they are started.
     pub kubernetes: OnceLock<Watches>,
     pub draining: AtomicBool,
@@ -91,6 +94,7 @@ impl Board {
             traffic,
             process: Mutex::default(),
             figures: Mutex::default(),
+            counted: Mutex::default(),
             kubernetes: OnceLock::new(),
             draining: AtomicBool::new(false),
             pause_ms: AtomicU64::new(0),

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod board;
+pub mod counts;
 pub mod identity;
 pub mod kubernetes;
 pub mod notify;

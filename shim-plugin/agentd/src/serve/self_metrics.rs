@@ -33,6 +33,7 @@ pub fn self_metrics(board: &Board, cluster: Vec<Figure>, now: Instant) -> Vec<Se
     }
     scan(board, &mut out);
     containerd(board, &mut out);
+    out.extend_from_slice(&board.counted.lock());
     if let Some(report) = board.kubernetes_report(now) {
         kubernetes::metrics(&report, &mut out);
     }

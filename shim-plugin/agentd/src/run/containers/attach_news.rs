@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 #[derive(Debug, Default)]
-struct Shared {
+struct Mailbox {
     waiting: Mutex<Waiting>,
     news: Notify,
 }
@@ -32,15 +32,15 @@ struct Kept {
 }
 
 #[derive(Clone, Debug, Default)]
-pub struct Teller(Arc<Shared>);
+pub struct Teller(Arc<Mailbox>);
 
 #[derive(Debug)]
-pub struct AttachNews(Arc<Shared>);
+pub struct AttachNews(Arc<Mailbox>);
 
 #[must_use]
 pub fn channel() -> (Teller, AttachNews) {
-    let shared = Arc::new(Shared::default());
-    (Teller(shared.clone()), AttachNews(shared))
+    let mailbox = Arc::new(Mailbox::default());
+    (Teller(mailbox.clone()), AttachNews(mailbox))
 }
 
 impl Teller {

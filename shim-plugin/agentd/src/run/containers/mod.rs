@@ -6,15 +6,16 @@ mod namespace;
 mod news;
 mod node_addresses;
 mod node_cgroups;
+mod show;
 
 use crate::clock;
 use crate::run::node_ports::NodePorts;
 use crate::run::orders::Order;
 use crate::run::scan::Scan;
 use crate::serve::board::Board;
-use agent_api as api;
+use crate::serve::counts::{CountPublisher, Counted};
 pub use attach_news::{AttachNews, channel as attach_news};
-use capture_engine::attach::{AttachError, AttachEvent, Attacher, Priority};
+use capture_engine::attach::{AttachEvent, Attacher, Priority};
 use flow_model::{Identity, NetnsId, Slot, Ts, Workload};
 use golden_metrics::Losses;
 use k8s_sync::IdentityIndex;
@@ -23,9 +24,9 @@ use netns_scanner::Owned;
 use netns_scanner::deadline::Deadlines;
 use news::{Entrance, News, Opened, Reads};
 use node_addresses::NodeAddresses;
-use node_cgroups::NodeCgroups;
+use node_cgroups::{Attached, Job, NodeCgroups};
 pub use node_cgroups::{Jobs, find_hierarchy, services_of};
-use shim_plugin::{Action, Connection, Handle, Origin, Report, TaskId, TaskState, TaskView};
+use shim_plugin::{Action, Handle, Origin, Report, TaskId, TaskState, TaskView};
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -49,7 +50,7 @@ pub struct Config {
 
 /// What it works with.
 #[derive(Debug)]
-pub struct Parts {
+pub struct ContainersParts {
     pub handle: Handle,
     pub attacher: Attacher,
     pub attach_events: AttachNews,
@@ -80,14 +81,11 @@ pub struct Containers {
     reads: Reads,
     node: NodeCgroups,
     node_ports: NodePorts,
-    state: State,
-}
-
-#[derive(Debug)]
-struct State {
+    node_addresses: NodeAddresses,
     open: HashMap<TaskId, Open>,
+    /// Those that the attacher has.
     namespaces: BTreeMap<Slot, Namespace>,
-    node: NodeAddresses,
+    counts: CountPublisher,
     dirty: bool,
     /// Tasks without a slot, when they were shown last.
     waiting: usize,
@@ -101,9 +99,20 @@ enum Open {
 }
 
 impl Containers {
-    pub fn new(config: Config, parts: Parts, losses: &Losses) -> Containers {
-        let Parts { handle, attacher, attach_events, identities, pipeline, board, scan, deadlines, node, ready, proc } =
-            parts;
+    pub fn new(config: Config, parts: ContainersParts, losses: &Losses) -> Containers {
+        let ContainersParts {
+            handle,
+            attacher,
+            attach_events,
+            identities,
+            pipeline,
+            board,
+            scan,
+            deadlines,
+            node,
+            ready,
+            proc,
+        } = parts;
         let Config { node: node_name, observe_node, loopback } = config;
         Containers {
             handle,
@@ -115,16 +124,15 @@ impl Containers {
             scan,
             ready,
             proc,
-            reads: Reads::new(deadlines),
-            node: NodeCgroups::new(observe_node, loopback, node, losses),
+            reads: Reads::new(deadlines, node),
+            node: NodeCgroups::new(observe_node, loopback, losses),
             node_ports: NodePorts::new(losses),
-            state: State {
-                open: HashMap::new(),
-                namespaces: BTreeMap::new(),
-                node: NodeAddresses::called(&node_name),
-                dirty: false,
-                waiting: 0,
-            },
+            node_addresses: NodeAddresses::called(&node_name),
+            open: HashMap::new(),
+            namespaces: BTreeMap::new(),
+            counts: CountPublisher::new(losses),
+            dirty: false,
+            waiting: 0,
         }
     }
 
@@ -146,25 +154,7 @@ impl Containers {
                     None => break,
                 },
                 Some(news) = self.reads.under_way.join_next(), if !self.reads.under_way.is_empty() => match news {
-                    Ok(News::Opened(task, opened)) => self.opened(task, opened).await,
-                    Ok(News::Addresses(Ok(addresses))) => {
-                        self.state.node.addressed(&addresses, &mut self.identities);
-                    }
-                    Ok(News::Addresses(Err(error))) => {
-                        tracing::debug!(%error, "the node's own addresses could not be read");
-                    }
-                    Ok(News::Owners(owned, at)) => self.owners(&owned, at),
-                    Ok(News::Cgroup(slot, outcome)) => {
-                        let report = self.node.attached(slot, outcome, Instant::now(), &mut self.identities);
-                        if let Some(report) = report {
-                            self.report(report).await;
-                        }
-                    }
-                    Ok(News::Services(listed)) => {
-                        for slot in self.node.listed(listed, &mut self.reads) {
-                            self.node_gone(slot);
-                        }
-                    }
+                    Ok(news) => self.news(news).await,
                     Err(error) => tracing::error!(%error, "a read broke off"),
                 },
                 event = self.attach_events.next() => self.attach_event(event).await,
@@ -176,7 +166,7 @@ impl Containers {
                 () = ready.cancelled(), if !released => {
                     released = true;
                     self.node_ports.look_soon(Instant::now());
-                    self.node.release(&mut self.reads);
+                    self.begin(self.node.release());
                     self.scan.release();
                 }
                 _ = publish.tick() => self.publish(),
@@ -190,39 +180,62 @@ impl Containers {
         self.attacher
     }
 
+    async fn news(&mut self, news: News) {
+        match news {
+            News::Opened(task, opened) => self.opened(task, opened).await,
+            News::Addresses(Ok(addresses)) => self.node_addresses.addressed(&addresses, &mut self.identities),
+            News::Addresses(Err(error)) => {
+                tracing::debug!(%error, "the node's own addresses could not be read");
+            }
+            News::Owners(owned, at) => self.owners(&owned, at),
+            News::Cgroup(slot, outcome) => {
+                let unwanted = self.node.attached(slot, outcome, Instant::now(), &mut self.identities);
+                let_go(unwanted);
+            }
+            News::Services(listed) => {
+                let listed = self.node.listed(listed, Instant::now());
+                self.begin(listed.jobs);
+                for slot in listed.gone {
+                    self.node_gone(slot);
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, jobs: impl IntoIterator<Item = Job>) {
+        jobs.into_iter().for_each(|job| self.reads.cgroup(job));
+    }
+
     async fn perform(&mut self, action: Action) {
         match action {
             Action::OpenNetns { task, container, pid, origin: _ } => {
                 tracing::debug!(%container, pid, "opening its network namespace");
-                self.state.open.insert(task, Open::Asked(Instant::now(), pid));
+                self.open.insert(task, Open::Asked(Instant::now(), pid));
                 self.reads.open(task, pid);
             }
-            Action::Attach { slot, netns, task, origin, name } => {
-                self.attach(slot, netns, task, origin).await;
-                if let Some(name) = name {
-                    self.identify(slot, &name);
-                }
-            }
+            Action::Attach { slot, netns, task, origin, name } => match self.attach(slot, netns, task, origin) {
+                Ok(()) => name.iter().for_each(|name| self.identify(slot, name)),
+                Err(reason) => self.report(Report::NotTaken { slot, reason }).await,
+            },
             Action::AttachCgroup { slot, container, pid, name, .. } => {
                 tracing::debug!(%container, pid, "attaching to its cgroup");
-                self.node.attach(slot, pid, &mut self.reads);
-                if let Some(name) = name {
-                    self.identify(slot, &name);
-                }
+                let job = self.node.attach(slot, pid, Instant::now());
+                self.reads.cgroup(job);
+                name.iter().for_each(|name| self.identify(slot, name));
             }
             Action::Close { task } => {
-                self.state.open.remove(&task);
+                self.open.remove(&task);
             }
             Action::Identify { slot, name } => self.identify(slot, &name),
             Action::Detach { slot, netns: _ } => {
                 if self.node_gone(slot) {
                     return;
                 }
-                let Some(namespace) = self.state.namespaces.get_mut(&slot) else { return };
+                let Some(namespace) = self.namespaces.get_mut(&slot) else { return };
                 namespace.leaving(clock::now());
                 self.scan.gone(slot);
                 self.attacher.detach(slot);
-                self.state.dirty = true;
+                self.dirty = true;
             }
             // Performed by the containerd task itself, as its contract says.
             Action::FetchLabels { .. } => {}
@@ -231,7 +244,7 @@ impl Containers {
 
     async fn opened(&mut self, task: TaskId, opened: Result<Opened, String>) {
         // Closed meanwhile: the task is gone, and dropping the namespace is all there is to do.
-        let Some(open) = self.state.open.get_mut(&task) else { return };
+        let Some(open) = self.open.get_mut(&task) else { return };
         match opened {
             Ok(Opened { netns, cookie }) => {
                 let id = netns.id();
@@ -243,85 +256,71 @@ impl Containers {
                 self.report(Report::Opened { task, netns, cookie }).await;
             }
             Err(reason) => {
-                self.state.open.remove(&task);
+                self.open.remove(&task);
                 self.report(Report::OpenFailed { task, reason }).await;
             }
         }
     }
 
-    async fn attach(&mut self, slot: Slot, netns: NetnsId, task: TaskId, origin: Origin) {
-        let Some(Open::Done(asked, Entrance { netns: open, pid })) = self.state.open.remove(&task) else {
-            let reason = "its namespace was closed before it could be attached".to_owned();
-            return self.report(Report::AttachFailed { slot, reason }).await;
+    /// Gives the open namespace to the attacher, which tries until it is told to detach. Says why
+    /// it was not taken.
+    fn attach(&mut self, slot: Slot, netns: NetnsId, task: TaskId, origin: Origin) -> Result<(), String> {
+        let Some(Open::Done(asked, Entrance { netns: open, pid })) = self.open.remove(&task) else {
+            return Err("its namespace was closed before it could be attached".to_owned());
         };
-        let namespace = self.state.namespaces.entry(slot).or_insert_with(|| Namespace::new(netns, asked, clock::now()));
-        self.state.dirty = true;
         let priority = match origin {
-            Origin::Live => {
-                self.scan.live(slot);
-                Priority::Urgent
-            }
-            // Attach, then scan: nothing opens unseen in between.
-            Origin::Found => {
-                self.scan.found(slot, open.clone(), pid);
-                Priority::Background
-            }
+            Origin::Live => Priority::Urgent,
+            Origin::Found => Priority::Background,
         };
-        match self.attacher.attach(slot, open, priority) {
-            Ok(()) => {}
-            // Asked again after a failure, or after an answer that came late: the attacher has not let go of it.
-            Err(AttachError::Known(_)) => match namespace.mode() {
-                Some(mode) => {
-                    self.scan.attached(slot);
-                    self.report(Report::Attached { slot, mode }).await;
-                }
-                None => self.attacher.recheck(slot),
-            },
-            Err(error) => {
-                self.scan.answered(slot);
-                namespace.failed(error.to_string());
-                self.report(Report::AttachFailed { slot, reason: error.to_string() }).await;
-            }
+        // Its addresses are its own from before anything of it is seen.
+        let since = clock::now();
+        self.attacher.attach(slot, open.clone(), priority).map_err(|error| error.to_string())?;
+        match origin {
+            Origin::Live => self.scan.live(slot),
+            // Attach, then scan: nothing opens unseen in between.
+            Origin::Found => self.scan.found(slot, open, pid),
         }
+        self.namespaces.insert(slot, Namespace::new(netns, asked, since));
+        self.dirty = true;
+        Ok(())
     }
 
     fn identify(&mut self, slot: Slot, name: &Arc<shim_plugin::LocalName>) {
         if self.node.identify(slot, name, &mut self.identities) {
             return;
         }
-        let Some(namespace) = self.state.namespaces.get_mut(&slot) else { return };
+        let Some(namespace) = self.namespaces.get_mut(&slot) else { return };
         let pod = k8s_sync::cluster::object::Uid::parse(&name.pod_uid);
         self.identities.set_slot(slot, Identity::Known(name.workload.clone()), pod);
         namespace.named(name.workload.clone(), &mut self.identities);
-        self.state.dirty = true;
+        self.dirty = true;
     }
 
     async fn attach_event(&mut self, event: AttachEvent) {
-        self.state.dirty = true;
+        self.dirty = true;
         let (AttachEvent::Attached { slot, .. }
         | AttachEvent::Interfaces { slot, .. }
         | AttachEvent::Addresses { slot, .. }
         | AttachEvent::Failed { slot, .. }
         | AttachEvent::Detached { slot }) = event;
-        let Some(namespace) = self.state.namespaces.get_mut(&slot) else { return };
+        let Some(namespace) = self.namespaces.get_mut(&slot) else { return };
         match event {
-            AttachEvent::Attached { interfaces, addresses, .. } => {
-                let mode = namespace.attached(interfaces, Instant::now());
+            AttachEvent::Attached { addresses, .. } => {
                 namespace.addressed(&addresses, clock::now(), &mut self.identities);
                 self.scan.attached(slot);
-                self.report(Report::Attached { slot, mode }).await;
+                self.report(Report::Answered { slot }).await;
             }
-            AttachEvent::Interfaces { interfaces, .. } => namespace.interfaces(interfaces),
+            // The attacher shows them.
+            AttachEvent::Interfaces { .. } => {}
             AttachEvent::Addresses { addresses, .. } => {
                 namespace.addressed(&addresses, clock::now(), &mut self.identities);
             }
-            AttachEvent::Failed { reason, .. } => {
+            AttachEvent::Failed { .. } => {
                 self.scan.answered(slot);
-                namespace.failed(reason.clone());
-                self.report(Report::AttachFailed { slot, reason }).await;
+                self.report(Report::Answered { slot }).await;
             }
             AttachEvent::Detached { .. } => {
-                let Some(namespace) = self.state.namespaces.remove(&slot) else { return };
+                let Some(namespace) = self.namespaces.remove(&slot) else { return };
                 self.scan.gone(slot);
                 let at = namespace.gone(&mut self.identities);
                 self.identities.release_slot(slot, at);
@@ -333,9 +332,8 @@ impl Containers {
 
     /// False when the slot is no cgroup's.
     fn node_gone(&mut self, slot: Slot) -> bool {
-        if !self.node.gone(slot) {
-            return false;
-        }
+        let Some(attached) = self.node.gone(slot) else { return false };
+        let_go(attached);
         let at = clock::now();
         self.identities.release_slot(slot, at);
         // As for namespaces.
@@ -353,7 +351,7 @@ impl Containers {
     }
 
     fn owners(&mut self, owned: &[Owned], at: Ts) {
-        let (addresses, containers) = (self.state.node.addresses(), self.node_containers());
+        let (addresses, containers) = (self.node_addresses.addresses(), self.node_containers());
         self.node_ports.take(owned, &addresses, &containers, at, &mut self.identities);
     }
 
@@ -363,59 +361,36 @@ impl Containers {
     }
 
     fn publish(&mut self) {
-        let status = self.handle.status.read(Instant::now());
-        *self.board.containerd.lock() = containerd(status.link);
+        let now = Instant::now();
+        let status = self.handle.status.read(now);
+        let counted = Counted { attach: self.attacher.counters(), tasks: status.counts, link: status.link.counts };
+        self.counts.publish(counted, &self.board);
+        *self.board.containerd.lock() = show::containerd(status.link);
         *self.board.figures.lock() = self.identities.figures().to_vec();
         let settled = status.tasks.discovered + status.tasks.attaching == 0;
-        self.scan.tick(settled, Instant::now());
+        self.scan.tick(settled, now);
         *self.board.scan.lock() = self.scan.publish();
-        let older = self.node.tick(settled, Instant::now(), &mut self.reads);
-        if self.ready.is_cancelled() && (self.node_ports.is_due(status.tasks.node, Instant::now()) || older) {
+        let due = self.node.tick(settled, now);
+        self.begin(due.jobs);
+        if self.ready.is_cancelled() && (self.node_ports.is_due(status.tasks.node, now) || due.look) {
             self.scan.look_at_node();
         }
         if let Some(shown) = self.node.shown() {
             *self.board.node.lock() = Arc::new(shown);
         }
         let waiting = status.tasks.discovered + status.tasks.failed;
-        if std::mem::take(&mut self.state.dirty) || waiting > 0 || self.state.waiting > 0 {
-            self.state.waiting = waiting;
-            let mut all: Vec<api::Namespace> =
-                self.state.namespaces.iter().map(|(slot, namespace)| namespace.shown(*slot)).collect();
-            if waiting > 0 {
-                all.extend(self.handle.status.tasks().into_iter().filter_map(without_namespace));
-            }
+        if std::mem::take(&mut self.dirty) || waiting > 0 || self.waiting > 0 {
+            self.waiting = waiting;
+            let tasks = if waiting > 0 { self.handle.status.tasks() } else { Vec::new() };
+            let all = show::namespaces(&self.namespaces, self.attacher.snapshot(), tasks);
             *self.board.namespaces.lock() = Arc::new(all);
         }
     }
 }
 
-/// A container whose namespace could not be opened, or not yet.
-fn without_namespace(view: TaskView) -> Option<api::Namespace> {
-    let TaskView { container, state, name, .. } = view;
-    let (state, reason) = match state {
-        TaskState::Discovered => ("discovered", String::new()),
-        TaskState::Failed { slot: None, reason, .. } => ("failed", reason),
-        TaskState::Failed { .. } | TaskState::Attaching(_) | TaskState::Attached(..) | TaskState::Node => return None,
-    };
-    let (namespace, workload) = match name {
-        Some(name) => (name.workload.namespace.to_string(), name.workload.name.to_string()),
-        None => (container.namespace.to_string(), container.id.to_string()),
-    };
-    Some(api::Namespace { state: state.to_owned(), reason, namespace, workload, ..Default::default() })
-}
-
-fn containerd(link: shim_plugin::LinkStatus) -> api::Containerd {
-    let shim_plugin::LinkStatus { connection, version, reconnects, last_failure, .. } = link;
-    let failure = last_failure.map(|failure| format!("; last failure: {failure}")).unwrap_or_default();
-    let (connected, socket, detail) = match connection {
-        Connection::Searching => (false, None, format!("none of its sockets exists{failure}")),
-        Connection::Syncing { socket } => {
-            let detail = format!("subscribing on {}{failure}", socket.display());
-            (false, Some(socket), detail)
-        }
-        Connection::Live { socket } => (true, Some(socket), String::new()),
-        Connection::Down { reason } => (false, None, reason),
-    };
-    let socket = socket.map(|socket| socket.display().to_string()).unwrap_or_default();
-    api::Containerd { connected, socket, version: version.unwrap_or_default(), reconnects, detail }
+/// Taking programs off a cgroup may take a while.
+fn let_go(attached: Option<Attached>) {
+    if let Some(attached) = attached {
+        tokio::task::spawn_blocking(move || drop(attached));
+    }
 }

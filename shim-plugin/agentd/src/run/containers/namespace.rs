@@ -1,13 +1,12 @@
-//! What is known of one attached namespace, and the addresses that it holds in the table of names.
+//! One namespace with its name, and the addresses that it holds in the table of names. How it is
+//! attached is the attacher's to know.
 
-use agent_api as api;
-use capture_engine::attach::{Interface, Mechanism};
-use flow_model::{NetnsId, Slot, Ts, Workload};
+use flow_model::{NetnsId, Ts, Workload};
 use k8s_sync::{Address, Binding, IdentityIndex};
 use netns::IfAddress;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// `RT_SCOPE_UNIVERSE`: what others can reach. Link-local and loopback addresses repeat in every namespace and name nobody.
 const SCOPE_GLOBAL: u8 = 0;
@@ -20,66 +19,42 @@ pub struct Namespace {
     /// The same by the observations' clock: its addresses are its own from then on.
     since: Ts,
     workload: Option<Arc<Workload>>,
-    addresses: Vec<Held>,
-    interfaces: Vec<Interface>,
-    state: State,
+    addresses: Vec<HeldAddress>,
     left: Option<Ts>,
 }
 
 #[derive(Debug)]
-struct Held {
+struct HeldAddress {
     ip: IpAddr,
     from: Ts,
     /// None while nobody knows the name.
     binding: Option<Binding>,
 }
 
-#[derive(Debug)]
-enum State {
-    Attaching,
-    Attached { mode: &'static str, took: Duration },
-    Failed(String),
-    Leaving,
-}
-
 impl Namespace {
     pub fn new(netns: NetnsId, asked: Instant, since: Ts) -> Namespace {
-        let (addresses, interfaces) = (Vec::new(), Vec::new());
-        Namespace { netns, asked, since, workload: None, addresses, interfaces, state: State::Attaching, left: None }
+        Namespace { netns, asked, since, workload: None, addresses: Vec::new(), left: None }
     }
 
-    /// Some while attached.
-    pub fn mode(&self) -> Option<&'static str> {
-        match self.state {
-            State::Attached { mode, .. } => Some(mode),
-            _ => None,
-        }
+    pub fn netns(&self) -> NetnsId {
+        self.netns
     }
 
-    pub fn attached(&mut self, interfaces: Vec<Interface>, now: Instant) -> &'static str {
-        let mode = mode_of(&interfaces);
-        self.interfaces = interfaces;
-        // A failure that is over does not make the first attach any slower.
-        let took = now.saturating_duration_since(self.asked);
-        self.state = State::Attached { mode, took };
-        mode
+    pub fn asked(&self) -> Instant {
+        self.asked
     }
 
-    pub fn interfaces(&mut self, interfaces: Vec<Interface>) {
-        if let State::Attached { mode, .. } = &mut self.state {
-            *mode = mode_of(&interfaces);
-        }
-        self.interfaces = interfaces;
+    pub fn workload(&self) -> Option<&Workload> {
+        self.workload.as_deref()
     }
 
-    pub fn failed(&mut self, reason: String) {
-        self.state = State::Failed(reason);
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.addresses.iter().map(|held| held.ip)
     }
 
     /// Its last container ended at `at`; its addresses are its own no longer, though the detach takes a moment.
     pub fn leaving(&mut self, at: Ts) {
         self.left = Some(at);
-        self.state = State::Leaving;
     }
 
     /// `now` are all addresses that it has. Those that it had before, first seen at its attach, are its own since it exists.
@@ -89,7 +64,8 @@ impl Namespace {
         wanted.sort_unstable();
         wanted.dedup();
         let first = self.addresses.is_empty();
-        let (kept, lost): (Vec<Held>, Vec<Held>) = self.addresses.drain(..).partition(|held| wanted.contains(&held.ip));
+        let (kept, lost): (Vec<HeldAddress>, Vec<HeldAddress>) =
+            self.addresses.drain(..).partition(|held| wanted.contains(&held.ip));
         self.addresses = kept;
         for held in lost {
             if let Some(binding) = held.binding {
@@ -100,7 +76,7 @@ impl Namespace {
         for ip in wanted {
             if !self.addresses.iter().any(|held| held.ip == ip) {
                 let binding = self.workload.clone().map(|who| identities.bind(Address::ip(ip), who, from));
-                self.addresses.push(Held { ip, from, binding });
+                self.addresses.push(HeldAddress { ip, from, binding });
             }
         }
     }
@@ -126,42 +102,12 @@ impl Namespace {
         }
         at
     }
-
-    pub fn shown(&self, slot: Slot) -> api::Namespace {
-        let (state, mode, reason, took) = match &self.state {
-            State::Attaching => ("attaching", "", "", None),
-            State::Attached { mode, took } => ("attached", *mode, "", Some(*took)),
-            State::Failed(reason) => ("failed", "", reason.as_str(), None),
-            State::Leaving => ("leaving", "", "", None),
-        };
-        let (namespace, workload) = match &self.workload {
-            Some(workload) => (workload.namespace.to_string(), workload.name.to_string()),
-            None => Default::default(),
-        };
-        api::Namespace {
-            slot: slot.0,
-            netns: format!("{}:{}", self.netns.dev, self.netns.ino),
-            state: state.to_owned(),
-            mode: mode.to_owned(),
-            reason: reason.to_owned(),
-            namespace,
-            workload,
-            addresses: self.addresses.iter().map(|held| held.ip.to_string()).collect(),
-            interfaces: self.interfaces.iter().map(|interface| interface.name.clone()).collect(),
-            attach_ms: took.map(|took| took.as_secs_f64() * 1e3),
-        }
-    }
-}
-
-fn mode_of(interfaces: &[Interface]) -> &'static str {
-    // A namespace whose interfaces are still to come is attached: they will be, when they appear.
-    interfaces.iter().map(|interface| interface.mechanism).min().map_or("none", Mechanism::as_str)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flow_model::{Endpoint, Identity, Names, WorkloadKind};
+    use flow_model::{Endpoint, Identity, Names, Slot, WorkloadKind};
     use k8s_sync::{Addresses, Limits, NamesReader};
 
     fn workload(name: &str) -> Arc<Workload> {

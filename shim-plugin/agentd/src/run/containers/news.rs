@@ -2,7 +2,7 @@
 
 use super::node_addresses;
 use super::node_cgroups::services::Watch;
-use super::node_cgroups::{Attached, Jobs, Why};
+use super::node_cgroups::{Attached, Job, Jobs, Why};
 use crate::run::scan::NodeSockets;
 use flow_model::{Slot, Ts};
 use netns::{IfAddress, Netns};
@@ -45,12 +45,13 @@ pub struct Opened {
 #[derive(Debug)]
 pub struct Reads {
     deadlines: Deadlines,
+    jobs: Arc<Jobs>,
     pub under_way: JoinSet<News>,
 }
 
 impl Reads {
-    pub fn new(deadlines: Deadlines) -> Reads {
-        Reads { deadlines, under_way: JoinSet::new() }
+    pub fn new(deadlines: Deadlines, jobs: Jobs) -> Reads {
+        Reads { deadlines, jobs: Arc::new(jobs), under_way: JoinSet::new() }
     }
 
     pub fn open(&mut self, task: TaskId, pid: u32) {
@@ -63,14 +64,23 @@ impl Reads {
         self.begin("netns", format!("/proc/{pid}/ns/net"), PATIENCE, read, move |opened| News::Opened(task, opened));
     }
 
-    pub fn attach_container(&mut self, jobs: Arc<Jobs>, slot: Slot, pid: u32) {
-        let attach = move || Ok(jobs.container(slot, pid));
-        self.attach_cgroup(slot, format!("the cgroup of process {pid}"), attach);
-    }
-
-    pub fn attach_service(&mut self, jobs: Arc<Jobs>, slot: Slot, service: String) {
-        let file = format!("the cgroup of {service}.service");
-        self.attach_cgroup(slot, file, move || Ok(jobs.service(slot, &service)));
+    /// What the cgroups of the node's namespace want done.
+    pub fn cgroup(&mut self, job: Job) {
+        let jobs = self.jobs.clone();
+        match job {
+            Job::Container { slot, pid } => {
+                let attach = move || Ok(jobs.container(slot, pid));
+                self.attach_cgroup(slot, format!("the cgroup of process {pid}"), attach);
+            }
+            Job::Service { slot, name } => {
+                let file = format!("the cgroup of {name}.service");
+                self.attach_cgroup(slot, file, move || Ok(jobs.service(slot, &name)));
+            }
+            Job::List { watch } => {
+                let list = move || jobs.services(watch);
+                self.begin("cgroup", "system.slice".to_owned(), PATIENCE, list, News::Services);
+            }
+        }
     }
 
     fn attach_cgroup(
@@ -82,10 +92,6 @@ impl Reads {
         self.begin("cgroup", file, CGROUP_PATIENCE, attach, move |done| {
             News::Cgroup(slot, done.unwrap_or_else(|late| Err(Why::Failed(late))))
         });
-    }
-
-    pub fn services(&mut self, jobs: Arc<Jobs>, watch: bool) {
-        self.begin("cgroup", "system.slice".to_owned(), PATIENCE, move || jobs.services(watch), News::Services);
     }
 
     pub fn addresses(&mut self) {

@@ -14,6 +14,17 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+/// What is to be done, and how it is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Job {
+    /// Attach to the cgroup of `pid`, which is known to live in the node's namespace.
+    Container { slot: Slot, pid: u32 },
+    /// Attach to the cgroup of a service of the node.
+    Service { slot: Slot, name: String },
+    /// List the node's services; with `watch`, begin to listen to changes first.
+    List { watch: bool },
+}
+
 /// A cgroup with our programs on it.
 #[derive(Debug)]
 pub struct Attached {

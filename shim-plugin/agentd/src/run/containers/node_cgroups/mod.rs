@@ -1,21 +1,22 @@
-//! The namespace that the agent runs in: the cgroups of its containers and of the node's services, each with a slot like a namespace has one. Decides what is
-//! attached to and when; `jobs` does it.
+//! The namespace that the agent runs in: the cgroups of its containers and of the node's services,
+//! each with a slot like a namespace has one. Decides what is attached to and when, and keeps
+//! trying; `jobs` does it. Pure but for the one look at inotify in `tick`.
 
 pub mod hierarchy;
 mod jobs;
 pub mod services;
 
-pub use jobs::{Attached, Jobs, Why, find_hierarchy, services_of};
+pub use jobs::{Attached, Job, Jobs, Why, find_hierarchy, services_of};
 
-use super::news::Reads;
 use crate::run::scan::NodeSockets;
 use agent_api as api;
+use capture_engine::attach::Retries;
 use flow_model::{FiveTuple, FlowSeed, Identity, Slot, Workload, WorkloadKind};
 use golden_metrics::{Loss, Losses};
 use k8s_sync::IdentityIndex;
 use k8s_sync::cluster::object::Uid;
 use services::Watch;
-use shim_plugin::{LAST_SLOT, LocalName, Report};
+use shim_plugin::{LAST_SLOT, LocalName};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,14 +27,13 @@ const GATHER: Duration = Duration::from_millis(300);
 const LOOK_AFTER: Duration = Duration::from_millis(500);
 /// Longest wait of that look for other containers to be attached, whose names the connections' other ends have.
 const LOOK_WITHIN: Duration = Duration::from_secs(10);
-/// Tries of a service that has no process or could not be attached to.
+/// Tries of a service that has no process or could not be attached to. A container's have no end.
 const AGAIN: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(10), Duration::from_secs(60)];
 
 #[derive(Debug)]
 pub struct NodeCgroups {
     enabled: bool,
     loopback: bool,
-    jobs: Arc<Jobs>,
     slots: BTreeMap<Slot, Cgroup>,
     /// Slots of services by name.
     services: BTreeMap<String, Slot>,
@@ -50,34 +50,55 @@ pub struct NodeCgroups {
 
 #[derive(Debug)]
 struct Cgroup {
-    /// Of a service: its name and how often it was tried.
-    service: Option<(String, usize)>,
+    whose: Whose,
     asked: Instant,
     workload: Option<Arc<Workload>>,
-    state: State,
+    state: CgroupState,
+}
+
+/// Whose it is, and how often it was tried.
+#[derive(Debug)]
+enum Whose {
+    Container { pid: u32, retries: Retries },
+    Service { name: String, tries: usize },
 }
 
 #[derive(Debug)]
-enum State {
+enum CgroupState {
     Attaching,
     Attached {
         attached: Attached,
         took: Duration,
         seeded: bool,
     },
-    Failed(String),
+    /// With the time of the next try; none for a service that was tried enough.
+    Failed(String, Option<Instant>),
     Unobserved(String),
     /// A service that is not the node's, or has no process; with the time of the next try.
     Hidden(Option<Instant>),
 }
 
+/// What became of a new list of the node's services.
+#[derive(Debug, Default)]
+pub struct Listed {
+    pub gone: Vec<Slot>,
+    pub jobs: Vec<Job>,
+}
+
+/// What time has brought.
+#[derive(Debug)]
+pub struct Due {
+    pub jobs: Vec<Job>,
+    /// The sockets of the node are to be looked at.
+    pub look: bool,
+}
+
 impl NodeCgroups {
     /// `loopback`: its addresses are looked at, too.
-    pub fn new(enabled: bool, loopback: bool, jobs: Jobs, losses: &Losses) -> NodeCgroups {
+    pub fn new(enabled: bool, loopback: bool, losses: &Losses) -> NodeCgroups {
         NodeCgroups {
             enabled,
             loopback,
-            jobs: Arc::new(jobs),
             slots: BTreeMap::new(),
             services: BTreeMap::new(),
             last: LAST_SLOT.0,
@@ -92,18 +113,16 @@ impl NodeCgroups {
     }
 
     /// READY was said: the node's services are looked for.
-    pub fn release(&mut self, reads: &mut Reads) {
-        if self.enabled {
-            reads.services(self.jobs.clone(), true);
-        }
+    pub fn release(&self) -> Option<Job> {
+        self.enabled.then_some(Job::List { watch: true })
     }
 
     /// A container that lives in the node's namespace is to be attached to by the cgroup of `pid`.
-    pub fn attach(&mut self, slot: Slot, pid: u32, reads: &mut Reads) {
+    pub fn attach(&mut self, slot: Slot, pid: u32, now: Instant) -> Job {
         self.dirty = true;
-        let new = || Cgroup { service: None, asked: Instant::now(), workload: None, state: State::Attaching };
-        self.slots.entry(slot).or_insert_with(new).state = State::Attaching;
-        reads.attach_container(self.jobs.clone(), slot, pid);
+        let whose = Whose::Container { pid, retries: Retries::default() };
+        self.slots.insert(slot, Cgroup { whose, asked: now, workload: None, state: CgroupState::Attaching });
+        Job::Container { slot, pid }
     }
 
     /// True when the slot is one of ours.
@@ -115,27 +134,22 @@ impl NodeCgroups {
         true
     }
 
-    /// What came of an attach; of a container's, with what is to be reported of it.
+    /// What came of an attach. Gives back what nobody waits for any more; to let go of it may take
+    /// a while.
+    #[must_use]
     pub fn attached(
         &mut self,
         slot: Slot,
         outcome: Result<Attached, Why>,
         now: Instant,
         identities: &mut IdentityIndex,
-    ) -> Option<Report> {
-        // Gone meanwhile: its links go, too, where that may take a while.
-        let Some(cgroup) = self.slots.get_mut(&slot) else {
-            if let Ok(attached) = outcome {
-                tokio::task::spawn_blocking(move || drop(attached));
-            }
-            return None;
-        };
+    ) -> Option<Attached> {
+        let Some(cgroup) = self.slots.get_mut(&slot) else { return outcome.ok() };
         self.dirty = true;
-        let container = cgroup.service.is_none();
-        let (state, report) = match outcome {
-            Ok(attached) => {
+        cgroup.state = match (outcome, &mut cgroup.whose) {
+            (Ok(attached), whose) => {
                 self.look_at.get_or_insert(now + LOOK_AFTER);
-                if !container {
+                if let Whose::Service { .. } = whose {
                     let name = attached.name.as_str().into();
                     let kind = WorkloadKind::Process;
                     let workload = Arc::new(Workload { namespace: "".into(), name, kind, pod: "".into() });
@@ -143,35 +157,28 @@ impl NodeCgroups {
                     cgroup.workload = Some(workload);
                 }
                 let took = now.saturating_duration_since(cgroup.asked);
-                (State::Attached { attached, took, seeded: false }, Report::Attached { slot, mode: "cgroup" })
+                CgroupState::Attached { attached, took, seeded: false }
             }
-            Err(Why::Never(reason)) => (State::Unobserved(reason.clone()), Report::NotAttachable { slot, reason }),
-            Err(Why::Failed(reason)) if container => {
-                (State::Failed(reason.clone()), Report::AttachFailed { slot, reason })
+            (Err(Why::Never(reason)), _) => CgroupState::Unobserved(reason),
+            (Err(Why::Failed(reason)), Whose::Container { retries, .. }) => {
+                CgroupState::Failed(reason, Some(now + retries.failed()))
             }
-            Err(why) => {
-                let tries = cgroup.service.as_mut().map_or(AGAIN.len(), |(_, tries)| {
-                    *tries += 1;
-                    *tries - 1
-                });
-                let again = AGAIN.get(tries).filter(|_| why != Why::Elsewhere).map(|after| now + *after);
-                let state = match why {
-                    Why::Failed(reason) if again.is_none() => State::Failed(reason),
-                    _ => State::Hidden(again),
-                };
-                (state, Report::NotAttachable { slot, reason: String::new() })
+            // Said of services only.
+            (Err(Why::Empty | Why::Elsewhere), Whose::Container { .. }) => CgroupState::Hidden(None),
+            (Err(why), Whose::Service { tries, .. }) => {
+                let again = AGAIN.get(*tries).filter(|_| why != Why::Elsewhere).map(|after| now + *after);
+                *tries += 1;
+                match why {
+                    Why::Failed(reason) if again.is_none() => CgroupState::Failed(reason, None),
+                    _ => CgroupState::Hidden(again),
+                }
             }
         };
-        cgroup.state = state;
-        container.then_some(report)
+        None
     }
 
     /// The services that there are; some have come, some are gone.
-    pub fn listed(
-        &mut self,
-        listed: Result<(Option<Watch>, BTreeSet<String>), String>,
-        reads: &mut Reads,
-    ) -> Vec<Slot> {
+    pub fn listed(&mut self, listed: Result<(Option<Watch>, BTreeSet<String>), String>, now: Instant) -> Listed {
         self.dirty = true;
         let names = match listed {
             Ok((watch, names)) => {
@@ -180,11 +187,12 @@ impl NodeCgroups {
             }
             Err(reason) => {
                 self.trouble = reason;
-                return Vec::new();
+                return Listed::default();
             }
         };
         let gone: Vec<String> = self.services.keys().filter(|name| !names.contains(*name)).cloned().collect();
         let gone = gone.iter().filter_map(|name| self.services.remove(name)).collect();
+        let mut jobs = Vec::new();
         for name in names {
             if self.services.contains_key(&name) {
                 continue;
@@ -197,55 +205,58 @@ impl NodeCgroups {
             self.last = next;
             let slot = Slot(next);
             self.services.insert(name.clone(), slot);
-            let service = Some((name.clone(), 0));
-            let state = State::Attaching;
-            self.slots.insert(slot, Cgroup { service, asked: Instant::now(), workload: None, state });
-            reads.attach_service(self.jobs.clone(), slot, name);
+            let whose = Whose::Service { name: name.clone(), tries: 0 };
+            self.slots.insert(slot, Cgroup { whose, asked: now, workload: None, state: CgroupState::Attaching });
+            jobs.push(Job::Service { slot, name });
         }
         self.full.set_total(self.left_out);
-        gone
+        Listed { gone, jobs }
     }
 
-    /// To be called a few times a second. True when the sockets of the node are to be looked at.
-    pub fn tick(&mut self, settled: bool, now: Instant, reads: &mut Reads) -> bool {
+    /// To be called a few times a second; `settled` while no other container waits for its attach.
+    pub fn tick(&mut self, settled: bool, now: Instant) -> Due {
+        let mut jobs = Vec::new();
         if self.watch.as_ref().is_some_and(Watch::changed) {
             self.list_at.get_or_insert(now + GATHER);
         }
         if self.list_at.is_some_and(|at| at <= now) {
             self.list_at = None;
-            reads.services(self.jobs.clone(), false);
+            jobs.push(Job::List { watch: false });
         }
         for (slot, cgroup) in &mut self.slots {
-            if let (State::Hidden(Some(at)), Some((name, _))) = (&cgroup.state, &cgroup.service)
-                && *at <= now
+            if let CgroupState::Failed(_, Some(at)) | CgroupState::Hidden(Some(at)) = cgroup.state
+                && at <= now
             {
-                reads.attach_service(self.jobs.clone(), *slot, name.clone());
-                cgroup.state = State::Attaching;
+                jobs.push(cgroup.whose.job(*slot));
+                cgroup.state = CgroupState::Attaching;
+                self.dirty = true;
             }
         }
-        let due =
+        let look =
             self.look_at.is_some_and(|at| at <= now && (settled || now.saturating_duration_since(at) > LOOK_WITHIN));
-        if due {
+        if look {
             self.look_at = None;
         }
-        due
+        Due { jobs, look }
     }
 
-    /// The container or service is over: true when it was one of ours. Its programs go, where that may take a while.
-    pub fn gone(&mut self, slot: Slot) -> bool {
-        let Some(cgroup) = self.slots.remove(&slot) else { return false };
+    /// The container or service is over: some when it was one of ours, with its programs if it has
+    /// any; to let go of them may take a while.
+    #[must_use]
+    pub fn gone(&mut self, slot: Slot) -> Option<Option<Attached>> {
+        let cgroup = self.slots.remove(&slot)?;
         self.dirty = true;
-        if let State::Attached { attached, .. } = cgroup.state {
-            tokio::task::spawn_blocking(move || drop(attached));
-        }
-        true
+        Some(match cgroup.state {
+            CgroupState::Attached { attached, .. } => Some(attached),
+            _ => None,
+        })
     }
 
     /// Connections of a look at the node's sockets that are older than their cgroup's programs. Each cgroup has its own once.
     pub fn seeds(&mut self, found: &NodeSockets) -> Vec<FlowSeed> {
         let mut fresh: HashMap<u64, Slot> = HashMap::new();
         for (slot, cgroup) in &mut self.slots {
-            if let State::Attached { attached, seeded, .. } = &mut cgroup.state
+            if let CgroupState::Attached { attached, seeded, .. } = &mut cgroup.state
                 && !*seeded
                 && attached.at < found.at
             {
@@ -280,21 +291,30 @@ impl NodeCgroups {
     }
 }
 
+impl Whose {
+    fn job(&self, slot: Slot) -> Job {
+        match self {
+            Whose::Container { pid, .. } => Job::Container { slot, pid: *pid },
+            Whose::Service { name, .. } => Job::Service { slot, name: name.clone() },
+        }
+    }
+}
+
 impl Cgroup {
     fn shown(&self, slot: Slot) -> Option<api::Cgroup> {
         let (state, reason, took, path) = match &self.state {
-            State::Attaching => ("attaching", "", None, String::new()),
-            State::Attached { attached, took, .. } => {
+            CgroupState::Attaching => ("attaching", "", None, String::new()),
+            CgroupState::Attached { attached, took, .. } => {
                 ("attached", "", Some(*took), attached.path.display().to_string())
             }
-            State::Failed(reason) => ("failed", reason.as_str(), None, String::new()),
-            State::Unobserved(reason) => ("unobserved", reason.as_str(), None, String::new()),
-            State::Hidden(_) => return None,
+            CgroupState::Failed(reason, _) => ("failed", reason.as_str(), None, String::new()),
+            CgroupState::Unobserved(reason) => ("unobserved", reason.as_str(), None, String::new()),
+            CgroupState::Hidden(_) => return None,
         };
-        let (namespace, workload) = match (&self.workload, &self.service) {
+        let (namespace, workload) = match (&self.workload, &self.whose) {
             (Some(workload), _) => (workload.namespace.to_string(), workload.name.to_string()),
-            (None, Some((name, _))) => (String::new(), name.clone()),
-            (None, None) => Default::default(),
+            (None, Whose::Service { name, .. }) => (String::new(), name.clone()),
+            (None, Whose::Container { .. }) => Default::default(),
         };
         Some(api::Cgroup {
             slot: slot.0,
@@ -305,5 +325,92 @@ impl Cgroup {
             workload,
             attach_ms: took.map(|took| took.as_secs_f64() * 1e3),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_sync::Limits;
+
+    const SLOT: Slot = Slot::FIRST_OF_NODE;
+
+    struct Story {
+        node: NodeCgroups,
+        identities: IdentityIndex,
+        now: Instant,
+    }
+
+    impl Story {
+        fn new() -> Story {
+            let node = NodeCgroups::new(true, false, &Losses::default());
+            Story { node, identities: IdentityIndex::new(Limits::default()), now: Instant::now() }
+        }
+
+        fn fails(&mut self, slot: Slot, why: Why) {
+            assert!(self.node.attached(slot, Err(why), self.now, &mut self.identities).is_none());
+        }
+
+        /// Seconds until it is tried again.
+        fn waits(&mut self) -> Option<u64> {
+            for second in 1..=120 {
+                self.now += Duration::from_secs(1);
+                if !self.node.tick(true, self.now).jobs.is_empty() {
+                    return Some(second);
+                }
+            }
+            None
+        }
+
+        fn shown(&mut self) -> String {
+            let shown = self.node.shown().expect("it changed").cgroups;
+            shown.iter().map(|cgroup| format!("{} {}", cgroup.state, cgroup.reason)).collect()
+        }
+    }
+
+    #[test]
+    fn a_cgroup_of_a_container_that_failed_is_tried_again_after_growing_waits_and_says_why() {
+        let mut story = Story::new();
+        assert_eq!(story.node.attach(SLOT, 42, story.now), Job::Container { slot: SLOT, pid: 42 });
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            story.fails(SLOT, Why::Failed("no memory".to_owned()));
+            assert_eq!(story.shown(), "failed no memory");
+            waits.extend(story.waits());
+            assert_eq!(story.shown(), "attaching ");
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
+    }
+
+    #[test]
+    fn a_container_without_a_cgroup_of_its_own_is_not_tried_again() {
+        let mut story = Story::new();
+        let _ = story.node.attach(SLOT, 42, story.now);
+        story.fails(SLOT, Why::Never("it is in the root".to_owned()));
+        assert_eq!((story.waits(), story.shown()), (None, "unobserved it is in the root".to_owned()));
+    }
+
+    #[test]
+    fn a_container_that_ends_while_its_cgroup_waits_for_another_try_is_forgotten_at_once() {
+        let mut story = Story::new();
+        let _ = story.node.attach(SLOT, 42, story.now);
+        story.fails(SLOT, Why::Failed("no memory".to_owned()));
+        assert!(story.node.gone(SLOT).is_some() && story.node.gone(SLOT).is_none());
+        assert_eq!((story.waits(), story.shown()), (None, String::new()));
+    }
+
+    #[test]
+    fn a_service_that_cannot_be_attached_to_is_given_up_after_three_more_tries() {
+        let mut story = Story::new();
+        let listed = story.node.listed(Ok((None, BTreeSet::from(["ssh".to_owned()]))), story.now);
+        let [Job::Service { slot, .. }] = &listed.jobs[..] else { panic!("{listed:?}") };
+        let mut waits = Vec::new();
+        for _ in 0..4 {
+            story.fails(*slot, Why::Failed("no memory".to_owned()));
+            waits.extend(story.waits());
+        }
+        assert_eq!((waits, story.shown()), (vec![1, 10, 60], "failed no memory".to_owned()));
+        let listed = story.node.listed(Ok((None, BTreeSet::new())), story.now);
+        assert_eq!(listed.gone, [*slot]);
     }
 }

@@ -1,0 +1,147 @@
+//! What `pilotfish status` says of containerd and of the namespaces: each fact asked of whoever
+//! owns it.
+
+use super::namespace::Namespace;
+use agent_api as api;
+use capture_engine::attach::{AttachState, AttachStatus, Mechanism};
+use flow_model::Slot;
+use shim_plugin::{Connection, LinkCounts, LinkStatus, TaskState, TaskView};
+use std::collections::{BTreeMap, HashMap};
+
+/// Namespaces with a slot, as the attacher has them, and tasks that have none.
+pub fn namespaces(
+    known: &BTreeMap<Slot, Namespace>,
+    attached: Vec<AttachStatus>,
+    tasks: Vec<TaskView>,
+) -> Vec<api::Namespace> {
+    let mut attached: HashMap<Slot, AttachStatus> = attached.into_iter().map(|status| (status.slot, status)).collect();
+    let with_slot = known.iter().map(|(slot, known)| namespace(*slot, known, attached.remove(slot)));
+    with_slot.chain(tasks.into_iter().filter_map(without_slot)).collect()
+}
+
+fn namespace(slot: Slot, known: &Namespace, status: Option<AttachStatus>) -> api::Namespace {
+    let mode = status.as_ref().and_then(AttachStatus::mechanism);
+    let (state, interfaces, attached_at) = match status {
+        Some(AttachStatus { slot: _, state, interfaces, attached_at, took: _, failures: _ }) => {
+            (state, interfaces, attached_at)
+        }
+        // The attacher has let go of it, and its word for that is on the way.
+        None => (AttachState::Leaving, Vec::new(), None),
+    };
+    let (state, mode, reason, attached_at) = match state {
+        // It has a slot: to wait for a worker is part of attaching.
+        AttachState::Discovered | AttachState::Attaching => ("attaching", "", String::new(), None),
+        // A namespace whose interfaces are still to come is attached: they will be, when they
+        // appear.
+        AttachState::Attached => ("attached", mode.map_or("none", Mechanism::as_str), String::new(), attached_at),
+        AttachState::Failed { reason } => ("failed", "", reason, None),
+        AttachState::Leaving | AttachState::Gone => ("leaving", "", String::new(), None),
+    };
+    let (namespace, workload) = match known.workload() {
+        Some(workload) => (workload.namespace.to_string(), workload.name.to_string()),
+        None => Default::default(),
+    };
+    let netns = known.netns();
+    api::Namespace {
+        slot: slot.0,
+        netns: format!("{}:{}", netns.dev, netns.ino),
+        state: state.to_owned(),
+        mode: mode.to_owned(),
+        reason,
+        namespace,
+        workload,
+        addresses: known.addresses().map(|ip| ip.to_string()).collect(),
+        interfaces: interfaces.into_iter().map(|interface| interface.name).collect(),
+        attach_ms: attached_at.map(|at| at.saturating_duration_since(known.asked()).as_secs_f64() * 1e3),
+    }
+}
+
+/// A container whose namespace could not be opened, was not taken, or not yet.
+fn without_slot(view: TaskView) -> Option<api::Namespace> {
+    let TaskView { container, state, name, .. } = view;
+    let (state, reason) = match state {
+        TaskState::Discovered => ("discovered", String::new()),
+        TaskState::Failed { reason, .. } => ("failed", reason),
+        TaskState::Attaching(_) | TaskState::Placed(_) | TaskState::Node => return None,
+    };
+    let (namespace, workload) = match name {
+        Some(name) => (name.workload.namespace.to_string(), name.workload.name.to_string()),
+        None => (container.namespace.to_string(), container.id.to_string()),
+    };
+    Some(api::Namespace { state: state.to_owned(), reason, namespace, workload, ..Default::default() })
+}
+
+pub fn containerd(link: LinkStatus) -> api::Containerd {
+    let LinkStatus { connection, version, counts: LinkCounts { reconnects, .. }, last_failure, .. } = link;
+    let failure = last_failure.map(|failure| format!("; last failure: {failure}")).unwrap_or_default();
+    let (connected, socket, detail) = match connection {
+        Connection::Searching => (false, None, format!("none of its sockets exists{failure}")),
+        Connection::Syncing { socket } => {
+            let detail = format!("subscribing on {}{failure}", socket.display());
+            (false, Some(socket), detail)
+        }
+        Connection::Live { socket } => (true, Some(socket), String::new()),
+        Connection::Down { reason } => (false, None, reason),
+    };
+    let socket = socket.map(|socket| socket.display().to_string()).unwrap_or_default();
+    api::Containerd { connected, socket, version: version.unwrap_or_default(), reconnects, detail }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use capture_engine::attach::Interface;
+    use flow_model::{NetnsId, Ts};
+    use shim_plugin::{ContainerRef, TaskId};
+    use std::time::{Duration, Instant};
+
+    fn status(slot: u32, state: AttachState, attached_at: Option<Instant>) -> AttachStatus {
+        let eth0 = Interface { index: 2, name: "eth0".to_owned(), mechanism: Mechanism::Clsact };
+        AttachStatus { slot: Slot(slot), state, interfaces: vec![eth0], attached_at, took: None, failures: 0 }
+    }
+
+    fn told(rows: &[api::Namespace]) -> Vec<String> {
+        let row = |row: &api::Namespace| {
+            format!("{} {} {} {} {:?}", row.slot, row.state, row.mode, row.reason, row.attach_ms.map(|ms| ms as u64))
+        };
+        rows.iter().map(row).collect()
+    }
+
+    #[test]
+    fn the_attacher_says_how_a_namespace_stands_and_the_registry_why_a_task_has_none() {
+        let asked = Instant::now();
+        let at = Some(asked + Duration::from_millis(7));
+        let known =
+            (1..=6).map(|slot| (Slot(slot), Namespace::new(NetnsId { dev: 4, ino: 9 }, asked, Ts(0)))).collect();
+        let refused = || AttachState::Failed { reason: "refused".to_owned() };
+        let attached = vec![
+            status(1, AttachState::Discovered, None),
+            status(2, AttachState::Attaching, None),
+            status(3, AttachState::Attached, at),
+            status(4, refused(), at),
+            status(5, AttachState::Leaving, at),
+        ];
+        let task = |state| TaskView {
+            task: TaskId(1),
+            container: ContainerRef::new("k8s.io", "c1"),
+            pid: 42,
+            state,
+            name: None,
+        };
+        let failed = TaskState::Failed { reason: "all 1 attachments are in use".to_owned(), attempts: 3 };
+        let tasks = vec![task(TaskState::Discovered), task(failed), task(TaskState::Placed(Slot(3)))];
+        assert_eq!(
+            told(&namespaces(&known, attached, tasks)),
+            [
+                "1 attaching   None",
+                "2 attaching   None",
+                "3 attached clsact  Some(7)",
+                "4 failed  refused None",
+                "5 leaving   None",
+                "6 leaving   None",
+                "0 discovered   None",
+                "0 failed  all 1 attachments are in use None",
+            ]
+        );
+    }
+}

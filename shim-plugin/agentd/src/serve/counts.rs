@@ -1,0 +1,196 @@
+//! What attaching and the containerd side count, shown: what was lost or refused as places of loss,
+//! the rest as metrics of the agent itself. Each struct is taken apart to its last field, so that a
+//! new one is not forgotten here.
+
+use crate::serve::board::Board;
+use capture_engine::attach::AttachCounters;
+use golden_metrics::{Loss, Losses, SelfMetric};
+use shim_plugin::{Corrections, Counts, EventCounts, LinkCounts};
+use std::sync::Arc;
+
+/// Everything that is counted there, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    pub attach: AttachCounters,
+    pub tasks: Counts,
+    pub link: LinkCounts,
+}
+
+/// The places of loss, and what was shown last.
+#[derive(Debug)]
+pub struct CountPublisher {
+    shown: Option<Counted>,
+    interfaces_full: Loss,
+    link_news: Loss,
+    not_taken: Loss,
+    tasks_full: Loss,
+    events_full: Loss,
+    undecodable: Loss,
+}
+
+impl CountPublisher {
+    #[must_use]
+    pub fn new(losses: &Losses) -> CountPublisher {
+        CountPublisher {
+            shown: None,
+            interfaces_full: losses.place("attach", "interfaces_full", "interfaces left alone, at each look"),
+            link_news: losses.place("attach", "link_news", "times that the kernel dropped news of interfaces"),
+            not_taken: losses.place("attach", "not_taken", "namespaces that were not taken, at each try"),
+            tasks_full: losses.place("containerd", "tasks_full", "containers that are not followed, at each sight"),
+            events_full: losses.place("containerd", "events_full", "events that found the queue full"),
+            undecodable: losses.place("containerd", "undecodable", "events that made no sense"),
+        }
+    }
+
+    /// To be called a few times a second.
+    pub fn publish(&mut self, counted: Counted, board: &Board) {
+        if self.shown.replace(counted) != Some(counted) {
+            *board.counted.lock() = Arc::new(self.metrics(counted));
+        }
+    }
+
+    fn metrics(&self, counted: Counted) -> Vec<SelfMetric> {
+        let Counted { attach, tasks, link } = counted;
+        let mut out = Vec::new();
+        self.attach(attach, &mut out);
+        self.tasks(tasks, &mut out);
+        self.link(link, &mut out);
+        out
+    }
+
+    fn attach(&self, counters: AttachCounters, out: &mut Vec<SelfMetric>) {
+        let AttachCounters {
+            entries,
+            failures,
+            vanished_interfaces,
+            over_limit,
+            swept_filters,
+            missed_news,
+            failed_detaches,
+        } = counters;
+        self.interfaces_full.set_total(over_limit);
+        self.link_news.set_total(missed_news);
+        let mut count = |name, help, total| out.push(SelfMetric::counter(name, help, total));
+        count("pilotfish_attach_entries_total", "Entries into network namespaces to attach or detach.", entries);
+        count("pilotfish_attach_failures_total", "Entries that ended in a failure; tried again.", failures);
+        let help = "Interfaces that went away while they were being attached to.";
+        count("pilotfish_attach_vanished_interfaces_total", help, vanished_interfaces);
+        let help = "Filters of an earlier process that were removed.";
+        count("pilotfish_attach_swept_filters_total", help, swept_filters);
+        let help = "Detaches that may have left a filter behind, which does nothing.";
+        count("pilotfish_attach_failed_detaches_total", help, failed_detaches);
+    }
+
+    fn tasks(&self, counts: Counts, out: &mut Vec<SelfMetric>) {
+        let Counts {
+            duplicates,
+            stale,
+            exec_exits,
+            refused,
+            open_failures,
+            not_taken,
+            unanswered,
+            netns_reused,
+            found_at_start,
+            corrections: Corrections { missed_starts, missed_exits, replaced },
+        } = counts;
+        self.tasks_full.set_total(refused);
+        self.not_taken.set_total(not_taken);
+        for (why, total) in [("duplicate", duplicates), ("stale", stale), ("exec", exec_exits)] {
+            let help = "Events of containerd that told nothing new, by why.";
+            out.push(SelfMetric::counter("pilotfish_containerd_idle_events_total", help, total).with("why", why));
+        }
+        for (what, total) in [("missed_start", missed_starts), ("missed_exit", missed_exits), ("replaced", replaced)] {
+            let help = "What lists of containerd put right after events were lost, by what had been missed.";
+            out.push(SelfMetric::counter("pilotfish_containerd_corrections_total", help, total).with("missed", what));
+        }
+        let mut count = |name, help, total| out.push(SelfMetric::counter(name, help, total));
+        let help = "Containers that ran before the agent did.";
+        count("pilotfish_containerd_found_total", help, found_at_start);
+        let help = "Network namespaces of containers that could not be opened; tried again.";
+        count("pilotfish_netns_open_failures_total", help, open_failures);
+        let help = "Opens and attaches of a network namespace without an answer within 30 s.";
+        count("pilotfish_netns_unanswered_total", help, unanswered);
+        let help = "Network namespaces whose inode was found to be another's by now.";
+        count("pilotfish_netns_reused_total", help, netns_reused);
+    }
+
+    fn link(&self, counts: LinkCounts, out: &mut Vec<SelfMetric>) {
+        let LinkCounts {
+            events,
+            events_lost,
+            // Shown beside the connection.
+            reconnects: _,
+            failures,
+            reconciles,
+            unread_namespaces,
+            labels_unread,
+        } = counts;
+        let EventCounts { create, start, exit, delete, update, other, undecodable } = events;
+        self.events_full.set_total(events_lost);
+        self.undecodable.set_total(undecodable);
+        let topics = [
+            ("create", create),
+            ("start", start),
+            ("exit", exit),
+            ("delete", delete),
+            ("update", update),
+            ("other", other),
+        ];
+        for (topic, total) in topics {
+            let help = "Events of containerd that were understood, by topic.";
+            out.push(SelfMetric::counter("pilotfish_containerd_events_total", help, total).with("topic", topic));
+        }
+        let mut count = |name, help, total| out.push(SelfMetric::counter(name, help, total));
+        let help = "Attempts to connect to containerd, to subscribe or to list that failed.";
+        count("pilotfish_containerd_failures_total", help, failures);
+        let help = "Lists of containerd that were compared with what is known.";
+        count("pilotfish_containerd_reconciles_total", help, reconciles);
+        let help = "Namespaces of containerd that a list left out because they could not be read.";
+        count("pilotfish_containerd_unread_namespaces_total", help, unread_namespaces);
+        let help = "Containers whose labels were asked for and not read, those that were gone by then included.";
+        count("pilotfish_containerd_unread_labels_total", help, labels_unread);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serve::traffic::Traffic;
+    use agent_api::Version;
+    use std::time::Instant;
+
+    #[test]
+    fn what_is_lost_is_a_loss_and_the_rest_is_a_metric() {
+        let (losses, board) = (Losses::default(), Board::new(Version::default(), Traffic::silent(), Instant::now()));
+        let mut publisher = CountPublisher::new(&losses);
+        let mut counted = Counted::default();
+        counted.attach.over_limit = 3;
+        counted.attach.failed_detaches = 2;
+        counted.tasks.refused = 4;
+        counted.link.events_lost = 5;
+        counted.link.events.create = 6;
+        publisher.publish(counted, &board);
+        let lost: Vec<String> = losses
+            .rows()
+            .iter()
+            .filter(|row| row.total > 0)
+            .map(|row| format!("{}/{} {}", row.stage, row.reason, row.total))
+            .collect();
+        assert_eq!(lost, ["attach/interfaces_full 3", "containerd/events_full 5", "containerd/tasks_full 4"]);
+        let shown: Vec<String> = board
+            .counted
+            .lock()
+            .iter()
+            .filter(|metric| metric.value > 0.0)
+            .map(|metric| format!("{} {:?} {}", metric.name, metric.labels, metric.value))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "pilotfish_attach_failed_detaches_total [] 2",
+                r#"pilotfish_containerd_events_total [("topic", "create")] 6"#,
+            ]
+        );
+    }
+}

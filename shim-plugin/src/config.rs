@@ -1,0 +1,40 @@
+//! What the containerd task is told at its start.
+
+use crate::registry::Limits;
+use flow_model::NetnsId;
+use std::path::PathBuf;
+use std::time::Duration;
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Tried in order; the first that answers is used.
+    pub sockets: Vec<PathBuf>,
+    /// containerd's namespaces to look at; empty for all.
+    pub namespaces: Vec<String>,
+    /// The slow reconcile, jittered by a tenth.
+    pub reconcile_every: Duration,
+    /// The namespace that the agent runs in: it is not attached to.
+    pub node: Option<NetnsId>,
+    /// Containers in it are attached to by their cgroups.
+    pub observe_node: bool,
+    pub limits: Limits,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            sockets: vec!["/run/containerd/containerd.sock".into(), "/run/k3s/containerd/containerd.sock".into()],
+            namespaces: Vec::new(),
+            reconcile_every: Duration::from_secs(60),
+            node: None,
+            observe_node: false,
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Config {
+    pub(crate) fn wants(&self, namespace: &str) -> bool {
+        self.namespaces.is_empty() || self.namespaces.iter().any(|wanted| wanted == namespace)
+    }
+}

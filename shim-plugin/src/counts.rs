@@ -1,0 +1,77 @@
+//! What the containerd side counts.
+
+use serde::Serialize;
+
+/// What happened since the start, each counted once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Events that told nothing new.
+    pub duplicates: u64,
+    /// Events about a run that had ended or been replaced already.
+    pub stale: u64,
+    pub exec_exits: u64,
+    /// Tasks that `Limits::tasks` kept out (each time one was seen).
+    pub refused: u64,
+    pub open_failures: u64,
+    /// Namespaces that whoever attaches did not take (each time it was asked).
+    pub not_taken: u64,
+    /// Actions that nobody answered within 30 s.
+    pub unanswered: u64,
+    /// Namespaces whose inode was found to belong to another namespace.
+    pub netns_reused: u64,
+    /// Tasks that the first list brought.
+    pub found_at_start: u64,
+    pub corrections: Corrections,
+}
+
+/// What later lists had to put right: the drift that lost events left behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Corrections {
+    pub missed_starts: u64,
+    pub missed_exits: u64,
+    /// The container ran again with another pid.
+    pub replaced: u64,
+}
+
+/// What came over the connection to containerd, and what did not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LinkCounts {
+    pub events: EventCounts,
+    /// Events dropped because whoever performs the actions did not keep up. Each causes a
+    /// reconcile.
+    pub events_lost: u64,
+    /// Connections that were lost after they had been live.
+    pub reconnects: u64,
+    /// Attempts to connect, subscribe or list that failed.
+    pub failures: u64,
+    pub reconciles: u64,
+    /// containerd's namespaces that a list left out because they could not be read.
+    pub unread_namespaces: u64,
+    /// Labels asked for and not read (also for containers that were gone by then).
+    pub labels_unread: u64,
+}
+
+/// Events by topic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct EventCounts {
+    pub create: u64,
+    pub start: u64,
+    pub exit: u64,
+    pub delete: u64,
+    /// `/containers/update`: labels.
+    pub update: u64,
+    /// Execs, pauses, out of memory: nothing to do.
+    pub other: u64,
+    pub undecodable: u64,
+}
+
+/// Tasks by state, and namespaces with a slot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TaskGauges {
+    pub discovered: usize,
+    pub attaching: usize,
+    pub placed: usize,
+    pub failed: usize,
+    pub node: usize,
+    pub namespaces: usize,
+}

@@ -1,0 +1,122 @@
+//! Slots: who has which, and under what name.
+
+use crate::container::TaskId;
+use crate::name::LocalName;
+use flow_model::{NetnsId, Slot};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// One slot: the namespace or cgroup that has it, and the tasks that live there. What becomes of it
+/// once somebody has taken it is theirs to know.
+#[derive(Debug)]
+pub struct SlotEntry {
+    pub netns: NetnsId,
+    pub cookie: Option<u64>,
+    /// Never empty; the one that the namespace was found through comes first.
+    pub tasks: Vec<TaskId>,
+    /// The task under which the namespace was opened.
+    pub via: TaskId,
+    /// Since when it has a turn: until there is an answer, or none in time. None for cgroups.
+    pub asked: Option<Instant>,
+    /// Whoever attaches has it. Cgroups are not asked about.
+    pub answered: bool,
+    name: Option<(TaskId, Arc<LocalName>)>,
+}
+
+/// The last slot number that is given out. Those above it are free for sockets of the node that are
+/// no container's.
+pub const LAST_SLOT: Slot = Slot(Slot::FIRST_OF_NODE.0 + (1 << 30) - 1);
+
+/// The references to namespaces: one slot for each (dev, inode), whoever shares it. And the tasks
+/// of the node's namespace: one slot for each.
+#[derive(Debug, Default)]
+pub struct Slots {
+    entries: BTreeMap<Slot, SlotEntry>,
+    by_netns: HashMap<NetnsId, Slot>,
+    last: u32,
+    cgroups: u32,
+}
+
+impl Slots {
+    pub fn get(&self, slot: Slot) -> Option<&SlotEntry> {
+        self.entries.get(&slot)
+    }
+
+    pub fn get_mut(&mut self, slot: Slot) -> Option<&mut SlotEntry> {
+        self.entries.get_mut(&slot)
+    }
+
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut SlotEntry> {
+        self.entries.values_mut()
+    }
+
+    /// Namespaces with a slot.
+    pub fn namespaces(&self) -> usize {
+        self.by_netns.len()
+    }
+
+    /// The slot of `netns`, and whether the cookies prove that another namespace has taken its
+    /// inode since.
+    pub fn find(&self, netns: NetnsId, cookie: Option<u64>) -> Option<(Slot, bool)> {
+        let slot = *self.by_netns.get(&netns)?;
+        let known = self.entries.get(&slot)?.cookie;
+        Some((slot, known.zip(cookie).is_some_and(|(known, cookie)| known != cookie)))
+    }
+
+    /// A new slot for a namespace that has none. `None` once all below [`Slot::FIRST_OF_NODE`] were
+    /// given out.
+    pub fn open(&mut self, netns: NetnsId, cookie: Option<u64>, task: TaskId, now: Instant) -> Option<Slot> {
+        self.last = self.last.checked_add(1).filter(|last| *last < Slot::FIRST_OF_NODE.0)?;
+        let slot = Slot(self.last);
+        self.entries.insert(slot, SlotEntry::new(netns, cookie, task, Some(now)));
+        self.by_netns.insert(netns, slot);
+        Some(slot)
+    }
+
+    /// A new slot for the cgroup of a task that lives in `node`.
+    pub fn open_cgroup(&mut self, node: NetnsId, task: TaskId) -> Option<Slot> {
+        let slot = Slot(Slot::FIRST_OF_NODE.0 + self.cgroups);
+        if slot > LAST_SLOT {
+            return None;
+        }
+        self.cgroups += 1;
+        self.entries.insert(slot, SlotEntry::new(node, None, task, None));
+        Some(slot)
+    }
+
+    /// Takes `task` out of `slot`; the entry comes back when that was its last.
+    pub fn leave(&mut self, slot: Slot, task: TaskId) -> Option<SlotEntry> {
+        let entry = self.entries.get_mut(&slot)?;
+        entry.tasks.retain(|other| *other != task);
+        if entry.tasks.is_empty() { self.remove(slot) } else { None }
+    }
+
+    pub fn remove(&mut self, slot: Slot) -> Option<SlotEntry> {
+        let entry = self.entries.remove(&slot)?;
+        if self.by_netns.get(&entry.netns) == Some(&slot) {
+            self.by_netns.remove(&entry.netns);
+        }
+        Some(entry)
+    }
+
+    /// Considers a name for `slot`. True if it is the slot's name now and was not before: a better
+    /// source wins, and the task that gave the name may change it.
+    pub fn offer_name(&mut self, slot: Slot, task: TaskId, name: &Arc<LocalName>) -> bool {
+        let Some(entry) = self.entries.get_mut(&slot) else { return false };
+        let better = match &entry.name {
+            None => true,
+            Some((giver, known)) => name.source < known.source || (*giver == task && known != name),
+        };
+        if better {
+            entry.name = Some((task, name.clone()));
+        }
+        better
+    }
+}
+
+impl SlotEntry {
+    fn new(netns: NetnsId, cookie: Option<u64>, task: TaskId, asked: Option<Instant>) -> SlotEntry {
+        SlotEntry { netns, cookie, tasks: vec![task], via: task, asked, answered: asked.is_none(), name: None }
+    }
+}
