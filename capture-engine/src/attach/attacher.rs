@@ -2,7 +2,8 @@
 
 use super::queue::Priority;
 use super::table::{Core, Entry};
-use super::{AttachConfig, AttachCounters, AttachEvent, AttachStatus, watcher, worker};
+use super::words::{AttachConfig, AttachCounters, AttachEvent, AttachStatus};
+use super::{watcher, worker};
 use crate::kernel::Programs;
 use flow_model::Slot;
 use netns::Netns;

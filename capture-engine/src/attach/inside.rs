@@ -3,8 +3,9 @@
 #![forbid(unsafe_code)]
 
 use super::plan::{Found, How, plan};
+use super::sys;
 use super::tc::{self, QdiscKind, QdiscMaker};
-use super::{AttachConfig, Interface, Mechanism, Mode, sys};
+use super::words::{AttachConfig, Interface, Mechanism, Mode};
 use crate::kernel::StubError;
 use flow_model::Direction;
 use netns::wire::Batch;

@@ -25,6 +25,7 @@ mod sys;
 mod table;
 mod tc;
 mod watcher;
+mod words;
 mod worker;
 
 pub use attacher::{AttachError, Attacher};
@@ -33,125 +34,9 @@ pub use queue::Priority;
 pub use retry::Retries;
 pub use state::AttachState;
 pub use tc::NAME_PREFIX;
+pub use words::{AttachConfig, AttachCounters, AttachEvent, AttachStatus, Interface, Mechanism, Mode};
 
-use flow_model::Slot;
-use netns::{IfAddress, Netns};
-use std::time::{Duration, Instant};
-
-/// `attach.mode`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mode {
-    /// Clsact, with TCX where clsact is refused or would not come first (`docs/decisions/0002-attach-clsact-first.md`).
-    #[default]
-    Auto,
-    Tcx,
-    Clsact,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Mechanism {
-    Tcx,
-    Clsact,
-}
-
-impl Mechanism {
-    /// The label value.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Mechanism::Tcx => "tcx",
-            Mechanism::Clsact => "clsact",
-        }
-    }
-}
-
-#[derive(Clone, Debug)]
-pub struct AttachConfig {
-    pub mode: Mode,
-    /// Attach to `lo` too.
-    pub include_loopback: bool,
-    /// Namespaces attached at once; more are refused. Two descriptors each, of 20,000 that a process may have on some machines.
-    pub max_namespaces: usize,
-    /// Interfaces per namespace; more are counted (`AttachCounters::over_limit`) and left alone. Containers that may make
-    /// interfaces can make any number.
-    pub max_interfaces: usize,
-}
-
-impl Default for AttachConfig {
-    fn default() -> AttachConfig {
-        AttachConfig { mode: Mode::Auto, include_loopback: false, max_namespaces: 4096, max_interfaces: 64 }
-    }
-}
-
-/// An interface that carries our programs in both directions.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Interface {
-    pub index: u32,
-    pub name: String,
-    pub mechanism: Mechanism,
-}
-
-/// What the attachment tells. For one slot, events come one after the other, and nothing follows `Detached`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AttachEvent {
-    /// All interfaces that exist carry their programs (there may be none yet). Once per slot, again after a failure.
-    Attached {
-        slot: Slot,
-        interfaces: Vec<Interface>,
-        addresses: Vec<IfAddress>,
-        /// From the call of `attach`.
-        took: Duration,
-    },
-    /// The set of interfaces changed afterwards.
-    Interfaces { slot: Slot, interfaces: Vec<Interface> },
-    /// The addresses of the namespace changed afterwards: all of them.
-    Addresses { slot: Slot, addresses: Vec<IfAddress> },
-    /// It will be tried again.
-    Failed { slot: Slot, reason: String },
-    /// Nothing of this slot is left there, and its descriptors are closed.
-    Detached { slot: Slot },
-}
-
-/// One line of `pilotfish status`.
-#[derive(Clone, Debug)]
-pub struct AttachStatus {
-    pub slot: Slot,
-    pub state: AttachState,
-    pub interfaces: Vec<Interface>,
-    /// When it was attached first.
-    pub attached_at: Option<Instant>,
-    /// From the call of `attach` to that.
-    pub took: Option<Duration>,
-    /// Failures in a row.
-    pub failures: u32,
-}
-
-impl AttachStatus {
-    /// Tcx when any interface has it; none while there are no interfaces.
-    #[must_use]
-    pub fn mechanism(&self) -> Option<Mechanism> {
-        self.interfaces.iter().map(|interface| interface.mechanism).min()
-    }
-}
-
-/// What happened since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AttachCounters {
-    /// Entries into namespaces.
-    pub entries: u64,
-    /// Entries that ended in a failure.
-    pub failures: u64,
-    /// Interfaces that went away while being attached.
-    pub vanished_interfaces: u64,
-    /// Interfaces beyond `max_interfaces`, counted at each look.
-    pub over_limit: u64,
-    /// Filters of an earlier process that were removed.
-    pub swept_filters: u64,
-    /// Times the kernel dropped news of links, and all were listed again.
-    pub missed_news: u64,
-    /// Detaches that may have left a filter behind.
-    pub failed_detaches: u64,
-}
+use netns::Netns;
 
 /// Removes everything that this or an earlier process has in `netns`. Returns the number of filters removed.
 ///

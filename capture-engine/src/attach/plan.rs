@@ -2,8 +2,8 @@
 
 #![forbid(unsafe_code)]
 
-use super::Mode;
 use super::tc::{Filter, QdiscKind, QdiscMaker};
+use super::words::Mode;
 use flow_model::Direction;
 
 const BOTH: [Direction; 2] = [Direction::Ingress, Direction::Egress];

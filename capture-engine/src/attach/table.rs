@@ -5,7 +5,7 @@
 use super::inside::Held;
 use super::queue::{Priority, Queue};
 use super::state::Attachment;
-use super::{AttachConfig, AttachCounters, AttachEvent, AttachStatus, Interface};
+use super::words::{AttachConfig, AttachCounters, AttachEvent, AttachStatus, Interface};
 use crate::kernel::Programs;
 use flow_model::Slot;
 use netns::{IfAddress, LinkWatch, Netns, NetnsId};

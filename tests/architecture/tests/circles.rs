@@ -7,8 +7,7 @@ use architecture::modules::{Edge, Modules};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Beginnings of paths where there still are circles.
-const NOT_YET: &[&str] = &[
-];
+const NOT_YET: &[&str] = &[];
 
 fn circles(workspace: &Workspace) -> Vec<BTreeSet<Edge>> {
     let roots =

@@ -1,7 +1,7 @@
 //! Whether the Kubernetes API is found, answers, and lets the agent read what it needs. The agent runs without it; some names are then missing.
 
-use super::Line;
-use super::Verdict::{FallsBack, Ok as Fine, Waits};
+use super::line::Line;
+use super::line::Verdict::{FallsBack, Ok as Fine, Waits};
 use crate::config::{Config, KubernetesMode};
 use crate::run::settings::{self, Who};
 use k8s_sync::watch::{Look, Said, look};
@@ -62,7 +62,7 @@ fn told(found: &Look) -> Line {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::check::Verdict;
+    use crate::cli::check::line::Verdict;
     use k8s_sync::cluster::object::Resource;
 
     fn check(answers: Vec<(Resource, Said)>, verdict: Verdict, found: &str) {

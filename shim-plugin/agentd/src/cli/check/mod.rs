@@ -1,6 +1,7 @@
 //! `pilotfish check`: can the agent run here, what falls back, and what to do about the rest.
 
 mod kubernetes;
+mod line;
 mod node;
 mod probes;
 
@@ -8,45 +9,8 @@ use super::output::{json, print};
 use crate::cli::args::Output;
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
+use line::{Line, Verdict};
 use serde::Serialize;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    Ok,
-    /// Works without, or in another way.
-    FallsBack,
-    /// The agent runs, and waits for it.
-    Waits,
-    /// The agent cannot run.
-    Missing,
-}
-
-impl Verdict {
-    fn shown(self) -> &'static str {
-        match self {
-            Verdict::Ok => "ok",
-            Verdict::FallsBack => "falls back",
-            Verdict::Waits => "waits",
-            Verdict::Missing => "MISSING",
-        }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Line {
-    pub what: &'static str,
-    pub verdict: Verdict,
-    pub found: String,
-    /// What to do; empty where nothing is to be done.
-    pub remedy: String,
-}
-
-impl Line {
-    pub fn new(what: &'static str, verdict: Verdict, found: impl Into<String>, remedy: impl Into<String>) -> Line {
-        Line { what, verdict, found: found.into(), remedy: remedy.into() }
-    }
-}
 
 #[derive(Debug, Serialize)]
 struct Report {

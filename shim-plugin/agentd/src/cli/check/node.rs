@@ -1,7 +1,7 @@
 //! Whether hostNetwork containers and the node's services can be observed: tried on the cgroup of this very process.
 
-use super::Line;
-use super::Verdict::{FallsBack, Ok as Fine};
+use super::line::Line;
+use super::line::Verdict::{FallsBack, Ok as Fine};
 use crate::exit::in_full;
 use crate::run::containers::{find_hierarchy, services_of};
 use capture_engine::attach::CgroupLinks;

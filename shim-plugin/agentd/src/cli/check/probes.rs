@@ -1,7 +1,7 @@
 //! The single questions of `pilotfish check`. Each tries the thing itself rather than guessing from a version, and leaves nothing behind.
 
-use super::Verdict::{FallsBack, Missing, Ok as Fine, Waits};
-use super::{Line, Verdict};
+use super::line::Verdict::{FallsBack, Missing, Ok as Fine, Waits};
+use super::line::{Line, Verdict};
 use crate::cli::privileges;
 use crate::config::Config;
 use crate::exit::in_full;
