@@ -285,7 +285,6 @@ pub struct Golden {
 mod nanoseconds {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    #[allow(clippy::ref_option, reason = "serde's signature")]
     pub fn serialize<S: Serializer>(seconds: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
         let is_time = |seconds: &f64| seconds.is_finite() && *seconds >= 0.0;
         seconds.filter(is_time).map(|seconds| (seconds * 1e9).round() as u64).serialize(serializer)
