@@ -1,5 +1,5 @@
-//! Compiles the iterator's program with clang for the BPF target, and takes its bare instructions out of the object; they are embedded, so a node
-//! needs no clang.
+//! Compiles the iterator's program with clang for the BPF target, and takes its bare instructions
+//! out of the object; they are embedded, so a node needs no clang.
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -1,7 +1,9 @@
-//! Finds the connections that existed before the agent attached, in the background, and says who is client and who is server.
+//! Finds the connections that existed before the agent attached, in the background, and says who is
+//! client and who is server.
 //!
-//! Knows nothing of attaching, names or metrics: namespaces to look at go in ([`Target`]), [`flow_model::FlowSeed`]s come out.
-//! Three sources give the same answer at different prices; [`Scanner`] takes the cheapest that the kernel has.
+//! Knows nothing of attaching, names or metrics: namespaces to look at go in ([`Target`]),
+//! [`flow_model::FlowSeed`]s come out. Three sources give the same answer at different prices;
+//! [`Scanner`] takes the cheapest that the kernel has.
 #![deny(unsafe_code)]
 
 mod config;

@@ -1,5 +1,5 @@
-//! The program for packets of the node's own sockets. It is loaded when the first cgroup is attached to: the agent is ready before, and stays so where a kernel
-//! refuses it.
+//! The program for packets of the node's own sockets. It is loaded when the first cgroup is
+//! attached to: the agent is ready before, and stays so where a kernel refuses it.
 
 use super::object::{LoadError, clone, refused, take, verified};
 use super::stub::{self, Sockets, StubError};
@@ -31,7 +31,8 @@ enum State {
 struct Unloaded {
     ebpf: Ebpf,
     programs: MapData,
-    /// The program names the others by the numbers of these descriptors. (That of the ring belongs to its reader, which lives as long as the agent.)
+    /// The program names the others by the numbers of these descriptors. (That of the ring belongs
+    /// to its reader, which lives as long as the agent.)
     _maps: Vec<MapData>,
 }
 

@@ -1,5 +1,6 @@
-//! `cargo xtask demo-k8s`: a Kubernetes cluster of two nodes with workloads that call each other, the agent on each node, and what each of
-//! them sees, live, by name. Everything is taken away at the end.
+//! `cargo xtask demo-k8s`: a Kubernetes cluster of two nodes with workloads that call each other,
+//! the agent on each node, and what each of them sees, live, by name. Everything is taken away at
+//! the end.
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -40,7 +41,8 @@ impl Report {
         self.edges.values().filter_map(Value::as_array).flatten()
     }
 
-    /// Ends of edges that are told as an address where a name belongs. A few are to be expected: what came before the first names.
+    /// Ends of edges that are told as an address where a name belongs. A few are to be expected:
+    /// what came before the first names.
     fn unnamed(&self) -> usize {
         let is_address = |end: &Value| {
             end["kind"] == "Address" || end["name"].as_str().is_some_and(|name| name.parse::<IpAddr>().is_ok())
