@@ -7,9 +7,9 @@ use super::inside::{self, Held, Report};
 use super::queue::Priority;
 use super::state::{Outcome, Work};
 use super::{AttachEvent, watcher};
+use crate::causes::in_full;
 use flow_model::Slot;
 use netns::{Netns, NetnsId};
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -181,16 +181,4 @@ fn detach(shared: &Shared, task: Task) {
     drop(netns);
     (shared.events)(AttachEvent::Detached { slot });
     shared.fewer.notify_all();
-}
-
-/// The error with its causes, on one line.
-fn in_full(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }

@@ -1,11 +1,11 @@
 use crate::{IfAddress, Link, LinkWatch, NetlinkError, RouteSocket};
+use flow_model::NetnsId;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 use std::any::Any;
-use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,20 +17,6 @@ const OWN: &str = "/proc/thread-self/ns/net";
 
 /// Enough for a few nested netlink dumps; the kernel backs only what is touched.
 const STACK_BYTES: usize = 512 * 1024;
-
-/// A network namespace as the kernel names it. Inodes are reused after a namespace dies: an
-/// identity only while somebody holds it open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NetnsId {
-    pub dev: u64,
-    pub ino: u64,
-}
-
-impl fmt::Display for NetnsId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "net:[{}]", self.ino)
-    }
-}
 
 /// An open network namespace. Keeps it alive: close it (drop) when its container is gone. One descriptor.
 #[derive(Debug)]

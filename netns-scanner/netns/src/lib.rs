@@ -18,7 +18,8 @@ mod sys;
 mod watch;
 pub mod wire;
 
-pub use enter::{EnterError, InNetns, Netns, NetnsId, OpenError};
+pub use enter::{EnterError, InNetns, Netns, OpenError};
+pub use flow_model::NetnsId;
 pub use link::{IfAddress, Link};
 pub use route::{NetlinkError, Refusal, RouteSocket};
 pub use watch::{Change, LinkWatch};

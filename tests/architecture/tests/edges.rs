@@ -17,7 +17,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("golden-metrics", &["flow-model"]),
     ("l7", &["flow-model"]),
     ("capture-wire", &[]),
-    ("netns", &[]),
+    ("netns", &["flow-model"]),
     ("flow-model", &[]),
     // What tests and measures runs the binaries; it links nothing of them.
     ("testbed", &[]),

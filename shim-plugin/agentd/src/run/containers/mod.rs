@@ -231,8 +231,7 @@ impl Containers {
                     Open::Asked(asked, pid) | Open::Done(asked, Entrance { pid, .. }) => (*asked, *pid),
                 };
                 *open = Open::Done(asked, Entrance { netns: Arc::new(netns), pid });
-                let netns = NetnsId { dev: id.dev, ino: id.ino };
-                self.report(Report::Opened { task, netns, cookie }).await;
+                self.report(Report::Opened { task, netns: id, cookie }).await;
             }
             Err(reason) => {
                 self.state.open.remove(&task);
@@ -390,7 +389,7 @@ pub fn containerd_config(config: &Config) -> shim_plugin::Config {
     }
     out.observe_node = config.attach.node;
     // "The host's" namespace is the one that the agent runs in. Without /proc nothing would work anyway.
-    out.node = Netns::current().ok().map(|netns| NetnsId { dev: netns.id().dev, ino: netns.id().ino });
+    out.node = Netns::current().ok().map(|netns| netns.id());
     out
 }
 
