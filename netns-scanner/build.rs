@@ -1,5 +1,6 @@
-//! Compiles the iterator's program with clang for the BPF target, and takes its bare instructions out of the object; they are embedded, so a node
-//! needs no clang. With `PILOTFISH_NO_BPF=1` (see capture-engine's build.rs) nothing is compiled, and the iterator says so.
+//! Compiles the iterator's program with clang for the BPF target, and takes its bare instructions
+//! out of the object; they are embedded, so a node needs no clang. With `PILOTFISH_NO_BPF=1` (see
+//! capture-engine's build.rs) nothing is compiled, and the iterator says so.
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -1,5 +1,5 @@
-//! What a source of packets tells the pipeline. The kernel programs and a replayed capture produce the same events, so that
-//! everything behind them is one code path.
+//! What a source of packets tells the pipeline. The kernel programs and a replayed capture produce
+//! the same events, so that everything behind them is one code path.
 
 use flow_model::{Close, Direction, FiveTuple, Role, Slot, Transport, Ts};
 

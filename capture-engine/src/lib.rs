@@ -4,6 +4,7 @@
 #![deny(unsafe_code)]
 
 pub mod attach;
+mod causes;
 pub mod event;
 pub mod kernel;
 pub mod pipeline;

@@ -1,7 +1,9 @@
-//! What a list of all pods costs the API server and this agent: as a stream, and in pages. The server is restarted before each round, so
-//! that its peak is the round's own; the agent is a process of its own.
+//! What a list of all pods costs the API server and this agent: as a stream, and in pages. The
+//! server is restarted before each round, so that its peak is the round's own; the agent is a
+//! process of its own.
 //!
-//! `cargo bench -p k8s-sync --bench listing [-- PODS]`; 20,000 pods without a number. Needs no root, but 1 GB of memory for each 20,000.
+//! `cargo bench -p k8s-sync --bench listing [-- PODS]`; 20,000 pods without a number. Needs no
+//! root, but 1 GB of memory for each 20,000.
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout)]
 

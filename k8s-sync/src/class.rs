@@ -1,4 +1,5 @@
-//! What an address is called of which nothing is known but itself: the kind of address, a small closed set, so that it can be a label.
+//! What an address is called of which nothing is known but itself: the kind of address, a small
+//! closed set, so that it can be a label.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -67,7 +68,8 @@ impl Class {
         }
     }
 
-    /// Whether a DNS answer may give such an address a name; filters answer with 0.0.0.0 or 127.0.0.1 for what they block.
+    /// Whether a DNS answer may give such an address a name; filters answer with 0.0.0.0 or
+    /// 127.0.0.1 for what they block.
     pub(crate) fn can_be_named(self) -> bool {
         matches!(self, Class::Public | Class::Private | Class::Shared | Class::LinkLocal)
     }

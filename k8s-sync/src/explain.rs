@@ -1,4 +1,5 @@
-//! What the table and the pods' resolvers know of one address, for a person: everything, with its times, where the pipeline wants one answer.
+//! What the table and the pods' resolvers know of one address, for a person: everything, with its
+//! times, where the pipeline wants one answer.
 
 use crate::history::History;
 use crate::index::{Address, IdentityIndex, Shared};

@@ -12,8 +12,8 @@ use std::time::Duration;
 /// Bounds of the table, and how long its past is kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Addresses with a holder or a past. 250,000: the pods and services of the largest clusters that Kubernetes supports (150,000
-    /// pods, 10,000 services), and their churn.
+    /// Addresses with a holder or a past. 250,000: the pods and services of the largest clusters
+    /// that Kubernetes supports (150,000 pods, 10,000 services), and their churn.
     pub addresses: usize,
     /// Namespaces with a name or pending; a node has at most some hundred pods, churn keeps some more.
     pub slots: usize,
@@ -137,9 +137,10 @@ impl IdentityIndex {
         self.shared.version.fetch_add(1, Ordering::Release);
     }
 
-    /// `who` holds `address` from `from` on. Bind the new holder of a reused address whenever it is known: if the old one is not
-    /// released yet, the address is `Ambiguous` from `from` until it is, and never has the wrong name. A binding for which there is no
-    /// room (counted) leaves the address unknown or ambiguous.
+    /// `who` holds `address` from `from` on. Bind the new holder of a reused address whenever it is
+    /// known: if the old one is not released yet, the address is `Ambiguous` from `from` until it
+    /// is, and never has the wrong name. A binding for which there is no room (counted) leaves the
+    /// address unknown or ambiguous.
     pub fn bind(&mut self, address: Address, who: Arc<Workload>, from: Ts) -> Binding {
         self.next += 1;
         let id = self.next;
@@ -173,8 +174,9 @@ impl IdentityIndex {
         self.changed();
     }
 
-    /// What lives in a namespace, `Pending` until its labels are known; `pod` joins it with what the API tells. Returns false when there is no room (counted): its traffic
-    /// then stays `Pending`.
+    /// What lives in a namespace, `Pending` until its labels are known; `pod` joins it with what
+    /// the API tells. Returns false when there is no room (counted): its traffic then stays
+    /// `Pending`.
     pub fn set_slot(&mut self, slot: Slot, identity: Identity, pod: Option<Uid>) -> bool {
         let stats = &self.shared.stats;
         let has_room = stats.slots.load(Ordering::Relaxed) < self.limits.slots as u64;

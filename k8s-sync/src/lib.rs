@@ -1,12 +1,14 @@
-//! `IdentityIndex`: who holds which address at which time, and who lives in which namespace. Fed by the daemon with what containerd
-//! tells of this node; the watch cache of the Kubernetes API will feed the same table.
+//! Who holds which address at which time, and who lives in which namespace. Two tables with times:
+//! `IdentityIndex`, which the daemon feeds with what containerd tells of this node, and `cluster`,
+//! which `watch` feeds with what the Kubernetes API tells of all nodes. [`NamesReader`] asks both.
 //!
-//! A question is always about a moment: an address that was reused is answered with its holder then, or with none, never with the one
-//! before. Outsiders have the name by which the asking pod looked them up, or the class of their address (`private`, `public`,
-//! `cloud-metadata`, ...), so that labels stay a bounded set.
+//! A question is always about a moment: an address that was reused is answered with its holder
+//! then, or with none, never with the one before. Outsiders have the name by which the asking pod
+//! looked them up, or the class of their address (`private`, `public`, `cloud-metadata`, ...), so
+//! that labels stay a bounded set.
 //!
-//! The tables leave the finding of names to their writers and never read the clock. `watch` finds those of the whole cluster: it feeds
-//! `cluster` with what the Kubernetes API tells, on a thread of its own; `access` says where that API is.
+//! The tables find no names themselves and never read the clock. `watch` runs on a thread of its
+//! own; `access` says where the API is.
 #![forbid(unsafe_code)]
 
 pub mod access;

@@ -20,8 +20,8 @@ pub enum Addresses {
     ByAddress,
 }
 
-/// The reading side of an `IdentityIndex`, with the names that pods learnt by DNS and, where there is a cluster, those of its table. Owned by
-/// one pipeline thread; reads memory only.
+/// The reading side of an `IdentityIndex`, with the names that pods learnt by DNS and, where there
+/// is a cluster, those of its table. Owned by one pipeline thread; reads memory only.
 #[derive(Debug)]
 pub struct NamesReader {
     shared: Arc<Shared>,
@@ -52,8 +52,8 @@ impl NamesReader {
         self.dns.version += 1;
     }
 
-    /// Who held an address by containerd and by the API. This node's containerd is first to know and exact in time; the API knows owners, and
-    /// who is behind a port of the node.
+    /// Who held an address by containerd and by the API. This node's containerd is first to know
+    /// and exact in time; the API knows owners, and who is behind a port of the node.
     fn holder(&self, endpoint: Endpoint, at: Ts) -> Identity {
         let local = self.shared.address(endpoint.ip, endpoint.port, at);
         let Some(cluster) = &self.cluster else { return local };
@@ -99,7 +99,8 @@ impl Names for NamesReader {
         known.map_or(identity, Identity::Known)
     }
 
-    /// The holder by the tables, else the name by which the pod found the address (a Service where the cluster has it), else its class.
+    /// The holder by the tables, else the name by which the pod found the address (a Service where
+    /// the cluster has it), else its class.
     fn remote(&self, slot: Slot, remote: Endpoint, at: Ts) -> Identity {
         let ip = remote.ip.to_canonical();
         match self.holder(Endpoint { ip, ..remote }, at) {

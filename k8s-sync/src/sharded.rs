@@ -1,4 +1,5 @@
-//! A map that one thread writes and others read without a lock: shards are swapped in as wholes, and a write copies one shard.
+//! A map that one thread writes and others read without a lock: shards are swapped in as wholes,
+//! and a write copies one shard.
 
 use arc_swap::ArcSwap;
 use hashbrown::HashMap;
@@ -42,7 +43,8 @@ impl<K: Eq + Hash + Clone, V: Clone> Sharded<K, V> {
         self.shard(key).load().get(key).map(read)
     }
 
-    /// Lets `change` see and keep or drop every entry, in those shards that have one for which `is_due`. One writer at a time.
+    /// Lets `change` see and keep or drop every entry, in those shards that have one for which
+    /// `is_due`. One writer at a time.
     pub(crate) fn retain(&self, is_due: impl Fn(&V) -> bool, mut change: impl FnMut(&mut V) -> bool) {
         for shard in &self.shards {
             let current = shard.load();

@@ -217,8 +217,9 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 proptest! {
-    // Against a list that forgets nothing: a name that the index gives is the one and only holder of that time, within what is
-    // kept it gives one whenever there is one, and it never names a holder of another time.
+    // Against a list that forgets nothing: a name that the index gives is the one and only holder
+    // of that time, within what is kept it gives one whenever there is one, and it never names a
+    // holder of another time.
     #[test]
     fn no_name_leaks_across_a_reuse(acts in prop::collection::vec((act(), 1u64..30), 1..60), asked in prop::collection::vec((0u8..3, 0u64..1_000), 50)) {
         let keep = 100;

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause)
 /* All TCP and UDP sockets that processes of this node hold, one record each: who, in which namespace, between whom.
- * One pass over 20,000 sockets costs some 30 ms; nothing is attached to anything, the program runs only while its file is read.
- * Loads on 6.1 and later (iter/task_file, bpf_sock_from_file: 5.11).
+ * One pass over 20,000 sockets costs some 30 ms; nothing is attached to anything, the program runs
+ * only while its file is read. Loads on 6.1 and later (iter/task_file, bpf_sock_from_file: 5.11).
  *
- * It is loaded as bare instructions: no maps, no relocations. Where the kernel keeps a field is a constant that user space puts in when it loads the
- * program (`netns-scanner/src/program.rs`), from the few types of the kernel's BTF that are needed. Reading all of it costs a library 30 ms
- * and 30 MB, more than a pass over 20,000 sockets. */
+ * It is loaded as bare instructions: no maps, no relocations. Where the kernel keeps a field is a
+ * constant that user space puts in when it loads the program (`netns-scanner/src/program.rs`), from
+ * the few types of the kernel's BTF that are needed. Reading all of it costs a library 30 ms and 30
+ * MB, more than a pass over 20,000 sockets. */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
@@ -40,7 +41,8 @@ enum field {
 	KERNFS_NODE_ID,
 };
 
-/* A 64-bit constant that is recognised by its upper half and replaced by the field's offset. The compiler sees a number that it knows nothing of. */
+/* A 64-bit constant that is recognised by its upper half and replaced by the field's offset. The
+ * compiler sees a number that it knows nothing of. */
 #define OFFSET_OF(field) ({ \
 	u64 offset; \
 	asm("%0 = %1 ll" : "=r"(offset) : "i"(0x7066736300000000ull + (field))); \

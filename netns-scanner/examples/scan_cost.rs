@@ -1,5 +1,6 @@
-//! What one scan of namespaces costs, by source, as `cargo xtask bench scan` prints it: `scan_cost SOURCE PID...` looks into the namespaces of these
-//! processes, `scan_cost killed N` into those of processes that are killed while it does. One line of JSON.
+//! What one scan of namespaces costs, by source, as `cargo xtask bench scan` prints it: `scan_cost
+//! SOURCE PID...` looks into the namespaces of these processes, `scan_cost killed N` into those of
+//! processes that are killed while it does. One line of JSON.
 #![forbid(unsafe_code)]
 
 use flow_model::Slot;

@@ -7,7 +7,8 @@ use std::time::Duration;
 pub struct ScannerConfig {
     /// `None`: the iterator for more than `few` targets at once and sock_diag for fewer; each falls back to the next.
     pub source: Option<Source>,
-    /// A dump inside one namespace costs about a quarter of a pass over the node, so up to this many it is the cheaper way.
+    /// A dump inside one namespace costs about a quarter of a pass over the node, so up to this
+    /// many it is the cheaper way.
     pub few: usize,
     /// Time that one turn of work should take.
     pub turn: Duration,
@@ -25,8 +26,8 @@ pub struct ScannerConfig {
 
 impl Default for ScannerConfig {
     fn default() -> Self {
-        // 2 ms of work, 58 ms of rest: a thirtieth of a core, a third of what an agent with a tenth of one has. 20,000: as many namespaces as
-        // descriptors allow.
+        // 2 ms of work, 58 ms of rest: a thirtieth of a core, a third of what an agent with a tenth
+        // of one has. 20,000: as many namespaces as descriptors allow.
         ScannerConfig {
             source: None,
             few: 3,

@@ -1,7 +1,9 @@
-//! Reads of `/proc` and `/sys` that may hang. Each is made on a thread of its own and waited for only so long; a file that is late is not
-//! read again while the old read is under way, and then at growing intervals.
+//! Reads of `/proc` and `/sys` that may hang. Each is made on a thread of its own and waited for
+//! only so long; a file that is late is not read again while the old read is under way, and then at
+//! growing intervals.
 //!
-//! A read that hangs cannot be ended from outside, so its thread stays until the kernel answers; [`MOST`] bounds how many there can be.
+//! A read that hangs cannot be ended from outside, so its thread stays until the kernel answers;
+//! [`MOST`] bounds how many there can be.
 
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
@@ -117,7 +119,8 @@ impl Schedule {
 pub struct Deadlines(Arc<Mutex<Schedule>>);
 
 impl Deadlines {
-    /// The outcome of `read`, or why it is not there after `patience`. Waits for it: not for a thread that others wait for.
+    /// The outcome of `read`, or why it is not there after `patience`. Waits for it: not for a
+    /// thread that others wait for.
     ///
     /// `kind` is a word for such files, `file` the one that is read.
     ///
@@ -140,8 +143,9 @@ impl Deadlines {
         }
     }
 
-    /// The same without waiting: `tell` hears the outcome on the thread of the read; it is dropped when the read panics. Whoever waits for it in a way
-    /// of its own says so by [`Deadlines::gave_up`] when `patience` is over.
+    /// The same without waiting: `tell` hears the outcome on the thread of the read; it is dropped
+    /// when the read panics. Whoever waits for it in a way of its own says so by
+    /// [`Deadlines::gave_up`] when `patience` is over.
     ///
     /// # Errors
     /// Not tried.

@@ -14,8 +14,8 @@ const INET_DIAG_CGROUP_ID: u16 = 21;
 const EXTENSIONS_NONE: u8 = 0;
 const ALL_STATES: u32 = 0xffff_ffff;
 
-/// All TCP and UDP sockets of the namespace that the caller is in. Costs about 3 ms and 0.3 us for each socket of the *node*: the
-/// kernel walks its one hash table for every namespace.
+/// All TCP and UDP sockets of the namespace that the caller is in. Costs about 3 ms and 0.3 us for
+/// each socket of the *node*: the kernel walks its one hash table for every namespace.
 ///
 /// # Errors
 /// The dump was refused (sock_diag modules missing) or cut short.

@@ -1,4 +1,5 @@
-//! Finds the connections that existed before the agent attached, in the background, and says who is client and who is server.
+//! Finds the connections that existed before the agent attached, in the background, and says who is
+//! client and who is server.
 //!
 //! Knows nothing of attaching, workloads or metrics: namespaces to look at go in ([`Target`]),
 //! [`flow_model::FlowSeed`]s come out. Who holds a socket is told as the kernel tells it

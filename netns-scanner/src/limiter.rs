@@ -3,9 +3,11 @@ use std::time::Duration;
 /// A single item that took long must not end the work for long.
 const LONGEST_REST: Duration = Duration::from_secs(1);
 
-/// Decides how many items of background work one turn may do, so that a turn takes about `desired`, and how long to rest after it.
+/// Decides how many items of background work one turn may do, so that a turn takes about `desired`,
+/// and how long to rest after it.
 ///
-/// It learns the cost of an item as it goes (the idea is that of quinn's work limiter); time is passed in, so a test is exact.
+/// It learns the cost of an item as it goes (the idea is that of quinn's work limiter); time is
+/// passed in, so a test is exact.
 #[derive(Clone, Copy, Debug)]
 pub struct WorkLimiter {
     desired: Duration,

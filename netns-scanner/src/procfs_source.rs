@@ -3,8 +3,9 @@ use flow_model::Transport;
 use procfs::ProcError;
 use procfs::process::Process;
 
-/// All TCP and UDP sockets of the namespace of `pid`, from `/proc/<pid>/net/{tcp,tcp6,udp,udp6}`. The dearest source: some 17 ms for each
-/// namespace of a node with 20,000 sockets. A table that does not exist (IPv6 switched off) is empty.
+/// All TCP and UDP sockets of the namespace of `pid`, from `/proc/<pid>/net/{tcp,tcp6,udp,udp6}`.
+/// The dearest source: some 17 ms for each namespace of a node with 20,000 sockets. A table that
+/// does not exist (IPv6 switched off) is empty.
 ///
 /// # Errors
 /// The process is gone, or `/proc` is not readable.

@@ -1,7 +1,8 @@
-//! The iterator's program made fit for the running kernel: its instructions with the places of the fields that it reads, found in the kernel's BTF.
+//! The iterator's program made fit for the running kernel: its instructions with the places of the
+//! fields that it reads, found in the kernel's BTF.
 //!
-//! The BTF is walked once without building anything from it: 3 ms for the 150,000 types of a distribution's kernel. Nothing read from it is trusted
-//! beyond its length.
+//! The BTF is walked once without building anything from it: 3 ms for the 150,000 types of a
+//! distribution's kernel. Nothing read from it is trusted beyond its length.
 
 /// Instructions of `bpf/task_socks.bpf.c`, 8 bytes each.
 const CODE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/task_socks.insns"));
@@ -34,8 +35,8 @@ const FIELDS: [&[Member]; 17] = [
     &[(b"kernfs_node", b"id")],
 ];
 
-/// What the program does without: a kernel without cgroups (or before 5.15, which kept it in another form) does not have it. The offset is then 0, where no kernel has any
-/// of these.
+/// What the program does without: a kernel without cgroups (or before 5.15, which kept it in
+/// another form) does not have it. The offset is then 0, where no kernel has any of these.
 const OPTIONAL: [&[u8]; 2] = [b"sk_cgrp_data", b"cgroup"];
 
 /// Anonymous structs and unions inside each other; the kernel has two or three.

@@ -19,8 +19,9 @@ pub struct Scanner {
 }
 
 impl Scanner {
-    /// Starts the thread. `found` is called on it, once for each target that was read and not forgotten meanwhile. It must not wait: what it has
-    /// no room for it gives back, and it is asked again until `config.patience` is over.
+    /// Starts the thread. `found` is called on it, once for each target that was read and not
+    /// forgotten meanwhile. It must not wait: what it has no room for it gives back, and it is
+    /// asked again until `config.patience` is over.
     ///
     /// # Errors
     /// No thread can be started.
@@ -42,8 +43,9 @@ impl Scanner {
         self.shared.changed.notify_one();
     }
 
-    /// A new container is about to be attached: no new item is begun until [`Scanner::attached`] was called as often, or half a second went by
-    /// (an answer that never comes must not end the scan).
+    /// A new container is about to be attached: no new item is begun until [`Scanner::attached`]
+    /// was called as often, or half a second went by (an answer that never comes must not end the
+    /// scan).
     pub fn attaching(&self) {
         self.shared.queue.lock().urgent += 1;
     }
@@ -69,7 +71,8 @@ impl Scanner {
         self.shared.changed.notify_one();
     }
 
-    /// The namespace is gone: it is not looked at any more, nothing of it is handed on after this call, and its handle is closed.
+    /// The namespace is gone: it is not looked at any more, nothing of it is handed on after this
+    /// call, and its handle is closed.
     pub fn forget(&self, slot: Slot) {
         let mut queue = self.shared.queue.lock();
         let before = queue.waiting.len();

@@ -3,10 +3,12 @@ use flow_model::{Endpoint, FiveTuple, FlowSeed, Role, Slot, Transport};
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-/// The open connections among the sockets of *one* namespace, with the role of the local end: it is the server when something in this
-/// namespace listens on its port (at its address, or at any), else the client.
+/// The open connections among the sockets of *one* namespace, with the role of the local end: it is
+/// the server when something in this namespace listens on its port (at its address, or at any),
+/// else the client.
 ///
-/// A server that closed its listening socket and kept its connections is taken for a client here; what is observed later corrects it.
+/// A server that closed its listening socket and kept its connections is taken for a client here;
+/// what is observed later corrects it.
 #[must_use]
 pub fn seeds(slot: Slot, sockets: &[Socket]) -> Vec<FlowSeed> {
     let listening: HashSet<(Transport, IpAddr, u16)> = sockets
@@ -39,8 +41,8 @@ pub fn seeds(slot: Slot, sockets: &[Socket]) -> Vec<FlowSeed> {
         .collect()
 }
 
-/// Without the connections that never leave the namespace, because no program sees the loopback: to a loopback address, or with both ends here.
-/// They would stay open for ever.
+/// Without the connections that never leave the namespace, because no program sees the loopback: to
+/// a loopback address, or with both ends here. They would stay open for ever.
 #[must_use]
 pub fn leaving(mut seeds: Vec<FlowSeed>) -> Vec<FlowSeed> {
     let here: HashSet<FiveTuple> = seeds.iter().map(|seed| seed.tuple).collect();

@@ -12,7 +12,8 @@ pub struct Socket {
     pub cgroup_id: u64,
     pub tuple: FiveTuple,
     pub state: SocketState,
-    /// Connections that a listening socket holds for `accept(2)`, where the source tells: they belong to no process yet.
+    /// Connections that a listening socket holds for `accept(2)`, where the source tells: they
+    /// belong to no process yet.
     pub waiting: u16,
 }
 

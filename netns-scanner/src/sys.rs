@@ -59,7 +59,8 @@ struct IterCreate {
     flags: u32,
 }
 
-/// A file whose reading runs `instructions` (8 bytes each) for every item of the iterator that the kernel's BTF has as function `attach_to`.
+/// A file whose reading runs `instructions` (8 bytes each) for every item of the iterator that the
+/// kernel's BTF has as function `attach_to`.
 ///
 /// # Errors
 /// EPERM without CAP_BPF and CAP_PERFMON, EINVAL or EACCES where the verifier refuses.
@@ -84,8 +85,9 @@ pub fn iterator(instructions: &[u8], attach_to: u32) -> Result<OwnedFd, Errno> {
     bpf(BPF_ITER_CREATE, &IterCreate { link_fd: fd(&link), flags: 0 })
 }
 
-/// The verifier gives up with `EAGAIN` when a signal is pending for the thread, which stop and continue are, too (`do_check` in
-/// kernel/bpf/verifier.c). 16 attempts: several signals a second would have to arrive to use them up.
+/// The verifier gives up with `EAGAIN` when a signal is pending for the thread, which stop and
+/// continue are, too (`do_check` in kernel/bpf/verifier.c). 16 attempts: several signals a second
+/// would have to arrive to use them up.
 fn load(program: &ProgLoad) -> Result<OwnedFd, Errno> {
     for _ in 1..16 {
         match bpf(BPF_PROG_LOAD, program) {
@@ -98,8 +100,9 @@ fn load(program: &ProgLoad) -> Result<OwnedFd, Errno> {
 
 /// A command that answers with a new descriptor.
 fn bpf<T>(command: libc::c_long, attr: &T) -> Result<OwnedFd, Errno> {
-    // SAFETY: `attr` is a `repr(C)` struct without padding that starts as the kernel's union for `command` does, and outlives the call; what it
-    // points to (instructions, license) is borrowed by the caller until then. The kernel only reads it.
+    // SAFETY: `attr` is a `repr(C)` struct without padding that starts as the kernel's union for
+    // `command` does, and outlives the call; what it points to (instructions, license) is borrowed
+    // by the caller until then. The kernel only reads it.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attr), size_of::<T>()) };
     let fd = Errno::result(result).and_then(|fd| i32::try_from(fd).map_err(|_| Errno::EBADF))?;
     // SAFETY: the kernel has just made this descriptor for us, close-on-exec, and nobody else knows it.

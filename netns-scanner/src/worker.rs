@@ -1,4 +1,5 @@
-//! The thread of the scan: takes targets, reads their sockets by the source that fits, hands on what came of it, and rests.
+//! The thread of the scan: takes targets, reads their sockets by the source that fits, hands on
+//! what came of it, and rests.
 
 use crate::config::ScannerConfig;
 use crate::deadline::Deadlines;
@@ -96,7 +97,8 @@ impl<F: FnMut(Seeded) -> Result<(), Seeded>> Worker<F> {
         self.shared.queue.lock().progress.iterator_refused = true;
     }
 
-    /// One pass over the node for everything that waits when it begins. `None` when the iterator can't be used: nothing was lost.
+    /// One pass over the node for everything that waits when it begins. `None` when the iterator
+    /// can't be used: nothing was lost.
     fn pass(&mut self) -> Option<()> {
         let began = Instant::now();
         let mut iterator = match SocketIterator::open() {
@@ -152,7 +154,8 @@ impl<F: FnMut(Seeded) -> Result<(), Seeded>> Worker<F> {
         drop(iterator);
         for target in targets.into_iter().rev() {
             let sockets = by_netns.remove(&target.netns.id().ino).unwrap_or_default();
-            // A connection that waits for its accept(2) has no file, and a pass over files does not see it. It is open all the same.
+            // A connection that waits for its accept(2) has no file, and a pass over files does not
+            // see it. It is open all the same.
             if target.want == Want::Seeds && sockets.iter().any(|socket| socket.waiting > 0) {
                 self.also_without_file(&target, sockets, read_at);
             } else {
@@ -162,7 +165,8 @@ impl<F: FnMut(Seeded) -> Result<(), Seeded>> Worker<F> {
         Some(())
     }
 
-    /// What the pass found, and what sock_diag sees beside it. The first of two records of a socket counts: the one with a pid.
+    /// What the pass found, and what sock_diag sees beside it. The first of two records of a socket
+    /// counts: the one with a pid.
     fn also_without_file(&mut self, target: &Target, mut sockets: Vec<Socket>, read_at: Instant) {
         self.shared.queue.lock().progress.looked_twice += 1;
         match target.netns.run(diag::dump) {

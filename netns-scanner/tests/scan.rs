@@ -1,4 +1,5 @@
-//! The three sources against one namespace with real sockets in it. Needs root: namespaces are made and entered, a BPF iterator is loaded.
+//! The three sources against one namespace with real sockets in it. Needs root: namespaces are made
+//! and entered, a BPF iterator is loaded.
 
 use flow_model::{FlowSeed, Role, Slot, Transport};
 use netns::Netns;

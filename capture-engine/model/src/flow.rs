@@ -1,4 +1,5 @@
 use crate::Ts;
+use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 
@@ -8,6 +9,13 @@ use std::net::IpAddr;
 pub struct NetnsId {
     pub dev: u64,
     pub ino: u64,
+}
+
+/// As a link below `/proc/<pid>/ns` reads.
+impl fmt::Display for NetnsId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "net:[{}]", self.ino)
+    }
 }
 
 /// The agent's own number of an attached namespace, carried by every packet event. Never reused within a process.

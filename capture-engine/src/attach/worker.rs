@@ -8,9 +8,9 @@ use super::state::{Outcome, Work};
 use super::table::Core;
 use super::watcher;
 use super::words::AttachEvent;
+use crate::causes::in_full;
 use flow_model::Slot;
 use netns::{Netns, NetnsId};
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -182,16 +182,4 @@ fn detach(core: &Core, task: Task) {
     drop(netns);
     (core.events)(AttachEvent::Detached { slot });
     core.fewer.notify_all();
-}
-
-/// The error with its causes, on one line.
-fn in_full(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }

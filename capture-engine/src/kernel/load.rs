@@ -39,8 +39,9 @@ impl fmt::Debug for Kernel {
 }
 
 impl Kernel {
-    /// Loads what goes onto interfaces; nothing is attached yet. Takes some 20 ms of CPU, most of them the verifier's. The program for the node's own sockets is
-    /// loaded when it is needed first.
+    /// Loads what goes onto interfaces; nothing is attached yet. Takes some 20 ms of CPU, most of
+    /// them the verifier's. The program for the node's own sockets is loaded when it is needed
+    /// first.
     ///
     /// # Errors
     /// See [`LoadError`]; each says what to do.

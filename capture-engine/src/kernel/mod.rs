@@ -1,5 +1,6 @@
-//! The in-kernel half and its door to user space: loads the programs of `bpf/`, hands out stubs to attach, reads the ring, samples and
-//! cleans the flow table. Knows nothing of interfaces or namespaces; it leaves attaching to the `attach` module.
+//! The in-kernel half and its door to user space: loads the programs of `bpf/`, hands out stubs to
+//! attach, reads the ring, samples and cleans the flow table. Knows nothing of interfaces or
+//! namespaces; it leaves attaching to the `attach` module.
 
 mod convert;
 mod load;

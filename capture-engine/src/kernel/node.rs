@@ -1,8 +1,9 @@
-//! The program for packets of the node's own sockets. It is loaded when the first cgroup is attached to: the agent is ready before, and stays so where a kernel
-//! refuses it.
+//! The program for packets of the node's own sockets. It is loaded when the first cgroup is
+//! attached to: the agent is ready before, and stays so where a kernel refuses it.
 
 use super::object::{LoadError, clone, refused, take, verified};
 use super::stub::{self, Sockets, StubError};
+use crate::causes::in_full;
 use aya::maps::{MapData, ProgramArray};
 use aya::programs::{CgroupSkb, ProgramFd};
 use aya::{Ebpf, EbpfError};
@@ -31,7 +32,8 @@ enum State {
 struct Unloaded {
     ebpf: Ebpf,
     programs: MapData,
-    /// The program names the others by the numbers of these descriptors. (That of the ring belongs to its reader, which lives as long as the agent.)
+    /// The program names the others by the numbers of these descriptors. (That of the ring belongs
+    /// to its reader, which lives as long as the agent.)
     _maps: Vec<MapData>,
 }
 
@@ -90,7 +92,7 @@ impl Node {
             };
             *state = match load(*parts) {
                 Ok(program) => State::Loaded(program),
-                Err(error) => State::Refused(in_full(&error)),
+                Err(error) => State::Refused(refusal(&error)),
             };
         }
         match &*state {
@@ -111,9 +113,7 @@ fn load(parts: Unloaded) -> Result<ProgramFd, LoadError> {
     Ok(program)
 }
 
-/// The error with its causes, on one line: without the verifier's log, which is long and is the last of them.
-fn in_full(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    let text = causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"));
-    text.lines().next().unwrap_or_default().to_owned()
+/// Without the verifier's log, which is long and the last of the causes.
+fn refusal(error: &LoadError) -> String {
+    in_full(error).lines().next().unwrap_or_default().to_owned()
 }

@@ -1,6 +1,7 @@
-//! Reading the ring. The kernel wakes nobody on its own: a wakeup costs more than a packet (3.5 us against 0.25). The reader looks every 5 ms
-//! while there is traffic and is woken only when the ring is half full; when there was none for 100 ms it asks to be woken by the next event
-//! and sleeps, so that an idle agent costs nothing.
+//! Reading the ring. The kernel wakes nobody on its own: a wakeup costs more than a packet (3.5 us
+//! against 0.25). The reader looks every 5 ms while there is traffic and is woken only when the
+//! ring is half full; when there was none for 100 ms it asks to be woken by the next event and
+//! sleeps, so that an idle agent costs nothing.
 
 use super::convert;
 use super::maps::Shared;
@@ -15,7 +16,8 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
-/// Between two looks while events come: 8 MiB hold 5 ms of 4 million small events a second, or of 400 thousand full ones.
+/// Between two looks while events come: 8 MiB hold 5 ms of 4 million small events a second, or of
+/// 400 thousand full ones.
 const NAP: Duration = Duration::from_millis(5);
 /// Without an event for this long, sleep until woken.
 const IDLE_AFTER: Duration = Duration::from_millis(100);
@@ -43,9 +45,11 @@ impl RingReader {
         Ok(RingReader { ring, epoll, shared, last_event: Instant::now(), drained_any: true })
     }
 
-    /// Hands up to `max_events` events to `each`, in the ring's memory and in the order in which they were put there; two directions of one flow that are
-    /// handled on two CPUs at the same time may be in either order. Returns how many there were; fewer than `max_events` means that the ring is
-    /// empty. Records that make no sense are counted in [`super::KernelStats::malformed`].
+    /// Hands up to `max_events` events to `each`, in the ring's memory and in the order in which
+    /// they were put there; two directions of one flow that are handled on two CPUs at the same
+    /// time may be in either order. Returns how many there were; fewer than `max_events` means that
+    /// the ring is empty. Records that make no sense are counted in
+    /// [`super::KernelStats::malformed`].
     pub fn drain(&mut self, max_events: usize, each: &mut impl FnMut(Event<'_>)) -> usize {
         let mut events = 0;
         while events < max_events {

@@ -9,11 +9,13 @@ use std::io;
 use std::sync::Arc;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-/// No flags: the kernel copies a flow while the programs may be changing it. Every field is whole (the copy goes by aligned words), but two fields may
-/// be of before and after one packet. Counters only grow, and the next sample is right again; `turns`, `message` and `closed` are believed only
+/// No flags: the kernel copies a flow while the programs may be changing it. Every field is whole
+/// (the copy goes by aligned words), but two fields may be of before and after one packet. Counters
+/// only grow, and the next sample is right again; `turns`, `message` and `closed` are believed only
 /// of a flow that has been quiet for a while, and then nothing changes them.
 const PLAIN: u64 = 0;
-/// A bucket that holds more flows than this makes the turn bigger; the table has as many buckets as flows, so that takes an attacker.
+/// A bucket that holds more flows than this makes the turn bigger; the table has as many buckets as
+/// flows, so that takes an attacker.
 const LARGEST_TURN: usize = 1 << 16;
 
 /// Reads the whole flow table, some flows at a time. A flow that comes or goes during a round may be missed or not.
@@ -110,7 +112,8 @@ impl Sampler {
         Ok(if found { decode(&key, &flow) } else { None })
     }
 
-    /// Removes flows that are closed, idle or of a namespace that is gone, and their overrides. Returns how many were there.
+    /// Removes flows that are closed, idle or of a namespace that is gone, and their overrides.
+    /// Returns how many were there.
     ///
     /// # Errors
     /// When the kernel refuses one; those before it are gone.

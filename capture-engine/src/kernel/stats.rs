@@ -32,7 +32,8 @@ pub struct KernelStats {
     pub stray: u64,
     /// Flows that were started afresh by a SYN before their end was reported.
     pub replaced: u64,
-    /// Packets handled without their flow's lock, because its holder kept it for too long: the flow's counters may be a little off.
+    /// Packets handled without their flow's lock, because its holder kept it for too long: the
+    /// flow's counters may be a little off.
     pub unlocked: u64,
     /// Packets of the node's own sockets that found no work area on their CPU.
     pub nested: u64,

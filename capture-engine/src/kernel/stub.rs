@@ -1,7 +1,9 @@
-//! The tiny program that sits on an interface: it says which namespace a packet is in and hands over to the shared program.
+//! The tiny program that sits on an interface: it says which namespace a packet is in and hands
+//! over to the shared program.
 //!
-//! The namespace's slot travels in `skb->cb[0]`, which works on every kernel and makes an attachment independent of the size of the shared program.
-//! When the agent is gone the kernel empties the array of shared programs, because no descriptor of user space refers to it any more;
+//! The namespace's slot travels in `skb->cb[0]`, which works on every kernel and makes an
+//! attachment independent of the size of the shared program. When the agent is gone the kernel
+//! empties the array of shared programs, because no descriptor of user space refers to it any more;
 //! a stub that stayed behind then does nothing.
 
 use super::sys;
@@ -11,8 +13,9 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 /// What goes onto the interfaces of a namespace. The attachment side knows no more of the kernel half than this.
 pub trait Programs: Send + Sync {
-    /// A `SCHED_CLS` program that marks packets as seen in `slot` and runs the shared program of `dir`. It returns "next" on every
-    /// path and does nothing once the agent is gone. Close the descriptor after attaching: the attachment holds the program.
+    /// A `SCHED_CLS` program that marks packets as seen in `slot` and runs the shared program of
+    /// `dir`. It returns "next" on every path and does nothing once the agent is gone. Close the
+    /// descriptor after attaching: the attachment holds the program.
     ///
     /// # Errors
     /// When the kernel refuses the program (missing `CAP_BPF` or `CAP_NET_ADMIN`, out of memory).
@@ -21,20 +24,23 @@ pub trait Programs: Send + Sync {
 
 /// What goes onto the cgroups of processes that live in the node's own namespace.
 pub trait NodePrograms: Send + Sync {
-    /// A `CGROUP_SKB` program that marks packets of the sockets that `of` names as seen in `slot` and runs the shared program on them. It lets every packet pass
-    /// and does nothing once the agent is gone.
+    /// A `CGROUP_SKB` program that marks packets of the sockets that `of` names as seen in `slot`
+    /// and runs the shared program on them. It lets every packet pass and does nothing once the
+    /// agent is gone.
     ///
     /// # Errors
     /// When the kernel refuses the program or the shared one, which is loaded when the first stub needs it.
     fn node_stub(&self, slot: Slot, dir: Direction, of: Sockets) -> Result<OwnedFd, StubError>;
 }
 
-/// Sockets that a stub of a cgroup is meant for. A cgroup's programs run for all cgroups below it, too, and there may be those of pods.
+/// Sockets that a stub of a cgroup is meant for. A cgroup's programs run for all cgroups below it,
+/// too, and there may be those of pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sockets {
     /// The cgroup that they were made in (inode of its directory).
     pub cgroup: u64,
-    /// The namespace that they belong to (`SO_NETNS_COOKIE`). Not looked at on kernels before 6.15, whose `cgroup_skb` programs cannot ask for it.
+    /// The namespace that they belong to (`SO_NETNS_COOKIE`). Not looked at on kernels before 6.15,
+    /// whose `cgroup_skb` programs cannot ask for it.
     pub netns_cookie: Option<u64>,
 }
 
@@ -47,7 +53,8 @@ pub struct StubError {
     pub source: std::io::Error,
 }
 
-/// A stub that was handed out. A tail call is charged to the program it began in, so the shared programs' cost stands with the stubs.
+/// A stub that was handed out. A tail call is charged to the program it began in, so the shared
+/// programs' cost stands with the stubs.
 #[derive(Debug)]
 pub(super) struct Stub {
     pub id: u32,
@@ -139,7 +146,8 @@ pub(super) fn load(slot: Slot, dir: Direction, programs: BorrowedFd<'_>) -> Resu
     sys::load_stub(sys::Kind::Classifier, STUB_NAME, &insns).map_err(|source| StubError { slot, dir, source })
 }
 
-/// `if (cgroup_id(skb) == cgroup && netns_cookie(skb) == cookie) { mark; hand over; } return PASS;` The kernel puts `skb->cb` back by itself.
+/// `if (cgroup_id(skb) == cgroup && netns_cookie(skb) == cookie) { mark; hand over; } return PASS;`
+/// The kernel puts `skb->cb` back by itself.
 pub(super) fn load_node(
     slot: Slot,
     dir: Direction,

@@ -11,8 +11,9 @@ use std::ptr::NonNull;
 use std::sync::atomic::AtomicU32;
 
 fn bpf(cmd: bpf_cmd, attr: &mut bpf_attr) -> io::Result<c_long> {
-    // SAFETY: `attr` is a whole, initialised bpf_attr. The pointers in it are set by the functions of this file only, each to memory that
-    // outlives the call and is as long as the kernel will read or write.
+    // SAFETY: `attr` is a whole, initialised bpf_attr. The pointers in it are set by the functions
+    // of this file only, each to memory that outlives the call and is as long as the kernel will
+    // read or write.
     let result =
         unsafe { libc::syscall(libc::SYS_bpf, cmd as libc::c_int, std::ptr::from_mut(attr), size_of::<bpf_attr>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
@@ -88,7 +89,8 @@ impl Map {
         found(bpf(bpf_cmd::BPF_MAP_DELETE_ELEM, &mut attr))
     }
 
-    /// Of a hash map only. Fills `keys` and `values`, whose room for entries must be equal. `ENOSPC`: one bucket of the hash holds more entries than there is room.
+    /// Of a hash map only. Fills `keys` and `values`, whose room for entries must be equal.
+    /// `ENOSPC`: one bucket of the hash holds more entries than there is room.
     pub(super) fn lookup_batch(
         &self,
         cursor: &mut Cursor,
@@ -156,11 +158,13 @@ pub(super) fn load_stub(kind: Kind, name: &str, insns: &[bpf_insn]) -> io::Resul
     unless_interrupted(|| bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr), |error| Some(error)).map(owned)
 }
 
-/// How often a program is offered to the verifier before an interruption counts as a refusal; several a second would have to arrive for that.
+/// How often a program is offered to the verifier before an interruption counts as a refusal;
+/// several a second would have to arrive for that.
 const LOAD_ATTEMPTS: u32 = 16;
 
-/// Loads a program, again where the verifier was interrupted: it gives up with `EAGAIN` when a signal is pending for the thread, which stop and
-/// continue are, too (`do_check` in kernel/bpf/verifier.c). `cause` finds the kernel's answer in an error.
+/// Loads a program, again where the verifier was interrupted: it gives up with `EAGAIN` when a
+/// signal is pending for the thread, which stop and continue are, too (`do_check` in
+/// kernel/bpf/verifier.c). `cause` finds the kernel's answer in an error.
 pub(super) fn unless_interrupted<T, E>(
     mut load: impl FnMut() -> Result<T, E>,
     cause: impl Fn(&E) -> Option<&io::Error>,
@@ -232,8 +236,9 @@ impl ControlPage {
     }
 
     fn word(&self, offset: usize) -> &AtomicU32 {
-        // SAFETY: `offset` is that of an aligned u32 within `Control`, which lies at the start of the page that stays mapped as long as `self`.
-        // User space touches the page through these atomics only; the kernel's programs load and store whole words.
+        // SAFETY: `offset` is that of an aligned u32 within `Control`, which lies at the start of
+        // the page that stays mapped as long as `self`. User space touches the page through these
+        // atomics only; the kernel's programs load and store whole words.
         unsafe { AtomicU32::from_ptr(self.at.as_ptr().add(offset).cast()) }
     }
 

@@ -48,8 +48,8 @@ impl CaptureReader {
         Ok(CaptureReader { window, format })
     }
 
-    /// The next packet; `None` at the end. After an error of a pcapng file the next call goes on behind the damage; after one of a pcap
-    /// file there is nothing more.
+    /// The next packet; `None` at the end. After an error of a pcapng file the next call goes on
+    /// behind the damage; after one of a pcap file there is nothing more.
     #[expect(clippy::should_implement_trait, reason = "it lends the packet")]
     pub fn next(&mut self) -> Result<Option<Packet<'_>>, Damage> {
         match &mut self.format {

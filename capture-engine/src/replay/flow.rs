@@ -48,7 +48,8 @@ pub(super) struct Flow {
     early: VecDeque<Early>,
 }
 
-/// A segment out of order across the directions: a capture of several queues or interfaces has such, an interface has not.
+/// A segment out of order across the directions: a capture of several queues or interfaces has
+/// such, an interface has not.
 #[derive(Debug)]
 pub(super) struct Early {
     packet: Decoded<'static>,
@@ -71,7 +72,8 @@ pub(super) struct Piece<'a> {
     pub wire_len: u32,
     pub prev: Option<MessageEnd>,
     pub payload: &'a [u8],
-    /// Bytes that the capture missed between the handshake and this, the first piece of its direction: only the handshake tells of them.
+    /// Bytes that the capture missed between the handshake and this, the first piece of its
+    /// direction: only the handshake tells of them.
     pub missed: u32,
 }
 
@@ -106,8 +108,8 @@ impl Flow {
         }
     }
 
-    /// Puts a segment aside that acknowledges what was not seen yet, and what follows it the same way. False when it is to be handled
-    /// at once.
+    /// Puts a segment aside that acknowledges what was not seen yet, and what follows it the same
+    /// way. False when it is to be handled at once.
     pub fn put_aside(&mut self, packet: &Decoded<'_>, dir: Direction, at: Ts) -> bool {
         if !packet.tcp || self.early.len() >= EARLY || !(self.is_behind(packet, dir) || self.is_early(packet, dir)) {
             return false;
@@ -117,7 +119,8 @@ impl Flow {
         true
     }
 
-    /// Whether what was waited for will not come any more: the other side has jumped over it, or there is no room to wait with.
+    /// Whether what was waited for will not come any more: the other side has jumped over it, or
+    /// there is no room to wait with.
     pub fn waits_in_vain(&self, packet: &Decoded<'_>, dir: Direction) -> bool {
         let jumps = packet.payload > 0 && self.next_seq[dir.index()].is_some_and(|next| ahead(packet.seq, next) > 0);
         let full = self.is_behind(packet, dir);

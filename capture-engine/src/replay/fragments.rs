@@ -33,8 +33,8 @@ pub(super) struct Fragment<'a> {
     pub data: &'a [u8],
 }
 
-/// Puts IP fragments together. A fragment that overlaps another without repeating it exactly ends its datagram (RFC 5722; for IPv4 too:
-/// whoever sends such wants two readers to see two things).
+/// Puts IP fragments together. A fragment that overlaps another without repeating it exactly ends
+/// its datagram (RFC 5722; for IPv4 too: whoever sends such wants two readers to see two things).
 #[derive(Debug, Default)]
 pub(super) struct Fragments {
     waiting: HashMap<FragmentKey, Waiting>,
@@ -56,7 +56,8 @@ struct Waiting {
 }
 
 impl Fragments {
-    /// Takes a fragment. When it was the last one missing, `whole` becomes the datagram's payload and its length is returned.
+    /// Takes a fragment. When it was the last one missing, `whole` becomes the datagram's payload
+    /// and its length is returned.
     pub fn add(&mut self, fragment: Fragment<'_>, whole: &mut Vec<u8>) -> Result<usize, Skip> {
         let Fragment { key, at, offset, more, length, data } = fragment;
         self.expire(at);

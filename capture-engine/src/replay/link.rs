@@ -21,7 +21,8 @@ pub(super) struct Above<'a> {
 pub(super) fn strip(link: u16, packet: &[u8]) -> Result<Above<'_>, Skip> {
     match link {
         1 => ethernet(packet, 0),
-        // BSD loopback: an address family in the writer's order, or (108) in network order. The IP version says the same with certainty.
+        // BSD loopback: an address family in the writer's order, or (108) in network order. The IP
+        // version says the same with certainty.
         0 | 108 => by_version(packet, 4),
         12 | 14 | 101 => by_version(packet, 0),
         228 => at(packet, IPV4, 0),
@@ -77,7 +78,8 @@ fn by_version(packet: &[u8], header: usize) -> Result<Above<'_>, Skip> {
     }
 }
 
-/// Netfilter's log: a header of 4 bytes, then type-length-values in the byte order of the host that wrote it; 9 is the packet.
+/// Netfilter's log: a header of 4 bytes, then type-length-values in the byte order of the host that
+/// wrote it; 9 is the packet.
 fn nflog(packet: &[u8]) -> Result<Above<'_>, Skip> {
     let mut here = 4;
     loop {

@@ -1,7 +1,9 @@
-//! A capture file as a source of the same events that the kernel's programs make, so that everything behind them is one code path.
+//! A capture file as a source of the same events that the kernel's programs make, so that
+//! everything behind them is one code path.
 //!
-//! Reads pcap and pcapng, compressed or not; strips links, tags and IP tunnels; puts IP fragments together; and keeps the kernel's flow
-//! table in software. Everything is streamed: memory does not grow with the file. Knows nothing of what its events are for.
+//! Reads pcap and pcapng, compressed or not; strips links, tags and IP tunnels; puts IP fragments
+//! together; and keeps the kernel's flow table in software. Everything is streamed: memory does not
+//! grow with the file. Knows nothing of what its events are for.
 
 mod decode;
 mod file;

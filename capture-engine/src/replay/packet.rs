@@ -4,7 +4,8 @@ use flow_model::Ts;
 use std::io;
 use thiserror::Error;
 
-/// Longest packet that is believed: above any snaplen in use (tcpdump's is 256 KiB), below what a wrong length would claim.
+/// Longest packet that is believed: above any snaplen in use (tcpdump's is 256 KiB), below what a
+/// wrong length would claim.
 pub(super) const MAX_PACKET: usize = 1 << 20;
 
 /// One packet of a capture file.

@@ -18,7 +18,8 @@ const MAX_INTERFACES: usize = 65_536;
 const OPTION_TSRESOL: u16 = 9;
 const OPTION_TSOFFSET: u16 = 14;
 
-/// The newer format (draft-ietf-opsawg-pcapng): sections of blocks, several interfaces, each with its own link type and clock.
+/// The newer format (draft-ietf-opsawg-pcapng): sections of blocks, several interfaces, each with
+/// its own link type and clock.
 #[derive(Debug, Default)]
 pub(super) struct Pcapng {
     order: ByteOrder,

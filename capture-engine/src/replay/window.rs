@@ -23,8 +23,8 @@ impl<R: Read> Window<R> {
         self.offset
     }
 
-    /// Bytes that can be looked at, at least `wanted` unless the stream ends before. The buffer grows to hold them, so callers
-    /// bound `wanted`.
+    /// Bytes that can be looked at, at least `wanted` unless the stream ends before. The buffer
+    /// grows to hold them, so callers bound `wanted`.
     pub fn fill(&mut self, wanted: usize) -> io::Result<&[u8]> {
         if self.end - self.start < wanted {
             self.refill(wanted)?;

@@ -1,4 +1,5 @@
-//! The bytes that the kernel programs and user space exchange: `bpf/wire.h` in Rust. No logic; sizes asserted at compile time.
+//! The bytes that the kernel programs and user space exchange: `bpf/wire.h` in Rust. No logic;
+//! sizes asserted at compile time.
 #![forbid(unsafe_code)]
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};

@@ -1,4 +1,5 @@
-//! An allocator that counts: what a table takes is what it asked for, not what the kernel happens to hold for the process.
+//! An allocator that counts: what a table takes is what it asked for, not what the kernel happens
+//! to hold for the process.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};

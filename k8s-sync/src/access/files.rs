@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 /// Kubeconfigs and certificates have some KiB.
 pub(super) const LARGEST_FILE: u64 = 1 << 20;
 
-/// Tells whether one of the files is another one now: size, inode and times of what the path leads to, through all links. The kubelet
-/// replaces a pod's files by turning a link to another directory, everything else by writing or renaming.
+/// Tells whether one of the files is another one now: size, inode and times of what the path leads
+/// to, through all links. The kubelet replaces a pod's files by turning a link to another
+/// directory, everything else by writing or renaming.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fingerprint {
     files: Vec<(PathBuf, Option<[i64; 5]>)>,

@@ -5,9 +5,10 @@
 //! 3. The service account of a pod: `KUBERNETES_SERVICE_HOST`, `KUBERNETES_SERVICE_PORT` and the files of the account.
 //! 4. `/etc/rancher/k3s/k3s.yaml`.
 //!
-//! The kubelet's own kubeconfig is not used, though it is on every node: its identity may see this node's pods only (node authorizer), and
-//! where it asks a program for a token (EKS) that program would run with this agent's rights. Programs (`exec`), auth providers and proxies
-//! are refused with a reason; certificates, tokens and token files are taken.
+//! The kubelet's own kubeconfig is not used, though it is on every node: its identity may see this
+//! node's pods only (node authorizer), and where it asks a program for a token (EKS) that program
+//! would run with this agent's rights. Programs (`exec`), auth providers and proxies are refused
+//! with a reason; certificates, tokens and token files are taken.
 //!
 //! That nothing is found is a normal answer: the agent then has the names that containerd knows.
 

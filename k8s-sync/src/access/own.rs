@@ -1,5 +1,5 @@
-//! A request must not come back to the agent that sent it. k3s's registry mirror asked itself for peers through a virtual address, each
-//! answer asked again, and etcd's size doubled (k3s #12127).
+//! A request must not come back to the agent that sent it. k3s's registry mirror asked itself for
+//! peers through a virtual address, each answer asked again, and etcd's size doubled (k3s #12127).
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 

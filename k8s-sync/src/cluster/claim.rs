@@ -7,7 +7,8 @@ use crate::cluster::shared::Shared;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// Ended holds of one address: some pods one after the other within the minutes that the past is kept, or the ports of a node's pods.
+/// Ended holds of one address: some pods one after the other within the minutes that the past is
+/// kept, or the ports of a node's pods.
 const PAST_PER_ADDRESS: usize = 32;
 /// Holds of one address at a time: a node runs some hundred pods at most, few of them on its own network.
 const OPEN_PER_ADDRESS: usize = 2_048;
@@ -59,7 +60,8 @@ impl Claim {
         Hold { port, role, certainty, rank: self.rank, from, until: OPEN, who: self.who.clone() }
     }
 
-    /// Brings one address in line; without `room` nothing begins. Returns whether anything changed, and how many holds found no room.
+    /// Brings one address in line; without `room` nothing begins. Returns whether anything changed,
+    /// and how many holds found no room.
     fn settle(&self, rows: &mut Vec<Hold>, places: &[Place], room: bool, now: At) -> (bool, u64) {
         let mut changed = false;
         for hold in rows.iter_mut().filter(|hold| hold.is_open() && hold.who.is(&self.who)) {
@@ -111,7 +113,8 @@ fn trim(rows: &mut Vec<Hold>) -> u64 {
     over as u64
 }
 
-/// Makes the open holds of `claim.who` on `keys` those of `places`, and ends its others there. Returns whether anything changed.
+/// Makes the open holds of `claim.who` on `keys` those of `places`, and ends its others there.
+/// Returns whether anything changed.
 pub(super) fn settle(shared: &Shared, most: usize, keys: &[Key], places: &[Place], claim: &Claim, now: At) -> bool {
     let mut any = false;
     for (i, key) in keys.iter().enumerate() {

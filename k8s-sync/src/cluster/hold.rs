@@ -1,8 +1,9 @@
 //! Who holds an address from when to when, and the rules by which one of several is meant.
 //!
-//! A claim lasts for as long as the API says so; of several that last, the one that began last has the address, because an address is
-//! only given to a new pod when the old one has lost it, however long the API goes on about the old one. Starts are compared as the API dated
-//! them, so that no local clock has a say in it.
+//! A claim lasts for as long as the API says so; of several that last, the one that began last has
+//! the address, because an address is only given to a new pod when the old one has lost it, however
+//! long the API goes on about the old one. Starts are compared as the API dated them, so that no
+//! local clock has a say in it.
 
 use crate::cluster::record::{At, Node, Pod, Service};
 use flow_model::Workload;

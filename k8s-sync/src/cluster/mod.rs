@@ -1,4 +1,5 @@
-//! Names of the whole cluster, from what the Kubernetes API tells: a compact table with times, written by one and read by many.
+//! Names of the whole cluster, from what the Kubernetes API tells: a compact table with times,
+//! written by one and read by many.
 
 mod answer;
 mod claim;

@@ -39,23 +39,25 @@ impl ClusterNames {
         Some(pod.workload())
     }
 
-    /// Who held `endpoint` at `at`. An address of a Service is held by the workload behind it where all its endpoints are of one workload,
-    /// else by the Service; a port of a node by the Service or the pod that has it, else by the node.
+    /// Who held `endpoint` at `at`. An address of a Service is held by the workload behind it where
+    /// all its endpoints are of one workload, else by the Service; a port of a node by the Service
+    /// or the pod that has it, else by the node.
     #[must_use]
     pub fn holder(&self, endpoint: Endpoint, at: Ts) -> Identity {
         answer::holder(&self.shared, Key::of(endpoint.ip), endpoint.port, asked(at))
     }
 
-    /// Name of the Service by which clients reach `endpoint` at `at`: the one whose address it is (its own, an external one, a node's port), or
-    /// the one that has the pod's port among its endpoints. Of several such Services the only one that has an address of its own (a
-    /// headless twin serves names, not traffic), else none.
+    /// Name of the Service by which clients reach `endpoint` at `at`: the one whose address it is
+    /// (its own, an external one, a node's port), or the one that has the pod's port among its
+    /// endpoints. Of several such Services the only one that has an address of its own (a headless
+    /// twin serves names, not traffic), else none.
     #[must_use]
     pub fn service(&self, endpoint: Endpoint, at: Ts) -> Option<Arc<str>> {
         answer::service(&self.shared, Key::of(endpoint.ip), Some(endpoint.port), asked(at))
     }
 
-    /// The Service that a DNS name stands for: `<service>.<namespace>.svc...` (also with a pod's name in front), or the name that just one
-    /// ExternalName Service points to.
+    /// The Service that a DNS name stands for: `<service>.<namespace>.svc...` (also with a pod's
+    /// name in front), or the name that just one ExternalName Service points to.
     #[must_use]
     pub fn named_service(&self, dns_name: &str) -> Option<Arc<Workload>> {
         let name = dns_name.strip_suffix('.').unwrap_or(dns_name).to_ascii_lowercase();

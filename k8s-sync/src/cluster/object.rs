@@ -1,10 +1,12 @@
-//! What the table of names needs of the API's objects, and nothing else of them: a pod as the API sends it has 5 to 20 KiB.
+//! What the table of names needs of the API's objects, and nothing else of them: a pod as the API
+//! sends it has 5 to 20 KiB.
 
 use std::net::IpAddr;
 use std::time::SystemTime;
 
-/// `metadata.uid`: a UUID (RFC 9562), or what the kubelet takes for one: a static pod's containers carry the hash of its manifest, 32
-/// digits without dashes, which the API's mirror pod has as its annotation `kubernetes.io/config.hash`.
+/// `metadata.uid`: a UUID (RFC 9562), or what the kubelet takes for one: a static pod's containers
+/// carry the hash of its manifest, 32 digits without dashes, which the API's mirror pod has as its
+/// annotation `kubernetes.io/config.hash`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Uid(u128);
 

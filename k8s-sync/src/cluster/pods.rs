@@ -142,8 +142,8 @@ impl Cluster {
     }
 }
 
-/// Where the pod can be reached, by itself: its addresses, or on the node's network the ports that it declares and those under which a Service
-/// lists it.
+/// Where the pod can be reached, by itself: its addresses, or on the node's network the ports that
+/// it declares and those under which a Service lists it.
 fn places(shared: &Shared, pod: &Pod) -> Vec<Place> {
     if pod.ended {
         return Vec::new();

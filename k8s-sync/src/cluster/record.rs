@@ -1,5 +1,5 @@
-//! What is kept of an object. A pod takes 96 bytes and shares the names of its owner and node with its like; readers get whole names made
-//! of it when they ask.
+//! What is kept of an object. A pod takes 96 bytes and shares the names of its owner and node with
+//! its like; readers get whole names made of it when they ask.
 
 use crate::cluster::object::Uid;
 use arc_swap::ArcSwapOption;
@@ -26,7 +26,8 @@ impl Key {
         }
     }
 
-    /// Stands for `port` on every node: an address of a reserved multicast scope (RFC 4291 section 2.7), which nobody can hold.
+    /// Stands for `port` on every node: an address of a reserved multicast scope (RFC 4291 section
+    /// 2.7), which nobody can hold.
     pub(super) fn node_port(port: u16) -> Key {
         let [high, low] = port.to_be_bytes();
         Key::V6([0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, high, low])

@@ -1,5 +1,6 @@
-//! Sorted rows that one thread writes and others read without a lock: shards are swapped in as wholes, a write copies one. Rows lie side by
-//! side, keys apart from what they lead to: there are none of the gaps of a hash table, and a search touches little memory.
+//! Sorted rows that one thread writes and others read without a lock: shards are swapped in as
+//! wholes, a write copies one. Rows lie side by side, keys apart from what they lead to: there are
+//! none of the gaps of a hash table, and a search touches little memory.
 
 use crate::cluster::record::Key;
 use arc_swap::ArcSwap;

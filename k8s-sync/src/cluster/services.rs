@@ -108,7 +108,8 @@ impl Cluster {
         true
     }
 
-    /// Makes the names that lead to `service` those of `after`, each at a stroke: nobody finds it without one meanwhile.
+    /// Makes the names that lead to `service` those of `after`, each at a stroke: nobody finds it
+    /// without one meanwhile.
     fn call(&self, service: &Arc<Service>, before: Option<&ServiceEntry>, after: Option<&ServiceEntry>) {
         let own = hash_of_service(&service.namespace, &service.name);
         let external = |entry: Option<&ServiceEntry>| entry.and_then(|entry| entry.external.clone());

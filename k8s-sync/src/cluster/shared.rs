@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// So that a write copies 3 KiB in a table that is half full.
 const PODS_PER_SHARD: usize = 100;
 
-/// An address in an EndpointSlice. It belongs to the Service for as long as the pod has the address, so it has no beginning.
+/// An address in an EndpointSlice. It belongs to the Service for as long as the pod has the
+/// address, so it has no beginning.
 #[derive(Clone, Debug)]
 pub(super) struct Listed {
     /// `Uid::fold` of the pod that is meant; 0 where none is named.

@@ -13,7 +13,8 @@ use std::sync::atomic::Ordering;
 /// The API takes 100 ports.
 const MOST_PORTS: usize = 100;
 
-/// A pod is behind a few Services, a node's address behind those of the pods on its network; more than these lose their past early.
+/// A pod is behind a few Services, a node's address behind those of the pods on its network; more
+/// than these lose their past early.
 const ROWS_PER_ADDRESS: usize = 64;
 
 impl Cluster {
@@ -177,8 +178,9 @@ impl Cluster {
         changed
     }
 
-    /// Finds the one workload that all endpoints of `service` belong to. A Service without endpoints keeps what was behind it: a Deployment of one
-    /// pod has none for a moment whenever that pod is replaced.
+    /// Finds the one workload that all endpoints of `service` belong to. A Service without
+    /// endpoints keeps what was behind it: a Deployment of one pod has none for a moment whenever
+    /// that pod is replaced.
     fn back(&mut self, service: &Arc<Service>, now: Moment) -> bool {
         if !self.is_ready() {
             return false;

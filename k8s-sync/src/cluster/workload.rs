@@ -1,17 +1,20 @@
-//! Which workload a pod belongs to, by its controller. The rules for pods of this node, of which only containerd's labels are known, are those of
-//! `shim_plugin::LocalName`; both give the same name where both can tell.
+//! Which workload a pod belongs to, by its controller. The rules for pods of this node, of which
+//! only containerd's labels are known, are those of `shim_plugin::LocalName`; both give the same
+//! name where both can tell.
 
 use crate::cluster::object::Controller;
 use flow_model::WorkloadKind;
 
 /// Kind and name of the workload; an empty name stands for the pod's own.
 ///
-/// - A ReplicaSet with the label `pod-template-hash` is a Deployment's, which names it `<deployment>-<hash>`; any other stands for itself.
+/// - A ReplicaSet with the label `pod-template-hash` is a Deployment's, which names it
+///   `<deployment>-<hash>`; any other stands for itself.
 /// - A Job stands for itself here; that a CronJob made it is told by the Job.
 /// - The mirror of a static pod is controlled by its Node, and is a pod by itself.
 /// - A ReplicationController is what ReplicaSets came from.
-/// - Controllers that Kubernetes does not bring (StrimziPodSet, CloneSet, TaskRun, ...): kind Pod under the controller's name. That keeps the
-///   pods of one application together, and the names as few as there are applications.
+/// - Controllers that Kubernetes does not bring (StrimziPodSet, CloneSet, TaskRun, ...): kind Pod
+///   under the controller's name. That keeps the pods of one application together, and the names as
+///   few as there are applications.
 pub(super) fn of<'a>(controller: Option<&'a Controller>, template_hash: Option<&str>) -> (WorkloadKind, &'a str) {
     let Some(Controller { kind, name }) = controller else { return (WorkloadKind::Pod, "") };
     let deployment = || {

@@ -60,8 +60,9 @@ pub(super) struct Lists {
 
 /// The one writer of the table. Feed it with what the watches tell; it never reads a clock and never waits.
 ///
-/// It may be told of a part: with the pods of one node only, peers elsewhere have no name here, and a Service with endpoints elsewhere is not
-/// resolved to a workload. Its rules, and why they are so, are in `docs/decisions/0009-the-clusters-table.md`.
+/// It may be told of a part: with the pods of one node only, peers elsewhere have no name here, and
+/// a Service with endpoints elsewhere is not resolved to a workload. Its rules, and why they are
+/// so, are in `docs/decisions/0009-the-clusters-table.md`.
 #[derive(Debug)]
 pub struct Cluster {
     pub(super) shared: Arc<Shared>,

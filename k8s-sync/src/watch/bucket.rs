@@ -1,4 +1,5 @@
-//! A token bucket over everything that is ever sent to the API server: the last fence, for faults that nobody thought of.
+//! A token bucket over everything that is ever sent to the API server: the last fence, for faults
+//! that nobody thought of.
 
 use std::time::{Duration, Instant};
 

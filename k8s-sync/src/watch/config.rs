@@ -71,7 +71,8 @@ impl Default for Config {
             at_least_agents: 0,
             streaming_lists: true,
             watch_timeout_s: None,
-            // Five watches, lists of them in a few pages, and a probe at once; a list of 100,000 pods in pages takes 40 s.
+            // Five watches, lists of them in a few pages, and a probe at once; a list of 100,000
+            // pods in pages takes 40 s.
             burst: 20,
             requests_per_second: 5.0,
             snapshot: None,

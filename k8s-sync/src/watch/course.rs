@@ -4,20 +4,24 @@
 //!            list ended                 stream ended, broke, fell silent: same version
 //!   List ───────────────▶ Watch(version) ─────────────────────────────────▶ Watch(version)
 //!    ▲                        │
-//!    └────────────────────────┘ 410 in the stream; a version that goes back; a start refused with 410 or 504 three times in a row
+//!    └────────────────────────┘ 410 in the stream; a version that goes back;
+//!                               a start refused with 410 or 504 three times in a row
 //! ```
 //!
-//! It never ends, and it never goes round without a wait that grows: a stream that lived for less than `SHORT` counts as a failure even
-//! where it ended in order. Pure: time and chance are passed in.
+//! It never ends, and it never goes round without a wait that grows: a stream that lived for less
+//! than `SHORT` counts as a failure even where it ended in order. Pure: time and chance are passed
+//! in.
 
 use super::gate::Backoff;
 use std::time::Duration;
 
-/// A stream that ends sooner has not worked. An API server ends watches after 30 to 60 min of its own will (`--min-request-timeout`).
+/// A stream that ends sooner has not worked. An API server ends watches after 30 to 60 min of its
+/// own will (`--min-request-timeout`).
 pub const SHORT: Duration = Duration::from_secs(3);
 /// The watches of a server that goes away in order end together; they come back within this time and not at once.
 const SPREAD: Duration = Duration::from_millis(500);
-/// A start refused with 410 or 504 this often in a row needs another version. Once may be an API server that is behind the others.
+/// A start refused with 410 or 504 this often in a row needs another version. Once may be an API
+/// server that is behind the others.
 const REFUSED_STARTS: u32 = 3;
 
 /// What one resource's failures in a row cost it. Nobody else waits for them.
@@ -28,8 +32,9 @@ const OWN: Backoff = Backoff {
     long_after: Duration::from_secs(300),
 };
 
-/// The same where the server as a whole seems to be at fault. The gate makes everybody wait for that; but the probe that opens it again asks
-/// for little, and a server whose etcd is away answers probes and nothing else.
+/// The same where the server as a whole seems to be at fault. The gate makes everybody wait for
+/// that; but the probe that opens it again asks for little, and a server whose etcd is away answers
+/// probes and nothing else.
 const SERVERS: Backoff = Backoff {
     first: Duration::from_millis(500),
     cap: Duration::from_secs(6),
@@ -113,8 +118,8 @@ impl Course {
         }
     }
 
-    /// The stream has told everything up to `version`. False where that is older than what it told before; versions that are no numbers
-    /// are not compared.
+    /// The stream has told everything up to `version`. False where that is older than what it told
+    /// before; versions that are no numbers are not compared.
     pub fn seen(&mut self, version: String) -> bool {
         let number = |text: &str| text.parse::<u128>().ok();
         let is_older =

@@ -1,8 +1,10 @@
 //! One back-off for everything that is sent to one API server.
 //!
-//! While the server answers, the gate is open and nobody waits. After a failure that says something of the server (refused, reset, no answer
-//! in time, 5xx, 401) it is shut, and one watch at a time sends a probe, a request that costs the server next to nothing; everybody else
-//! waits for what becomes of it. A failure that says something of one resource only (403, 404, 410) never comes here, so it delays nobody else.
+//! While the server answers, the gate is open and nobody waits. After a failure that says something
+//! of the server (refused, reset, no answer in time, 5xx, 401) it is shut, and one watch at a time
+//! sends a probe, a request that costs the server next to nothing; everybody else waits for what
+//! becomes of it. A failure that says something of one resource only (403, 404, 410) never comes
+//! here, so it delays nobody else.
 //!
 //! Pure: time and chance are passed in.
 
@@ -21,9 +23,10 @@ pub struct Backoff {
 }
 
 impl Default for Backoff {
-    /// 6 s: with an attempt that may take 10 s, a server that was frozen for 120 s has seen about 8 attempts and is found again at most
-    /// 6 s after it returns; one that accepts and closes at once sees 17 attempts in 60 s at most. 30 s once it has been away for 5 min:
-    /// 5,000 agents are then 170 attempts a second and not 800.
+    /// 6 s: with an attempt that may take 10 s, a server that was frozen for 120 s has seen about 8
+    /// attempts and is found again at most 6 s after it returns; one that accepts and closes at
+    /// once sees 17 attempts in 60 s at most. 30 s once it has been away for 5 min: 5,000 agents
+    /// are then 170 attempts a second and not 800.
     fn default() -> Backoff {
         Backoff {
             first: Duration::from_millis(500),
@@ -35,8 +38,8 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The wait after `failures` in a row of a trouble that is `age` old. `chance` in [0, 1) takes away up to a quarter, so that clients which
-    /// failed together do not come back together.
+    /// The wait after `failures` in a row of a trouble that is `age` old. `chance` in [0, 1) takes
+    /// away up to a quarter, so that clients which failed together do not come back together.
     #[must_use]
     pub fn wait(&self, failures: u32, age: Duration, chance: f64) -> Duration {
         let cap = if age >= self.long_after { self.long_cap } else { self.cap };
@@ -135,8 +138,9 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// Plays five watches whose connections all break at once, against a server whose probes take `takes` and are answered from `back_at`
-    /// on. Says how many connections were tried before that, and when the first one was answered.
+    /// Plays five watches whose connections all break at once, against a server whose probes take
+    /// `takes` and are answered from `back_at` on. Says how many connections were tried before
+    /// that, and when the first one was answered.
     fn play(takes: Duration, back_at: Duration, length: Duration, chance: f64) -> (u32, Option<Duration>) {
         let start = Instant::now();
         let mut gate = Gate::new(Backoff::default(), start);
@@ -179,7 +183,8 @@ mod tests {
             let frozen = Duration::from_secs(frozen);
             let (attempts, found) = play(Duration::from_secs(10), frozen, Duration::from_secs(200), chance);
             assert!(attempts <= 20, "{attempts} attempts");
-            // An attempt that is under way when the server returns is answered by it; here it runs into its time-out first.
+            // An attempt that is under way when the server returns is answered by it; here it runs
+            // into its time-out first.
             let late = found.expect("found again") - frozen;
             assert!(late <= Duration::from_secs(16), "{late:?}");
         }

@@ -1,5 +1,6 @@
-//! One look at the API server, for `pilotfish check`: where it is, whether it answers, and what it refuses. Rights are found out by using them:
-//! a list of one object costs the server less than a review of access, which would be a POST.
+//! One look at the API server, for `pilotfish check`: where it is, whether it answers, and what it
+//! refuses. Rights are found out by using them: a list of one object costs the server less than a
+//! review of access, which would be a POST.
 
 use super::decode::Status;
 use super::request::Query;

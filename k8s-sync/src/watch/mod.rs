@@ -1,10 +1,13 @@
 //! Watches of the Kubernetes API that cannot die, and cannot hurt the API server.
 //!
-//! One thread of its own holds everything: five supervisors (`supervisor`, around the pure `course`), one connection, and what they share of
-//! the server: one back-off (`gate`), a token bucket, the turn to list (`slots`). They feed a table, which they alone write. Nothing here is
-//! ever waited for by who reads names, and nothing is ever written to the API server: `server::Server::send` knows GET only.
+//! One thread of its own holds everything: five supervisors (`supervisor`, around the pure
+//! `course`), one connection, and what they share of the server: one back-off (`gate`), a token
+//! bucket, the turn to list (`slots`). They feed a table, which they alone write. Nothing here is
+//! ever waited for by who reads names, and nothing is ever written to the API server:
+//! `server::Server::send` knows GET only.
 //!
-//! What was decided and measured is in `docs/decisions/0010-watches.md`. Leaves to others what a name is, and where figures are shown.
+//! What was decided and measured is in `docs/decisions/0010-watches.md`. Leaves to others what a
+//! name is, and where figures are shown.
 
 mod bucket;
 mod chance;
@@ -36,8 +39,9 @@ use crate::cluster::{Cluster, ClusterNames, Limits, Moment};
 use std::io;
 use tokio_util::sync::CancellationToken;
 
-/// Starts the thread. The table begins with the snapshot of `config.snapshot`, if there is one: it names what it knew at once. `clock` tells
-/// the moment in the terms of the observations. Ends with `stop`, after it has saved a last snapshot.
+/// Starts the thread. The table begins with the snapshot of `config.snapshot`, if there is one: it
+/// names what it knew at once. `clock` tells the moment in the terms of the observations. Ends with
+/// `stop`, after it has saved a last snapshot.
 pub fn start(config: Config, limits: Limits, clock: fn() -> Moment, stop: CancellationToken) -> io::Result<Handle> {
     let read = snapshot::read(config.snapshot.as_deref(), |bytes| Cluster::load(limits, bytes, clock()));
     let (cluster, kept) = match read {

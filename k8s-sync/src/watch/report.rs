@@ -1,5 +1,5 @@
-//! What the watches say of themselves, for `status`, `/readyz` and `/metrics`. Reading it costs a copy of some hundred bytes and asks
-//! nobody anything.
+//! What the watches say of themselves, for `status`, `/readyz` and `/metrics`. Reading it costs a
+//! copy of some hundred bytes and asks nobody anything.
 
 use super::decode::Bad;
 use crate::cluster::object::Resource;
@@ -109,7 +109,8 @@ pub struct WatchReport {
     pub state: WatchState,
     /// As counted from what was told; exact after each list.
     pub objects: u64,
-    /// Since the last list ended, event or bookmark came, and before all of them since the start: `pilotfish_k8s_cache_age_seconds`.
+    /// Since the last list ended, event or bookmark came, and before all of them since the start:
+    /// `pilotfish_k8s_cache_age_seconds`.
     pub age: Duration,
     /// Whether a list was ever complete since the start.
     pub is_complete: bool,

@@ -36,7 +36,8 @@ impl Query {
         path
     }
 
-    /// A page of a consistent list: its first has no version, so that the server reads the newest; `resourceVersion=0` would ignore `limit`.
+    /// A page of a consistent list: its first has no version, so that the server reads the newest;
+    /// `resourceVersion=0` would ignore `limit`.
     #[must_use]
     pub fn page(&self, limit: u32, next: Option<&str>) -> String {
         let mut path = self.begin();
@@ -58,7 +59,8 @@ impl Query {
         path
     }
 
-    /// What exists, then everything after it. The version that a list would have is that of the bookmark between the two.
+    /// What exists, then everything after it. The version that a list would have is that of the
+    /// bookmark between the two.
     #[must_use]
     pub fn streaming_list(&self, timeout_s: Option<u32>) -> String {
         let mut path = self.begin();

@@ -1,4 +1,5 @@
-//! What the watches of one API server share: its client, the gate, the bucket, the turn to list, the table that they feed.
+//! What the watches of one API server share: its client, the gate, the bucket, the turn to list,
+//! the table that they feed.
 
 use super::bucket::Bucket;
 use super::chance::Chance;
@@ -157,7 +158,8 @@ impl<T: Table> Server<T> {
         self.state.borrow_mut().is_changed = true;
     }
 
-    /// This process did nothing for so long. Its connections may lead nowhere by now, and pings would take half a minute to tell.
+    /// This process did nothing for so long. Its connections may lead nowhere by now, and pings
+    /// would take half a minute to tell.
     pub(super) fn was_held(&self, held: Duration) {
         tracing::info!(?held, "the agent was stopped for a while; watching over a new connection");
         self.state.borrow_mut().client = None;
@@ -252,7 +254,8 @@ impl<T: Table> Server<T> {
         let chance = self.chance();
         let wait = match agents {
             Some(agents) => slots::wait(agents, index, lists, wall(), chance),
-            // Nothing is known of the cluster yet. The nodes are asked for first, by which the others learn how long to wait.
+            // Nothing is known of the cluster yet. The nodes are asked for first, by which the
+            // others learn how long to wait.
             None if who == Resource::Nodes => self.config.timing.first_spread.mul_f64(chance),
             None => self.config.timing.blind_spread.mul_f64(chance),
         };

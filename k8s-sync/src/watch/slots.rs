@@ -1,7 +1,8 @@
 //! When an agent may list, so that all agents of a cluster together list slowly, and an agent alone at once.
 //!
-//! Agents do not talk to each other (a peer reached through a virtual address may be oneself). But each knows all nodes, so each can tell
-//! how many agents there may be and which place in their order is its own. Time is divided into rounds of one slot for each list of each agent:
+//! Agents do not talk to each other (a peer reached through a virtual address may be oneself). But
+//! each knows all nodes, so each can tell how many agents there may be and which place in their
+//! order is its own. Time is divided into rounds of one slot for each list of each agent:
 //!
 //! ```text
 //! slot   = 0.3 s, shorter where a round would take more than 5 min
@@ -10,8 +11,9 @@
 //! start  = place x slot + chance within half a slot, counted in wall time modulo the round
 //! ```
 //!
-//! As all agents' clocks show about the same time, lists are spread evenly whenever their need came up, together or not: 50 agents have a
-//! round of 75 s with 3 or 4 lists in each second. Clocks that differ turn the even spread into a random one, no more.
+//! As all agents' clocks show about the same time, lists are spread evenly whenever their need came
+//! up, together or not: 50 agents have a round of 75 s with 3 or 4 lists in each second. Clocks
+//! that differ turn the even spread into a random one, no more.
 //!
 //! Pure: time and chance are passed in.
 
@@ -20,8 +22,9 @@ use std::time::Duration;
 
 use crate::cluster::object::Uid;
 
-/// No second has more than 4 lists over all agents. The aim is 5: agents are late by some of a slot when their machines are busy. With
-/// slots of 1/4 s and chance within the whole of them, 50 agents on a machine of 2 busy processors had 6 lists in one second of some 60.
+/// No second has more than 4 lists over all agents. The aim is 5: agents are late by some of a slot
+/// when their machines are busy. With slots of 1/4 s and chance within the whole of them, 50 agents
+/// on a machine of 2 busy processors had 6 lists in one second of some 60.
 const SLOT: Duration = Duration::from_millis(300);
 /// Share of a slot that chance decides.
 const CHANCE: f64 = 0.5;

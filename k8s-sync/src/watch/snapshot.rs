@@ -17,7 +17,8 @@ const MAGIC: &[u8] = b"pilotfish-k8s 1\n";
 /// 100,000 pods take about 10 MiB. What is larger was not written by the agent.
 const LARGEST: u64 = 256 << 20;
 
-/// What the watches keep beside the table: how many nodes there were, so that a restarted agent knows how long to wait for its turn.
+/// What the watches keep beside the table: how many nodes there were, so that a restarted agent
+/// knows how long to wait for its turn.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Kept {
     #[serde(default)]

@@ -159,7 +159,8 @@ impl<'a, T: Table> Supervisor<'a, T> {
             }
             Err(after) => after,
         };
-        // A server that begins one and does not end it. That a connection breaks says nothing before it has done so a few times.
+        // A server that begins one and does not end it. That a connection breaks says nothing
+        // before it has done so a few times.
         if self.lists == lists {
             match &after.outcome {
                 Outcome::StreamError { .. } | Outcome::Silent => self.server.without_streaming_lists(&after.reason),

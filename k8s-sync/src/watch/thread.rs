@@ -97,9 +97,10 @@ async fn work<T: Table>(server: &Server<T>) {
     tokio::join!(join_all(watches), save(server), forget(server), held(server));
 }
 
-/// Tells when this process was stopped (SIGSTOP, a frozen control group, a migrated or sleeping machine): timers come late, or wall time has
-/// passed that the monotonic clock, which stands still in a suspended machine, knows nothing of. A clock that is set forward looks the
-/// same and costs a new connection.
+/// Tells when this process was stopped (SIGSTOP, a frozen control group, a migrated or sleeping
+/// machine): timers come late, or wall time has passed that the monotonic clock, which stands still
+/// in a suspended machine, knows nothing of. A clock that is set forward looks the same and costs a
+/// new connection.
 async fn held<T: Table>(server: &Server<T>) {
     loop {
         let (monotonic, wall) = (Instant::now(), SystemTime::now());

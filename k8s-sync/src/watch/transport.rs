@@ -1,7 +1,8 @@
 //! The connection to the API server: one for all watches where it speaks HTTP/2, as API servers do.
 //!
-//! Every way in which it can be silent has an end: name and connection (`connect`), TLS and the head of an answer (`answer`), a connection
-//! whose other end is gone (pings; and the kernel's own keep-alive and `TCP_USER_TIMEOUT` for what speaks HTTP/1 only).
+//! Every way in which it can be silent has an end: name and connection (`connect`), TLS and the
+//! head of an answer (`answer`), a connection whose other end is gone (pings; and the kernel's own
+//! keep-alive and `TCP_USER_TIMEOUT` for what speaks HTTP/1 only).
 
 use super::config::{Agent, Timing};
 use crate::access::{Access, OwnAddresses, is_local};
@@ -125,7 +126,8 @@ impl tower::Service<Name> for Resolver {
     fn call(&mut self, name: Name) -> Self::Future {
         let resolver = self.clone();
         Box::pin(async move {
-            // A resolver of the system that hangs holds one of two threads for as long; the attempt itself has its time-out.
+            // A resolver of the system that hangs holds one of two threads for as long; the attempt
+            // itself has its time-out.
             let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.take(16).collect();
             if let Some(to) = found.iter().find_map(|address| resolver.is_own(address.ip())) {
                 return Err(io::Error::other(Fault::Own { to }));

@@ -1,4 +1,5 @@
-//! A table, and words to tell it things with. Times are seconds since the machine was started; the wall clock showed `EPOCH` then.
+//! A table, and words to tell it things with. Times are seconds since the machine was started; the
+//! wall clock showed `EPOCH` then.
 
 use flow_model::{Endpoint, Identity, Ts, Workload};
 use k8s_sync::cluster::object::{

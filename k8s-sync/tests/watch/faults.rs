@@ -122,7 +122,8 @@ fn a_server_that_answers_probes_only_is_not_asked_in_a_circle() -> Result<()> {
     watches.until("every watch was refused twice", |report| {
         report.watches.len() == 5 && report.watches.iter().all(|watch| watch.failures >= 2)
     })?;
-    // 0.5 s, 1 s, 2 s, .. less a quarter, each for itself: the third refusal of one is no sign that others had many more.
+    // 0.5 s, 1 s, 2 s, .. less a quarter, each for itself: the third refusal of one is no sign that
+    // others had many more.
     let most = watches.report().watches.iter().map(|watch| watch.failures).max();
     assert!(most <= Some(6), "{:#?}", watches.report());
     fault.forget_script();

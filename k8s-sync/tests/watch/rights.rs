@@ -31,7 +31,8 @@ fn one_forbidden_resource_delays_no_other() -> Result<()> {
     let forbidden = testbed::cluster::Act::Status(403);
     fault.script(testbed::cluster::On::watch("nodes"), forbidden.clone(), None);
     fault.script(testbed::cluster::On::list("nodes"), forbidden, None);
-    // The others have nothing to tell, and the server's next bookmark may come later than the tests' usual silence ends.
+    // The others have nothing to tell, and the server's next bookmark may come later than the
+    // tests' usual silence ends.
     let watches = Watches::start(plane.kubeconfig_at(User::Agent, fault.server())?, |config| {
         (config.timing.silence, config.timing.unmarked_silence) = (PATIENCE, PATIENCE);
     })?;

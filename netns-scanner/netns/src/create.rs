@@ -4,8 +4,8 @@ use std::io;
 use std::thread;
 
 impl Netns {
-    /// A new namespace with nothing in it but a `lo` that is down: for probes of what the kernel can do, where they are in nobody's way. It
-    /// goes when the handle does.
+    /// A new namespace with nothing in it but a `lo` that is down: for probes of what the kernel
+    /// can do, where they are in nobody's way. It goes when the handle does.
     ///
     /// # Errors
     /// Without CAP_SYS_ADMIN, or at the limit of `user.max_net_namespaces`.

@@ -1,11 +1,11 @@
 use crate::{IfAddress, Link, LinkWatch, NetlinkError, RouteSocket};
+use flow_model::NetnsId;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 use std::any::Any;
-use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,19 +17,6 @@ const OWN: &str = "/proc/thread-self/ns/net";
 
 /// Enough for a few nested netlink dumps; the kernel backs only what is touched.
 const STACK_BYTES: usize = 512 * 1024;
-
-/// A network namespace as the kernel names it. Inodes are reused after a namespace dies: an identity only while somebody holds it open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NetnsId {
-    pub dev: u64,
-    pub ino: u64,
-}
-
-impl fmt::Display for NetnsId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "net:[{}]", self.ino)
-    }
-}
 
 /// An open network namespace. Keeps it alive: close it (drop) when its container is gone. One descriptor.
 #[derive(Debug)]
@@ -127,11 +114,12 @@ impl Netns {
         self.id
     }
 
-    /// Calls `act` inside this namespace, on a thread of its own that ends with it: whatever happens in there, no other thread's namespace
-    /// changes. Costs about 40 us beside `act`.
+    /// Calls `act` inside this namespace, on a thread of its own that ends with it: whatever
+    /// happens in there, no other thread's namespace changes. Costs about 40 us beside `act`.
     ///
     /// # Errors
-    /// No thread, no permission, another namespace than the one opened, or a panic in `act`; its message is in the error.
+    /// No thread, no permission, another namespace than the one opened, or a panic in `act`; its
+    /// message is in the error.
     pub fn run<T: Send>(&self, act: impl FnOnce(&InNetns<'_>) -> T + Send) -> Result<T, EnterError> {
         let id = self.id;
         let entered = || -> Result<T, EnterError> {
@@ -173,7 +161,8 @@ impl InNetns<'_> {
         self.netns.id
     }
 
-    /// The kernel's own number of this namespace, which tells it from a later one that got its inode. None before Linux 5.14.
+    /// The kernel's own number of this namespace, which tells it from a later one that got its
+    /// inode. None before Linux 5.14.
     #[must_use]
     pub fn cookie(&self) -> Option<u64> {
         // Any socket will do: it belongs to the namespace in which it is made.
@@ -197,7 +186,8 @@ impl InNetns<'_> {
         RouteSocket::open_sock_diag()
     }
 
-    /// News of this namespace's links and addresses from now on. Watch first, list afterwards: then nothing falls in between.
+    /// News of this namespace's links and addresses from now on. Watch first, list afterwards: then
+    /// nothing falls in between.
     ///
     /// # Errors
     /// No descriptor left.

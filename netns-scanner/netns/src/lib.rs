@@ -1,11 +1,13 @@
 //! Enters network namespaces, and speaks rtnetlink inside them: links, addresses, and news of both.
 //!
-//! The only place of the workspace that calls `setns`. Knows nothing of containers, BPF or traffic control; those who do build
-//! their messages with [`wire`] and send them through a [`RouteSocket`].
+//! The only place of the workspace that calls `setns`. Knows nothing of containers, BPF or traffic
+//! control; those who do build their messages with [`wire`] and send them through a
+//! [`RouteSocket`].
 //!
-//! A socket belongs for ever to the namespace in which it was opened, so a [`RouteSocket`] or a [`LinkWatch`] keeps working
-//! from any thread after the entry is over. For the same reason each of them, like an open [`Netns`], keeps a dead container's namespace
-//! alive: drop them when the container goes.
+//! A socket belongs for ever to the namespace in which it was opened, so a [`RouteSocket`] or a
+//! [`LinkWatch`] keeps working from any thread after the entry is over. For the same reason each of
+//! them, like an open [`Netns`], keeps a dead container's namespace alive: drop them when the
+//! container goes.
 #![deny(unsafe_code)]
 
 mod create;
@@ -16,7 +18,8 @@ mod sys;
 mod watch;
 pub mod wire;
 
-pub use enter::{EnterError, InNetns, Netns, NetnsId, OpenError};
+pub use enter::{EnterError, InNetns, Netns, OpenError};
+pub use flow_model::NetnsId;
 pub use link::{IfAddress, Link};
 pub use route::{NetlinkError, Refusal, RouteSocket};
 pub use watch::{Change, LinkWatch};

@@ -49,7 +49,8 @@ impl Link {
             return None;
         }
         let fixed = message.payload.get(..IFINFOMSG)?;
-        // Bridges send RTM_NEWLINK and RTM_DELLINK of their ports in their own family; the port itself neither comes nor goes.
+        // Bridges send RTM_NEWLINK and RTM_DELLINK of their ports in their own family; the port
+        // itself neither comes nor goes.
         if fixed.first() != Some(&0) {
             return None;
         }
@@ -96,7 +97,8 @@ impl IfAddress {
         let fixed = message.payload.get(..IFADDRMSG)?;
         let family = i32::from(*fixed.first()?);
         let value_of = |wanted| wire::attrs_after(message.payload, IFADDRMSG).find(|(kind, _)| *kind == wanted);
-        // On a point-to-point link IFA_ADDRESS is the peer's; IFA_LOCAL, when there, is always ours. IPv6 has it only with a peer.
+        // On a point-to-point link IFA_ADDRESS is the peer's; IFA_LOCAL, when there, is always
+        // ours. IPv6 has it only with a peer.
         let (_, value) = value_of(IFA_LOCAL).or_else(|| value_of(IFA_ADDRESS))?;
         let ip = address(family, value)?;
         Some(IfAddress { index: wire::read_u32(fixed, 4)?, ip, prefix: *fixed.get(1)?, scope: *fixed.get(3)? })

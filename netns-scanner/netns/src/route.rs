@@ -93,7 +93,8 @@ impl RouteSocket {
         Ok(RouteSocket { socket, buffer: vec![0; BUFFER_BYTES], next_seq: 1 })
     }
 
-    /// Sends `batch` in one system call and returns what became of each of its messages, in order. Every message must ask for an `ACK`.
+    /// Sends `batch` in one system call and returns what became of each of its messages, in order.
+    /// Every message must ask for an `ACK`.
     ///
     /// # Errors
     /// The socket failed, or an answer got lost: then it is not known what was done.
@@ -123,8 +124,8 @@ impl RouteSocket {
         Ok(outcomes.into_iter().flatten().collect())
     }
 
-    /// Asks for a table and returns what `parse` makes of its entries. `kind` is the request (`RTM_GET*`), `fixed` the message's fixed part,
-    /// `fill` adds attributes.
+    /// Asks for a table and returns what `parse` makes of its entries. `kind` is the request
+    /// (`RTM_GET*`), `fixed` the message's fixed part, `fill` adds attributes.
     ///
     /// # Errors
     /// `Refused` with the kernel's words; `Unstable` when the table changed during each of several dumps.
@@ -219,8 +220,8 @@ fn outcome_of(message: &Message<'_>) -> Result<(), Refusal> {
     }
 }
 
-/// Receives one datagram. Whoever has CAP_NET_ADMIN in the namespace can send to our socket: what is not from the kernel is taken for
-/// an empty datagram, which counts against the callers' bounds.
+/// Receives one datagram. Whoever has CAP_NET_ADMIN in the namespace can send to our socket: what
+/// is not from the kernel is taken for an empty datagram, which counts against the callers' bounds.
 pub(crate) fn receive(socket: &Socket, buffer: &mut [u8], flags: MsgFlags) -> Result<usize, NetlinkError> {
     loop {
         let mut parts = [IoSliceMut::new(buffer)];

@@ -1,4 +1,5 @@
-//! Netlink's bytes (RFC 3549, `linux/netlink.h`): building messages and batches of them, walking messages and attributes. Pure.
+//! Netlink's bytes (RFC 3549, `linux/netlink.h`): building messages and batches of them, walking
+//! messages and attributes. Pure.
 //!
 //! Everything is in host byte order and padded to four bytes. Walking never fails: what does not parse ends the walk.
 
@@ -24,8 +25,8 @@ const HEADER: usize = 16;
 const TYPE_MASK: u16 = 0x3fff;
 const NESTED: u16 = 0x8000;
 
-/// Messages that go out in one `sendmsg`. The kernel works through all of them within that one system call, so that killing the sender
-/// cannot cut the batch in two.
+/// Messages that go out in one `sendmsg`. The kernel works through all of them within that one
+/// system call, so that killing the sender cannot cut the batch in two.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     bytes: Vec<u8>,

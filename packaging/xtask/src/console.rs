@@ -6,8 +6,9 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread::JoinHandle;
 
-/// QEMU without KVM. Without cx16: QEMU 7.2 now and then returns from cmpxchg16b with broken flags (a panic shows the low half of a pointer in
-/// EFLAGS), and the slab allocator uses it where the CPU has it.
+/// QEMU without KVM. Without cx16: QEMU 7.2 now and then returns from cmpxchg16b with broken flags
+/// (a panic shows the low half of a pointer in EFLAGS), and the slab allocator uses it where the
+/// CPU has it.
 pub fn qemu() -> Command {
     let mut command = Command::new("qemu-system-x86_64");
     command.args(["-cpu", "Nehalem,-cx16", "-nographic", "-no-reboot", "-nic", "none"]);
@@ -31,7 +32,8 @@ pub fn boot<T>(qemu: &mut Command, watch: impl FnOnce(&Receiver<String>) -> Resu
     report
 }
 
-/// What comes from `console`, without line ends, until it is closed or nobody listens any more. Lossy: a console may say anything.
+/// What comes from `console`, without line ends, until it is closed or nobody listens any more.
+/// Lossy: a console may say anything.
 fn lines(console: impl Read + Send + 'static) -> (Receiver<String>, JoinHandle<()>) {
     let (send, lines) = mpsc::channel();
     let reader = std::thread::spawn(move || {

@@ -1,5 +1,5 @@
-//! `cargo xtask demo`: containers that call each other, the agent beside them, a live table, and at the end the comparison of what was
-//! sent with what was counted and lost.
+//! `cargo xtask demo`: containers that call each other, the agent beside them, a live table, and at
+//! the end the comparison of what was sent with what was counted and lost.
 
 use agent_api::EdgeRow;
 use anyhow::{Context, Result, anyhow, bail};

@@ -1,5 +1,6 @@
-//! `cargo xtask demo-k8s`: a Kubernetes cluster of two nodes with workloads that call each other, the agent on each node, and what each of
-//! them sees, live, by name. Everything is taken away at the end.
+//! `cargo xtask demo-k8s`: a Kubernetes cluster of two nodes with workloads that call each other,
+//! the agent on each node, and what each of them sees, live, by name. Everything is taken away at
+//! the end.
 
 use agent_api::{EdgeRow, Party};
 use anyhow::{Context, Result, bail};
@@ -41,7 +42,8 @@ impl Report {
         self.edges.values().flatten()
     }
 
-    /// Ends of edges that are told as an address where a name belongs. A few are to be expected: what came before the first names.
+    /// Ends of edges that are told as an address where a name belongs. A few are to be expected:
+    /// what came before the first names.
     fn unnamed(&self) -> usize {
         let is_address = |end: &Party| end.kind == "Address" || end.name.parse::<IpAddr>().is_ok();
         self.rows().map(|row| [&row.src, &row.dst].into_iter().filter(|end| is_address(end)).count()).sum()

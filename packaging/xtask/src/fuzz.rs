@@ -1,5 +1,6 @@
-//! `cargo xtask fuzz`: each fuzz target of tests/fuzz under libFuzzer for a bounded time. LLVM's coverage instrumentation is asked for with
-//! flags that the stable compiler has, so no nightly and no cargo-fuzz is needed; what is found is written beside the corpus.
+//! `cargo xtask fuzz`: each fuzz target of tests/fuzz under libFuzzer for a bounded time. LLVM's
+//! coverage instrumentation is asked for with flags that the stable compiler has, so no nightly and
+//! no cargo-fuzz is needed; what is found is written beside the corpus.
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;

@@ -1,5 +1,6 @@
-//! `cargo xtask kernel-test`: the kernel tests of `capture-engine` and the scan's tests of `netns-scanner` on Debian's own kernels, in a virtual machine without KVM (whose guests
-//! die on some development machines). What loads there, loads for users.
+//! `cargo xtask kernel-test`: the kernel tests of `capture-engine` and the scan's tests of
+//! `netns-scanner` on Debian's own kernels, in a virtual machine without KVM (whose guests die on
+//! some development machines). What loads there, loads for users.
 
 mod guest;
 mod image;

@@ -1,5 +1,5 @@
-//! `cargo xtask`: everything a developer runs more than once. The measurements and the demo run the real agent against the testbed; they
-//! link nothing of it.
+//! `cargo xtask`: everything a developer runs more than once. The measurements and the demo run the
+//! real agent against the testbed; they link nothing of it.
 #![forbid(unsafe_code)]
 
 mod bench;

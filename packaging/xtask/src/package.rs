@@ -1,5 +1,6 @@
-//! `cargo xtask package`: the deb and the rpm, from the metadata in `shim-plugin/agentd/Cargo.toml`. The same commit gives the same bytes:
-//! dates are the commit's, paths of the build machine are mapped away, and lists are sorted.
+//! `cargo xtask package`: the deb and the rpm, from the metadata in
+//! `shim-plugin/agentd/Cargo.toml`. The same commit gives the same bytes: dates are the commit's,
+//! paths of the build machine are mapped away, and lists are sorted.
 
 mod build;
 mod lint;

@@ -1,5 +1,6 @@
-//! `cargo xtask vm-test`: our deb, installed by apt on a Debian with systemd and containerd, on a kernel of Debian's, in a virtual machine
-//! without KVM (whose guests die on some development machines). There everything takes ten times as long: it counts, and times nothing.
+//! `cargo xtask vm-test`: our deb, installed by apt on a Debian with systemd and containerd, on a
+//! kernel of Debian's, in a virtual machine without KVM (whose guests die on some development
+//! machines). There everything takes ten times as long: it counts, and times nothing.
 
 mod guest;
 mod image;

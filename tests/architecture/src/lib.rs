@@ -1,11 +1,11 @@
-//! Reads the workspace as data: its crates and their edges, and the text of its files. The rules are in `tests/`; they hold what
-//! ARCHITECTURE.md states.
+//! Reads the workspace as data: its crates and their edges, and the text of its files. The rules
+//! are in `tests/`; they hold what ARCHITECTURE.md states.
 #![forbid(unsafe_code)]
 
 pub mod modules;
 
 use anyhow::{Context, Result, ensure};
-use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, PackageId};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -79,6 +79,19 @@ impl Workspace {
     pub fn relative(&self, path: &Path) -> String {
         path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy().into_owned()
     }
+}
+
+/// All crates that a build for this kind of machine takes from a registry, those of tests included. Asks no network.
+///
+/// # Errors
+/// When cargo cannot tell, because they were never fetched.
+pub fn crates_of_others() -> Result<Vec<Package>> {
+    let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let options = ["--locked", "--offline", "--filter-platform", &platform].map(str::to_owned);
+    let metadata = MetadataCommand::new().other_options(options).exec().context("cargo metadata")?;
+    let built = metadata.resolve.context("cargo metadata resolved nothing")?.nodes;
+    let built: BTreeSet<PackageId> = built.into_iter().map(|node| node.id).collect();
+    Ok(metadata.packages.into_iter().filter(|p| p.source.is_some() && built.contains(&p.id)).collect())
 }
 
 /// Everything that git tracks or would, so that a rule is broken before the commit, not after it.

@@ -1,5 +1,5 @@
-//! Within a crate, files lie above one another: none is above a file that is above it. A noun that several files share lies beneath
-//! them, in a file of its own, not in the roof that uses them all.
+//! Within a crate, files lie above one another: none is above a file that is above it. A noun that
+//! several files share lies beneath them, in a file of its own, not in the roof that uses them all.
 #![forbid(unsafe_code)]
 
 use architecture::Workspace;

@@ -1,4 +1,5 @@
-//! What an operator may meet is explained in docs/operate.md: every metric family, every exit code and every event of the log.
+//! What an operator may meet is explained in docs/operate.md: every metric family, every exit code
+//! and every event of the log.
 #![forbid(unsafe_code)]
 
 use architecture::{SourceFile, Workspace};
@@ -68,7 +69,8 @@ fn every_metric_is_explained_and_none_that_is_gone() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The last string in the arguments of each call of a macro of this level, up to what is filled in. `rest` begins behind a macro's `(`.
+/// The last string in the arguments of each call of a macro of this level, up to what is filled in.
+/// `rest` begins behind a macro's `(`.
 fn message(rest: &str) -> Option<&str> {
     let (mut depth, mut begun, mut last) = (1_usize, None, None);
     let mut bytes = rest.bytes().enumerate();

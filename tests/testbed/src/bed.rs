@@ -9,7 +9,8 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// One node: a directory, a containerd, a network namespace with a bridge, and containers. Everything is removed on drop.
+/// One node: a directory, a containerd, a network namespace with a bridge, and containers.
+/// Everything is removed on drop.
 ///
 /// Its id begins with `pft` and names all that it makes outside its directory: network namespaces and cgroups.
 #[derive(Debug)]
@@ -150,7 +151,8 @@ impl Testbed {
         }
         self.containers.clear();
         if let Some(mut containerd) = self.containerd.take() {
-            // Killed, not asked: the shims are ended by `remove`, and a containerd that saw that would only write about it.
+            // Killed, not asked: the shims are ended by `remove`, and a containerd that saw that
+            // would only write about it.
             containerd.kill();
         }
         let removed = sweep::remove(&self.id, &self.dir);

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// A containerd of the testbed's own: its root, state and socket are in the testbed's directory. Containers survive its end, as they do on
-/// any node: their shims are processes of their own.
+/// A containerd of the testbed's own: its root, state and socket are in the testbed's directory.
+/// Containers survive its end, as they do on any node: their shims are processes of their own.
 #[derive(Debug)]
 pub struct Containerd {
     dir: PathBuf,
@@ -73,7 +73,8 @@ fn spawn(dir: &Path) -> Result<Process> {
     Process::start("containerd", &mut command, &dir.join("logs/containerd.log"))
 }
 
-/// Without CRI (there is no kubelet) and without what would touch the machine outside `dir` (`/opt/containerd`) or is not used here.
+/// Without CRI (there is no kubelet) and without what would touch the machine outside `dir`
+/// (`/opt/containerd`) or is not used here.
 fn config(dir: &Path) -> String {
     let dir = dir.display();
     format!(

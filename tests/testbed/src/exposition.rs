@@ -15,7 +15,8 @@ impl Sample {
     }
 }
 
-/// A scrape of `/metrics` in its text form (OpenMetrics or Prometheus), read without any help from the code that wrote it.
+/// A scrape of `/metrics` in its text form (OpenMetrics or Prometheus), read without any help from
+/// the code that wrote it.
 #[derive(Clone, Debug, Default)]
 pub struct Exposition {
     pub samples: Vec<Sample>,
@@ -47,8 +48,9 @@ impl Exposition {
         self.sum(name, wanted).round() as u64
     }
 
-    /// The `q`-quantile in seconds of the classic histogram `name`, all its series that have `wanted` added up, interpolated inside its bucket as
-    /// Prometheus does. `None` when nothing was observed.
+    /// The `q`-quantile in seconds of the classic histogram `name`, all its series that have
+    /// `wanted` added up, interpolated inside its bucket as Prometheus does. `None` when nothing
+    /// was observed.
     #[must_use]
     pub fn quantile(&self, name: &str, wanted: &[(&str, &str)], q: f64) -> Option<f64> {
         let bucket = format!("{name}_bucket");

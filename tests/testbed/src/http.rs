@@ -1,5 +1,6 @@
-//! HTTP/1.1 framing (RFC 9112 section 6) as an incremental reader, for the testbed's own client and server. Written apart from the
-//! agent's dissector on purpose: one may not share the other's mistakes.
+//! HTTP/1.1 framing (RFC 9112 section 6) as an incremental reader, for the testbed's own client and
+//! server. Written apart from the agent's dissector on purpose: one may not share the other's
+//! mistakes.
 
 /// One message being read. Fed with bytes as they come; says how many belong to it.
 #[derive(Debug)]

@@ -1,9 +1,11 @@
-//! A small node made of real things: a containerd of its own, containers in network namespaces of their own, real servers, and the
-//! agent that watches them. Shared by the end-to-end tests, the benchmarks and the demo.
+//! A small node made of real things: a containerd of its own, containers in network namespaces of
+//! their own, real servers, and the agent that watches them. Shared by the end-to-end tests, the
+//! benchmarks and the demo.
 //!
-//! It never touches the machine's own containerd, adds no link to the machine's own network namespace ([`cluster`], which has real Kubernetes
-//! nodes, adds one), and removes what it made on drop, on a signal, and (`sweep`) after a run that was killed. It knows nothing of the agent's insides: it runs the binary and
-//! reads what it serves.
+//! It never touches the machine's own containerd, adds no link to the machine's own network
+//! namespace ([`cluster`], which has real Kubernetes nodes, adds one), and removes what it made on
+//! drop, on a signal, and (`sweep`) after a run that was killed. It knows nothing of the agent's
+//! insides: it runs the binary and reads what it serves.
 
 #![deny(unsafe_code)]
 

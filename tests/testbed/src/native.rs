@@ -1,5 +1,6 @@
-//! Reads native histograms out of a scrape in Prometheus' protobuf form (`io.prometheus.client.MetricFamily`, each with its length before
-//! it), without any help from the code that wrote it.
+//! Reads native histograms out of a scrape in Prometheus' protobuf form
+//! (`io.prometheus.client.MetricFamily`, each with its length before it), without any help from the
+//! code that wrote it.
 
 use std::collections::BTreeMap;
 
@@ -86,7 +87,8 @@ impl NativeHistogram {
         self.zero + self.buckets.values().sum::<u64>()
     }
 
-    /// The `q`-quantile, interpolated on the logarithmic scale as Prometheus does for these buckets. `None` when nothing was observed.
+    /// The `q`-quantile, interpolated on the logarithmic scale as Prometheus does for these
+    /// buckets. `None` when nothing was observed.
     #[must_use]
     pub fn quantile(&self, q: f64) -> Option<f64> {
         let rank = q * self.count() as f64;

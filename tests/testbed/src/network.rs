@@ -11,8 +11,8 @@ pub const BRIDGE: &str = "br0";
 /// Where iproute2 keeps named namespaces.
 pub(crate) const NETNS_DIR: &str = "/run/netns";
 
-/// A named network namespace, removed when dropped. Made before any container uses it, as a CNI runtime does: the interface is there when the
-/// container's first process starts.
+/// A named network namespace, removed when dropped. Made before any container uses it, as a CNI
+/// runtime does: the interface is there when the container's first process starts.
 #[derive(Debug)]
 pub struct Netns {
     name: String,
@@ -43,7 +43,8 @@ impl Netns {
         ip(&all)
     }
 
-    /// A command that will run in this namespace, with the rest of the machine as it is (`ip netns exec` would hide `/sys`).
+    /// A command that will run in this namespace, with the rest of the machine as it is (`ip netns
+    /// exec` would hide `/sys`).
     #[must_use]
     pub fn command(&self, program: &Path) -> Command {
         let mut command = Command::new("nsenter");
@@ -58,8 +59,9 @@ impl Drop for Netns {
     }
 }
 
-/// Address number `host` of a testbed: 100.71.0.0/16, inside the shared range of RFC 6598. The bridge has number 1. Nothing of it is
-/// reachable from outside the node's namespace, so that testbeds side by side may use the same addresses.
+/// Address number `host` of a testbed: 100.71.0.0/16, inside the shared range of RFC 6598. The
+/// bridge has number 1. Nothing of it is reachable from outside the node's namespace, so that
+/// testbeds side by side may use the same addresses.
 #[must_use]
 pub fn address_of(host: u16) -> Ipv4Addr {
     let [high, low] = host.to_be_bytes();
@@ -98,8 +100,8 @@ pub(crate) fn ip(args: &[&str]) -> Result<String> {
     run(Command::new("ip").args(args))
 }
 
-/// Runs a short command and returns its output; a failure carries what it said. A Ctrl-C on the terminal does not reach it: half of a step is
-/// harder to take back than a whole one.
+/// Runs a short command and returns its output; a failure carries what it said. A Ctrl-C on the
+/// terminal does not reach it: half of a step is harder to take back than a whole one.
 pub(crate) fn run(command: &mut Command) -> Result<String> {
     let output = command
         .stdin(Stdio::null())
@@ -116,8 +118,8 @@ pub(crate) fn run(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Names of the BPF programs attached to interfaces of a namespace (TCX and clsact alike), as `interface direction program`, sorted. Told by
-/// bpftool and the kernel, not by the agent.
+/// Names of the BPF programs attached to interfaces of a namespace (TCX and clsact alike), as
+/// `interface direction program`, sorted. Told by bpftool and the kernel, not by the agent.
 pub fn filters_in(netns: &Path) -> Result<Vec<String>> {
     let inside = |program: &Path| {
         let mut command = Command::new("nsenter");
@@ -131,7 +133,8 @@ pub fn filters_in(netns: &Path) -> Result<Vec<String>> {
     for filter in json[0]["tc"].as_array().into_iter().flatten() {
         let text = |key: &str| filter[key].as_str().unwrap_or_default().to_owned();
         let kind = text("kind");
-        // clsact/ingress here; a bpftool that knows TCX says tcx/ingress, which is asked for below for those that do not.
+        // clsact/ingress here; a bpftool that knows TCX says tcx/ingress, which is asked for below
+        // for those that do not.
         if let Some(direction) = kind.strip_prefix("clsact/") {
             found.push(format!("{} {direction} {}", text("devname"), text("name")));
         }

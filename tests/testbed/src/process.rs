@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// A program that this testbed started: in a process group of its own (a Ctrl-C on the terminal is for us to handle), with its output in a
-/// file, and killed when dropped.
+/// A program that this testbed started: in a process group of its own (a Ctrl-C on the terminal is
+/// for us to handle), with its output in a file, and killed when dropped.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -104,7 +104,8 @@ impl Drop for Process {
 /// What `/proc/<pid>` tells of a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stat {
-    /// CPU time of all its threads, nanoseconds, from `/proc/<pid>/task/*/schedstat` (the scheduler's own count, not ticks).
+    /// CPU time of all its threads, nanoseconds, from `/proc/<pid>/task/*/schedstat` (the
+    /// scheduler's own count, not ticks).
     pub cpu_ns: u64,
     pub rss_bytes: u64,
     pub descriptors: usize,
@@ -146,7 +147,8 @@ pub(crate) fn start_time(pid: u32) -> Option<u64> {
     fields.nth(18)?.parse().ok()
 }
 
-/// Busy time of one processor in nanoseconds, from `/proc/stat`: everything but idle and iowait. Resolution: a clock tick (10 ms).
+/// Busy time of one processor in nanoseconds, from `/proc/stat`: everything but idle and iowait.
+/// Resolution: a clock tick (10 ms).
 pub fn cpu_of_processor(number: usize) -> Result<u64> {
     let stat = fs::read_to_string("/proc/stat")?;
     let label = format!("cpu{number} ");

@@ -11,8 +11,8 @@ pub fn installed(name: &str) -> Result<PathBuf> {
         .with_context(|| format!("{name} is not installed; run scripts/setup.sh --test"))
 }
 
-/// A binary of this workspace, from the same profile as the running program: the directory of the running program, or its parent for
-/// a test (`deps/`). `PILOTFISH_BIN_DIR` says otherwise.
+/// A binary of this workspace, from the same profile as the running program: the directory of the
+/// running program, or its parent for a test (`deps/`). `PILOTFISH_BIN_DIR` says otherwise.
 pub fn built_binary(name: &str) -> Result<PathBuf> {
     if let Some(dir) = std::env::var_os("PILOTFISH_BIN_DIR") {
         return Ok(PathBuf::from(dir).join(name));

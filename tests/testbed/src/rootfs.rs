@@ -1,5 +1,5 @@
-//! A root file system made of the machine's own files: the servers, the libraries that they are linked with, and what they expect
-//! to find. Nothing is downloaded.
+//! A root file system made of the machine's own files: the servers, the libraries that they are
+//! linked with, and what they expect to find. Nothing is downloaded.
 
 use crate::network::run;
 use crate::programs::installed;

@@ -51,8 +51,9 @@ impl Testbed {
         Ok(container)
     }
 
-    /// Where version 2 is only mounted beside version 1, runc leaves containers at its root. This runs runc from a cgroup `/<testbed>/<container>`, which
-    /// its child inherits. None where version 2 stands alone: runc makes that cgroup itself.
+    /// Where version 2 is only mounted beside version 1, runc leaves containers at its root. This
+    /// runs runc from a cgroup `/<testbed>/<container>`, which its child inherits. None where
+    /// version 2 stands alone: runc makes that cgroup itself.
     fn runtime_with_cgroup(&self) -> Result<Option<PathBuf>> {
         let unified = Path::new("/sys/fs/cgroup/unified");
         if !unified.join("cgroup.procs").exists() {

@@ -1,5 +1,5 @@
-//! The services that the demo and the tests watch: a load generator calls nginx, which calls an API, which keeps its items in Redis; the
-//! generator also looks names up at a dnsmasq.
+//! The services that the demo and the tests watch: a load generator calls nginx, which calls an
+//! API, which keeps its items in Redis; the generator also looks names up at a dnsmasq.
 
 use crate::bed::Testbed;
 use crate::container::{Container, ContainerSpec};
@@ -34,8 +34,8 @@ impl Scene {
         Ok(Scene { redis, api, nginx, dns })
     }
 
-    /// Starts the generator against nginx and the resolver; `args` are the generator's own options. It sends nothing before
-    /// [`open_gate`].
+    /// Starts the generator against nginx and the resolver; `args` are the generator's own options.
+    /// It sends nothing before [`open_gate`].
     pub fn start_load(&self, bed: &mut Testbed, args: &[&str]) -> Result<Container> {
         let (target, dns) = (format!("{}:80", self.nginx.address), format!("{}:53", self.dns.address));
         let mut command = vec!["/bin/loadgen", "--gate", "/conf/gate", "--target", &target, "--dns", &dns];
@@ -120,7 +120,8 @@ fn run(bed: &mut Testbed, spec: ContainerSpec, port: u16) -> Result<Container> {
     Ok(container)
 }
 
-/// Whether any TCP socket of the container's namespace listens on `port` (`/proc/<pid>/net/tcp`: state 0A, RFC 793's LISTEN).
+/// Whether any TCP socket of the container's namespace listens on `port` (`/proc/<pid>/net/tcp`:
+/// state 0A, RFC 793's LISTEN).
 fn listens(container: &Container, port: u16) -> bool {
     let wanted = format!(":{port:04X}");
     ["tcp", "tcp6"].iter().any(|table| {

@@ -1,5 +1,5 @@
-//! Ctrl-C as a flag. The programs that build a testbed look at it between their steps and then leave in the ordinary way, so that
-//! everything is removed by the same drops as after a success.
+//! Ctrl-C as a flag. The programs that build a testbed look at it between their steps and then
+//! leave in the ordinary way, so that everything is removed by the same drops as after a success.
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,8 +10,8 @@ extern "C" fn note(_signal: libc::c_int) {
     INTERRUPTED.store(true, Ordering::SeqCst);
 }
 
-/// From now on SIGINT, SIGTERM and SIGHUP set the flag instead of ending the process. Programs started by this one are not concerned:
-/// handlers do not survive an exec.
+/// From now on SIGINT, SIGTERM and SIGHUP set the flag instead of ending the process. Programs
+/// started by this one are not concerned: handlers do not survive an exec.
 pub fn catch() -> nix::Result<()> {
     let action = SigAction::new(SigHandler::Handler(note), SaFlags::empty(), SigSet::empty());
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {

@@ -1,5 +1,5 @@
-//! Removing a testbed, by this process or by a later one after a kill -9: everything is found again from the directory and the id, and
-//! only processes that belong to that directory are ended.
+//! Removing a testbed, by this process or by a later one after a kill -9: everything is found again
+//! from the directory and the id, and only processes that belong to that directory are ended.
 
 use crate::network::{NETNS_DIR, ip};
 use crate::process::start_time;
@@ -18,7 +18,8 @@ use std::time::Duration;
 const PREFIX: &str = "pft";
 const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// Held by the process that owns a testbed's directory; the kernel lets go of it when that process ends, however it ends.
+/// Held by the process that owns a testbed's directory; the kernel lets go of it when that process
+/// ends, however it ends.
 #[derive(Debug)]
 pub(crate) struct Lock(#[allow(dead_code, reason = "held, never read")] File);
 
@@ -87,7 +88,8 @@ pub fn sweep() -> Result<Vec<String>> {
         if !id.starts_with(PREFIX) {
             continue;
         }
-        // No lock file: killed between two of its first lines, nothing else was made yet. A file that is locked has a living owner.
+        // No lock file: killed between two of its first lines, nothing else was made yet. A file
+        // that is locked has a living owner.
         let lock = File::open(dir.join("lock"));
         if lock.as_ref().is_ok_and(|file| file.try_lock().is_err()) {
             continue;
@@ -108,7 +110,8 @@ pub(crate) fn remove(id: &str, dir: &Path) -> Result<()> {
     }
     // Their shims make them, and name them nowhere else.
     let cgroups = cgroups_of_pods(dir);
-    // A shim is ended after its container's first process, so that it reaps it; with that process, its whole pid namespace ends.
+    // A shim is ended after its container's first process, so that it reaps it; with that process,
+    // its whole pid namespace ends.
     for shim in with_argument(dir, SOCKET) {
         for child in children_of(shim) {
             end(child);
@@ -191,7 +194,8 @@ pub(crate) fn processes_of(dir: &Path) -> Vec<u32> {
     all
 }
 
-/// What a containerd, and what each of its shims, has among its arguments: in the testbed's directory, or in that of one of its nodes.
+/// What a containerd, and what each of its shims, has among its arguments: in the testbed's
+/// directory, or in that of one of its nodes.
 const CONFIG: &str = "containerd.toml";
 const SOCKET: &str = "containerd.sock";
 
@@ -277,7 +281,8 @@ fn cgroups_of(id: &str) -> Vec<PathBuf> {
     all
 }
 
-/// cgroups of the containers that CRI started on the nodes of a cluster: `/k8s.io/<id>`, beside those of everybody else's pods. Deepest first.
+/// cgroups of the containers that CRI started on the nodes of a cluster: `/k8s.io/<id>`, beside
+/// those of everybody else's pods. Deepest first.
 fn cgroups_of_pods(dir: &Path) -> Vec<PathBuf> {
     let nodes = fs::read_dir(dir).into_iter().flatten().flatten();
     let tasks = nodes.map(|node| node.path().join("state/io.containerd.runtime.v2.task/k8s.io"));

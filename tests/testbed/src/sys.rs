@@ -29,7 +29,8 @@ struct Query {
     revision: u64,
 }
 
-/// Ids of the programs attached by TCX to an interface of the calling thread's network namespace. A kernel before 6.6 has none.
+/// Ids of the programs attached by TCX to an interface of the calling thread's network namespace. A
+/// kernel before 6.6 has none.
 pub fn tcx_programs(ifindex: u32, direction: Tcx) -> io::Result<Vec<u32>> {
     // BPF_MPROG_MAX is 64: more cannot be attached.
     let mut ids = [0_u32; 64];
@@ -40,7 +41,8 @@ pub fn tcx_programs(ifindex: u32, direction: Tcx) -> io::Result<Vec<u32>> {
         count: 64,
         ..Query::default()
     };
-    // SAFETY: `query` is as large as said, lives over the call, and its only pointer is to `ids`, which has room for `count` numbers.
+    // SAFETY: `query` is as large as said, lives over the call, and its only pointer is to `ids`,
+    // which has room for `count` numbers.
     let answer = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_QUERY, &raw mut query, size_of::<Query>()) };
     if answer == 0 {
         return Ok(ids.into_iter().take(query.count as usize).collect());

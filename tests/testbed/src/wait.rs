@@ -1,7 +1,8 @@
 use anyhow::{Result, bail};
 use std::time::{Duration, Instant};
 
-/// Waits until `condition` holds; tells what was waited for when it does not within `patience`. A signal ends the wait too.
+/// Waits until `condition` holds; tells what was waited for when it does not within `patience`. A
+/// signal ends the wait too.
 pub fn until(what: &str, patience: Duration, mut condition: impl FnMut() -> bool) -> Result<()> {
     until_some(what, patience, || condition().then_some(()))
 }

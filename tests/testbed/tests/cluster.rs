@@ -1,5 +1,5 @@
-//! The real control plane by itself: it serves, it can be hurt as tests need it, and it leaves nothing. Needs no root; the first run builds
-//! etcd and the API server.
+//! The real control plane by itself: it serves, it can be hurt as tests need it, and it leaves
+//! nothing. Needs no root; the first run builds etcd and the API server.
 
 mod common;
 

@@ -1,4 +1,5 @@
-//! The proxy by itself, in front of a real API server: each fault is what it says, and the connection after it is good again.
+//! The proxy by itself, in front of a real API server: each fault is what it says, and the
+//! connection after it is good again.
 
 use std::time::Duration;
 use testbed::cluster::{

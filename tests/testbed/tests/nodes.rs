@@ -1,5 +1,5 @@
-//! Real nodes: a kubelet's pods reach each other across nodes and through a Service, and nothing is left of them. Needs root and, once, the
-//! minutes that Kubernetes' programs take to build.
+//! Real nodes: a kubelet's pods reach each other across nodes and through a Service, and nothing is
+//! left of them. Needs root and, once, the minutes that Kubernetes' programs take to build.
 
 mod common;
 

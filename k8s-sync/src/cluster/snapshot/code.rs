@@ -1,4 +1,5 @@
-//! Numbers and words as bytes: numbers as LEB128, words that repeat as their place in the order of first use, and a CRC-32 of everything.
+//! Numbers and words as bytes: numbers as LEB128, words that repeat as their place in the order of
+//! first use, and a CRC-32 of everything.
 
 use crate::cluster::snapshot::SnapshotError;
 use hashbrown::HashMap;

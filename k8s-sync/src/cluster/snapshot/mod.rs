@@ -1,7 +1,8 @@
 //! The table on disk, so that an agent which is started while the API server is away has names at once.
 //!
-//! `PFNAMES\n`, a version, then per resource a count and its objects as the table has them, and a checksum. Another version is not read: the
-//! API tells everything again. Times are the API's or the wall clock's in whole seconds.
+//! `PFNAMES\n`, a version, then per resource a count and its objects as the table has them, and a
+//! checksum. Another version is not read: the API tells everything again. Times are the API's or
+//! the wall clock's in whole seconds.
 
 mod code;
 mod error;
@@ -115,8 +116,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// The table as a snapshot had it. Its names are stale until the first list of their resource has ended. An error means that nothing of it
-    /// is worth having: begin with an empty table.
+    /// The table as a snapshot had it. Its names are stale until the first list of their resource
+    /// has ended. An error means that nothing of it is worth having: begin with an empty table.
     pub fn load(limits: Limits, from: impl Read, now: Moment) -> Result<Cluster> {
         let mut cluster = Cluster::new(limits);
         cluster.clock.note(now);

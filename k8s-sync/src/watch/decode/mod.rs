@@ -1,4 +1,5 @@
-//! Bytes of the API server to changes of the table. Bytes that make no sense are counted by whoever asks; they are never fatal.
+//! Bytes of the API server to changes of the table. Bytes that make no sense are counted by whoever
+//! asks; they are never fatal.
 
 mod lines;
 mod time;

@@ -1,5 +1,6 @@
-//! The fields of the API's objects that the table of names needs, and the way from them to an `Object`. What else an object holds is
-//! skipped by the parser without being kept. Go's encoder writes `null` for empty lists, so every list may be absent.
+//! The fields of the API's objects that the table of names needs, and the way from them to an
+//! `Object`. What else an object holds is skipped by the parser without being kept. Go's encoder
+//! writes `null` for empty lists, so every list may be absent.
 
 use super::time;
 use crate::cluster::object::{Controller, EndpointSlice, Job, Node, Object, Pod, Service, ServiceEndpoint, Uid};
@@ -20,7 +21,8 @@ pub enum Bad {
 
 /// Names are DNS labels or subdomains: at most 253 bytes (RFC 1123).
 const LONGEST_NAME: usize = 253;
-/// An EndpointSlice has at most 1,000 endpoints and 20,000 ports (validation of discovery.k8s.io/v1); nothing else that is read here has more.
+/// An EndpointSlice has at most 1,000 endpoints and 20,000 ports (validation of
+/// discovery.k8s.io/v1); nothing else that is read here has more.
 const LONGEST_LIST: usize = 1_000;
 const MOST_PORTS: usize = 20_000;
 

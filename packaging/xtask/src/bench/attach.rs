@@ -1,7 +1,9 @@
-//! Two questions. One container at a time beside a running agent: how long from containerd's event to the attachment (the agent's own stamp, which begins
-//! when the event arrives: 0.4 ms after containerd sent it), and was it there before the container's first process did anything; the process
-//! sends one HTTP request at once, and it was if that request is counted at the client's end. And: an agent that starts beside many
-//! containers: when is it ready, and when are all of them attached.
+//! Two questions. One container at a time beside a running agent: how long from containerd's event
+//! to the attachment (the agent's own stamp, which begins when the event arrives: 0.4 ms after
+//! containerd sent it), and was it there before the container's first process did anything; the
+//! process sends one HTTP request at once, and it was if that request is counted at the client's
+//! end. And: an agent that starts beside many containers: when is it ready, and when are all of
+//! them attached.
 
 use super::{quantile, say};
 use agent_api::Status;

@@ -1,6 +1,8 @@
-//! Containers come and go beside a running agent, each with a request of its own, under ten names in turn (series of a name that is gone are kept
-//! for ten minutes on purpose; new names would measure that). Descriptors, threads, resident memory, BPF objects and filters are read after a first
-//! tenth of the cycles (by then everything that is made once is made) and at the end, when all of the containers are gone again.
+//! Containers come and go beside a running agent, each with a request of its own, under ten names
+//! in turn (series of a name that is gone are kept for ten minutes on purpose; new names would
+//! measure that). Descriptors, threads, resident memory, BPF objects and filters are read after a
+//! first tenth of the cycles (by then everything that is made once is made) and at the end, when
+//! all of the containers are gone again.
 
 use super::say;
 use anyhow::{Context, Result, ensure};

@@ -1,6 +1,8 @@
-//! A graceful stop and a new start at once with the counters kept, while requests come at a steady rate over kept connections: how many
-//! requests are in no counter because nobody looked, as a number and as time at that rate; whether a counter fell, and whether a request was
-//! counted twice. This is what `systemctl restart` does, and an upgrade too: the new file is in place before the old process is told to stop.
+//! A graceful stop and a new start at once with the counters kept, while requests come at a steady
+//! rate over kept connections: how many requests are in no counter because nobody looked, as a
+//! number and as time at that rate; whether a counter fell, and whether a request was counted
+//! twice. This is what `systemctl restart` does, and an upgrade too: the new file is in place
+//! before the old process is told to stop.
 
 use super::{quantile, say};
 use anyhow::{Context, Result, ensure};

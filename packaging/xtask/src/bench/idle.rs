@@ -1,5 +1,6 @@
-//! Agents that have nothing to do, side by side: one that watches a namespace of containerd's in which there is nothing, and one that watches
-//! many containers that sleep. CPU time is the scheduler's own count between the first look (everything is attached and scanned by then) and
+//! Agents that have nothing to do, side by side: one that watches a namespace of containerd's in
+//! which there is nothing, and one that watches many containers that sleep. CPU time is the
+//! scheduler's own count between the first look (everything is attached and scanned by then) and
 //! the last; resident memory is the largest of all looks.
 
 use super::say;

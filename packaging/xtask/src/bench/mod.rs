@@ -1,5 +1,6 @@
-//! `cargo xtask bench`: the measurements behind docs/benchmarks.md, each with its method in the head of its file. They print what they
-//! measured as lines that the page can quote, and end with an error when an equation does not hold.
+//! `cargo xtask bench`: the measurements behind docs/benchmarks.md, each with its method in the
+//! head of its file. They print what they measured as lines that the page can quote, and end with
+//! an error when an equation does not hold.
 
 mod attach;
 mod churn;

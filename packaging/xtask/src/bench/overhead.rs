@@ -1,8 +1,11 @@
-//! nginx (one worker, an answer of 300 bytes from memory) and wrk (one thread) share one processor, in containers' namespaces of their own; the
-//! agent is free to use the other ones. Windows of a second alternate: with an observer, without, and so on. What is compared is CPU time per request:
-//! nginx's and wrk's own by the scheduler (softirq work runs in their context here; ksoftirqd's is added), which other programs on
-//! the machine do not change. "full" adds what the observer itself used, from the window's start until its counters stand still: its backlog.
-//! A control (nothing against nothing) runs in the same rounds; rounds in which it differs from 1 by more than 0.01 are left out.
+//! nginx (one worker, an answer of 300 bytes from memory) and wrk (one thread) share one processor,
+//! in containers' namespaces of their own; the agent is free to use the other ones. Windows of a
+//! second alternate: with an observer, without, and so on. What is compared is CPU time per
+//! request: nginx's and wrk's own by the scheduler (softirq work runs in their context here;
+//! ksoftirqd's is added), which other programs on the machine do not change. "full" adds what the
+//! observer itself used, from the window's start until its counters stand still: its backlog. A
+//! control (nothing against nothing) runs in the same rounds; rounds in which it differs from 1 by
+//! more than 0.01 are left out.
 
 use super::{quantile, say};
 use anyhow::{Context, Result, ensure};
@@ -133,7 +136,8 @@ fn window(options: &Options, bed: &Testbed, nginx: &Container, wrk: &Container, 
     Ok(Cost { app: app as f64 / requests, full: (app + observer_ns) as f64 / requests })
 }
 
-/// An agent for the containers of these containerd namespaces (all, when none is named), attached to as many as there are.
+/// An agent for the containers of these containerd namespaces (all, when none is named), attached
+/// to as many as there are.
 fn watching(bed: &Testbed, namespaces: &[&str], containers: u64) -> Result<Agent> {
     let namespaces = namespaces.iter().map(ToString::to_string).collect();
     let agent = Agent::start(bed, &AgentOptions { namespaces, ..AgentOptions::default() })?;

@@ -1,6 +1,7 @@
-//! A capture of real requests (tcpdump at the server's interface, the testbed's generator and API), then `pilotfish replay` on it: requests a
-//! second of wall time and of CPU time, and whether the number of records is the number that was sent. Beside it, tshark's HTTP fields on
-//! the first part of the same file.
+//! A capture of real requests (tcpdump at the server's interface, the testbed's generator and API),
+//! then `pilotfish replay` on it: requests a second of wall time and of CPU time, and whether the
+//! number of records is the number that was sent. Beside it, tshark's HTTP fields on the first part
+//! of the same file.
 
 use super::say;
 use anyhow::{Context, Result, ensure};

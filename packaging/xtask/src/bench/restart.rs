@@ -1,5 +1,6 @@
-//! kill -9 of the agent while requests are under way, and a new start at once: the time from the start until the first request is counted
-//! again (the connections are old by then), whether each interface has one program a direction, and whether a graceful stop leaves any.
+//! kill -9 of the agent while requests are under way, and a new start at once: the time from the
+//! start until the first request is counted again (the connections are old by then), whether each
+//! interface has one program a direction, and whether a graceful stop leaves any.
 
 use super::{quantile, say};
 use anyhow::{Result, ensure};

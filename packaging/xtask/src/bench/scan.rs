@@ -1,8 +1,11 @@
-//! An agent that starts late: beside containers whose connections are older than it is. How soon it is ready at a tenth of a CPU, whether it answers while
-//! it scans, what the scan costs by each source, and whether every connection has the right ends at the first scrape and the first request.
+//! An agent that starts late: beside containers whose connections are older than it is. How soon it
+//! is ready at a tenth of a CPU, whether it answers while it scans, what the scan costs by each
+//! source, and whether every connection has the right ends at the first scrape and the first
+//! request.
 //!
-//! Each container's process holds connections to the next container and accepts as many from the one before; nothing is sent until
-//! the agent has looked. Open connections are compared for each edge and reporter with what is held, requests afterwards with what was asked.
+//! Each container's process holds connections to the next container and accepts as many from the
+//! one before; nothing is sent until the agent has looked. Open connections are compared for each
+//! edge and reporter with what is held, requests afterwards with what was asked.
 
 use super::{quantile, say};
 use agent_api::Status;
@@ -27,7 +30,8 @@ pub struct Options {
     /// Connections that each holds to its neighbour; it accepts as many
     #[arg(long, default_value_t = 50)]
     connections: u16,
-    /// One crowd only, by the source that is used: ready, the scan, a request over each connection, and all of them at once
+    /// One crowd only, by the source that is used: ready, the scan, a request over each connection,
+    /// and all of them at once
     #[arg(long)]
     plain: bool,
     /// CPU that the agent has, in hundredths of one
@@ -262,7 +266,8 @@ fn plain(bed: &Testbed, containers: &[Container], options: &Options) -> Result<(
     Ok(())
 }
 
-/// One more request over each connection, of all containers at once: more than the ring holds. Every one of them must be in one of the two counters.
+/// One more request over each connection, of all containers at once: more than the ring holds.
+/// Every one of them must be in one of the two counters.
 fn burst(agent: &Agent, containers: &[Container], options: &Options) -> Result<()> {
     let account =
         || -> Result<[(u64, u64); 2]> { Ok([agent.counted_and_lost("client")?, agent.counted_and_lost("server")?]) };

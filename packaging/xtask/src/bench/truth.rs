@@ -1,7 +1,9 @@
-//! Numbered requests over keep-alive connections with mixed methods and sizes, at a share of the rate that the same generator reaches when it
-//! does not wait. The generator and the server are containers; the agent watches both. Then: counted + lost is compared with sent for each
-//! reporter, and the quantiles of the agent's native histogram (2.2 % wide buckets, interpolated) with those of the generator, which stamps
-//! before the write and takes the kernel's receive stamp of the response's last byte. At last the ring is starved: 64 KiB, reader paused.
+//! Numbered requests over keep-alive connections with mixed methods and sizes, at a share of the
+//! rate that the same generator reaches when it does not wait. The generator and the server are
+//! containers; the agent watches both. Then: counted + lost is compared with sent for each
+//! reporter, and the quantiles of the agent's native histogram (2.2 % wide buckets, interpolated)
+//! with those of the generator, which stamps before the write and takes the kernel's receive stamp
+//! of the response's last byte. At last the ring is starved: 64 KiB, reader paused.
 
 use super::say;
 use anyhow::{Result, ensure};

@@ -36,7 +36,8 @@ fn give_back(root: &Path) -> Result<()> {
     run_command(chown.arg("-R").arg("--reference").arg(root).arg(packages), "give the packages back")
 }
 
-/// The compiler puts paths of sources into panic messages and debug data; the last prefix that matches is the one that it replaces.
+/// The compiler puts paths of sources into panic messages and debug data; the last prefix that
+/// matches is the one that it replaces.
 fn compile(source: &Source, target: &Path) -> Result<PathBuf> {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));

@@ -1,5 +1,6 @@
-//! The rpm's life in a root directory of its own, with systemd's tools inside but no systemd running: files, scripts and unit, an upgrade
-//! that keeps the configuration, and an erasure that leaves nothing.
+//! The rpm's life in a root directory of its own, with systemd's tools inside but no systemd
+//! running: files, scripts and unit, an upgrade that keeps the configuration, and an erasure that
+//! leaves nothing.
 
 use super::build::one;
 use super::source::Format;

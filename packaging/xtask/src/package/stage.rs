@@ -1,4 +1,5 @@
-//! The files of the packages that are made rather than kept: the agent says what its configuration, manual pages and completions are.
+//! The files of the packages that are made rather than kept: the agent says what its configuration,
+//! manual pages and completions are.
 
 use super::source::Source;
 use crate::command::{output, run_command};

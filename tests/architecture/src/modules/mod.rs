@@ -1,4 +1,5 @@
-//! The files of a crate, and which takes what from which: its module tree, with every name followed to where it is defined.
+//! The files of a crate, and which takes what from which: its module tree, with every name followed
+//! to where it is defined.
 
 mod scope;
 mod tokens;

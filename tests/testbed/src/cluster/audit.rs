@@ -5,7 +5,8 @@ use serde_json::Value;
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
-/// Every request but those that the API server makes of itself, once it has been answered and once more when a watch ends.
+/// Every request but those that the API server makes of itself, once it has been answered and once
+/// more when a watch ends.
 pub(super) const POLICY: &str = r#"{"apiVersion":"audit.k8s.io/v1","kind":"Policy","rules":[{"level":"Metadata","omitStages":["RequestReceived"]}]}"#;
 
 #[derive(Clone, Debug)]
@@ -61,7 +62,8 @@ impl Audit {
         Mark(std::fs::metadata(&self.path).map_or(0, |file| file.len()))
     }
 
-    /// Requests that were first told of after `mark`, in that order: the end of a watch that was open by then is no request.
+    /// Requests that were first told of after `mark`, in that order: the end of a watch that was
+    /// open by then is no request.
     pub fn since(&self, mark: Mark) -> Result<Vec<Request>> {
         let text = std::fs::read(&self.path).with_context(|| format!("read {}", self.path.display()))?;
         let (before, after) = text.split_at(text.len().min(usize::try_from(mark.0)?));
@@ -82,7 +84,8 @@ impl Audit {
     }
 }
 
-/// One for each auditID: stages follow each other, and a watch that is refused is told of twice. The last line of the log may be half written.
+/// One for each auditID: stages follow each other, and a watch that is refused is told of twice.
+/// The last line of the log may be half written.
 fn requests(text: &str, old: &HashSet<&str>) -> Vec<Request> {
     let mut order: Vec<Request> = Vec::new();
     let mut known: BTreeMap<String, usize> = BTreeMap::new();

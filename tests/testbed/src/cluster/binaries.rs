@@ -8,8 +8,9 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The program's path. From the directory that `PILOTFISH_K8S_BIN` names, else from `PATH` where it has the right version, else from
-/// [`cache`], where it is built first if need be: minutes, told on the console.
+/// The program's path. From the directory that `PILOTFISH_K8S_BIN` names, else from `PATH` where it
+/// has the right version, else from [`cache`], where it is built first if need be: minutes, told on
+/// the console.
 pub fn find(program: Program) -> Result<PathBuf> {
     Ok(find_all(&[program])?.remove(0))
 }

@@ -23,7 +23,8 @@ pub(super) fn tell(what: &str) {
     writeln!(std::io::stderr().lock(), "  {what}").ok();
 }
 
-/// Builds `programs` into `cache`, each moved there when it is complete. What is made on the way stays in `cache/build` until all went well.
+/// Builds `programs` into `cache`, each moved there when it is complete. What is made on the way
+/// stays in `cache/build` until all went well.
 pub(super) fn programs(programs: &[Program], cache: &Path) -> Result<()> {
     let go = Go::find()?;
     let work = cache.join("build");
@@ -157,8 +158,9 @@ fn version(text: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-/// A module that builds Kubernetes' commands from outside its repository: its own requirements, where the parts that live in its repository
-/// (`v0.0.0`, replaced by `./staging/...` there) become their published releases, `v0.MINOR.PATCH`.
+/// A module that builds Kubernetes' commands from outside its repository: its own requirements,
+/// where the parts that live in its repository (`v0.0.0`, replaced by `./staging/...` there) become
+/// their published releases, `v0.MINOR.PATCH`.
 fn go_mod(theirs: &str, version: &str) -> String {
     let staged = format!("v0.{}", version.split_once('.').map_or(version, |(_, rest)| rest));
     let mut text = String::from("module testbed\n\n");

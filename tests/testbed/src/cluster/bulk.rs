@@ -1,5 +1,6 @@
-//! Many pods. Through the API where the API server's own work is wanted; past it, straight into etcd, where only the number counts: one pod
-//! is made through the API, and its stored bytes are copied with names and addresses of the same length.
+//! Many pods. Through the API where the API server's own work is wanted; past it, straight into
+//! etcd, where only the number counts: one pod is made through the API, and its stored bytes are
+//! copied with names and addresses of the same length.
 
 use super::client::Client;
 use super::etcd::Etcd;
@@ -53,8 +54,8 @@ pub fn pod(namespace: &str, n: u32, nodes: u32) -> PodSpec {
         .owned_by(&owner)
 }
 
-/// Pods number 0 to `count` of a namespace that exists and has none of them, past the API server: 2,400 a second and more. They are in the
-/// API server's lists and watches a moment later.
+/// Pods number 0 to `count` of a namespace that exists and has none of them, past the API server:
+/// 2,400 a second and more. They are in the API server's lists and watches a moment later.
 pub fn write_pods(client: &Client, etcd: &Etcd, namespace: &str, count: u32, nodes: u32) -> Result<()> {
     if count == 0 {
         return Ok(());

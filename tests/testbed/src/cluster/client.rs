@@ -1,4 +1,5 @@
-//! A small blocking HTTPS client for tests: one kept connection, JSON in and out. What it talks to is trusted to be slow, not to be evil.
+//! A small blocking HTTPS client for tests: one kept connection, JSON in and out. What it talks to
+//! is trusted to be slow, not to be evil.
 
 use super::certs;
 use super::kinds::Kind;

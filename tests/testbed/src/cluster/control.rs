@@ -23,7 +23,8 @@ const AGENT_RIGHTS: &str = include_str!("../../../../packaging/kubernetes/agent-
 /// What a test may want of the API server; the rest is as Kubernetes ships it.
 #[derive(Clone, Debug, Default)]
 pub struct ControlPlaneOptions {
-    /// `--min-request-timeout`, seconds: the server ends each watch after one to two times this. Its own default is 1800.
+    /// `--min-request-timeout`, seconds: the server ends each watch after one to two times this.
+    /// Its own default is 1800.
     pub min_request_timeout: Option<u32>,
     /// More flags of the API server, as `--name=value`. A later flag wins.
     pub api_server_flags: Vec<String>,
@@ -31,8 +32,8 @@ pub struct ControlPlaneOptions {
     pub address: Option<IpAddr>,
 }
 
-/// A real etcd and a real API server in a directory of their own. Ready about five seconds after [`ControlPlane::start`]; everything is
-/// gone after the drop. Needs no root.
+/// A real etcd and a real API server in a directory of their own. Ready about five seconds after
+/// [`ControlPlane::start`]; everything is gone after the drop. Needs no root.
 #[derive(Debug)]
 pub struct ControlPlane {
     // Dropped in this order: the directory goes last.
@@ -68,14 +69,15 @@ impl ControlPlane {
         Ok(plane)
     }
 
-    /// Applies the shipped RBAC manifest and waits until the server acts on it: for a moment, a fresh one refuses everybody.
+    /// Applies the shipped RBAC manifest and waits until the server acts on it: for a moment, a
+    /// fresh one refuses everybody.
     fn grant_agent(&self) -> Result<()> {
         manifest::apply(&self.admin, AGENT_RIGHTS).context("apply the agent's RBAC manifest")?;
         self.wait_agent_may(true)
     }
 
-    /// Waits until the server grants or refuses the agent's list of pods. Asked as the administrator, so that the agent's own account in
-    /// the audit log stays empty.
+    /// Waits until the server grants or refuses the agent's list of pods. Asked as the
+    /// administrator, so that the agent's own account in the audit log stays empty.
     pub fn wait_agent_may(&self, allowed: bool) -> Result<()> {
         let question = json!({
             "apiVersion": "authorization.k8s.io/v1",
@@ -93,7 +95,8 @@ impl ControlPlane {
         })
     }
 
-    /// Takes the agent's rights away, or gives them back: deletes or creates its ClusterRoleBinding, and waits until that is in force.
+    /// Takes the agent's rights away, or gives them back: deletes or creates its
+    /// ClusterRoleBinding, and waits until that is in force.
     pub fn set_agent_rights(&self, granted: bool) -> Result<()> {
         if granted {
             return self.grant_agent();
@@ -205,7 +208,8 @@ impl ControlPlane {
         self.authority.server(&names_of(address))
     }
 
-    /// A program beside the cluster that ends with it, and is found again after a kill -9. Its output is in the directory's `logs`.
+    /// A program beside the cluster that ends with it, and is found again after a kill -9. Its
+    /// output is in the directory's `logs`.
     pub fn start_beside(&self, name: &str, command: &mut Command) -> Result<Process> {
         self.place.start(name, command)
     }
@@ -220,7 +224,8 @@ impl ControlPlane {
         self.api_server.stop(grace);
     }
 
-    /// After [`ControlPlane::kill_api_server`] or [`ControlPlane::stop_api_server`]: the same port, the same data. Returns when it is ready.
+    /// After [`ControlPlane::kill_api_server`] or [`ControlPlane::stop_api_server`]: the same port,
+    /// the same data. Returns when it is ready.
     pub fn start_api_server(&mut self) -> Result<()> {
         self.api_server.start_again(&self.place, &self.admin)
     }
@@ -269,14 +274,16 @@ impl ControlPlane {
         Ok(answer["status"]["token"].as_str().with_context(|| format!("{path}: {answer}"))?.to_owned())
     }
 
-    /// Deletes the Secret that a token of [`ControlPlane::new_agent_token`] is bound to. The server refuses it some 10 s later (it remembers
-    /// good tokens that long); a watch that is open stays open.
+    /// Deletes the Secret that a token of [`ControlPlane::new_agent_token`] is bound to. The server
+    /// refuses it some 10 s later (it remembers good tokens that long); a watch that is open stays
+    /// open.
     pub fn revoke(&self, secret: &str) -> Result<()> {
         self.admin.delete(&kinds::SECRET, Some("pilotfish"), secret)
     }
 
-    /// A new authority and a new certificate for the server, in the same files. Returns when new connections are served with it; open ones
-    /// stay. Trust in the old one ends for those who read [`ControlPlane::authority_file`] again.
+    /// A new authority and a new certificate for the server, in the same files. Returns when new
+    /// connections are served with it; open ones stay. Trust in the old one ends for those who read
+    /// [`ControlPlane::authority_file`] again.
     pub fn rotate_authority(&mut self) -> Result<()> {
         self.authority = Authority::new("testbed-2")?;
         std::fs::write(self.authority_file(), self.authority.pem())?;

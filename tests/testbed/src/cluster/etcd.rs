@@ -1,4 +1,5 @@
-//! The cluster's etcd, and its JSON gateway (etcd's "gRPC gateway"): enough to compact it and to write objects past the API server.
+//! The cluster's etcd, and its JSON gateway (etcd's "gRPC gateway"): enough to compact it and to
+//! write objects past the API server.
 
 use super::binaries::{Program, find};
 use super::client::Client;
@@ -69,8 +70,8 @@ impl Etcd {
         number(&answer["header"]["revision"]).context("etcd tells no revision")
     }
 
-    /// Forgets everything older than now; a watch that would start earlier gets a 410 from an API server that has not kept the events itself.
-    /// Returns the revision.
+    /// Forgets everything older than now; a watch that would start earlier gets a 410 from an API
+    /// server that has not kept the events itself. Returns the revision.
     pub fn compact(&self) -> Result<u64> {
         let revision = self.revision()?;
         self.call("/v3/kv/compaction", &json!({"revision": revision.to_string(), "physical": true}))?;

@@ -1,5 +1,6 @@
-//! A cluster that stays when the program that made it ends: at most one on a machine, in a directory of its own name, for people. `sweep`
-//! lets it be; [`remove`] takes it away, however it was left.
+//! A cluster that stays when the program that made it ends: at most one on a machine, in a
+//! directory of its own name, for people. `sweep` lets it be; [`remove`] takes it away, however it
+//! was left.
 
 use super::client::Client;
 use super::control::{ControlPlane, ControlPlaneOptions};
@@ -70,7 +71,8 @@ fn write_state(path: &Path, plane: &ControlPlane, nodes: &[&str]) -> Result<()> 
     std::fs::write(path, text.to_string()).with_context(|| format!("write {}", path.display()))
 }
 
-/// The cluster that is there. An error: there is one, but it was not finished, or lost its description; [`remove`] takes it away.
+/// The cluster that is there. An error: there is one, but it was not finished, or lost its
+/// description; [`remove`] takes it away.
 pub fn find() -> Result<Option<Kept>> {
     let dir = sweep::base().join(ID);
     if !dir.exists() {

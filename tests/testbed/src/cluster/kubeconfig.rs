@@ -100,7 +100,8 @@ pub(super) enum Credential<'a> {
     Certificate(&'a Pair),
 }
 
-/// Writes a kubeconfig (as JSON, which is YAML) for one server. The authority is named as a file, so that it can be rotated.
+/// Writes a kubeconfig (as JSON, which is YAML) for one server. The authority is named as a file,
+/// so that it can be rotated.
 pub(super) fn write(path: &Path, server: &str, authority: &Path, credential: &Credential) -> Result<PathBuf> {
     let user = match credential {
         Credential::Token(token) => json!({"token": token}),

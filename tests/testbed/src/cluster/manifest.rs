@@ -1,4 +1,5 @@
-//! Applies a file of YAML documents. The API server reads YAML by itself; only where a document belongs has to be read here.
+//! Applies a file of YAML documents. The API server reads YAML by itself; only where a document
+//! belongs has to be read here.
 
 use super::client::{Client, Refused};
 use super::kinds::{self, Kind};
@@ -41,7 +42,8 @@ fn split(documents: &str) -> Vec<String> {
     all.into_iter().filter(has_content).collect()
 }
 
-/// Block style only, as manifests are written: `kind:` at the margin, `name:` and `namespace:` one step inside `metadata:`.
+/// Block style only, as manifests are written: `kind:` at the margin, `name:` and `namespace:` one
+/// step inside `metadata:`.
 fn place_of(document: &str) -> Result<Place> {
     let (mut kind, mut name, mut namespace, mut section) = (None, None, None, "");
     for line in document.lines().filter(|line| !line.trim_start().starts_with('#')) {

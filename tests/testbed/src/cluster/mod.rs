@@ -23,10 +23,12 @@
 //! # }
 //! ```
 //!
-//! More of it: [`ControlPlane::freeze`] and `thaw` (SIGSTOP, SIGCONT), `kill_api_server` and `start_api_server` (same port, same data),
-//! `compact` (of etcd), `set_agent_rights` (403 and back), `new_agent_token` and `revoke` (401), `rotate_authority`, and [`bulk`] for
-//! 100,000 pods. [`Cluster`] has whole nodes besides (names of Services included), and [`Node::start_agent`] starts an agent on one. What a
-//! real server cannot be made to do, [`Fault`] does in front of it. The programs come from [`binaries`]: the first use builds them.
+//! More of it: [`ControlPlane::freeze`] and `thaw` (SIGSTOP, SIGCONT), `kill_api_server` and
+//! `start_api_server` (same port, same data), `compact` (of etcd), `set_agent_rights` (403 and
+//! back), `new_agent_token` and `revoke` (401), `rotate_authority`, and [`bulk`] for 100,000 pods.
+//! [`Cluster`] has whole nodes besides (names of Services included), and [`Node::start_agent`]
+//! starts an agent on one. What a real server cannot be made to do, [`Fault`] does in front of it.
+//! The programs come from [`binaries`]: the first use builds them.
 
 mod api_server;
 mod audit;

@@ -1,5 +1,5 @@
-//! Objects as tests want them, and pods that "run" without a kubelet: created with a node's name, then given the status that a kubelet
-//! would report.
+//! Objects as tests want them, and pods that "run" without a kubelet: created with a node's name,
+//! then given the status that a kubelet would report.
 
 use super::client::Client;
 use super::kinds;
@@ -183,7 +183,8 @@ pub fn service(namespace: &str, name: &str, selector: &[(&str, &str)], port: u16
     object
 }
 
-/// What the EndpointSlice controller would write for a Service: one slice, all endpoints ready. Endpoints are (address, pod).
+/// What the EndpointSlice controller would write for a Service: one slice, all endpoints ready.
+/// Endpoints are (address, pod).
 #[must_use]
 pub fn endpoint_slice(namespace: &str, service: &str, port: u16, endpoints: &[(IpAddr, &str)]) -> Value {
     let family = if endpoints.iter().any(|(address, _)| address.is_ipv6()) { "IPv6" } else { "IPv4" };

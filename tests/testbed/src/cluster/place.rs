@@ -1,4 +1,5 @@
-//! The directory that everything of a cluster is in, with its processes recorded, so that they are found again whatever becomes of us.
+//! The directory that everything of a cluster is in, with its processes recorded, so that they are
+//! found again whatever becomes of us.
 
 use crate::process::Process;
 use crate::sweep;

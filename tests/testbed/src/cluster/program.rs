@@ -1,6 +1,7 @@
 //! The programs of a cluster, and the releases that the tests are written against.
 
-/// The release that the tests are written against. Names the cache, together with everything in it: a new etcd comes with a new release.
+/// The release that the tests are written against. Names the cache, together with everything in it:
+/// a new etcd comes with a new release.
 pub const KUBERNETES: &str = "1.36.3";
 /// Older ones cannot serve bookmarks (RequestWatchProgress).
 pub const ETCD: &str = "3.6.8";

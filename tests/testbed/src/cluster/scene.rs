@@ -23,7 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Clients' requests a second, each: many enough to see, few enough for two processors.
 const RATE: &str = "20";
 
-/// Starts all of it, servers before their clients, and waits until every pod is ready. `progress` is told what comes next.
+/// Starts all of it, servers before their clients, and waits until every pod is ready. `progress`
+/// is told what comes next.
 pub fn start(cluster: &Cluster, mut progress: impl FnMut(&str)) -> Result<()> {
     let client = cluster.plane().client();
     let create = |kind, object: Value| client.create(kind, &object).map(drop).context(format!("create {}", kind.kind));

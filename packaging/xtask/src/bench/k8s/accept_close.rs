@@ -1,5 +1,5 @@
-//! Something in front of the API server accepts connections and closes them before a byte: once from the agent's start on, and once
-//! after it was connected.
+//! Something in front of the API server accepts connections and closes them before a byte: once
+//! from the agent's start on, and once after it was connected.
 
 use super::agent::{Agent, Setup};
 use super::gate::{Door, Gate};

@@ -1,4 +1,5 @@
-//! The real agent beside a control plane, with no containerd and without looking at the node's own services: only its names matter here.
+//! The real agent beside a control plane, with no containerd and without looking at the node's own
+//! services: only its names matter here.
 
 use agent_api::{Client, Identity, Kubernetes};
 use anyhow::{Context, Result, ensure};

@@ -1,7 +1,8 @@
-//! The API server ends every watch after 5 to 10 s (`--min-request-timeout=5`), and one pod gets another address every second. Measured: the
-//! agent's CPU by the scheduler's count, in windows of a second that begin every quarter of one; its descriptors and threads; lists and
-//! ended watches by the audit log; and from the patch's sending until the agent's socket says the new address. Such a question costs the
-//! agent CPU, too: what one costs is measured before, and told.
+//! The API server ends every watch after 5 to 10 s (`--min-request-timeout=5`), and one pod gets
+//! another address every second. Measured: the agent's CPU by the scheduler's count, in windows of
+//! a second that begin every quarter of one; its descriptors and threads; lists and ended watches
+//! by the audit log; and from the patch's sending until the agent's socket says the new address.
+//! Such a question costs the agent CPU, too: what one costs is measured before, and told.
 
 use super::agent::{Agent, Setup};
 use super::goals::Goals;

@@ -1,6 +1,7 @@
-//! Fifty agents, each the real process with a node of its own, beside one API server: they start together, and they lose the server together
-//! and their place in its history with it (SIGKILL, compaction, start). Judge is the audit log: how many lists begin in any second.
-//! And before that, one agent in a cluster of one node: it has nobody to wait for.
+//! Fifty agents, each the real process with a node of its own, beside one API server: they start
+//! together, and they lose the server together and their place in its history with it (SIGKILL,
+//! compaction, start). Judge is the audit log: how many lists begin in any second. And before that,
+//! one agent in a cluster of one node: it has nobody to wait for.
 
 use super::agent::{Agent, Setup};
 use super::goals::Goals;

@@ -1,5 +1,6 @@
-//! The agent's ClusterRoleBinding is deleted and its connections are cut (rights that are revoked do not end a running watch), so that
-//! every watch is refused with 403 until the binding is back and in force. Back is when a patch made after that is seen.
+//! The agent's ClusterRoleBinding is deleted and its connections are cut (rights that are revoked
+//! do not end a running watch), so that every watch is refused with 403 until the binding is back
+//! and in force. Back is when a patch made after that is seen.
 
 use super::agent::{Agent, Setup};
 use super::gate::Gate;

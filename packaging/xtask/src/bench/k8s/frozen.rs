@@ -1,5 +1,6 @@
-//! SIGSTOP of the API server: its kernel goes on accepting connections, nothing is ever answered. Every pod's name is asked for all the time,
-//! and the cache's age is read. After SIGCONT a pod gets a new address as soon as the server takes it: fresh is when the agent says so, and has
+//! SIGSTOP of the API server: its kernel goes on accepting connections, nothing is ever answered.
+//! Every pod's name is asked for all the time, and the cache's age is read. After SIGCONT a pod
+//! gets a new address as soon as the server takes it: fresh is when the agent says so, and has
 //! nothing to complain of any more.
 
 use super::agent::{Agent, Setup};
@@ -54,7 +55,8 @@ pub(super) fn run(length: Duration) -> Result<()> {
     let least = ages.iter().copied().fold(f64::INFINITY, f64::min);
     let share = frozen_for.as_secs_f64() - 70.0;
     let told = format!("{least:.0} s after {:.0} s", frozen_for.as_secs_f64());
-    // Bookmarks come once a minute: a watch without changes may have been up to so old when the server stopped, and is not younger at the end.
+    // Bookmarks come once a minute: a watch without changes may have been up to so old when the
+    // server stopped, and is not younger at the end.
     goals.check("age of the youngest watch", "rises", &told, ages.len() == RESOURCES.len() && least > share.max(1.0));
     let total = u64::from(PODS) * rounds;
     goals.check("names gone meanwhile", "0", &format!("{unnamed} of {total} questions"), unnamed == 0);

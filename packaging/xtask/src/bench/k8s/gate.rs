@@ -1,5 +1,6 @@
-//! A door between an agent and the API server that knows nothing of TLS or HTTP: what passes is the agent's own HTTP/2 connection. It counts who
-//! knocks, and can be shut in the ways in which networks fail.
+//! A door between an agent and the API server that knows nothing of TLS or HTTP: what passes is the
+//! agent's own HTTP/2 connection. It counts who knocks, and can be shut in the ways in which
+//! networks fail.
 
 use anyhow::{Context, Result};
 use std::io::{Read, Write};
@@ -84,7 +85,8 @@ impl Gate {
         *lock(&self.shared.door) = door;
     }
 
-    /// Connections that are open now carry nothing any more; the server's side of them is closed, the agent's stays open and silent.
+    /// Connections that are open now carry nothing any more; the server's side of them is closed,
+    /// the agent's stays open and silent.
     pub fn deaden(&self) {
         for pair in lock(&self.shared.passing).iter() {
             pair.is_dead.store(true, Ordering::SeqCst);
@@ -141,7 +143,8 @@ impl Shared {
     }
 }
 
-/// One direction, until one end is closed. A dead pair's client is still read from, so that what it sends is taken and lost, as on a real network.
+/// One direction, until one end is closed. A dead pair's client is still read from, so that what it
+/// sends is taken and lost, as on a real network.
 fn relay(pair: &Pair, towards_server: bool) {
     let (mut from, mut to) = match (&pair.server, towards_server) {
         (Some(server), true) => (&pair.client, Some(server)),

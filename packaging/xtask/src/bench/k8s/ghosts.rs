@@ -1,8 +1,11 @@
-//! The agent is stopped and its connections are dead while 110 pods are deleted, 100 others are created on the same addresses, and the past
-//! is gone: etcd is compacted and the API server starts anew, so that it has no events to catch up with. Then the agent goes on. Right is it when it
-//! says of every address what the API server's list says, and of addresses that nobody has any more, nobody.
+//! The agent is stopped and its connections are dead while 110 pods are deleted, 100 others are
+//! created on the same addresses, and the past is gone: etcd is compacted and the API server starts
+//! anew, so that it has no events to catch up with. Then the agent goes on. Right is it when it
+//! says of every address what the API server's list says, and of addresses that nobody has any
+//! more, nobody.
 //!
-//! Twice: the dead connections are closed when the agent goes on (it learns at once), and they stay silent for ever (it has to find out).
+//! Twice: the dead connections are closed when the agent goes on (it learns at once), and they stay
+//! silent for ever (it has to find out).
 
 use super::agent::{Agent, Setup};
 use super::gate::{Door, Gate};

@@ -1,4 +1,5 @@
-//! What was asked for beside what was measured: one row each, printed as it becomes known, so that a run that is cut short has told what it knew.
+//! What was asked for beside what was measured: one row each, printed as it becomes known, so that
+//! a run that is cut short has told what it knew.
 
 use crate::bench::say;
 use anyhow::{Result, ensure};

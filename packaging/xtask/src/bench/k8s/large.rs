@@ -1,6 +1,8 @@
-//! A cluster of 100,000 pods (written straight into etcd) in Deployments of ten, on 500 nodes. An agent that saw an empty cluster is what the
-//! table is compared with: resident memory of the one less that of the other, both a while after their lists. The peak of a relist is the highest
-//! resident memory (`VmHWM`) while the API server comes back without a past, less what was resident before.
+//! A cluster of 100,000 pods (written straight into etcd) in Deployments of ten, on 500 nodes. An
+//! agent that saw an empty cluster is what the table is compared with: resident memory of the one
+//! less that of the other, both a while after their lists. The peak of a relist is the highest
+//! resident memory (`VmHWM`) while the API server comes back without a past, less what was resident
+//! before.
 
 use super::agent::{Agent, Setup};
 use super::goals::Goals;

@@ -1,5 +1,6 @@
-//! What the audit log tells of lists: the judge of kindness. A list is a first page, or a watch that begins with what exists
-//! (`sendInitialEvents`), which costs the server the same; further pages of one list are none of their own.
+//! What the audit log tells of lists: the judge of kindness. A list is a first page, or a watch
+//! that begins with what exists (`sendInitialEvents`), which costs the server the same; further
+//! pages of one list are none of their own.
 
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
@@ -67,7 +68,8 @@ pub(super) fn most_within<'a>(requests: impl Iterator<Item = &'a Request>, lengt
     Ok(busiest(requests, length)?.len())
 }
 
-/// Of the day, with its fraction: `2026-01-01T10:20:30.123456Z`. No run goes on beyond midnight unnoticed: its rates would be too high.
+/// Of the day, with its fraction: `2026-01-01T10:20:30.123456Z`. No run goes on beyond midnight
+/// unnoticed: its rates would be too high.
 fn seconds(time: &str) -> Result<f64> {
     let clock =
         time.split_once('T').map(|(_, clock)| clock.trim_end_matches('Z')).context("a time of the audit log")?;

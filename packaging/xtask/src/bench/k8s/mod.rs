@@ -1,10 +1,12 @@
-//! The watch cache against a real API server: what it costs itself and the server, what it survives, and how soon it is right again
-//! (closed watches that are polled for ever, half-open connections, ghosts, herds).
+//! The watch cache against a real API server: what it costs itself and the server, what it
+//! survives, and how soon it is right again (closed watches that are polled for ever, half-open
+//! connections, ghosts, herds).
 //!
-//! Each scenario has a control plane of its own (etcd and API server on the loopback, see `testbed::cluster`) and the real agent beside it,
-//! without containerd. What the agent says is read from its socket; what it asked for is read from the API server's audit log, or counted at
-//! a gate in front of it that passes bytes and knows nothing of them. A goal that is missed ends the command with an error, after all
-//! scenarios ran.
+//! Each scenario has a control plane of its own (etcd and API server on the loopback, see
+//! `testbed::cluster`) and the real agent beside it, without containerd. What the agent says is
+//! read from its socket; what it asked for is read from the API server's audit log, or counted at a
+//! gate in front of it that passes bytes and knows nothing of them. A goal that is missed ends the
+//! command with an error, after all scenarios ran.
 
 mod accept_close;
 mod agent;
@@ -32,7 +34,8 @@ use wait::pass;
 pub struct Options {
     /// All, when none is named
     scenarios: Vec<Scenario>,
-    /// Length of what a scenario waits through, seconds; each has its own (10 min of closes, 120 s frozen, 30 min steady, ...)
+    /// Length of what a scenario waits through, seconds; each has its own (10 min of closes, 120 s
+    /// frozen, 30 min steady, ...)
     #[arg(long = "for", value_name = "SECONDS")]
     length: Option<u64>,
     /// Pods of `large`

@@ -1,4 +1,5 @@
-//! Pods of a scenario: bare ones on a node that nobody runs, each named by its number, so that an address says which pod is to be found there.
+//! Pods of a scenario: bare ones on a node that nobody runs, each named by its number, so that an
+//! address says which pod is to be found there.
 
 use super::agent::{Agent, NODE};
 use anyhow::{Context, Result};

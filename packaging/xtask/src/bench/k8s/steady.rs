@@ -1,5 +1,5 @@
-//! An API server as Kubernetes ships it, an agent that has its names, and a pod that changes every ten seconds: what is asked for, by the audit
-//! log.
+//! An API server as Kubernetes ships it, an agent that has its names, and a pod that changes every
+//! ten seconds: what is asked for, by the audit log.
 
 use super::agent::{Agent, Setup};
 use super::goals::Goals;

@@ -1,4 +1,5 @@
-# A node, or a drop-in, that takes away what the job needs: said clearly, with exit code 77, and not tried again and again.
+# A node, or a drop-in, that takes away what the job needs: said clearly, with exit code 77, and not
+# tried again and again.
 ALL="CAP_BPF CAP_PERFMON CAP_NET_ADMIN CAP_SYS_ADMIN CAP_SYS_PTRACE CAP_DAC_READ_SEARCH"
 has_failed() { [ "$(show ActiveState)" = failed ]; }
 refuses() { # WORD-OF-THE-MESSAGE

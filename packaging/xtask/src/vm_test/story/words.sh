@@ -1,4 +1,5 @@
-# What the scenes are told with. A minute of this guest is some seconds of a node: every wait has a condition and a generous bound.
+# What the scenes are told with. A minute of this guest is some seconds of a node: every wait has a
+# condition and a generous bound.
 B=/bin/busybox
 UNIT=pilotfish.service
 

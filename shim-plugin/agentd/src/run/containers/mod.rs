@@ -252,8 +252,7 @@ impl Containers {
                     Open::Asked(asked, pid) | Open::Done(asked, Entrance { pid, .. }) => (*asked, *pid),
                 };
                 *open = Open::Done(asked, Entrance { netns: Arc::new(netns), pid });
-                let netns = NetnsId { dev: id.dev, ino: id.ino };
-                self.report(Report::Opened { task, netns, cookie }).await;
+                self.report(Report::Opened { task, netns: id, cookie }).await;
             }
             Err(reason) => {
                 self.open.remove(&task);

@@ -1,5 +1,6 @@
-//! A small HTTP/1 API that keeps its items in Redis: microseconds per request, answers of the size that the request asks for, chunked,
-//! slow or failing where told. One thread, sleeping on events. Prints what it served when it is asked to end.
+//! A small HTTP/1 API that keeps its items in Redis: microseconds per request, answers of the size
+//! that the request asks for, chunked, slow or failing where told. One thread, sleeping on events.
+//! Prints what it served when it is asked to end.
 #![forbid(unsafe_code)]
 
 use anyhow::{Context, Result, bail};

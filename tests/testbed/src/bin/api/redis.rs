@@ -31,7 +31,8 @@ impl Redis {
             "DELETE" => format!("*2\r\n$3\r\nDEL\r\n${}\r\n{key}\r\n", key.len()),
             _ => format!("*2\r\n$3\r\nGET\r\n${}\r\n{key}\r\n", key.len()),
         };
-        // Some hundred bytes for each open request: far below the socket's buffer, so that a blocking write does not block.
+        // Some hundred bytes for each open request: far below the socket's buffer, so that a
+        // blocking write does not block.
         self.stream.write_all(command.as_bytes()).ok();
         self.waiting.push_back((peer, plan));
     }

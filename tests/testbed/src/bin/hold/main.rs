@@ -1,5 +1,6 @@
-//! Opens connections to a neighbour, accepts as many, and keeps them without a word: what an agent finds when it starts late. At SIGUSR1 it sends one
-//! HTTP request over each and waits for the answers; it answers those of its neighbour.
+//! Opens connections to a neighbour, accepts as many, and keeps them without a word: what an agent
+//! finds when it starts late. At SIGUSR1 it sends one HTTP request over each and waits for the
+//! answers; it answers those of its neighbour.
 #![forbid(unsafe_code)]
 
 use anyhow::{Context, Result, ensure};

@@ -67,7 +67,8 @@ impl Connection {
         bytes.resize(bytes.len() + body, b'x');
         self.response = Message::response(method == "HEAD");
         self.sent_at_ns = now_ns()?;
-        // Requests are far smaller than the socket's buffer, and the connection was idle: a blocking write does not block.
+        // Requests are far smaller than the socket's buffer, and the connection was idle: a
+        // blocking write does not block.
         if self.stream.write_all(&bytes).is_err() {
             // Found out by the next receive, which counts it.
             self.stream.shutdown(std::net::Shutdown::Both).ok();

@@ -1,8 +1,8 @@
 use anyhow::Result;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
-/// Asks for the addresses of a list of names, in turn, over UDP (RFC 1035). Never asks twice for the same question: what is not answered is
-/// counted as sent.
+/// Asks for the addresses of a list of names, in turn, over UDP (RFC 1035). Never asks twice for
+/// the same question: what is not answered is counted as sent.
 #[derive(Debug)]
 pub struct Resolver {
     socket: UdpSocket,

@@ -1,4 +1,5 @@
-//! Numbered requests over keep-alive connections: what was sent is known to the last one. One thread, sleeping on events.
+//! Numbered requests over keep-alive connections: what was sent is known to the last one. One
+//! thread, sleeping on events.
 #![forbid(unsafe_code)]
 
 use anyhow::{Context, Result, bail};

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-/// Slowest samples decide nothing that is reported below this many; beyond it, latencies are no longer kept (8 bytes each: 32 MB).
+/// Slowest samples decide nothing that is reported below this many; beyond it, latencies are no
+/// longer kept (8 bytes each: 32 MB).
 pub const MAX_SAMPLES: usize = 4 << 20;
 
 /// What is printed at the end, and only then: nothing is written while it measures.

@@ -1,5 +1,6 @@
-//! Keeps the cluster's names in a hosts file: `<service>.<namespace>.svc.cluster.local` is the Service's address, or those of its ready
-//! endpoints where it has none. The nodes' dnsmasq answer from it. Polls, because one dialect of watching is enough for a project.
+//! Keeps the cluster's names in a hosts file: `<service>.<namespace>.svc.cluster.local` is the
+//! Service's address, or those of its ready endpoints where it has none. The nodes' dnsmasq answer
+//! from it. Polls, because one dialect of watching is enough for a project.
 #![forbid(unsafe_code)]
 
 use anyhow::{Context, Result};

@@ -1,5 +1,6 @@
-//! Lists the TCX programs on the interfaces of the network namespace that it runs in, as `interface direction program-id`. For bpftool
-//! of Debian 12, which does not know them. Namespaces are changed by whoever starts it (`nsenter`).
+//! Lists the TCX programs on the interfaces of the network namespace that it runs in, as `interface
+//! direction program-id`. For bpftool of Debian 12, which does not know them. Namespaces are
+//! changed by whoever starts it (`nsenter`).
 #![forbid(unsafe_code)]
 
 use anyhow::{Context, Result};

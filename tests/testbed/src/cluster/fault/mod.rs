@@ -1,8 +1,10 @@
-//! A proxy in front of the real API server, for the faults that a real one cannot be made to have at a wish: a 410 as the answer to a
-//! watch's start, half a JSON object, a body that stops, a connection that leads nowhere.
+//! A proxy in front of the real API server, for the faults that a real one cannot be made to have
+//! at a wish: a 410 as the answer to a watch's start, half a JSON object, a body that stops, a
+//! connection that leads nowhere.
 //!
-//! It ends TLS with a certificate of the cluster's own authority and speaks HTTP/1.1 to both sides. Bearer tokens pass; client certificates
-//! do not. Give the agent `plane.kubeconfig_at(User::Agent, fault.server())`.
+//! It ends TLS with a certificate of the cluster's own authority and speaks HTTP/1.1 to both sides.
+//! Bearer tokens pass; client certificates do not. Give the agent `plane.kubeconfig_at(User::Agent,
+//! fault.server())`.
 
 mod proxy;
 mod relay;
@@ -70,7 +72,8 @@ impl Fault {
         *lock(&self.shared.door) = door;
     }
 
-    /// The next `times` requests that `on` describes get `act`; `None`: all of them, until [`Fault::forget_script`]. Earlier lines come first.
+    /// The next `times` requests that `on` describes get `act`; `None`: all of them, until
+    /// [`Fault::forget_script`]. Earlier lines come first.
     pub fn script(&self, on: On, act: Act, times: Option<u32>) {
         lock(&self.shared.script).add(on, act, times);
     }

@@ -18,7 +18,8 @@ pub enum Door {
     AcceptAndClose,
     /// Nothing listens: connecting is refused. Connections that are open stay.
     Refuse,
-    /// New connections are accepted and never answered; open ones carry nothing in either direction, and nothing is closed.
+    /// New connections are accepted and never answered; open ones carry nothing in either
+    /// direction, and nothing is closed.
     BlackHole,
 }
 

@@ -46,8 +46,8 @@ pub enum Act {
     Close,
     /// Nothing is answered, and nothing is closed.
     Silence,
-    /// So many events, then the first half of the next one (or of an object that nobody sent, when none comes soon), then the
-    /// end of the connection without the end of the body.
+    /// So many events, then the first half of the next one (or of an object that nobody sent, when
+    /// none comes soon), then the end of the connection without the end of the body.
     HalfEvent { after: usize },
     /// So many events, then half of one, and an orderly end of the body: the connection stays usable.
     HalfEventThenEnd { after: usize },

@@ -10,8 +10,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 impl Node {
-    /// Starts the agent on this node and waits until it is ready. With `kubeconfig` it has a `[kubernetes]` section with that and the node's
-    /// name; without, that is left to `options.more`. It answers on the node's own address, which the machine reaches.
+    /// Starts the agent on this node and waits until it is ready. With `kubeconfig` it has a
+    /// `[kubernetes]` section with that and the node's name; without, that is left to
+    /// `options.more`. It answers on the node's own address, which the machine reaches.
     pub fn start_agent(
         &self,
         plane: &ControlPlane,

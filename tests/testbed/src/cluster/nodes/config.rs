@@ -1,5 +1,5 @@
-//! Configuration files of a node's programs. What is odd in them is there because several nodes share one machine, or because the machine's
-//! root lacks a right that a node's root has.
+//! Configuration files of a node's programs. What is odd in them is there because several nodes
+//! share one machine, or because the machine's root lacks a right that a node's root has.
 
 use super::image::PAUSE;
 use super::network::pod_range;
@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-/// With CRI. `restrict_oom_score_adj`: without CAP_SYS_RESOURCE, a container's wish for a lower OOM score would end its start.
+/// With CRI. `restrict_oom_score_adj`: without CAP_SYS_RESOURCE, a container's wish for a lower OOM
+/// score would end its start.
 pub(super) fn containerd(dir: &Path) -> String {
     let dir = dir.display();
     format!(
@@ -38,8 +39,9 @@ disabled_plugins = [
     )
 }
 
-/// Each pod has a veth of its own and the node routes: a bridge would hand the answers of a Service's pods straight to a client beside them,
-/// past the rewriting of their addresses, unless br_netfilter is there.
+/// Each pod has a veth of its own and the node routes: a bridge would hand the answers of a
+/// Service's pods straight to a client beside them, past the rewriting of their addresses, unless
+/// br_netfilter is there.
 pub(super) fn cni(dir: &Path, node: u8, last_pod: u8) -> Value {
     let range = json!({
         "subnet": pod_range(node), "rangeStart": format!("10.77.{node}.2"), "rangeEnd": format!("10.77.{node}.{last_pod}"),
@@ -63,8 +65,8 @@ pub(super) fn cni(dir: &Path, node: u8, last_pod: u8) -> Value {
     })
 }
 
-/// No cgroups for pods and no enforcement: the machine's hierarchy is shared by all nodes, and may be version 1. Nothing is evicted or
-/// collected for a full disk, which is not the node's.
+/// No cgroups for pods and no enforcement: the machine's hierarchy is shared by all nodes, and may
+/// be version 1. Nothing is evicted or collected for a full disk, which is not the node's.
 pub(super) fn kubelet(dir: &Path, name: &str, address: Ipv4Addr, client_authority: &Path) -> Value {
     json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",

@@ -1,4 +1,5 @@
-//! One image for all pods, made of the machine's own programs: an OCI image layout (image-spec v1) in a tar, which containerd imports.
+//! One image for all pods, made of the machine's own programs: an OCI image layout (image-spec v1)
+//! in a tar, which containerd imports.
 
 use crate::network::run;
 use crate::programs::{built_binary, installed};
@@ -9,7 +10,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// busybox, nginx, redis-server, dnsmasq, and the testbed's own `loadgen` and `api`, all in `/bin`. Never pulled: `imagePullPolicy: Never`.
+/// busybox, nginx, redis-server, dnsmasq, and the testbed's own `loadgen` and `api`, all in `/bin`.
+/// Never pulled: `imagePullPolicy: Never`.
 pub const IMAGE: &str = "docker.io/testbed/programs:1";
 
 /// The pause container's: the same files, another command.

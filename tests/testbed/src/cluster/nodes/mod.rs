@@ -28,7 +28,8 @@ pub use image::IMAGE;
 pub use node::Node;
 use node::NodeConfig;
 
-/// Those that the workloads of a demo and of tests need. `node-lifecycle` takes the taint off a node that has become ready.
+/// Those that the workloads of a demo and of tests need. `node-lifecycle` takes the taint off a
+/// node that has become ready.
 const CONTROLLERS: [&str; 13] = [
     "cronjob-controller",
     "daemonset-controller",
@@ -45,7 +46,8 @@ const CONTROLLERS: [&str; 13] = [
     "ttl-after-finished-controller",
 ];
 
-/// A control plane with controllers, a scheduler, and nodes. Everything is gone after [`Cluster::take_down`] or the drop.
+/// A control plane with controllers, a scheduler, and nodes. Everything is gone after
+/// [`Cluster::take_down`] or the drop.
 #[derive(Debug)]
 pub struct Cluster {
     // Dropped in this order: what works first, the directory last.
@@ -62,8 +64,9 @@ pub struct ClusterOptions {
     /// 1 to 20, called n1, n2, ...
     pub nodes: u8,
     pub control: ControlPlaneOptions,
-    /// How many addresses each node has for its pods. They are given in turn, so with a few, a new pod soon has the address of one that is
-    /// gone; with 252, as without this, none does in a test's time. Containers that restart keep theirs.
+    /// How many addresses each node has for its pods. They are given in turn, so with a few, a new
+    /// pod soon has the address of one that is gone; with 252, as without this, none does in a
+    /// test's time. Containers that restart keep theirs.
     pub pod_addresses: Option<u8>,
 }
 
@@ -77,7 +80,8 @@ pub struct PodView {
 }
 
 impl Cluster {
-    /// Nodes n1 to n`nodes`, each ready. A quarter of a minute, told step by step. Needs root and what `scripts/setup.sh --k8s` installs.
+    /// Nodes n1 to n`nodes`, each ready. A quarter of a minute, told step by step. Needs root and
+    /// what `scripts/setup.sh --k8s` installs.
     pub fn start(nodes: u8, control: &ControlPlaneOptions, progress: impl FnMut(&str)) -> Result<Cluster> {
         Cluster::start_with(&ClusterOptions { nodes, control: control.clone(), pod_addresses: None }, progress)
     }

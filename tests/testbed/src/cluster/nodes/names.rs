@@ -1,4 +1,5 @@
-//! The cluster's DNS: a dnsmasq on each node, which its pods ask, over one hosts file that a process beside the control plane keeps.
+//! The cluster's DNS: a dnsmasq on each node, which its pods ask, over one hosts file that a
+//! process beside the control plane keeps.
 
 use super::node::Node;
 use crate::cluster::control::ControlPlane;

@@ -1,5 +1,6 @@
-//! The network between the nodes: a bridge in a namespace of its own, and one link from there to the machine, so that API server and nodes
-//! reach each other. Pods are routed: `10.77.<node>.0/24` through the node.
+//! The network between the nodes: a bridge in a namespace of its own, and one link from there to
+//! the machine, so that API server and nodes reach each other. Pods are routed: `10.77.<node>.0/24`
+//! through the node.
 
 use crate::network::{NETNS_DIR, Netns, ip};
 use crate::sweep;

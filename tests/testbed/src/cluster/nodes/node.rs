@@ -17,8 +17,9 @@ use std::time::Duration;
 
 /// One node: network and mount namespaces of its own, a containerd with CRI, a kubelet, a kube-proxy.
 ///
-/// Its mount namespace has an empty `/run`, `/var/lib`, `/var/log` and `/opt` in memory: what the programs of a node leave there, mounts of
-/// pods' namespaces (`/run/netns/cni-*`) included, is the node's own and ends with its last process.
+/// Its mount namespace has an empty `/run`, `/var/lib`, `/var/log` and `/opt` in memory: what the
+/// programs of a node leave there, mounts of pods' namespaces (`/run/netns/cni-*`) included, is the
+/// node's own and ends with its last process.
 #[derive(Debug)]
 pub struct Node {
     // Dropped in this order.
@@ -45,8 +46,8 @@ pub(super) struct NodeConfig<'a> {
     pub image: &'a Path,
 }
 
-/// What becomes of the private directories: mounts that come and go on the machine are seen, the node's own stay here. Named namespaces of
-/// others are let go, so that they can end.
+/// What becomes of the private directories: mounts that come and go on the machine are seen, the
+/// node's own stay here. Named namespaces of others are let go, so that they can end.
 const FURNISH: &str = "for name in /run/netns/*; do umount \"$name\" 2>/dev/null || true; done
     for place in /run /var/lib /var/log /opt; do mount -t tmpfs pilotfish \"$place\" || exit 1; done
     mkdir -p /run/netns /run/containerd /run/lock /var/lib/cni
@@ -164,7 +165,8 @@ impl Node {
         self.dns.as_ref().map(Process::pid)
     }
 
-    /// A program on the node: in its network namespace, with its `/run` and `/var/lib`. The process that is started becomes the program.
+    /// A program on the node: in its network namespace, with its `/run` and `/var/lib`. The process
+    /// that is started becomes the program.
     #[must_use]
     pub fn command(&self, program: &Path) -> Command {
         enter(self.netns.name(), self.holder.pid(), program)
@@ -176,8 +178,8 @@ impl Node {
         run(command.arg("-a").arg(self.containerd_socket()).args(["-n", "k8s.io"]).args(args))
     }
 
-    /// Takes the node off the network, or puts it back; its processes live on, and pods of one node still reach each other. What a broken
-    /// cable is to everybody else.
+    /// Takes the node off the network, or puts it back; its processes live on, and pods of one node
+    /// still reach each other. What a broken cable is to everybody else.
     pub fn set_connected(&self, connected: bool) -> Result<()> {
         // The far end: the node's own routes stay.
         let state = if connected { "up" } else { "down" };

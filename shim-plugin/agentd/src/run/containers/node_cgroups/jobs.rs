@@ -130,7 +130,7 @@ impl Jobs {
         let find = || {
             let netns = Netns::current().map_err(|error| error.to_string())?;
             let cookie = netns.run(|inside| inside.cookie()).map_err(|error| error.to_string())?;
-            Ok(Home { netns: NetnsId { dev: netns.id().dev, ino: netns.id().ino }, cookie })
+            Ok(Home { netns: netns.id(), cookie })
         };
         self.home.get_or_init(find).as_ref().map_err(Clone::clone)
     }
