@@ -11,6 +11,7 @@ const TOP: &[&str] = &[
     ".github",
     ".gitignore",
     "ARCHITECTURE.md",
+    "CHANGELOG.md",
     "CONTRIBUTING.md",
     "Cargo.lock",
     "Cargo.toml",

@@ -62,7 +62,8 @@ pub enum Command {
     /// Who has an address, and since when: by Kubernetes, by containerd, by DNS
     #[command(after_long_help = Exit::table())]
     Identity {
-        /// 10.0.0.1, 10.0.0.1:80, fd00::1 or [fd00::1]:80
+        // Not a doc comment: rustdoc would read the brackets as a link.
+        #[arg(help = "10.0.0.1, 10.0.0.1:80, fd00::1 or [fd00::1]:80")]
         address: String,
         #[arg(short, long, value_enum, default_value = "table")]
         output: Output,

@@ -74,7 +74,7 @@ pub fn containerd(config: &Config) -> shim_plugin::Config {
     out.observe_node = config.attach.node;
     // "The host's" namespace is the one that the agent runs in. Without /proc nothing would work
     // anyway.
-    out.node = Netns::current().ok().map(|netns| NetnsId { dev: netns.id().dev, ino: netns.id().ino });
+    out.node = Netns::current().ok().map(|netns| netns.id());
     out
 }
 
