@@ -19,7 +19,7 @@ mod snapshot;
 mod table;
 mod view;
 
-pub use exposition::{Exposition, Format, Kind, SelfMetric};
+pub use exposition::{Exposition, Format, Histograms, Kind, SelfMetric};
 pub use golden::{Config, FlowCache, Golden};
 pub use histogram::{CLASSIC, Histogram, HistogramSnapshot, SCHEMA, ZERO_THRESHOLD};
 pub use labels::{OVERFLOW, Reporter, UNKNOWN};
