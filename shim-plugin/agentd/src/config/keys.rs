@@ -3,6 +3,7 @@
 
 use super::value::Given;
 use super::{AttachMode, Config, KubernetesMode, LogFormat, Scope};
+use golden_metrics::Histograms;
 use netns_scanner::Source;
 use std::time::Duration;
 
@@ -220,6 +221,21 @@ pub const KEYS: &[Key] = &[
         default: "\"10m\"",
         doc: "Series that were not touched for this long are dropped, 10s to 24h.",
         apply: |c, v| v.duration(10 * SECOND, DAY).map(|v| c.metrics.expiry = v),
+    },
+    Key {
+        section: "metrics",
+        name: "histograms",
+        default: "\"both\"",
+        doc: "both, native or classic: the buckets on /metrics. Only protobuf has native ones; with native a text keeps `_count`, `_sum` and `le=\"+Inf\"`.",
+        apply: |c, v| {
+            v.one_of(&["both", "native", "classic"]).map(|v| {
+                c.metrics.histograms = match v {
+                    "native" => Histograms::Native,
+                    "classic" => Histograms::Classic,
+                    _ => Histograms::Both,
+                }
+            })
+        },
     },
     Key {
         section: "admin",

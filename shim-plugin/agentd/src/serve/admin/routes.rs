@@ -94,7 +94,7 @@ async fn metrics(State(board): State<Arc<Board>>, headers: HeaderMap) -> Respons
     let format = Exposition::negotiate(headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()));
     blocking(move || {
         let own = self_metrics(&board, Instant::now());
-        let page = Exposition::render(&board.traffic.snapshot(), &own, format);
+        let page = board.traffic.scrape(&own, format);
         ([(header::CONTENT_TYPE, format.content_type())], page).into_response()
     })
     .await
