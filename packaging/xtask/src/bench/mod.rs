@@ -10,6 +10,7 @@ mod overhead;
 mod replay;
 mod restart;
 mod scan;
+mod series;
 mod truth;
 
 use anyhow::Result;
@@ -37,6 +38,8 @@ pub enum Bench {
     Scan(scan::Options),
     /// Requests a second out of a capture file
     Replay(replay::Options),
+    /// What the series of a pod take in memory, and what a scrape of them costs
+    Series(series::Options),
 }
 
 pub fn run(bench: &Bench) -> Result<()> {
@@ -52,6 +55,7 @@ pub fn run(bench: &Bench) -> Result<()> {
         Bench::K8s(options) => k8s::run(options),
         Bench::Scan(options) => scan::run(options),
         Bench::Replay(options) => replay::run(options),
+        Bench::Series(options) => series::run(options),
     }
 }
 
