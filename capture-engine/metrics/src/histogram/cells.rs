@@ -108,10 +108,28 @@ const fn rank(ns: u64) -> usize {
     }
 }
 
+/// For the zero bucket and each native one the classic bounds that all its values are above.
+static BELOW: [u8; NATIVE as usize + 1] = {
+    let mut below = [0; NATIVE as usize + 1];
+    let (mut bucket, mut bounds) = (0, 0);
+    while bucket < below.len() {
+        while bounds < CLASSIC.len() && rank(CLASSIC[bounds].0) < bucket {
+            bounds += 1;
+        }
+        below[bucket] = bounds as u8;
+        bucket += 1;
+    }
+    below
+};
+
 /// The cell that a value is counted in. Both terms grow with the value, so two values share a cell
 /// only where they share both buckets.
+#[inline]
 pub(super) fn cell(ns: u64) -> usize {
-    rank(ns) + CLASSIC.partition_point(|(bound, _)| *bound < ns)
+    let rank = rank(ns);
+    // A bucket holds one bound at most: the narrowest gap between two is a factor of 4/3.
+    let below = BELOW.get(rank).map_or(0, |below| usize::from(*below));
+    rank + below + usize::from(CLASSIC.get(below).is_some_and(|(bound, _)| *bound < ns))
 }
 
 /// For each classic bound the first cell above it.
@@ -144,7 +162,7 @@ pub(super) fn place(cell: usize) -> Place {
 /// outside the storage is at its ends.
 pub(super) fn cells_of(native: i32) -> (usize, Option<usize>) {
     let rank = native.saturating_sub(FIRST_OCTAVE * PER_OCTAVE as i32).clamp(1, NATIVE) as usize;
-    let classic = CLASSIC.partition_point(|(bound, _)| self::rank(*bound) < rank);
+    let classic = BELOW.get(rank).map_or(0, |below| usize::from(*below));
     let cut =
         CLASSIC.get(classic).is_some_and(|(bound, _)| self::rank(*bound) == rank && self::rank(*bound + 1) == rank);
     (rank + classic, cut.then_some(classic))
