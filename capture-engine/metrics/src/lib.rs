@@ -20,7 +20,7 @@ mod table;
 mod view;
 
 pub use agent_api::{EdgeRow, LossRow, WorkloadRow};
-pub use exposition::{Exposition, Format, Kind, SelfMetric};
+pub use exposition::{Exposition, Format, Histograms, Kind, SelfMetric};
 pub use golden::{Config, FlowCache, Golden};
 pub use histogram::{CLASSIC, Histogram, HistogramSnapshot, SCHEMA, ZERO_THRESHOLD};
 pub use labels::{OVERFLOW, Reporter, UNKNOWN};

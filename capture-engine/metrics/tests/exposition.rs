@@ -4,8 +4,8 @@ mod common;
 
 use common::*;
 use flow_model::{FlowDelta, Role, Sink, WorkloadKind};
-use golden_metrics::{Config, Exposition, FlowCache, Format, Golden, Losses, SelfMetric, Snapshot};
-use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model::{MetricFamily, MetricType};
+use golden_metrics::{Config, Exposition, FlowCache, Format, Golden, Histograms, Losses, SelfMetric, Snapshot};
+use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model::{Histogram, MetricFamily, MetricType};
 use prost::Message;
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -41,7 +41,11 @@ fn others() -> [SelfMetric; 3] {
 }
 
 fn families() -> Vec<MetricFamily> {
-    let bytes = Exposition::render(&snapshot(), &others(), Format::Protobuf);
+    families_with(Histograms::Both)
+}
+
+fn families_with(histograms: Histograms) -> Vec<MetricFamily> {
+    let bytes = Exposition::render_with(&snapshot(), &others(), Format::Protobuf, histograms);
     let mut rest = bytes.as_slice();
     let mut families = Vec::new();
     while !rest.is_empty() {
@@ -116,7 +120,7 @@ print(len(families))
 "#;
 
 /// What the reference parser prints.
-fn parse(kind: &str, scrape: &[u8]) -> String {
+fn parse(check: &str, kind: &str, scrape: &[u8]) -> String {
     let python = |interpreter: &str, args: &[&str]| {
         let mut command = Command::new(interpreter);
         command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -129,7 +133,7 @@ fn parse(kind: &str, scrape: &[u8]) -> String {
             python(interpreter, &["-c", "import prometheus_client"]).status().is_ok_and(|status| status.success())
         })
         .expect("no Python with prometheus_client: scripts/setup.sh --test installs python3-prometheus-client");
-    let mut child = python(interpreter, &["-c", PARSE, kind]).spawn().unwrap();
+    let mut child = python(interpreter, &["-c", check, kind]).spawn().unwrap();
     child.stdin.take().unwrap().write_all(scrape).unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(
@@ -145,8 +149,68 @@ fn parse(kind: &str, scrape: &[u8]) -> String {
 fn pythons_reference_parsers_read_both_texts() {
     for (kind, format) in [("openmetrics", Format::OpenMetrics), ("text", Format::Text)] {
         let families = families().len().to_string();
-        let read = parse(kind, &Exposition::render(&snapshot(), &others(), format));
+        let read = parse(PARSE, kind, &Exposition::render(&snapshot(), &others(), format));
         assert_eq!(read.trim(), families, "{kind}");
+    }
+}
+
+#[test]
+fn protobuf_has_the_buckets_that_were_asked_for() {
+    for (asked, classic, native) in
+        [(Histograms::Both, true, true), (Histograms::Native, false, true), (Histograms::Classic, true, false)]
+    {
+        let families = families_with(asked);
+        let histograms = families.iter().flat_map(|f| &f.metric).filter_map(|m| m.histogram.as_ref());
+        let mut seen = 0;
+        for histogram in histograms {
+            assert_eq!(histogram.bucket.len(), if classic { 19 } else { 0 }, "{asked:?}");
+            // By these four Prometheus tells a native histogram from a classic one.
+            let positive = histogram.positive_span.len() + histogram.positive_delta.len();
+            let is_native = histogram.schema != 0 && histogram.zero_threshold > 0.0 && positive > 0;
+            let is_classic_only = histogram.schema == 0 && histogram.zero_threshold == 0.0 && positive == 0;
+            assert_eq!((is_native, is_classic_only), (native, !native), "{asked:?}");
+            assert!(native || histogram.zero_count == 0);
+            assert!(histogram.sample_count > 0 && histogram.sample_sum > 0.0);
+            seen += 1;
+        }
+        assert!(seen > 4);
+        assert_eq!(without_buckets(families), without_buckets(families_with(Histograms::Both)), "{asked:?}");
+    }
+}
+
+fn without_buckets(mut families: Vec<MetricFamily>) -> Vec<MetricFamily> {
+    for histogram in families.iter_mut().flat_map(|f| &mut f.metric).filter_map(|m| m.histogram.as_mut()) {
+        let (sample_count, sample_sum) = (histogram.sample_count, histogram.sample_sum);
+        *histogram = Histogram { sample_count, sample_sum, ..Histogram::default() };
+    }
+    families
+}
+
+// A text has no native buckets; what is left of them there is what Prometheus' own libraries leave.
+#[test]
+fn a_text_of_native_histograms_keeps_the_bucket_of_everything_the_count_and_the_sum() {
+    for format in [Format::Text, Format::OpenMetrics] {
+        let text = |histograms| {
+            String::from_utf8(Exposition::render_with(&snapshot(), &others(), format, histograms)).unwrap()
+        };
+        let both = text(Histograms::Both);
+        assert_eq!(both, String::from_utf8(Exposition::render(&snapshot(), &others(), format)).unwrap());
+        assert_eq!(text(Histograms::Classic), both, "a text has classic ones only");
+        let is_left = |line: &&str| !line.contains("_bucket{") || line.contains("le=\"+Inf\"");
+        let left: Vec<&str> = both.lines().filter(is_left).collect();
+        let native = text(Histograms::Native);
+        assert_eq!(native.lines().collect::<Vec<_>>(), left);
+        assert!(native.matches("le=\"+Inf\"").count() > 4 && native.len() * 2 < both.len());
+    }
+}
+
+#[test]
+fn pythons_reference_parsers_read_texts_of_native_histograms() {
+    for (kind, format) in [("openmetrics", Format::OpenMetrics), ("text", Format::Text)] {
+        let families = families().len().to_string();
+        let scrape = Exposition::render_with(&snapshot(), &others(), format, Histograms::Native);
+        let check = PARSE.lines().filter(|line| !line.contains("\"0.0001\"")).collect::<Vec<_>>().join("\n");
+        assert_eq!(parse(&check, kind, &scrape).trim(), families, "{kind}");
     }
 }
 

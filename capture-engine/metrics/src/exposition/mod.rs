@@ -33,6 +33,17 @@ impl Format {
     }
 }
 
+/// Which buckets of a histogram are written. Its count and its sum always are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Histograms {
+    /// Native and classic, as far as the format has both.
+    #[default]
+    Both,
+    /// Native ones alone. A text has none; what is left there is the bucket of everything.
+    Native,
+    Classic,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The name carries its `_total`.
@@ -136,15 +147,21 @@ impl Exposition {
     /// A whole scrape. `others` are the metrics of other crates, in any order.
     #[must_use]
     pub fn render(snapshot: &Snapshot, others: &[SelfMetric], format: Format) -> Vec<u8> {
+        Exposition::render_with(snapshot, others, format, Histograms::default())
+    }
+
+    /// As `render`, with the buckets that were asked for.
+    #[must_use]
+    pub fn render_with(snapshot: &Snapshot, others: &[SelfMetric], format: Format, histograms: Histograms) -> Vec<u8> {
         fn all<E: Encoder>(mut encoder: E, snapshot: &Snapshot, others: &[SelfMetric]) -> Vec<u8> {
             families::write(&mut encoder, snapshot);
             families::write_others(&mut encoder, others);
             encoder.finish()
         }
         match format {
-            Format::OpenMetrics => all(text::TextEncoder::open_metrics(), snapshot, others),
-            Format::Text => all(text::TextEncoder::plain(), snapshot, others),
-            Format::Protobuf => all(protobuf::ProtobufEncoder::default(), snapshot, others),
+            Format::OpenMetrics => all(text::TextEncoder::open_metrics(histograms), snapshot, others),
+            Format::Text => all(text::TextEncoder::plain(histograms), snapshot, others),
+            Format::Protobuf => all(protobuf::ProtobufEncoder::new(histograms), snapshot, others),
         }
     }
 }

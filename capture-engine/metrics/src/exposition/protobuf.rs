@@ -1,11 +1,13 @@
 //! Prometheus' protobuf: `MetricFamily` messages of `io/prometheus/client/metrics.proto` (prometheus/client_model), each after its
 //! length. Written by hand: a dozen fields of four messages, straight into the output instead of a tree of owned strings first.
 
-use super::{Descriptor, Encoder, Labels, Type};
-use crate::histogram::{CLASSIC, HistogramSnapshot, SCHEMA, ZERO_THRESHOLD};
+use super::{Descriptor, Encoder, Histograms, Labels, Type};
+use crate::histogram::varint::push as varint;
+use crate::histogram::{CLASSIC, HistogramSnapshot, SCHEMA, ZERO_THRESHOLD, spans};
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct ProtobufEncoder {
+    histograms: Histograms,
     out: Vec<u8>,
     /// The family under way; its length comes first, so it is collected here.
     family: Vec<u8>,
@@ -16,6 +18,10 @@ pub(super) struct ProtobufEncoder {
 }
 
 impl ProtobufEncoder {
+    pub(super) fn new(histograms: Histograms) -> ProtobufEncoder {
+        ProtobufEncoder { histograms, ..ProtobufEncoder::default() }
+    }
+
     fn end_family(&mut self) {
         if self.kind.take().is_some() {
             varint(&mut self.out, self.family.len() as u64);
@@ -68,31 +74,11 @@ impl Encoder for ProtobufEncoder {
         out.clear();
         uint(out, 1, histogram.count);
         double(out, 2, histogram.sum_ns as f64 / 1e9);
-        for ((bound, _), count) in CLASSIC.iter().zip(histogram.classic) {
-            // Bucket { cumulative_count = 1, upper_bound = 2 }
-            self.inner.clear();
-            uint(&mut self.inner, 1, count);
-            double(&mut self.inner, 2, *bound as f64 / 1e9);
-            bytes(out, 3, &self.inner);
+        if self.histograms != Histograms::Native {
+            classic(out, &mut self.inner, histogram);
         }
-        uint(out, 5, zigzag(i64::from(SCHEMA)));
-        double(out, 6, ZERO_THRESHOLD);
-        uint(out, 7, histogram.zero);
-        for (offset, length) in histogram.spans() {
-            // BucketSpan { offset = 1, length = 2 }
-            self.inner.clear();
-            uint(&mut self.inner, 1, zigzag(i64::from(offset)));
-            uint(&mut self.inner, 2, u64::from(length));
-            bytes(out, 12, &self.inner);
-        }
-        self.inner.clear();
-        let mut before = 0;
-        for (_, count) in &histogram.buckets {
-            varint(&mut self.inner, zigzag(*count as i64 - before));
-            before = *count as i64;
-        }
-        if !self.inner.is_empty() {
-            bytes(out, 13, &self.inner);
+        if self.histograms != Histograms::Classic {
+            native(out, &mut self.inner, histogram);
         }
         bytes(&mut self.metric, 7, &self.message);
         bytes(&mut self.family, 4, &self.metric);
@@ -104,12 +90,37 @@ impl Encoder for ProtobufEncoder {
     }
 }
 
-fn varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
+/// Bucket { cumulative_count = 1, upper_bound = 2 }
+fn classic(out: &mut Vec<u8>, inner: &mut Vec<u8>, histogram: &HistogramSnapshot) {
+    for ((bound, _), count) in CLASSIC.iter().zip(histogram.classic()) {
+        inner.clear();
+        uint(inner, 1, count);
+        double(inner, 2, *bound as f64 / 1e9);
+        bytes(out, 3, inner);
     }
-    out.push(value as u8);
+}
+
+/// BucketSpan { offset = 1, length = 2 }; the counts as differences from one bucket to the next.
+fn native(out: &mut Vec<u8>, inner: &mut Vec<u8>, histogram: &HistogramSnapshot) {
+    uint(out, 5, zigzag(i64::from(SCHEMA)));
+    double(out, 6, ZERO_THRESHOLD);
+    uint(out, 7, histogram.zero());
+    let buckets = histogram.buckets();
+    for (offset, length) in spans(&buckets) {
+        inner.clear();
+        uint(inner, 1, zigzag(i64::from(offset)));
+        uint(inner, 2, u64::from(length));
+        bytes(out, 12, inner);
+    }
+    inner.clear();
+    let mut before = 0;
+    for (_, count) in buckets {
+        varint(inner, zigzag(count as i64 - before));
+        before = count as i64;
+    }
+    if !inner.is_empty() {
+        bytes(out, 13, inner);
+    }
 }
 
 /// How sint32 and sint64 are mapped to unsigned: small in magnitude is small.

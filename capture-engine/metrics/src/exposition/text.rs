@@ -1,25 +1,26 @@
 //! The two text formats. They differ in the name of a counter's family, in the content type, and in OpenMetrics' final line.
 //! <https://prometheus.io/docs/specs/om/open_metrics_spec/> (1.0.0), <https://prometheus.io/docs/instrumenting/exposition_formats/> (0.0.4)
 
-use super::{Descriptor, Encoder, Labels, Type};
+use super::{Descriptor, Encoder, Histograms, Labels, Type};
 use crate::histogram::{CLASSIC, HistogramSnapshot};
 use std::fmt::Write;
 
 pub(super) struct TextEncoder {
     out: String,
     open_metrics: bool,
+    histograms: Histograms,
     name: String,
     /// Labels of the current sample, escaped once though a histogram repeats them on every line.
     labels: String,
 }
 
 impl TextEncoder {
-    pub(super) fn open_metrics() -> TextEncoder {
-        TextEncoder { out: String::new(), open_metrics: true, name: String::new(), labels: String::new() }
+    pub(super) fn open_metrics(histograms: Histograms) -> TextEncoder {
+        TextEncoder { open_metrics: true, ..TextEncoder::plain(histograms) }
     }
 
-    pub(super) fn plain() -> TextEncoder {
-        TextEncoder { open_metrics: false, ..TextEncoder::open_metrics() }
+    pub(super) fn plain(histograms: Histograms) -> TextEncoder {
+        TextEncoder { out: String::new(), open_metrics: false, histograms, name: String::new(), labels: String::new() }
     }
 
     fn set_labels(&mut self, labels: &Labels<'_>) {
@@ -93,8 +94,12 @@ impl Encoder for TextEncoder {
 
     fn histogram(&mut self, labels: &Labels<'_>, histogram: &HistogramSnapshot) {
         self.set_labels(labels);
-        for ((_, le), count) in CLASSIC.iter().zip(histogram.classic) {
-            self.line("_bucket", Some(le), count as f64);
+        // Neither text has native buckets. Without the classic ones there is the one left that both
+        // demand of a histogram: so Prometheus' own libraries write a native one in text.
+        if self.histograms != Histograms::Native {
+            for ((_, le), count) in CLASSIC.iter().zip(histogram.classic()) {
+                self.line("_bucket", Some(le), count as f64);
+            }
         }
         self.line("_bucket", Some("+Inf"), histogram.count as f64);
         self.line("_count", None, histogram.count as f64);

@@ -12,6 +12,7 @@ mod overhead;
 mod replay;
 mod restart;
 mod scan;
+mod series;
 mod truth;
 
 use anyhow::Result;
@@ -40,6 +41,8 @@ pub enum Bench {
     Scan(scan::Options),
     /// Requests a second out of a capture file
     Replay(replay::Options),
+    /// What the series of a pod take in memory, and what a scrape of them costs
+    Series(series::Options),
 }
 
 pub fn run(bench: &Bench) -> Result<()> {
@@ -55,5 +58,6 @@ pub fn run(bench: &Bench) -> Result<()> {
         Bench::K8s(options) => k8s::run(options),
         Bench::Scan(options) => scan::run(options),
         Bench::Replay(options) => replay::run(options),
+        Bench::Series(options) => series::run(options),
     }
 }

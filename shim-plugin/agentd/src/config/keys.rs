@@ -4,6 +4,7 @@
 use super::sections::{Config, KubernetesMode, LogFormat};
 use super::value::Given;
 use capture_engine::attach::Mode;
+use golden_metrics::Histograms;
 use k8s_sync::watch::Scope;
 use netns_scanner::Source;
 use std::time::Duration;
@@ -287,6 +288,22 @@ pub const KEYS: &[Key] = &[
         default: "\"10m\"",
         doc: "Series that were not touched for this long are dropped, 10s to 24h.",
         apply: |c, v| v.duration(10 * SECOND, DAY).map(|v| c.metrics.expiry = v),
+    },
+    Key {
+        section: "metrics",
+        name: "histograms",
+        was: &[],
+        default: "\"both\"",
+        doc: "both, native or classic: the buckets on /metrics. Only protobuf has native ones; with native a text keeps `_count`, `_sum` and `le=\"+Inf\"`.",
+        apply: |c, v| {
+            v.one_of(&["both", "native", "classic"]).map(|v| {
+                c.metrics.histograms = match v {
+                    "native" => Histograms::Native,
+                    "classic" => Histograms::Classic,
+                    _ => Histograms::Both,
+                }
+            })
+        },
     },
     Key {
         section: "admin",

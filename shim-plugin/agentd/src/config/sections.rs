@@ -78,6 +78,7 @@ pub struct Capture {
 pub struct Metrics {
     pub max_series: usize,
     pub expiry: Duration,
+    pub histograms: golden_metrics::Histograms,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -118,7 +119,7 @@ impl Config {
             attach: Attach { mode: Mode::Auto, loopback: false, node: false },
             scan: Scan::default(),
             capture: Capture { ring_bytes: 0, head_bytes: 0, flows: 0, ports: Vec::new(), exclude_ports: Vec::new() },
-            metrics: Metrics { max_series: 0, expiry: Duration::ZERO },
+            metrics: Metrics { max_series: 0, expiry: Duration::ZERO, histograms: golden_metrics::Histograms::Classic },
             admin: Admin {
                 listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
                 socket: PathBuf::new(),

@@ -95,7 +95,7 @@ impl App {
             golden.restore(&counted, &losses, clock::now());
             tracing::info!(series = counted.series(), "counters go on where the last run ended");
         }
-        let traffic = Traffic::new(reader, losses.clone());
+        let traffic = Traffic::new(reader, losses.clone()).with(config.metrics.histograms);
         let board = Arc::new(Board::new(version::own(), traffic, Instant::now()));
         // Two workers: one may be at containerd's messages while the other performs what they ask for.
         let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -2,12 +2,13 @@
 
 use agent_api::{EdgeRow, Exchanges, Golden, LossRow, Party, WorkloadRow};
 use flow_model::{LossReason, Protocol, Ts};
-use golden_metrics::{Losses, Reader, Recent, Reporter, Snapshot};
+use golden_metrics::{Exposition, Format, Histograms, Losses, Reader, Recent, Reporter, SelfMetric, Snapshot};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// A view of 10,000 edges takes some 10 MiB: three of them, and rates over 20 to 30 s.
+/// A view of 10,000 edges takes some 7 MB (`cargo xtask bench series`): three of them, and rates
+/// over 20 to 30 s.
 const STEP: Duration = Duration::from_secs(10);
 const KEPT: usize = 3;
 
@@ -16,12 +17,25 @@ pub struct Traffic {
     reader: Reader,
     recent: Mutex<Recent>,
     losses: Losses,
+    histograms: Histograms,
 }
 
 impl Traffic {
     #[must_use]
     pub fn new(reader: Reader, losses: Losses) -> Traffic {
-        Traffic { reader, recent: Mutex::new(Recent::new(STEP, KEPT)), losses }
+        Traffic { reader, recent: Mutex::new(Recent::new(STEP, KEPT)), losses, histograms: Histograms::default() }
+    }
+
+    /// Which buckets a scrape shows.
+    #[must_use]
+    pub fn with(self, histograms: Histograms) -> Traffic {
+        Traffic { histograms, ..self }
+    }
+
+    /// A scrape: what was counted, and `own`.
+    #[must_use]
+    pub fn scrape(&self, own: &[SelfMetric], format: Format) -> Vec<u8> {
+        Exposition::render_with(&self.snapshot(), own, format, self.histograms)
     }
 
     #[must_use]

@@ -116,7 +116,7 @@ async fn metrics(State(Pages { board, lookup }): State<Pages>, headers: HeaderMa
     blocking(move || {
         let cluster = lookup.get().map(Lookup::figures).unwrap_or_default();
         let own = self_metrics(&board, cluster, Instant::now());
-        let page = Exposition::render(&board.traffic.snapshot(), &own, format);
+        let page = board.traffic.scrape(&own, format);
         ([(header::CONTENT_TYPE, format.content_type())], page).into_response()
     })
     .await
