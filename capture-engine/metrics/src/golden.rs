@@ -1,14 +1,17 @@
 //! The sink of the pipeline: gives each observation its names and adds it to its series.
 
 use crate::ends::Ends;
-use crate::labels::{DnsEnd, End, HttpEnd, Method, QuestionType, Reporter};
+use crate::exchanges::Exchanges;
+use crate::families::{Cell, Described, FamilyId, describe};
+use crate::labels::{End, Reporter};
 use crate::losses::{Loss, Losses};
-use crate::series::{DnsSeries, Edge, HttpSeries, Series, TcpSeries, Totals, UdpSeries};
+use crate::observers::{Observer, Observers};
+use crate::series::{Edge, ExchangeSeries, Series, TcpSeries, Totals, UdpSeries};
 use crate::snapshot::{Published, Reader, Shared};
-use crate::table::{Edges, Family};
+use crate::table::{Edges, Table};
+use crate::texts::Texts;
 use flow_model::{
-    Close, Detail, Direction, DnsExchange, FlowDelta, FlowInfo, HttpExchange, L7Record, LossReason, Names, Protocol,
-    Role, Sink, Transport, Ts,
+    Close, Detail, Direction, FlowDelta, FlowInfo, L7Record, LossReason, Names, Outcome, Role, Sink, Transport, Ts,
 };
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -16,7 +19,7 @@ use std::time::Duration;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// Series per family (HTTP, DNS, TCP, UDP), and edges. 10,000 HTTP series are 22 MiB here, 65 MiB in a text scrape and 13 MiB in
+    /// Series per family (HTTP, DNS, .., TCP, UDP), and edges. 10,000 HTTP series are 22 MiB here, 65 MiB in a text scrape and 13 MiB in
     /// protobuf (bench hot_path).
     pub max_series: usize,
     /// A series that nothing was added to for so long leaves, unless its edge has open connections. `Duration::MAX` for a capture,
@@ -28,12 +31,9 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Config { max_series: 10_000, expiry: Duration::from_secs(15 * 60), publish_every: Duration::from_millis(100) }
+        Config { max_series: 10_000, expiry: Duration::from_secs(10 * 60), publish_every: Duration::from_millis(100) }
     }
 }
-
-type HttpKey = (u64, Method, HttpEnd);
-type DnsKey = (u64, QuestionType, DnsEnd);
 
 /// Golden metrics of everything that one pipeline thread sees. Readers get them through the `Reader`, without a lock.
 #[derive(Debug)]
@@ -41,11 +41,13 @@ pub struct Golden<N> {
     names: N,
     config: Config,
     edges: Edges,
-    http: Family<HttpKey, HttpSeries>,
-    dns: Family<DnsKey, DnsSeries>,
-    tcp: Family<u64, TcpSeries>,
-    udp: Family<u64, UdpSeries>,
-    shared: Arc<Shared>,
+    /// In the order of `FamilyId::ALL`.
+    exchanges: [Exchanges; FamilyId::ALL.len()],
+    texts: Texts,
+    tcp: Table<u64, TcpSeries>,
+    udp: Table<u64, UdpSeries>,
+    observers: Observers,
+    pub(crate) shared: Arc<Shared>,
     over_cap: Loss,
     /// Latest time that anything told.
     now: Ts,
@@ -57,8 +59,7 @@ pub struct Golden<N> {
 #[derive(Debug, Default)]
 pub struct FlowCache {
     ends: Option<Ends>,
-    http: Option<(HttpKey, Arc<HttpSeries>)>,
-    dns: Option<(DnsKey, Arc<DnsSeries>)>,
+    exchange: Option<Arc<ExchangeSeries>>,
     tcp: Option<Arc<TcpSeries>>,
     udp: Option<Arc<UdpSeries>>,
     open: Option<Open>,
@@ -90,10 +91,11 @@ impl<N: Names> Golden<N> {
             names,
             config,
             edges: Edges::new(cap),
-            http: Family::new(cap),
-            dns: Family::new(cap),
-            tcp: Family::new(cap),
-            udp: Family::new(cap),
+            exchanges: FamilyId::ALL.map(|family| Exchanges::new(family, cap)),
+            texts: Texts::new(losses),
+            tcp: Table::new(cap),
+            udp: Table::new(cap),
+            observers: Observers::default(),
             shared: shared.clone(),
             over_cap: losses.place("metrics", "series_cap", "observations counted under the labels _overflow"),
             now: Ts::default(),
@@ -109,6 +111,11 @@ impl<N: Names> Golden<N> {
 
     pub fn names_mut(&mut self) -> &mut N {
         &mut self.names
+    }
+
+    /// Tells somebody else, too, of each exchange from now on.
+    pub fn observe(&mut self, observer: Box<dyn Observer>) {
+        self.observers.add(observer);
     }
 
     /// Shows new series to the readers, at most every `publish_every`, and takes out the idle ones now and then. Costs a comparison
@@ -127,16 +134,14 @@ impl<N: Names> Golden<N> {
     /// As `publish_if_due`, now: at the end of a capture.
     pub fn publish(&mut self) {
         self.published = self.now;
+        self.observers.sweep();
         self.shared.edges.store(self.edges.len() as u64, Relaxed);
-        let Golden { http, dns, tcp, udp, .. } = self;
-        let dirty = [http.take_dirty(), dns.take_dirty(), tcp.take_dirty(), udp.take_dirty()];
-        if dirty.contains(&true) {
-            self.shared.published.store(Arc::new(Published {
-                http: http.list(),
-                dns: dns.list(),
-                tcp: tcp.list(),
-                udp: udp.list(),
-            }));
+        let Golden { exchanges, tcp, udp, .. } = self;
+        let mut dirty = tcp.take_dirty() | udp.take_dirty();
+        exchanges.iter_mut().for_each(|family| dirty |= family.take_dirty());
+        if dirty {
+            let exchanges = exchanges.each_ref().map(Exchanges::list);
+            self.shared.published.store(Arc::new(Published { exchanges, tcp: tcp.list(), udp: udp.list() }));
         }
     }
 
@@ -144,8 +149,9 @@ impl<N: Names> Golden<N> {
         self.expired = self.now;
         let idle = u64::try_from(self.config.expiry.as_nanos()).unwrap_or(u64::MAX);
         let before = Ts(self.now.0.saturating_sub(idle));
-        let gone =
-            self.http.expire(before) + self.dns.expire(before) + self.tcp.expire(before) + self.udp.expire(before);
+        let exchanges: usize = self.exchanges.iter_mut().map(|family| family.expire(before)).sum();
+        self.texts.keep(self.exchanges.iter().flat_map(Exchanges::free_text));
+        let gone = exchanges + self.tcp.expire(before) + self.udp.expire(before);
         self.totals().expired.fetch_add(gone as u64, Relaxed);
         self.edges.sweep();
     }
@@ -171,30 +177,24 @@ impl<N: Names> Golden<N> {
         self.edges.get(client, server, service, reporter)
     }
 
-    pub(crate) fn http_series(&mut self, edge: &Arc<Edge>, method: Method, end: HttpEnd) -> Arc<HttpSeries> {
-        let Golden { edges, http, now, .. } = self;
-        let overflow = edges.overflow(edge.reporter);
-        let instead = || ((overflow.id, Method::OTHER, end), overflow.clone());
-        http.get((edge.id, method, end), instead, edge, |key, edge| HttpSeries::new(edge, key.1, key.2, *now))
-    }
-
-    pub(crate) fn dns_series(&mut self, edge: &Arc<Edge>, question: QuestionType, end: DnsEnd) -> Arc<DnsSeries> {
-        let Golden { edges, dns, now, .. } = self;
-        let overflow = edges.overflow(edge.reporter);
-        let instead = || ((overflow.id, QuestionType::OTHER, end), overflow.clone());
-        dns.get((edge.id, question, end), instead, edge, |key, edge| DnsSeries::new(edge, key.1, key.2, *now))
+    pub(crate) fn exchange_series(
+        &mut self,
+        family: FamilyId,
+        edge: &Arc<Edge>,
+        described: &Described<'_>,
+    ) -> Arc<ExchangeSeries> {
+        let Golden { edges, exchanges, texts, now, .. } = self;
+        exchanges[family.index()].get(edges, texts, edge, described, *now)
     }
 
     pub(crate) fn tcp_series(&mut self, edge: &Arc<Edge>) -> Arc<TcpSeries> {
         let Golden { edges, tcp, now, .. } = self;
-        let overflow = edges.overflow(edge.reporter);
-        tcp.get(edge.id, || (overflow.id, overflow.clone()), edge, |_, edge| TcpSeries::new(edge, *now))
+        tcp.of_edge(edges, edge, |edge| TcpSeries::new(edge, *now))
     }
 
     pub(crate) fn udp_series(&mut self, edge: &Arc<Edge>) -> Arc<UdpSeries> {
         let Golden { edges, udp, now, .. } = self;
-        let overflow = edges.overflow(edge.reporter);
-        udp.get(edge.id, || (overflow.id, overflow.clone()), edge, |_, edge| UdpSeries::new(edge, *now))
+        udp.of_edge(edges, edge, |edge| UdpSeries::new(edge, *now))
     }
 
     /// The flow's edge, which changes when better names become known.
@@ -210,40 +210,40 @@ impl<N: Names> Golden<N> {
         cache.ends.insert(Ends::ask(before, names, edges, flow, at, *now)).edge.clone()
     }
 
-    fn http(&mut self, edge: &Arc<Edge>, cache: &mut FlowCache, record: &L7Record, http: &HttpExchange) {
-        let end = HttpEnd::of(record.outcome, http.status);
-        let method = if edge.overflow { Method::OTHER } else { Method::of(&http.method) };
-        let key = (edge.id, method, end);
-        let cached =
-            cache.http.as_ref().filter(|(k, series)| *k == key && is_usable(&**series, edge, self.http.has_room()));
-        let series = match cached {
-            Some((_, series)) => series,
-            None => &cache.http.insert((key, self.http_series(edge, method, end))).1,
+    /// Adds an exchange to its series. The one that the flow used last is compared, not looked up.
+    /// A stand-in is looked up each time: there may be room for the right one by now.
+    fn count(&mut self, edge: &Arc<Edge>, cache: &mut FlowCache, record: &L7Record) {
+        let (family, mut described) = describe(record);
+        if edge.overflow {
+            described = family.family().over_cap(&described);
+        }
+        let is_same = |series: &&Arc<ExchangeSeries>| {
+            series.family == family
+                && Arc::ptr_eq(&series.edge, edge)
+                && series.labels.is(&described)
+                && !series.life.is_retired()
+        };
+        let series = match cache.exchange.as_ref().filter(is_same) {
+            Some(series) => series,
+            None => cache.exchange.insert(self.exchange_series(family, edge, &described)),
         };
         if series.edge.overflow {
             self.over_cap.add(1);
         }
         series.life.touch(self.now);
-        series.duration.observe(record.end.0.saturating_sub(record.start.0));
-        series.request_bytes.fetch_add(record.request_bytes, Relaxed);
-        series.response_bytes.fetch_add(record.response_bytes, Relaxed);
-    }
-
-    fn dns(&mut self, edge: &Arc<Edge>, cache: &mut FlowCache, record: &L7Record, dns: &DnsExchange) {
-        let end = DnsEnd::of(record.outcome, dns.rcode);
-        let question = if edge.overflow { QuestionType::OTHER } else { QuestionType::of(dns.qtype) };
-        let key = (edge.id, question, end);
-        let cached =
-            cache.dns.as_ref().filter(|(k, series)| *k == key && is_usable(&**series, edge, self.dns.has_room()));
-        let series = match cached {
-            Some((_, series)) => series,
-            None => &cache.dns.insert((key, self.dns_series(edge, question, end))).1,
-        };
-        if series.edge.overflow {
-            self.over_cap.add(1);
+        match record.outcome {
+            Outcome::Answered | Outcome::Unanswered => {
+                series.duration.observe(record.end.0.saturating_sub(record.start.0));
+            }
+            Outcome::OneWay => series.add(Cell::OneWay, 1),
         }
-        series.life.touch(self.now);
-        series.duration.observe(record.end.0.saturating_sub(record.start.0));
+        series.add(Cell::RequestBytes, record.request_bytes);
+        series.add(Cell::ResponseBytes, record.response_bytes);
+        if described.messages != [0; 2] {
+            let [client, server] = described.messages;
+            series.add(Cell::ClientMessages, client);
+            series.add(Cell::ServerMessages, server);
+        }
     }
 
     fn tcp_flow(&mut self, edge: &Arc<Edge>, cache: &mut FlowCache, delta: &FlowDelta, sent: Direction) {
@@ -304,25 +304,20 @@ impl<N: Names> Sink for Golden<N> {
     fn exchange(&mut self, flow: &FlowInfo, cache: &mut FlowCache, record: &L7Record) {
         self.now = self.now.max(record.end);
         let edge = self.edge(flow, cache, record.start);
-        let protocol = match record.protocol {
-            Protocol::Http1 => 0,
-            Protocol::Dns => 1,
-        };
-        self.totals().exchanges[edge.reporter.index()][protocol].fetch_add(1, Relaxed);
-        match &record.detail {
-            Detail::Http(http) => self.http(&edge, cache, record, http),
-            Detail::Dns(dns) => {
-                self.dns(&edge, cache, record, dns);
-                // A server's pod sent this answer, it does not follow it.
-                if edge.reporter != Reporter::Server && !dns.addresses.is_empty() {
-                    self.names.dns_answer(flow.slot, &dns.name, &dns.addresses, dns.ttl_s, record.end);
-                }
-            }
+        self.totals().exchanges[edge.reporter.index()][record.protocol.index()].fetch_add(1, Relaxed);
+        self.count(&edge, cache, record);
+        // A server's pod sent this answer, it does not follow it.
+        if let Detail::Dns(dns) = &record.detail
+            && edge.reporter != Reporter::Server
+            && !dns.addresses.is_empty()
+        {
+            self.names.dns_answer(flow.slot, &dns.name, &dns.addresses, dns.ttl_s, record.end);
         }
+        self.observers.exchange(&edge, flow, record);
     }
 
     fn exchanges_lost(&mut self, flow: &FlowInfo, _: &mut FlowCache, reason: LossReason, count: u64) {
-        self.totals().lost[Reporter::of(flow).index()][reason as usize].fetch_add(count, Relaxed);
+        self.totals().lost[Reporter::of(flow).index()][reason.index()].fetch_add(count, Relaxed);
     }
 
     fn flow(&mut self, flow: &FlowInfo, cache: &mut FlowCache, delta: &FlowDelta) {

@@ -8,23 +8,30 @@
 #![forbid(unsafe_code)]
 
 mod ends;
+mod exchanges;
 mod exposition;
+mod families;
 mod golden;
 mod histogram;
+mod label_sets;
 mod labels;
 mod losses;
+mod observers;
 mod saved;
 mod series;
 mod snapshot;
 mod table;
+mod texts;
 mod view;
 
 pub use agent_api::{EdgeRow, LossRow, WorkloadRow};
 pub use exposition::{Exposition, Format, Histograms, Kind, SelfMetric};
 pub use golden::{Config, FlowCache, Golden};
 pub use histogram::{CLASSIC, Histogram, HistogramSnapshot, SCHEMA, ZERO_THRESHOLD};
-pub use labels::{OVERFLOW, Reporter, UNKNOWN};
+pub use labels::{End, OVERFLOW, Reporter, UNKNOWN};
 pub use losses::{Loss, Losses};
+pub use observers::{Feed, Observer};
 pub use saved::Saved;
+pub use series::Edge;
 pub use snapshot::{Reader, Snapshot};
 pub use view::{Recent, View};

@@ -61,10 +61,20 @@ impl Losses {
         loss
     }
 
-    /// Goes on from what a predecessor had lost. Places that are not asked for any more stay unseen.
+    /// Goes on from what a predecessor had lost. Places that are not asked for stay unseen, and are kept for the
+    /// next process.
     pub fn restore<'a>(&self, totals: impl Iterator<Item = (&'a str, &'a str, u64)>) {
         let inherited = totals.map(|(stage, reason, total)| ((stage.to_owned(), reason.to_owned()), total)).collect();
         self.inherited.store(Arc::new(inherited));
+    }
+
+    /// What a predecessor had lost at places that nobody has asked for yet, for the next process.
+    pub(crate) fn unseen(&self) -> Vec<(String, String, u64)> {
+        let places = self.places.load();
+        let is_seen = |(stage, reason): &(String, String)| places.contains_key(&(stage.as_str(), reason.as_str()));
+        let inherited = self.inherited.load();
+        let unseen = inherited.iter().filter(|(place, _)| !is_seen(place));
+        unseen.map(|((stage, reason), total)| (stage.clone(), reason.clone(), *total)).collect()
     }
 
     /// Sorted by stage and reason.

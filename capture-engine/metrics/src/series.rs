@@ -1,8 +1,10 @@
 //! The cells that one thread writes and any number of threads read: atomics without ordering, since every value stands for itself.
 
+use crate::families::{Cell, FamilyId};
 use crate::histogram::Histogram;
-use crate::labels::{DnsEnd, End, HttpEnd, Method, QuestionType, Reporter};
-use flow_model::Ts;
+use crate::label_sets::LabelSet;
+use crate::labels::{End, Reporter};
+use flow_model::{LossReason, Protocol, Ts};
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
@@ -60,7 +62,7 @@ impl Life {
     }
 }
 
-/// What the families need to know of their series.
+/// What the tables need to know of their series.
 pub(crate) trait Series {
     fn edge(&self) -> &Arc<Edge>;
     fn life(&self) -> &Life;
@@ -78,46 +80,32 @@ macro_rules! series {
         }
     )+};
 }
-series!(HttpSeries, DnsSeries, TcpSeries, UdpSeries);
+series!(ExchangeSeries, TcpSeries, UdpSeries);
 
+/// Exchanges of one family on one edge that have the same labels.
 #[derive(Debug)]
-pub struct HttpSeries {
+pub struct ExchangeSeries {
     pub edge: Arc<Edge>,
-    pub method: Method,
-    pub end: HttpEnd,
+    pub(crate) family: FamilyId,
+    pub(crate) labels: Arc<LabelSet>,
     pub duration: Histogram,
-    pub(crate) request_bytes: AtomicU64,
-    pub(crate) response_bytes: AtomicU64,
+    /// In the order of `Cell::ALL`.
+    pub(crate) cells: [AtomicU64; Cell::ALL.len()],
     pub(crate) life: Life,
 }
 
-impl HttpSeries {
-    pub(crate) fn new(edge: Arc<Edge>, method: Method, end: HttpEnd, now: Ts) -> HttpSeries {
-        let (request_bytes, response_bytes) = Default::default();
-        HttpSeries {
-            edge,
-            method,
-            end,
-            duration: Histogram::default(),
-            request_bytes,
-            response_bytes,
-            life: Life::begin(now),
-        }
+impl ExchangeSeries {
+    pub(crate) fn new(edge: Arc<Edge>, family: FamilyId, labels: Arc<LabelSet>, now: Ts) -> ExchangeSeries {
+        let cells = Default::default();
+        ExchangeSeries { edge, family, labels, duration: Histogram::default(), cells, life: Life::begin(now) }
     }
-}
 
-#[derive(Debug)]
-pub struct DnsSeries {
-    pub edge: Arc<Edge>,
-    pub question: QuestionType,
-    pub end: DnsEnd,
-    pub duration: Histogram,
-    pub(crate) life: Life,
-}
+    pub(crate) fn add(&self, cell: Cell, n: u64) {
+        self.cells[cell.index()].fetch_add(n, Relaxed);
+    }
 
-impl DnsSeries {
-    pub(crate) fn new(edge: Arc<Edge>, question: QuestionType, end: DnsEnd, now: Ts) -> DnsSeries {
-        DnsSeries { edge, question, end, duration: Histogram::default(), life: Life::begin(now) }
+    pub(crate) fn value(&self, cell: Cell) -> u64 {
+        self.cells[cell.index()].load(Relaxed)
     }
 }
 
@@ -162,20 +150,8 @@ impl UdpSeries {
 #[derive(Debug, Default)]
 pub struct Totals {
     /// [reporter][protocol]
-    pub(crate) exchanges: [[AtomicU64; 2]; 3],
-    /// [reporter][reason], in the order of `LossReason::ALL`
-    pub(crate) lost: [[AtomicU64; 5]; 3],
+    pub(crate) exchanges: [[AtomicU64; Protocol::ALL.len()]; Reporter::ALL.len()],
+    /// [reporter][reason]
+    pub(crate) lost: [[AtomicU64; LossReason::ALL.len()]; Reporter::ALL.len()],
     pub(crate) expired: AtomicU64,
-}
-
-#[cfg(test)]
-mod tests {
-    use flow_model::LossReason;
-
-    #[test]
-    fn reasons_are_counted_in_the_order_in_which_they_are_shown() {
-        for (i, reason) in LossReason::ALL.into_iter().enumerate() {
-            assert_eq!(reason as usize, i);
-        }
-    }
 }

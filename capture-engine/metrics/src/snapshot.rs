@@ -1,8 +1,10 @@
 //! What readers hold: the list of series as last published, whose cells go on counting.
 
+use crate::families::FamilyId;
 use crate::labels::Reporter;
 use crate::losses::Losses;
-use crate::series::{DnsSeries, HttpSeries, TcpSeries, Totals, UdpSeries};
+use crate::saved::Foreign;
+use crate::series::{ExchangeSeries, TcpSeries, Totals, UdpSeries};
 use agent_api::LossRow;
 use arc_swap::ArcSwap;
 use flow_model::{LossReason, Protocol};
@@ -11,8 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 #[derive(Debug, Default)]
 pub(crate) struct Published {
-    pub(crate) http: Vec<Arc<HttpSeries>>,
-    pub(crate) dns: Vec<Arc<DnsSeries>>,
+    /// In the order of `FamilyId::ALL`.
+    pub(crate) exchanges: [Vec<Arc<ExchangeSeries>>; FamilyId::ALL.len()],
     pub(crate) tcp: Vec<Arc<TcpSeries>>,
     pub(crate) udp: Vec<Arc<UdpSeries>>,
 }
@@ -22,6 +24,8 @@ pub(crate) struct Shared {
     pub(crate) published: ArcSwap<Published>,
     pub(crate) totals: Totals,
     pub(crate) edges: AtomicU64,
+    /// What a predecessor of another version had counted and this one cannot show.
+    pub(crate) foreign: ArcSwap<Foreign>,
 }
 
 /// The reading side; any number of threads. Never makes the pipeline wait.
@@ -50,25 +54,21 @@ impl Reader {
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     pub(crate) published: Arc<Published>,
-    shared: Arc<Shared>,
-    losses: Losses,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) losses: Losses,
 }
 
 impl Snapshot {
     /// Exchanges counted since the start, over all edges, also those whose series are gone.
     #[must_use]
     pub fn exchanges(&self, reporter: Reporter, protocol: Protocol) -> u64 {
-        let protocol = match protocol {
-            Protocol::Http1 => 0,
-            Protocol::Dns => 1,
-        };
-        self.shared.totals.exchanges[reporter.index()][protocol].load(Relaxed)
+        self.shared.totals.exchanges[reporter.index()][protocol.index()].load(Relaxed)
     }
 
     /// Exchanges that took place and are in no series.
     #[must_use]
     pub fn exchanges_lost(&self, reporter: Reporter, reason: LossReason) -> u64 {
-        self.shared.totals.lost[reporter.index()][reason as usize].load(Relaxed)
+        self.shared.totals.lost[reporter.index()][reason.index()].load(Relaxed)
     }
 
     #[must_use]
@@ -79,12 +79,19 @@ impl Snapshot {
     /// Series in all families.
     #[must_use]
     pub fn series(&self) -> usize {
-        self.series_by_family().iter().map(|(_, n)| n).sum()
+        self.series_by_family().map(|(_, n)| n).sum()
     }
 
-    pub(crate) fn series_by_family(&self) -> [(&'static str, usize); 4] {
-        let p = &self.published;
-        [("http", p.http.len()), ("dns", p.dns.len()), ("tcp", p.tcp.len()), ("udp", p.udp.len())]
+    /// Families that are named even where there is nothing of them, and those that have series.
+    pub(crate) fn families(&self) -> impl Iterator<Item = (FamilyId, &[Arc<ExchangeSeries>])> {
+        let all = FamilyId::ALL.into_iter().zip(self.published.exchanges.iter().map(Vec::as_slice));
+        all.filter(|(id, series)| id.family().always || !series.is_empty())
+    }
+
+    pub(crate) fn series_by_family(&self) -> impl Iterator<Item = (&'static str, usize)> {
+        let Published { exchanges: _, tcp, udp } = &*self.published;
+        let exchanges = self.families().map(|(id, series)| (id.family().name, series.len()));
+        exchanges.chain([("tcp", tcp.len()), ("udp", udp.len())])
     }
 
     pub(crate) fn edges_known(&self) -> u64 {
@@ -103,9 +110,9 @@ impl Snapshot {
     #[must_use]
     pub fn memory(&self) -> usize {
         let p = &self.published;
-        let http = p.http.iter().map(|s| size_of::<HttpSeries>() - size_of_val(&s.duration) + s.duration.memory());
-        let dns = p.dns.iter().map(|s| size_of::<DnsSeries>() - size_of_val(&s.duration) + s.duration.memory());
+        let exchanges = p.exchanges.iter().flatten();
+        let exchanges = exchanges.map(|s| size_of::<ExchangeSeries>() - size_of_val(&s.duration) + s.duration.memory());
         let tcp = p.tcp.iter().map(|s| size_of::<TcpSeries>() + s.handshake_rtt.get().map_or(0, |h| h.memory()));
-        http.chain(dns).chain(tcp).sum::<usize>() + p.udp.len() * size_of::<UdpSeries>()
+        exchanges.chain(tcp).sum::<usize>() + p.udp.len() * size_of::<UdpSeries>()
     }
 }

@@ -81,9 +81,9 @@ fn edge(id: u64, key: EdgeKey, overflow: bool) -> Edge {
     Edge { id, client, server, service, reporter, overflow, open: AtomicI64::new(0) }
 }
 
-/// The series of one metric, or of several that share their labels.
+/// Series of one kind, which share their labels' names.
 #[derive(Debug)]
-pub(crate) struct Family<K, S> {
+pub(crate) struct Table<K, S> {
     by_key: HashMap<K, Arc<S>, Hasher>,
     /// In the order of their making, for the readers.
     list: Vec<Arc<S>>,
@@ -91,26 +91,20 @@ pub(crate) struct Family<K, S> {
     dirty: bool,
 }
 
-impl<K: Eq + Hash + Copy, S: Series> Family<K, S> {
-    pub(crate) fn new(cap: usize) -> Family<K, S> {
-        Family { by_key: HashMap::default(), list: Vec::new(), cap, dirty: false }
+impl<K: Eq + Hash + Copy, S: Series> Table<K, S> {
+    pub(crate) fn new(cap: usize) -> Table<K, S> {
+        Table { by_key: HashMap::default(), list: Vec::new(), cap, dirty: false }
     }
 
-    /// The series of `key`, made if there is room, else the one of `overflow`. The overflow series are made in any case: their number
-    /// is bounded by the closed sets of their remaining labels.
-    pub(crate) fn get(
-        &mut self,
-        key: K,
-        overflow: impl FnOnce() -> (K, Arc<Edge>),
-        edge: &Arc<Edge>,
-        make: impl FnOnce(K, Arc<Edge>) -> S,
-    ) -> Arc<S> {
-        if let Some(series) = self.by_key.get(&key) {
-            return series.clone();
-        }
-        let (key, edge) = if self.has_room() { (key, edge.clone()) } else { overflow() };
+    pub(crate) fn find(&self, key: &K) -> Option<&Arc<S>> {
+        self.by_key.get(key)
+    }
+
+    /// The series of `key`, made whether or not there is room. Beyond the cap only the series that
+    /// take the overflow are asked for: the closed sets of their remaining labels bound their number.
+    pub(crate) fn insert(&mut self, key: K, make: impl FnOnce() -> S) -> Arc<S> {
         let series = self.by_key.entry(key).or_insert_with(|| {
-            let series = Arc::new(make(key, edge));
+            let series = Arc::new(make());
             self.list.push(series.clone());
             self.dirty = true;
             series
@@ -140,12 +134,27 @@ impl<K: Eq + Hash + Copy, S: Series> Family<K, S> {
         gone
     }
 
-    /// The list for the readers, and whether it changed since the last call.
+    /// Whether the list changed since the last call.
     pub(crate) fn take_dirty(&mut self) -> bool {
         std::mem::take(&mut self.dirty)
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<S>> {
+        self.list.iter()
+    }
+
     pub(crate) fn list(&self) -> Vec<Arc<S>> {
         self.list.clone()
+    }
+}
+
+impl<S: Series> Table<u64, S> {
+    /// The series of an edge, or the overflow's where the table is full.
+    pub(crate) fn of_edge(&mut self, edges: &Edges, edge: &Arc<Edge>, make: impl FnOnce(Arc<Edge>) -> S) -> Arc<S> {
+        if let Some(series) = self.find(&edge.id) {
+            return series.clone();
+        }
+        let edge = if self.has_room() { edge } else { edges.overflow(edge.reporter) };
+        self.insert(edge.id, || make(edge.clone()))
     }
 }

@@ -1,11 +1,12 @@
 //! The figures as a person reads them: frozen, summed per edge or per workload, over a span of time.
 
+use crate::families::Cell;
 use crate::histogram::HistogramSnapshot;
 use crate::labels::{End, Reporter};
 use crate::series::Edge;
 use crate::snapshot::Snapshot;
 use agent_api::{EdgeRow, Golden, Party, WorkloadRow};
-use flow_model::Ts;
+use flow_model::{Transport, Ts};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -92,36 +93,32 @@ impl Snapshot {
             };
             edges.entry(key).or_default().add(&stats);
         };
-        let exchanges = |latency: HistogramSnapshot, success: bool, answered: bool| Stats {
-            requests: latency.count,
-            failures: if success { 0 } else { latency.count },
-            latency: if answered { latency } else { HistogramSnapshot::default() },
-            ..Stats::default()
-        };
         let sum = |bytes: &[AtomicU64; 2]| [0, 1].map(|i| bytes[i].load(Relaxed));
-        let (mut with_http, mut with_dns) = (BTreeSet::new(), BTreeSet::new());
-        for s in &self.published.http {
-            let answered = s.end != crate::labels::HttpEnd::Unanswered;
-            at(&s.edge, "http", exchanges(s.duration.snapshot(), s.end.is_success(), answered));
-            with_http.insert(s.edge.id);
+        // An edge's transport is shown with the first family that was recognised on it.
+        let mut shown_with: BTreeMap<(Transport, u64), &'static str> = BTreeMap::new();
+        for (id, series) in self.families() {
+            let family = id.family();
+            for s in series {
+                let latency = s.duration.snapshot();
+                let requests = latency.count + s.value(Cell::OneWay);
+                let stats = Stats {
+                    requests,
+                    failures: if s.labels.failed() { requests } else { 0 },
+                    latency: if s.labels.unanswered() { HistogramSnapshot::default() } else { latency },
+                    ..Stats::default()
+                };
+                at(&s.edge, family.name, stats);
+                shown_with.entry((family.transport, s.edge.id)).or_insert(family.name);
+            }
         }
-        for s in &self.published.dns {
-            let answered = s.end != crate::labels::DnsEnd::Unanswered;
-            at(&s.edge, "dns", exchanges(s.duration.snapshot(), s.end.is_success(), answered));
-            with_dns.insert(s.edge.id);
-        }
-        // An edge's transport is shown with the protocol that was recognised on it.
+        let with = |transport, edge: &Edge, alone| shown_with.get(&(transport, edge.id)).copied().unwrap_or(alone);
         for s in &self.published.tcp {
-            let protocol = if with_http.contains(&s.edge.id) { "http" } else { "tcp" };
-            at(
-                &s.edge,
-                protocol,
-                Stats { tcp_open: s.edge.open_connections(), bytes: sum(&s.bytes), ..Stats::default() },
-            );
+            let stats = Stats { tcp_open: s.edge.open_connections(), bytes: sum(&s.bytes), ..Stats::default() };
+            at(&s.edge, with(Transport::Tcp, &s.edge, "tcp"), stats);
         }
         for s in &self.published.udp {
-            let protocol = if with_dns.contains(&s.edge.id) { "dns" } else { "udp" };
-            at(&s.edge, protocol, Stats { bytes: sum(&s.bytes), ..Stats::default() });
+            let stats = Stats { bytes: sum(&s.bytes), ..Stats::default() };
+            at(&s.edge, with(Transport::Udp, &s.edge, "udp"), stats);
         }
         View { edges, span: None }
     }

@@ -2,6 +2,7 @@
 //! Knows nothing of kernels, containers or metrics; it leaves parsing to `l7`, counting to `golden-metrics`.
 #![forbid(unsafe_code)]
 
+mod detail;
 mod flow;
 mod identity;
 mod loss;
@@ -9,9 +10,12 @@ mod record;
 mod sink;
 mod time;
 
+pub use detail::{
+    ChannelTraffic, DbOperation, Detail, DnsExchange, HttpExchange, MessagingOperation, RpcCall, TlsHandshake,
+};
 pub use flow::{Close, Direction, Endpoint, FiveTuple, FlowDelta, FlowInfo, FlowSeed, NetnsId, Role, Slot, Transport};
 pub use identity::{Identity, Names, Unknown, Workload, WorkloadKind};
 pub use loss::LossReason;
-pub use record::{Detail, DnsExchange, HttpExchange, L7Record, Notes, Outcome, Protocol};
+pub use record::{L7Record, Notes, Outcome, Protocol};
 pub use sink::Sink;
 pub use time::Ts;

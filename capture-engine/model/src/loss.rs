@@ -17,6 +17,12 @@ impl LossReason {
     pub const ALL: [LossReason; 5] =
         [LossReason::RingFull, LossReason::Gap, LossReason::Unfinished, LossReason::JoinedMidway, LossReason::Limit];
 
+    /// Its place in `ALL`, and in every array that has a cell for each reason.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -26,5 +32,15 @@ impl LossReason {
             LossReason::JoinedMidway => "joined_midway",
             LossReason::Limit => "limit",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::LossReason;
+
+    #[test]
+    fn the_index_of_a_reason_is_its_place_in_the_list() {
+        assert_eq!(LossReason::ALL.map(LossReason::index), std::array::from_fn(|i| i));
     }
 }

@@ -1,7 +1,9 @@
-use crate::Ts;
-use std::borrow::Cow;
-use std::net::IpAddr;
+//! One exchange as a dissector reports it: when it was, how it ended, and what it was about
+//! (`detail.rs`).
 
+use crate::{Detail, Ts};
+
+/// What a record was dissected from. Several protocols may share a family of `Detail`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
     Http1,
@@ -9,9 +11,17 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    pub const ALL: [Protocol; 2] = [Protocol::Http1, Protocol::Dns];
+
+    /// Its place in `ALL`, and in every array that has a cell for each protocol.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
     /// The name in records and labels.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Protocol::Http1 => "http1",
             Protocol::Dns => "dns",
@@ -26,6 +36,21 @@ pub enum Outcome {
     Answered,
     /// The flow ended, or the time for an answer passed, without a response.
     Unanswered,
+    /// A message that asks for no answer (NATS publish, Kafka `acks=0`, a JSON-RPC notification).
+    /// No failure, and it has no latency: `end` is its last byte.
+    OneWay,
+}
+
+impl Outcome {
+    /// The name in records.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Answered => "answered",
+            Outcome::Unanswered => "unanswered",
+            Outcome::OneWay => "one_way",
+        }
+    }
 }
 
 /// What a reader of the record should know about its limits. A set of bits.
@@ -33,7 +58,8 @@ pub enum Outcome {
 pub struct Notes(pub u16);
 
 impl Notes {
-    /// The request's head was cut by the capture budget or the snaplen: fields after the cut are missing.
+    /// The request's head was cut by the capture budget or the snaplen: fields after the cut are
+    /// missing.
     pub const REQUEST_CUT: Notes = Notes(1);
     /// As above for the response.
     pub const RESPONSE_CUT: Notes = Notes(1 << 1);
@@ -77,7 +103,8 @@ impl Notes {
     }
 }
 
-/// One exchange: a request and what became of it. Times are of the bytes on the interface, not of any program.
+/// One exchange: a request and what became of it. Times are of the bytes on the interface, not of
+/// any program.
 #[derive(Clone, Debug)]
 pub struct L7Record {
     pub protocol: Protocol,
@@ -95,42 +122,20 @@ pub struct L7Record {
     pub detail: Detail,
 }
 
-#[derive(Clone, Debug)]
-pub enum Detail {
-    Http(HttpExchange),
-    Dns(DnsExchange),
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Names follow OpenTelemetry's HTTP conventions. Strings are raw bytes made printable (lossy UTF-8), at most 1 KiB each; they are
-/// empty when the dissector was told not to keep them (live traffic keeps no paths).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HttpExchange {
-    /// As sent; empty when no request was seen. Registered methods are borrowed, so that a usual exchange allocates nothing.
-    pub method: Cow<'static, str>,
-    /// Request target as sent (path and query, authority or absolute form).
-    pub target: String,
-    /// Host header, else the target's authority.
-    pub host: String,
-    /// Status of the final response.
-    pub status: Option<u16>,
-    /// "1.1", "1.0", "0.9".
-    pub version: &'static str,
-}
+    #[test]
+    fn the_index_of_a_protocol_is_its_place_in_the_list() {
+        assert_eq!(Protocol::ALL.map(Protocol::index), std::array::from_fn(|i| i));
+    }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DnsExchange {
-    pub id: u16,
-    pub opcode: u8,
-    /// First question's name, dots between labels, no final dot ("" is the root), bytes outside printable ASCII as `\DDD` (RFC 1035 5.1).
-    pub name: String,
-    /// QTYPE number.
-    pub qtype: u16,
-    /// RCODE with EDNS's upper bits; `None` when unanswered.
-    pub rcode: Option<u16>,
-    pub answers: u16,
-    /// Address records of the answer, for naming what the pod talks to next.
-    pub addresses: Vec<IpAddr>,
-    /// Smallest TTL of `addresses`, seconds.
-    pub ttl_s: u32,
-    pub over_tcp: bool,
+    /// Records are moved between the dissector and the sink: what one family needs must not be paid
+    /// by all.
+    #[test]
+    fn a_record_is_as_large_as_its_largest_usual_detail() {
+        assert_eq!(size_of::<Detail>(), 96);
+        assert_eq!(size_of::<L7Record>(), 152);
+    }
 }

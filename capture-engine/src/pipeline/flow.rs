@@ -1,4 +1,4 @@
-use super::{is_udp, reason_index};
+use super::is_udp;
 use crate::event::{Counters, FlowId, FlowKey, Sample, Segment};
 use flow_model::{Close, Endpoint, FlowDelta, FlowInfo, L7Record, LossReason, Role, Sink, Slot, Ts};
 use l7::dns::Datagram;
@@ -57,7 +57,7 @@ impl Out for Collected {
     }
 
     fn lost(&mut self, reason: LossReason, count: u64) {
-        self.lost[reason_index(reason)] += count;
+        self.lost[reason.index()] += count;
         self.any_lost = true;
     }
 }

@@ -338,10 +338,5 @@ fn is_udp(key: &FlowKey) -> bool {
     key.tuple.transport == Transport::Udp
 }
 
-/// All reasons with their index, for the counters of `Collected`.
-fn reason_index(reason: LossReason) -> usize {
-    LossReason::ALL.iter().position(|each| *each == reason).unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests;

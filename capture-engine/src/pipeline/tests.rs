@@ -16,7 +16,7 @@ impl Sink for Diary {
         let status = http.status.map_or("-".to_owned(), |status| status.to_string());
         let end = match record.outcome {
             Outcome::Answered => record.end.since(record.start).as_micros().to_string(),
-            Outcome::Unanswered => "unanswered".to_owned(),
+            outcome @ (Outcome::Unanswered | Outcome::OneWay) => outcome.as_str().to_owned(),
         };
         self.0.push(format!("{:?} {} {status} {end}", flow.role, http.method));
     }

@@ -1,42 +1,60 @@
 //! Which families there are, what they are called, and which labels they carry.
 
 use super::{Descriptor, Encoder, Kind, SelfMetric, Type};
+use crate::families::{Cell, Family, MOST_LABELS};
 use crate::histogram::Histogram;
-use crate::labels::{DnsEnd, HttpEnd, OTHER, Reporter, UNANSWERED};
-use crate::series::{Edge, HttpSeries, TcpSeries};
+use crate::labels::Reporter;
+use crate::series::{Edge, ExchangeSeries, TcpSeries};
 use crate::snapshot::Snapshot;
 use agent_api::LossRow;
 use flow_model::{LossReason, Protocol};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Label names and values of one sample. 16: eight of the edge, at most three more.
+/// Labels of an edge.
+const EDGE_LABELS: usize = 8;
+/// Of a sample: those of the edge, and its family's with `error_type`.
+const MOST: usize = EDGE_LABELS + MOST_LABELS + 1;
+
+/// Label names and values of one sample.
 struct LabelSet<'a> {
-    labels: [(&'a str, &'a str); 16],
+    labels: [(&'a str, &'a str); MOST],
     len: usize,
 }
 
 impl<'a> LabelSet<'a> {
-    /// Labels of design section 7. Empty ones are left out: to Prometheus that is the same.
+    /// Empty ones are left out: to Prometheus that is the same.
     fn of(edge: &'a Edge) -> LabelSet<'a> {
         let Edge { client, server, service, reporter, .. } = edge;
-        let mut set = LabelSet { labels: [("", ""); 16], len: 0 };
-        set.add("client_workload", &client.workload);
-        set.add("client_namespace", &client.namespace);
-        set.add("client_kind", client.kind);
-        set.add("server_workload", &server.workload);
-        set.add("server_namespace", &server.namespace);
-        set.add("server_kind", server.kind);
-        set.add("server_service", service);
-        set.add("reporter", reporter.as_str());
+        let labels: [_; EDGE_LABELS] = [
+            ("client_workload", &*client.workload),
+            ("client_namespace", &client.namespace),
+            ("client_kind", client.kind),
+            ("server_workload", &server.workload),
+            ("server_namespace", &server.namespace),
+            ("server_kind", server.kind),
+            ("server_service", service),
+            ("reporter", reporter.as_str()),
+        ];
+        let mut set = LabelSet { labels: [("", ""); MOST], len: 0 };
+        labels.into_iter().for_each(|(name, value)| set.add(name, value));
+        set
+    }
+
+    fn of_exchange(series: &'a ExchangeSeries) -> LabelSet<'a> {
+        let mut set = LabelSet::of(&series.edge);
+        series.labels.shown.iter().for_each(|(name, value)| set.add(name, value));
         set
     }
 
     fn add(&mut self, name: &'a str, value: &'a str) {
-        if !value.is_empty()
-            && let Some(slot) = self.labels.get_mut(self.len)
-        {
+        if value.is_empty() {
+            return;
+        }
+        debug_assert!(self.len < MOST, "no family has more labels");
+        if let Some(slot) = self.labels.get_mut(self.len) {
             *slot = (name, value);
             self.len += 1;
         }
@@ -52,84 +70,33 @@ fn family<E: Encoder>(out: &mut E, kind: Type, name: &str, help: &str) {
 }
 
 pub(super) fn write<E: Encoder>(out: &mut E, snapshot: &Snapshot) {
-    http(out, snapshot);
-    dns(out, snapshot);
+    for (id, series) in snapshot.families() {
+        exchanges(out, id.family(), series);
+    }
     tcp(out, snapshot);
     udp(out, snapshot);
     own(out, snapshot);
 }
 
-fn http<E: Encoder>(out: &mut E, snapshot: &Snapshot) {
-    // OpenTelemetry has a metric for each end. A replayed capture was seen from neither; it counts what the server did.
-    let is_client = |s: &HttpSeries| s.edge.reporter == Reporter::Client;
-    let durations = [
-        (
-            true,
-            "http_client_request_duration_seconds",
-            "Duration of HTTP requests, from the first byte of the request to the last of the response, at the client's pod.",
-        ),
-        (
-            false,
-            "http_server_request_duration_seconds",
-            "Duration of HTTP requests, from the first byte of the request to the last of the response, at the server's pod.",
-        ),
-    ];
-    for (client, name, help) in durations {
-        family(out, Type::Histogram, name, help);
-        for series in snapshot.published.http.iter().filter(|s| is_client(s) == client) {
-            with_http_labels(series, |labels| out.histogram(labels, &series.duration.snapshot()));
+fn exchanges<E: Encoder>(out: &mut E, of: &Family, series: &[Arc<ExchangeSeries>]) {
+    for duration in of.durations {
+        family(out, Type::Histogram, duration.name, duration.help);
+        for series in series.iter().filter(|series| duration.seen.by(series.edge.reporter)) {
+            let histogram = series.duration.snapshot();
+            // What asks for no answer has no duration.
+            if histogram.count > 0 || series.value(Cell::OneWay) == 0 {
+                out.histogram(LabelSet::of_exchange(series).as_slice(), &histogram);
+            }
         }
     }
-    type Cell = fn(&HttpSeries) -> &AtomicU64;
-    let sizes: [(&str, &str, Cell); 2] = [
-        ("pilotfish_http_request_bytes_total", "Bytes of HTTP requests, heads and framing included.", |s| {
-            &s.request_bytes
-        }),
-        ("pilotfish_http_response_bytes_total", "Bytes of HTTP responses, heads and framing included.", |s| {
-            &s.response_bytes
-        }),
-    ];
-    for (name, help, of) in sizes {
-        family(out, Type::Counter, name, help);
-        for series in &snapshot.published.http {
-            with_http_labels(series, |labels| out.number(labels, of(series).load(Relaxed) as f64));
+    for counter in of.counters {
+        family(out, Type::Counter, counter.name, counter.help);
+        for series in series {
+            let value = series.value(counter.cell);
+            if value > 0 || counter.cell.is_shown_at_zero() {
+                out.number(LabelSet::of_exchange(series).as_slice(), value as f64);
+            }
         }
-    }
-}
-
-fn with_http_labels(series: &HttpSeries, write: impl FnOnce(&[(&str, &str)])) {
-    let mut digits = [0; 3];
-    let mut labels = LabelSet::of(&series.edge);
-    labels.add("http_request_method", series.method.as_str());
-    match series.end {
-        HttpEnd::Status(status) => {
-            digits.copy_from_slice(&[status / 100, status / 10 % 10, status % 10].map(|d| b'0' + d as u8));
-            let status = std::str::from_utf8(&digits).unwrap_or(OTHER);
-            labels.add("http_response_status_code", status);
-            // OpenTelemetry: the status, where it is an error.
-            labels.add("error_type", if series.end.is_success() { "" } else { status });
-        }
-        HttpEnd::OtherStatus => labels.add("http_response_status_code", OTHER),
-        HttpEnd::Unanswered => labels.add("error_type", UNANSWERED),
-    }
-    write(labels.as_slice());
-}
-
-fn dns<E: Encoder>(out: &mut E, snapshot: &Snapshot) {
-    family(
-        out,
-        Type::Histogram,
-        "dns_lookup_duration_seconds",
-        "Duration of DNS lookups, from the query to its answer.",
-    );
-    for series in &snapshot.published.dns {
-        let mut labels = LabelSet::of(&series.edge);
-        labels.add("dns_question_type", series.question.as_str());
-        if series.end != DnsEnd::Unanswered {
-            labels.add("dns_response_code", series.end.as_str());
-        }
-        labels.add("error_type", if series.end.is_success() { "" } else { series.end.as_str() });
-        out.histogram(labels.as_slice(), &series.duration.snapshot());
     }
 }
 
@@ -204,7 +171,7 @@ fn own<E: Encoder>(out: &mut E, snapshot: &Snapshot) {
         "Exchanges that are counted in a series, each seen from one end.",
     );
     for reporter in Reporter::ALL {
-        for protocol in [Protocol::Http1, Protocol::Dns] {
+        for protocol in Protocol::ALL {
             let value = snapshot.exchanges(reporter, protocol);
             if is_shown(reporter, value) {
                 out.number(&[("reporter", reporter.as_str()), ("protocol", protocol.as_str())], value as f64);

@@ -124,9 +124,7 @@ fn finish(
 ) -> io::Result<()> {
     let snapshot = reader.snapshot();
     match args.output {
-        ReplayOutput::Table => {
-            out.write_all(summary::text(summary, report.totals(), &snapshot.view().edges()).as_bytes())
-        }
+        ReplayOutput::Table => out.write_all(summary::text(summary, report.totals(), &snapshot).as_bytes()),
         ReplayOutput::Metrics => out.write_all(&Exposition::render(&snapshot, &[], Format::Text)),
         ReplayOutput::Json => {
             if !args.records {
@@ -134,7 +132,7 @@ fn finish(
                     json::line(out, &json::Edge::from(&edge))?;
                 }
             }
-            json::line(out, &json::Capture::new(summary, report.totals()))
+            json::line(out, &json::Capture::new(summary, &snapshot))
         }
     }
 }

@@ -1,8 +1,13 @@
+//! What is printed while a capture is read, and the sums over its flows that golden metrics do not
+//! have.
+
 use super::json;
 use super::names::CaptureNames;
 use flow_model::{Close, Detail, FlowDelta, FlowInfo, L7Record, LossReason, Notes, Protocol, Sink, Transport};
-use golden_metrics::{FlowCache, Golden};
+use golden_metrics::{Edge, FlowCache, Golden, Observer};
+use parking_lot::Mutex;
 use std::io::Write;
+use std::sync::Arc;
 
 /// What is printed while the capture is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,12 +17,9 @@ pub(super) enum Lines {
     Json { records: bool },
 }
 
-/// Sums over the whole capture.
+/// Sums over the flows of the capture.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Totals {
-    pub http: u64,
-    pub dns: u64,
-    pub lost: [u64; LossReason::ALL.len()],
     pub tcp_flows: u64,
     pub udp_flows: u64,
     pub resets: u64,
@@ -25,13 +27,35 @@ pub(super) struct Totals {
     pub zero_windows: u64,
 }
 
-/// The sink of a replay: golden metrics, and a line for each exchange and flow.
+/// Lines that are not printed yet, in the order of what they tell. Written by one thread.
+type Text = Arc<Mutex<Vec<u8>>>;
+
+/// The sink of a replay: golden metrics, and a line for each flow.
 #[derive(Debug)]
 pub(super) struct Report {
     golden: Golden<CaptureNames>,
     lines: Lines,
-    text: Vec<u8>,
+    text: Text,
     totals: Totals,
+}
+
+/// Writes a line for each exchange.
+#[derive(Debug)]
+struct Records {
+    lines: Lines,
+    text: Text,
+}
+
+impl Observer for Records {
+    fn exchange(&mut self, _: &Edge, flow: &FlowInfo, record: &L7Record) {
+        let text = &mut *self.text.lock();
+        match self.lines {
+            // Writing into memory cannot fail.
+            Lines::Json { records: true } => drop(json::line(text, &json::L7::new(flow, record))),
+            Lines::Text => drop(writeln!(text, "{}", sentence(flow, record))),
+            Lines::Json { records: false } | Lines::None => {}
+        }
+    }
 }
 
 /// Of one flow.
@@ -45,8 +69,12 @@ pub(super) struct PerFlow {
 }
 
 impl Report {
-    pub fn new(golden: Golden<CaptureNames>, lines: Lines) -> Report {
-        Report { golden, lines, text: Vec::new(), totals: Totals::default() }
+    pub fn new(mut golden: Golden<CaptureNames>, lines: Lines) -> Report {
+        let text = Text::default();
+        if matches!(lines, Lines::Text | Lines::Json { records: true }) {
+            golden.observe(Box::new(Records { lines, text: text.clone() }));
+        }
+        Report { golden, lines, text, totals: Totals::default() }
     }
 
     pub fn totals(&self) -> &Totals {
@@ -59,12 +87,12 @@ impl Report {
 
     /// What was written since the last call; hand the buffer back when it is out.
     pub fn take_text(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.text)
+        std::mem::take(&mut *self.text.lock())
     }
 
     pub fn give_back(&mut self, mut text: Vec<u8>) {
         text.clear();
-        self.text = text;
+        *self.text.lock() = text;
     }
 }
 
@@ -74,24 +102,11 @@ impl Sink for Report {
     fn exchange(&mut self, flow: &FlowInfo, per: &mut PerFlow, record: &L7Record) {
         per.exchanges += 1;
         per.protocol.get_or_insert(record.protocol);
-        match record.protocol {
-            Protocol::Http1 => self.totals.http += 1,
-            Protocol::Dns => self.totals.dns += 1,
-        }
         self.golden.exchange(flow, &mut per.cache, record);
-        match self.lines {
-            // Writing into memory cannot fail.
-            Lines::Json { records: true } => drop(json::line(&mut self.text, &json::L7::new(flow, record))),
-            Lines::Text => drop(writeln!(self.text, "{}", sentence(flow, record))),
-            _ => {}
-        }
     }
 
     fn exchanges_lost(&mut self, flow: &FlowInfo, per: &mut PerFlow, reason: LossReason, count: u64) {
         per.lost += count;
-        if let Some(sum) = self.totals.lost.get_mut(reason as usize) {
-            *sum += count;
-        }
         self.golden.exchanges_lost(flow, &mut per.cache, reason, count);
     }
 
@@ -109,7 +124,7 @@ impl Sink for Report {
         if let Lines::Json { .. } = self.lines {
             let row = json::Flow::new(flow, &per.sum, close, per.exchanges, per.lost, per.protocol);
             // Writing into memory cannot fail.
-            drop(json::line(&mut self.text, &row));
+            drop(json::line(&mut *self.text.lock(), &row));
         }
     }
 }
@@ -139,6 +154,22 @@ fn sentence(flow: &FlowInfo, record: &L7Record) -> String {
             let rcode = dns.rcode.map_or("-".to_owned(), json::rcode_text);
             (format!("{} {}", json::qtype_text(dns.qtype), dns.name), rcode)
         }
+        Detail::Rpc(call) => (format!("{} {}/{}", call.system, call.service, call.method), or_dash(&call.status)),
+        Detail::Db(operation) => {
+            (format!("{} {} {}", operation.system, operation.operation, operation.collection), or_dash(&operation.code))
+        }
+        Detail::Messaging(operation) => {
+            let what = format!("{} {} {}", operation.system, operation.operation, operation.destination);
+            (what, or_dash(&operation.code))
+        }
+        Detail::Tls(handshake) => {
+            let alert = handshake.alert.map_or("-".to_owned(), |alert| format!("alert {alert}"));
+            (format!("{} {}", handshake.version, handshake.sni), alert)
+        }
+        Detail::Channel(traffic) => {
+            let [client, server] = traffic.messages;
+            (format!("{client} messages sent, {server} received"), "-".to_owned())
+        }
     };
     let mut notes = String::new();
     for (_, name) in Notes::NAMES.iter().filter(|(note, _)| record.notes.has(*note)) {
@@ -155,4 +186,8 @@ fn sentence(flow: &FlowInfo, record: &L7Record) -> String {
         server.port,
         record.protocol.as_str()
     )
+}
+
+fn or_dash(text: &str) -> String {
+    if text.is_empty() { "-".to_owned() } else { text.to_owned() }
 }

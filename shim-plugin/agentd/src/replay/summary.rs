@@ -1,8 +1,11 @@
+//! A capture for people: golden metrics of each edge, then what the capture holds.
+
 use super::report::Totals;
 use crate::cli::table::{Align, bytes, latency, share, table};
 use agent_api::EdgeRow;
 use capture_engine::replay::{Skipped, Summary};
-use flow_model::LossReason;
+use flow_model::{LossReason, Protocol};
+use golden_metrics::{Reporter, Snapshot};
 use std::fmt::Write;
 
 fn edges_table(edges: &[EdgeRow]) -> String {
@@ -35,9 +38,8 @@ fn edges_table(edges: &[EdgeRow]) -> String {
     table(&columns, &edges.iter().map(row).collect::<Vec<_>>())
 }
 
-/// Golden metrics of each edge, then what the capture holds.
-pub(super) fn text(summary: &Summary, totals: &Totals, edges: &[EdgeRow]) -> String {
-    let mut text = edges_table(edges);
+pub(super) fn text(summary: &Summary, totals: &Totals, snapshot: &Snapshot) -> String {
+    let mut text = edges_table(&snapshot.edges());
     let span = summary.last.zip(summary.first).map(|(last, first)| last.since(first).as_secs_f64()).unwrap_or_default();
     // Writing to a String cannot fail.
     let _ = writeln!(text, "\n{} packets, {} on the wire, {span:.3} s", summary.packets, bytes(summary.wire_bytes));
@@ -46,9 +48,9 @@ pub(super) fn text(summary: &Summary, totals: &Totals, edges: &[EdgeRow]) -> Str
         "flows: {} TCP, {} UDP; {} resets, {} retransmissions, {} zero windows",
         totals.tcp_flows, totals.udp_flows, totals.resets, totals.retransmits, totals.zero_windows
     );
-    let _ = writeln!(text, "exchanges: {} HTTP, {} DNS", totals.http, totals.dns);
-    let lost = LossReason::ALL.iter().zip(totals.lost).map(|(reason, count)| (reason.as_str(), count));
-    list(&mut text, "exchanges lost", lost);
+    let exchanges = exchanges(snapshot).map(|(protocol, count)| format!("{count} {}", title(protocol)));
+    let _ = writeln!(text, "exchanges: {}", exchanges.join(", "));
+    list(&mut text, "exchanges lost", lost(snapshot));
     list(&mut text, "packets that belong to no flow", skipped(summary));
     let oddities = [
         ("cut by the capture", summary.cut_packets),
@@ -57,6 +59,25 @@ pub(super) fn text(summary: &Summary, totals: &Totals, edges: &[EdgeRow]) -> Str
     ];
     list(&mut text, "noted", oddities);
     text
+}
+
+fn title(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Http1 => "HTTP",
+        Protocol::Dns => "DNS",
+    }
+}
+
+/// Exchanges that were counted.
+pub(super) fn exchanges(snapshot: &Snapshot) -> [(Protocol, u64); Protocol::ALL.len()] {
+    let of = |protocol| Reporter::ALL.iter().map(|reporter| snapshot.exchanges(*reporter, protocol)).sum();
+    Protocol::ALL.map(|protocol| (protocol, of(protocol)))
+}
+
+/// Exchanges that took place and were not counted.
+pub(super) fn lost(snapshot: &Snapshot) -> [(&'static str, u64); LossReason::ALL.len()] {
+    let of = |reason| Reporter::ALL.iter().map(|reporter| snapshot.exchanges_lost(*reporter, reason)).sum();
+    LossReason::ALL.map(|reason| (reason.as_str(), of(reason)))
 }
 
 /// Why packets belong to no flow.

@@ -1,8 +1,10 @@
-//! What was counted, handed from one run of the agent to the next, so that a restart or an upgrade is no reset of any counter.
+//! What was counted, handed from one run of the agent to the next, so that a restart or an upgrade
+//! is no reset of any counter.
 //!
-//! Written once, when everything has been counted, and taken away when it is read: after a kill there is no such file, and counters begin at
-//! zero, which a scraper knows how to read. A copy that was written now and then would be older than the last scrape, and counters that fall
-//! a little look like a reset to nearly all of their value: counted twice.
+//! Written once, when everything has been counted, and taken away when it is read: after a kill
+//! there is no such file, and counters begin at zero, which a scraper knows how to read. A copy
+//! that was written now and then would be older than the last scrape, and counters that fall a
+//! little look like a reset to nearly all of their value: counted twice.
 
 use golden_metrics::Saved;
 use serde::{Deserialize, Serialize};
@@ -10,8 +12,10 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 
-/// Of the file. 1 did not say by which Service an edge's server is reached; what is newer is not read.
-const FORMAT: u32 = 2;
+/// Of the file. 1 did not say by which Service an edge's server is reached; 2 had a list for each
+/// protocol. From 3 on all is kept by name: what is newer is read as far as it is understood, and
+/// the rest is handed on (`golden_metrics::Saved`).
+const FORMAT: u32 = 3;
 /// Ten thousand series of each family take 60 MB; what is larger was not written by us.
 const MOST_BYTES: u64 = 512 << 20;
 
@@ -63,14 +67,15 @@ impl State {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             file => file?,
         };
-        // First away, then used: whoever ends without writing it anew must not leave an old one behind.
+        // First away, then used: whoever ends without writing it anew must not leave an old one
+        // behind.
         fs::remove_file(&self.file)?;
         if file.metadata()?.len() > MOST_BYTES {
             return Err(io::Error::other("it is larger than any that this program writes"));
         }
         let Kept { format, counted } = serde_json::from_reader(io::BufReader::new(file))?;
-        if !(1..=FORMAT).contains(&format) {
-            return Err(io::Error::other(format!("its format is {format}, not {FORMAT} or older")));
+        if format == 0 {
+            return Err(io::Error::other("its format is 0, which no version wrote"));
         }
         Ok(Some(counted))
     }
@@ -126,11 +131,24 @@ mod tests {
     fn a_damaged_or_foreign_file_is_set_aside() {
         let directory = tempfile::tempdir().expect("a directory");
         let state = state(&directory);
-        for text in ["", "{", "[]", r#"{"format":3,"counted":{}}"#] {
+        let of_no_version = r#"{"format":0,"counted":{"exchanges":{},"lost":{}}}"#;
+        for text in ["", "{", "[]", r#"{"format":3,"counted":{}}"#, of_no_version] {
             fs::write(&state.file, text).expect("write");
             assert_eq!(state.take(), None, "{text}");
             assert!(!state.file.exists());
         }
+    }
+
+    #[test]
+    fn the_file_of_a_later_version_is_read_and_handed_on() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let state = state(&directory);
+        let counted = r#"{"series":{"graphql":[{"calls":3}]},"exchanges":{"client":{"redis":9}},"lost":{},"expired":0,"losses":[],"more":[1]}"#;
+        fs::write(&state.file, format!(r#"{{"format":4,"counted":{counted}}}"#)).expect("write");
+        let taken = state.take().expect("read");
+        state.keep(&taken);
+        let kept = fs::read_to_string(&state.file).expect("kept");
+        assert_eq!(kept, format!(r#"{{"format":{FORMAT},"counted":{counted}}}"#));
     }
 
     #[test]

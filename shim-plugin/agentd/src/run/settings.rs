@@ -5,7 +5,6 @@ use crate::run::containers;
 use capture_engine::attach::AttachConfig;
 use capture_engine::kernel::KernelConfig;
 use capture_engine::pipeline::PipelineConfig;
-use flow_model::NetnsId;
 use k8s_sync::access::{OwnAddresses, Sources};
 use k8s_sync::cluster::Limits;
 use k8s_sync::watch::{self, Agent};

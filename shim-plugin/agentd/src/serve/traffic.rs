@@ -58,10 +58,7 @@ impl Traffic {
         let snapshot = self.snapshot();
         let of = |reporter: Reporter| Exchanges {
             reporter: reporter.as_str().to_owned(),
-            counted: [Protocol::Http1, Protocol::Dns]
-                .iter()
-                .map(|protocol| snapshot.exchanges(reporter, *protocol))
-                .sum(),
+            counted: Protocol::ALL.iter().map(|protocol| snapshot.exchanges(reporter, *protocol)).sum(),
             lost: LossReason::ALL.iter().map(|reason| snapshot.exchanges_lost(reporter, *reason)).sum(),
         };
         vec![of(Reporter::Client), of(Reporter::Server)]

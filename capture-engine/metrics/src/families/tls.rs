@@ -1,0 +1,78 @@
+//! Handshakes of TLS. OpenTelemetry has attributes for them ("TLS") and no metric.
+
+use super::{Described, Duration, Family, Label, Seen, Set, Value, error, words};
+use crate::labels::OTHER;
+use flow_model::{Outcome, TlsHandshake, Transport};
+
+const VERSIONS: [&str; 5] = ["1.0", "1.1", "1.2", "1.3", "ssl3"];
+
+/// IANA's registry "TLS Alerts"; those that end a handshake.
+const ALERTS: [(u8, &str); 28] = [
+    (0, "close_notify"),
+    (10, "unexpected_message"),
+    (20, "bad_record_mac"),
+    (22, "record_overflow"),
+    (40, "handshake_failure"),
+    (42, "bad_certificate"),
+    (43, "unsupported_certificate"),
+    (44, "certificate_revoked"),
+    (45, "certificate_expired"),
+    (46, "certificate_unknown"),
+    (47, "illegal_parameter"),
+    (48, "unknown_ca"),
+    (49, "access_denied"),
+    (50, "decode_error"),
+    (51, "decrypt_error"),
+    (70, "protocol_version"),
+    (71, "insufficient_security"),
+    (80, "internal_error"),
+    (86, "inappropriate_fallback"),
+    (90, "user_canceled"),
+    (109, "missing_extension"),
+    (110, "unsupported_extension"),
+    (112, "unrecognized_name"),
+    (113, "bad_certificate_status_response"),
+    (115, "unknown_psk_identity"),
+    (116, "certificate_required"),
+    (120, "no_application_protocol"),
+    (121, "ech_required"),
+];
+
+const ALERT_NAMES: [&str; ALERTS.len()] = {
+    let mut names = [""; ALERTS.len()];
+    let mut i = 0;
+    while i < names.len() {
+        names[i] = ALERTS[i].1;
+        i += 1;
+    }
+    names
+};
+
+pub(super) static FAMILY: Family = Family {
+    name: "tls",
+    always: false,
+    transport: Transport::Tcp,
+    labels: &[
+        Label { name: "tls_client_server_name", set: Set::Free, over_cap: false },
+        Label { name: "tls_next_protocol", set: Set::Free, over_cap: false },
+        Label { name: "tls_protocol_version", set: Set::Words(&VERSIONS), over_cap: true },
+    ],
+    errors: Set::Words(&ALERT_NAMES),
+    durations: &[Duration {
+        name: "pilotfish_tls_handshake_duration_seconds",
+        help: "Duration of TLS handshakes, from the first byte of the client's to the last byte before data.",
+        seen: Seen::Anywhere,
+    }],
+    counters: &[],
+};
+
+pub(super) fn describe(outcome: Outcome, handshake: &TlsHandshake) -> Described<'_> {
+    let TlsHandshake { sni, alpn, version, alert } = handshake;
+    let version = if version.is_empty() { Value::None } else { words(&VERSIONS, version) };
+    let name = |alert: u8| {
+        let known = ALERTS.iter().find(|(number, _)| *number == alert);
+        Value::Word(known.map_or(OTHER, |(_, name)| name))
+    };
+    let said = alert.map_or(Value::None, name);
+    Described { error: error(outcome, said), ..Described::new([Value::free(sni), Value::free(alpn), version]) }
+}

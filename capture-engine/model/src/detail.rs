@@ -1,0 +1,133 @@
+//! What an exchange was about: a struct for each family of OpenTelemetry's semantic conventions,
+//! whose attribute each field names.
+//!
+//! Strings are raw bytes made printable (lossy UTF-8). One that was not sent, or that the dissector
+//! does not tell, is empty. Names that repeat on a connection are shared, and words of a protocol
+//! are borrowed, so that a usual exchange allocates nothing for them.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// At most 96 bytes: what would be larger goes into a `Box` (`record.rs` has the test).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Detail {
+    Http(HttpExchange),
+    Dns(DnsExchange),
+    Rpc(RpcCall),
+    Db(DbOperation),
+    Messaging(MessagingOperation),
+    Tls(TlsHandshake),
+    Channel(ChannelTraffic),
+}
+
+/// Strings are at most 1 KiB each; they are empty when the dissector was told not to keep them
+/// (live traffic keeps no paths).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HttpExchange {
+    /// As sent; empty when no request was seen. Registered methods are borrowed, so that a usual
+    /// exchange allocates nothing.
+    pub method: Cow<'static, str>,
+    /// Request target as sent (path and query, authority or absolute form).
+    pub target: String,
+    /// Host header, else the target's authority.
+    pub host: String,
+    /// Status of the final response.
+    pub status: Option<u16>,
+    /// "1.1", "1.0", "0.9".
+    pub version: &'static str,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DnsExchange {
+    pub id: u16,
+    pub opcode: u8,
+    /// First question's name, dots between labels, no final dot ("" is the root), bytes outside
+    /// printable ASCII as `\DDD` (RFC 1035 5.1).
+    pub name: String,
+    /// QTYPE number.
+    pub qtype: u16,
+    /// RCODE with EDNS's upper bits; `None` when unanswered.
+    pub rcode: Option<u16>,
+    pub answers: u16,
+    /// Address records of the answer, for naming what the pod talks to next.
+    pub addresses: Vec<IpAddr>,
+    /// Smallest TTL of `addresses`, seconds.
+    pub ttl_s: u32,
+    pub over_tcp: bool,
+}
+
+/// A remote procedure call. Names at most 255 bytes each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RpcCall {
+    /// `rpc.system.name`: "grpc", "thrift", "jsonrpc".
+    pub system: &'static str,
+    /// `rpc.service`, with its package ("shop.Cart").
+    pub service: Arc<str>,
+    /// `rpc.method`, without its service ("AddItem").
+    pub method: Arc<str>,
+    /// `rpc.response.status_code` as the system writes it: gRPC's names ("OK", "UNAVAILABLE"), a
+    /// number elsewhere ("-32601"). Empty when unanswered, and for success in systems that have no
+    /// word for it.
+    pub status: Cow<'static, str>,
+}
+
+/// A command to a database or cache and its reply. Names at most 255 bytes each; never a value, a
+/// key or a literal of a statement.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DbOperation {
+    /// `db.system.name`: "postgresql", "redis".
+    pub system: &'static str,
+    /// `db.operation.name`: the command or the statement's first word, in capitals where case does
+    /// not matter ("SELECT").
+    pub operation: Cow<'static, str>,
+    /// `db.collection.name`: table, collection, keyspace.
+    pub collection: Arc<str>,
+    /// `db.namespace`: the database that the connection uses.
+    pub namespace: Arc<str>,
+    /// `db.response.status_code` of an error ("23505", "WRONGTYPE"); empty on success and when
+    /// unanswered.
+    pub code: Box<str>,
+}
+
+/// What a client asked of a broker, or a broker sent to a client. Names at most 255 bytes each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MessagingOperation {
+    /// `messaging.system`: "kafka", "nats".
+    pub system: &'static str,
+    /// `messaging.operation.name`, the system's word ("produce", "publish", "fetch").
+    pub operation: &'static str,
+    /// `messaging.destination.name`: topic, queue, subject.
+    pub destination: Arc<str>,
+    /// `messaging.consumer.group.name`.
+    pub group: Arc<str>,
+    /// `error.type`: the broker's code of an error; empty on success and when unanswered.
+    pub code: Box<str>,
+    /// Messages that were carried, by the way they went: `[to the broker, from the broker]`.
+    pub messages: [u32; 2],
+}
+
+/// One handshake; the record's times are those of its first and last byte. Strings at most 255
+/// bytes each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsHandshake {
+    /// `tls.client.server_name`: the name that the client asked for (SNI, RFC 6066).
+    pub sni: Arc<str>,
+    /// `tls.next_protocol`: what ALPN (RFC 7301) settled on ("h2"); empty where the server's choice
+    /// cannot be seen.
+    pub alpn: Box<str>,
+    /// `tls.protocol.version`: "1.2", "1.3".
+    pub version: &'static str,
+    /// The fatal alert that ended it (RFC 8446 section 6.2), else `None`.
+    pub alert: Option<u8>,
+}
+
+/// What was sent over a two-way channel, as a WebSocket is, since its last record. Indices: `[by
+/// the client, by the server]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChannelTraffic {
+    /// Messages that were complete.
+    pub messages: [u64; 2],
+    /// Their payload; `L7Record` has the bytes with framing.
+    pub bytes: [u64; 2],
+}
