@@ -254,7 +254,7 @@ impl<P: Default> Flow<P> {
             return None;
         }
         let Dissector::Tcp(tcp) = &self.dissector else { return None };
-        tcp.protocol()?;
+        tcp.wire()?;
         self.recognised = true;
         Some(self.server_end())
     }

@@ -1,7 +1,8 @@
 use super::chunked::{Chunked, Step};
 use super::head::{self, RequestHead, Scan, Version};
 use super::queue::{Open, Strings};
-use super::{Bytes, Doubt, Hole, Http, PartialHead, State, Why, method};
+use super::{Doubt, Http1, PartialHead, State, method};
+use crate::input::{Bytes, Cause, Hole};
 use crate::{Limits, Out};
 use flow_model::{LossReason, Notes, Ts};
 
@@ -14,7 +15,7 @@ struct Begin {
     notes: Notes,
 }
 
-impl Http {
+impl Http1 {
     pub(super) fn request_bytes<O: Out>(&mut self, data: Bytes<'_>, limits: &Limits, out: &mut O) {
         let mut rest = data.bytes;
         let mut start = data.start;
@@ -143,7 +144,7 @@ impl Http {
         let PartialHead { ref bytes, first: at, last, turn } = *partial;
         self.requests.state = State::Lost;
         if let Some(head) = head::cut_request(bytes) {
-            let bytes = bytes.len() as u64 + unseen;
+            let bytes = bytes.len() as u64 + if unseen == Hole::UNKNOWN { 0 } else { unseen };
             self.request(&head, &Begin { at, last, turn, bytes, notes: Notes::REQUEST_CUT }, limits, out);
             self.requests.state = State::Unframed;
         } else if unseen > 0 {
@@ -233,12 +234,12 @@ impl Http {
                 }
             }
             State::Chunked(mut chunked) => {
-                self.request_unseen(hole.bytes, hole.at);
+                self.request_unseen(hole.counted(), hole.at);
                 self.requests.state = if chunked.skip(hole.bytes) { State::Chunked(chunked) } else { State::Unframed };
             }
-            State::Unframed => self.request_unseen(hole.bytes, hole.at),
+            State::Unframed => self.request_unseen(hole.counted(), hole.at),
             // Whatever it was that made no sense, a request may have followed it.
-            State::Lost if hole.why == Why::Unknown => self.requests_lost(hole, out),
+            State::Lost if hole.cause == Cause::Unknown => self.requests_lost(hole, out),
             State::Close | State::Lost => {}
         }
     }

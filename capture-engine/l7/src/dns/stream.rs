@@ -1,12 +1,15 @@
-use crate::dns::Exchanges;
-use crate::http::{Bytes, Hole, Why};
-use crate::{Limits, Out};
-use flow_model::{Direction, LossReason, Ts};
+//! DNS over TCP: two bytes of length before each message (RFC 1035 section 4.2.2, RFC 7766 section 8).
 
-/// DNS over TCP: cuts the two directions into messages at their lengths (RFC 7766 section 8).
+use super::{Exchanges, looks_like_message};
+use crate::dissector::{Dissector, Next, Opening, Sign, Used};
+use crate::input::{Bytes, Cause, Hole};
+use crate::{Interest, Limits, Out};
+use flow_model::{Close, Direction, LossReason, Role, Ts};
+
+/// Cuts the two directions into messages at their lengths.
 #[derive(Debug)]
-pub(crate) struct TcpDns {
-    pub exchanges: Exchanges,
+pub(crate) struct Stream {
+    exchanges: Exchanges,
     sides: [Side; 2],
 }
 
@@ -24,14 +27,36 @@ struct Side {
 /// Bytes of a message that are kept: questions come first, and so do the addresses of all but zone transfers.
 const KEPT: usize = 4096;
 
-impl TcpDns {
-    pub(crate) fn new(limits: &Limits) -> TcpDns {
-        TcpDns { exchanges: Exchanges::new(limits), sides: Default::default() }
+impl Dissector for Stream {
+    /// A message of which only the beginning came in this piece counts, when that beginning holds the question.
+    fn recognise(head: &[u8]) -> Sign {
+        let whole = match head {
+            &[high, low, ref message @ ..] => {
+                let length = usize::from(u16::from_be_bytes([high, low]));
+                length >= 12 && looks_like_message(message.get(..length).unwrap_or(message))
+            }
+            _ => false,
+        };
+        if whole {
+            Sign::Either
+        } else if head.len() < 14 && matches!(head, [0 | 1, ..]) {
+            // The length may come in a segment of its own.
+            Sign::More
+        } else {
+            Sign::No
+        }
     }
 
-    pub(crate) fn bytes<O: Out>(&mut self, dir: Direction, data: Bytes<'_>, out: &mut O) {
+    fn open<O: Out>(opening: &Opening<'_>, _out: &mut O) -> Stream {
+        let mut exchanges = Exchanges::new(opening.limits);
+        let [ingress, egress] = opening.before.missing;
+        exchanges.missed(u64::from(ingress + egress), LossReason::RingFull, opening.at.unwrap_or_default());
+        Stream { exchanges, sides: Default::default() }
+    }
+
+    fn bytes<O: Out>(&mut self, dir: Direction, data: Bytes<'_>, _limits: &Limits, out: &mut O) -> Used {
         let Bytes { at, turn, start, mut bytes } = data;
-        let TcpDns { exchanges, sides } = self;
+        let Stream { exchanges, sides } = self;
         let side = &mut sides[dir.index()];
         if start && side.lost.is_some_and(|lost| lost < turn) {
             side.lost = None;
@@ -43,13 +68,14 @@ impl TcpDns {
                 side.emit(dir, at, turn, exchanges, out);
             }
         }
+        Used { bytes: data.bytes.len(), next: Next::Same }
     }
 
-    pub(crate) fn hole<O: Out>(&mut self, dir: Direction, hole: Hole, out: &mut O) {
-        let Hole { bytes, at, turn, why, .. } = hole;
-        let TcpDns { exchanges, sides } = self;
+    fn hole<O: Out>(&mut self, dir: Direction, hole: Hole, _limits: &Limits, out: &mut O) {
+        let Hole { bytes, at, turn, cause, .. } = hole;
+        let Stream { exchanges, sides } = self;
         let side = &mut sides[dir.index()];
-        if why == Why::Turns {
+        if cause == Cause::Messages {
             // Counted by `missing`; what follows begins a message.
             *side = Side::default();
             return;
@@ -72,11 +98,35 @@ impl TcpDns {
         *side = Side { lost: Some(turn), ..Side::default() };
     }
 
-    pub(crate) fn missing(&mut self, at: Ts) {
+    fn missing<O: Out>(&mut self, _dir: Direction, _turn: u32, at: Ts, _out: &mut O) {
         self.exchanges.missed(1, LossReason::RingFull, at);
     }
 
-    pub(crate) fn buffered(&self) -> usize {
+    fn closed<O: Out>(&mut self, at: Ts, _close: Close, _limits: &Limits, out: &mut O) {
+        self.exchanges.closed(at, out);
+    }
+
+    fn client(&self) -> Option<Direction> {
+        match self.exchanges.role() {
+            Role::Client => Some(Direction::Egress),
+            Role::Server => Some(Direction::Ingress),
+            Role::Unknown => None,
+        }
+    }
+
+    fn expire<O: Out>(&mut self, now: Ts, out: &mut O) {
+        self.exchanges.expire(now, out);
+    }
+
+    fn next_deadline(&self) -> Option<Ts> {
+        self.exchanges.next_deadline()
+    }
+
+    fn interest(&self) -> Interest {
+        Interest::Everything
+    }
+
+    fn buffered(&self) -> usize {
         self.sides.iter().map(|side| side.bytes.len()).sum()
     }
 }

@@ -1,6 +1,8 @@
 use super::chunked::{Chunked, Step};
 use super::head::{self, ResponseHead, Scan, Version};
-use super::{Answers, Bytes, Hole, Http, Next, PartialHead, Reply, State, Why};
+use super::{Answers, Http1, PartialHead, Reply, State};
+use crate::dissector::Next;
+use crate::input::{Bytes, Cause, Hole};
 use crate::{Limits, Out};
 use flow_model::{LossReason, Notes, Ts};
 
@@ -13,13 +15,13 @@ struct Begin {
     notes: Notes,
 }
 
-impl Http {
+impl Http1 {
     /// Reads responses until the bytes end or all requests are answered, whichever is first; how many bytes that were.
     pub(super) fn response_bytes<O: Out>(&mut self, data: Bytes<'_>, limits: &Limits, out: &mut O) -> usize {
         let waiting = !self.open.is_empty();
         let mut rest = data.bytes;
         let mut start = data.start;
-        while !rest.is_empty() && self.next == Next::Http && !(waiting && self.open.is_empty()) {
+        while !rest.is_empty() && self.next == Next::Same && !(waiting && self.open.is_empty()) {
             if start && self.response_moved_on(data.turn, rest) {
                 let last = self.reply.as_ref().map_or(data.at, |reply| reply.last);
                 let unframed = self.responses.state == State::Unframed;
@@ -204,7 +206,7 @@ impl Http {
         }
         if tunnel || *status == 101 {
             notes.add(Notes::UPGRADED);
-            self.next = if tunnel { Next::Tunnel } else { Next::Opaque };
+            self.next = if tunnel { Next::Search } else { Next::Opaque };
         }
         self.reply = Some(Reply {
             answers,
@@ -273,7 +275,7 @@ impl Http {
         match self.responses.state {
             State::Start if self.responses.head.is_some() => {
                 if self.cut_response_head(limits, out) {
-                    self.response_unseen(hole.bytes, hole.at);
+                    self.response_unseen(hole.counted(), hole.at);
                 } else {
                     self.lose_before(hole.turn, LossReason::Gap, out);
                 }
@@ -284,21 +286,21 @@ impl Http {
                 self.response_unseen(here, hole.at);
                 self.responses.state = State::Body(left - here);
                 if here == left {
-                    let exact = hole.why == Why::Counted && hole.bytes == here;
+                    let exact = hole.cause == Cause::Counted && hole.bytes == here;
                     let notes = if exact { Notes::default() } else { Notes::END_ASSUMED };
                     self.finish(hole.at, notes, limits, out);
                     self.responses_lost(Hole { bytes: hole.bytes - here, ..hole }, out);
                 }
             }
             State::Chunked(mut chunked) => {
-                self.response_unseen(hole.bytes, hole.at);
+                self.response_unseen(hole.counted(), hole.at);
                 self.responses.state = if chunked.skip(hole.bytes) { State::Chunked(chunked) } else { State::Unframed };
             }
-            State::Close | State::Unframed => self.response_unseen(hole.bytes, hole.at),
+            State::Close | State::Unframed => self.response_unseen(hole.counted(), hole.at),
             State::Lost => {}
         }
         let moved_on = self.reply.as_ref().filter(|reply| reply.turn < hole.turn).map(|reply| reply.last);
-        if let (State::Unframed, Why::Unknown, Some(last)) = (self.responses.state, hole.why, moved_on) {
+        if let (State::Unframed, Cause::Unknown, Some(last)) = (self.responses.state, hole.cause, moved_on) {
             // It ended inside the hole, and so may the next response have begun there.
             self.finish(last, Notes::END_ASSUMED, limits, out);
             self.responses.state = State::Lost;
