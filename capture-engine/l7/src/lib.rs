@@ -7,9 +7,11 @@
 mod conversation;
 mod dissector;
 pub mod dns;
+mod framing;
 mod http1;
 mod input;
 mod ordered;
+mod pairing;
 mod protocols;
 mod recognise;
 mod stream;

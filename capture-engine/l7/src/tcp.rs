@@ -337,7 +337,11 @@ impl Tcp {
         loop {
             if self.conversation.needs_other(dir) && self.streams[other.index()].holds() {
                 // The peer answers what we wait for: it has it, and the capture will not.
+                let wire = self.conversation.wire();
                 self.give_up_all(other, out);
+                if self.conversation.wire() != wire {
+                    return;
+                }
             }
             match self.conversation.bytes(dir, data, out) {
                 Fed::All => return self.forget_if_opaque(),

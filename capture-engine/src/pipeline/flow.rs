@@ -279,6 +279,14 @@ impl<P: Default> Flow<P> {
         u64::from(pairs)
     }
 
+    /// Holes in its streams that were given up.
+    pub fn holes(&self) -> l7::Counters {
+        match &self.dissector {
+            Dissector::Tcp(tcp) => tcp.counters(),
+            Dissector::Udp(_) => l7::Counters::default(),
+        }
+    }
+
     /// What it carries is not known yet.
     pub fn is_unrecognised(&self) -> bool {
         !self.recognised
@@ -354,4 +362,14 @@ fn less(now: [u64; 2], before: [u64; 2]) -> [u64; 2] {
 
 fn less32(now: [u32; 2], before: [u32; 2]) -> [u32; 2] {
     [now[0].saturating_sub(before[0]), now[1].saturating_sub(before[1])]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_protocol_makes_no_flow_larger() {
+        assert_eq!(size_of::<Flow<()>>(), 0);
+    }
 }

@@ -47,6 +47,19 @@ pub struct PipelineStats {
     pub seeded: u64,
     /// Segments of an instance of a flow that had already ended.
     pub stale: u64,
+    /// Holes in the streams of flows that have ended: their bytes never came.
+    pub holes: u64,
+    /// Those of them that were given up because a bound of `l7::Limits` was reached.
+    pub holes_bounded: u64,
+}
+
+impl PipelineStats {
+    fn flow_closed(&mut self, holes: l7::Counters) {
+        let l7::Counters { gaps, bounded } = holes;
+        self.flows_closed += 1;
+        self.holes += u64::from(gaps);
+        self.holes_bounded += u64::from(bounded);
+    }
 }
 
 /// Longest time that is thought possible between the kernel's counting of a packet and its event's being in the ring.
@@ -214,9 +227,9 @@ impl<S: Sink> Pipeline<S> {
         stats.exchanges += flow.deliver(collected, sink);
         flow.report(sample, sink);
         if closed.is_some() {
+            stats.flow_closed(flow.holes());
             flows.remove(&key);
             peers.removed(&key);
-            stats.flows_closed += 1;
             requests.closed(key, id, at);
         } else if let Some(due) = flow.want_timer(at, FIRST_PROBE) {
             requests.timer(due, key, id);
@@ -275,7 +288,7 @@ impl<S: Sink> Pipeline<S> {
         settle(&flow, &mut self.servers, &mut self.collected);
         self.stats.exchanges += flow.deliver(&mut self.collected, &mut self.sink);
         flow.report_gone(close, &mut self.sink);
-        self.stats.flows_closed += 1;
+        self.stats.flow_closed(flow.holes());
         self.requests.closed(*key, flow.id(), at);
     }
 
@@ -336,7 +349,7 @@ fn is_udp(key: &FlowKey) -> bool {
     key.tuple.transport == Transport::Udp
 }
 
-/// All reasons with their index, for the counters of `Collected`.
+/// Index of a reason in `LossReason::ALL`, for the counters of `Collected`.
 fn reason_index(reason: LossReason) -> usize {
     LossReason::ALL.iter().position(|each| *each == reason).unwrap_or(0)
 }

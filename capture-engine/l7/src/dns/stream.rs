@@ -2,7 +2,8 @@
 
 use super::{Exchanges, looks_like_message};
 use crate::dissector::{Dissector, Next, Opening, Sign, Used};
-use crate::input::{Bytes, Cause, Hole};
+use crate::framing::{Frame, Frames, Framing};
+use crate::input::{Bytes, Hole};
 use crate::{Interest, Limits, Out};
 use flow_model::{Close, Direction, LossReason, Role, Ts};
 
@@ -10,22 +11,23 @@ use flow_model::{Close, Direction, LossReason, Role, Ts};
 #[derive(Debug)]
 pub(crate) struct Stream {
     exchanges: Exchanges,
-    sides: [Side; 2],
+    sides: [Frames<Prefixed>; 2],
 }
 
-#[derive(Debug, Default)]
-struct Side {
-    /// Length and message so far, at most `KEPT` bytes of it.
-    bytes: Vec<u8>,
-    first: Ts,
-    /// Bytes to come of a message of which enough was kept.
-    rest: u64,
-    /// The place of the next length is lost until a message of the flow with a higher number than this begins.
-    lost: Option<u32>,
-}
+/// Messages over TCP, with their length before them.
+#[derive(Debug)]
+struct Prefixed;
 
-/// Bytes of a message that are kept: questions come first, and so do the addresses of all but zone transfers.
-const KEPT: usize = 4096;
+impl Framing for Prefixed {
+    const HEADER: usize = 2;
+    /// Questions come first, and so do the addresses of all but zone transfers.
+    const KEPT: usize = 4096;
+
+    fn length(head: &[u8]) -> Option<usize> {
+        let &[high, low] = head.get(..2)? else { return None };
+        Some(2 + usize::from(u16::from_be_bytes([high, low])))
+    }
+}
 
 impl Dissector for Stream {
     /// A message of which only the beginning came in this piece counts, when that beginning holds the question.
@@ -55,47 +57,16 @@ impl Dissector for Stream {
     }
 
     fn bytes<O: Out>(&mut self, dir: Direction, data: Bytes<'_>, _limits: &Limits, out: &mut O) -> Used {
-        let Bytes { at, turn, start, mut bytes } = data;
         let Stream { exchanges, sides } = self;
-        let side = &mut sides[dir.index()];
-        if start && side.lost.is_some_and(|lost| lost < turn) {
-            side.lost = None;
-        }
-        while !bytes.is_empty() && side.lost.is_none() {
-            let used = side.take(bytes, at);
-            bytes = bytes.get(used..).unwrap_or_default();
-            if side.rest == 0 && side.whole() {
-                side.emit(dir, at, turn, exchanges, out);
-            }
-        }
+        sides[dir.index()].bytes(data, |frame| message(exchanges, dir, frame, out));
         Used { bytes: data.bytes.len(), next: Next::Same }
     }
 
     fn hole<O: Out>(&mut self, dir: Direction, hole: Hole, _limits: &Limits, out: &mut O) {
-        let Hole { bytes, at, turn, cause, .. } = hole;
         let Stream { exchanges, sides } = self;
-        let side = &mut sides[dir.index()];
-        if cause == Cause::Messages {
-            // Counted by `missing`; what follows begins a message.
-            *side = Side::default();
-            return;
+        if sides[dir.index()].hole(hole, |frame| message(exchanges, dir, frame, out)) {
+            exchanges.missed(1, LossReason::Gap, hole.at);
         }
-        if side.lost.is_some() {
-            return;
-        }
-        let left = side.left();
-        if side.bytes.len() > 2 && bytes <= left {
-            side.rest = left - bytes;
-            if side.rest == 0 {
-                side.emit(dir, at, turn, exchanges, out);
-            }
-            return;
-        }
-        if side.bytes.len() > 2 {
-            side.emit(dir, at, turn, exchanges, out);
-        }
-        exchanges.missed(1, LossReason::Gap, at);
-        *side = Side { lost: Some(turn), ..Side::default() };
     }
 
     fn missing<O: Out>(&mut self, _dir: Direction, _turn: u32, at: Ts, _out: &mut O) {
@@ -127,59 +98,16 @@ impl Dissector for Stream {
     }
 
     fn buffered(&self) -> usize {
-        self.sides.iter().map(|side| side.bytes.len()).sum()
+        self.sides.iter().map(Frames::buffered).sum()
     }
 }
 
-impl Side {
-    /// Length of the message under way, its own two bytes included.
-    fn length(&self) -> Option<usize> {
-        let &[high, low] = self.bytes.get(..2)? else { return None };
-        Some(2 + usize::from(u16::from_be_bytes([high, low])))
-    }
-
-    /// Bytes of the message under way that have not come.
-    fn left(&self) -> u64 {
-        match self.rest {
-            0 => self.length().map_or(0, |length| length.saturating_sub(self.bytes.len()) as u64),
-            rest => rest,
-        }
-    }
-
-    fn whole(&self) -> bool {
-        self.length().is_some_and(|length| self.bytes.len() >= length.min(KEPT))
-    }
-
-    /// Takes what belongs to the message under way; how much that was, at least one byte.
-    fn take(&mut self, bytes: &[u8], at: Ts) -> usize {
-        if self.rest > 0 {
-            let here = usize::try_from(self.rest).unwrap_or(usize::MAX).min(bytes.len());
-            self.rest -= here as u64;
-            return here;
-        }
-        if self.bytes.is_empty() {
-            self.first = at;
-        }
-        let want = self.length().unwrap_or(2);
-        let here = want.min(KEPT).saturating_sub(self.bytes.len()).clamp(1, bytes.len());
-        self.bytes.extend_from_slice(bytes.get(..here).unwrap_or_default());
-        if let Some(length) = self.length().filter(|&length| length > KEPT && self.bytes.len() >= KEPT) {
-            self.rest = (length - self.bytes.len()) as u64;
-        }
-        here
-    }
-
-    fn emit<O: Out>(&mut self, dir: Direction, last: Ts, turn: u32, exchanges: &mut Exchanges, out: &mut O) {
-        let length = self.length().unwrap_or(0);
-        let message = self.bytes.get(2..).unwrap_or_default();
-        // A query begins with its first byte, a response ends with its last.
-        let response = message.get(2).is_some_and(|flags| flags & 0x80 != 0);
-        let at = if response { last } else { self.first };
-        if length > 2 && !exchanges.captured(dir, at, true, length - 2, message, out) {
-            // Its length is believed no more.
-            self.lost = Some(turn);
-        }
-        self.bytes = Vec::new();
-        self.rest = 0;
-    }
+/// Reads a message; false when it makes no sense.
+fn message<O: Out>(exchanges: &mut Exchanges, dir: Direction, frame: Frame<'_>, out: &mut O) -> bool {
+    let message = frame.bytes.get(2..).unwrap_or_default();
+    // A query begins with its first byte, a response ends with its last.
+    let response = message.get(2).is_some_and(|flags| flags & 0x80 != 0);
+    let at = if response { frame.last } else { frame.first };
+    let length = frame.length.saturating_sub(2);
+    length == 0 || exchanges.captured(dir, at, true, length, message, out)
 }

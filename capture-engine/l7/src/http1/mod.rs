@@ -5,19 +5,22 @@
 //! responses pair by order; where an unknown number of either was lost, nothing is paired until their numbers agree again.
 
 mod chunked;
+mod collect;
 mod head;
 mod method;
-mod queue;
+mod open;
 mod request;
 mod response;
 mod sign;
 
 use crate::dissector::{Dissector, Next, Opening, Sign, Used};
 use crate::input::{Bytes, Cause, Hole};
+use crate::pairing::InOrder;
 use crate::{Interest, Limits, MessageEnd, Out};
 use chunked::Chunked;
+use collect::PartialHead;
 use flow_model::{Close, Detail, Direction, HttpExchange, L7Record, LossReason, Notes, Outcome, Protocol, Ts};
-use queue::Queue;
+use open::Open;
 use std::time::Duration;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,15 +42,6 @@ enum State {
 struct Side {
     state: State,
     head: Option<Box<PartialHead>>,
-}
-
-/// The beginning of a head that has not come to its end.
-#[derive(Debug)]
-struct PartialHead {
-    bytes: Vec<u8>,
-    first: Ts,
-    last: Ts,
-    turn: u32,
 }
 
 /// Whom the response under way answers.
@@ -88,7 +82,8 @@ pub(crate) struct Http1 {
     request_dir: Direction,
     requests: Side,
     responses: Side,
-    open: Queue,
+    /// Responses come in the order of requests (RFC 9112 section 9.3.2).
+    open: InOrder<Open>,
     reply: Option<Reply>,
     doubt: Option<Doubt>,
     /// Responses to requests of messages before this one may have been lost: such a request that shows up late is not waited for.
@@ -292,7 +287,7 @@ impl Http1 {
             request_dir,
             requests: side(),
             responses: side(),
-            open: Queue::default(),
+            open: InOrder::default(),
             reply: None,
             doubt: None,
             given_up: 0,
@@ -456,22 +451,6 @@ impl Hole {
             Cause::Unknown => self.bytes > 0,
             Cause::Messages => false,
         }
-    }
-}
-
-impl PartialHead {
-    fn new(data: &Bytes<'_>, bytes: &[u8]) -> Box<PartialHead> {
-        Box::new(PartialHead { bytes: bytes.to_vec(), first: data.at, last: data.at, turn: data.turn })
-    }
-
-    /// Takes as much of `bytes` as the bound leaves room for, and at least one: a head that is too long must be seen to be. Returns its
-    /// length before, and how much was taken.
-    fn grow(&mut self, data: &Bytes<'_>, bytes: &[u8], limits: &Limits) -> (usize, usize) {
-        let had = self.bytes.len();
-        let room = limits.head_bytes.saturating_sub(had).max(1).min(bytes.len());
-        self.bytes.extend_from_slice(bytes.get(..room).unwrap_or_default());
-        self.last = self.last.max(data.at);
-        (had, room)
     }
 }
 

@@ -1,19 +1,11 @@
 use super::chunked::{Chunked, Step};
+use super::collect::{Begin, PartialHead};
 use super::head::{self, ResponseHead, Scan, Version};
-use super::{Answers, Http1, PartialHead, Reply, State};
+use super::{Answers, Http1, Reply, State};
 use crate::dissector::Next;
 use crate::input::{Bytes, Cause, Hole};
 use crate::{Limits, Out};
 use flow_model::{LossReason, Notes, Ts};
-
-/// When a response began and how much of it its head is.
-struct Begin {
-    at: Ts,
-    last: Ts,
-    turn: u32,
-    bytes: u64,
-    notes: Notes,
-}
 
 impl Http1 {
     /// Reads responses until the bytes end or all requests are answered, whichever is first; how many bytes that were.
@@ -31,10 +23,7 @@ impl Http1 {
                 }
             }
             let used = match self.responses.state {
-                State::Start => match self.responses.head.take() {
-                    None => self.response_start(&data, rest, limits, out),
-                    Some(partial) => self.response_more(partial, &data, rest, limits, out),
-                },
+                State::Start => self.response_head(&data, rest, limits, out),
                 State::Body(left) => {
                     let here = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
                     self.response_body(here as u64, data.at);
@@ -101,22 +90,24 @@ impl Http1 {
         }
     }
 
-    fn response_start<O: Out>(&mut self, data: &Bytes<'_>, bytes: &[u8], limits: &Limits, out: &mut O) -> usize {
-        let blank = bytes.iter().take_while(|&&b| b == b'\r' || b == b'\n').count();
-        let Some(text) = bytes.get(blank..).filter(|text| !text.is_empty()) else { return bytes.len() };
-        match head::response(text) {
+    /// Looks for a head at the beginning of `bytes`, or goes on with one that began before; the number of bytes used.
+    fn response_head<O: Out>(&mut self, data: &Bytes<'_>, bytes: &[u8], limits: &Limits, out: &mut O) -> usize {
+        let Some(gathered) = self.responses.gather(data, bytes, limits) else { return bytes.len() };
+        match head::response(gathered.text()) {
             Scan::Complete { head, len } => {
-                let (at, turn) = (data.at, data.turn);
-                let begin = Begin { at, last: at, turn, bytes: len as u64, notes: Notes::default() };
-                self.response(&head, &begin, limits, out);
-                blank + len
+                self.response(&head, &gathered.begin(data, len), limits, out);
+                gathered.used(len)
             }
             Scan::Partial => {
-                self.responses.head = Some(PartialHead::new(data, text));
-                self.bound_response_head(limits, out);
-                bytes.len()
+                let used = self.responses.keep(data, gathered);
+                if self.responses.head_is_full(limits) {
+                    self.cut_response_head(limits, out);
+                }
+                used
             }
-            Scan::Not if self.open.front().is_some_and(|open| open.version == Version::V09) => {
+            Scan::Not
+                if gathered.begins_here() && self.open.front().is_some_and(|open| open.version == Version::V09) =>
+            {
                 // HTTP/0.9: the response is its body (RFC 1945 section 6).
                 self.reply = Some(Reply {
                     answers: Answers::Front,
@@ -135,40 +126,6 @@ impl Http1 {
                 self.responses.state = State::Lost;
                 bytes.len()
             }
-        }
-    }
-
-    fn response_more<O: Out>(
-        &mut self,
-        mut partial: Box<PartialHead>,
-        data: &Bytes<'_>,
-        bytes: &[u8],
-        limits: &Limits,
-        out: &mut O,
-    ) -> usize {
-        let (had, room) = partial.grow(data, bytes, limits);
-        match head::response(&partial.bytes) {
-            Scan::Complete { head, len } => {
-                let PartialHead { first: at, last, turn, .. } = *partial;
-                let begin = Begin { at, last, turn, bytes: len as u64, notes: Notes::default() };
-                self.response(&head, &begin, limits, out);
-                len.saturating_sub(had)
-            }
-            Scan::Partial => {
-                self.responses.head = Some(partial);
-                self.bound_response_head(limits, out);
-                room
-            }
-            Scan::Not => {
-                self.responses.state = State::Lost;
-                bytes.len()
-            }
-        }
-    }
-
-    fn bound_response_head<O: Out>(&mut self, limits: &Limits, out: &mut O) {
-        if self.responses.head.as_ref().is_some_and(|partial| partial.bytes.len() >= limits.head_bytes) {
-            self.cut_response_head(limits, out);
         }
     }
 

@@ -10,7 +10,7 @@ use crate::run::scan::Seeds;
 use crate::serve::board::Board;
 use anyhow::Context;
 use capture_engine::kernel::{Overrides, RingReader, Sampler};
-use capture_engine::pipeline::{Pipeline, PipelineConfig};
+use capture_engine::pipeline::{Pipeline, PipelineConfig, PipelineStats};
 use flow_model::{Names, Slot, Ts};
 use golden_metrics::{Golden, Loss, Losses};
 use k8s_sync::cluster::ClusterNames;
@@ -58,6 +58,8 @@ pub struct PipelineThread {
     board: Arc<Board>,
     orders: Receiver<Order>,
     table_full: Loss,
+    holes: Loss,
+    holes_bounded: Loss,
     overrides_full: Loss,
     ticked: Ts,
     figures_at: Ts,
@@ -86,6 +88,8 @@ impl PipelineThread {
             board,
             orders,
             table_full: losses.place("pipeline", "flows_full", "segments of flows that found the table full"),
+            holes: losses.place("pipeline", "hole", "holes in a stream whose bytes never came"),
+            holes_bounded: losses.place("pipeline", "hole_bounded", "holes given up because a bound was reached"),
             overrides_full: losses.place("kernel", "overrides_full", "flows that are copied as others are"),
             ticked: Ts::default(),
             figures_at: Ts::default(),
@@ -181,7 +185,10 @@ impl PipelineThread {
     }
 
     fn figures(&mut self) {
-        self.table_full.set_total(self.pipeline.stats().table_full);
+        let PipelineStats { table_full, holes, holes_bounded, .. } = self.pipeline.stats();
+        self.table_full.set_total(table_full);
+        self.holes.set_total(holes.saturating_sub(holes_bounded));
+        self.holes_bounded.set_total(holes_bounded);
         self.board.flows.store(self.pipeline.len() as u64, Ordering::Relaxed);
     }
 }
