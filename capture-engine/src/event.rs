@@ -10,6 +10,12 @@ pub struct FlowKey {
     pub tuple: FiveTuple,
 }
 
+impl FlowKey {
+    pub(crate) fn is_udp(&self) -> bool {
+        self.tuple.transport == Transport::Udp
+    }
+}
+
 /// Start of the flow in the source's own count; tells apart two flows that had the same key one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlowId(pub u64);

@@ -83,3 +83,55 @@ pub trait Out {
     /// `count` exchanges took place on this connection that no record will tell of.
     fn lost(&mut self, reason: LossReason, count: u64);
 }
+
+/// Captured bytes at the place where their direction is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bytes<'a> {
+    pub at: Ts,
+    pub turn: u32,
+    /// They are the first of their message.
+    pub start: bool,
+    pub bytes: &'a [u8],
+}
+
+/// Bytes that were on the wire but not captured.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hole {
+    /// How many; [`Hole::UNKNOWN`] where nobody knows.
+    pub bytes: u64,
+    /// When the last of them passed, as far as that is known.
+    pub at: Ts,
+    /// The message that follows; requests of earlier ones were answered inside the hole, if at all.
+    pub turn: u32,
+    /// What follows begins that message.
+    pub before_start: bool,
+    pub cause: Cause,
+}
+
+/// How it is known that bytes are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// Counted by the source but not copied; `at` is exact.
+    Counted,
+    /// The numbers of whole messages are missing, and the dissector was told by `missing`.
+    Messages,
+    /// Nobody told: dropped by the capture.
+    Unknown,
+}
+
+impl<'a> Bytes<'a> {
+    /// What follows the first `used` bytes.
+    pub(crate) fn after(self, used: usize) -> Bytes<'a> {
+        Bytes { start: false, bytes: self.bytes.get(used..).unwrap_or_default(), ..self }
+    }
+}
+
+impl Hole {
+    /// Longer than any message: it ends whatever it begins in.
+    pub(crate) const UNKNOWN: u64 = u64::MAX;
+
+    /// Bytes to count as passed unseen; none where their number is not known.
+    pub(crate) fn counted(&self) -> u64 {
+        if self.bytes == Hole::UNKNOWN { 0 } else { self.bytes }
+    }
+}

@@ -4,13 +4,20 @@
 //! bounded memory per connection. They know nothing of kernels, namespaces, names or metrics.
 #![forbid(unsafe_code)]
 
-mod detect;
+mod conversation;
+mod dissector;
 pub mod dns;
-mod http;
+mod framing;
+mod http1;
 mod input;
+mod ordered;
+mod pairing;
+mod protocols;
+mod recognise;
 mod stream;
 mod tcp;
-mod tcp_dns;
 
 pub use input::{Interest, Limits, MessageEnd, Out, Piece};
+pub use ordered::Ordered;
+pub use protocols::Wire;
 pub use tcp::{Counters, Tcp};

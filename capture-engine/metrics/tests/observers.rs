@@ -36,9 +36,9 @@ fn see(golden: &mut Golden<Table>, times: usize) {
     }
 }
 
-fn lost(losses: &Losses) -> Vec<(&'static str, &'static str, u64)> {
+fn lost(losses: &Losses) -> Vec<(String, String, u64)> {
     let rows = losses.rows().into_iter().filter(|row| row.stage != "metrics");
-    rows.map(|row| (row.stage, row.reason, row.total)).collect()
+    rows.map(|row| (row.stage.into_owned(), row.reason.into_owned(), row.total)).collect()
 }
 
 #[test]
@@ -46,14 +46,14 @@ fn an_observer_hears_of_each_exchange_with_the_names_of_its_ends() {
     let (mut golden, receiver, losses) = exporting(8);
     see(&mut golden, 2);
     assert_eq!(receiver.try_iter().collect::<Vec<_>>(), ["web > api http1", "web > api http1"]);
-    assert_eq!(lost(&losses), [("export", "queue_full", 0)]);
+    assert_eq!(lost(&losses), [("export".to_owned(), "queue_full".to_owned(), 0)]);
 }
 
 #[test]
 fn what_a_slow_consumer_has_no_room_for_is_counted_at_its_stage() {
     let (mut golden, receiver, losses) = exporting(2);
     see(&mut golden, 5);
-    assert_eq!(lost(&losses), [("export", "queue_full", 3)]);
+    assert_eq!(lost(&losses), [("export".to_owned(), "queue_full".to_owned(), 3)]);
     assert_eq!(receiver.try_iter().count(), 2);
     see(&mut golden, 1);
     assert_eq!(receiver.try_iter().count(), 1);
@@ -68,7 +68,10 @@ fn an_observer_whose_consumer_is_gone_is_dropped() {
     see(&mut golden, 1);
     golden.publish();
     see(&mut golden, 1);
-    assert_eq!(lost(&losses), [("export", "queue_full", 0), ("tap", "queue_full", 1)]);
+    assert_eq!(
+        lost(&losses),
+        [("export".to_owned(), "queue_full".to_owned(), 0), ("tap".to_owned(), "queue_full".to_owned(), 1)]
+    );
     assert_eq!(others.try_recv().as_deref(), Ok("web > api http1"));
     drop(golden);
     assert_eq!(others.try_recv(), Err(TryRecvError::Disconnected));

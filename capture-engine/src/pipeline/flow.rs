@@ -1,4 +1,3 @@
-use super::is_udp;
 use crate::event::{Counters, FlowId, FlowKey, Sample, Segment};
 use flow_model::{Close, Endpoint, FlowDelta, FlowInfo, L7Record, LossReason, Role, Sink, Slot, Ts};
 use l7::dns::Datagram;
@@ -64,7 +63,7 @@ impl Out for Collected {
 
 impl<P: Default> Flow<P> {
     pub fn new(key: FlowKey, id: FlowId, role: Role, joined_midway: bool, at: Ts, limits: &Limits) -> Self {
-        let dissector = if is_udp(&key) {
+        let dissector = if key.is_udp() {
             Dissector::Udp(l7::dns::Udp::new(limits, key.tuple.local.port, key.tuple.remote.port))
         } else {
             Dissector::Tcp(l7::Tcp::new(limits, role))
@@ -254,7 +253,7 @@ impl<P: Default> Flow<P> {
             return None;
         }
         let Dissector::Tcp(tcp) = &self.dissector else { return None };
-        tcp.protocol()?;
+        tcp.wire()?;
         self.recognised = true;
         Some(self.server_end())
     }
@@ -277,6 +276,14 @@ impl<P: Default> Flow<P> {
             tcp.sampled_turns(self.settled_pairs * 2, &mut Collected::default());
         }
         u64::from(pairs)
+    }
+
+    /// Holes in its streams that were given up.
+    pub fn holes(&self) -> l7::Counters {
+        match &self.dissector {
+            Dissector::Tcp(tcp) => tcp.counters(),
+            Dissector::Udp(_) => l7::Counters::default(),
+        }
     }
 
     /// What it carries is not known yet.
@@ -326,7 +333,7 @@ impl<P: Default> Flow<P> {
     pub fn report<S: Sink<PerFlow = P>>(&mut self, sample: &Sample, sink: &mut S) {
         let now = &sample.counters;
         let before = &self.reported;
-        let opened = !self.announced && sample.established && !self.info.joined_midway && !is_udp(&self.key);
+        let opened = !self.announced && sample.established && !self.info.joined_midway && !self.key.is_udp();
         let delta = FlowDelta {
             packets: less(now.packets, before.packets),
             bytes: less(now.bytes, before.bytes),
@@ -354,4 +361,14 @@ fn less(now: [u64; 2], before: [u64; 2]) -> [u64; 2] {
 
 fn less32(now: [u32; 2], before: [u32; 2]) -> [u32; 2] {
     [now[0].saturating_sub(before[0]), now[1].saturating_sub(before[1])]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_protocol_makes_no_flow_larger() {
+        assert_eq!(size_of::<Flow<()>>(), 408);
+    }
 }

@@ -14,7 +14,7 @@ pub use sampling::Sampling;
 
 use crate::event::{Event, FlowId, FlowKey, Sample, Segment};
 use flow::{Collected, Flow, SEEDED, ServerEnd};
-use flow_model::{Close, FlowSeed, LossReason, Role, Sink, Slot, Transport, Ts};
+use flow_model::{Close, FlowSeed, LossReason, Role, Sink, Slot, Ts};
 use hashbrown::HashMap;
 use l7::Out;
 use lru::LruCache;
@@ -49,6 +49,19 @@ pub struct PipelineStats {
     pub seeded: u64,
     /// Segments of an instance of a flow that had already ended.
     pub stale: u64,
+    /// Holes in the streams of flows that have ended: their bytes never came.
+    pub holes: u64,
+    /// Those of them that were given up because a bound of `l7::Limits` was reached.
+    pub holes_bounded: u64,
+}
+
+impl PipelineStats {
+    fn flow_closed(&mut self, holes: l7::Counters) {
+        let l7::Counters { gaps, bounded } = holes;
+        self.flows_closed += 1;
+        self.holes += u64::from(gaps);
+        self.holes_bounded += u64::from(bounded);
+    }
 }
 
 /// Longest time that is thought possible between the kernel's counting of a packet and its event's being in the ring.
@@ -216,9 +229,9 @@ impl<S: Sink> Pipeline<S> {
         stats.exchanges += flow.deliver(collected, sink);
         flow.report(sample, sink);
         if closed.is_some() {
+            stats.flow_closed(flow.holes());
             flows.remove(&key);
             peers.removed(&key);
-            stats.flows_closed += 1;
             requests.closed(key, id, at);
         } else if let Some(due) = flow.want_timer(at, FIRST_PROBE) {
             requests.timer(due, key, id);
@@ -277,7 +290,7 @@ impl<S: Sink> Pipeline<S> {
         settle(&flow, &mut self.servers, &mut self.collected);
         self.stats.exchanges += flow.deliver(&mut self.collected, &mut self.sink);
         flow.report_gone(close, &mut self.sink);
-        self.stats.flows_closed += 1;
+        self.stats.flow_closed(flow.holes());
         self.requests.closed(*key, flow.id(), at);
     }
 
@@ -334,9 +347,5 @@ fn settle<P: Default>(flow: &Flow<P>, servers: &mut LruCache<ServerEnd, ()>, col
 }
 
 /// Names the transport's part of a key; used where TCP and UDP part ways.
-fn is_udp(key: &FlowKey) -> bool {
-    key.tuple.transport == Transport::Udp
-}
-
 #[cfg(test)]
 mod tests;

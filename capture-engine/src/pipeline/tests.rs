@@ -328,3 +328,15 @@ fn a_long_response_is_looked_at_until_its_end_is_known() {
     wire.check(&["Client GET 200 150000"]);
     wire.pipeline.tick(Ts(10_000_000_000), |_| panic!("nothing waits any more"));
 }
+
+#[test]
+fn holes_that_never_filled_are_counted_when_their_flow_ends() {
+    let mut wire = wire();
+    wire.exchange();
+    wire.seqs[Direction::Egress.index()] += 50;
+    wire.exchange();
+    assert_eq!(wire.pipeline.stats().holes, 0);
+    wire.sampled(Some(Close::Fin));
+    let PipelineStats { holes, holes_bounded, flows_closed, .. } = wire.pipeline.stats();
+    assert_eq!((holes, holes_bounded, flows_closed), (1, 0, 1));
+}

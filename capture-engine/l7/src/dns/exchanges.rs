@@ -53,6 +53,17 @@ struct Open {
     doubtful: bool,
 }
 
+/// Where and how a message was seen.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    dir: Direction,
+    at: Ts,
+    over_tcp: bool,
+    /// Its length, of which less was captured if it was `cut`.
+    wire: u64,
+    cut: bool,
+}
+
 /// Messages known to be missing, and what became known of them.
 #[derive(Debug)]
 struct Missed {
@@ -100,10 +111,11 @@ impl Exchanges {
         self.expire(at, out);
         let wire = wire_len.max(bytes.len()) as u64;
         let cut = bytes.len() < wire_len;
+        let seen = Seen { dir, at, over_tcp, wire, cut };
         if message.response {
-            self.response(dir, at, over_tcp, wire, cut, message, out);
+            self.response(seen, message, out);
         } else {
-            self.query(dir, at, over_tcp, wire, cut, message, out);
+            self.query(seen, message, out);
         }
         true
     }
@@ -166,17 +178,8 @@ impl Exchanges {
         self.open.len()
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one call site; the parts are of different kinds")]
-    fn query(
-        &mut self,
-        dir: Direction,
-        at: Ts,
-        over_tcp: bool,
-        wire: u64,
-        cut: bool,
-        message: Message,
-        out: &mut impl Out,
-    ) {
+    fn query(&mut self, seen: Seen, message: Message, out: &mut impl Out) {
+        let Seen { dir, at, over_tcp, wire, cut } = seen;
         self.learn_role(dir);
         self.query_seen = true;
         self.transfer = None;
@@ -199,17 +202,8 @@ impl Exchanges {
         self.open.push_back(Open { question, at, bytes: wire, notes, over_tcp, doubtful: false });
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one call site; the parts are of different kinds")]
-    fn response(
-        &mut self,
-        dir: Direction,
-        at: Ts,
-        over_tcp: bool,
-        wire: u64,
-        cut: bool,
-        message: Message,
-        out: &mut impl Out,
-    ) {
+    fn response(&mut self, seen: Seen, message: Message, out: &mut impl Out) {
+        let Seen { dir, at, over_tcp, wire, cut } = seen;
         let mut notes = Notes::default();
         if cut {
             notes.add(Notes::RESPONSE_CUT);
@@ -218,7 +212,7 @@ impl Exchanges {
         }
         let fits = |open: &Open| open.question.answered_by(&message, dir);
         let Some(open) = self.open.iter().position(fits).and_then(|at| self.open.remove(at)) else {
-            self.lone_response(dir, at, over_tcp, wire, notes, message, out);
+            self.lone_response(seen, notes, message, out);
             return;
         };
         let Open { question, at: start, bytes, notes: asked, .. } = open;
@@ -246,17 +240,8 @@ impl Exchanges {
     }
 
     /// A response that fits no open query. An exchange of its own only when its query was not seen.
-    #[expect(clippy::too_many_arguments, reason = "one call site; the parts are of different kinds")]
-    fn lone_response(
-        &mut self,
-        dir: Direction,
-        at: Ts,
-        over_tcp: bool,
-        wire: u64,
-        mut notes: Notes,
-        message: Message,
-        out: &mut impl Out,
-    ) {
+    fn lone_response(&mut self, seen: Seen, mut notes: Notes, message: Message, out: &mut impl Out) {
+        let Seen { dir, at, over_tcp, wire, .. } = seen;
         if self.transfer == Some(message.id) {
             return;
         }

@@ -1,5 +1,5 @@
 //! DNS over UDP and TCP (RFC 1035, 6891, 1996, 2136, 7766): recognises messages, pairs queries with responses, and says which
-//! addresses a name was answered with. Leaves TCP's two-byte length framing to the stream above it.
+//! addresses a name was answered with.
 //!
 //! Counting is exact per flow: every query seen becomes one record (answered or unanswered) or one counted loss. A query that was sent
 //! again is a query of its own, noted [`DUPLICATE`](flow_model::Notes::DUPLICATE); a response takes the oldest open query that it
@@ -12,8 +12,10 @@
 mod exchanges;
 mod message;
 mod name;
+mod stream;
 mod udp;
 
 pub use exchanges::{ANSWER_TIMEOUT, Exchanges};
 pub use message::{Message, looks_like_message, parse};
+pub(crate) use stream::Stream;
 pub use udp::{Datagram, Udp};

@@ -8,7 +8,7 @@ use crate::serve::board::Board;
 use anyhow::Context;
 use capture_engine::event::FlowKey;
 use capture_engine::kernel::{Overrides, RingReader, Sampler};
-use capture_engine::pipeline::{Pipeline, PipelineConfig, Sampling};
+use capture_engine::pipeline::{Pipeline, PipelineConfig, PipelineStats, Sampling};
 use flow_model::{Close, Names, Ts};
 use golden_metrics::{Golden, Loss, Losses};
 use k8s_sync::NamesReader;
@@ -43,6 +43,8 @@ pub struct PipelineThread {
     board: Arc<Board>,
     orders: Receiver<Order>,
     table_full: Loss,
+    holes: Loss,
+    holes_bounded: Loss,
     overrides_full: Loss,
     ticked: Ts,
     counts_at: Ts,
@@ -70,6 +72,8 @@ impl PipelineThread {
             board,
             orders,
             table_full: losses.place("pipeline", "flows_full", "segments of flows that found the table full"),
+            holes: losses.place("pipeline", "hole", "holes in a stream whose bytes never came"),
+            holes_bounded: losses.place("pipeline", "hole_bounded", "holes given up because a bound was reached"),
             overrides_full: losses.place("kernel", "overrides_full", "flows that are copied as others are"),
             ticked: Ts::default(),
             counts_at: Ts::default(),
@@ -206,7 +210,10 @@ impl PipelineThread {
     }
 
     fn publish_counts(&mut self) {
-        self.table_full.set_total(self.pipeline.stats().table_full);
+        let PipelineStats { table_full, holes, holes_bounded, .. } = self.pipeline.stats();
+        self.table_full.set_total(table_full);
+        self.holes.set_total(holes.saturating_sub(holes_bounded));
+        self.holes_bounded.set_total(holes_bounded);
         self.board.flows.store(self.pipeline.len() as u64, Ordering::Relaxed);
     }
 }

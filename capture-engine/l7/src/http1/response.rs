@@ -1,25 +1,19 @@
 use super::chunked::{Chunked, Step};
+use super::collect::{Begin, PartialHead};
 use super::head::{self, ResponseHead, Scan, Version};
-use super::{Answers, Bytes, Hole, Http, Next, PartialHead, Reply, State, Why};
+use super::{Answers, Http1, Reply, State};
+use crate::dissector::Next;
+use crate::input::{Bytes, Cause, Hole};
 use crate::{Limits, Out};
 use flow_model::{LossReason, Notes, Ts};
 
-/// When a response began and how much of it its head is.
-struct Begin {
-    at: Ts,
-    last: Ts,
-    turn: u32,
-    bytes: u64,
-    notes: Notes,
-}
-
-impl Http {
+impl Http1 {
     /// Reads responses until the bytes end or all requests are answered, whichever is first; how many bytes that were.
     pub(super) fn response_bytes<O: Out>(&mut self, data: Bytes<'_>, limits: &Limits, out: &mut O) -> usize {
         let waiting = !self.open.is_empty();
         let mut rest = data.bytes;
         let mut start = data.start;
-        while !rest.is_empty() && self.next == Next::Http && !(waiting && self.open.is_empty()) {
+        while !rest.is_empty() && self.next == Next::Same && !(waiting && self.open.is_empty()) {
             if start && self.response_moved_on(data.turn, rest) {
                 let last = self.reply.as_ref().map_or(data.at, |reply| reply.last);
                 let unframed = self.responses.state == State::Unframed;
@@ -29,10 +23,7 @@ impl Http {
                 }
             }
             let used = match self.responses.state {
-                State::Start => match self.responses.head.take() {
-                    None => self.response_start(&data, rest, limits, out),
-                    Some(partial) => self.response_more(partial, &data, rest, limits, out),
-                },
+                State::Start => self.response_head(&data, rest, limits, out),
                 State::Body(left) => {
                     let here = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
                     self.response_body(here as u64, data.at);
@@ -99,22 +90,24 @@ impl Http {
         }
     }
 
-    fn response_start<O: Out>(&mut self, data: &Bytes<'_>, bytes: &[u8], limits: &Limits, out: &mut O) -> usize {
-        let blank = bytes.iter().take_while(|&&b| b == b'\r' || b == b'\n').count();
-        let Some(text) = bytes.get(blank..).filter(|text| !text.is_empty()) else { return bytes.len() };
-        match head::response(text) {
+    /// Looks for a head at the beginning of `bytes`, or goes on with one that began before; the number of bytes used.
+    fn response_head<O: Out>(&mut self, data: &Bytes<'_>, bytes: &[u8], limits: &Limits, out: &mut O) -> usize {
+        let Some(gathered) = self.responses.gather(data, bytes, limits) else { return bytes.len() };
+        match head::response(gathered.text()) {
             Scan::Complete { head, len } => {
-                let (at, turn) = (data.at, data.turn);
-                let begin = Begin { at, last: at, turn, bytes: len as u64, notes: Notes::default() };
-                self.response(&head, &begin, limits, out);
-                blank + len
+                self.response(&head, &gathered.begin(data, len), limits, out);
+                gathered.used(len)
             }
             Scan::Partial => {
-                self.responses.head = Some(PartialHead::new(data, text));
-                self.bound_response_head(limits, out);
-                bytes.len()
+                let used = self.responses.keep(data, gathered);
+                if self.responses.head_is_full(limits) {
+                    self.cut_response_head(limits, out);
+                }
+                used
             }
-            Scan::Not if self.open.front().is_some_and(|open| open.version == Version::V09) => {
+            Scan::Not
+                if gathered.begins_here() && self.open.front().is_some_and(|open| open.version == Version::V09) =>
+            {
                 // HTTP/0.9: the response is its body (RFC 1945 section 6).
                 self.reply = Some(Reply {
                     answers: Answers::Front,
@@ -133,40 +126,6 @@ impl Http {
                 self.responses.state = State::Lost;
                 bytes.len()
             }
-        }
-    }
-
-    fn response_more<O: Out>(
-        &mut self,
-        mut partial: Box<PartialHead>,
-        data: &Bytes<'_>,
-        bytes: &[u8],
-        limits: &Limits,
-        out: &mut O,
-    ) -> usize {
-        let (had, room) = partial.grow(data, bytes, limits);
-        match head::response(&partial.bytes) {
-            Scan::Complete { head, len } => {
-                let PartialHead { first: at, last, turn, .. } = *partial;
-                let begin = Begin { at, last, turn, bytes: len as u64, notes: Notes::default() };
-                self.response(&head, &begin, limits, out);
-                len.saturating_sub(had)
-            }
-            Scan::Partial => {
-                self.responses.head = Some(partial);
-                self.bound_response_head(limits, out);
-                room
-            }
-            Scan::Not => {
-                self.responses.state = State::Lost;
-                bytes.len()
-            }
-        }
-    }
-
-    fn bound_response_head<O: Out>(&mut self, limits: &Limits, out: &mut O) {
-        if self.responses.head.as_ref().is_some_and(|partial| partial.bytes.len() >= limits.head_bytes) {
-            self.cut_response_head(limits, out);
         }
     }
 
@@ -204,7 +163,7 @@ impl Http {
         }
         if tunnel || *status == 101 {
             notes.add(Notes::UPGRADED);
-            self.next = if tunnel { Next::Tunnel } else { Next::Opaque };
+            self.next = if tunnel { Next::Search } else { Next::Opaque };
         }
         self.reply = Some(Reply {
             answers,
@@ -273,7 +232,7 @@ impl Http {
         match self.responses.state {
             State::Start if self.responses.head.is_some() => {
                 if self.cut_response_head(limits, out) {
-                    self.response_unseen(hole.bytes, hole.at);
+                    self.response_unseen(hole.counted(), hole.at);
                 } else {
                     self.lose_before(hole.turn, LossReason::Gap, out);
                 }
@@ -284,21 +243,21 @@ impl Http {
                 self.response_unseen(here, hole.at);
                 self.responses.state = State::Body(left - here);
                 if here == left {
-                    let exact = hole.why == Why::Counted && hole.bytes == here;
+                    let exact = hole.cause == Cause::Counted && hole.bytes == here;
                     let notes = if exact { Notes::default() } else { Notes::END_ASSUMED };
                     self.finish(hole.at, notes, limits, out);
                     self.responses_lost(Hole { bytes: hole.bytes - here, ..hole }, out);
                 }
             }
             State::Chunked(mut chunked) => {
-                self.response_unseen(hole.bytes, hole.at);
+                self.response_unseen(hole.counted(), hole.at);
                 self.responses.state = if chunked.skip(hole.bytes) { State::Chunked(chunked) } else { State::Unframed };
             }
-            State::Close | State::Unframed => self.response_unseen(hole.bytes, hole.at),
+            State::Close | State::Unframed => self.response_unseen(hole.counted(), hole.at),
             State::Lost => {}
         }
         let moved_on = self.reply.as_ref().filter(|reply| reply.turn < hole.turn).map(|reply| reply.last);
-        if let (State::Unframed, Why::Unknown, Some(last)) = (self.responses.state, hole.why, moved_on) {
+        if let (State::Unframed, Cause::Unknown, Some(last)) = (self.responses.state, hole.cause, moved_on) {
             // It ended inside the hole, and so may the next response have begun there.
             self.finish(last, Notes::END_ASSUMED, limits, out);
             self.responses.state = State::Lost;

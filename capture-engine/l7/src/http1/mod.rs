@@ -5,58 +5,23 @@
 //! responses pair by order; where an unknown number of either was lost, nothing is paired until their numbers agree again.
 
 mod chunked;
-pub(crate) mod head;
+mod collect;
+mod head;
 mod method;
-mod queue;
+mod open;
 mod request;
 mod response;
+mod sign;
 
-use crate::{Limits, MessageEnd, Out};
+use crate::dissector::{Dissector, Next, Opening, Sign, Used};
+use crate::input::{Bytes, Cause, Hole};
+use crate::pairing::InOrder;
+use crate::{Interest, Limits, MessageEnd, Out};
 use chunked::Chunked;
+use collect::PartialHead;
 use flow_model::{Close, Detail, Direction, HttpExchange, L7Record, LossReason, Notes, Outcome, Protocol, Ts};
-use queue::Queue;
-
-/// Captured bytes at the place where their direction is.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Bytes<'a> {
-    pub at: Ts,
-    pub turn: u32,
-    /// They are the first of their message.
-    pub start: bool,
-    pub bytes: &'a [u8],
-}
-
-/// Bytes that were on the wire but not captured.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Hole {
-    pub bytes: u64,
-    /// When the last of them passed, as far as that is known.
-    pub at: Ts,
-    /// The message that follows; requests of earlier ones were answered inside the hole, if at all.
-    pub turn: u32,
-    /// What follows begins that message.
-    pub before_start: bool,
-    pub why: Why,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Why {
-    /// Counted by the kernel but not copied; `at` is exact.
-    Counted,
-    /// The numbers of whole messages are missing, and were settled by `Http::missing`.
-    Turns,
-    /// Nobody told: dropped by the capture.
-    Unknown,
-}
-
-/// What the connection carries from here on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Next {
-    Http,
-    /// A tunnel through a proxy: anything may begin.
-    Tunnel,
-    Opaque,
-}
+use open::Open;
+use std::time::Duration;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -77,15 +42,6 @@ enum State {
 struct Side {
     state: State,
     head: Option<Box<PartialHead>>,
-}
-
-/// The beginning of a head that has not come to its end.
-#[derive(Debug)]
-struct PartialHead {
-    bytes: Vec<u8>,
-    first: Ts,
-    last: Ts,
-    turn: u32,
 }
 
 /// Whom the response under way answers.
@@ -122,11 +78,12 @@ struct Doubt {
 }
 
 #[derive(Debug)]
-pub(crate) struct Http {
+pub(crate) struct Http1 {
     request_dir: Direction,
     requests: Side,
     responses: Side,
-    open: Queue,
+    /// Responses come in the order of requests (RFC 9112 section 9.3.2).
+    open: InOrder<Open>,
     reply: Option<Reply>,
     doubt: Option<Doubt>,
     /// Responses to requests of messages before this one may have been lost: such a request that shows up late is not waited for.
@@ -140,55 +97,50 @@ pub(crate) struct Http {
     /// A response without a request may come: its exchange has been counted as lost.
     orphans: bool,
     seen_request: bool,
-    pub pipelined: bool,
-    pub next: Next,
+    pipelined: bool,
+    /// Sticks once it is not `Same`.
+    next: Next,
 }
 
-impl Http {
-    pub(crate) fn new(request_dir: Direction) -> Http {
-        let side = || Side { state: State::Start, head: None };
-        Http {
-            request_dir,
-            requests: side(),
-            responses: side(),
-            open: Queue::default(),
-            reply: None,
-            doubt: None,
-            given_up: 0,
-            interim_bytes: 0,
-            beyond: 0,
-            strays: 0,
-            orphans: false,
-            seen_request: false,
-            pipelined: false,
-            next: Next::Http,
+impl Dissector for Http1 {
+    fn recognise(head: &[u8]) -> Sign {
+        sign::recognise(head)
+    }
+
+    fn recognise_cut(head: &[u8]) -> Sign {
+        sign::recognise_cut(head)
+    }
+
+    fn open<O: Out>(opening: &Opening<'_>, out: &mut O) -> Http1 {
+        let Opening { dir, turn, client, before, heads, .. } = *opening;
+        let requests = client.unwrap_or(dir);
+        let responses = requests.reverse();
+        let mut http = Http1::new(requests);
+        // Message 1 was a response: the connection was joined between it and its request.
+        let first = u64::from(before.first_missing == Some(responses));
+        let orphan = dir == responses && turn > 1 && before.last_missing[requests.index()] == turn - 1;
+        let count = u64::from(before.missing[requests.index()]) + first;
+        http.settle(LossReason::RingFull, count, orphan, out);
+        let midway = heads[responses.index()]
+            .is_some_and(|kept| kept.turn == 1 && head::response(&kept.bytes) == head::Scan::Not);
+        if midway || before.began_midway == Some(responses) {
+            http.settle(LossReason::JoinedMidway, 1, false, out);
         }
+        http
     }
 
-    pub(crate) fn request_dir(&self) -> Direction {
-        self.request_dir
-    }
-
-    /// `count` requests were lost before the protocol was known; `orphan`: a response to one of them may follow.
-    pub(crate) fn settle<O: Out>(&mut self, reason: LossReason, count: u64, orphan: bool, out: &mut O) {
-        if count > 0 {
-            out.lost(reason, count);
-        }
-        self.seen_request |= count > 0;
-        self.orphans |= orphan;
-    }
-
-    /// Takes captured bytes; how many were used. It stops short where a response may be to a request that is not here yet.
-    pub(crate) fn bytes<O: Out>(&mut self, dir: Direction, data: Bytes<'_>, limits: &Limits, out: &mut O) -> usize {
-        if dir == self.request_dir {
+    fn bytes<O: Out>(&mut self, dir: Direction, data: Bytes<'_>, limits: &Limits, out: &mut O) -> Used {
+        let bytes = if dir == self.request_dir {
             self.request_bytes(data, limits, out);
             data.bytes.len()
         } else {
+            // Stops short where a response may be to a request that is not here yet.
             self.response_bytes(data, limits, out)
-        }
+        };
+        Used { bytes, next: self.next }
     }
 
-    pub(crate) fn hole<O: Out>(&mut self, dir: Direction, hole: Hole, limits: &Limits, out: &mut O) {
+    fn hole<O: Out>(&mut self, dir: Direction, hole: Hole, limits: &Limits, out: &mut O) {
         if dir == self.request_dir {
             self.request_hole(hole, limits, out);
         } else {
@@ -196,8 +148,7 @@ impl Http {
         }
     }
 
-    /// The first piece of message `turn` has come; its bytes follow.
-    pub(crate) fn message_begins<O: Out>(&mut self, dir: Direction, turn: u32, limits: &Limits, out: &mut O) {
+    fn message_begins<O: Out>(&mut self, dir: Direction, turn: u32, limits: &Limits, out: &mut O) {
         if dir != self.request_dir {
             return;
         }
@@ -218,8 +169,7 @@ impl Http {
         }
     }
 
-    /// What was counted of the message of this direction that began last; its uncaptured bytes went to `hole`.
-    pub(crate) fn message_ended<O: Out>(&mut self, dir: Direction, end: &MessageEnd, limits: &Limits, out: &mut O) {
+    fn message_ended<O: Out>(&mut self, dir: Direction, end: &MessageEnd, limits: &Limits, out: &mut O) {
         if dir == self.request_dir {
             if self.requests.state == State::Unframed {
                 self.request_whole(end.last);
@@ -241,9 +191,123 @@ impl Http {
         }
     }
 
-    /// No head of message `turn` was captured, though it was counted.
-    pub(crate) fn missing<O: Out>(&mut self, dir: Direction, turn: u32, out: &mut O) {
+    fn missing<O: Out>(&mut self, dir: Direction, turn: u32, _at: Ts, out: &mut O) {
         if dir == self.request_dir { self.request_missing(out) } else { self.response_missing(turn, out) }
+    }
+
+    fn closed<O: Out>(&mut self, _at: Ts, close: Close, limits: &Limits, out: &mut O) {
+        self.cut_response_head(limits, out);
+        self.cut_request_head(0, limits, out);
+        let told = close != Close::Gone || limits.report_partial;
+        if let Some(reply) = &self.reply {
+            let exact = self.responses.state == State::Close && close == Close::Fin;
+            if told {
+                let (last, notes) = (reply.last, if exact { Notes::default() } else { Notes::END_ASSUMED });
+                self.finish(last, notes, limits, out);
+            } else if reply.answers == Answers::Front && self.open.pop().is_some() {
+                out.lost(LossReason::Unfinished, 1);
+            }
+        }
+        let mut unfinished = 0;
+        while let Some(open) = self.open.pop() {
+            if told {
+                out.record(L7Record {
+                    protocol: Protocol::Http1,
+                    start: open.start,
+                    response_start: None,
+                    end: open.last,
+                    request_bytes: open.bytes,
+                    response_bytes: std::mem::take(&mut self.interim_bytes),
+                    outcome: Outcome::Unanswered,
+                    notes: open.notes,
+                    detail: Detail::Http(open.describe(None)),
+                });
+            } else {
+                unfinished += 1;
+            }
+        }
+        if unfinished > 0 {
+            out.lost(LossReason::Unfinished, unfinished);
+        }
+    }
+
+    fn client(&self) -> Option<Direction> {
+        Some(self.request_dir)
+    }
+
+    fn progress<O: Out>(
+        &mut self,
+        dir: Direction,
+        so_far: &MessageEnd,
+        unseen: u64,
+        now: Ts,
+        limits: &Limits,
+        out: &mut O,
+    ) -> bool {
+        if dir == self.request_dir {
+            return false;
+        }
+        let whole = match self.body_left() {
+            // Only when nothing but the body has passed is the time of the last byte that of the body's.
+            Some(left) => left == unseen,
+            None => self.in_chunks() && so_far.last.plus(QUIET) <= now && ends_chunks(so_far),
+        };
+        if whole {
+            self.over(unseen, so_far, limits, out);
+        }
+        whole
+    }
+
+    fn interest(&self) -> Interest {
+        if self.pipelined { Interest::Everything } else { Interest::Heads }
+    }
+
+    /// True if the request for this response may still be held in reassembly.
+    fn needs_other(&self, dir: Direction) -> bool {
+        dir != self.request_dir && self.reply.is_none() && (self.open.is_empty() || self.responses.state == State::Lost)
+    }
+
+    fn waits_for_end(&self) -> bool {
+        self.body_left().is_some() || self.in_chunks()
+    }
+
+    fn buffered(&self) -> usize {
+        [&self.requests, &self.responses]
+            .into_iter()
+            .filter_map(|side| side.head.as_ref())
+            .map(|head| head.bytes.len())
+            .sum()
+    }
+}
+
+impl Http1 {
+    fn new(request_dir: Direction) -> Http1 {
+        let side = || Side { state: State::Start, head: None };
+        Http1 {
+            request_dir,
+            requests: side(),
+            responses: side(),
+            open: InOrder::default(),
+            reply: None,
+            doubt: None,
+            given_up: 0,
+            interim_bytes: 0,
+            beyond: 0,
+            strays: 0,
+            orphans: false,
+            seen_request: false,
+            pipelined: false,
+            next: Next::Same,
+        }
+    }
+
+    /// `count` requests were lost before the protocol was known; `orphan`: a response to one of them may follow.
+    fn settle<O: Out>(&mut self, reason: LossReason, count: u64, orphan: bool, out: &mut O) {
+        if count > 0 {
+            out.lost(reason, count);
+        }
+        self.seen_request |= count > 0;
+        self.orphans |= orphan;
     }
 
     fn request_missing<O: Out>(&mut self, out: &mut O) {
@@ -285,13 +349,8 @@ impl Http {
         self.lose_before(turn, LossReason::RingFull, out);
     }
 
-    /// Whether a response without a request would be for want of request bytes that are only waiting for their turn.
-    pub(crate) fn wants_requests(&self) -> bool {
-        self.reply.is_none() && (self.open.is_empty() || self.responses.state == State::Lost)
-    }
-
     /// Bytes of the response under way that are to come; `None` where that is not known, or nothing is under way.
-    pub(crate) fn body_left(&self) -> Option<u64> {
+    fn body_left(&self) -> Option<u64> {
         match self.responses.state {
             State::Body(left) => Some(left),
             _ => None,
@@ -299,24 +358,12 @@ impl Http {
     }
 
     /// The response under way was chunked when last seen, and its end may have passed uncaptured.
-    pub(crate) fn in_chunks(&self) -> bool {
+    fn in_chunks(&self) -> bool {
         matches!(self.responses.state, State::Chunked(_) | State::Unframed) && self.reply.is_some()
     }
 
-    pub(crate) fn buffered(&self) -> usize {
-        [&self.requests, &self.responses]
-            .into_iter()
-            .filter_map(|side| side.head.as_ref())
-            .map(|head| head.bytes.len())
-            .sum()
-    }
-
-    pub(crate) fn waiting_for_end(&self) -> bool {
-        self.body_left().is_some() || self.in_chunks()
-    }
-
     /// The response under way is over: its last bytes, though not captured, show it. `bytes` of it were not captured.
-    pub(crate) fn over<O: Out>(&mut self, bytes: u64, end: &MessageEnd, limits: &Limits, out: &mut O) {
+    fn over<O: Out>(&mut self, bytes: u64, end: &MessageEnd, limits: &Limits, out: &mut O) {
         let framed = self.body_left().is_some();
         if let Some(reply) = &mut self.reply {
             reply.bytes += bytes;
@@ -325,42 +372,6 @@ impl Http {
         self.finish(end.last, Notes::default(), limits, out);
         if !framed {
             self.lose_before(end.turn, LossReason::Gap, out);
-        }
-    }
-
-    pub(crate) fn closed<O: Out>(&mut self, close: Close, limits: &Limits, out: &mut O) {
-        self.cut_response_head(limits, out);
-        self.cut_request_head(0, limits, out);
-        let told = close != Close::Gone || limits.report_partial;
-        if let Some(reply) = &self.reply {
-            let exact = self.responses.state == State::Close && close == Close::Fin;
-            if told {
-                let (last, notes) = (reply.last, if exact { Notes::default() } else { Notes::END_ASSUMED });
-                self.finish(last, notes, limits, out);
-            } else if reply.answers == Answers::Front && self.open.pop().is_some() {
-                out.lost(LossReason::Unfinished, 1);
-            }
-        }
-        let mut unfinished = 0;
-        while let Some(open) = self.open.pop() {
-            if told {
-                out.record(L7Record {
-                    protocol: Protocol::Http1,
-                    start: open.start,
-                    response_start: None,
-                    end: open.last,
-                    request_bytes: open.bytes,
-                    response_bytes: std::mem::take(&mut self.interim_bytes),
-                    outcome: Outcome::Unanswered,
-                    notes: open.notes,
-                    detail: Detail::Http(open.describe(None)),
-                });
-            } else {
-                unfinished += 1;
-            }
-        }
-        if unfinished > 0 {
-            out.lost(LossReason::Unfinished, unfinished);
         }
     }
 
@@ -419,33 +430,27 @@ impl Http {
     }
 }
 
+/// The last chunk and an empty trailer section, behind the line end of the chunk before.
+fn ends_chunks(message: &MessageEnd) -> bool {
+    let length = usize::from(message.tail_len).min(message.tail.len());
+    message.tail.get(message.tail.len() - length..).is_some_and(|tail| tail.ends_with(b"\r\n0\r\n\r\n"))
+}
+
+/// Without new bytes for this long, the end of a chunked body that the tail of the message shows is believed before the next
+/// message or the close confirm it. Data that happens to end so is not followed by silence.
+const QUIET: Duration = Duration::from_millis(200);
+
 /// No request (but HTTP/0.9's) and no response fits into fewer bytes; what was counted behind a message and is shorter is a line end.
 const SHORTEST_HEAD: u64 = 16;
 
 impl Hole {
     /// Between two messages: whether there may have been another one, or part of one, that is not accounted for.
     fn may_hold_head(&self) -> bool {
-        match self.why {
-            Why::Counted => self.bytes >= SHORTEST_HEAD,
-            Why::Unknown => self.bytes > 0,
-            Why::Turns => false,
+        match self.cause {
+            Cause::Counted => self.bytes >= SHORTEST_HEAD,
+            Cause::Unknown => self.bytes > 0,
+            Cause::Messages => false,
         }
-    }
-}
-
-impl PartialHead {
-    fn new(data: &Bytes<'_>, bytes: &[u8]) -> Box<PartialHead> {
-        Box::new(PartialHead { bytes: bytes.to_vec(), first: data.at, last: data.at, turn: data.turn })
-    }
-
-    /// Takes as much of `bytes` as the bound leaves room for, and at least one: a head that is too long must be seen to be. Returns its
-    /// length before, and how much was taken.
-    fn grow(&mut self, data: &Bytes<'_>, bytes: &[u8], limits: &Limits) -> (usize, usize) {
-        let had = self.bytes.len();
-        let room = limits.head_bytes.saturating_sub(had).max(1).min(bytes.len());
-        self.bytes.extend_from_slice(bytes.get(..room).unwrap_or_default());
-        self.last = self.last.max(data.at);
-        (had, room)
     }
 }
 
@@ -453,6 +458,6 @@ impl PartialHead {
 mod tests {
     #[test]
     fn the_state_of_a_connection_stays_small() {
-        assert!(size_of::<super::Http>() <= 256, "{}", size_of::<super::Http>());
+        assert!(size_of::<super::Http1>() <= 256, "{}", size_of::<super::Http1>());
     }
 }

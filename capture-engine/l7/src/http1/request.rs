@@ -1,29 +1,19 @@
 use super::chunked::{Chunked, Step};
+use super::collect::{Begin, PartialHead};
 use super::head::{self, RequestHead, Scan, Version};
-use super::queue::{Open, Strings};
-use super::{Bytes, Doubt, Hole, Http, PartialHead, State, Why, method};
+use super::open::{Open, Strings};
+use super::{Doubt, Http1, State, method};
+use crate::input::{Bytes, Cause, Hole};
 use crate::{Limits, Out};
 use flow_model::{LossReason, Notes, Ts};
 
-/// When and in which message a request began.
-struct Begin {
-    at: Ts,
-    last: Ts,
-    turn: u32,
-    bytes: u64,
-    notes: Notes,
-}
-
-impl Http {
+impl Http1 {
     pub(super) fn request_bytes<O: Out>(&mut self, data: Bytes<'_>, limits: &Limits, out: &mut O) {
         let mut rest = data.bytes;
         let mut start = data.start;
         while !rest.is_empty() {
             let used = match self.requests.state {
-                State::Start => match self.requests.head.take() {
-                    None => self.request_start(&data, rest, limits, out),
-                    Some(partial) => self.request_more(partial, &data, rest, limits, out),
-                },
+                State::Start => self.request_head(&data, rest, limits, out),
                 State::Body(left) => {
                     let here = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
                     self.request_body(here as u64, data.at);
@@ -78,62 +68,26 @@ impl Http {
         }
     }
 
-    /// Looks for a head at the beginning of `bytes`; the number of bytes used.
-    fn request_start<O: Out>(&mut self, data: &Bytes<'_>, bytes: &[u8], limits: &Limits, out: &mut O) -> usize {
-        // Empty lines before a request are passed over (RFC 9112 section 2.2).
-        let blank = bytes.iter().take_while(|&&b| b == b'\r' || b == b'\n').count();
-        let Some(text) = bytes.get(blank..).filter(|text| !text.is_empty()) else { return bytes.len() };
-        match head::request(text) {
+    /// Looks for a head at the beginning of `bytes`, or goes on with one that began before; the number of bytes used.
+    fn request_head<O: Out>(&mut self, data: &Bytes<'_>, bytes: &[u8], limits: &Limits, out: &mut O) -> usize {
+        let Some(gathered) = self.requests.gather(data, bytes, limits) else { return bytes.len() };
+        match head::request(gathered.text()) {
             Scan::Complete { head, len } => {
-                let begin =
-                    Begin { at: data.at, last: data.at, turn: data.turn, bytes: len as u64, notes: Notes::default() };
-                self.request(&head, &begin, limits, out);
-                blank + len
+                self.request(&head, &gathered.begin(data, len), limits, out);
+                gathered.used(len)
             }
             Scan::Partial => {
-                self.requests.head = Some(PartialHead::new(data, text));
-                self.bound_request_head(limits, out);
-                bytes.len()
+                let used = self.requests.keep(data, gathered);
+                if self.requests.head_is_full(limits) {
+                    // The request ends with its message.
+                    self.cut_request_head(0, limits, out);
+                }
+                used
             }
             Scan::Not => {
                 self.requests.state = State::Lost;
                 bytes.len()
             }
-        }
-    }
-
-    /// Goes on with a head that began in an earlier piece.
-    fn request_more<O: Out>(
-        &mut self,
-        mut partial: Box<PartialHead>,
-        data: &Bytes<'_>,
-        bytes: &[u8],
-        limits: &Limits,
-        out: &mut O,
-    ) -> usize {
-        let (had, room) = partial.grow(data, bytes, limits);
-        match head::request(&partial.bytes) {
-            Scan::Complete { head, len } => {
-                let PartialHead { first: at, last, turn, .. } = *partial;
-                self.request(&head, &Begin { at, last, turn, bytes: len as u64, notes: Notes::default() }, limits, out);
-                len.saturating_sub(had)
-            }
-            Scan::Partial => {
-                self.requests.head = Some(partial);
-                self.bound_request_head(limits, out);
-                room
-            }
-            Scan::Not => {
-                self.requests.state = State::Lost;
-                bytes.len()
-            }
-        }
-    }
-
-    /// A head longer than the bound is read as far as it goes; the request ends with its message.
-    fn bound_request_head<O: Out>(&mut self, limits: &Limits, out: &mut O) {
-        if self.requests.head.as_ref().is_some_and(|partial| partial.bytes.len() >= limits.head_bytes) {
-            self.cut_request_head(0, limits, out);
         }
     }
 
@@ -143,7 +97,7 @@ impl Http {
         let PartialHead { ref bytes, first: at, last, turn } = *partial;
         self.requests.state = State::Lost;
         if let Some(head) = head::cut_request(bytes) {
-            let bytes = bytes.len() as u64 + unseen;
+            let bytes = bytes.len() as u64 + if unseen == Hole::UNKNOWN { 0 } else { unseen };
             self.request(&head, &Begin { at, last, turn, bytes, notes: Notes::REQUEST_CUT }, limits, out);
             self.requests.state = State::Unframed;
         } else if unseen > 0 {
@@ -233,12 +187,12 @@ impl Http {
                 }
             }
             State::Chunked(mut chunked) => {
-                self.request_unseen(hole.bytes, hole.at);
+                self.request_unseen(hole.counted(), hole.at);
                 self.requests.state = if chunked.skip(hole.bytes) { State::Chunked(chunked) } else { State::Unframed };
             }
-            State::Unframed => self.request_unseen(hole.bytes, hole.at),
+            State::Unframed => self.request_unseen(hole.counted(), hole.at),
             // Whatever it was that made no sense, a request may have followed it.
-            State::Lost if hole.why == Why::Unknown => self.requests_lost(hole, out),
+            State::Lost if hole.cause == Cause::Unknown => self.requests_lost(hole, out),
             State::Close | State::Lost => {}
         }
     }

@@ -1,0 +1,134 @@
+//! What a protocol implements to be read from a TCP connection, with defaults for what most need not do.
+
+use crate::input::{Bytes, Hole};
+use crate::recognise::{Before, Head};
+use crate::{Interest, Limits, MessageEnd, Out};
+use flow_model::{Close, Direction, Ts};
+
+/// One connection whose protocol is known.
+///
+/// It is told everything in the order in which it happened: bytes, holes between them, messages that
+/// begin and end. It keeps bounded state and counts in `Out` each exchange that it cannot report.
+/// Its methods must not panic on any bytes.
+pub(crate) trait Dissector: Sized {
+    /// What the first bytes of a message say. Asked once a message until one protocol is sure.
+    fn recognise(head: &[u8]) -> Sign;
+
+    /// As `recognise`, where more bytes of this head will not come.
+    fn recognise_cut(_head: &[u8]) -> Sign {
+        Sign::No
+    }
+
+    /// The protocol has shown. The bytes that showed it follow in `bytes`.
+    fn open<O: Out>(opening: &Opening<'_>, out: &mut O) -> Self;
+
+    /// Takes bytes that were captured.
+    fn bytes<O: Out>(&mut self, dir: Direction, data: Bytes<'_>, limits: &Limits, out: &mut O) -> Used;
+
+    /// Passes over bytes that were not captured.
+    fn hole<O: Out>(&mut self, dir: Direction, hole: Hole, limits: &Limits, out: &mut O);
+
+    /// No head of message `turn` was captured, though the message was counted. `at`: when this showed.
+    fn missing<O: Out>(&mut self, dir: Direction, turn: u32, at: Ts, out: &mut O);
+
+    /// The connection is over.
+    fn closed<O: Out>(&mut self, at: Ts, close: Close, limits: &Limits, out: &mut O);
+
+    /// The direction of requests, as far as the bytes have told.
+    fn client(&self) -> Option<Direction>;
+
+    /// The first piece of message `turn` has come; its bytes follow.
+    fn message_begins<O: Out>(&mut self, _dir: Direction, _turn: u32, _limits: &Limits, _out: &mut O) {}
+
+    /// What was counted of the message of `dir` that began last; its uncaptured bytes went to `hole`.
+    fn message_ended<O: Out>(&mut self, _dir: Direction, _end: &MessageEnd, _limits: &Limits, _out: &mut O) {}
+
+    /// A sample of the message under way. True when the `unseen` bytes of it that were not captured
+    /// ended an exchange, and count as passed.
+    fn progress<O: Out>(
+        &mut self,
+        _dir: Direction,
+        _so_far: &MessageEnd,
+        _unseen: u64,
+        _now: Ts,
+        _limits: &Limits,
+        _out: &mut O,
+    ) -> bool {
+        false
+    }
+
+    /// Time passed.
+    fn expire<O: Out>(&mut self, _now: Ts, _out: &mut O) {}
+
+    /// When `expire` has something to do next.
+    fn next_deadline(&self) -> Option<Ts> {
+        None
+    }
+
+    fn interest(&self) -> Interest {
+        Interest::Heads
+    }
+
+    /// Bytes of `dir` may be the answer to bytes of the other direction that are still held back
+    /// because others are missing before them: those are to be given up first.
+    fn needs_other(&self, _dir: Direction) -> bool {
+        false
+    }
+
+    /// Whether `progress` could end an exchange.
+    fn waits_for_end(&self) -> bool {
+        false
+    }
+
+    /// Bytes that are kept.
+    fn buffered(&self) -> usize {
+        0
+    }
+}
+
+/// What the first bytes of a message say of one protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sign {
+    /// A request begins after this many bytes.
+    Request { after: usize },
+    /// A response begins.
+    Response,
+    /// It is this protocol; who asks shows later.
+    Either,
+    /// More bytes decide.
+    More,
+    /// It is not this protocol.
+    No,
+}
+
+/// What is known of a connection when its protocol shows.
+pub(crate) struct Opening<'a> {
+    /// The direction whose bytes showed it, and the message they are in.
+    pub dir: Direction,
+    pub turn: u32,
+    /// When those bytes came; `None` when a hole decided.
+    pub at: Option<Ts>,
+    pub client: Option<Direction>,
+    pub before: &'a Before,
+    /// Heads that were kept, by direction.
+    pub heads: [Option<&'a Head>; 2],
+    pub limits: &'a Limits,
+}
+
+/// What became of bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Used {
+    /// How many were taken. It may stop short to be asked `needs_other` again; 0 drops the rest.
+    pub bytes: usize,
+    pub next: Next,
+}
+
+/// What the connection carries from here on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    Same,
+    /// Anything may begin: a tunnel through a proxy.
+    Search,
+    /// Nothing that is read.
+    Opaque,
+}

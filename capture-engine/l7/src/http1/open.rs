@@ -1,0 +1,45 @@
+//! A request that waits for its response.
+
+use super::head::Version;
+use crate::pairing::InOrder;
+use flow_model::{HttpExchange, Notes, Ts};
+use std::borrow::Cow;
+
+/// A request that has no final response yet.
+#[derive(Debug)]
+pub(crate) struct Open {
+    /// First and last byte so far.
+    pub start: Ts,
+    pub last: Ts,
+    pub bytes: u64,
+    /// Message in which it began.
+    pub turn: u32,
+    pub notes: Notes,
+    pub version: Version,
+    /// Its last byte was seen or counted.
+    pub whole: bool,
+    /// Nothing of the body was sent yet: it waits for `100 Continue`.
+    pub waits: bool,
+    pub method: Cow<'static, str>,
+    pub strings: Option<Box<Strings>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Strings {
+    pub target: String,
+    pub host: String,
+}
+
+impl Open {
+    pub(crate) fn describe(self, status: Option<u16>) -> HttpExchange {
+        let (target, host) = self.strings.map_or_else(Default::default, |strings| (strings.target, strings.host));
+        HttpExchange { method: self.method, target, host, status, version: self.version.as_str() }
+    }
+}
+
+impl InOrder<Open> {
+    /// The request that is still being sent.
+    pub(crate) fn sending(&mut self) -> Option<&mut Open> {
+        self.back_mut().filter(|open| !open.whole)
+    }
+}

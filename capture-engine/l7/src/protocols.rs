@@ -1,0 +1,132 @@
+//! The protocols that are read from TCP connections: a closed list, one line each.
+
+use crate::dissector::{Dissector, Opening, Sign, Used};
+use crate::input::{Bytes, Hole};
+use crate::{Interest, Limits, MessageEnd, Out, dns, http1};
+use flow_model::{Close, Direction, Ts};
+
+/// Makes the enums of the list and their matches. Dispatch is static: `Out` stays generic. Each
+/// dissector is boxed, so that a connection does not grow with another protocol.
+macro_rules! protocols {
+    ($($(#[$doc:meta])* $name:ident: $dissector:ty,)*) => {
+        /// What a connection speaks. What a record is of is [`flow_model::Protocol`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Wire {
+            $($(#[$doc])* $name,)*
+        }
+
+        /// A connection whose protocol is known.
+        #[derive(Debug)]
+        pub(crate) enum Spoken {
+            $($name(Box<$dissector>),)*
+        }
+
+        impl Wire {
+            /// Asks each protocol in turn: the first that is sure, else the first that needs more bytes.
+            pub(crate) fn recognise(head: &[u8]) -> Option<(Wire, Sign)> {
+                first_sure([$((Wire::$name, <$dissector>::recognise),)*], head)
+            }
+
+            /// As `recognise`, where more bytes of this head will not come.
+            pub(crate) fn recognise_cut(head: &[u8]) -> Option<(Wire, Sign)> {
+                first_sure([$((Wire::$name, <$dissector>::recognise_cut),)*], head)
+            }
+
+            pub(crate) fn open<O: Out>(self, opening: &Opening<'_>, out: &mut O) -> Spoken {
+                match self {
+                    $(Wire::$name => Spoken::$name(Box::new(Dissector::open(opening, out))),)*
+                }
+            }
+        }
+
+        /// The methods of [`Dissector`], handed on.
+        impl Spoken {
+            pub(crate) fn wire(&self) -> Wire {
+                match self { $(Spoken::$name(_) => Wire::$name,)* }
+            }
+
+            pub(crate) fn bytes<O: Out>(&mut self, dir: Direction, data: Bytes<'_>, limits: &Limits, out: &mut O) -> Used {
+                match self { $(Spoken::$name(it) => it.bytes(dir, data, limits, out),)* }
+            }
+
+            pub(crate) fn hole<O: Out>(&mut self, dir: Direction, hole: Hole, limits: &Limits, out: &mut O) {
+                match self { $(Spoken::$name(it) => it.hole(dir, hole, limits, out),)* }
+            }
+
+            pub(crate) fn missing<O: Out>(&mut self, dir: Direction, turn: u32, at: Ts, out: &mut O) {
+                match self { $(Spoken::$name(it) => it.missing(dir, turn, at, out),)* }
+            }
+
+            pub(crate) fn closed<O: Out>(&mut self, at: Ts, close: Close, limits: &Limits, out: &mut O) {
+                match self { $(Spoken::$name(it) => it.closed(at, close, limits, out),)* }
+            }
+
+            pub(crate) fn message_begins<O: Out>(&mut self, dir: Direction, turn: u32, limits: &Limits, out: &mut O) {
+                match self { $(Spoken::$name(it) => it.message_begins(dir, turn, limits, out),)* }
+            }
+
+            pub(crate) fn message_ended<O: Out>(
+                &mut self, dir: Direction, end: &MessageEnd, limits: &Limits, out: &mut O,
+            ) {
+                match self { $(Spoken::$name(it) => it.message_ended(dir, end, limits, out),)* }
+            }
+
+            pub(crate) fn progress<O: Out>(
+                &mut self, dir: Direction, so_far: &MessageEnd, unseen: u64, now: Ts, limits: &Limits, out: &mut O,
+            ) -> bool {
+                match self { $(Spoken::$name(it) => it.progress(dir, so_far, unseen, now, limits, out),)* }
+            }
+
+            pub(crate) fn expire<O: Out>(&mut self, now: Ts, out: &mut O) {
+                match self { $(Spoken::$name(it) => it.expire(now, out),)* }
+            }
+
+            pub(crate) fn client(&self) -> Option<Direction> {
+                match self { $(Spoken::$name(it) => it.client(),)* }
+            }
+
+            pub(crate) fn next_deadline(&self) -> Option<Ts> {
+                match self { $(Spoken::$name(it) => it.next_deadline(),)* }
+            }
+
+            pub(crate) fn interest(&self) -> Interest {
+                match self { $(Spoken::$name(it) => it.interest(),)* }
+            }
+
+            pub(crate) fn needs_other(&self, dir: Direction) -> bool {
+                match self { $(Spoken::$name(it) => it.needs_other(dir),)* }
+            }
+
+            pub(crate) fn waits_for_end(&self) -> bool {
+                match self { $(Spoken::$name(it) => it.waits_for_end(),)* }
+            }
+
+            pub(crate) fn buffered(&self) -> usize {
+                match self { $(Spoken::$name(it) => it.buffered(),)* }
+            }
+        }
+    };
+}
+
+// In the order of asking: what is sure of the least goes last. DNS goes before HTTP/1, since a
+// target may hold any byte, but no head of HTTP/1 has the zeros of a DNS header.
+protocols! {
+    /// DNS over TCP.
+    Dns: dns::Stream,
+    /// HTTP/0.9 to HTTP/1.1.
+    Http1: http1::Http1,
+}
+
+type Recognise = fn(&[u8]) -> Sign;
+
+fn first_sure<const N: usize>(list: [(Wire, Recognise); N], head: &[u8]) -> Option<(Wire, Sign)> {
+    let mut more = None;
+    for (wire, recognise) in list {
+        match recognise(head) {
+            Sign::No => {}
+            Sign::More => more = more.or(Some((wire, Sign::More))),
+            sign => return Some((wire, sign)),
+        }
+    }
+    more
+}

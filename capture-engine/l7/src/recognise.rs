@@ -1,0 +1,238 @@
+//! Finding out what a connection speaks, from the first bytes of its messages.
+
+use crate::dissector::Sign;
+use crate::protocols::Wire;
+use flow_model::{Direction, Ts};
+
+/// What a message says of its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    Found(Found),
+    /// Could still be something; more bytes decide.
+    More,
+    /// Nothing that is known here. A later message may show what it is, where the connection was joined midway.
+    Misfit,
+    /// Surely something else: no need to look on.
+    Other,
+}
+
+/// The protocol has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub wire: Wire,
+    /// The direction of requests, where the bytes say it.
+    pub client: Option<Direction>,
+    /// It begins after this many bytes of the message.
+    pub after: usize,
+}
+
+/// Messages in which nothing fits before a connection is left alone. A connection joined in the middle of a body has one misfit, or two with
+/// an interim response; text protocols that greet have told themselves apart by then.
+const MISFITS_MAX: u8 = 4;
+
+/// A connection whose protocol is not known yet.
+#[derive(Debug, Default)]
+pub(crate) struct Search {
+    pub before: Before,
+    misfits: u8,
+    /// The message under way did not fit: the rest of it says nothing.
+    passing: [bool; 2],
+    heads: [Option<Box<Head>>; 2],
+}
+
+/// What passed before the protocol showed, and was not read.
+#[derive(Debug, Default)]
+pub(crate) struct Before {
+    /// Messages whose heads were lost, by direction, and the number of the last of them.
+    pub missing: [u32; 2],
+    pub last_missing: [u32; 2],
+    /// Message 1 went this way and was nothing that begins an exchange.
+    pub began_midway: Option<Direction>,
+    /// The head of message 1 was lost, and it went this way.
+    pub first_missing: Option<Direction>,
+}
+
+/// The beginning of a message that says nothing yet.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub at: Ts,
+    pub turn: u32,
+    pub bytes: Vec<u8>,
+}
+
+impl Before {
+    /// The head of message `turn` was lost.
+    pub(crate) fn lost(&mut self, dir: Direction, turn: u32) {
+        self.missing[dir.index()] += 1;
+        self.last_missing[dir.index()] = turn;
+        if turn == 1 {
+            self.began_midway = None;
+            self.first_missing = Some(dir);
+        }
+    }
+}
+
+impl Search {
+    /// Looks at captured bytes of `dir`; they are kept while they say `Look::More`, until there are `max`.
+    pub(crate) fn bytes(&mut self, dir: Direction, at: Ts, turn: u32, start: bool, bytes: &[u8], max: usize) -> Look {
+        let index = dir.index();
+        if start {
+            if let Some(old) = &self.heads[index] {
+                // The peer answered what was no whole line of anything.
+                let turn = old.turn;
+                if self.misfit(dir, turn) == Look::Other {
+                    return Look::Other;
+                }
+            }
+            self.passing[index] = false;
+        } else if self.passing[index] {
+            return Look::Misfit;
+        }
+        let look = match &mut self.heads[index] {
+            None => look(dir, bytes),
+            Some(head) => {
+                head.bytes.extend_from_slice(bytes);
+                look(dir, &head.bytes)
+            }
+        };
+        match look {
+            Look::More if self.heads[index].as_ref().map_or(bytes.len(), |head| head.bytes.len()) < max => {
+                self.heads[index].get_or_insert_with(|| Box::new(Head { at, turn, bytes: bytes.to_vec() }));
+                Look::More
+            }
+            // As much as is ever looked at, and no protocol is sure.
+            Look::More => self.decide(dir, bytes, turn),
+            Look::Misfit => self.misfit(dir, turn),
+            look => look,
+        }
+    }
+
+    /// Bytes of `dir` are missing: what was kept is all there is of that head.
+    pub(crate) fn hole(&mut self, dir: Direction) -> Look {
+        match &self.heads[dir.index()] {
+            Some(head) => {
+                let turn = head.turn;
+                self.decide(dir, &[], turn)
+            }
+            None => Look::Misfit,
+        }
+    }
+
+    /// The heads that are kept, by direction.
+    pub(crate) fn heads(&self) -> [Option<&Head>; 2] {
+        self.heads.each_ref().map(Option::as_deref)
+    }
+
+    /// The head that was kept, once it is known what it is of.
+    pub(crate) fn take(&mut self, dir: Direction) -> Option<Box<Head>> {
+        self.heads[dir.index()].take()
+    }
+
+    pub(crate) fn buffered(&self) -> usize {
+        self.heads.iter().flatten().map(|head| head.bytes.len()).sum()
+    }
+
+    fn decide(&mut self, dir: Direction, bytes: &[u8], turn: u32) -> Look {
+        let bytes = self.heads[dir.index()].as_ref().map_or(bytes, |head| &head.bytes);
+        match Wire::recognise_cut(bytes).and_then(|(wire, sign)| found(dir, wire, sign)) {
+            Some(found) => Look::Found(found),
+            None => self.misfit(dir, turn),
+        }
+    }
+
+    fn misfit(&mut self, dir: Direction, turn: u32) -> Look {
+        self.heads[dir.index()] = None;
+        self.passing[dir.index()] = true;
+        self.misfits += 1;
+        if turn == 1 {
+            self.before.began_midway = Some(dir);
+        }
+        if self.misfits >= MISFITS_MAX { Look::Other } else { Look::Misfit }
+    }
+}
+
+fn look(dir: Direction, bytes: &[u8]) -> Look {
+    if is_known_other(bytes) {
+        return Look::Other;
+    }
+    match Wire::recognise(bytes) {
+        None => Look::Misfit,
+        Some((wire, sign)) => found(dir, wire, sign).map_or(Look::More, Look::Found),
+    }
+}
+
+/// What a sign in bytes of `dir` says of the connection; `None` while it says nothing.
+fn found(dir: Direction, wire: Wire, sign: Sign) -> Option<Found> {
+    let (client, after) = match sign {
+        Sign::Request { after } => (Some(dir), after),
+        Sign::Response => (Some(dir.reverse()), 0),
+        Sign::Either => (None, 0),
+        Sign::More | Sign::No => return None,
+    };
+    Some(Found { wire, client, after })
+}
+
+/// Protocols that are known by their first bytes, and not read.
+fn is_known_other(bytes: &[u8]) -> bool {
+    match bytes {
+        // TLS: a handshake or any other record, SSL 3.0 to TLS 1.3 (RFC 8446 section 5.1).
+        [0x14..=0x17, 0x03, 0x00..=0x04, ..] | [b'S', b'S', b'H', b'-', ..] => true,
+        _ => bytes.starts_with(b"PRI * HTTP/2.0"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(after: usize) -> Look {
+        Look::Found(Found { wire: Wire::Http1, client: Some(Direction::Egress), after })
+    }
+
+    #[test]
+    fn other_protocols_are_none_of_ours() {
+        for bytes in
+            [&b"\x16\x03\x01\x02\x00\x01\x00"[..], b"SSH-2.0-OpenSSH_9.2\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]
+        {
+            assert_eq!(look(Direction::Egress, bytes), Look::Other);
+        }
+        for bytes in [
+            &b"*1\r\n$4\r\nPING\r\n"[..],
+            b"220 mail ESMTP\r\n",
+            b"EHLO there\r\n",
+            b"J\x00\x00\x00\x0a8.0.36\x00",
+            b"\x00\x00\x00\x08\x04\xd2\x16\x2f",
+            b"OPTIONS rtsp://a RTSP/1.0\r\nCSeq: 1\r\n\r\n",
+            b"INVITE sip:a@b SIP/2.0\r\n\r\n",
+            b"GNUTELLA CONNECT/0.6\r\n\r\n",
+            b"RTSP/1.0 200 OK\r\n\r\n",
+            b"SIP/2.0 200 OK\r\n\r\n",
+            b"ICY 200 OK\r\n\r\n",
+        ] {
+            let look = look(Direction::Egress, bytes);
+            assert!(matches!(look, Look::Misfit | Look::More), "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn request_after_a_proxy_header_is_found() {
+        let bytes = b"PROXY TCP4 10.0.0.1 10.0.0.2 4000 80\r\nGET / HTTP/1.1\r\n\r\n";
+        assert_eq!(look(Direction::Egress, bytes), request(38));
+        assert_eq!(look(Direction::Egress, &bytes[..20]), Look::More);
+    }
+
+    #[test]
+    fn a_request_line_decides_before_its_head_is_whole() {
+        assert_eq!(look(Direction::Egress, b"GET / HTTP/1.1\r\nHost:"), request(0));
+        assert_eq!(look(Direction::Egress, b"GET / HTT"), Look::More);
+    }
+
+    #[test]
+    fn four_messages_that_fit_nothing_end_the_search() {
+        let mut search = Search::default();
+        let looks: Vec<_> = (1..=4)
+            .map(|turn| search.bytes(Direction::Egress, Ts(0), turn, true, b"\xf1\x02\x03\x04 hello \n", 4096))
+            .collect();
+        assert_eq!(looks, [Look::Misfit, Look::Misfit, Look::Misfit, Look::Other]);
+    }
+}
