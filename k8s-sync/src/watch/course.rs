@@ -9,7 +9,7 @@
 //! ```
 //!
 //! It never ends, and it never goes round without a wait that grows: a stream that lived for less
-//! than `SHORT` counts as a failure even where it ended in order. Pure: time and chance are passed
+//! than `SHORT` counts as a failure even where it ended in order. Pure: time and jitter are passed
 //! in.
 
 use super::gate::Backoff;
@@ -140,7 +140,7 @@ impl Course {
         self.failures
     }
 
-    pub fn after(&mut self, outcome: Outcome, chance: f64) -> Verdict {
+    pub fn after(&mut self, outcome: Outcome, jitter: f64) -> Verdict {
         let fails = Server::Fails { retry_after: None };
         match outcome {
             Outcome::Listed { version } => {
@@ -150,31 +150,31 @@ impl Course {
             }
             Outcome::Ended { lived, received } => {
                 let server = if lived < SHORT && !received { fails } else { Server::Fine };
-                Verdict { wait: self.lived(lived, chance), server, reread: false }
+                Verdict { wait: self.lived(lived, jitter), server, reread: false }
             }
-            Outcome::Broken { lived, .. } => Verdict { wait: self.lived(lived, chance), server: fails, reread: false },
+            Outcome::Broken { lived, .. } => Verdict { wait: self.lived(lived, jitter), server: fails, reread: false },
             Outcome::Silent => Verdict { wait: Duration::ZERO, server: fails, reread: false },
-            Outcome::Held => Verdict { wait: SPREAD.mul_f64(chance), server: Server::Fine, reread: false },
+            Outcome::Held => Verdict { wait: SPREAD.mul_f64(jitter), server: Server::Fine, reread: false },
             Outcome::Gone { lived } => {
                 self.version = None;
-                let wait = if lived < SHORT { self.again(chance) } else { self.fresh() };
+                let wait = if lived < SHORT { self.again(jitter) } else { self.fresh() };
                 Verdict { wait, server: Server::Fine, reread: false }
             }
             Outcome::Backwards => {
                 self.version = None;
-                self.own(chance, Server::Fine)
+                self.own(jitter, Server::Fine)
             }
             Outcome::StreamError { code } => {
-                let verdict = self.own(chance, Server::Fine);
+                let verdict = self.own(jitter, Server::Fine);
                 Verdict { reread: code == 401, ..verdict }
             }
-            Outcome::Refused { code, retry_after } => self.refused(code, retry_after, chance),
-            Outcome::NoAnswer => Verdict { wait: self.servers(chance), server: fails, reread: true },
-            Outcome::Nonsense => self.own(chance, Server::Fine),
+            Outcome::Refused { code, retry_after } => self.refused(code, retry_after, jitter),
+            Outcome::NoAnswer => Verdict { wait: self.servers(jitter), server: fails, reread: true },
+            Outcome::Nonsense => self.own(jitter, Server::Fine),
         }
     }
 
-    fn refused(&mut self, code: u16, retry_after: Option<Duration>, chance: f64) -> Verdict {
+    fn refused(&mut self, code: u16, retry_after: Option<Duration>, jitter: f64) -> Verdict {
         let is_stale = matches!(code, 410 | 504) && self.version.is_some();
         if is_stale {
             self.refused_starts += 1;
@@ -185,39 +185,39 @@ impl Course {
         }
         match code {
             401 | 429 | 500..=599 => {
-                let wait = self.servers(chance);
+                let wait = self.servers(jitter);
                 Verdict { wait, server: Server::Fails { retry_after }, reread: code == 401 }
             }
             // A version that the server cannot read is of another store.
             400 | 422 if self.version.is_some() => {
                 self.version = None;
-                self.own(chance, Server::Fine)
+                self.own(jitter, Server::Fine)
             }
-            _ => self.own(chance, Server::Fine),
+            _ => self.own(jitter, Server::Fine),
         }
     }
 
-    fn own(&mut self, chance: f64, server: Server) -> Verdict {
-        Verdict { wait: self.again(chance), server, reread: false }
+    fn own(&mut self, jitter: f64, server: Server) -> Verdict {
+        Verdict { wait: self.again(jitter), server, reread: false }
     }
 
-    fn lived(&mut self, lived: Duration, chance: f64) -> Duration {
+    fn lived(&mut self, lived: Duration, jitter: f64) -> Duration {
         if lived < SHORT {
-            return self.again(chance);
+            return self.again(jitter);
         }
         self.fresh();
-        SPREAD.mul_f64(chance)
+        SPREAD.mul_f64(jitter)
     }
 
-    fn again(&mut self, chance: f64) -> Duration {
+    fn again(&mut self, jitter: f64) -> Duration {
         self.failures = self.failures.saturating_add(1);
-        OWN.wait(self.failures, Duration::ZERO, chance)
+        OWN.wait(self.failures, Duration::ZERO, jitter)
     }
 
-    fn servers(&mut self, chance: f64) -> Duration {
+    fn servers(&mut self, jitter: f64) -> Duration {
         self.failures = self.failures.saturating_add(1);
         let age = if self.failures > MANY_FAILURES { SERVERS.long_after } else { Duration::ZERO };
-        SERVERS.wait(self.failures, age, chance)
+        SERVERS.wait(self.failures, age, jitter)
     }
 
     fn fresh(&mut self) -> Duration {

@@ -6,7 +6,7 @@
 //! becomes of it. A failure that says something of one resource only (403, 404, 410) never comes
 //! here, so it delays nobody else.
 //!
-//! Pure: time and chance are passed in.
+//! Pure: time and jitter are passed in.
 
 use std::time::{Duration, Instant};
 
@@ -38,14 +38,14 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The wait after `failures` in a row of a trouble that is `age` old. `chance` in [0, 1) takes
+    /// The wait after `failures` in a row of a trouble that is `age` old. `jitter` in [0, 1) takes
     /// away up to a quarter, so that clients which failed together do not come back together.
     #[must_use]
-    pub fn wait(&self, failures: u32, age: Duration, chance: f64) -> Duration {
+    pub fn wait(&self, failures: u32, age: Duration, jitter: f64) -> Duration {
         let cap = if age >= self.long_after { self.long_cap } else { self.cap };
         let doublings = failures.saturating_sub(1).min(20);
         let whole = self.first.saturating_mul(1 << doublings).min(cap);
-        whole.mul_f64(1.0 - 0.25 * chance.clamp(0.0, 1.0))
+        whole.mul_f64(1.0 - 0.25 * jitter.clamp(0.0, 1.0))
     }
 }
 
@@ -105,7 +105,7 @@ impl<W: Copy + PartialEq> Gate<W> {
     }
 
     /// `at_least` is what the server itself asked for (`Retry-After`); more than the longest wait is not believed.
-    pub fn failed(&mut self, who: W, now: Instant, at_least: Option<Duration>, chance: f64) {
+    pub fn failed(&mut self, who: W, now: Instant, at_least: Option<Duration>, jitter: f64) {
         match self.probe {
             // Attempts that began while the gate was open and fail now tell the same trouble once more.
             Some(probe) if probe != who => return,
@@ -115,7 +115,7 @@ impl<W: Copy + PartialEq> Gate<W> {
         let trouble = self.trouble.get_or_insert(Trouble { since: now, failures: 0, not_before: now });
         trouble.failures = trouble.failures.saturating_add(1);
         let age = now.saturating_duration_since(trouble.since);
-        let wait = self.backoff.wait(trouble.failures, age, chance);
+        let wait = self.backoff.wait(trouble.failures, age, jitter);
         let asked = at_least.unwrap_or_default().min(self.backoff.long_cap);
         trouble.not_before = now + wait.max(asked);
     }
@@ -141,12 +141,12 @@ mod tests {
     /// Plays five watches whose connections all break at once, against a server whose probes take
     /// `takes` and are answered from `back_at` on. Says how many connections were tried before
     /// that, and when the first one was answered.
-    fn play(takes: Duration, back_at: Duration, length: Duration, chance: f64) -> (u32, Option<Duration>) {
+    fn play(takes: Duration, back_at: Duration, length: Duration, jitter: f64) -> (u32, Option<Duration>) {
         let start = Instant::now();
         let mut gate = Gate::new(Backoff::default(), start);
         assert_eq!(gate.ask(0, start), Answer::Probe);
         gate.proven(0);
-        (0..5).for_each(|watch| gate.failed(watch, start, None, chance));
+        (0..5).for_each(|watch| gate.failed(watch, start, None, jitter));
         let mut attempts = 5;
         let mut probe: Option<(u8, Instant)> = None;
         let mut now = start;
@@ -155,7 +155,7 @@ mod tests {
                 if begun >= start + back_at {
                     return (attempts, Some(begun - start));
                 }
-                gate.failed(watch, now, None, chance);
+                gate.failed(watch, now, None, jitter);
                 probe = None;
             }
             for watch in 0..5 {
@@ -171,17 +171,17 @@ mod tests {
 
     #[test]
     fn a_server_that_accepts_and_closes_sees_at_most_20_attempts_in_a_minute() {
-        for chance in [0.0, 0.5, 0.999] {
-            let (attempts, _) = play(Duration::ZERO, Duration::from_secs(3_600), Duration::from_secs(60), chance);
-            assert!((5..=20).contains(&attempts), "{attempts} attempts with {chance}");
+        for jitter in [0.0, 0.5, 0.999] {
+            let (attempts, _) = play(Duration::ZERO, Duration::from_secs(3_600), Duration::from_secs(60), jitter);
+            assert!((5..=20).contains(&attempts), "{attempts} attempts with {jitter}");
         }
     }
 
     #[test]
     fn a_frozen_server_sees_few_attempts_and_is_found_again_within_the_cap() {
-        for (chance, frozen) in [(0.0, 120), (0.5, 121), (0.999, 122), (0.3, 127)] {
+        for (jitter, frozen) in [(0.0, 120), (0.5, 121), (0.999, 122), (0.3, 127)] {
             let frozen = Duration::from_secs(frozen);
-            let (attempts, found) = play(Duration::from_secs(10), frozen, Duration::from_secs(200), chance);
+            let (attempts, found) = play(Duration::from_secs(10), frozen, Duration::from_secs(200), jitter);
             assert!(attempts <= 20, "{attempts} attempts");
             // An attempt that is under way when the server returns is answered by it; here it runs
             // into its time-out first.

@@ -2,7 +2,7 @@
 //!
 //! One thread of its own holds everything: five supervisors (`supervisor`, around the pure
 //! `course`), one connection, and what they share of the server: one back-off (`gate`), a token
-//! bucket, the turn to list (`slots`). They feed a table, which they alone write. Nothing here is
+//! bucket, the turn to list (`turns`). They feed a table, which they alone write. Nothing here is
 //! ever waited for by who reads names, and nothing is ever written to the API server:
 //! `server::Server::send` knows GET only.
 //!
@@ -10,21 +10,21 @@
 //! name is, and where figures are shown.
 
 mod bucket;
-mod chance;
 mod config;
 mod course;
 mod decode;
 mod gate;
+mod jitter;
 mod look;
 mod report;
 mod request;
 mod server;
-mod slots;
 mod snapshot;
 mod supervisor;
 mod table;
 mod thread;
 mod transport;
+mod turns;
 
 pub use config::{Agent, Config, Scope, Timing};
 pub use decode::Bad;

@@ -2,14 +2,14 @@
 //! the table that they feed.
 
 use super::bucket::Bucket;
-use super::chance::Chance;
 use super::course::{Server as Says, Verdict};
 use super::decode::Status;
 use super::gate::{Answer, Gate};
+use super::jitter::Jitter;
 use super::report::{Asked, Board, Code, Verb};
-use super::slots::{self, Agents, Census};
 use super::snapshot::{self, Kept};
 use super::transport::{self, chain};
+use super::turns::{self, Agents, Census};
 use super::{Config, Scope, Table};
 use crate::access::{self, Access};
 use crate::cluster::Moment;
@@ -42,7 +42,7 @@ pub(super) struct Server<T> {
 struct State<T> {
     gate: Gate<Resource>,
     bucket: Bucket,
-    chance: Chance,
+    jitter: Jitter,
     census: Census,
     client: Option<(Client, access::Fingerprint)>,
     table: T,
@@ -64,7 +64,7 @@ impl<T: Table> Server<T> {
         let state = State {
             gate: Gate::new(config.timing.backoff, now),
             bucket: Bucket::new(config.burst, config.requests_per_second, now),
-            chance: Chance::new(),
+            jitter: Jitter::new(),
             census: Census::new(config.node.as_deref(), config.at_least_agents, kept.nodes),
             client: None,
             table,
@@ -77,8 +77,8 @@ impl<T: Table> Server<T> {
         Server { config, board, state: RefCell::new(state), changed: Notify::new(), held: Notify::new(), clock }
     }
 
-    pub(super) fn chance(&self) -> f64 {
-        self.state.borrow_mut().chance.draw()
+    pub(super) fn jitter(&self) -> f64 {
+        self.state.borrow_mut().jitter.draw()
     }
 
     pub(super) fn scope(&self) -> Scope {
@@ -220,8 +220,8 @@ impl<T: Table> Server<T> {
         let (since, is_new) = {
             let state = &mut *self.state.borrow_mut();
             let was_fine = state.gate.in_trouble_since().is_none();
-            let chance = state.chance.draw();
-            state.gate.failed(who, now, retry_after, chance);
+            let jitter = state.jitter.draw();
+            state.gate.failed(who, now, retry_after, jitter);
             (state.gate.in_trouble_since(), was_fine)
         };
         if is_new {
@@ -251,13 +251,13 @@ impl<T: Table> Server<T> {
             self.counted().await;
         }
         let agents = self.state.borrow().census.agents();
-        let chance = self.chance();
+        let jitter = self.jitter();
         let wait = match agents {
-            Some(agents) => slots::wait(agents, index, lists, wall(), chance),
+            Some(agents) => turns::wait(agents, index, lists, wall(), jitter),
             // Nothing is known of the cluster yet. The nodes are asked for first, by which the
             // others learn how long to wait.
-            None if who == Resource::Nodes => self.config.timing.first_spread.mul_f64(chance),
-            None => self.config.timing.blind_spread.mul_f64(chance),
+            None if who == Resource::Nodes => self.config.timing.first_spread.mul_f64(jitter),
+            None => self.config.timing.blind_spread.mul_f64(jitter),
         };
         self.board.change(|report| {
             report.last_list_wait = wait;

@@ -90,7 +90,7 @@ impl<'a, T: Table> Supervisor<'a, T> {
             };
             self.tell(&outcome, &reason);
             let had_version = self.course.step() != Step::List;
-            let verdict = self.course.after(outcome, self.server.chance());
+            let verdict = self.course.after(outcome, self.server.jitter());
             if had_version && self.course.step() == Step::List {
                 self.server.board.watch(self.resource, |watch| watch.relists += 1);
                 tracing::info!(resource = self.resource.as_str(), reason, "listing anew");
@@ -258,7 +258,7 @@ impl<'a, T: Table> Supervisor<'a, T> {
         let mut stream = Stream { begun, is_listing, received: false, listed: 0 };
         let mut lines = Lines::new(LONGEST_LINE);
         let mut body = response.into_body();
-        let (resource, jitter) = (self.resource, self.server.chance());
+        let (resource, jitter) = (self.resource, self.server.jitter());
         if is_listing {
             self.state(WatchState::Listing);
             self.server.apply(Change::ListBegun(resource));

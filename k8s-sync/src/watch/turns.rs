@@ -8,14 +8,14 @@
 //! slot   = 0.3 s, shorter where a round would take more than 5 min
 //! round  = slots of (lists of an agent) x (agents); none for one agent
 //! place  = list x agents + rank of the agent in the order of hashed node names
-//! start  = place x slot + chance within half a slot, counted in wall time modulo the round
+//! start  = place x slot + jitter within half a slot, counted in wall time modulo the round
 //! ```
 //!
 //! As all agents' clocks show about the same time, lists are spread evenly whenever their need came
 //! up, together or not: 50 agents have a round of 75 s with 3 or 4 lists in each second. Clocks
 //! that differ turn the even spread into a random one, no more.
 //!
-//! Pure: time and chance are passed in.
+//! Pure: time and jitter are passed in.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,10 +23,10 @@ use std::time::Duration;
 use crate::cluster::object::Uid;
 
 /// No second has more than 4 lists over all agents. The aim is 5: agents are late by some of a slot
-/// when their machines are busy. With slots of 1/4 s and chance within the whole of them, 50 agents
+/// when their machines are busy. With slots of 1/4 s and jitter within the whole of them, 50 agents
 /// on a machine of 2 busy processors had 6 lists in one second of some 60.
 const SLOT: Duration = Duration::from_millis(300);
-/// Share of a slot that chance decides.
+/// Share of a slot that jitter decides.
 const CHANCE: f64 = 0.5;
 /// Nobody waits longer than this, however many agents there are: 1,000 agents then make 17 lists a second.
 const LONGEST_ROUND: Duration = Duration::from_secs(300);
@@ -99,18 +99,18 @@ fn hash(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
-/// How long to wait before list number `list` of `lists`, at `wall` since the epoch. `chance` in [0, 1).
+/// How long to wait before list number `list` of `lists`, at `wall` since the epoch. `jitter` in [0, 1).
 #[must_use]
-pub fn wait(agents: Agents, list: u32, lists: u32, wall: Duration, chance: f64) -> Duration {
-    let chance = chance.clamp(0.0, 0.999_999);
+pub fn wait(agents: Agents, list: u32, lists: u32, wall: Duration, jitter: f64) -> Duration {
+    let jitter = jitter.clamp(0.0, 0.999_999);
     if agents.count <= 1 {
         return Duration::ZERO;
     }
     let places = u64::from(agents.count) * u64::from(lists.max(1));
     let round = SLOT.mul_f64(places as f64).min(LONGEST_ROUND).as_secs_f64();
     let place = match agents.rank {
-        Some(rank) => (f64::from(list) * f64::from(agents.count) + f64::from(rank) + CHANCE * chance) / places as f64,
-        None => chance,
+        Some(rank) => (f64::from(list) * f64::from(agents.count) + f64::from(rank) + CHANCE * jitter) / places as f64,
+        None => jitter,
     };
     let now = wall.as_secs_f64() % round;
     Duration::from_secs_f64((place * round - now).rem_euclid(round).clamp(0.0, round))
@@ -141,8 +141,8 @@ mod tests {
             let agents = census(&format!("node-{n}"), nodes).agents().expect("listed");
             for list in 0..5 {
                 let at = Duration::from_secs_f64(1_000_000.0 + need(n));
-                let chance = f64::from((n * 7 + list * 3) % 10) / 10.0;
-                let start = (at + wait(agents, list, 5, at, chance)).as_secs() - 1_000_000;
+                let jitter = f64::from((n * 7 + list * 3) % 10) / 10.0;
+                let start = (at + wait(agents, list, 5, at, jitter)).as_secs() - 1_000_000;
                 seconds[start as usize] += 1;
             }
         }

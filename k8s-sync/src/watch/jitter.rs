@@ -1,20 +1,20 @@
-//! Chance for jitter. Nothing secret hangs on it.
+//! Random numbers that spread attempts over time. Nothing secret hangs on them.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// xorshift64* (Vigna 2016), seeded by what the standard library seeds its maps with.
 #[derive(Debug)]
-pub struct Chance(u64);
+pub struct Jitter(u64);
 
-impl Chance {
+impl Jitter {
     #[must_use]
-    pub fn new() -> Chance {
-        Chance::seeded(RandomState::new().build_hasher().finish())
+    pub fn new() -> Jitter {
+        Jitter::seeded(RandomState::new().build_hasher().finish())
     }
 
     #[must_use]
-    pub fn seeded(seed: u64) -> Chance {
-        Chance(seed | 1)
+    pub fn seeded(seed: u64) -> Jitter {
+        Jitter(seed | 1)
     }
 
     /// In [0, 1).
@@ -27,9 +27,9 @@ impl Chance {
     }
 }
 
-impl Default for Chance {
-    fn default() -> Chance {
-        Chance::new()
+impl Default for Jitter {
+    fn default() -> Jitter {
+        Jitter::new()
     }
 }
 
@@ -39,16 +39,16 @@ mod tests {
 
     #[test]
     fn draws_are_spread_over_their_range() {
-        let mut chance = Chance::seeded(0);
+        let mut jitter = Jitter::seeded(0);
         let mut tenths = [0; 10];
         for _ in 0..10_000 {
-            tenths[(chance.draw() * 10.0) as usize] += 1;
+            tenths[(jitter.draw() * 10.0) as usize] += 1;
         }
         assert!(tenths.iter().all(|n| (800..1_200).contains(n)), "{tenths:?}");
     }
 
     #[test]
     fn two_agents_draw_differently() {
-        assert_ne!(Chance::new().draw().to_bits(), Chance::new().draw().to_bits());
+        assert_ne!(Jitter::new().draw().to_bits(), Jitter::new().draw().to_bits());
     }
 }
