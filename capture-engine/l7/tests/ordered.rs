@@ -161,7 +161,9 @@ proptest! {
         let (whole, _) = ordered(&limits, &cut(&dialogue, &[699], 0));
         prop_assert_eq!(found.records.len(), whole.records.len());
         for (one, other) in found.records.iter().zip(&whole.records) {
-            let facts = |record: &L7Record| format!("{:?}", (&record.detail, record.request_bytes, record.response_bytes, record.notes, record.outcome));
+            let facts = |it: &L7Record| {
+                format!("{:?}", (&it.detail, it.request_bytes, it.response_bytes, it.notes, it.outcome))
+            };
             prop_assert_eq!(facts(one), facts(other));
         }
     }
