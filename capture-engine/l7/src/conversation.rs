@@ -1,9 +1,10 @@
 //! What two ordered streams say: finds out the protocol, and hands its dissector bytes, holes and ends.
 
+use crate::before::Head;
 use crate::dissector::{Next, Opening};
 use crate::input::{Bytes, Hole};
 use crate::protocols::{Spoken, Wire};
-use crate::recognise::{Found, Head, Look, Search};
+use crate::recognise::{Found, Look, Search};
 use crate::{Interest, Limits, MessageEnd, Out};
 use flow_model::{Close, Direction, Role, Ts};
 

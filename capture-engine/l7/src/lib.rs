@@ -4,6 +4,7 @@
 //! bounded memory per connection. They know nothing of kernels, namespaces, names or metrics.
 #![forbid(unsafe_code)]
 
+mod before;
 mod conversation;
 mod dissector;
 pub mod dns;

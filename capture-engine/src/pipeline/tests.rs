@@ -1,5 +1,6 @@
 use super::*;
 use crate::event::Counters;
+use flow_model::Transport;
 use flow_model::{Detail, Direction, Endpoint, FiveTuple, FlowDelta, FlowInfo, L7Record, Outcome};
 use l7::MessageEnd;
 use std::net::Ipv4Addr;

@@ -5,44 +5,22 @@
 //! responses pair by order; where an unknown number of either was lost, nothing is paired until their numbers agree again.
 
 mod chunked;
-mod collect;
 mod head;
 mod method;
 mod open;
 mod request;
 mod response;
+mod side;
 mod sign;
 
 use crate::dissector::{Dissector, Next, Opening, Sign, Used};
 use crate::input::{Bytes, Cause, Hole};
 use crate::pairing::InOrder;
 use crate::{Interest, Limits, MessageEnd, Out};
-use chunked::Chunked;
-use collect::PartialHead;
 use flow_model::{Close, Detail, Direction, HttpExchange, L7Record, LossReason, Notes, Outcome, Protocol, Ts};
 use open::Open;
+use side::{Side, State};
 use std::time::Duration;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// A head begins here, or is being collected in `Side::head`.
-    Start,
-    /// This many bytes of the body are to come.
-    Body(u64),
-    Chunked(Chunked),
-    /// The body ends with the connection.
-    Close,
-    /// Inside a message whose framing is lost; it ends with the message of the flow.
-    Unframed,
-    /// Nothing is known until a message begins.
-    Lost,
-}
-
-#[derive(Debug)]
-struct Side {
-    state: State,
-    head: Option<Box<PartialHead>>,
-}
 
 /// Whom the response under way answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 use super::chunked::{Chunked, Step};
-use super::collect::{Begin, PartialHead};
 use super::head::{self, RequestHead, Scan, Version};
 use super::open::{Open, Strings};
+use super::side::{Begin, PartialHead};
 use super::{Doubt, Http1, State, method};
 use crate::input::{Bytes, Cause, Hole};
 use crate::{Limits, Out};

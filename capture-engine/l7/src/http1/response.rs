@@ -1,6 +1,6 @@
 use super::chunked::{Chunked, Step};
-use super::collect::{Begin, PartialHead};
 use super::head::{self, ResponseHead, Scan, Version};
+use super::side::{Begin, PartialHead};
 use super::{Answers, Http1, Reply, State};
 use crate::dissector::Next;
 use crate::input::{Bytes, Cause, Hole};

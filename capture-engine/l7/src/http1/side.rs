@@ -1,9 +1,34 @@
-//! Collecting a head, of a request or a response alike, that may come in several pieces.
+//! One direction of a connection: where in a message it stands, and the head that it collects, of a
+//! request or a response alike, which may come in several pieces.
 
-use super::Side;
+use super::chunked::Chunked;
 use crate::Limits;
 use crate::input::Bytes;
 use flow_model::{Notes, Ts};
+
+/// Where in a message a direction stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// A head begins here, or is being collected in `Side::head`.
+    Start,
+    /// This many bytes of the body are to come.
+    Body(u64),
+    Chunked(Chunked),
+    /// The body ends with the connection.
+    Close,
+    /// Inside a message whose framing is lost; it ends with the message of the flow.
+    Unframed,
+    /// Nothing is known until a message begins.
+    Lost,
+}
+
+/// One direction of a connection.
+#[derive(Debug)]
+pub(super) struct Side {
+    pub state: State,
+    /// The head that is being collected.
+    pub head: Option<Box<PartialHead>>,
+}
 
 /// The beginning of a head that has not come to its end.
 #[derive(Debug)]
