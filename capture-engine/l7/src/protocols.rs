@@ -45,7 +45,9 @@ macro_rules! protocols {
                 match self { $(Spoken::$name(_) => Wire::$name,)* }
             }
 
-            pub(crate) fn bytes<O: Out>(&mut self, dir: Direction, data: Bytes<'_>, limits: &Limits, out: &mut O) -> Used {
+            pub(crate) fn bytes<O: Out>(
+                &mut self, dir: Direction, data: Bytes<'_>, limits: &Limits, out: &mut O,
+            ) -> Used {
                 match self { $(Spoken::$name(it) => it.bytes(dir, data, limits, out),)* }
             }
 
