@@ -6,11 +6,13 @@ use architecture::Workspace;
 /// What this test does not ask for: these crates run on no node.
 const NOT_SHIPPED: [&str; 2] = ["tests/", "packaging/"];
 
-/// The name of a struct of counts that a line of code makes public. `Counters` alone are those of
-/// one flow or one stream: they end in its series.
+/// The name of a struct of counts that a line of code makes public. `Counters` and `Stats` alone are
+/// those of one flow, and the words of the kernel programs: they end in a series, or in a struct that
+/// is looked for here.
 fn counts(line: &str) -> Option<&str> {
     let name = line.strip_prefix("pub struct ")?.split(|c: char| !c.is_alphanumeric()).next()?;
-    (name != "Counters" && (name.ends_with("Counters") || name.ends_with("Counts"))).then_some(name)
+    let is_one = ["Counters", "Counts", "Stats"].iter().any(|end| name.ends_with(end));
+    (is_one && !["Counters", "Stats"].contains(&name)).then_some(name)
 }
 
 /// Whether the struct is taken apart here to its last field: then a new field does not compile

@@ -1,6 +1,6 @@
 //! Which families there are, what they are called, and which labels they carry.
 
-use super::{Descriptor, Encoder, Kind, SelfMetric, Type};
+use super::encoder::{Descriptor, Encoder, Kind, SelfMetric, Type};
 use crate::families::{Cell, Family, MOST_LABELS};
 use crate::histogram::Histogram;
 use crate::labels::Reporter;

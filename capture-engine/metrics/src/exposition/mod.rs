@@ -1,13 +1,15 @@
 //! The series as a scraper reads them: OpenMetrics 1.0, Prometheus' text 0.0.4 and its protobuf with native histograms.
 //! One walk over the families (`families.rs`), one encoder for the two texts, one for protobuf.
 
+mod encoder;
 mod families;
 mod protobuf;
 mod text;
 
-use crate::histogram::HistogramSnapshot;
+pub use encoder::{Histograms, Kind, SelfMetric};
+
 use crate::snapshot::Snapshot;
-use std::borrow::Cow;
+use encoder::Encoder;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -31,78 +33,6 @@ impl Format {
             }
         }
     }
-}
-
-/// Which buckets of a histogram are written. Its count and its sum always are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Histograms {
-    /// Native and classic, as far as the format has both.
-    #[default]
-    Both,
-    /// Native ones alone. A text has none; what is left there is the bucket of everything.
-    Native,
-    Classic,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// The name carries its `_total`.
-    Counter,
-    Gauge,
-}
-
-/// A metric of another crate, given along when a scrape is rendered. Those of one name become one family with the first one's help.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SelfMetric {
-    pub name: Cow<'static, str>,
-    pub help: Cow<'static, str>,
-    pub kind: Kind,
-    pub labels: Vec<(Cow<'static, str>, Cow<'static, str>)>,
-    pub value: f64,
-}
-
-impl SelfMetric {
-    #[must_use]
-    pub fn gauge(name: impl Into<Cow<'static, str>>, help: impl Into<Cow<'static, str>>, value: f64) -> SelfMetric {
-        SelfMetric { name: name.into(), help: help.into(), kind: Kind::Gauge, labels: Vec::new(), value }
-    }
-
-    /// `name` with its `_total`.
-    #[must_use]
-    pub fn counter(name: impl Into<Cow<'static, str>>, help: impl Into<Cow<'static, str>>, total: u64) -> SelfMetric {
-        SelfMetric { kind: Kind::Counter, ..SelfMetric::gauge(name, help, total as f64) }
-    }
-
-    #[must_use]
-    pub fn with(mut self, label: impl Into<Cow<'static, str>>, value: impl Into<Cow<'static, str>>) -> SelfMetric {
-        self.labels.push((label.into(), value.into()));
-        self
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Type {
-    Counter,
-    Gauge,
-    Histogram,
-}
-
-/// What a family is called; counters with their `_total`.
-#[derive(Clone, Copy, Debug)]
-struct Descriptor<'a> {
-    name: &'a str,
-    help: &'a str,
-    kind: Type,
-}
-
-type Labels<'a> = [(&'a str, &'a str)];
-
-/// Families come one after the other, each followed by its samples.
-trait Encoder {
-    fn family(&mut self, family: Descriptor<'_>);
-    fn number(&mut self, labels: &Labels<'_>, value: f64);
-    fn histogram(&mut self, labels: &Labels<'_>, histogram: &HistogramSnapshot);
-    fn finish(self) -> Vec<u8>;
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -1,7 +1,7 @@
 //! Prometheus' protobuf: `MetricFamily` messages of `io/prometheus/client/metrics.proto` (prometheus/client_model), each after its
 //! length. Written by hand: a dozen fields of four messages, straight into the output instead of a tree of owned strings first.
 
-use super::{Descriptor, Encoder, Histograms, Labels, Type};
+use super::encoder::{Descriptor, Encoder, Histograms, Labels, Type};
 use crate::histogram::varint::push as varint;
 use crate::histogram::{CLASSIC, HistogramSnapshot, SCHEMA, ZERO_THRESHOLD, spans};
 

@@ -3,7 +3,8 @@
 //!
 //! A record tells of many messages and of no answer, so there is no duration.
 
-use super::{Cell, Counter, Described, Family, Label, Set, words};
+use super::family::{Cell, Counter, Family, Label};
+use super::value::{Described, Set, words};
 use flow_model::{ChannelTraffic, Protocol, Transport};
 
 const PROTOCOLS: [&str; Protocol::ALL.len()] = {

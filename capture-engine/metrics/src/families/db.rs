@@ -1,7 +1,8 @@
 //! Commands to databases and caches. OpenTelemetry: "Semantic conventions for database client
 //! metrics".
 
-use super::{Cell, Counter, Described, Duration, Family, Label, Seen, Set, Value, error, words};
+use super::family::{Cell, Counter, Duration, Family, Label, Seen, error};
+use super::value::{Described, Set, Value, words};
 use flow_model::{DbOperation, Outcome, Transport};
 
 /// OpenTelemetry's values of `db.system.name` for what speaks a protocol of its own, and the usual

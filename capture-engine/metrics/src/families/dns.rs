@@ -1,6 +1,7 @@
 //! Lookups of names. OpenTelemetry: "Semantic conventions for DNS metrics".
 
-use super::{Described, Duration, Family, Label, Seen, Set, Value, error};
+use super::family::{Duration, Family, Label, Seen, error};
+use super::value::{Described, Set, Value};
 use crate::labels::OTHER;
 use flow_model::{DnsExchange, Outcome, Transport};
 

@@ -1,6 +1,7 @@
 //! HTTP of every version. OpenTelemetry: "Semantic conventions for HTTP metrics".
 
-use super::{Cell, Counter, Described, Duration, Family, Label, Seen, Set, Value, error, words};
+use super::family::{Cell, Counter, Duration, Family, Label, Seen, error};
+use super::value::{Described, Set, Value, words};
 use crate::labels::OTHER;
 use flow_model::{HttpExchange, Outcome, Transport};
 

@@ -1,7 +1,8 @@
 //! What clients and brokers send each other. OpenTelemetry: "Semantic conventions for messaging
 //! client metrics".
 
-use super::{Cell, Counter, Described, Duration, Family, Label, Seen, Set, Value, error, words};
+use super::family::{Cell, Counter, Duration, Family, Label, Seen, error};
+use super::value::{Described, Set, Value, words};
 use flow_model::{MessagingOperation, Outcome, Transport};
 
 /// OpenTelemetry's values of `messaging.system` for what speaks a protocol of its own, and the

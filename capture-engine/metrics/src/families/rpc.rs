@@ -2,7 +2,8 @@
 //! apart from `rpc_method`, as it was there before 1.38, since both come from the connection as
 //! they are.
 
-use super::{Cell, Counter, Described, Duration, Family, Label, Seen, Set, Value, error, words};
+use super::family::{Cell, Counter, Duration, Family, Label, Seen, error};
+use super::value::{Described, Set, Value, words};
 use flow_model::{Outcome, RpcCall, Transport};
 
 /// OpenTelemetry's values of `rpc.system.name`, and of older versions what it says no more.

@@ -1,6 +1,7 @@
 //! Handshakes of TLS. OpenTelemetry has attributes for them ("TLS") and no metric.
 
-use super::{Described, Duration, Family, Label, Seen, Set, Value, error, words};
+use super::family::{Duration, Family, Label, Seen, error};
+use super::value::{Described, Set, Value, words};
 use crate::labels::OTHER;
 use flow_model::{Outcome, TlsHandshake, Transport};
 

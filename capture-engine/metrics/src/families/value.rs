@@ -1,9 +1,12 @@
 //! One label's value, and the set that it is of. What traffic says becomes a word of a closed set,
 //! a number of a range, or free text, which `texts.rs` bounds.
 
-use super::MOST_LABELS;
 use crate::labels::OTHER;
 use std::hash::{Hash, Hasher};
+
+/// Labels of a family beside `error_type`. With the edge's eight they fit into a sample of the
+/// exposition, which asserts it.
+pub(crate) const MOST_LABELS: usize = 6;
 
 /// Longest free text; what is longer is `_OTHER`. The names that it is for are shorter by their
 /// protocols' rules.

@@ -1,8 +1,8 @@
 //! What 0.1.0 kept (formats 1 and 2): a list for each protocol, and totals by the place that a
 //! protocol or a reason had in its array.
 
-use super::ByName;
 use super::row::{ExchangeRow, Row, SavedEdge};
+use super::words::ByName;
 use crate::families::{Cell, rcode_name};
 use crate::histogram::HistogramSnapshot;
 use crate::labels::{ERROR_TYPE, OTHER, Reporter, UNANSWERED};

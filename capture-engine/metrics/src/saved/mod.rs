@@ -11,7 +11,12 @@
 
 mod json;
 mod legacy;
+mod raw;
 mod row;
+mod words;
+
+pub(crate) use words::Foreign;
+pub use words::Saved;
 
 use crate::families::{Cell, FamilyId};
 use crate::golden::Golden;
@@ -20,53 +25,14 @@ use crate::losses::Losses;
 use crate::series::Totals;
 use crate::snapshot::Snapshot;
 use flow_model::{LossReason, Names, Protocol, Ts};
-use json::Raw;
 use row::{ExchangeRow, Row, SavedEdge, TcpRow, UdpRow};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use words::ByName;
 
-/// What is kept of another version's counts: 10,000 series of one family, and then some. What does
-/// not fit is counted.
-const FOREIGN_BYTES: usize = 16 << 20;
-/// The same for protocols and reasons.
+/// Protocols and reasons of another version that are kept. What does not fit is counted.
 const FOREIGN_NAMES: usize = 1_000;
-
-/// Counts by reporter and by protocol or reason.
-type ByName = BTreeMap<String, BTreeMap<String, u64>>;
-
-/// All counters and histograms of a process, as its successor takes them over.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Saved {
-    /// By family; "tcp" and "udp" are two of them.
-    series: BTreeMap<String, Vec<Row>>,
-    exchanges: ByName,
-    lost: ByName,
-    expired: u64,
-    /// (stage, reason, total)
-    losses: Vec<(String, String, u64)>,
-    /// Fields that this version does not know.
-    rest: BTreeMap<String, Raw>,
-    /// Rows and fields that are in `FOREIGN_BYTES` no more.
-    dropped: u64,
-}
-
-/// What this version cannot show and hands on.
-#[derive(Debug, Default)]
-pub(crate) struct Foreign {
-    series: BTreeMap<String, Vec<Raw>>,
-    exchanges: ByName,
-    lost: ByName,
-    rest: BTreeMap<String, Raw>,
-}
-
-impl Saved {
-    /// Series of all families that this version knows.
-    #[must_use]
-    pub fn series(&self) -> usize {
-        self.series.values().flatten().filter(|row| !matches!(row, Row::Foreign(_))).count()
-    }
-}
 
 impl Snapshot {
     /// What a successor needs. Exact once the writer has ended.

@@ -1,7 +1,7 @@
 //! A series as it is kept. A row that is not understood in full is handed on: all of it, or what is
 //! left of it.
 
-use super::json::{Fields, Raw};
+use super::raw::{Fields, Raw};
 use crate::families::{Cell, FamilyId};
 use crate::histogram::HistogramSnapshot;
 use crate::labels::{End, OVERFLOW, Reporter, UNKNOWN};

@@ -4,6 +4,7 @@ mod json;
 mod names;
 mod report;
 mod summary;
+mod totals;
 
 use crate::exit::{Exit, Failure};
 use anyhow::Context;

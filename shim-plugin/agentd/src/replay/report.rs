@@ -3,6 +3,7 @@
 
 use super::json;
 use super::names::CaptureNames;
+use super::totals::Totals;
 use flow_model::{Close, Detail, FlowDelta, FlowInfo, L7Record, LossReason, Notes, Protocol, Sink, Transport};
 use golden_metrics::{Edge, FlowCache, Golden, Observer};
 use parking_lot::Mutex;
@@ -15,16 +16,6 @@ pub(super) enum Lines {
     None,
     Text,
     Json { records: bool },
-}
-
-/// Sums over the flows of the capture.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Totals {
-    pub tcp_flows: u64,
-    pub udp_flows: u64,
-    pub resets: u64,
-    pub retransmits: u64,
-    pub zero_windows: u64,
 }
 
 /// Lines that are not printed yet, in the order of what they tell. Written by one thread.

@@ -1,6 +1,6 @@
 //! A capture for people: golden metrics of each edge, then what the capture holds.
 
-use super::report::Totals;
+use super::totals::Totals;
 use crate::cli::table::{Align, bytes, latency, share, table};
 use agent_api::EdgeRow;
 use capture_engine::replay::{Skipped, Summary};

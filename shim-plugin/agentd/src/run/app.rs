@@ -9,7 +9,7 @@ use crate::exit::{Exit, Failure};
 use crate::run::ends::{Ended, Ends};
 use crate::run::engine::{self, Loaded};
 use crate::run::join::{Join, Wanted};
-use crate::run::kernel_counters::KernelCounters;
+use crate::run::kernel_stats::KernelStatsReader;
 use crate::run::reload::Reload;
 use crate::run::running::{Running, Shared};
 use crate::run::saved::{self, State};
@@ -158,7 +158,7 @@ impl App {
             let deadlines = Deadlines::default();
             let upkeep = Upkeep {
                 board: board.clone(),
-                kernel: KernelCounters::new(loaded.kernel.clone(), config.capture.ring_bytes, &losses),
+                kernel: KernelStatsReader::new(loaded.kernel.clone(), config.capture.ring_bytes, &losses),
                 deadlines: deadlines.clone(),
                 proc: config.debug.proc.clone(),
             };

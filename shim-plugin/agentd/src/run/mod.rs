@@ -5,7 +5,7 @@ pub mod containers;
 pub mod ends;
 pub mod engine;
 pub mod join;
-pub mod kernel_counters;
+pub mod kernel_stats;
 pub mod node_ports;
 pub mod orders;
 pub mod pipeline_thread;

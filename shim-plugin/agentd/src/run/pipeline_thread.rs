@@ -8,7 +8,7 @@ use crate::serve::board::Board;
 use anyhow::Context;
 use capture_engine::event::FlowKey;
 use capture_engine::kernel::{Overrides, RingReader, Sampler};
-use capture_engine::pipeline::{Pipeline, PipelineConfig, PipelineStats, Sampling};
+use capture_engine::pipeline::{Pipeline, PipelineConfig, Sampling};
 use flow_model::{Close, Names, Ts};
 use golden_metrics::{Golden, Loss, Losses};
 use k8s_sync::NamesReader;
@@ -210,10 +210,11 @@ impl PipelineThread {
     }
 
     fn publish_counts(&mut self) {
-        let PipelineStats { table_full, holes, holes_bounded, .. } = self.pipeline.stats();
-        self.table_full.set_total(table_full);
-        self.holes.set_total(holes.saturating_sub(holes_bounded));
-        self.holes_bounded.set_total(holes_bounded);
+        let stats = self.pipeline.stats();
+        self.table_full.set_total(stats.table_full);
+        self.holes.set_total(stats.holes.saturating_sub(stats.holes_bounded));
+        self.holes_bounded.set_total(stats.holes_bounded);
+        *self.board.pipeline.lock() = stats;
         self.board.flows.store(self.pipeline.len() as u64, Ordering::Relaxed);
     }
 }

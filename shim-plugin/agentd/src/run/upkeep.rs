@@ -1,7 +1,7 @@
 //! Once a second: what the process uses, what the kernel half counted, and a view for the rates.
 
 use crate::clock;
-use crate::run::kernel_counters::KernelCounters;
+use crate::run::kernel_stats::KernelStatsReader;
 use crate::run::process;
 use crate::serve::board::Board;
 use netns_scanner::deadline::Deadlines;
@@ -15,7 +15,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// What is looked at.
 pub struct Upkeep {
     pub board: Arc<Board>,
-    pub kernel: KernelCounters,
+    pub kernel: KernelStatsReader,
     pub deadlines: Deadlines,
     pub proc: PathBuf,
 }

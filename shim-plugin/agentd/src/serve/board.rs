@@ -5,6 +5,8 @@ use crate::serve::kubernetes::{self, Watches};
 use crate::serve::pulse::{Pulse, STALLED};
 use crate::serve::traffic::Traffic;
 use agent_api::{self as api, Containerd, Namespace, Process, Program, Readiness, Reason, Scan, Status, Version};
+use capture_engine::kernel::KernelStats;
+use capture_engine::pipeline::PipelineStats;
 use golden_metrics::SelfMetric;
 use k8s_sync::Figure;
 use parking_lot::Mutex;
@@ -19,10 +21,7 @@ use std::time::{Duration, Instant};
 pub struct Engine {
     pub ring_bytes: u64,
     pub flows: u64,
-    /// Seen by the kernel programs.
-    pub packets: u64,
-    /// That they put into the ring.
-    pub events: u64,
+    pub stats: KernelStats,
     pub programs: Vec<Program>,
 }
 
@@ -57,6 +56,7 @@ pub struct Board {
     pub node: Mutex<Arc<api::Node>>,
     pub scan: Mutex<Scan>,
     pub engine: Mutex<Engine>,
+    pub pipeline: Mutex<PipelineStats>,
     /// Flows in the pipeline's table.
     pub flows: AtomicU64,
     pub kernel: Mutex<Kernel>,
@@ -89,6 +89,7 @@ impl Board {
             node: Mutex::default(),
             scan: Mutex::default(),
             engine: Mutex::default(),
+            pipeline: Mutex::default(),
             flows: AtomicU64::new(0),
             kernel: Mutex::default(),
             traffic,
@@ -198,7 +199,7 @@ impl Board {
 
     #[must_use]
     pub fn status(&self, now: Instant) -> Status {
-        let Engine { ring_bytes, flows, packets, events, programs } = copy(&self.engine);
+        let Engine { ring_bytes, flows, stats, programs } = copy(&self.engine);
         Status {
             version: self.version.clone(),
             pid: std::process::id(),
@@ -214,8 +215,8 @@ impl Board {
             losses: self.traffic.losses(),
             programs,
             ring_bytes,
-            packets,
-            events,
+            packets: stats.packets,
+            events: stats.events,
             flows,
             process: copy(&self.process),
         }

@@ -4,6 +4,8 @@
 
 use crate::serve::board::Board;
 use capture_engine::attach::AttachCounters;
+use capture_engine::kernel::KernelStats;
+use capture_engine::pipeline::PipelineStats;
 use golden_metrics::{Loss, Losses, SelfMetric};
 use shim_plugin::{Corrections, Counts, EventCounts, LinkCounts};
 use std::sync::Arc;
@@ -151,6 +153,57 @@ impl CountPublisher {
         let help = "Containers whose labels were asked for and not read, those that were gone by then included.";
         count("pilotfish_containerd_unread_labels_total", help, labels_unread);
     }
+}
+
+/// What the kernel programs count. What they lost has its places of loss where it is read.
+pub fn kernel(stats: KernelStats, out: &mut Vec<SelfMetric>) {
+    let KernelStats {
+        packets,
+        events,
+        other,
+        stray,
+        replaced,
+        ring_full: _,
+        flows_full: _,
+        unparsed: _,
+        fragments: _,
+        unlocked: _,
+        nested: _,
+        malformed: _,
+    } = stats;
+    let mut count = |name, help, total| out.push(SelfMetric::counter(name, help, total));
+    count("pilotfish_ring_records_total", "Records that the kernel programs put into the ring.", events);
+    count("pilotfish_packets_total", "Packets that the kernel programs saw.", packets);
+    let help = "Flows that a SYN began anew before their end was told.";
+    count("pilotfish_flows_replaced_total", help, replaced);
+    for (why, total) in [("other_protocol", other), ("no_flow", stray)] {
+        let help = "Packets of no flow: neither TCP nor UDP over IP, or without payload and of no known connection.";
+        out.push(SelfMetric::counter("pilotfish_packets_without_flow_total", help, total).with("why", why));
+    }
+}
+
+/// What the pipeline does. What it lost has its places of loss where it is counted.
+pub fn pipeline(stats: PipelineStats, out: &mut Vec<SelfMetric>) {
+    let PipelineStats {
+        segments,
+        // In `pilotfish_exchanges_total`, by protocol.
+        exchanges: _,
+        flows_opened,
+        flows_closed,
+        seeded,
+        stale,
+        table_full: _,
+        holes: _,
+        holes_bounded: _,
+    } = stats;
+    let mut count = |name, help, total| out.push(SelfMetric::counter(name, help, total));
+    count("pilotfish_pipeline_segments_total", "Captured payloads that the agent has read.", segments);
+    count("pilotfish_pipeline_flows_opened_total", "Flows that came into the agent's table.", flows_opened);
+    count("pilotfish_pipeline_flows_closed_total", "Flows that left it.", flows_closed);
+    let help = "Connections older than the agent that came into its table.";
+    count("pilotfish_pipeline_flows_found_total", help, seeded);
+    let help = "Captured payloads of flows that had already ended.";
+    count("pilotfish_pipeline_stale_segments_total", help, stale);
 }
 
 #[cfg(test)]

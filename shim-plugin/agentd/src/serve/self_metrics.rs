@@ -1,7 +1,7 @@
 //! What the agent says of itself on `/metrics`.
 
 use crate::serve::board::{Board, Engine};
-use crate::serve::kubernetes;
+use crate::serve::{counts, kubernetes};
 use agent_api::{Process, Scan, Version};
 use golden_metrics::SelfMetric;
 use k8s_sync::Figure;
@@ -79,16 +79,15 @@ fn containerd(board: &Board, out: &mut Vec<SelfMetric>) {
 }
 
 fn engine(board: &Board, out: &mut Vec<SelfMetric>) {
-    let Engine { ring_bytes, flows, packets, events, programs } = board.engine();
+    let Engine { ring_bytes, flows, stats, programs } = board.engine();
     out.push(SelfMetric::gauge(
         "pilotfish_ring_bytes",
         "Size of the ring between kernel and agent.",
         ring_bytes as f64,
     ));
-    let help = "Records that the kernel programs put into the ring.";
-    out.push(SelfMetric::counter("pilotfish_ring_records_total", help, events));
     out.push(SelfMetric::gauge("pilotfish_flows", "Flows in the agent's table.", flows as f64));
-    out.push(SelfMetric::counter("pilotfish_packets_total", "Packets that the kernel programs saw.", packets));
+    counts::kernel(stats, out);
+    counts::pipeline(*board.pipeline.lock(), out);
     for program in programs {
         let help = "Time in a kernel program; counted while kernel.bpf_stats_enabled is set.";
         out.push(SelfMetric {

@@ -3,7 +3,7 @@
 
 use crate::serve::board::{Board, Engine};
 use agent_api as api;
-use capture_engine::kernel::{Kernel, KernelStats, ProgramInfo};
+use capture_engine::kernel::{Kernel, ProgramInfo};
 use golden_metrics::{Loss, Losses};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 const PROGRAMS_EVERY: u32 = 5;
 
 #[derive(Debug)]
-pub struct KernelCounters {
+pub struct KernelStatsReader {
     kernel: Arc<Kernel>,
     ring_bytes: u64,
     ring_full: Loss,
@@ -26,10 +26,10 @@ pub struct KernelCounters {
     programs: Vec<api::Program>,
 }
 
-impl KernelCounters {
+impl KernelStatsReader {
     #[must_use]
-    pub fn new(kernel: Arc<Kernel>, ring_bytes: u32, losses: &Losses) -> KernelCounters {
-        KernelCounters {
+    pub fn new(kernel: Arc<Kernel>, ring_bytes: u32, losses: &Losses) -> KernelStatsReader {
+        KernelStatsReader {
             kernel,
             ring_bytes: u64::from(ring_bytes),
             ring_full: losses.place("kernel", "ring_full", "message heads and closes that found the ring full"),
@@ -57,30 +57,17 @@ impl KernelCounters {
         }
         self.looks = self.looks.wrapping_add(1);
         let Ok(stats) = self.kernel.stats() else { return };
-        let KernelStats {
-            packets,
-            events,
-            ring_full,
-            flows_full,
-            unparsed,
-            fragments,
-            unlocked,
-            nested,
-            malformed,
-            ..
-        } = stats;
-        self.ring_full.set_total(ring_full);
-        self.flows_full.set_total(flows_full);
-        self.unparsed.set_total(unparsed);
-        self.fragments.set_total(fragments);
-        self.unlocked.set_total(unlocked);
-        self.nested.set_total(nested);
-        self.malformed.set_total(malformed);
+        self.ring_full.set_total(stats.ring_full);
+        self.flows_full.set_total(stats.flows_full);
+        self.unparsed.set_total(stats.unparsed);
+        self.fragments.set_total(stats.fragments);
+        self.unlocked.set_total(stats.unlocked);
+        self.nested.set_total(stats.nested);
+        self.malformed.set_total(stats.malformed);
         *board.engine.lock() = Engine {
             ring_bytes: self.ring_bytes,
             flows: board.flows.load(Ordering::Relaxed),
-            packets,
-            events,
+            stats,
             programs: self.programs.clone(),
         };
     }
