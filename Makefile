@@ -1,6 +1,6 @@
 # make demo [ARGS="--for 30s --output json"]   containers that call each other, and who calls whom
-# make demo-k8s [ARGS=...]                      the same in a Kubernetes cluster of two nodes (its programs are built once, in 10 minutes)
-# make check                                    formatting, lints, documentation and the tests of pure code: no root, no clang, no containers
+# make demo-k8s [ARGS=...]                      the same in a Kubernetes cluster of two nodes (built once, in 10 minutes)
+# make check                                    what needs no root, no clang, no containers: formatting, lints, docs, pure tests
 # make test                                     everything that CI runs, from a clean checkout
 # make package                                  the deb and the rpm, into target/package
 # make vm-test                                  their life on a Debian with systemd, in a virtual machine, on two kernels
@@ -43,8 +43,9 @@ demo-k8s:
 	@bin=$$($(TARGET_DIR)/release/xtask cluster programs) && \
 	  PILOTFISH_K8S_BIN=$$bin exec $(SUDO) $(TARGET_DIR)/release/xtask demo-k8s $(ARGS)
 
-# Where there is no clang, what is checked here has no kernel programs in it. Where there is one they are built even here: one build of
-# the crates then serves the checks and the tests, and a switch between the two would build them twice.
+# Where there is no clang, what is checked here has no kernel programs in it. Where there is one
+# they are built even here: one build of the crates then serves the checks and the tests, and a
+# switch between the two would build them twice.
 NO_BPF = $(shell command -v $${CLANG:-clang} >/dev/null || echo PILOTFISH_NO_BPF=1)
 check:
 	$(CARGO) fmt --all --check
@@ -63,8 +64,9 @@ build:
 k8s-programs: build
 	@$(K8S_BIN) && echo "$$bin"
 
-# The tests ask for root where they make namespaces; those of pure code do not mind it. One test binary after the other, and the end-to-end
-# ones one test at a time: they measure the whole machine.
+# The tests ask for root where they make namespaces; those of pure code do not mind it. One test
+# binary after the other, and the end-to-end ones one test at a time: they measure the whole
+# machine.
 tests: build
 	@$(K8S_BIN) && $(AS_ROOT) $(CARGO) test --workspace --exclude e2e --exclude architecture
 
@@ -94,8 +96,8 @@ vm-test: package $(OLD_DEB)
 	$(AS_ROOT) $(CARGO) xtask vm-test --kernel 6.12 --binary target/dist/pilotfish --from $(OLD_DEB)
 	$(AS_ROOT) $(CARGO) xtask package --only rpm --rpm-root --binary target/dist/pilotfish
 
-# The short form: the deb of the debug build that the tests use, lintian, and the scenes that install, sandbox, hand over and remove it,
-# on one kernel.
+# The short form: the deb of the debug build that the tests use, lintian, and the scenes that
+# install, sandbox, hand over and remove it, on one kernel.
 package-test:
 	@scripts/setup.sh --package
 	$(CARGO) xtask package --only deb --lint --binary $(TARGET_DIR)/debug/pilotfish

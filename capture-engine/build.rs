@@ -1,5 +1,6 @@
-//! Builds the kernel programs with clang and leaves the object in `OUT_DIR` for `src/kernel/load.rs` to embed. With
-//! `PILOTFISH_NO_BPF=1` it needs no clang: what is built can then be checked and linted, and says so when it should load.
+//! Builds the kernel programs with clang and leaves the object in `OUT_DIR` for
+//! `src/kernel/load.rs` to embed. With `PILOTFISH_NO_BPF=1` it needs no clang: what is built can
+//! then be checked and linted, and says so when it should load.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, exit};

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The deb of another commit, as that commit builds it: scripts/old-deb.sh COMMIT FILE. Its tree lies beside FILE while it is built.
+# The deb of another commit, as that commit builds it: scripts/old-deb.sh COMMIT FILE. Its tree lies
+# beside FILE while it is built.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 commit=$1 file=$(realpath -m "$2")

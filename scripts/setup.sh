@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Installs what a build, the demo or the tests need on Debian or Ubuntu, and only what is missing. It may be run as often as one likes.
-# Services of the packages are neither started nor enabled: the demo and the tests bring their own.
+# Installs what a build, the demo or the tests need on Debian or Ubuntu, and only what is missing.
+# It may be run as often as one likes. Services of the packages are neither started nor enabled: the
+# demo and the tests bring their own.
 #   scripts/setup.sh --demo     what `make demo` needs
-#   scripts/setup.sh --k8s      what `make demo-k8s` needs, too: a Kubernetes cluster is built from source once, which takes Go
+#   scripts/setup.sh --k8s      what `make demo-k8s` needs, too: Go, to build a Kubernetes cluster once
 #   scripts/setup.sh --test     what `make test` needs, too (the default)
 #   scripts/setup.sh --package  what `make package` and `make vm-test` need
 set -euo pipefail
@@ -80,8 +81,8 @@ allow_services() {
   if [ -e $saved ]; then $as_root mv $saved $policy; else $as_root rm -f $policy; fi
 }
 
-# apt runs in a session of its own, so that Ctrl-C on the terminal does not hit dpkg half-way through a package; it is told once, and ends
-# at the next safe place.
+# apt runs in a session of its own, so that Ctrl-C on the terminal does not hit dpkg half-way
+# through a package; it is told once, and ends at the next safe place.
 apt_pid=
 interrupted() {
   trap '' INT TERM
@@ -143,8 +144,9 @@ step_packages() {
   [ -z "${packages// /}" ] || fail "still missing after the installation: $packages"
 }
 
-# Kubernetes' programs are built from Go modules, once, by whoever uses them first; `cargo xtask cluster up` does it at a time of one's own choice.
-# They need Go 1.26, which any Go from 1.21 on fetches by itself.
+# Kubernetes' programs are built from Go modules, once, by whoever uses them first; `cargo xtask
+# cluster up` does it at a time of one's own choice. They need Go 1.26, which any Go from 1.21 on
+# fetches by itself.
 step_go() {
   [ $mode != demo ] || return 0
   local cache=${XDG_CACHE_HOME:-$HOME/.cache}/pilotfish/k8s

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
-/* Into the ring, without a wakeup unless the reader asked for it. What fits into a record of a few fixed sizes is copied once, from the skb into the
- * ring; only larger pieces go through per-CPU memory. */
+/* Into the ring, without a wakeup unless the reader asked for it. What fits into a record of a few
+ * fixed sizes is copied once, from the skb into the ring; only larger pieces go through per-CPU
+ * memory. */
 #ifndef PILOTFISH_EMIT_H
 #define PILOTFISH_EMIT_H
 
@@ -46,7 +47,8 @@ static __always_inline long pf_output(struct pf_control *control, struct pf_cpu 
 	return 0;
 }
 
-/* All of the segment but `captured`, `seq`, `payload`, and `prev` where it means nothing: that keeps whatever was in the ring. */
+/* All of the segment but `captured`, `seq`, `payload`, and `prev` where it means nothing: that
+ * keeps whatever was in the ring. */
 static __always_inline void pf_fill_segment(struct pf_segment *segment, struct pf_cpu *cpu)
 {
 	struct pf_packet *p = &cpu->packet;
@@ -153,8 +155,9 @@ static __always_inline __u32 pf_emit_pieces(struct __sk_buff *skb, struct pf_cpu
 	return rest.lost;
 }
 
-/* after.copy bytes of the payload from after.skip on. Returns the number of records that found no room. The sizes: a request or a
- * short answer; an answer; a full packet of an Ethernet; a head of the default length. */
+/* after.copy bytes of the payload from after.skip on. Returns the number of records that found no
+ * room. The sizes: a request or a short answer; an answer; a full packet of an Ethernet; a head of
+ * the default length. */
 static __always_inline __u32 pf_emit_segment(struct __sk_buff *skb, struct pf_cpu *cpu, struct pf_control *control)
 {
 	__u32 copy = cpu->after.copy;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
-/* What a packet does to its flow. All but pf_ack runs under the flow's lock, and calls no helper, to hold it shortly. */
+/* What a packet does to its flow. All but pf_ack runs under the flow's lock, and calls no helper,
+ * to hold it shortly. */
 #ifndef PILOTFISH_FLOW_H
 #define PILOTFISH_FLOW_H
 
@@ -15,8 +16,9 @@ static __always_inline __s32 pf_ahead(__u32 a, __u32 b)
 	return (__s32)(a - b);
 }
 
-/* Most packets of a connection that sends much are ACKs without payload, of which only counters remain. True when this packet was one and is
- * counted. No lock, which both directions would wait for: the two counters are changed atomically, here and under the lock (1 ns each). */
+/* Most packets of a connection that sends much are ACKs without payload, of which only counters
+ * remain. True when this packet was one and is counted. No lock, which both directions would wait
+ * for: the two counters are changed atomically, here and under the lock (1 ns each). */
 static __always_inline int pf_ack(struct pf_flow *flow, int dir, struct pf_cpu *cpu)
 {
 	struct pf_packet *p = &cpu->packet;
@@ -25,7 +27,8 @@ static __always_inline int pf_ack(struct pf_flow *flow, int dir, struct pf_cpu *
 	if (p->payload || p->tcp_flags & (PF_TCP_SYN | PF_TCP_FIN | PF_TCP_RST) || p->key.proto != IPPROTO_TCP || !p->window ||
 	    flow->zero_window & (1 << dir) || !(flow->flags & (PF_FLOW_ESTABLISHED | PF_FLOW_MIDWAY)))
 		return 0;
-	/* Good to 1-4 ms, which is enough to know when a flow was active last: read once per tick instead of 34 ns for each packet. */
+	/* Good to 1-4 ms, which is enough to know when a flow was active last: read once per tick
+	 * instead of 34 ns for each packet. */
 	tick = bpf_jiffies64();
 	if (cpu->tick != tick) {
 		cpu->tick = tick;

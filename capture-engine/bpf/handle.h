@@ -53,8 +53,9 @@ static __always_inline struct pf_flow *pf_new_flow(struct pf_cpu *cpu, int dir, 
 	return flow;
 }
 
-/* Looks without the lock at what the packet is likely to do, because the answer needs helpers. A wrong guess (the other direction's packet
- * on another CPU came in between) costs one message its override or its tail. */
+/* Looks without the lock at what the packet is likely to do, because the answer needs helpers. A
+ * wrong guess (the other direction's packet on another CPU came in between) costs one message its
+ * override or its tail. */
 static __always_inline void pf_look_ahead(struct __sk_buff *skb, struct pf_flow *flow, struct pf_cpu *cpu, int dir,
 					  struct pf_control *control)
 {
@@ -99,8 +100,8 @@ static __always_inline long pf_emit_closed(struct pf_cpu *cpu, struct pf_control
 	return pf_output(control, cpu, &cpu->closed, sizeof(cpu->closed));
 }
 
-/* A function of its own, so that it is verified once. The number of records that found no room; PF_CLOSE_LOST is added when one of
- * them was the flow's end. */
+/* A function of its own, so that it is verified once. The number of records that found no room;
+ * PF_CLOSE_LOST is added when one of them was the flow's end. */
 __noinline int pf_emit(struct __sk_buff *skb, struct pf_cpu *cpu, struct pf_control *control)
 {
 	int lost = 0;

@@ -6,8 +6,9 @@
 #include "maps.h"
 #include "packet.h"
 
-/* A packet that leaves is seen in the context of whoever sends it, with bottom halves on: a packet that comes in may interrupt that on the same CPU, and
- * on kernels with preemption so may another sender. So each takes a work area of its own; 0 when there is none, which is counted. */
+/* A packet that leaves is seen in the context of whoever sends it, with bottom halves on: a packet
+ * that comes in may interrupt that on the same CPU, and on kernels with preemption so may another
+ * sender. So each takes a work area of its own; 0 when there is none, which is counted. */
 static __always_inline struct pf_cpu *pf_enter(__u32 *area)
 {
 	struct pf_cpu *first;
@@ -39,8 +40,9 @@ static __always_inline void pf_leave(__u32 area)
 		__sync_fetch_and_and(&first->areas, ~(1u << (area & 31)));
 }
 
-/* A packet that leaves is seen behind the node's own address translation, and one that comes in before it reaches the socket: behind it, too.
- * The socket knows the one pair of addresses that both directions have in common. What it does not know (an unconnected UDP socket: the remote end)
+/* A packet that leaves is seen behind the node's own address translation, and one that comes in
+ * before it reaches the socket: behind it, too. The socket knows the one pair of addresses that
+ * both directions have in common. What it does not know (an unconnected UDP socket: the remote end)
  * stays as the packet has it. */
 static __always_inline void pf_take_socket(struct __sk_buff *skb, struct pf_packet *p)
 {

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
-/* A flow's lock: one word, which says what CPU has it. bpf_spin_lock costs 52 ns a packet, because it calls two helpers and turns interrupts off; this
- * costs two atomic instructions, 3 ns when nobody else wants it. At interfaces our programs run with bottom halves off and never within each
- * other. A packet that one of the node's own sockets sends may be interrupted on its CPU by one that comes in: that one does not wait for what it interrupted. */
+/* A flow's lock: one word, which says what CPU has it. bpf_spin_lock costs 52 ns a packet, because
+ * it calls two helpers and turns interrupts off; this costs two atomic instructions, 3 ns when
+ * nobody else wants it. At interfaces our programs run with bottom halves off and never within each
+ * other. A packet that one of the node's own sockets sends may be interrupted on its CPU by one
+ * that comes in: that one does not wait for what it interrupted. */
 #ifndef PILOTFISH_LOCK_H
 #define PILOTFISH_LOCK_H
 
 #include "maps.h"
 
-/* A holder keeps the lock for 0.1 us, or for as long as an interrupt or its hypervisor keeps it from going on. Some 100 us are spent here at most. */
+/* A holder keeps the lock for 0.1 us, or for as long as an interrupt or its hypervisor keeps it
+ * from going on. Some 100 us are spent here at most. */
 #define PF_LOCK_TRIES 32768
 
 struct pf_locking {
@@ -27,7 +30,8 @@ static long pf_lock_try(__u32 index, void *context)
 	return !*(volatile __u32 *)&flow->lock && !__sync_val_compare_and_swap(&flow->lock, 0, locking->me);
 }
 
-/* False when the lock was not to be had: then the packet is handled without, which may cost the flow a count or a message. */
+/* False when the lock was not to be had: then the packet is handled without, which may cost the
+ * flow a count or a message. */
 static __always_inline int pf_lock(struct pf_flow *flow, struct pf_cpu *cpu)
 {
 	struct pf_locking locking = { flow, bpf_get_smp_processor_id() + 1 };

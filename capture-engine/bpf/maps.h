@@ -84,9 +84,11 @@ struct pf_packet {
 	__u8 pad;
 };
 
-/* The counters and, so that one lookup gets both, what one packet needs while it is handled. That is here and not on the stack because
- * the verifier follows each value on the stack through every path (a million steps were not enough), but not what lies in a map. At interfaces
- * the program runs with bottom halves off and is not nested on one CPU: it has the first area. Packets of the node's own sockets have the others (`host.h`). */
+/* The counters and, so that one lookup gets both, what one packet needs while it is handled. That
+ * is here and not on the stack because the verifier follows each value on the stack through every
+ * path (a million steps were not enough), but not what lies in a map. At interfaces the program
+ * runs with bottom halves off and is not nested on one CPU: it has the first area. Packets of the
+ * node's own sockets have the others (`host.h`). */
 struct pf_cpu {
 	struct pf_stats stats;
 	__u32 areas; /* of the CPU's first one: bit per area that is in use */
@@ -110,8 +112,8 @@ struct {
 	__type(value, struct pf_cpu);
 } pilotfish_stats SEC(".maps");
 
-/* Filled by user space with the program that the stubs tail-call. The kernel empties it when the agent is gone. One map each: all programs of
- * an array are of one type. */
+/* Filled by user space with the program that the stubs tail-call. The kernel empties it when the
+ * agent is gone. One map each: all programs of an array are of one type. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
 	__uint(max_entries, 1);

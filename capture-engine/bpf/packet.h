@@ -67,7 +67,8 @@ struct pf_udp {
 	__be16 checksum;
 };
 
-/* The bytes at `at`, in place where they lie in the linear part, else copied into `buf`; 0 when the packet ends before. */
+/* The bytes at `at`, in place where they lie in the linear part, else copied into `buf`; 0 when the
+ * packet ends before. */
 static __always_inline void *pf_header(struct __sk_buff *skb, __u32 at, void *buf, const __u32 size)
 {
 	void *start = (void *)(long)skb->data + at;
@@ -79,11 +80,13 @@ static __always_inline void *pf_header(struct __sk_buff *skb, __u32 at, void *bu
 	return buf;
 }
 
-/* Where L3 begins, in the low half, and its protocol (as in the skb) in the high half; negative when neither is found. An interface without L2 is not marked as such in
- * the skb: there, the first byte is an IP version and bytes 12-13 are part of an address. They equal the protocol number by chance only
- * for sources in 8.0.0.0/16.
+/* Where L3 begins, in the low half, and its protocol (as in the skb) in the high half; negative
+ * when neither is found. An interface without L2 is not marked as such in the skb: there, the first
+ * byte is an IP version and bytes 12-13 are part of an address. They equal the protocol number by
+ * chance only for sources in 8.0.0.0/16.
  *
- * This and the other functions that are not inlined are verified on their own, once, instead of once for each way through their callers. */
+ * This and the other functions that are not inlined are verified on their own, once, instead of
+ * once for each way through their callers. */
 __noinline long pf_find_l3(struct __sk_buff *skb)
 {
 	struct pf_eth eth_buf, *eth = pf_header(skb, 0, &eth_buf, sizeof(eth_buf));
@@ -114,8 +117,8 @@ __noinline long pf_find_l3(struct __sk_buff *skb)
 	return (__u32)proto << 16 | l3;
 }
 
-/* The key is hashed in words of 4 bytes, and a load of what two stores wrote waits until both are in the cache (5 ns): so the parts of a word are
- * put together before they are stored. */
+/* The key is hashed in words of 4 bytes, and a load of what two stores wrote waits until both are
+ * in the cache (5 ns): so the parts of a word are put together before they are stored. */
 static __always_inline void pf_set_proto(struct pf_packet *p, __u8 proto)
 {
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
@@ -177,7 +180,8 @@ static __always_inline int pf_parse_ipv4(struct __sk_buff *skb, int dir, __u32 l
 	return PF_PARSED;
 }
 
-/* Follows the extension headers from `at` on, the first of kind `next`: where L4 begins and its protocol in bits 24-31; negative: -1 and the pf_stat to count. */
+/* Follows the extension headers from `at` on, the first of kind `next`: where L4 begins and its
+ * protocol in bits 24-31; negative: -1 and the pf_stat to count. */
 __noinline long pf_skip_extensions(struct __sk_buff *skb, __u32 at, __u32 next)
 {
 	for (int i = 0; i < PF_MAX_EXTENSIONS; i++) {

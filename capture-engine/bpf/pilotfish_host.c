@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
-/* Packets that sockets of the node's own namespace send and receive, seen at the cgroups of their processes. Reached by a tail call from
- * `pilotfish_stub`. Loads from Linux 6.1 on. */
+/* Packets that sockets of the node's own namespace send and receive, seen at the cgroups of their
+ * processes. Reached by a tail call from `pilotfish_stub`. Loads from Linux 6.1 on. */
 #include "handle.h"
 #include "host.h"
 
 #define PF_PASS 1
 
-/* Attached by the stubs for both directions; the kernel holds only programs with other verdicts to the direction that they were made for. */
+/* Attached by the stubs for both directions; the kernel holds only programs with other verdicts to
+ * the direction that they were made for. */
 SEC("cgroup_skb/ingress")
 int pilotfish_host(struct __sk_buff *skb)
 {

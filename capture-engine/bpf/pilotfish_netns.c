@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
-/* Packets at the interfaces of a pod's namespace, both directions. Reached by a tail call from `pilotfish_stub`. Loads from Linux 6.1 on.
- * One program and not one for each direction: the verifier's work is most of what an agent's start costs. */
+/* Packets at the interfaces of a pod's namespace, both directions. Reached by a tail call from
+ * `pilotfish_stub`. Loads from Linux 6.1 on. One program and not one for each direction: the
+ * verifier's work is most of what an agent's start costs. */
 #include "handle.h"
 
 #define PF_NEXT -1 /* TC_ACT_UNSPEC and TCX_NEXT: the packet goes on as if we were not here */

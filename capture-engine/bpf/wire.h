@@ -47,8 +47,9 @@ struct pf_key {
 	__u8 pad[3];
 }; /* 44 */
 
-/* A message: all payload that travels one way until payload travels the other way. Messages of a flow are numbered from 1,
- * both directions in one sequence, so that odd and even numbers are the two directions. */
+/* A message: all payload that travels one way until payload travels the other way. Messages of a
+ * flow are numbered from 1, both directions in one sequence, so that odd and even numbers are the
+ * two directions. */
 struct pf_message {
 	__u64 first_ns; /* first and last packet with new payload, bpf_ktime_get_ns */
 	__u64 last_ns;
@@ -97,9 +98,11 @@ struct pf_closed {
 	struct pf_message last; /* the message that was under way */
 }; /* 176 */
 
-/* Value of map `pilotfish_flows` (key: pf_key). Changed under `lock`, but for what an ACK without payload changes: `last_ns`, `packets` and
- * `bytes`. These and what decides about such an ACK come first, next to each other. A hole is a range of sequence numbers that was jumped over; one per
- * direction is kept, and a second one widens it to cover both, so that a retransmission inside it may pass for its filling. */
+/* Value of map `pilotfish_flows` (key: pf_key). Changed under `lock`, but for what an ACK without
+ * payload changes: `last_ns`, `packets` and `bytes`. These and what decides about such an ACK come
+ * first, next to each other. A hole is a range of sequence numbers that was jumped over; one per
+ * direction is kept, and a second one widens it to cover both, so that a retransmission inside it
+ * may pass for its filling. */
 struct pf_flow {
 	__u32 lock; /* 0: free; else one more than the number of the CPU that has it */
 	__u32 flags;
@@ -140,14 +143,16 @@ struct pf_control {
 	__u8 pad2[60];
 }; /* 128 */
 
-/* Value of array `pilotfish_ports` (one entry). A flow is copied when one of its ports is included and none is excluded. */
+/* Value of array `pilotfish_ports` (one entry). A flow is copied when one of its ports is included
+ * and none is excluded. */
 #define PF_PORT_EXCLUDED 1
 #define PF_PORT_INCLUDED 2 /* every port has it when there is no list of included ones */
 struct pf_ports {
 	__u8 marks[65536];
 };
 
-/* Value of array `pilotfish_stats` (per CPU, PF_AREAS entries whose counts are to be added up): what the kernel side saw and could not keep. */
+/* Value of array `pilotfish_stats` (per CPU, PF_AREAS entries whose counts are to be added up):
+ * what the kernel side saw and could not keep. */
 enum pf_stat {
 	PF_STAT_PACKETS = 0, /* all packets seen */
 	PF_STAT_EVENTS, /* events put into the ring */
@@ -167,7 +172,8 @@ struct pf_stats {
 	__u64 count[PF_STAT_MAX];
 };
 
-/* Work areas of a CPU: the first for interfaces, the others for the node's own sockets (a sender, and who interrupts it). */
+/* Work areas of a CPU: the first for interfaces, the others for the node's own sockets (a sender,
+ * and who interrupts it). */
 #define PF_HOST_AREAS 2
 #define PF_AREAS (1 + PF_HOST_AREAS)
 

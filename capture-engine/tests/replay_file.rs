@@ -1,5 +1,5 @@
-//! Capture files as they come: both formats, both byte orders, every clock, compressed, damaged. The pcap-file crate writes and reads
-//! along as an oracle.
+//! Capture files as they come: both formats, both byte orders, every clock, compressed, damaged.
+//! The pcap-file crate writes and reads along as an oracle.
 
 use capture_engine::replay::{CaptureReader, Damage};
 use pcap_file::pcap::{PcapHeader, PcapPacket, PcapWriter};

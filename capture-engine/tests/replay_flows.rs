@@ -1,4 +1,5 @@
-//! Packets through the software flow table: what the kernel's program would tell of them. Packets are built by etherparse.
+//! Packets through the software flow table: what the kernel's program would tell of them. Packets
+//! are built by etherparse.
 
 use capture_engine::event::Event;
 use capture_engine::replay::{Replay, Summary};

@@ -1,5 +1,6 @@
-//! Who holds a socket of the node: a container by the name of its cgroup, a unit of systemd, or a process by its own name. Two small files are
-//! read for each process that is asked about, with a deadline each; nothing is walked.
+//! Who holds a socket of the node: a container by the name of its cgroup, a unit of systemd, or a
+//! process by its own name. Two small files are read for each process that is asked about, with a
+//! deadline each; nothing is walked.
 
 use crate::deadline::{Deadlines, PATIENCE};
 use crate::socket::{Socket, SocketState};
@@ -8,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// Processes asked about in one look. A node runs some tens that have sockets in its own namespace; each costs some 20 us.
+/// Processes asked about in one look. A node runs some tens that have sockets in its own namespace;
+/// each costs some 20 us.
 const PROCESSES: usize = 2048;
 
 /// A socket of the node's own namespace and who holds it.
@@ -27,7 +29,8 @@ pub enum Owner {
     Process(String),
 }
 
-/// Owners of TCP sockets. `containers` are the ids that are known to share the node's namespace. Reads `/proc`: not on a thread that others wait for.
+/// Owners of TCP sockets. `containers` are the ids that are known to share the node's namespace.
+/// Reads `/proc`: not on a thread that others wait for.
 #[must_use]
 pub fn read(sockets: &[Socket], containers: &BTreeSet<String>, proc: &Path, deadlines: &Deadlines) -> Vec<Owned> {
     let mut by_process: BTreeMap<u32, Vec<&Socket>> = BTreeMap::new();

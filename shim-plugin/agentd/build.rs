@@ -1,5 +1,5 @@
-//! Tells the binary which commit it is of: from `PILOTFISH_COMMIT` where a packager sets it, from git in a release build. Debug builds do
-//! not ask git, so that a commit does not rebuild them.
+//! Tells the binary which commit it is of: from `PILOTFISH_COMMIT` where a packager sets it, from
+//! git in a release build. Debug builds do not ask git, so that a commit does not rebuild them.
 
 use std::process::Command;
 

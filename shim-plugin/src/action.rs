@@ -30,9 +30,11 @@ pub enum Action {
     Close { task: TaskId },
     /// The name of an attached namespace or cgroup became known, or better.
     Identify { slot: Slot, name: Arc<LocalName> },
-    /// The last task of the namespace ended, or that of the cgroup (then `netns` is the node's). No answer; the slot number never comes back.
+    /// The last task of the namespace ended, or that of the cgroup (then `netns` is the node's). No
+    /// answer; the slot number never comes back.
     Detach { slot: Slot, netns: NetnsId },
-    /// Read this container's labels and feed them back. Performed by [`Containerd`](crate::Containerd), never handed out.
+    /// Read this container's labels and feed them back. Performed by
+    /// [`Containerd`](crate::Containerd), never handed out.
     FetchLabels { container: ContainerRef },
 }
 
@@ -42,9 +44,9 @@ pub enum Report {
     Opened {
         task: TaskId,
         netns: NetnsId,
-        /// `SO_NETNS_COOKIE` (Linux >= 5.14), never reused. Without it a namespace that took the inode of one whose end is
-        /// not known yet is mistaken for that one until the end is known, and those who share a namespace are attached
-        /// to again when the first of them ends.
+        /// `SO_NETNS_COOKIE` (Linux >= 5.14), never reused. Without it a namespace that took the
+        /// inode of one whose end is not known yet is mistaken for that one until the end is known,
+        /// and those who share a namespace are attached to again when the first of them ends.
         cookie: Option<u64>,
     },
     OpenFailed {

@@ -1,7 +1,8 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-/// Waits that double from 100 ms to 10 s, each jittered to 50-100 % of itself so that many agents do not return together.
+/// Waits that double from 100 ms to 10 s, each jittered to 50-100 % of itself so that many agents
+/// do not return together.
 #[derive(Debug)]
 pub struct Backoff {
     next: Duration,

@@ -1,8 +1,9 @@
 //! Turns containerd task events into actions. Knows nothing of namespaces, BPF or Kubernetes.
 //!
-//! [`Registry`] is the pure part: task events, lists and reports go in, [`Action`]s come out. [`Containerd`] is the thin
-//! task around it: it holds the connection, and hands the actions to whoever opens and attaches. Opening a network
-//! namespace, attaching to it and asking an API server for more names are left to others:
+//! [`Registry`] is the pure part: task events, lists and reports go in, [`Action`]s come out.
+//! [`Containerd`] is the thin task around it: it holds the connection, and hands the actions to
+//! whoever opens and attaches. Opening a network namespace, attaching to it and asking an API
+//! server for more names are left to others:
 //!
 //! ```no_run
 //! # use shim_plugin::{Action, Config, Containerd, Report};

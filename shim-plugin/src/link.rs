@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, watch};
 
-/// A socket that is absent or refuses is tried this often at least: it costs two system calls here and nothing there, and
-/// what starts before containerd is found is seen late.
+/// A socket that is absent or refuses is tried this often at least: it costs two system calls here
+/// and nothing there, and what starts before containerd is found is seen late.
 const LOOK: Duration = Duration::from_secs(1);
 /// A marker that does not come back within this time proves the subscription dead.
 const MARKER: Duration = Duration::from_secs(5);
@@ -56,7 +56,8 @@ enum LinkError {
 
 impl Link {
     pub fn new(config: Config, shared: Arc<SharedStatus>, out: mpsc::Sender<Message>) -> Link {
-        // Unlike any other subscriber's, so that agents on one containerd do not take each other's markers for their own.
+        // Unlike any other subscriber's, so that agents on one containerd do not take each other's
+        // markers for their own.
         let own = RandomState::new().hash_one(std::process::id());
         let marker_topic = format!("/pilotfish/marker/m{own:016x}");
         Link { config, shared, out, marker_topic, markers_sent: AtomicU64::new(0), events_lost: Notify::new() }

@@ -266,8 +266,9 @@ impl Registry {
         self.ended.add(task.container, task.pid, now);
     }
 
-    /// The task that a namespace was attached through has ended while others seem to share it. It was the proof that the
-    /// namespace lives: if they came after its death, they are in another one that took the inode. They are placed anew.
+    /// The task that a namespace was attached through has ended while others seem to share it. It
+    /// was the proof that the namespace lives: if they came after its death, they are in another
+    /// one that took the inode. They are placed anew.
     fn place_anew(&mut self, slot: Slot, out: &mut Vec<Action>) {
         let Some(gone) = self.slots.remove(slot) else { return };
         self.in_flight.remove(&gone.via);

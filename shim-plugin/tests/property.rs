@@ -1,5 +1,6 @@
-//! Random scripts of a node's life, seen through a stream that drops, doubles and reorders events, with a performer that
-//! answers late or with failures: whatever happened, a list makes the registry equal to the node.
+//! Random scripts of a node's life, seen through a stream that drops, doubles and reorders events,
+//! with a performer that answers late or with failures: whatever happened, a list makes the
+//! registry equal to the node.
 
 use flow_model::{NetnsId, Slot};
 use proptest::prelude::*;

@@ -1,7 +1,8 @@
 //! What one exchange costs: a keep-alive GET with a small response, one piece each, as `l7::Tcp` sees it.
 //!
-//! `cargo run --release -p l7 --example throughput [exchanges] [connections]` prints nanoseconds per exchange; under
-//! `valgrind --tool=callgrind` the instruction count divided by the number of exchanges is independent of the machine's load.
+//! `cargo run --release -p l7 --example throughput [exchanges] [connections]` prints nanoseconds
+//! per exchange; under `valgrind --tool=callgrind` the instruction count divided by the number of
+//! exchanges is independent of the machine's load.
 #![allow(clippy::print_stdout)]
 
 use flow_model::{Direction, L7Record, LossReason, Role, Ts};

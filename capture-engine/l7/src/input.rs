@@ -2,8 +2,9 @@ use flow_model::{Direction, L7Record, LossReason, Ts};
 
 /// Captured TCP payload of one packet: the part of it that was copied.
 ///
-/// A *message* is all payload that travels one way until payload travels the other way; messages of a flow are numbered from 1 in one
-/// sequence (`turn`), so odd and even numbers are the two directions. Only the head of each message is sure to be captured.
+/// A *message* is all payload that travels one way until payload travels the other way; messages of
+/// a flow are numbered from 1 in one sequence (`turn`), so odd and even numbers are the two
+/// directions. Only the head of each message is sure to be captured.
 #[derive(Clone, Copy, Debug)]
 pub struct Piece<'a> {
     pub dir: Direction,
@@ -11,13 +12,14 @@ pub struct Piece<'a> {
     /// TCP sequence number of `payload[0]`.
     pub seq: u32,
     pub turn: u32,
-    /// Payload bytes of the packet on the wire, counted from `seq`; more than `payload.len()` when the rest was not copied.
+    /// Payload bytes of the packet on the wire, counted from `seq`; more than `payload.len()` when
+    /// the rest was not copied.
     pub wire_len: u32,
     pub payload: &'a [u8],
 }
 
-/// What was counted of a message, though its bytes may never have been copied: final when the next message has begun or the flow has
-/// closed, a snapshot when the flow was sampled.
+/// What was counted of a message, though its bytes may never have been copied: final when the next
+/// message has begun or the flow has closed, a snapshot when the flow was sampled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MessageEnd {
     pub turn: u32,
@@ -56,15 +58,17 @@ pub struct Limits {
     pub open_exchanges: usize,
     /// Keep targets, hosts and names in the records (replay does; live traffic keeps DNS names only).
     pub keep_strings: bool,
-    /// Report what was seen of only one side: a response without its request, a request whose flow was not seen to end. Replay does,
-    /// because a capture may hold no more; in live traffic these are lost exchanges with a reason.
+    /// Report what was seen of only one side: a response without its request, a request whose flow
+    /// was not seen to end. Replay does, because a capture may hold no more; in live traffic these
+    /// are lost exchanges with a reason.
     pub report_partial: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        // 64 KiB: one full GSO packet out of order. 16 KiB: nginx's and envoy's own bounds on heads are 8-60 KiB; what is longer is
-        // parsed as far as it goes. 1024: the deepest pipelines that were seen in captures.
+        // 64 KiB: one full GSO packet out of order. 16 KiB: nginx's and envoy's own bounds on heads
+        // are 8-60 KiB; what is longer is parsed as far as it goes. 1024: the deepest pipelines
+        // that were seen in captures.
         Limits {
             reassembly_bytes: 64 << 10,
             gaps: 16,

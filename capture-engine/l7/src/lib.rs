@@ -1,7 +1,8 @@
 //! Stream reassembly and protocol dissectors: captured pieces of payload in, [`flow_model::L7Record`]s out.
 //!
-//! Pure state machines. They never read the clock (times come with the bytes), never fail or panic on any input, and hold
-//! bounded memory per connection. They know nothing of kernels, namespaces, names or metrics.
+//! Pure state machines. They never read the clock (times come with the bytes), never fail or panic
+//! on any input, and hold bounded memory per connection. They know nothing of kernels, namespaces,
+//! names or metrics.
 #![forbid(unsafe_code)]
 
 mod before;

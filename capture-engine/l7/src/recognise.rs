@@ -27,8 +27,9 @@ pub(crate) struct Found {
     pub after: usize,
 }
 
-/// Messages in which nothing fits before a connection is left alone. A connection joined in the middle of a body has one misfit, or two with
-/// an interim response; text protocols that greet have told themselves apart by then.
+/// Messages in which nothing fits before a connection is left alone. A connection joined in the
+/// middle of a body has one misfit, or two with an interim response; text protocols that greet have
+/// told themselves apart by then.
 const MISFITS_MAX: u8 = 4;
 
 /// A connection whose protocol is not known yet.

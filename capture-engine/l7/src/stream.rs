@@ -44,8 +44,8 @@ pub(crate) struct HeldPiece {
 /// What `Stream::place` says of a piece.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// Its bytes from this index on are the next of the stream; more than the payload's length when the payload is old and only the
-    /// uncopied rest is new.
+    /// Its bytes from this index on are the next of the stream; more than the payload's length when
+    /// the payload is old and only the uncopied rest is new.
     Next(usize),
     /// This many bytes are missing before it.
     After(u32),

@@ -9,8 +9,9 @@ use flow_model::{Close, Direction, Role, Ts};
 
 /// One TCP connection: puts captured pieces in order, finds out what protocol it carries, and reports its exchanges.
 ///
-/// The caller hands over everything of one connection in the order in which it was observed: `message_ended` with the summary
-/// that came with the first piece of a message, then `piece`; `closed` at the end. Nothing here depends on how long any of it takes.
+/// The caller hands over everything of one connection in the order in which it was observed:
+/// `message_ended` with the summary that came with the first piece of a message, then `piece`;
+/// `closed` at the end. Nothing here depends on how long any of it takes.
 #[derive(Debug)]
 pub struct Tcp {
     streams: [Stream; 2],
@@ -37,8 +38,8 @@ impl Tcp {
         }
     }
 
-    /// The handshake told which sequence number the first payload byte of `dir` has. Without it, bytes that are missing at the very
-    /// beginning of a direction go unnoticed.
+    /// The handshake told which sequence number the first payload byte of `dir` has. Without it,
+    /// bytes that are missing at the very beginning of a direction go unnoticed.
     pub fn starts_at(&mut self, dir: Direction, seq: u32) {
         self.streams[dir.index()].expect(seq);
     }
@@ -109,8 +110,9 @@ impl Tcp {
         self.conversation.message_ended(dir, end, out);
     }
 
-    /// Takes a sample of the message under way, of a connection that is `waiting_for_end`: a response whose last byte is known to have
-    /// passed is complete, whenever the next message comes.
+    /// Takes a sample of the message under way, of a connection that is `waiting_for_end`: a
+    /// response whose last byte is known to have passed is complete, whenever the next message
+    /// comes.
     pub fn progress<O: Out>(&mut self, so_far: &MessageEnd, now: Ts, out: &mut O) {
         let Some(dir) = self.conversation.direction_of(so_far.turn) else { return };
         let stream = &mut self.streams[dir.index()];
@@ -124,15 +126,16 @@ impl Tcp {
         }
     }
 
-    /// The kernel counted `turns` messages, and all pieces of them that it could keep were handed over: those not seen are lost.
-    /// For connections that fell idle; `closed` does the same.
+    /// The kernel counted `turns` messages, and all pieces of them that it could keep were handed
+    /// over: those not seen are lost. For connections that fell idle; `closed` does the same.
     pub fn sampled_turns<O: Out>(&mut self, turns: u32, out: &mut O) {
         if !self.conversation.is_opaque() {
             self.missing(turns, Ts::default(), out);
         }
     }
 
-    /// The connection is over. `last` is the count of its last message and `turns` their number, where the source knows.
+    /// The connection is over. `last` is the count of its last message and `turns` their number,
+    /// where the source knows.
     pub fn closed<O: Out>(&mut self, at: Ts, close: Close, last: Option<&MessageEnd>, turns: u32, out: &mut O) {
         for dir in [Direction::Ingress, Direction::Egress] {
             self.give_up_all(dir, out);
@@ -195,13 +198,15 @@ impl Tcp {
         self.counters
     }
 
-    /// Takes whole pairs of lost heads off [`unsettled`](Self::unsettled) and says how many: the caller has counted them as lost exchanges,
-    /// so they are not counted again when the protocol shows.
+    /// Takes whole pairs of lost heads off [`unsettled`](Self::unsettled) and says how many: the
+    /// caller has counted them as lost exchanges, so they are not counted again when the protocol
+    /// shows.
     pub fn take_unsettled_pairs(&mut self) -> u32 {
         self.conversation.take_unsettled_pairs()
     }
 
-    /// Messages whose heads were lost on a connection whose protocol never showed: if it was one of ours, each pair was an exchange.
+    /// Messages whose heads were lost on a connection whose protocol never showed: if it was one of
+    /// ours, each pair was an exchange.
     #[must_use]
     pub fn unsettled(&self) -> u32 {
         let [ingress, egress] = self.conversation.unsettled();
@@ -272,8 +277,8 @@ impl Tcp {
         }
     }
 
-    /// Takes the held pieces that have become next. A piece that began a message still does when what was missing before it will not
-    /// come.
+    /// Takes the held pieces that have become next. A piece that began a message still does when
+    /// what was missing before it will not come.
     fn drain<O: Out>(&mut self, dir: Direction, mut after_gap: bool, out: &mut O) {
         while let Some(HeldPiece { seq, at, turn, start, wire_len, payload }) = self.streams[dir.index()].ready() {
             let piece = Piece { dir, at, seq, turn, wire_len, payload: &payload };

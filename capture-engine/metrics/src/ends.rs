@@ -1,9 +1,11 @@
 //! Who the two ends of a flow are: asked when the flow is first heard of, and again while a better answer may come.
 //!
-//! A question is about a moment that does not change, so what changes an answer is news that came late: labels of containerd after the first
-//! packet, a pod of another node some seconds after its first connection, an owner after its pod. Nobody waits for such news. They are asked
-//! for when the names have moved and some time has passed since the last question, twice the time before; so a flow asks a dozen and a half
-//! times in its first minute at most, whatever its rate, and then every `OPEN_CAP` or `KNOWN_CAP`, or never again once its names are final.
+//! A question is about a moment that does not change, so what changes an answer is news that came
+//! late: labels of containerd after the first packet, a pod of another node some seconds after its
+//! first connection, an owner after its pod. Nobody waits for such news. They are asked for when
+//! the names have moved and some time has passed since the last question, twice the time before; so
+//! a flow asks a dozen and a half times in its first minute at most, whatever its rate, and then
+//! every `OPEN_CAP` or `KNOWN_CAP`, or never again once its names are final.
 
 use crate::labels::{End, Reporter};
 use crate::series::Edge;
@@ -16,8 +18,9 @@ use std::time::Duration;
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 /// Longest time in which better news of an address without a name goes unnoticed: 1 s.
 const OPEN_CAP: u8 = 10;
-/// The same for a name that may become a better one, as a pod becomes its Deployment: 33 s. Names that are final stay from then on, 66 s after
-/// the first question: the API is behind the cluster by seconds where it is not away, and by then it is known who took over an address.
+/// The same for a name that may become a better one, as a pod becomes its Deployment: 33 s. Names
+/// that are final stay from then on, 66 s after the first question: the API is behind the cluster
+/// by seconds where it is not away, and by then it is known who took over an address.
 const KNOWN_CAP: u8 = 15;
 
 /// How good a name is. What is better replaces what is worse, also when it comes late; never the other way round.
@@ -165,8 +168,8 @@ fn local<N: Names>(before: Option<&Ends>, names: &N, flow: &FlowInfo) -> Identit
     better(before, found)
 }
 
-/// The holder when the connection began is the one it is with. A connection may be older than what is known of its peer: then it is asked who
-/// holds the address now, and that stays the question.
+/// The holder when the connection began is the one it is with. A connection may be older than what
+/// is known of its peer: then it is asked who holds the address now, and that stays the question.
 fn remote<N: Names>(before: Option<&Ends>, names: &N, flow: &FlowInfo, at: Ts) -> (Identity, Ts) {
     if let Some(peer) = flow.peer
         && let known @ Identity::Known(_) = names.local(peer)

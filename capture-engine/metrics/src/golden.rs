@@ -19,11 +19,12 @@ use std::time::Duration;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// Series per family (HTTP, DNS, .., TCP, UDP), and edges. 10,000 HTTP series are 22 MiB here, 65 MiB in a text scrape and 13 MiB in
-    /// protobuf (bench hot_path).
+    /// Series per family (HTTP, DNS, .., TCP, UDP), and edges. 10,000 HTTP series are 22 MiB here,
+    /// 65 MiB in a text scrape and 13 MiB in protobuf (bench hot_path).
     pub max_series: usize,
-    /// A series that nothing was added to for so long leaves, unless its edge has open connections. `Duration::MAX` for a capture,
-    /// whose time has nothing to do with how long its result is wanted.
+    /// A series that nothing was added to for so long leaves, unless its edge has open connections.
+    /// `Duration::MAX` for a capture, whose time has nothing to do with how long its result is
+    /// wanted.
     pub expiry: Duration,
     /// How long a new series may take to be seen by readers.
     pub publish_every: Duration,
@@ -66,7 +67,8 @@ pub struct FlowCache {
     closed: bool,
 }
 
-/// An open connection in its edge's gauge, for as long as the flow lives: a flow that is dropped without its close leaves the gauge right.
+/// An open connection in its edge's gauge, for as long as the flow lives: a flow that is dropped
+/// without its close leaves the gauge right.
 #[derive(Debug)]
 struct Open(Arc<Edge>);
 
@@ -118,8 +120,9 @@ impl<N: Names> Golden<N> {
         self.observers.add(observer);
     }
 
-    /// Shows new series to the readers, at most every `publish_every`, and takes out the idle ones now and then. Costs a comparison
-    /// when nothing is due. Call it after each batch, and at least every second when there is no traffic.
+    /// Shows new series to the readers, at most every `publish_every`, and takes out the idle ones
+    /// now and then. Costs a comparison when nothing is due. Call it after each batch, and at least
+    /// every second when there is no traffic.
     pub fn publish_if_due(&mut self, now: Ts) {
         self.now = self.now.max(now);
         if now.since(self.published) >= self.config.publish_every {
@@ -334,7 +337,8 @@ impl<N: Names> Sink for Golden<N> {
     }
 }
 
-/// Whether a series that a flow used last still is the right one for `edge`: in the table, and not a stand-in that is no longer needed.
+/// Whether a series that a flow used last still is the right one for `edge`: in the table, and not
+/// a stand-in that is no longer needed.
 fn is_usable(series: &impl Series, edge: &Arc<Edge>, has_room: bool) -> bool {
     !series.life().is_retired() && (Arc::ptr_eq(series.edge(), edge) || !has_room)
 }

@@ -1,10 +1,13 @@
-//! Golden metrics: joins what the pipeline observed with names, adds it up per edge, and writes it out for scrapers and for people.
+//! Golden metrics: joins what the pipeline observed with names, adds it up per edge, and writes it
+//! out for scrapers and for people.
 //!
-//! One thread writes (`Golden`, the `flow_model::Sink` of the pipeline), any number read (`Reader`), and neither waits for the other:
-//! series are atomics, and the list of them is swapped in as a whole. Sums stay right whatever happens: a series that does not fit
-//! under its family's cap loses its labels, not its counts.
+//! One thread writes (`Golden`, the `flow_model::Sink` of the pipeline), any number read
+//! (`Reader`), and neither waits for the other: series are atomics, and the list of them is swapped
+//! in as a whole. Sums stay right whatever happens: a series that does not fit under its family's
+//! cap loses its labels, not its counts.
 //!
-//! Leaves naming to an implementation of `flow_model::Names`, the serving of what it renders to `agentd`, and never reads the clock.
+//! Leaves naming to an implementation of `flow_model::Names`, the serving of what it renders to
+//! `agentd`, and never reads the clock.
 #![forbid(unsafe_code)]
 
 mod ends;

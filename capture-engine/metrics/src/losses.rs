@@ -16,8 +16,8 @@ impl Loss {
         self.0.fetch_add(n, Relaxed);
     }
 
-    /// For what someone else counts (the kernel): its total since it began. Never goes down, so that a source that was restarted
-    /// does not look like a reset of this process.
+    /// For what someone else counts (the kernel): its total since it began. Never goes down, so
+    /// that a source that was restarted does not look like a reset of this process.
     pub fn set_total(&self, total: u64) {
         self.0.fetch_max(total, Relaxed);
     }
@@ -47,8 +47,9 @@ pub struct Losses {
 }
 
 impl Losses {
-    /// The counter of a place, made on first use and shown from then on, at zero too. `unit` is what one count means, in the plural
-    /// ("message heads"); the first one given for a place stays. Meant for start-up, not for the hot path.
+    /// The counter of a place, made on first use and shown from then on, at zero too. `unit` is
+    /// what one count means, in the plural ("message heads"); the first one given for a place
+    /// stays. Meant for start-up, not for the hot path.
     pub fn place(&self, stage: &'static str, reason: &'static str, unit: &'static str) -> Loss {
         let _one_at_a_time = self.registering.lock();
         let mut places = Places::clone(&self.places.load());

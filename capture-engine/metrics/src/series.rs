@@ -1,4 +1,5 @@
-//! The cells that one thread writes and any number of threads read: atomics without ordering, since every value stands for itself.
+//! The cells that one thread writes and any number of threads read: atomics without ordering, since
+//! every value stands for itself.
 
 use crate::families::{Cell, FamilyId};
 use crate::histogram::Histogram;
@@ -36,7 +37,8 @@ impl Edge {
 #[derive(Debug)]
 pub(crate) struct Life {
     last: AtomicU64,
-    /// Out of the family: whoever still holds the series looks it up anew, so that nothing is counted where nobody reads.
+    /// Out of the family: whoever still holds the series looks it up anew, so that nothing is
+    /// counted where nobody reads.
     retired: AtomicBool,
 }
 
@@ -146,7 +148,8 @@ impl UdpSeries {
     }
 }
 
-/// Counts that belong to no edge and never expire: with `lost`, they close the equation `sent == counted + lost` of each reporter.
+/// Counts that belong to no edge and never expire: with `lost`, they close the equation `sent ==
+/// counted + lost` of each reporter.
 #[derive(Debug, Default)]
 pub struct Totals {
     /// [reporter][protocol]

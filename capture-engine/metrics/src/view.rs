@@ -136,7 +136,8 @@ impl Snapshot {
 }
 
 impl View {
-    /// What happened in the `span` since `earlier`. Edges that were idle in it and have no open connection are left out.
+    /// What happened in the `span` since `earlier`. Edges that were idle in it and have no open
+    /// connection are left out.
     #[must_use]
     pub fn since(&self, earlier: &View, span: Duration) -> View {
         let none = Stats::default();
@@ -163,8 +164,8 @@ impl View {
         }
     }
 
-    /// One row for each observer of an edge, sorted by client and server. An edge that both its ends report has two rows: filter by
-    /// `reporter`, or use `edges_once`.
+    /// One row for each observer of an edge, sorted by client and server. An edge that both its
+    /// ends report has two rows: filter by `reporter`, or use `edges_once`.
     #[must_use]
     pub fn edges(&self) -> Vec<EdgeRow> {
         self.edges.iter().map(|(key, stats)| self.edge_row(key, stats)).collect()

@@ -99,7 +99,8 @@ fn all_formats_have_the_same_families() {
     assert_eq!(of_text(Format::OpenMetrics, "_total"), names);
 }
 
-/// Reads a scrape with Python's reference parsers and prints `name{labels} value` of the samples that the test asks for.
+/// Reads a scrape with Python's reference parsers and prints `name{labels} value` of the samples
+/// that the test asks for.
 const PARSE: &str = r#"
 import sys
 if sys.argv[1] == "openmetrics":

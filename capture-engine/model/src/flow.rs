@@ -56,7 +56,8 @@ pub struct FiveTuple {
     pub remote: Endpoint,
 }
 
-/// Two or five words instead of the dozen pieces that the derived one would feed: tables are asked with this for every segment.
+/// Two or five words instead of the dozen pieces that the derived one would feed: tables are asked
+/// with this for every segment.
 impl Hash for FiveTuple {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let FiveTuple { transport, local, remote } = *self;
@@ -138,7 +139,8 @@ pub struct FlowInfo {
     pub opened: Ts,
     /// The connection existed before we looked (no SYN seen).
     pub joined_midway: bool,
-    /// Where the other end is seen, if that is at one of the node's own sockets: its address, which all of these share, does not tell who it is.
+    /// Where the other end is seen, if that is at one of the node's own sockets: its address, which
+    /// all of these share, does not tell who it is.
     pub peer: Option<Slot>,
 }
 
@@ -172,7 +174,8 @@ pub struct FlowDelta {
     /// Segments whose sequence numbers had been seen in full before.
     pub retransmits: [u32; 2],
     pub zero_windows: [u32; 2],
-    /// Set once, with the report in which it became known. At the client: SYN to SYN-ACK; at the server: SYN-ACK to ACK.
+    /// Set once, with the report in which it became known. At the client: SYN to SYN-ACK; at the
+    /// server: SYN-ACK to ACK.
     pub handshake_rtt_ns: Option<u64>,
     pub opened: bool,
     pub closed: Option<Close>,

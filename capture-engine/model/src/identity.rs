@@ -97,15 +97,16 @@ pub trait Names {
     /// Who held `remote` at `at`, as seen from `slot` (DNS answers belong to the pod that received them).
     fn remote(&self, slot: Slot, remote: Endpoint, at: Ts) -> Identity;
 
-    /// Name of the Service by which clients reach `server` at `at`: one of its own addresses, or an endpoint that one Service alone has.
-    /// None where nobody knows, and where several could be meant.
+    /// Name of the Service by which clients reach `server` at `at`: one of its own addresses, or an
+    /// endpoint that one Service alone has. None where nobody knows, and where several could be
+    /// meant.
     fn service(&self, server: Endpoint, at: Ts) -> Option<Arc<str>> {
         let _ = (server, at);
         None
     }
 
-    /// Changes whenever an answer that was `Unknown` or an address's class could now be better. Callers that cached such an answer
-    /// ask again when it moved.
+    /// Changes whenever an answer that was `Unknown` or an address's class could now be better.
+    /// Callers that cached such an answer ask again when it moved.
     fn version(&self) -> u64;
 
     /// A pod learnt that `name` is at `ips` for `ttl_s` seconds (from a DNS answer).

@@ -1,7 +1,7 @@
 use crate::{FlowDelta, FlowInfo, L7Record, LossReason};
 
-/// Where the capture engine puts what it found. Called on the pipeline's thread for every exchange, so it must not block, lock
-/// for long, or do I/O.
+/// Where the capture engine puts what it found. Called on the pipeline's thread for every exchange,
+/// so it must not block, lock for long, or do I/O.
 pub trait Sink {
     /// What the sink keeps of a flow between calls: resolved names, handles of series. Lives and dies with the flow.
     type PerFlow: Default;

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Two: the kernel serialises most of the work under rtnl anyway. The first serves only urgent slots, so that a new container waits for
-/// no backlog.
+/// Two: the kernel serialises most of the work under rtnl anyway. The first serves only urgent
+/// slots, so that a new container waits for no backlog.
 const WORKERS: usize = 2;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,7 +29,8 @@ pub enum AttachError {
     Stopping,
 }
 
-/// Keeps programs on the interfaces of the namespaces that it was given. Two worker threads and one that watches all namespaces.
+/// Keeps programs on the interfaces of the namespaces that it was given. Two worker threads and one
+/// that watches all namespaces.
 ///
 /// Dropping it without [`Attacher::shutdown`] ends the threads and leaves clsact filters behind.
 #[derive(Debug)]
@@ -96,7 +97,8 @@ impl Attacher {
         Ok(())
     }
 
-    /// Takes our programs out of the namespace and closes its descriptors; `AttachEvent::Detached` tells when. An unknown slot is ignored.
+    /// Takes our programs out of the namespace and closes its descriptors; `AttachEvent::Detached`
+    /// tells when. An unknown slot is ignored.
     pub fn detach(&self, slot: Slot) {
         let mut table = self.core.table.lock();
         if table.slots.get_mut(&slot).is_some_and(|entry| entry.machine.detach()) {

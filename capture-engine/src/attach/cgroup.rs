@@ -1,5 +1,6 @@
-//! Programs on a cgroup (version 2): what sockets of its processes send and receive, wherever it goes. Links are descriptors: they vanish with the process,
-//! and the kernel takes them off a cgroup that is removed.
+//! Programs on a cgroup (version 2): what sockets of its processes send and receive, wherever it
+//! goes. Links are descriptors: they vanish with the process, and the kernel takes them off a
+//! cgroup that is removed.
 
 #![forbid(unsafe_code)]
 
@@ -32,7 +33,8 @@ pub enum CgroupError {
     },
 }
 
-/// Our programs on one cgroup, as long as this lives. Both making and dropping it take the kernel's lock of all cgroups, which others may hold for long.
+/// Our programs on one cgroup, as long as this lives. Both making and dropping it take the kernel's
+/// lock of all cgroups, which others may hold for long.
 #[derive(Debug)]
 pub struct CgroupLinks {
     id: u64,
@@ -40,8 +42,9 @@ pub struct CgroupLinks {
 }
 
 impl CgroupLinks {
-    /// Attaches to the cgroup whose directory is `path`: sockets made by processes in it, not in those below it, that belong to the namespace with
-    /// `netns_cookie` (where the kernel's programs can ask for that). Some 50 us.
+    /// Attaches to the cgroup whose directory is `path`: sockets made by processes in it, not in
+    /// those below it, that belong to the namespace with `netns_cookie` (where the kernel's
+    /// programs can ask for that). Some 50 us.
     ///
     /// # Errors
     /// No such cgroup (ENOENT), not one of version 2 (EBADF), or the kernel refuses the programs.

@@ -1,4 +1,5 @@
-//! What happens within one entry into a namespace: look at its interfaces, bring programs onto those that lack them, or take ours away.
+//! What happens within one entry into a namespace: look at its interfaces, bring programs onto
+//! those that lack them, or take ours away.
 
 #![forbid(unsafe_code)]
 
@@ -92,7 +93,8 @@ struct Attempt {
 /// Attaches to every interface that lacks its programs, and forgets those that are gone.
 ///
 /// # Errors
-/// The namespace could not be listed or watched, or the kernel refused the program itself. What single interfaces refuse is in the report.
+/// The namespace could not be listed or watched, or the kernel refused the program itself. What
+/// single interfaces refuse is in the report.
 pub fn attach(
     inside: &InNetns<'_>,
     config: &AttachConfig,
@@ -121,8 +123,8 @@ pub fn attach(
     Ok(entry.report)
 }
 
-/// Removes every filter of ours from the namespace, whichever process made it, and the clsact qdiscs that are there for them alone.
-/// Returns the number of filters.
+/// Removes every filter of ours from the namespace, whichever process made it, and the clsact
+/// qdiscs that are there for them alone. Returns the number of filters.
 ///
 /// # Errors
 /// The namespace could not be listed, or the kernel refused a removal.
@@ -214,7 +216,8 @@ impl Entry<'_> {
         Ok(attempts)
     }
 
-    /// What an earlier process left behind goes first. A qdisc that it made goes with it when clsact is not wanted any more.
+    /// What an earlier process left behind goes first. A qdisc that it made goes with it when
+    /// clsact is not wanted any more.
     fn sweep_leftovers(&mut self, leftovers: &[tc::Filter], mode: Mode, found: &Found) -> Result<(), InsideError> {
         if leftovers.is_empty() {
             return Ok(());
@@ -310,7 +313,8 @@ impl Entry<'_> {
         Ok(())
     }
 
-    /// What to do after clsact was refused: use the qdisc that somebody made in the same moment, try the next way, or give up.
+    /// What to do after clsact was refused: use the qdisc that somebody made in the same moment,
+    /// try the next way, or give up.
     fn after_refusal(
         &mut self,
         mut attempt: Attempt,

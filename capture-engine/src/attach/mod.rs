@@ -1,18 +1,22 @@
-//! Brings the kernel programs onto the interfaces of network namespaces, keeps them there, and takes them away again. Knows nothing of
-//! containers, and nothing of the programs but that [`crate::kernel::Programs`] hands one out for each slot and direction.
+//! Brings the kernel programs onto the interfaces of network namespaces, keeps them there, and
+//! takes them away again. Knows nothing of containers, and nothing of the programs but that
+//! [`crate::kernel::Programs`] hands one out for each slot and direction.
 //!
-//! Invariants: packets pass unchanged (the programs return "next"); no qdisc, filter or link of others is ever changed or removed;
-//! one program of ours per interface and direction; one bad namespace delays no other by more than its own entry.
+//! Invariants: packets pass unchanged (the programs return "next"); no qdisc, filter or link of
+//! others is ever changed or removed; one program of ours per interface and direction; one bad
+//! namespace delays no other by more than its own entry.
 //!
 //! # What stays behind when the process is killed
-//! TCX links end with it. Clsact filters stay, and the kernel half makes them do nothing. Each carries in its handle whether the qdisc
-//! was made by us, so that the next attach (or [`sweep`]) in that namespace removes what an earlier process left, and nothing more. A qdisc and its
-//! two filters are made within one system call: a kill leaves all three or none.
+//! TCX links end with it. Clsact filters stay, and the kernel half makes them do nothing. Each
+//! carries in its handle whether the qdisc was made by us, so that the next attach (or [`sweep`])
+//! in that namespace removes what an earlier process left, and nothing more. A qdisc and its two
+//! filters are made within one system call: a kill leaves all three or none.
 //!
 //! # Descriptors
-//! Two per attached namespace: the namespace itself, needed to enter it again (detach, interfaces that appear later), and the
-//! subscription to its links. Both keep the namespace alive, so [`Attacher::detach`] must be called when the container goes; it closes both.
-//! With TCX, two more for each interface.
+//! Two per attached namespace: the namespace itself, needed to enter it again (detach, interfaces
+//! that appear later), and the subscription to its links. Both keep the namespace alive, so
+//! [`Attacher::detach`] must be called when the container goes; it closes both. With TCX, two more
+//! for each interface.
 
 mod attacher;
 mod cgroup;

@@ -78,8 +78,9 @@ impl Found {
     }
 }
 
-/// How to attach to a link. First choice is clsact at the lowest priority (`docs/decisions/0002-attach-clsact-first.md`); TCX goes first where
-/// clsact would not see every packet, because something of others runs before it.
+/// How to attach to a link. First choice is clsact at the lowest priority
+/// (`docs/decisions/0002-attach-clsact-first.md`); TCX goes first where clsact would not see every
+/// packet, because something of others runs before it.
 #[must_use]
 pub fn plan(found: &Found, mode: Mode) -> Plan {
     let leftovers: Vec<Filter> = found.ours().map(|(filter, _)| filter.clone()).collect();

@@ -13,7 +13,8 @@ pub enum Priority {
     Background,
 }
 
-/// Two lines. Each slot is in them at most once (`Attachment` sees to that), so they are bounded by the number of attachments.
+/// Two lines. Each slot is in them at most once (`Attachment` sees to that), so they are bounded by
+/// the number of attachments.
 #[derive(Debug, Default)]
 pub struct Queue {
     urgent: VecDeque<Slot>,

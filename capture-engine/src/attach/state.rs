@@ -5,8 +5,8 @@
 use super::retry::Retries;
 use std::time::{Duration, Instant};
 
-/// A container that may change its own links and addresses can make news without end. It gets this many looks at once, then one
-/// each `LOOK_EVERY`: a look takes about 0.2 ms of CPU.
+/// A container that may change its own links and addresses can make news without end. It gets this
+/// many looks at once, then one each `LOOK_EVERY`: a look takes about 0.2 ms of CPU.
 const LOOKS_AT_ONCE: u32 = 16;
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -338,8 +338,9 @@ mod tests {
     }
 
     proptest! {
-        /// However news, results, time and detach come together: never two workers at once, never twice in the queue, nothing
-        /// forgotten (what failed or changed is queued or has a time), and after a detach it ends.
+        /// However news, results, time and detach come together: never two workers at once, never
+        /// twice in the queue, nothing forgotten (what failed or changed is queued or has a time),
+        /// and after a detach it ends.
         #[test]
         fn nothing_is_forgotten_and_nothing_is_done_twice(steps in steps()) {
             let mut now = Instant::now();

@@ -1,4 +1,5 @@
-//! Raw `bpf()` for TCX (kernel 6.6 and later): make a link at the head of an interface's programs, ask whether there are any. And for links on cgroups (5.7).
+//! Raw `bpf()` for TCX (kernel 6.6 and later): make a link at the head of an interface's programs,
+//! ask whether there are any. And for links on cgroups (5.7).
 
 #![allow(unsafe_code)]
 
@@ -50,8 +51,8 @@ fn attach_type(dir: Direction) -> u32 {
     }
 }
 
-/// A TCX link that runs `program` before all others of `dir` at interface `index` of the calling thread's namespace. It lasts as long as its
-/// descriptor. Waits for an RCU grace period (8-16 ms).
+/// A TCX link that runs `program` before all others of `dir` at interface `index` of the calling
+/// thread's namespace. It lasts as long as its descriptor. Waits for an RCU grace period (8-16 ms).
 ///
 /// # Errors
 /// EINVAL where the kernel has no TCX, ENODEV when the interface is gone, EPERM without CAP_NET_ADMIN and CAP_BPF.
@@ -70,10 +71,12 @@ pub fn tcx_link(program: BorrowedFd<'_>, index: u32, dir: Direction) -> Result<O
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// A link that runs `program` beside all others of `dir` for sockets of `cgroup` and of those below it. It lasts as long as its descriptor, or the cgroup.
+/// A link that runs `program` beside all others of `dir` for sockets of `cgroup` and of those below
+/// it. It lasts as long as its descriptor, or the cgroup.
 ///
 /// # Errors
-/// EBADF when that is no cgroup of version 2, EPERM without CAP_NET_ADMIN and CAP_BPF or where a parent allows one program only.
+/// EBADF when that is no cgroup of version 2, EPERM without CAP_NET_ADMIN and CAP_BPF or where a
+/// parent allows one program only.
 pub fn cgroup_link(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, dir: Direction) -> Result<OwnedFd, Errno> {
     let mut attr = LinkCreate {
         prog_fd: program.as_raw_fd().cast_unsigned(),
@@ -113,8 +116,9 @@ pub fn tcx_count(index: u32, dir: Direction) -> Result<u32, Errno> {
 }
 
 fn bpf<A: IntoBytes + FromBytes>(command: libc::c_long, attr: &mut A) -> Result<i32, Errno> {
-    // SAFETY: `attr` is valid for reads and writes of its size, which is what the kernel is told; it holds no pointer but null ones,
-    // and any bytes that the kernel writes into it are valid values (FromBytes).
+    // SAFETY: `attr` is valid for reads and writes of its size, which is what the kernel is told; it
+    // holds no pointer but null ones, and any bytes that the kernel writes into it are valid values
+    // (FromBytes).
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<A>()) };
     Errno::result(result).map(|value| value as i32)
 }

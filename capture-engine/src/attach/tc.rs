@@ -1,4 +1,5 @@
-//! The traffic-control messages that an attachment needs (`linux/pkt_sched.h`, `linux/pkt_cls.h`): the clsact qdisc and its bpf filters. Pure.
+//! The traffic-control messages that an attachment needs (`linux/pkt_sched.h`, `linux/pkt_cls.h`):
+//! the clsact qdisc and its bpf filters. Pure.
 
 #![forbid(unsafe_code)]
 
@@ -47,7 +48,8 @@ pub struct Qdisc {
     pub kind: QdiscKind,
 }
 
-/// A filter as the kernel lists it. Besides filters the kernel lists each group of one priority and protocol, with handle 0.
+/// A filter as the kernel lists it. Besides filters the kernel lists each group of one priority and
+/// protocol, with handle 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
     pub index: u32,

@@ -16,7 +16,8 @@ pub(super) const ALARM: u64 = u64::MAX;
 /// Namespaces served per wake; the others stay ready.
 const READY: usize = 64;
 
-/// Starts to listen. Only fails for want of kernel memory: then later interfaces are found by `Attacher::recheck` alone.
+/// Starts to listen. Only fails for want of kernel memory: then later interfaces are found by
+/// `Attacher::recheck` alone.
 pub(super) fn add(core: &Core, slot: Slot, watch: &LinkWatch) -> bool {
     core.epoll.add(watch, EpollEvent::new(EpollFlags::EPOLLIN, u64::from(slot.0))).is_ok()
 }

@@ -37,10 +37,11 @@ pub struct AttachConfig {
     pub mode: Mode,
     /// Attach to `lo` too.
     pub include_loopback: bool,
-    /// Namespaces attached at once; more are refused. Two descriptors each, of 20,000 that a process may have on some machines.
+    /// Namespaces attached at once; more are refused. Two descriptors each, of 20,000 that a
+    /// process may have on some machines.
     pub max_namespaces: usize,
-    /// Interfaces per namespace; more are counted (`AttachCounters::over_limit`) and left alone. Containers that may make
-    /// interfaces can make any number.
+    /// Interfaces per namespace; more are counted (`AttachCounters::over_limit`) and left alone.
+    /// Containers that may make interfaces can make any number.
     pub max_interfaces: usize,
 }
 

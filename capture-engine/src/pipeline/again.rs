@@ -5,8 +5,9 @@ use super::flow::SEEDED;
 use flow_model::Sink;
 
 impl<S: Sink> Pipeline<S> {
-    /// Tells the sink again of every connection that is known by a seed only: the kernel's table does not have it, so no sample brings it up,
-    /// and what it is called may have become known. A walk over the table: 65,000 flows take a millisecond.
+    /// Tells the sink again of every connection that is known by a seed only: the kernel's table
+    /// does not have it, so no sample brings it up, and what it is called may have become known. A
+    /// walk over the table: 65,000 flows take a millisecond.
     pub fn announce_again(&mut self) {
         let Pipeline { flows, sink, .. } = self;
         flows.values_mut().filter(|flow| flow.id() == SEEDED).for_each(|flow| flow.announce(sink));

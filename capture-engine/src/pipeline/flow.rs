@@ -156,7 +156,8 @@ impl<P: Default> Flow<P> {
                     tcp.closed(sample.at, close, sample.message.as_ref(), sample.turns, out);
                 }
                 None => {
-                    // Before the first piece the dissector can't tell whose heads are missing; `settle_open` and that piece do.
+                    // Before the first piece the dissector can't tell whose heads are missing;
+                    // `settle_open` and that piece do.
                     if self.any_seen {
                         tcp.sampled_turns(sample.turns, out);
                     }
@@ -262,8 +263,8 @@ impl<P: Default> Flow<P> {
         (self.key.slot, self.info.client_server().1)
     }
 
-    /// Exchanges whose heads were all lost, on a connection that is quiet, stays open, and has not shown what it carries. Each is told once;
-    /// a message without its answer waits.
+    /// Exchanges whose heads were all lost, on a connection that is quiet, stays open, and has not
+    /// shown what it carries. Each is told once; a message without its answer waits.
     pub fn settle_open(&mut self) -> u64 {
         let Dissector::Tcp(tcp) = &mut self.dissector else { return 0 };
         if self.any_seen {

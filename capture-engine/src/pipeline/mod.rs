@@ -1,7 +1,8 @@
 //! From events to exchanges: the flow table, one dissector per flow, and what the kernel is to be told in return.
 //!
-//! A pure state machine: events, samples and times go in; a [`Sink`] hears of exchanges, losses and TCP health; [`Requests`] collects
-//! what only the owner of the kernel's maps can do. One instance belongs to one thread; there is nothing to lock.
+//! A pure state machine: events, samples and times go in; a [`Sink`] hears of exchanges, losses and
+//! TCP health; [`Requests`] collects what only the owner of the kernel's maps can do. One instance
+//! belongs to one thread; there is nothing to lock.
 
 mod again;
 mod flow;
@@ -66,7 +67,8 @@ impl PipelineStats {
 
 /// Longest time that is thought possible between the kernel's counting of a packet and its event's being in the ring.
 const SETTLED: Duration = Duration::from_millis(250);
-/// First look at a flow whose response has more bytes than were copied, after its last event. Most are ended by the next message first.
+/// First look at a flow whose response has more bytes than were copied, after its last event. Most
+/// are ended by the next message first.
 const FIRST_PROBE: Duration = Duration::from_millis(50);
 /// Later looks double up to this: a response that takes minutes costs one map lookup per 5 s.
 const MAX_PROBE: Duration = Duration::from_secs(5);
@@ -80,8 +82,8 @@ pub struct Pipeline<S: Sink> {
     collected: Collected,
     requests: Requests,
     stats: PipelineStats,
-    /// Servers that were seen to speak a protocol of ours: what is lost of a connection whose every head was lost can then still be
-    /// counted as exchanges.
+    /// Servers that were seen to speak a protocol of ours: what is lost of a connection whose every
+    /// head was lost can then still be counted as exchanges.
     servers: LruCache<ServerEnd, ()>,
     peers: Peers,
 }
@@ -129,8 +131,9 @@ impl<S: Sink> Pipeline<S> {
         &mut self.requests
     }
 
-    /// A connection that was open before anything was seen of it. Never overwrites what was observed: a flow that is known takes at most
-    /// the role from it. Seeds beyond the table's size are counted as `table_full`.
+    /// A connection that was open before anything was seen of it. Never overwrites what was
+    /// observed: a flow that is known takes at most the role from it. Seeds beyond the table's size
+    /// are counted as `table_full`.
     pub fn seed(&mut self, seed: &FlowSeed, at: Ts) {
         let key = FlowKey { slot: seed.slot, tuple: seed.tuple };
         if let Some(flow) = self.flows.get_mut(&key) {
@@ -186,12 +189,14 @@ impl<S: Sink> Pipeline<S> {
         true
     }
 
-    /// The state of a flow as the kernel's table has it. The caller must have handed over every event that was in the ring before the
-    /// sample was taken: a message that the sample counts and no event told of is then known to be lost.
+    /// The state of a flow as the kernel's table has it. The caller must have handed over every
+    /// event that was in the ring before the sample was taken: a message that the sample counts and
+    /// no event told of is then known to be lost.
     ///
-    /// But only once the flow has been quiet for `SETTLED`: the kernel counts a message a moment before its event is in the ring, and a
-    /// CPU can be taken away in between. Of a flow that is not quiet the counters are believed and nothing else; what it lost shows with its
-    /// next event.
+    /// But only once the flow has been quiet for `SETTLED`: the kernel counts a message a moment
+    /// before its event is in the ring, and a CPU can be taken away in between. Of a flow that is
+    /// not quiet the counters are believed and nothing else; what it lost shows with its next
+    /// event.
     pub fn sample(&mut self, sample: &Sample, now: Ts) {
         if now.since(sample.at) >= SETTLED {
             return self.settled(sample);
@@ -238,8 +243,9 @@ impl<S: Sink> Pipeline<S> {
         }
     }
 
-    /// Time passed: unanswered queries expire, flows that wait for the end of a response are to be looked at. Call some ten times a
-    /// second; `probe` is asked for the kernel's view of a flow and may answer `None` when it has none.
+    /// Time passed: unanswered queries expire, flows that wait for the end of a response are to be
+    /// looked at. Call some ten times a second; `probe` is asked for the kernel's view of a flow
+    /// and may answer `None` when it has none.
     pub fn tick(&mut self, now: Ts, mut probe: impl FnMut(&FlowKey) -> Option<Sample>) {
         let Pipeline { flows, collected, sink, requests, stats, .. } = self;
         while let Some((key, id)) = requests.due(now) {
@@ -294,7 +300,8 @@ impl<S: Sink> Pipeline<S> {
         self.requests.closed(*key, flow.id(), at);
     }
 
-    /// Makes sure that the table holds this instance of the flow. `false` when it is an instance that has ended, or the table is full.
+    /// Makes sure that the table holds this instance of the flow. `false` when it is an instance
+    /// that has ended, or the table is full.
     fn admit(&mut self, key: FlowKey, id: FlowId, role: Role, joined_midway: bool, at: Ts) -> bool {
         match self.flows.get_mut(&key) {
             Some(flow) if flow.id() == id => return true,
@@ -337,8 +344,9 @@ impl<S: Sink> Pipeline<S> {
     }
 }
 
-/// A connection ends whose protocol never showed because heads were lost: its exchanges are counted as lost where its server is known to
-/// speak a protocol of ours. (If it isn't, nobody can tell whether these were exchanges at all.)
+/// A connection ends whose protocol never showed because heads were lost: its exchanges are counted
+/// as lost where its server is known to speak a protocol of ours. (If it isn't, nobody can tell
+/// whether these were exchanges at all.)
 fn settle<P: Default>(flow: &Flow<P>, servers: &mut LruCache<ServerEnd, ()>, collected: &mut Collected) {
     let unsettled = flow.unsettled();
     if unsettled > 0 && servers.get(&flow.server_end()).is_some() {

@@ -1,5 +1,6 @@
-//! Connections of which this node sees both ends, one of them at the node's own sockets. Their address is one for all, so the other end is known by the
-//! connection itself: each end is told of when the second of the two becomes known.
+//! Connections of which this node sees both ends, one of them at the node's own sockets. Their
+//! address is one for all, so the other end is known by the connection itself: each end is told of
+//! when the second of the two becomes known.
 
 use crate::event::FlowKey;
 use flow_model::{FiveTuple, Slot};
@@ -8,7 +9,8 @@ use lru::LruCache;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 
-/// Addresses of pods that are remembered; a node has some hundred. A container that makes more of them up costs others a name at most.
+/// Addresses of pods that are remembered; a node has some hundred. A container that makes more of
+/// them up costs others a name at most.
 const HOMES: NonZeroUsize = NonZeroUsize::new(8192).unwrap();
 
 #[derive(Debug)]
@@ -26,7 +28,8 @@ impl Default for Peers {
 }
 
 impl Peers {
-    /// A flow has come into the table. Gives the key that its other end has if that is there, too; no guess: where it is not in the table, it is not.
+    /// A flow has come into the table. Gives the key that its other end has if that is there, too;
+    /// no guess: where it is not in the table, it is not.
     pub fn added(&mut self, key: &FlowKey) -> Option<FlowKey> {
         let FlowKey { slot, tuple } = *key;
         let mirrored = FiveTuple { local: tuple.remote, remote: tuple.local, ..tuple };

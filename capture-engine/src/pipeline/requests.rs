@@ -6,11 +6,12 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
-/// Trailing ACKs of a closed connection arrive for about this long; the kernel's entry must still be there to swallow them.
+/// Trailing ACKs of a closed connection arrive for about this long; the kernel's entry must still
+/// be there to swallow them.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// Closed flows that wait for their linger; as many as the table may hold. With more, the oldest go early: what still arrives of them makes a
-/// small flow of its own.
+/// Closed flows that wait for their linger; as many as the table may hold. With more, the oldest go
+/// early: what still arrives of them makes a small flow of its own.
 const MOST_CLOSED: usize = 65_536;
 
 /// What the pipeline wants done by the owner of the kernel's maps, and the timers of its flows.
@@ -44,7 +45,8 @@ impl Requests {
         self.interests.drain(..)
     }
 
-    /// Flows that ended long enough ago: their entries in the kernel's table can be removed, if they still are of this instance.
+    /// Flows that ended long enough ago: their entries in the kernel's table can be removed, if
+    /// they still are of this instance.
     pub fn take_removable(&mut self, now: Ts) -> Vec<(FlowKey, FlowId)> {
         let mut removable = Vec::new();
         while let Some(&(at, key, id)) = self.closed.front() {

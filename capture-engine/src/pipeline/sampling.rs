@@ -12,17 +12,21 @@ use std::time::Duration;
 const ROUND: Duration = Duration::from_secs(1);
 /// And after this many times what that one took: sampling takes 1 % of a CPU at most.
 const SHARE: u32 = 100;
-/// A UDP flow without a packet for so long is over; most are one DNS query each. conntrack gives an unanswered one 30 s.
+/// A UDP flow without a packet for so long is over; most are one DNS query each. conntrack gives an
+/// unanswered one 30 s.
 const UDP_IDLE: Duration = Duration::from_secs(20);
 /// The same when the table is three quarters full.
 const UDP_IDLE_CROWDED: Duration = Duration::from_secs(5);
 /// A handshake that was never completed: SYN retries end after 127 s with Linux' defaults.
 const HALF_OPEN: Duration = Duration::from_secs(130);
-/// A socket of the node that was closed before its peer answers that: what comes after is handled without the socket, where its cgroup sees nothing of it. A socket that only
-/// stopped sending looks the same; a client that did so may still wait for its answer. An orphaned socket is given 60 s by the kernel (`tcp_fin_timeout`).
+/// A socket of the node that was closed before its peer answers that: what comes after is handled
+/// without the socket, where its cgroup sees nothing of it. A socket that only stopped sending
+/// looks the same; a client that did so may still wait for its answer. An orphaned socket is given
+/// 60 s by the kernel (`tcp_fin_timeout`).
 const HALF_CLOSED: Duration = Duration::from_secs(2);
 const HALF_CLOSED_WAITING: Duration = Duration::from_secs(60);
-/// Connections idle for hours are kept, but not when the table is nine tenths full: then they count as joined midway when they go on.
+/// Connections idle for hours are kept, but not when the table is nine tenths full: then they count
+/// as joined midway when they go on.
 const TCP_IDLE_CROWDED: Duration = Duration::from_secs(300);
 
 /// Which round is under way, and what is to be let go of in it.

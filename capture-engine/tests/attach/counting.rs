@@ -1,4 +1,5 @@
-//! A program that counts the packets it sees and passes them on, hand-assembled, so that these tests need no kernel half.
+//! A program that counts the packets it sees and passes them on, hand-assembled, so that these
+//! tests need no kernel half.
 
 use capture_engine::kernel::{Programs, StubError};
 use flow_model::{Direction, Slot};

@@ -1,4 +1,5 @@
-//! The attachment with the real programs: both ends of a conversation are counted, each under its own slot, exactly once.
+//! The attachment with the real programs: both ends of a conversation are counted, each under its
+//! own slot, exactly once.
 
 use crate::bench::{PATIENCE, POD};
 use crate::place::{Pair, has_clsact, ping_pong};

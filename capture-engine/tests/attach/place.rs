@@ -85,7 +85,8 @@ pub fn count(what: &str) -> usize {
     std::fs::read_dir(format!("/proc/self/{what}")).expect("procfs").count()
 }
 
-/// The next datagram. A wait with a timeout ends early when the machine was suspended in between: signal(7), SO_RCVTIMEO.
+/// The next datagram. A wait with a timeout ends early when the machine was suspended in between:
+/// signal(7), SO_RCVTIMEO.
 fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> (usize, std::net::SocketAddr) {
     loop {
         match socket.recv_from(buffer) {

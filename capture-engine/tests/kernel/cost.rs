@@ -1,5 +1,6 @@
-//! What a packet costs. Ignored by default: it asserts nothing and turns on the statistics of all programs of the machine for a moment.
-//! `cargo test -p capture-engine --test kernel -- --ignored --nocapture cost`
+//! What a packet costs. Ignored by default: it asserts nothing and turns on the statistics of all
+//! programs of the machine for a moment. `cargo test -p capture-engine --test kernel -- --ignored
+//! --nocapture cost`
 
 use crate::bed::Bed;
 use crate::frames::{Bench, PEER_PORT, Tcp, load};
@@ -34,8 +35,8 @@ fn cost_of_one_frame() {
     }
 }
 
-/// Ping-pong over a veth pair, as the kernel's statistics see it (about 50 ns of each run are theirs): at the interface, and at the cgroup of the
-/// server's socket.
+/// Ping-pong over a veth pair, as the kernel's statistics see it (about 50 ns of each run are
+/// theirs): at the interface, and at the cgroup of the server's socket.
 #[test]
 #[ignore = "measures"]
 fn cost_on_an_interface_and_at_a_cgroup() {

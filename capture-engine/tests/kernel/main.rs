@@ -1,5 +1,6 @@
-//! The kernel programs on a real kernel, as root. `turns` sends single frames through them with `BPF_PROG_TEST_RUN`; `live` attaches
-//! them to a veth pair and talks over sockets; `cost` measures.
+//! The kernel programs on a real kernel, as root. `turns` sends single frames through them with
+//! `BPF_PROG_TEST_RUN`; `live` attaches them to a veth pair and talks over sockets; `cost`
+//! measures.
 
 mod bed;
 mod cost;

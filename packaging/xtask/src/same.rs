@@ -1,5 +1,5 @@
-//! `cargo xtask same`: one program's `pilotfish replay` beside another's, on the same captures, byte for byte. Shows that a change
-//! of the inside changed nothing of what is told.
+//! `cargo xtask same`: one program's `pilotfish replay` beside another's, on the same captures,
+//! byte for byte. Shows that a change of the inside changed nothing of what is told.
 
 mod dialogue;
 mod made;

@@ -1,5 +1,5 @@
-//! How the process ends. The numbers follow sysexits(3), so that a supervisor can tell a mistake in the configuration from a
-//! node that cannot run the agent.
+//! How the process ends. The numbers follow sysexits(3), so that a supervisor can tell a mistake in
+//! the configuration from a node that cannot run the agent.
 
 use agent_api::AskError;
 use std::fmt;

@@ -74,7 +74,8 @@ fn a_file_that_hangs_is_read_once_told_as_late_and_delays_no_page() {
     let address = listening(&log);
     let until = Instant::now() + PATIENCE;
     let metrics = loop {
-        // Each of these pages is answered while the read hangs; with one that waited for it, this loop would end in the assertion.
+        // Each of these pages is answered while the read hangs; with one that waited for it, this
+        // loop would end in the assertion.
         let metrics = get(&address, "/metrics").expect("answers");
         assert!(get(&address, "/livez").expect("answers").contains("200 OK"));
         if value(&metrics, "pilotfish_late_reads_total{file=\"process\"}").is_some_and(|late| late >= 1.0) {

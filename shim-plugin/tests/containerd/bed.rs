@@ -281,7 +281,8 @@ impl Drop for Agent {
     }
 }
 
-/// The task's settings for a bed: its socket behind one that does not exist, and the test's own namespace as the node's.
+/// The task's settings for a bed: its socket behind one that does not exist, and the test's own
+/// namespace as the node's.
 pub fn config(bed: &Bed) -> Config {
     let file = fs::metadata("/proc/self/ns/net").expect("procfs");
     Config {

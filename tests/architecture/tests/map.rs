@@ -9,22 +9,6 @@ const RUNNING: [&str; 4] = ["shim-plugin/", "capture-engine/src/", "k8s-sync/src
 /// How a thread is given its name.
 const NAMING: [&str; 5] = [".name(\"", ".thread_name(\"", ".thread(\"", ".spawn(\"", ".spawn(&format!(\""];
 
-/// Names of threads on which page and code differ today; it is to be empty.
-const DIFFERING: &[&str] = &[
-    "attach-*",
-    "k8s-blocking",
-    "late-*",
-    "links",
-    "load",
-    "main",
-    "pf-attach-*",
-    "pf-link-watch",
-    "pf-netns",
-    "pf-netns-new",
-    "pf-read",
-    "pilotfish",
-];
-
 /// Rows of the table below a heading of ARCHITECTURE.md, as their cells.
 fn rows(workspace: &Workspace, heading: &str) -> anyhow::Result<Vec<Vec<String>>> {
     let page = std::fs::read_to_string(workspace.root.join("ARCHITECTURE.md"))?;
@@ -87,7 +71,6 @@ fn every_thread_is_told_by_the_name_that_it_has() -> anyhow::Result<()> {
         }
     }
     assert!(named.len() > 5, "the threads are not where this test looks for them: {named:?}");
-    let differing: Vec<&str> = told.symmetric_difference(&named).map(String::as_str).collect();
-    assert_eq!(differing, DIFFERING, "the page tells {told:?}, the code names {named:?}");
+    assert_eq!(told, named, "what the page tells, and what the code names");
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Two whole nodes with kubelets, an agent on each: every edge has workloads at both ends. Needs root and, once, the minutes that Kubernetes'
-//! programs take to build.
+//! Two whole nodes with kubelets, an agent on each: every edge has workloads at both ends. Needs
+//! root and, once, the minutes that Kubernetes' programs take to build.
 #![forbid(unsafe_code)]
 
 use agent_api::{EdgeRow, Party};
@@ -16,7 +16,8 @@ use testbed::{Agent, AgentOptions, until};
 /// Whole nodes on a machine that does other things, too.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Kinds of an end of which there is a better name: all ends of the scene are of some Deployment, StatefulSet, DaemonSet, CronJob, or a node.
+/// Kinds of an end of which there is a better name: all ends of the scene are of some Deployment,
+/// StatefulSet, DaemonSet, CronJob, or a node.
 const UNNAMED: [&str; 9] =
     ["Address", "External", "NotFound", "Pending", "Ambiguous", "Pod", "ReplicaSet", "Job", "Service"];
 
@@ -41,7 +42,8 @@ struct Edge {
 
 impl Edge {
     fn is_named(&self) -> bool {
-        // At the server's end, a pod on its node's network is known by the node's address, and by its containers where its port is looked up.
+        // At the server's end, a pod on its node's network is known by the node's address, and by
+        // its containers where its port is looked up.
         let by_port = |name: &str, kind: &str| name.starts_with("edge-") && kind == "Pod";
         [&self.src, &self.dst].iter().all(|[name, kind]| !UNNAMED.contains(&kind.as_str()) || by_port(name, kind))
     }
@@ -166,8 +168,9 @@ fn edges_of_two_nodes_have_workloads_and_services_at_both_ends() -> Result<()> {
     }
     eprintln!("  named, by agents that came later");
 
-    // New pods, some at addresses that others had: the Deployment stays what is shown, and nobody is shown as what he was.
-    // Clients after the servers: a connection to a pod that went in the middle of it is given up by TCP only after two minutes.
+    // New pods, some at addresses that others had: the Deployment stays what is shown, and nobody
+    // is shown as what he was. Clients after the servers: a connection to a pod that went in the
+    // middle of it is given up by TCP only after two minutes.
     for (kind, workload, pods) in
         [(kinds::DEPLOYMENT, "api", 2), (kinds::DEPLOYMENT, "frontend", 1), (kinds::DAEMON_SET, "edge", 2)]
     {
@@ -194,8 +197,9 @@ fn edges_of_two_nodes_have_workloads_and_services_at_both_ends() -> Result<()> {
     Ok(())
 }
 
-/// `frontend` goes, and pods of another Deployment come until one of them has an address that was a pod of `frontend`'s. From then on `frontend`
-/// must not be seen doing anything, though somebody at its address does.
+/// `frontend` goes, and pods of another Deployment come until one of them has an address that was a
+/// pod of `frontend`'s. From then on `frontend` must not be seen doing anything, though somebody at
+/// its address does.
 fn a_successor_is_never_called_by_the_old_name(cluster: &Cluster, agents: &[Agent]) -> Result<usize> {
     let (client, namespace) = (cluster.plane().client(), Some(scene::NAMESPACE));
     let addresses = |prefix: &str| -> Result<BTreeSet<IpAddr>> {

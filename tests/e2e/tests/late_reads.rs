@@ -21,7 +21,8 @@ fn hanging(agent: &Agent) -> Result<usize> {
 fn containers_are_attached_and_pages_answered_while_reads_hang() -> Result<()> {
     let _alone = alone();
     let mut bed = Testbed::start()?;
-    // The agent's own figures, and where cgroups are mounted. Opening a FIFO that nobody writes to hangs like a file system that does not answer.
+    // The agent's own figures, and where cgroups are mounted. Opening a FIFO that nobody writes to
+    // hangs like a file system that does not answer.
     let proc = bed.dir().join("late-proc");
     fs::create_dir_all(proc.join("self/fd"))?;
     for file in ["status", "mountinfo"] {

@@ -1,5 +1,6 @@
-//! The node itself: containers on its network and its services, seen at their cgroups, beside pods that are seen at their interfaces. The agent runs in the
-//! testbed's node namespace, which is the host's namespace for it. Needs cgroup v2, alone or beside version 1.
+//! The node itself: containers on its network and its services, seen at their cgroups, beside pods
+//! that are seen at their interfaces. The agent runs in the testbed's node namespace, which is the
+//! host's namespace for it. Needs cgroup v2, alone or beside version 1.
 #![forbid(unsafe_code)]
 
 use agent_api::Status;

@@ -1,5 +1,6 @@
-//! `pilotfish replay` on captures of real servers and clients, beside tshark's fields of the same file; then the same captures with packets
-//! dropped, repeated, out of order, and begun in the middle: nothing wrong may be said of them.
+//! `pilotfish replay` on captures of real servers and clients, beside tshark's fields of the same
+//! file; then the same captures with packets dropped, repeated, out of order, and begun in the
+//! middle: nothing wrong may be said of them.
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
@@ -94,7 +95,8 @@ fn request(number: usize) -> (String, u16) {
     (format!("/{path}?i={number}"), status)
 }
 
-/// Captures what `traffic` does, from the first packet to the last. On a busy machine tcpdump itself may lose packets: then once more.
+/// Captures what `traffic` does, from the first packet to the last. On a busy machine tcpdump
+/// itself may lose packets: then once more.
 fn capture(pair: &Pair, dir: &Path, filter: &str, traffic: impl Fn() -> Result<()>) -> Result<PathBuf> {
     for _ in 0..4 {
         if let Some(file) = capture_once(pair, dir, filter, &traffic)? {
@@ -209,7 +211,8 @@ fn replay(file: &Path) -> Result<Vec<Value>> {
     Ok(records)
 }
 
-/// One row of tshark's fields for each packet that the filter takes; fields that a packet has several times are joined by `;`.
+/// One row of tshark's fields for each packet that the filter takes; fields that a packet has
+/// several times are joined by `;`.
 fn tshark(file: &Path, filter: &str, fields: &[&str]) -> Result<Vec<Vec<String>>> {
     let mut command = Command::new(installed("tshark")?);
     command.arg("-r").arg(file).args(["-Y", filter, "-T", "fields", "-E", "aggregator=;"]);

@@ -41,8 +41,9 @@ fn a_starved_ring_says_what_it_lost_and_is_whole_again_after() -> anyhow::Result
     let lost = wait_equation(&agent, 20_000)?;
     assert!(lost.iter().all(|lost| *lost > 0), "the ring was too large to overflow: {lost:?}");
 
-    // Whole again: of the same agent, with the same small ring, another generator loses nothing at a gentle rate: one at which the ring
-    // holds half a second, because a busy machine may not run its reader for a tenth of one.
+    // Whole again: of the same agent, with the same small ring, another generator loses nothing at
+    // a gentle rate: one at which the ring holds half a second, because a busy machine may not run
+    // its reader for a tenth of one.
     let args = ["--connections", "4", "--rate", "50", "--count", "300", "--client", "2"];
     let again = generator(&mut bed, "again", &server, &args)?;
     agent.wait_attached_to("again", PATIENCE)?;

@@ -1,5 +1,6 @@
-//! What the fuzz targets do with their bytes: one script of packets, losses, ends and times for each dissector, and the bounds that must hold
-//! whatever the bytes say. `cargo xtask fuzz` runs them under libFuzzer for a bounded time; the tests below run them on a few thousand
+//! What the fuzz targets do with their bytes: one script of packets, losses, ends and times for
+//! each dissector, and the bounds that must hold whatever the bytes say. `cargo xtask fuzz` runs
+//! them under libFuzzer for a bounded time; the tests below run them on a few thousand
 //! pseudo-random scripts, so that a broken harness is noticed without a fuzzer.
 #![forbid(unsafe_code)]
 
@@ -54,7 +55,8 @@ fn limits(choice: u8) -> Limits {
     }
 }
 
-/// A TCP connection: pieces in order, out of order, again, cut, with holes; message ends true and false; silence; closes.
+/// A TCP connection: pieces in order, out of order, again, cut, with holes; message ends true and
+/// false; silence; closes.
 pub fn tcp(data: &[u8]) {
     let mut script = Script(data);
     let start = script.byte();

@@ -4,8 +4,8 @@ use flow_model::{Detail, Direction, DnsExchange, L7Record, LossReason, Notes, Ou
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// How long a query waits for its answer. Resolvers give up after 5 s (glibc, RFC 1123 6.1.3.3) and servers drop what they could
-/// not resolve in 8-10 s.
+/// How long a query waits for its answer. Resolvers give up after 5 s (glibc, RFC 1123 6.1.3.3) and
+/// servers drop what they could not resolve in 8-10 s.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Answered questions that are remembered to know a repeated response. A duplicate follows within a few datagrams.
@@ -92,7 +92,8 @@ impl Exchanges {
         let _ = self.captured(dir, at, over_tcp, bytes.len(), bytes, out);
     }
 
-    /// One message of `wire_len` bytes of which `bytes` were captured. False when it could not be read; it then counts for nothing.
+    /// One message of `wire_len` bytes of which `bytes` were captured. False when it could not be
+    /// read; it then counts for nothing.
     pub fn captured(
         &mut self,
         dir: Direction,
@@ -328,7 +329,8 @@ impl Question {
             && self.name.eq_ignore_ascii_case(&other.name)
     }
 
-    /// A response without a question section answers by its id alone (RFC 1035 leaves it out of error responses, RFC 2136 3.8 allows it for UPDATE).
+    /// A response without a question section answers by its id alone (RFC 1035 leaves it out of
+    /// error responses, RFC 2136 3.8 allows it for UPDATE).
     fn answered_by(&self, response: &Message, dir: Direction) -> bool {
         self.id == response.id
             && self.dir != dir

@@ -23,7 +23,8 @@ pub struct Message {
     /// Counts as the header gives them.
     pub questions: u16,
     pub answers: u16,
-    /// First question (in an UPDATE: the zone). Empty and 0 where there is none. Form as in [`flow_model::DnsExchange::name`].
+    /// First question (in an UPDATE: the zone). Empty and 0 where there is none. Form as in
+    /// [`flow_model::DnsExchange::name`].
     pub name: String,
     pub qtype: u16,
     pub qclass: u16,
@@ -64,8 +65,9 @@ impl Header {
     }
 }
 
-/// Whether `bytes`, on any port, are surely a DNS message or the captured beginning of one. Everything that can be checked is: the header's fixed
-/// bits and one question of a known class. About one random datagram in 2^36 passes.
+/// Whether `bytes`, on any port, are surely a DNS message or the captured beginning of one.
+/// Everything that can be checked is: the header's fixed bits and one question of a known class.
+/// About one random datagram in 2^36 passes.
 #[must_use]
 pub fn looks_like_message(bytes: &[u8]) -> bool {
     let Some(header) = Header::read(bytes) else { return false };
@@ -86,13 +88,14 @@ pub fn looks_like_message(bytes: &[u8]) -> bool {
     if qtype == 0 || !matches!(qclass, 1 | 3 | 4 | 254 | 255) {
         return false;
     }
-    // The first record's owner is a name too, where it was captured: in a query with EDNS the root, else mostly a pointer.
+    // The first record's owner is a name too, where it was captured: in a query with EDNS the root,
+    // else mostly a pointer.
     let records = u32::from(answers) + u32::from(authorities) + u32::from(additionals);
     records == 0 || bytes.get(at + 4).is_none_or(|len| matches!(len >> 6, 0 | 3))
 }
 
-/// Reads a message, or what is there of one. Lenient: for flows that are DNS by their port or by what came before. `None` when the
-/// header or the first question makes no sense.
+/// Reads a message, or what is there of one. Lenient: for flows that are DNS by their port or by
+/// what came before. `None` when the header or the first question makes no sense.
 #[must_use]
 pub fn parse(bytes: &[u8]) -> Option<Message> {
     let header = Header::read(bytes)?;

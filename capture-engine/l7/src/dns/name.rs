@@ -3,8 +3,8 @@ use std::fmt::Write;
 /// Longest name on the wire, length bytes and the root included (RFC 1035 2.3.4).
 const MAX_NAME: usize = 255;
 
-/// Reads the name at `at` and returns its text and the offset after it. `None` when it leaves the message, breaks the length
-/// rules, or points anywhere but backwards.
+/// Reads the name at `at` and returns its text and the offset after it. `None` when it leaves the
+/// message, breaks the length rules, or points anywhere but backwards.
 pub(super) fn read(message: &[u8], at: usize) -> Option<(String, usize)> {
     let mut text = String::new();
     let mut here = at;
@@ -64,7 +64,8 @@ pub(super) fn skip(message: &[u8], at: usize) -> Option<usize> {
     }
 }
 
-/// Master file form (RFC 1035 5.1): a dot or backslash inside a label is escaped, other bytes outside printable ASCII are `\DDD`.
+/// Master file form (RFC 1035 5.1): a dot or backslash inside a label is escaped, other bytes
+/// outside printable ASCII are `\DDD`.
 fn push_label(text: &mut String, label: &[u8]) {
     for &byte in label {
         match byte {

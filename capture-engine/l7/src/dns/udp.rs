@@ -6,7 +6,8 @@ const DNS_PORT: u16 = 53;
 /// Services whose messages have DNS's form and not its meaning: NetBIOS names and datagrams, multicast DNS, LLMNR.
 const LOOKALIKE_PORTS: [u16; 4] = [137, 138, 5353, 5355];
 
-/// Datagrams that may be something else before the flow is left alone: junk comes first at times, and on port 53 a tunnel may run.
+/// Datagrams that may be something else before the flow is left alone: junk comes first at times,
+/// and on port 53 a tunnel may run.
 const PATIENCE: u32 = 8;
 /// The same once DNS was seen on the flow.
 const PATIENCE_WITH_DNS: u32 = 64;
@@ -16,14 +17,15 @@ const PATIENCE_WITH_DNS: u32 = 64;
 pub struct Datagram<'a> {
     pub dir: Direction,
     pub at: Ts,
-    /// The datagram's number in its flow, both directions in one sequence, from 1; what is skipped was not captured. 0 where unknown.
+    /// The datagram's number in its flow, both directions in one sequence, from 1; what is skipped
+    /// was not captured. 0 where unknown.
     pub turn: u32,
     pub wire_len: u32,
     pub payload: &'a [u8],
 }
 
-/// One UDP flow that may be DNS. Told by the bytes; port 53 at either end only lowers what is asked of them, and does not say who is
-/// the client: the way of the queries does.
+/// One UDP flow that may be DNS. Told by the bytes; port 53 at either end only lowers what is asked
+/// of them, and does not say who is the client: the way of the queries does.
 #[derive(Debug)]
 pub struct Udp {
     exchanges: Exchanges,

@@ -60,8 +60,8 @@ pub(crate) struct ResponseHead<'a> {
 /// Longest method token that is believed; the longest registered one (UPDATEREDIRECTREF) has 17 letters.
 const METHOD_MAX: usize = 32;
 
-/// Reads a request head. A request line that ends in anything but `HTTP/1.x` is none of HTTP/1's, except `GET` with a path alone
-/// (HTTP/0.9).
+/// Reads a request head. A request line that ends in anything but `HTTP/1.x` is none of HTTP/1's,
+/// except `GET` with a path alone (HTTP/0.9).
 pub(crate) fn request(bytes: &[u8]) -> Scan<RequestHead<'_>> {
     let Some(lf) = memchr(b'\n', bytes) else {
         return if request_may_begin(bytes) { Scan::Partial } else { Scan::Not };
@@ -179,8 +179,9 @@ fn request_may_begin(bytes: &[u8]) -> bool {
     }
 }
 
-/// Whether the bytes may begin a request where nothing is known of what came before them: its method is spelt like methods are, in upper
-/// case. Any token is one (RFC 9110 section 9.1), but so is the end of many a body.
+/// Whether the bytes may begin a request where nothing is known of what came before them: its
+/// method is spelt like methods are, in upper case. Any token is one (RFC 9110 section 9.1), but so
+/// is the end of many a body.
 pub(crate) fn request_likely(bytes: &[u8]) -> bool {
     let method = &bytes[..memchr(b' ', bytes).unwrap_or(bytes.len())];
     method.first().is_some_and(u8::is_ascii_uppercase)
@@ -188,8 +189,8 @@ pub(crate) fn request_likely(bytes: &[u8]) -> bool {
         && request(bytes) != Scan::Not
 }
 
-/// Whether this is the start of a request for certain, though its line has no end yet: a registered method and the beginning of a
-/// target in one of its four forms (RFC 9112 section 3.2).
+/// Whether this is the start of a request for certain, though its line has no end yet: a registered
+/// method and the beginning of a target in one of its four forms (RFC 9112 section 3.2).
 pub(crate) fn known_request_begins(bytes: &[u8]) -> bool {
     let Some(space) = memchr(b' ', &bytes[..bytes.len().min(METHOD_MAX + 1)]) else { return false };
     let rest = &bytes[space + 1..];
@@ -264,7 +265,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// "5", "5, 5" and the same field twice are one length (RFC 9112 section 6.3); of different ones the first is taken.
+    /// "5", "5, 5" and the same field twice are one length (RFC 9112 section 6.3); of different
+    /// ones the first is taken.
     fn add_length(&mut self, value: &[u8]) {
         for number in value.split(|&b| b == b',').map(<[u8]>::trim_ascii).filter(|number| !number.is_empty()) {
             match (decimal(number), self.content_length) {

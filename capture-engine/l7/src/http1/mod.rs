@@ -1,8 +1,9 @@
 //! HTTP/1 exchanges (RFC 9112) from the two directions of one connection, of which bytes may be missing.
 //!
-//! Each direction is followed by position: a body of known length is passed by counting, whether its bytes were captured or
-//! not. Where the position is lost, the next message of that direction is the next place to look for a head. Requests and
-//! responses pair by order; where an unknown number of either was lost, nothing is paired until their numbers agree again.
+//! Each direction is followed by position: a body of known length is passed by counting, whether
+//! its bytes were captured or not. Where the position is lost, the next message of that direction
+//! is the next place to look for a head. Requests and responses pair by order; where an unknown
+//! number of either was lost, nothing is paired until their numbers agree again.
 
 mod chunked;
 mod head;
@@ -64,7 +65,8 @@ pub(crate) struct Http1 {
     open: InOrder<Open>,
     reply: Option<Reply>,
     doubt: Option<Doubt>,
-    /// Responses to requests of messages before this one may have been lost: such a request that shows up late is not waited for.
+    /// Responses to requests of messages before this one may have been lost: such a request that
+    /// shows up late is not waited for.
     given_up: u32,
     /// Interim responses before the one that is to come.
     interim_bytes: u64,
@@ -414,11 +416,13 @@ fn ends_chunks(message: &MessageEnd) -> bool {
     message.tail.get(message.tail.len() - length..).is_some_and(|tail| tail.ends_with(b"\r\n0\r\n\r\n"))
 }
 
-/// Without new bytes for this long, the end of a chunked body that the tail of the message shows is believed before the next
-/// message or the close confirm it. Data that happens to end so is not followed by silence.
+/// Without new bytes for this long, the end of a chunked body that the tail of the message shows is
+/// believed before the next message or the close confirm it. Data that happens to end so is not
+/// followed by silence.
 const QUIET: Duration = Duration::from_millis(200);
 
-/// No request (but HTTP/0.9's) and no response fits into fewer bytes; what was counted behind a message and is shorter is a line end.
+/// No request (but HTTP/0.9's) and no response fits into fewer bytes; what was counted behind a
+/// message and is shorter is a line end.
 const SHORTEST_HEAD: u64 = 16;
 
 impl Hole {

@@ -55,8 +55,9 @@ impl Http1 {
                     self.response_body(rest.len() as u64, data.at);
                     rest.len()
                 }
-                // After a hole a packet may begin with a head too, not only a message.
-                // What was asked before the message to which this is the answer was answered in what did not make sense.
+                // After a hole a packet may begin with a head too, not only a message. What was
+                // asked before the message to which this is the answer was answered in what did not
+                // make sense.
                 State::Lost if start && head::response(rest) != Scan::Not => {
                     self.lose_before(data.turn.saturating_sub(1), LossReason::Gap, out);
                     self.responses.state = State::Start;

@@ -57,8 +57,8 @@ pub(super) enum Gathered<'a> {
 }
 
 impl Side {
-    /// The text of the head under way with `bytes` behind it; `None` for nothing but empty lines, which may come before a
-    /// head (RFC 9112 section 2.2).
+    /// The text of the head under way with `bytes` behind it; `None` for nothing but empty lines,
+    /// which may come before a head (RFC 9112 section 2.2).
     pub(super) fn gather<'a>(&mut self, data: &Bytes<'_>, bytes: &'a [u8], limits: &Limits) -> Option<Gathered<'a>> {
         if let Some(mut partial) = self.head.take() {
             let (had, added) = partial.grow(data, bytes, limits);
@@ -119,8 +119,8 @@ impl Gathered<'_> {
 }
 
 impl PartialHead {
-    /// Takes as much of `bytes` as the bound leaves room for, and at least one: a head that is too long must be seen to be. Returns its
-    /// length before, and how much was taken.
+    /// Takes as much of `bytes` as the bound leaves room for, and at least one: a head that is too
+    /// long must be seen to be. Returns its length before, and how much was taken.
     fn grow(&mut self, data: &Bytes<'_>, bytes: &[u8], limits: &Limits) -> (usize, usize) {
         let had = self.bytes.len();
         let room = limits.head_bytes.saturating_sub(had).max(1).min(bytes.len());

@@ -1,5 +1,5 @@
-//! A small observer of TCP payload that numbers messages, copies heads and counts the rest, as the kernel programs do: conversations
-//! of the tests go through it into `l7::Tcp`.
+//! A small observer of TCP payload that numbers messages, copies heads and counts the rest, as the
+//! kernel programs do: conversations of the tests go through it into `l7::Tcp`.
 #![allow(dead_code, clippy::unwrap_used, clippy::indexing_slicing)]
 
 use flow_model::{Close, Detail, Direction, L7Record, LossReason, Notes, Outcome, Role, Ts};

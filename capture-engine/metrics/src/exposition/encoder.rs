@@ -21,7 +21,8 @@ pub enum Kind {
     Gauge,
 }
 
-/// A metric of another crate, given along when a scrape is rendered. Those of one name become one family with the first one's help.
+/// A metric of another crate, given along when a scrape is rendered. Those of one name become one
+/// family with the first one's help.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SelfMetric {
     pub name: Cow<'static, str>,

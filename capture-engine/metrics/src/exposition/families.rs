@@ -162,7 +162,8 @@ fn udp<E: Encoder>(out: &mut E, snapshot: &Snapshot) {
 
 /// What the agent says of itself: counted, lost, and why.
 fn own<E: Encoder>(out: &mut E, snapshot: &Snapshot) {
-    // The two ends are always there, at zero too, so that an absent value is not taken for none. A capture only where there is one.
+    // The two ends are always there, at zero too, so that an absent value is not taken for none. A
+    // capture only where there is one.
     let is_shown = |reporter: Reporter, value: u64| reporter != Reporter::Capture || value > 0;
     family(
         out,

@@ -39,8 +39,9 @@ impl Format {
 pub struct Exposition;
 
 impl Exposition {
-    /// The format that an `Accept` header asks for (RFC 9110 section 12.5.1): the highest q, the first of equals. Text where nothing
-    /// that we have is named, as Prometheus' own libraries do: a scraper that cannot read it says so, a person can.
+    /// The format that an `Accept` header asks for (RFC 9110 section 12.5.1): the highest q, the
+    /// first of equals. Text where nothing that we have is named, as Prometheus' own libraries do:
+    /// a scraper that cannot read it says so, a person can.
     #[must_use]
     pub fn negotiate(accept: Option<&str>) -> Format {
         let mut best = (0.0, Format::Text);

@@ -1,5 +1,6 @@
-//! Prometheus' protobuf: `MetricFamily` messages of `io/prometheus/client/metrics.proto` (prometheus/client_model), each after its
-//! length. Written by hand: a dozen fields of four messages, straight into the output instead of a tree of owned strings first.
+//! Prometheus' protobuf: `MetricFamily` messages of `io/prometheus/client/metrics.proto`
+//! (prometheus/client_model), each after its length. Written by hand: a dozen fields of four
+//! messages, straight into the output instead of a tree of owned strings first.
 
 use super::encoder::{Descriptor, Encoder, Histograms, Labels, Type};
 use crate::histogram::varint::push as varint;
@@ -66,8 +67,8 @@ impl Encoder for ProtobufEncoder {
         bytes(&mut self.family, 4, &self.metric);
     }
 
-    /// Metric { histogram = 7 }; Histogram { sample_count = 1, sample_sum = 2, bucket = 3, schema = 5, zero_threshold = 6,
-    /// zero_count = 7, positive_span = 12, positive_delta = 13 }
+    /// Metric { histogram = 7 }; Histogram { sample_count = 1, sample_sum = 2, bucket = 3, schema =
+    /// 5, zero_threshold = 6, zero_count = 7, positive_span = 12, positive_delta = 13 }
     fn histogram(&mut self, labels: &Labels<'_>, histogram: &HistogramSnapshot) {
         self.begin_metric(labels);
         let out = &mut self.message;

@@ -1,5 +1,6 @@
-//! The two text formats. They differ in the name of a counter's family, in the content type, and in OpenMetrics' final line.
-//! <https://prometheus.io/docs/specs/om/open_metrics_spec/> (1.0.0), <https://prometheus.io/docs/instrumenting/exposition_formats/> (0.0.4)
+//! The two text formats. They differ in the name of a counter's family, in the content type, and in
+//! OpenMetrics' final line. <https://prometheus.io/docs/specs/om/open_metrics_spec/> (1.0.0),
+//! <https://prometheus.io/docs/instrumenting/exposition_formats/> (0.0.4)
 
 use super::encoder::{Descriptor, Encoder, Histograms, Labels, Type};
 use crate::histogram::{CLASSIC, HistogramSnapshot};

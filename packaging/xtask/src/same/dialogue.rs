@@ -1,5 +1,5 @@
-//! What two ends say to each other in a made capture: pieces of HTTP/1 and DNS, right ones and wrong ones. The same number always
-//! gives the same dialogue.
+//! What two ends say to each other in a made capture: pieces of HTTP/1 and DNS, right ones and
+//! wrong ones. The same number always gives the same dialogue.
 
 /// A small generator of numbers (xorshift64*), so that a capture is known by its number alone.
 #[derive(Clone, Debug)]

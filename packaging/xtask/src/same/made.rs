@@ -1,5 +1,6 @@
-//! Captures made of dialogues: TCP and UDP packets with times, in pcap files. Three of four are then treated as a bad network and a bad
-//! capture would: packets lost, repeated, swapped, cut, the beginning missing, the file damaged.
+//! Captures made of dialogues: TCP and UDP packets with times, in pcap files. Three of four are
+//! then treated as a bad network and a bad capture would: packets lost, repeated, swapped, cut, the
+//! beginning missing, the file damaged.
 
 use super::dialogue::{self, Dice, Said};
 use anyhow::{Context, Result};
@@ -158,7 +159,8 @@ fn spoil(dice: &mut Dice, packets: &mut Vec<Packet>) {
     }
 }
 
-/// A file of one of four kinds: microseconds or nanoseconds, either byte order. A quarter keep the first 200 bytes of a packet.
+/// A file of one of four kinds: microseconds or nanoseconds, either byte order. A quarter keep the
+/// first 200 bytes of a packet.
 fn pcap(dice: &mut Dice, number: u32, packets: &[Packet]) -> Vec<u8> {
     let (nanoseconds, big_endian) = (number & 1 != 0, number & 2 != 0);
     let word = |value: u32| if big_endian { value.to_be_bytes() } else { value.to_le_bytes() };

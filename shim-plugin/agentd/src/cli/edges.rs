@@ -23,8 +23,8 @@ pub fn run(socket: &Path, rows: &Rows) -> Result<(), Failure> {
     })
 }
 
-/// Where both ends of an edge were seen on this node, the short table shows what the server saw: once, though clients may have reached it by
-/// several Services.
+/// Where both ends of an edge were seen on this node, the short table shows what the server saw:
+/// once, though clients may have reached it by several Services.
 fn once(rows: Vec<EdgeRow>) -> Vec<EdgeRow> {
     let server_saw = |edge: &EdgeRow| {
         rows.iter().any(|other| {

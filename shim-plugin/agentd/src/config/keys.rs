@@ -1,5 +1,5 @@
-//! Every key there is: its default, its documentation and where it goes. The file, the environment, the printed default and the
-//! error texts are all made from this one table.
+//! Every key there is: its default, its documentation and where it goes. The file, the environment,
+//! the printed default and the error texts are all made from this one table.
 
 use super::sections::{Config, KubernetesMode, LogFormat};
 use super::value::Given;

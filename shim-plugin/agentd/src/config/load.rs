@@ -121,8 +121,9 @@ fn apply_file(config: &mut Config, source: &Source, faults: &mut Vec<Fault>, war
     });
 }
 
-/// Variables that look like ours and are not are only warned of: Kubernetes puts `PILOTFISH_METRICS_SERVICE_HOST` and its like into
-/// every pod beside a Service named `pilotfish-metrics`.
+/// Variables that look like ours and are not are only warned of: Kubernetes puts
+/// `PILOTFISH_METRICS_SERVICE_HOST` and its like into every pod beside a Service named
+/// `pilotfish-metrics`.
 fn apply_environment(
     config: &mut Config,
     environment: impl Iterator<Item = (String, String)>,

@@ -1,5 +1,5 @@
-//! Reads one configured value, from a TOML file or from text (environment, flags), into what a key wants. Errors are sentences
-//! that say what to write instead.
+//! Reads one configured value, from a TOML file or from text (environment, flags), into what a key
+//! wants. Errors are sentences that say what to write instead.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,7 +1,8 @@
 //! The agent as a whole: what it is built of, in which order it comes up, and how it goes down again.
 //!
-//! Addresses and sockets are bound first, so that probes are answered while the kernel programs load. READY follows when they are loaded, and
-//! after `READY_WITHIN` in any case: waiting for containerd, or scanning what exists, gates nothing.
+//! Addresses and sockets are bound first, so that probes are answered while the kernel programs
+//! load. READY follows when they are loaded, and after `READY_WITHIN` in any case: waiting for
+//! containerd, or scanning what exists, gates nothing.
 
 use crate::clock;
 use crate::config::{Config, KubernetesMode};

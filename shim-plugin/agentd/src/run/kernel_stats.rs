@@ -1,5 +1,5 @@
-//! The kernel half's own counts, read once a second, off the pipeline's thread: asking for each program's run time takes some
-//! microseconds, and there are two for each interface.
+//! The kernel half's own counts, read once a second, off the pipeline's thread: asking for each
+//! program's run time takes some microseconds, and there are two for each interface.
 
 use crate::serve::board::{Board, Engine};
 use agent_api as api;

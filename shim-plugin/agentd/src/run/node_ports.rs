@@ -1,4 +1,5 @@
-//! Names of single ports of the node's own addresses: who listens there, and who had which connection when it was looked.
+//! Names of single ports of the node's own addresses: who listens there, and who had which
+//! connection when it was looked.
 
 use crate::clock;
 use flow_model::{Ts, Workload, WorkloadKind};
@@ -10,12 +11,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Ports that are named, over all of the node's addresses. A node with a dozen addresses and a hundred listeners has 1,200.
+/// Ports that are named, over all of the node's addresses. A node with a dozen addresses and a
+/// hundred listeners has 1,200.
 const PORTS: usize = 8192;
 /// Different processes that get a name of their own; a label value each.
 const PROCESSES: usize = 256;
 
-/// Looks at the node's own namespace after the containers in it changed: their processes take a while until they listen.
+/// Looks at the node's own namespace after the containers in it changed: their processes take a
+/// while until they listen.
 const AFTER: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(10), Duration::from_secs(60)];
 
 /// When to look at who has sockets in the node's own namespace, and what that told. Nothing is read between changes.
@@ -74,7 +77,8 @@ struct PortNames {
 }
 
 impl PortNames {
-    /// Takes in what a look at `at` found. `addresses` are the node's, for sockets that listen on all; `containers` are those that share its namespace.
+    /// Takes in what a look at `at` found. `addresses` are the node's, for sockets that listen on
+    /// all; `containers` are those that share its namespace.
     fn take(
         &mut self,
         owned: &[Owned],
@@ -101,7 +105,8 @@ impl PortNames {
                     wanted.entry((*ip, local.port)).or_insert_with(|| workload.clone());
                 }
             } else if !self.looked && !local.ip.is_loopback() {
-                // It was there before us, and until now. Who has this port later nobody has seen, so the name ends here.
+                // It was there before us, and until now. Who has this port later nobody has seen,
+                // so the name ends here.
                 let binding = identities.bind(Address::port(local.ip, local.port), workload, since);
                 identities.release(binding, now);
             }

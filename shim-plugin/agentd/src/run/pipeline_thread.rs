@@ -1,5 +1,6 @@
-//! The thread that turns what the kernel saw into what is counted. It owns the ring's reader, the flow table and the series, and shares
-//! nothing of them: others send it orders, and read what it publishes.
+//! The thread that turns what the kernel saw into what is counted. It owns the ring's reader, the
+//! flow table and the series, and shares nothing of them: others send it orders, and read what it
+//! publishes.
 
 use crate::clock;
 use crate::run::engine::Loaded;

@@ -1,5 +1,5 @@
-//! What this process uses, from `/proc/self` and getrusage(2). Both are answered from memory by the kernel, without walking anything
-//! but this process' own descriptors.
+//! What this process uses, from `/proc/self` and getrusage(2). Both are answered from memory by the
+//! kernel, without walking anything but this process' own descriptors.
 
 use agent_api::Process;
 use netns_scanner::deadline::{Deadlines, PATIENCE};
@@ -8,7 +8,8 @@ use nix::sys::time::TimeValLike;
 use std::fs;
 use std::path::Path;
 
-/// `proc` is where `/proc` is. What its files do not tell in time stays as it was `before`, or 0: never waits longer than [`PATIENCE`].
+/// `proc` is where `/proc` is. What its files do not tell in time stays as it was `before`, or 0:
+/// never waits longer than [`PATIENCE`].
 #[must_use]
 pub fn usage(proc: &Path, deadlines: &Deadlines, before: Process) -> Process {
     let cpu_seconds = getrusage(UsageWho::RUSAGE_SELF).map_or(0.0, |usage| {

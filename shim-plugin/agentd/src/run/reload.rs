@@ -1,5 +1,5 @@
-//! What SIGHUP does: the configuration is read again. What can change while the agent runs is taken over, the rest is named. A
-//! configuration with faults changes nothing.
+//! What SIGHUP does: the configuration is read again. What can change while the agent runs is taken
+//! over, the rest is named. A configuration with faults changes nothing.
 
 use crate::config::Config;
 use crate::exit::Failure;

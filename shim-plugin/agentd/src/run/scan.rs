@@ -1,4 +1,5 @@
-//! The background scan as the agent runs it: which namespaces are looked into and when, and where what is found goes. Nothing waits for it.
+//! The background scan as the agent runs it: which namespaces are looked into and when, and where
+//! what is found goes. Nothing waits for it.
 
 use crate::clock;
 use crate::run::orders::{Order, Seeds};
@@ -16,11 +17,13 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{self, error::TrySendError};
 
-/// Connections on their way to the pipeline thread: 1.3 MB, which it takes in within some 30 ms. More wait at the scan's end.
+/// Connections on their way to the pipeline thread: 1.3 MB, which it takes in within some 30 ms.
+/// More wait at the scan's end.
 const UNDER_WAY: usize = 16_384;
 /// Connections in one order: about 1 ms of the pipeline's time.
 const CHUNK: usize = 512;
-/// Longest wait of one namespace for others to be attached. Some hundreds take a fraction of a second; with a tenth of a CPU, some seconds.
+/// Longest wait of one namespace for others to be attached. Some hundreds take a fraction of a
+/// second; with a tenth of a CPU, some seconds.
 const GATHER: Duration = Duration::from_secs(10);
 /// What the node's own namespace is called among the targets; slots count up from 1.
 const NODE: Slot = Slot(u32::MAX);
@@ -38,7 +41,8 @@ pub struct Scan {
     scanner: Scanner,
     deadlines: Deadlines,
     after_attach: HashMap<Slot, Target>,
-    /// Attached, and waiting for the others: a connection is named when it is handed on, and its other end may not be known before.
+    /// Attached, and waiting for the others: a connection is named when it is handed on, and its
+    /// other end may not be known before.
     gathered: Vec<Target>,
     since: Option<Instant>,
     urgent: HashSet<Slot>,
@@ -62,7 +66,8 @@ impl Scan {
         orders: Sender<Order>,
         losses: &Losses,
     ) -> io::Result<Scan> {
-        // One look at the node's own namespace at a time: the sockets of a large node are some megabytes. The next waits at the scan's end.
+        // One look at the node's own namespace at a time: the sockets of a large node are some
+        // megabytes. The next waits at the scan's end.
         let (tell, node) = mpsc::channel(1);
         let under_way = Arc::new(AtomicUsize::new(0));
         let found = {
@@ -143,7 +148,8 @@ impl Scan {
         }
     }
 
-    /// Connections of the node's own sockets, as they were at `at`. Without room for all of them they stay unknown, which is counted.
+    /// Connections of the node's own sockets, as they were at `at`. Without room for all of them
+    /// they stay unknown, which is counted.
     pub fn hand_on(&mut self, seeds: Vec<FlowSeed>, at: Ts) {
         let count = seeds.len();
         if !send(seeds, at, &self.orders, &self.under_way) {

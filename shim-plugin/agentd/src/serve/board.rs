@@ -1,5 +1,6 @@
-//! The notice board: what the parts of the agent last said of themselves. Writers replace small values, readers copy them; nobody
-//! holds a lock while doing anything else, so `/livez` answers whatever the rest is at.
+//! The notice board: what the parts of the agent last said of themselves. Writers replace small
+//! values, readers copy them; nobody holds a lock while doing anything else, so `/livez` answers
+//! whatever the rest is at.
 
 use crate::serve::kubernetes::{self, Watches};
 use crate::serve::pulse::{Pulse, STALLED};
@@ -33,7 +34,8 @@ pub enum Kernel {
     Loaded,
 }
 
-/// A second is what whoever waits for READY is promised. The kernel programs are loaded by then, unless there is next to no CPU.
+/// A second is what whoever waits for READY is promised. The kernel programs are loaded by then,
+/// unless there is next to no CPU.
 pub const READY_WITHIN: Duration = Duration::from_millis(800);
 
 /// Loading takes some tens of milliseconds of CPU; minutes where a machine is emulated.

@@ -1,4 +1,5 @@
-//! What is known of an address now: by the table of the cluster, by containerd and the node, by the DNS answers that pods received.
+//! What is known of an address now: by the table of the cluster, by containerd and the node, by the
+//! DNS answers that pods received.
 
 use crate::clock;
 use crate::run::orders::Order;

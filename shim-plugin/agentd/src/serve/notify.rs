@@ -20,7 +20,8 @@ pub fn stopping(grace: Duration) {
 
 /// Keeps STATUS fresh, and the watchdog fed while the pipeline's heart beats.
 pub async fn run(board: Arc<Board>, stop: CancellationToken) {
-    // Half of what systemd allows, as sd_watchdog_enabled(3) advises; no more than the status needs where there is no watchdog.
+    // Half of what systemd allows, as sd_watchdog_enabled(3) advises; no more than the status needs
+    // where there is no watchdog.
     let period = sd_notify::watchdog_enabled().map_or(STATUS, |allowed| STATUS.min(allowed / 2));
     let mut said = String::new();
     loop {

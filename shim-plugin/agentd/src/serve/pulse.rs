@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Older than this, and the pipeline counts as stalled. It beats some hundred times a second; a turn over a full ring and a large
-/// flow table takes tens of milliseconds.
+/// Older than this, and the pipeline counts as stalled. It beats some hundred times a second; a
+/// turn over a full ring and a large flow table takes tens of milliseconds.
 pub const STALLED: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]

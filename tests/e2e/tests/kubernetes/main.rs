@@ -44,7 +44,8 @@ fn edges_have_workloads_kinds_and_services_at_both_ends() -> anyhow::Result<()> 
     for client in [&direct, &remote, &virtual_ip] {
         world.run_to_end(client)?;
     }
-    // No address, no pod, no Service where a workload is known; from the first packet on, since the API had told before.
+    // No address, no pod, no Service where a workload is known; from the first packet on, since the
+    // API had told before.
     wait_edges(
         &agent,
         &[

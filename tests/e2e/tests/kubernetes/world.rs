@@ -1,5 +1,5 @@
-//! A cluster of one real node: etcd and the API server, and pods that are real containers, or real programs that stand for pods of another
-//! node. A pod's status is patched as a kubelet would.
+//! A cluster of one real node: etcd and the API server, and pods that are real containers, or real
+//! programs that stand for pods of another node. A pod's status is patched as a kubelet would.
 
 use agent_api::{EdgeRow, Identity, Readiness};
 use anyhow::{Context, Result};
@@ -166,7 +166,8 @@ impl World {
         self.plane.client().patch_status(&kinds::POD, Some("default"), &spec.name, &status).map(drop)
     }
 
-    /// What kube-proxy and a routed CNI do: packets of these pods go through the node, which sends what is for the ClusterIP to a pod.
+    /// What kube-proxy and a routed CNI do: packets of these pods go through the node, which sends
+    /// what is for the ClusterIP to a pod.
     pub fn proxy(&self, cluster_ip: IpAddr, to: IpAddr, pods: &[&Netns]) -> Result<()> {
         for pod in pods {
             pod.ip(&["route", "add", "100.71.0.1/32", "dev", "eth0"])?;

@@ -1,5 +1,6 @@
-# From 0.1.0, with every key of its configuration set, to this package: it starts, counters and names go on, and what has another
-# name now is said. The two containers are those of the first scene.
+# From 0.1.0, with every key of its configuration set, to this package: it starts, counters and
+# names go on, and what has another name now is said. The two containers are those of the first
+# scene.
 ADMIN=127.0.0.1:9465
 state=/var/lib/pilotfish
 version() { dpkg-query -W -f '${Version}' pilotfish; }

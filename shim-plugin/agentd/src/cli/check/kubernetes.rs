@@ -1,4 +1,5 @@
-//! Whether the Kubernetes API is found, answers, and lets the agent read what it needs. The agent runs without it; some names are then missing.
+//! Whether the Kubernetes API is found, answers, and lets the agent read what it needs. The agent
+//! runs without it; some names are then missing.
 
 use super::line::Line;
 use super::line::Verdict::{FallsBack, Ok as Fine, Waits};

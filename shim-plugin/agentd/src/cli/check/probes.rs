@@ -1,4 +1,5 @@
-//! The single questions of `pilotfish check`. Each tries the thing itself rather than guessing from a version, and leaves nothing behind.
+//! The single questions of `pilotfish check`. Each tries the thing itself rather than guessing from
+//! a version, and leaves nothing behind.
 
 use super::line::Verdict::{FallsBack, Missing, Ok as Fine, Waits};
 use super::line::{Line, Verdict};

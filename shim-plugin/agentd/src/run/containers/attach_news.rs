@@ -1,5 +1,6 @@
-//! What the attach threads tell, on its way to the containers task. What is newer of a slot takes the place of what is older, so that it is bounded by the
-//! number of slots (`AttachConfig::max_namespaces`) however late it is taken.
+//! What the attach threads tell, on its way to the containers task. What is newer of a slot takes
+//! the place of what is older, so that it is bounded by the number of slots
+//! (`AttachConfig::max_namespaces`) however late it is taken.
 
 use capture_engine::attach::AttachEvent;
 use flow_model::Slot;

@@ -1,5 +1,6 @@
-//! Performs what the registry of containers asks for: opens namespaces, has them attached, gives them and their addresses names, and
-//! lets go of all that when the last container of a namespace ends.
+//! Performs what the registry of containers asks for: opens namespaces, has them attached, gives
+//! them and their addresses names, and lets go of all that when the last container of a namespace
+//! ends.
 
 mod attach_news;
 mod namespace;
@@ -136,7 +137,8 @@ impl Containers {
         }
     }
 
-    /// Runs until `stop`, or until the containerd task has ended. Gives back the attacher, which still holds every namespace.
+    /// Runs until `stop`, or until the containerd task has ended. Gives back the attacher, which
+    /// still holds every namespace.
     #[tracing::instrument(name = "containers", skip_all)]
     pub async fn run(mut self, stop: CancellationToken) -> Attacher {
         let mut publish = tokio::time::interval(PUBLISH);

@@ -8,7 +8,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// `RT_SCOPE_UNIVERSE`: what others can reach. Link-local and loopback addresses repeat in every namespace and name nobody.
+/// `RT_SCOPE_UNIVERSE`: what others can reach. Link-local and loopback addresses repeat in every
+/// namespace and name nobody.
 const SCOPE_GLOBAL: u8 = 0;
 
 #[derive(Debug)]
@@ -57,7 +58,8 @@ impl Namespace {
         self.left = Some(at);
     }
 
-    /// `now` are all addresses that it has. Those that it had before, first seen at its attach, are its own since it exists.
+    /// `now` are all addresses that it has. Those that it had before, first seen at its attach, are
+    /// its own since it exists.
     pub fn addressed(&mut self, now: &[IfAddress], at: Ts, identities: &mut IdentityIndex) {
         let mut wanted: Vec<IpAddr> =
             now.iter().filter(|a| a.scope == SCOPE_GLOBAL && !a.ip.is_loopback()).map(|a| a.ip).collect();

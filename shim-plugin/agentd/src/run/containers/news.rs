@@ -1,4 +1,5 @@
-//! What is read of `/proc` for the containers task, each on a thread of its own: the task hears of it and waits for nothing.
+//! What is read of `/proc` for the containers task, each on a thread of its own: the task hears of
+//! it and waits for nothing.
 
 use super::node_addresses;
 use super::node_cgroups::services::Watch;

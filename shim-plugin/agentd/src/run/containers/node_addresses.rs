@@ -1,4 +1,5 @@
-//! The node's own addresses have the node's name: kubelet's probes, ingress on the host network, the gateway of a bridge.
+//! The node's own addresses have the node's name: kubelet's probes, ingress on the host network,
+//! the gateway of a bridge.
 
 use crate::clock;
 use flow_model::{Workload, WorkloadKind};

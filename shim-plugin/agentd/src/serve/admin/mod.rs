@@ -1,5 +1,6 @@
-//! Where the agent answers: `/metrics`, `/livez`, `/readyz` on an address, the command line on a unix socket. On a thread and a
-//! runtime of its own, so that it answers whatever the rest is busy with.
+//! Where the agent answers: `/metrics`, `/livez`, `/readyz` on an address, the command line on a
+//! unix socket. On a thread and a runtime of its own, so that it answers whatever the rest is busy
+//! with.
 
 mod listen;
 mod routes;

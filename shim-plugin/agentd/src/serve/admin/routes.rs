@@ -68,7 +68,8 @@ impl FromRef<Pages> for Arc<Board> {
     }
 }
 
-/// Where the API server's name leads to this agent, its request comes back to it: answering would be answering itself. RFC 5842 section 7.2.
+/// Where the API server's name leads to this agent, its request comes back to it: answering would
+/// be answering itself. RFC 5842 section 7.2.
 async fn refuse_own(State(board): State<Arc<Board>>, request: Request, next: Next) -> Response {
     let sender = request.headers().get(INSTANCE_HEADER);
     if sender.is_some_and(|sender| sender.as_bytes() == board.instance.as_bytes()) {

@@ -1,4 +1,5 @@
-//! Serves HTTP/1 to strangers: connections, heads and times are bounded, and whoever sends garbage or nothing harms nobody else.
+//! Serves HTTP/1 to strangers: connections, heads and times are bounded, and whoever sends garbage
+//! or nothing harms nobody else.
 
 use axum::Router;
 use hyper::server::conn::http1;

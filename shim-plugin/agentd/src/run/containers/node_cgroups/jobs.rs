@@ -1,4 +1,5 @@
-//! What blocks: reading which cgroup a process is in, and attaching to it, which takes the kernel's lock of all cgroups. Run on threads with a deadline.
+//! What blocks: reading which cgroup a process is in, and attaching to it, which takes the kernel's
+//! lock of all cgroups. Run on threads with a deadline.
 
 use super::hierarchy::Hierarchy;
 use super::services::{self, Watch};

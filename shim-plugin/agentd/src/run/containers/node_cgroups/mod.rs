@@ -252,7 +252,8 @@ impl NodeCgroups {
         })
     }
 
-    /// Connections of a look at the node's sockets that are older than their cgroup's programs. Each cgroup has its own once.
+    /// Connections of a look at the node's sockets that are older than their cgroup's programs.
+    /// Each cgroup has its own once.
     pub fn seeds(&mut self, found: &NodeSockets) -> Vec<FlowSeed> {
         let mut fresh: HashMap<u64, Slot> = HashMap::new();
         for (slot, cgroup) in &mut self.slots {

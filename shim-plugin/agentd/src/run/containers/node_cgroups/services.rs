@@ -1,4 +1,5 @@
-//! The services of the node, one cgroup each below `system.slice`. Listed once, and again when inotify tells that one came or went: nothing is read between.
+//! The services of the node, one cgroup each below `system.slice`. Listed once, and again when
+//! inotify tells that one came or went: nothing is read between.
 
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
@@ -26,7 +27,8 @@ impl Watch {
         Ok(Watch(watch))
     }
 
-    /// Whether something changed since the last time: one system call that does not wait. False for good where the kernel refuses it.
+    /// Whether something changed since the last time: one system call that does not wait. False for
+    /// good where the kernel refuses it.
     pub fn changed(&self) -> bool {
         let mut any = false;
         loop {
