@@ -17,21 +17,42 @@ const ANSWER_BYTES: u64 = 256 << 20;
 /// Why there is no answer. The text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
+    /// Nothing listens on this socket: it does not exist, or refuses connections.
     #[error(
         "no agent answers on {}; start it (`systemctl start pilotfish`), or name its socket with --socket",
         .0.display()
     )]
     NoAgent(PathBuf),
+    /// This process may not open this socket.
     #[error("not allowed to open {}; run this as root or as a member of its group", .0.display())]
     NotAllowed(PathBuf),
+    /// Any other failure to connect.
     #[error("connect to {}", socket.display())]
-    Connect { socket: PathBuf, source: io::Error },
+    Connect {
+        /// Path of the agent's socket.
+        socket: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The connection broke while the question or the answer was on its way.
     #[error("ask the agent on {}", socket.display())]
-    Ask { socket: PathBuf, source: io::Error },
+    Ask {
+        /// Path of the agent's socket.
+        socket: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The agent on this socket took the connection and did not answer in time: it hangs.
     #[error("the agent on {} did not answer within {PATIENCE:?}", .0.display())]
     Late(PathBuf),
+    /// An answer came that is not what this version of the agent writes.
     #[error("what answers on {} is no agent of this version: {what}", socket.display())]
-    Strange { socket: PathBuf, what: String },
+    Strange {
+        /// Path of the agent's socket.
+        socket: PathBuf,
+        /// What is strange about it, for a person.
+        what: String,
+    },
 }
 
 /// Whoever asks the agent that listens on this socket. Each question is a connection of its own.
@@ -41,6 +62,7 @@ pub struct Client {
 }
 
 impl Client {
+    /// A client of the agent behind this path. Opens nothing yet.
     #[must_use]
     pub fn new(socket: impl Into<PathBuf>) -> Client {
         Client { socket: socket.into() }

@@ -4,6 +4,7 @@
 //! Does not count, name or serve anything. The agent, its command line and whoever reads the JSON
 //! use these types, so that they agree by construction.
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 mod client;
 pub mod routes;

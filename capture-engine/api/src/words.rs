@@ -5,8 +5,10 @@ use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+/// What program answers, and with which kernel programs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Version {
+    /// Of the package, without a leading "v" ("0.1.0").
     pub version: String,
     /// Of the source; empty when the build did not know.
     pub commit: String,
@@ -17,24 +19,33 @@ pub struct Version {
 /// A part of the agent that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reason {
+    /// agent, kernel, pipeline, containerd, ...: what is not as it should be.
     pub part: String,
     /// Work is done without it; else it keeps the agent from being ready.
     pub degraded_only: bool,
+    /// What is wrong, for a person.
     pub detail: String,
 }
 
+/// What `/readyz` answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Readiness {
+    /// No reason keeps the agent from its work.
     pub ready: bool,
+    /// Everything that is not as it should be; may hold degradations while `ready`.
     pub reasons: Vec<Reason>,
 }
 
+/// How the agent stands with containerd.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Containerd {
+    /// Subscribed to its events, and in step with its containers.
     pub connected: bool,
     /// Path of the socket that answers, or that was tried last.
     pub socket: String,
+    /// As containerd tells it ("1.6.20"); empty before it was asked.
     pub version: String,
+    /// Since the start; the first connection is none.
     pub reconnects: u64,
     /// Why it is not connected.
     pub detail: String,
@@ -49,26 +60,32 @@ pub struct Kubernetes {
     pub detail: String,
     /// URL of the API server, and where that was found.
     pub server: String,
+    /// What says that the API server is there; empty when nothing does.
     pub source: String,
     /// cluster or node, and why it is not the one that was asked for.
     pub scope: String,
+    /// Why `scope` is not the one that was asked for; empty when it is.
     pub scope_reason: String,
     /// Why names of the cluster may be missing or old; empty when they are whole and fresh.
     pub stale: String,
+    /// One for each resource that is watched.
     pub watches: Vec<Watch>,
     /// Requests since the start, and those that had to wait for their turn.
     pub requests: u64,
+    /// How many of `requests` had to wait for their turn.
     pub throttled: u64,
     /// Why the names could not be kept for the next start.
     pub snapshot_error: String,
 }
 
+/// How one resource of the Kubernetes API is watched. Counts are since the start.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Watch {
     /// pods, services, endpointslices, nodes, jobs
     pub resource: String,
     /// waiting, listing, watching, retrying
     pub state: String,
+    /// How many are known now.
     pub objects: u64,
     /// Since a list, an event or a bookmark came.
     pub age_s: f64,
@@ -76,9 +93,11 @@ pub struct Watch {
     pub complete: bool,
     /// Streams after the first.
     pub restarts: u64,
+    /// Lists begun as a whole, the first included.
     pub lists: u64,
     /// Lists that were needed because the server no longer had the version.
     pub relists: u64,
+    /// Attempts and streams that failed.
     pub failures: u64,
     /// Objects that were not understood.
     pub skipped: u64,
@@ -89,7 +108,9 @@ pub struct Watch {
 /// What is known of an address now.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Identity {
+    /// The address that was asked for; a v4-mapped one as IPv4.
     pub ip: String,
+    /// The port that was asked for; None when the question named none.
     pub port: Option<u16>,
     /// Whether anybody says who that is.
     pub known: bool,
@@ -108,11 +129,17 @@ pub struct Identity {
 pub struct Fact {
     /// kubernetes, containerd (and the node's own addresses), dns, class
     pub source: String,
+    /// Kind of what `name` names (Deployment, Pod, Service, Node, External, ...).
     pub kind: String,
+    /// Kubernetes namespace, or containerd's for a plain container; empty for what has none.
     pub namespace: String,
+    /// Name of the workload; a DNS name from dns, an address class from class.
     pub name: String,
+    /// Name of the pod; empty where there is none.
     pub pod: String,
+    /// Name of the node that it runs on; empty where that is not known.
     pub node: String,
+    /// Name of the Service that leads to it; empty where none is known.
     pub service: String,
     /// The one that it holds for; None: all.
     pub port: Option<u16>,
@@ -141,8 +168,11 @@ pub struct Namespace {
     pub reason: String,
     /// Namespace and name of its workload.
     pub namespace: String,
+    /// Namespace of its workload; of containerd while it has no name.
     pub workload: String,
+    /// Name of its workload; the container's id while it has no name.
     pub addresses: Vec<String>,
+    /// IP addresses that its containers are known by.
     pub interfaces: Vec<String>,
     /// From the news of the container to the programs on its interfaces, milliseconds.
     pub attach_ms: Option<f64>,
@@ -151,6 +181,7 @@ pub struct Namespace {
 /// How the namespace that the agent runs in is observed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Node {
+    /// Whether `attach.node` is on.
     pub observed: bool,
     /// Why it is not, or not all of it.
     pub detail: String,
@@ -161,6 +192,7 @@ pub struct Node {
 /// A cgroup whose sockets are observed, or should be.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cgroup {
+    /// Carried by what is seen there; at least 2^31, unlike a network namespace's.
     pub slot: u32,
     /// Empty while it is not known.
     pub path: String,
@@ -170,7 +202,9 @@ pub struct Cgroup {
     pub reason: String,
     /// Namespace (empty for a service) and name of its workload.
     pub namespace: String,
+    /// Namespace of its workload; empty for a service, and while it has no name.
     pub workload: String,
+    /// Name of its workload, or of the service; empty while it has none.
     pub attach_ms: Option<f64>,
 }
 
@@ -179,7 +213,9 @@ pub struct Cgroup {
 pub struct Scan {
     /// Namespaces looked into, of those that are to be.
     pub done: u64,
+    /// Namespaces that are done with: looked into, or given up.
     pub total: u64,
+    /// Namespaces that were asked for since the start, done or not.
     pub failed: u64,
     /// Connections found.
     pub seeds: u64,
@@ -196,10 +232,13 @@ pub struct Scan {
 /// A place that can drop something, and what it dropped.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LossRow {
+    /// Part of the agent that drops (kernel, metrics, scan, ...): a label value.
     pub stage: Cow<'static, str>,
+    /// Why it drops (ring_full, queue_full, ...): a label value.
     pub reason: Cow<'static, str>,
     /// What one count means, in the plural ("message heads").
     pub unit: Cow<'static, str>,
+    /// Since the start, a predecessor's included. Named "count" in JSON.
     #[serde(rename = "count")]
     pub total: u64,
 }
@@ -209,52 +248,81 @@ pub struct LossRow {
 pub struct Exchanges {
     /// client or server
     pub reporter: String,
+    /// Exchanges that are in the metrics.
     pub counted: u64,
+    /// Exchanges that took place and are not in the metrics.
     pub lost: u64,
 }
 
+/// A kernel program that is loaded. Its runs are counted by the kernel, if
+/// `kernel.bpf_stats_enabled` is set.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
+    /// As in the kernel object ("pilotfish_in").
     pub name: String,
     /// Interfaces that hand over to it.
     pub attached: u64,
+    /// Since it was loaded; 0 while the kernel does not count.
     pub runs: u64,
+    /// Of all `runs` together, nanoseconds.
     pub run_time_ns: u64,
 }
 
+/// What `/v1/status` answers: the whole agent at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
+    /// Of the agent that answers.
     pub version: Version,
+    /// Of the agent's process, in its own PID namespace.
     pub pid: u32,
+    /// Since the agent started, seconds.
     pub uptime_s: u64,
+    /// As `/readyz` answers it.
     pub readiness: Readiness,
+    /// Where the containers come from.
     pub containerd: Containerd,
+    /// Where the cluster's names come from; the default from an agent that does not tell.
     #[serde(default)]
     pub kubernetes: Kubernetes,
     /// Number of namespaces by state.
     pub states: BTreeMap<String, u64>,
+    /// Those with a slot, then containers that have none.
     pub namespaces: Vec<Namespace>,
+    /// The node's own sockets. Named "host" in JSON.
     #[serde(default)]
     #[serde(rename = "host")]
     pub node: Node,
+    /// The default from an agent that does not tell.
     #[serde(default)]
     pub scan: Scan,
+    /// One for each reporter, client first.
     pub exchanges: Vec<Exchanges>,
+    /// Every place that can drop something, at zero too; by stage and reason.
     pub losses: Vec<LossRow>,
+    /// Programs that are loaded; empty while they load.
     pub programs: Vec<Program>,
+    /// Size of the ring buffer between kernel and agent, bytes.
     pub ring_bytes: u64,
     /// Seen by the kernel programs, and put into the ring by them.
     pub packets: u64,
+    /// Events put into the ring since the programs were loaded.
     pub events: u64,
+    /// Flows in the pipeline's table now.
     pub flows: u64,
+    /// What the agent itself uses.
     pub process: Process,
 }
 
+/// What a process uses. 0 is what could not be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Process {
+    /// Resident memory, bytes (`VmRSS`).
     pub rss_bytes: u64,
+    /// User and system time since it started.
     pub cpu_seconds: f64,
+    /// Threads now.
     pub threads: u64,
+    /// Open file descriptors now.
     pub descriptors: u64,
 }
 
@@ -263,15 +331,19 @@ pub struct Process {
 pub struct Golden {
     /// Since the agent started, or since the series came back after it had been idle for `metrics.expiry`.
     pub requests: u64,
+    /// How many of `requests` failed: an error as answer, or no answer.
     pub failures: u64,
     /// Per second, over the last half minute; so are the values below, or over everything where that was silent.
     pub rps: f64,
     /// Share that did not fail; `None` where nothing was counted.
     pub success: Option<f64>,
+    /// Median latency, seconds; `None` where nothing was answered.
     #[serde(rename = "p50_ns", with = "nanoseconds", default)]
     pub p50: Option<f64>,
+    /// 95th percentile of the latency, seconds; `None` as above.
     #[serde(rename = "p95_ns", with = "nanoseconds", default)]
     pub p95: Option<f64>,
+    /// 99th percentile of the latency, seconds; `None` as above.
     #[serde(rename = "p99_ns", with = "nanoseconds", default)]
     pub p99: Option<f64>,
     /// Open now.
@@ -295,17 +367,24 @@ mod nanoseconds {
     }
 }
 
+/// One end of an edge, as its label values.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Party {
+    /// Of the workload; "_unknown" without a name, "_overflow" past the cap on series.
     pub name: String,
+    /// Kubernetes namespace, or containerd's; empty for what has none.
     pub namespace: String,
+    /// Kind of the workload (Deployment, Pod, External, ...); why there is none where it is
+    /// unknown.
     pub kind: String,
 }
 
 /// What a workload did as a server: Linkerd's `stat`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WorkloadRow {
+    /// Who was asked.
     pub workload: Party,
+    /// Of what all clients asked of it; by its own report where there is one, else by theirs.
     #[serde(flatten)]
     pub golden: Golden,
 }
@@ -315,6 +394,7 @@ pub struct WorkloadRow {
 pub struct EdgeRow {
     /// Who asks, and who is asked.
     pub src: Party,
+    /// Who is asked: the server of the exchanges.
     pub dst: Party,
     /// Kubernetes' Service by which clients reach `dst`; empty where none is known.
     #[serde(default)]
@@ -324,6 +404,7 @@ pub struct EdgeRow {
     /// client or server: at whose interface this was seen. capture: in a file, where that is not
     /// known.
     pub reporter: String,
+    /// Of this edge, protocol and reporter alone.
     #[serde(flatten)]
     pub golden: Golden,
 }

@@ -7,14 +7,18 @@ use flow_model::{Direction, L7Record, LossReason, Ts};
 /// directions. Only the head of each message is sure to be captured.
 #[derive(Clone, Copy, Debug)]
 pub struct Piece<'a> {
+    /// As the local end sees it.
     pub dir: Direction,
+    /// When the packet passed the interface.
     pub at: Ts,
     /// TCP sequence number of `payload[0]`.
     pub seq: u32,
+    /// Number of the message that it belongs to, from 1.
     pub turn: u32,
     /// Payload bytes of the packet on the wire, counted from `seq`; more than `payload.len()` when
     /// the rest was not copied.
     pub wire_len: u32,
+    /// The bytes that were copied; may be empty.
     pub payload: &'a [u8],
 }
 
@@ -22,14 +26,19 @@ pub struct Piece<'a> {
 /// message has begun or the flow has closed, a snapshot when the flow was sampled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MessageEnd {
+    /// The message's number, from 1.
     pub turn: u32,
     /// Application bytes, retransmissions counted once.
     pub bytes: u64,
+    /// With new payload, as the interface hands them over: one GSO packet is one.
     pub packets: u32,
+    /// When the first packet with new payload passed.
     pub first: Ts,
+    /// When the last packet with new payload passed.
     pub last: Ts,
     /// Last bytes of the message, right-aligned in the array, where it was longer than what was copied.
     pub tail: [u8; 8],
+    /// How many bytes of `tail` are filled, 0 to 8; 0 where the source tells none.
     pub tail_len: u8,
 }
 
@@ -82,6 +91,7 @@ impl Default for Limits {
 
 /// Where a dissector puts what it found.
 pub trait Out {
+    /// One exchange is over. Handed over once for each.
     fn record(&mut self, record: L7Record);
 
     /// `count` exchanges took place on this connection that no record will tell of.

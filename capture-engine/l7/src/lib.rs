@@ -4,6 +4,7 @@
 //! on any input, and hold bounded memory per connection. They know nothing of kernels, namespaces,
 //! names or metrics.
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 mod before;
 mod conversation;

@@ -20,6 +20,8 @@ pub struct Ordered {
 }
 
 impl Ordered {
+    /// A connection of which nothing was said yet. `role` is what the local end is, as far as it is
+    /// known; bytes that are recognised know better.
     #[must_use]
     pub fn new(limits: &Limits, role: Role) -> Ordered {
         Ordered { conversation: Conversation::new(limits, role), bytes: 0, last: Ts::default() }
@@ -67,6 +69,7 @@ impl Ordered {
         self.conversation.next_deadline()
     }
 
+    /// How much of the connection is worth handing over from here on.
     #[must_use]
     pub fn interest(&self) -> Interest {
         self.conversation.interest()

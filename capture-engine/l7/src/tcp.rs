@@ -29,6 +29,8 @@ pub struct Counters {
 }
 
 impl Tcp {
+    /// A connection of which nothing was seen yet. `role` is what the local end is, as far as it is
+    /// known; bytes that are recognised know better.
     #[must_use]
     pub fn new(limits: &Limits, role: Role) -> Tcp {
         Tcp {
@@ -159,6 +161,7 @@ impl Tcp {
         self.conversation.next_deadline()
     }
 
+    /// How much of the connection has to be captured from here on.
     #[must_use]
     pub fn interest(&self) -> Interest {
         self.conversation.interest()
@@ -193,6 +196,7 @@ impl Tcp {
         self.conversation.waits_for_end()
     }
 
+    /// What it could not keep, since it began.
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.counters

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+/// Bounds of what is kept, and how soon readers see it.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// Series per family (HTTP, DNS, .., TCP, UDP), and edges. 10,000 HTTP series are 22 MiB here,
@@ -86,6 +87,8 @@ impl Drop for Open {
 }
 
 impl<N: Names> Golden<N> {
+    /// The writing side and a reading one. Observations past the cap on series are counted in
+    /// `losses`.
     pub fn new(names: N, config: Config, losses: &Losses) -> (Golden<N>, Reader) {
         let shared = Arc::new(Shared::default());
         let cap = config.max_series;
@@ -107,10 +110,12 @@ impl<N: Names> Golden<N> {
         (golden, Reader::new(shared, losses.clone()))
     }
 
+    /// Who is asked for the names of ends.
     pub fn names(&self) -> &N {
         &self.names
     }
 
+    /// As `names`, to tell it news. Flows ask again once its `version` has moved.
     pub fn names_mut(&mut self) -> &mut N {
         &mut self.names
     }

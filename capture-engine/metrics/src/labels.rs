@@ -17,13 +17,16 @@ pub const UNANSWERED: &str = "unanswered";
 /// From where an exchange was seen. Both ends of a flow on one node are two observations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reporter {
+    /// Seen at the client's interface.
     Client,
+    /// Seen at the server's interface.
     Server,
     /// A replayed capture: seen from neither end.
     Capture,
 }
 
 impl Reporter {
+    /// Each reporter once, at its index in every array that has a cell for each.
     pub const ALL: [Reporter; 3] = [Reporter::Client, Reporter::Server, Reporter::Capture];
 
     /// The role of the flow's pod. Where it is unknown the ports decide, as in `FlowInfo::client_server`.
@@ -38,6 +41,7 @@ impl Reporter {
         }
     }
 
+    /// The label value.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -55,8 +59,12 @@ impl Reporter {
 /// One end of an edge, as its label values. Pods of one workload are one end.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct End {
+    /// Name of the workload; [`UNKNOWN`] without one, [`OVERFLOW`] past the cap on series.
     pub workload: Arc<str>,
+    /// Kubernetes namespace, or containerd's; empty for what has none.
     pub namespace: Arc<str>,
+    /// Kind of the workload (`WorkloadKind::as_str`); of an unknown one why it is unknown
+    /// (NotFound, Pending, Ambiguous); empty past the cap.
     pub kind: &'static str,
 }
 

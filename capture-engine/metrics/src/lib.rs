@@ -9,6 +9,7 @@
 //! Leaves naming to an implementation of `flow_model::Names`, the serving of what it renders to
 //! `agentd`, and never reads the clock.
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 mod ends;
 mod exchanges;

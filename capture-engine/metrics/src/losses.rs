@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub struct Loss(Arc<AtomicU64>);
 
 impl Loss {
+    /// Counts `n` more, in the unit of the place.
     pub fn add(&self, n: u64) {
         self.0.fetch_add(n, Relaxed);
     }
@@ -22,6 +23,7 @@ impl Loss {
         self.0.fetch_max(total, Relaxed);
     }
 
+    /// What this process has counted; what a predecessor lost is in `Losses::rows` only.
     #[must_use]
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)

@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 /// Told of every exchange after it was counted. Must not block, lock for long, or do I/O.
 pub trait Observer: Debug + Send {
+    /// One exchange was counted on `edge`. `flow` is as seen by the end that reports.
     fn exchange(&mut self, edge: &Edge, flow: &FlowInfo, record: &L7Record);
 
     /// Nobody wants to hear of more: it is dropped before long.

@@ -15,10 +15,13 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 pub struct Edge {
     /// Never reused: part of the keys of its series.
     pub(crate) id: u64,
+    /// Who asks.
     pub client: End,
+    /// Who is asked.
     pub server: End,
     /// Kubernetes' Service by which clients reach the server; empty where none is known.
     pub service: Arc<str>,
+    /// Which of the two saw it.
     pub reporter: Reporter,
     /// Takes what did not fit under a family's cap.
     pub(crate) overflow: bool,
@@ -27,6 +30,7 @@ pub struct Edge {
 }
 
 impl Edge {
+    /// TCP connections open now, those included that were there before the agent.
     #[must_use]
     pub fn open_connections(&self) -> u64 {
         u64::try_from(self.open.load(Relaxed)).unwrap_or(0)

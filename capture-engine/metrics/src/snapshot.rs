@@ -40,6 +40,7 @@ impl Reader {
         Reader { shared, losses }
     }
 
+    /// The series as last published. Copies pointers, no values.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
@@ -71,6 +72,7 @@ impl Snapshot {
         self.shared.totals.lost[reporter.index()][reason.index()].load(Relaxed)
     }
 
+    /// Places that can drop something, at zero too, sorted by stage and reason.
     #[must_use]
     pub fn lost(&self) -> Vec<LossRow> {
         self.losses.rows()

@@ -129,6 +129,7 @@ impl Snapshot {
         self.view().edges()
     }
 
+    /// What each workload did as a server, since the start.
     #[must_use]
     pub fn workloads(&self) -> Vec<WorkloadRow> {
         self.view().workloads()

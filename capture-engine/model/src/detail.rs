@@ -12,12 +12,19 @@ use std::sync::Arc;
 /// At most 96 bytes: what would be larger goes into a `Box` (`record.rs` has the test).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Detail {
+    /// HTTP/1.
     Http(HttpExchange),
+    /// A DNS query and its response.
     Dns(DnsExchange),
+    /// gRPC, Thrift, JSON-RPC.
     Rpc(RpcCall),
+    /// A command to a database or a cache.
     Db(DbOperation),
+    /// Something that went to or came from a message broker.
     Messaging(MessagingOperation),
+    /// The handshake only: what follows it is encrypted.
     Tls(TlsHandshake),
+    /// A two-way channel, reported in shares while it is open.
     Channel(ChannelTraffic),
 }
 
@@ -38,9 +45,12 @@ pub struct HttpExchange {
     pub version: &'static str,
 }
 
+/// One question and what was answered (RFC 1035 section 4.1). Numbers are in host byte order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DnsExchange {
+    /// ID of the header; a response repeats that of its query.
     pub id: u16,
+    /// OPCODE of the header (4 bits): 0 is a standard query.
     pub opcode: u8,
     /// First question's name, dots between labels, no final dot ("" is the root), bytes outside
     /// printable ASCII as `\DDD` (RFC 1035 5.1).
@@ -49,11 +59,14 @@ pub struct DnsExchange {
     pub qtype: u16,
     /// RCODE with EDNS's upper bits; `None` when unanswered.
     pub rcode: Option<u16>,
+    /// Records of the answer section as its header counts them (ANCOUNT), of whatever type; 0 when
+    /// unanswered.
     pub answers: u16,
     /// Address records of the answer, for naming what the pod talks to next.
     pub addresses: Vec<IpAddr>,
     /// Smallest TTL of `addresses`, seconds.
     pub ttl_s: u32,
+    /// Whether the query came over TCP (RFC 7766), not UDP.
     pub over_tcp: bool,
 }
 

@@ -7,7 +7,9 @@ use std::net::IpAddr;
 /// dies, so the pair is an identity only while somebody holds the namespace or its `Slot`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NetnsId {
+    /// `st_dev` of the nsfs file.
     pub dev: u64,
+    /// `st_ino` of the nsfs file: the number in `net:[4026531840]`.
     pub ino: u64,
 }
 
@@ -34,16 +36,21 @@ impl Slot {
     }
 }
 
+/// What lies above IP. Other protocols have no flows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Transport {
+    /// IP protocol number 6.
     Tcp,
+    /// IP protocol number 17.
     Udp,
 }
 
+/// An address and a port: one end of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint {
     /// v4-mapped IPv6 addresses are stored as IPv4.
     pub ip: IpAddr,
+    /// In host byte order.
     pub port: u16,
 }
 
@@ -51,8 +58,12 @@ pub struct Endpoint {
 /// of the first packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FiveTuple {
+    /// The same for both ends.
     pub transport: Transport,
+    /// The end that lives in the namespace.
     pub local: Endpoint,
+    /// The other end, with the address that the namespace sees: a Service's, where a Service was
+    /// called and nothing rewrote it before.
     pub remote: Endpoint,
 }
 
@@ -84,11 +95,14 @@ impl Hash for FiveTuple {
 /// Which way bytes travel, *from the pod*: `Egress` is local to remote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Direction {
+    /// To the pod: remote to local.
     Ingress,
+    /// From the pod: local to remote.
     Egress,
 }
 
 impl Direction {
+    /// The way of the answer.
     #[must_use]
     pub fn reverse(self) -> Direction {
         match self {
@@ -110,7 +124,9 @@ impl Direction {
 /// What the local end is in the exchanges of a flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
+    /// It asks: requests are egress.
     Client,
+    /// It is asked: requests are ingress.
     Server,
     /// Neither a handshake, a seed nor the bytes told yet.
     #[default]
@@ -132,8 +148,11 @@ impl Role {
 /// What is known of one flow; passed along with everything that is observed on it.
 #[derive(Clone, Debug)]
 pub struct FlowInfo {
+    /// Where it was seen; `Slot(0)` in a replayed capture.
     pub slot: Slot,
+    /// Its ends, as that namespace sees them.
     pub tuple: FiveTuple,
+    /// What its local end is. `Unknown` at first where no SYN and no seed told.
     pub role: Role,
     /// First packet seen, or the seed's time.
     pub opened: Ts,
@@ -158,9 +177,12 @@ impl FlowInfo {
     }
 }
 
+/// How a flow ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Close {
+    /// Both ends sent a FIN.
     Fin,
+    /// Either end sent a RST.
     Reset,
     /// Nothing was seen of its end: the table or the namespace let go of it.
     Gone,
@@ -169,23 +191,32 @@ pub enum Close {
 /// What a flow did since it was last reported. Bytes are IP bytes (header and payload), indexed by `Direction::index`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlowDelta {
+    /// As the interface hands them over: one GSO packet is one.
     pub packets: [u64; 2],
+    /// IP bytes, header and payload; retransmissions are counted again.
     pub bytes: [u64; 2],
     /// Segments whose sequence numbers had been seen in full before.
     pub retransmits: [u32; 2],
+    /// Packets that advertised a receive window of 0 (RFC 9293 section 3.8.6), SYN, FIN and RST
+    /// left out.
     pub zero_windows: [u32; 2],
     /// Set once, with the report in which it became known. At the client: SYN to SYN-ACK; at the
     /// server: SYN-ACK to ACK.
     pub handshake_rtt_ns: Option<u64>,
+    /// Set once: the handshake of a TCP connection completed, and its beginning was seen.
     pub opened: bool,
+    /// Set once, when the end became known; `None` while the flow lives.
     pub closed: Option<Close>,
 }
 
 /// A connection that existed before the agent saw a packet of it (`netns-scanner`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowSeed {
+    /// The namespace, or the cgroup of the node, that its socket was found in.
     pub slot: Slot,
+    /// Its ends, as that namespace sees them.
     pub tuple: FiveTuple,
+    /// What the local end is, where the source could tell.
     pub role: Role,
     /// Owner of the socket where the source tells, else 0.
     pub pid: u32,

@@ -9,22 +9,35 @@ pub struct Workload {
     pub namespace: Arc<str>,
     /// Workload name where the owner is known, else the pod's, the container's, a DNS name or an address.
     pub name: Arc<str>,
+    /// What `name` is the name of.
     pub kind: WorkloadKind,
     /// Pod name; empty where there is no pod.
     pub pod: Arc<str>,
 }
 
+/// What a workload is: an owner in Kubernetes, or what stands in for one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum WorkloadKind {
+    /// Owner of the ReplicaSet of the pod.
     Deployment,
+    /// Owner of the pod.
     StatefulSet,
+    /// Owner of the pod.
     DaemonSet,
+    /// Owner of the pod, where no CronJob is known to have made it.
     Job,
+    /// Owner of the Job of the pod.
     CronJob,
+    /// Owner of the pod that has no known owner itself, or a ReplicationController.
     ReplicaSet,
+    /// A pod by itself, or pods of a controller that is none of the above: `name` is then the
+    /// controller's.
     Pod,
+    /// A container that is in no pod.
     Container,
+    /// A Service, where no single workload is known to be behind its address.
     Service,
+    /// An address of a node of the cluster.
     Node,
     /// A process of the node outside any container, or its unit.
     Process,
@@ -35,6 +48,7 @@ pub enum WorkloadKind {
 }
 
 impl WorkloadKind {
+    /// Each kind once.
     pub const ALL: [WorkloadKind; 13] = [
         WorkloadKind::Deployment,
         WorkloadKind::StatefulSet,
@@ -83,9 +97,12 @@ pub enum Unknown {
     Ambiguous,
 }
 
+/// Who is at an end of a flow, as far as anybody says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
+    /// Somebody has a name for it.
     Known(Arc<Workload>),
+    /// Nobody has, for this reason.
     Unknown(Unknown),
 }
 

@@ -1,6 +1,7 @@
 //! The words that every other crate shares: flows, endpoints, identities, records. Std only, no I/O, no clock.
 //! Knows nothing of kernels, containers or metrics; it leaves parsing to `l7`, counting to `golden-metrics`.
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 mod detail;
 mod flow;

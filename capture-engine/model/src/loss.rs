@@ -14,6 +14,7 @@ pub enum LossReason {
 }
 
 impl LossReason {
+    /// Each reason once, at its `index`.
     pub const ALL: [LossReason; 5] =
         [LossReason::RingFull, LossReason::Gap, LossReason::Unfinished, LossReason::JoinedMidway, LossReason::Limit];
 
@@ -23,6 +24,7 @@ impl LossReason {
         self as usize
     }
 
+    /// The label value.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -6,11 +6,14 @@ use crate::{Detail, Ts};
 /// What a record was dissected from. Several protocols may share a family of `Detail`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
+    /// HTTP/1.1, 1.0 and 0.9 (RFC 9112).
     Http1,
+    /// DNS over UDP or TCP (RFC 1035).
     Dns,
 }
 
 impl Protocol {
+    /// Each protocol once, at its `index`.
     pub const ALL: [Protocol; 2] = [Protocol::Http1, Protocol::Dns];
 
     /// Its place in `ALL`, and in every array that has a cell for each protocol.
@@ -80,6 +83,7 @@ impl Notes {
     /// The same message had been seen before (DNS retransmission).
     pub const DUPLICATE: Notes = Notes(1 << 9);
 
+    /// Each note with its name in records, in the order of the bits.
     pub const NAMES: [(Notes, &'static str); 10] = [
         (Notes::REQUEST_CUT, "request_cut"),
         (Notes::RESPONSE_CUT, "response_cut"),
@@ -93,11 +97,13 @@ impl Notes {
         (Notes::DUPLICATE, "duplicate"),
     ];
 
+    /// Whether any bit of `note` is set.
     #[must_use]
     pub fn has(self, note: Notes) -> bool {
         self.0 & note.0 != 0
     }
 
+    /// Sets the bits of `note`.
     pub fn add(&mut self, note: Notes) {
         self.0 |= note.0;
     }
@@ -107,6 +113,7 @@ impl Notes {
 /// any program.
 #[derive(Clone, Debug)]
 pub struct L7Record {
+    /// What it was dissected from.
     pub protocol: Protocol,
     /// First byte of the request (of the response, where no request was seen).
     pub start: Ts,
@@ -116,9 +123,13 @@ pub struct L7Record {
     pub end: Ts,
     /// Application bytes of the request and the response, heads and framing included.
     pub request_bytes: u64,
+    /// The same of the response; 0 where there was none.
     pub response_bytes: u64,
+    /// How it ended.
     pub outcome: Outcome,
+    /// What limits the fields above and `detail`; empty for a record that is whole.
     pub notes: Notes,
+    /// What it was about.
     pub detail: Detail,
 }
 

@@ -1,32 +1,53 @@
 //! The bytes that the kernel programs and user space exchange: `bpf/wire.h` in Rust. No logic;
 //! sizes asserted at compile time.
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+/// To the pod: index 0 of every pair here.
 pub const INGRESS: u8 = 0;
+/// From the pod: index 1 of every pair here.
 pub const EGRESS: u8 = 1;
 
+/// First word of an event: a [`Segment`], then `captured` bytes of TCP payload.
 pub const EVENT_SEGMENT: u32 = 1;
+/// First word of an event: a [`Segment`], then `captured` bytes of UDP payload.
 pub const EVENT_DATAGRAM: u32 = 2;
+/// First word of an event: a [`Closed`].
 pub const EVENT_CLOSED: u32 = 3;
+/// First word of an event: nothing but it and a zero. Wakes a reader that fell asleep meanwhile.
 pub const EVENT_WAKE: u32 = 4;
 
+/// Bit of [`Segment::flags`]: first captured piece of a message, so that `prev` is valid.
 pub const SEG_MESSAGE_START: u8 = 1;
+/// Bit of [`Segment::flags`]: payload beyond the budget was not copied.
 pub const SEG_CUT: u8 = 2;
 
+/// Bit of [`Flow::flags`]: a SYN left the pod.
 pub const FLOW_LOCAL_CLIENT: u32 = 1;
+/// Bit of [`Flow::flags`]: a SYN came to the pod.
 pub const FLOW_LOCAL_SERVER: u32 = 2;
+/// Bit of [`Flow::flags`]: the handshake is complete.
 pub const FLOW_ESTABLISHED: u32 = 4;
+/// Bit of [`Flow::flags`]: the first packet seen was no SYN.
 pub const FLOW_MIDWAY: u32 = 8;
+/// Bit of [`Flow::flags`]: a FIN came to the pod.
 pub const FLOW_FIN_IN: u32 = 16;
+/// Bit of [`Flow::flags`]: a FIN left the pod.
 pub const FLOW_FIN_OUT: u32 = 32;
+/// Bit of [`Flow::flags`]: a RST went either way.
 pub const FLOW_RST: u32 = 64;
+/// Bit of [`Flow::flags`]: both FINs or a RST were seen.
 pub const FLOW_CLOSED: u32 = 128;
+/// Bit of [`Flow::flags`]: its [`Closed`] went into the ring.
 pub const FLOW_CLOSE_REPORTED: u32 = 256;
+/// Bit of [`Flow::flags`]: the port filter excludes it. Counters only, no messages.
 pub const FLOW_NOT_COPIED: u32 = 512;
 
+/// Budget of a message, in [`Flow::head_bytes`] and `pilotfish_override`: copy no byte.
 pub const BUDGET_NOTHING: u32 = 0;
+/// Budget of a message, as above: copy every byte.
 pub const BUDGET_EVERYTHING: u32 = u32::MAX;
 
 /// Most payload bytes of one event.
@@ -34,24 +55,35 @@ pub const CHUNK: usize = 8192;
 
 /// Marks of a port in `pilotfish_ports`.
 pub const PORT_EXCLUDED: u8 = 1;
+/// As above: every port has it when there is no list of included ones.
 pub const PORT_INCLUDED: u8 = 2;
+/// Marks in `pilotfish_ports`, one byte for each port.
 pub const PORTS: usize = 65536;
 
 /// What the reader of the ring does ([`Control::reader`]).
 pub const READER_AWAKE: u32 = 0;
+/// A timer will wake it: wake it only past [`Control::wake_bytes`].
 pub const READER_NAPPING: u32 = 1;
+/// Wake it for any event.
 pub const READER_ASLEEP: u32 = 2;
 
 /// Key of `pilotfish_flows`. IPv4 is v4-mapped; ports are in host byte order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Key {
+    /// Number of the namespace or cgroup in which the packet was seen.
     pub slot: u32,
+    /// The pod's address, in network byte order.
     pub local_ip: [u8; 16],
+    /// The other end's address, in network byte order.
     pub remote_ip: [u8; 16],
+    /// The pod's port.
     pub local_port: u16,
+    /// The other end's port.
     pub remote_port: u16,
+    /// `IPPROTO_TCP` (6) or `IPPROTO_UDP` (17).
     pub proto: u8,
+    /// Zero: keys are compared byte by byte.
     pub pad: [u8; 3],
 }
 
@@ -59,24 +91,40 @@ pub struct Key {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Message {
+    /// First packet with new payload.
     pub first_ns: u64,
+    /// Last packet with new payload.
     pub last_ns: u64,
+    /// TCP payload, retransmissions not counted again.
     pub bytes: u64,
+    /// As the interface hands them over: one GSO packet is one.
     pub packets: u32,
+    /// Its number, from 1, both directions in one sequence. 0: there is no message.
     pub turn: u32,
+    /// Last bytes of payload seen, right-aligned; only for messages longer than the budget.
     pub tail: [u8; 8],
+    /// Bytes of `tail` that are valid, 0 to 8.
     pub tail_len: u8,
+    /// [`INGRESS`] or [`EGRESS`].
     pub dir: u8,
+    /// Explicit padding.
     pub pad: [u8; 6],
 }
 
+/// What is counted of a flow since its start (`pf_counters`), for each direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Counters {
+    /// As the interface hands them over: one GSO packet is one.
     pub packets: [u64; 2],
+    /// IP bytes, header and payload.
     pub bytes: [u64; 2],
+    /// Segments whose sequence numbers had been seen in full before.
     pub retransmits: [u32; 2],
+    /// Packets that advertised a receive window of 0.
     pub zero_windows: [u32; 2],
+    /// Handshake, nanoseconds; 0: not known. At the client SYN to SYN-ACK, at the server SYN-ACK to
+    /// ACK.
     pub rtt_ns: u64,
 }
 
@@ -84,32 +132,56 @@ pub struct Counters {
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Segment {
+    /// [`EVENT_SEGMENT`] or [`EVENT_DATAGRAM`].
     pub kind: u32,
+    /// Payload bytes that follow this header, at most [`CHUNK`].
     pub captured: u32,
+    /// The flow.
     pub key: Key,
+    /// [`INGRESS`] or [`EGRESS`].
     pub dir: u8,
+    /// Set of [`SEG_MESSAGE_START`] and [`SEG_CUT`].
     pub flags: u8,
+    /// Flags of the TCP header (RFC 9293 section 3.1): FIN is bit 0. For UDP without meaning.
     pub tcp_flags: u8,
+    /// Explicit padding.
     pub pad: u8,
+    /// Start time of the flow; tells apart two flows with the same key.
     pub flow_id: u64,
+    /// When the packet was seen, nanoseconds of `bpf_ktime_get_ns`.
     pub at_ns: u64,
+    /// TCP sequence number of the first captured byte, in host byte order; 0 for UDP.
     pub seq: u32,
+    /// Payload bytes of the packet, counted from `seq`.
     pub payload: u32,
+    /// Message number; for UDP the number among the flow's datagrams that were to be copied.
     pub turn: u32,
+    /// [`Flow::flags`] at that time.
     pub flow_flags: u32,
+    /// The message before this one, complete; valid with [`SEG_MESSAGE_START`]. Its `turn` is 0
+    /// where there was none.
     pub prev: Message,
 }
 
+/// Event of a flow that is over (`pf_closed`): its last counts.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Closed {
+    /// [`EVENT_CLOSED`].
     pub kind: u32,
+    /// [`Flow::flags`] at the end.
     pub flow_flags: u32,
+    /// The flow.
     pub key: Key,
+    /// Number of its last message; 0: there was none.
     pub turn: u32,
+    /// Start time of the flow, as in [`Segment::flow_id`].
     pub flow_id: u64,
+    /// When its end was seen, nanoseconds of `bpf_ktime_get_ns`.
     pub at_ns: u64,
+    /// Final counts.
     pub counters: Counters,
+    /// The message that was under way.
     pub last: Message,
 }
 
@@ -117,25 +189,46 @@ pub struct Closed {
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Flow {
+    /// 0: free; else one more than the number of the CPU that has it.
     pub lock: u32,
+    /// Set of `FLOW_*`.
     pub flags: u32,
+    /// Bit for each direction: `next_seq` is valid.
     pub seq_known: u8,
+    /// Direction of the current message.
     pub turn_dir: u8,
+    /// Bit for each direction: the last packet that way advertised a window of 0.
     pub zero_window: u8,
+    /// Explicit padding.
     pub pad: u8,
+    /// Number of the current message; 0 before the first.
     pub turn: u32,
+    /// Time of the last packet, nanoseconds; for an ACK without payload as of the last tick.
     pub last_ns: u64,
+    /// Since the flow's start.
     pub counters: Counters,
+    /// Next new sequence number of each direction, in host byte order.
     pub next_seq: [u32; 2],
+    /// First sequence number that was jumped over, for each direction.
     pub hole_start: [u32; 2],
+    /// First sequence number after the hole; equal to `hole_start`: there is none.
     pub hole_end: [u32; 2],
+    /// Sequence number at which the newest message of each direction began.
     pub turn_seq: [u32; 2],
+    /// Bytes of the current message's head to copy: a number, or `BUDGET_*`.
     pub head_bytes: u32,
+    /// Events of this flow that found the ring full.
     pub lost_events: u32,
+    /// Start time of the flow; tells apart two flows with the same key.
     pub flow_id: u64,
+    /// The current one.
     pub message: Message,
+    /// Packet whose answer gives the RTT, nanoseconds; 0: none, or it was sent twice (Karn, RFC
+    /// 6298 section 3).
     pub syn_ns: u64,
+    /// Sequence number of the opening SYN, in host byte order.
     pub isn: u32,
+    /// Explicit padding.
     pub pad2: u32,
 }
 
@@ -143,13 +236,21 @@ pub struct Flow {
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Control {
+    /// Bytes of each message's head to copy, where no override says otherwise.
     pub head_bytes: u32,
+    /// Datagrams copied for each direction of a flow that is not DNS.
     pub udp_datagrams: u32,
+    /// 0: `pilotfish_override` is empty, do not look.
     pub overrides: u32,
+    /// Unread bytes in the ring at which a napping reader is woken.
     pub wake_bytes: u32,
+    /// Not 0: look at packets of the node's own sockets that have a loopback address.
     pub loopback: u32,
+    /// Explicit padding, to the next cache line.
     pub pad: [u8; 44],
+    /// `READER_*`. On a cache line of its own: it is the only one that changes often.
     pub reader: u32,
+    /// Explicit padding.
     pub pad2: [u8; 60],
 }
 
@@ -157,19 +258,32 @@ pub struct Control {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Stat {
+    /// All packets seen.
     Packets = 0,
+    /// Events put into the ring.
     Events,
+    /// Events that found no room in the ring.
     RingFull,
+    /// Packets whose flow found no room in the table.
     FlowsFull,
+    /// IP packets whose headers could not be followed.
     Unparsed,
+    /// Fragments other than the first; counted nowhere else.
     Fragments,
+    /// Packets that are not IP, or neither TCP nor UDP.
     Other,
+    /// TCP packets without payload that belong to no flow in the table.
     Stray,
+    /// Flows that a SYN started afresh before their end was seen or could be reported.
     Replaced,
+    /// Packets handled without their flow's lock.
     Unlocked,
+    /// Packets of the node's own sockets that found every work area of their CPU in use; counted
+    /// nowhere else.
     Nested,
 }
 
+/// Number of [`Stat`]s.
 pub const STAT_MAX: usize = 11;
 
 /// Entries of `pilotfish_stats`.
@@ -182,6 +296,7 @@ pub const CPU_BYTES: usize = 8984;
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Stats {
+    /// Indexed by [`Stat`], since the programs were loaded. To be added up over CPUs and areas.
     pub count: [u64; STAT_MAX],
 }
 

@@ -73,6 +73,7 @@ struct Missed {
 }
 
 impl Exchanges {
+    /// No exchange is open. Of `limits`, `open_exchanges` (at least 1) and `report_partial` matter.
     #[must_use]
     pub fn new(limits: &Limits) -> Exchanges {
         Exchanges {

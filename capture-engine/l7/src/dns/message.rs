@@ -15,19 +15,26 @@ const OPCODE_DSO: u8 = 6;
 /// What an exchange needs of one message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
+    /// ID of the header; a response repeats that of its query.
     pub id: u16,
+    /// QR of the header: false for a query.
     pub response: bool,
+    /// OPCODE of the header (4 bits): 0 is a standard query.
     pub opcode: u8,
     /// With EDNS's upper bits (RFC 6891 6.1.3) where the OPT record was captured.
     pub rcode: u16,
     /// Counts as the header gives them.
     pub questions: u16,
+    /// Records of the answer section, of whatever type (ANCOUNT).
     pub answers: u16,
     /// First question (in an UPDATE: the zone). Empty and 0 where there is none. Form as in
     /// [`flow_model::DnsExchange::name`].
     pub name: String,
+    /// QTYPE of that question; 0 where there is none.
     pub qtype: u16,
+    /// QCLASS of that question (1 is IN); 0 where there is none.
     pub qclass: u16,
+    /// A and AAAA records of a response's answer section, as far as they were captured; bounded.
     pub addresses: Vec<IpAddr>,
     /// Smallest TTL of `addresses`, seconds; 0 without any.
     pub ttl_s: u32,

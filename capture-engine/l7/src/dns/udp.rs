@@ -15,12 +15,16 @@ const PATIENCE_WITH_DNS: u32 = 64;
 /// Captured payload of one UDP datagram.
 #[derive(Clone, Copy, Debug)]
 pub struct Datagram<'a> {
+    /// As the local end sees it.
     pub dir: Direction,
+    /// When it passed the interface.
     pub at: Ts,
     /// The datagram's number in its flow, both directions in one sequence, from 1; what is skipped
     /// was not captured. 0 where unknown.
     pub turn: u32,
+    /// Payload bytes on the wire; more than `payload.len()` when the rest was not copied.
     pub wire_len: u32,
+    /// The first bytes of the payload, without the UDP header.
     pub payload: &'a [u8],
 }
 
@@ -43,6 +47,8 @@ enum State {
 }
 
 impl Udp {
+    /// A flow between these ports. What speaks on a port of DNS's lookalikes (NetBIOS, multicast
+    /// DNS, LLMNR) is left alone from the start.
     #[must_use]
     pub fn new(limits: &Limits, local_port: u16, remote_port: u16) -> Udp {
         let lookalike = |port| LOOKALIKE_PORTS.contains(&port);
@@ -56,6 +62,7 @@ impl Udp {
         }
     }
 
+    /// Takes the next datagram, in the order in which they were observed.
     pub fn datagram(&mut self, datagram: Datagram<'_>, out: &mut impl Out) {
         let Datagram { dir, at, turn, wire_len, payload } = datagram;
         let skipped = turn.wrapping_sub(self.turn).wrapping_sub(1);
@@ -96,11 +103,13 @@ impl Udp {
         }
     }
 
+    /// Whether DNS was seen, and the flow was not left alone since.
     #[must_use]
     pub fn recognised(&self) -> bool {
         self.state == State::Dns
     }
 
+    /// What the local end is, by the way that queries and responses went.
     #[must_use]
     pub fn role(&self) -> Role {
         self.exchanges.role()
@@ -120,12 +129,14 @@ impl Udp {
         if self.state == State::Dns { self.exchanges.next_deadline() } else { None }
     }
 
+    /// Gives up on queries that have waited for [`ANSWER_TIMEOUT`](super::ANSWER_TIMEOUT) at `now`.
     pub fn expire(&mut self, now: Ts, out: &mut impl Out) {
         if self.state == State::Dns {
             self.exchanges.expire(now, out);
         }
     }
 
+    /// The flow is over. What is handed in afterwards is not read.
     pub fn closed(&mut self, at: Ts, out: &mut impl Out) {
         self.leave(at, out);
     }

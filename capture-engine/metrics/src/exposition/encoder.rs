@@ -11,13 +11,16 @@ pub enum Histograms {
     Both,
     /// Native ones alone. A text has none; what is left there is the bucket of everything.
     Native,
+    /// Classic ones alone, with the bounds of `CLASSIC`.
     Classic,
 }
 
+/// What a metric's value means to a scraper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The name carries its `_total`.
     Counter,
+    /// May go down.
     Gauge,
 }
 
@@ -25,14 +28,20 @@ pub enum Kind {
 /// family with the first one's help.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SelfMetric {
+    /// Of the family, with its unit as suffix; a counter's ends in `_total`.
     pub name: Cow<'static, str>,
+    /// The family's `# HELP`, one sentence; not escaped yet.
     pub help: Cow<'static, str>,
+    /// The family's `# TYPE`.
     pub kind: Kind,
+    /// (name, value) in the order of writing; values are not escaped yet.
     pub labels: Vec<(Cow<'static, str>, Cow<'static, str>)>,
+    /// In the unit that the name ends with.
     pub value: f64,
 }
 
 impl SelfMetric {
+    /// A gauge without labels.
     #[must_use]
     pub fn gauge(name: impl Into<Cow<'static, str>>, help: impl Into<Cow<'static, str>>, value: f64) -> SelfMetric {
         SelfMetric { name: name.into(), help: help.into(), kind: Kind::Gauge, labels: Vec::new(), value }
@@ -44,6 +53,7 @@ impl SelfMetric {
         SelfMetric { kind: Kind::Counter, ..SelfMetric::gauge(name, help, total as f64) }
     }
 
+    /// Adds a label. Does not look whether it has one of this name.
     #[must_use]
     pub fn with(mut self, label: impl Into<Cow<'static, str>>, value: impl Into<Cow<'static, str>>) -> SelfMetric {
         self.labels.push((label.into(), value.into()));

@@ -11,6 +11,7 @@ pub use encoder::{Histograms, Kind, SelfMetric};
 use crate::snapshot::Snapshot;
 use encoder::Encoder;
 
+/// A form in which scrapers read metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// application/openmetrics-text; version=1.0.0
@@ -35,6 +36,7 @@ impl Format {
     }
 }
 
+/// Writes a snapshot in the form that a scraper asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Exposition;
 

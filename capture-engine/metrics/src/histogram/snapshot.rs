@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Stored", into = "Stored")]
 pub struct HistogramSnapshot {
+    /// Sum of all values, nanoseconds.
     pub sum_ns: u64,
+    /// Number of values.
     pub count: u64,
     cells: Packed,
 }
@@ -107,6 +109,7 @@ impl HistogramSnapshot {
         found.map(|cell| place(cell).native.map_or(ZERO_THRESHOLD / 2.0, cells::middle))
     }
 
+    /// Adds the values of `other`. Counts saturate.
     pub fn add(&mut self, other: &HistogramSnapshot) {
         *self = self.joined(other, u64::saturating_add, self.sum_ns.saturating_add(other.sum_ns));
     }
