@@ -3,6 +3,7 @@
 //! goes into a [`flow_model::Sink`].
 
 #![deny(unsafe_code)]
+#![warn(missing_docs)]
 
 pub mod attach;
 mod causes;

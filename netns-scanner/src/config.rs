@@ -3,6 +3,7 @@
 use crate::target::Source;
 use std::time::Duration;
 
+/// Settings of the scan; they do not change while it runs.
 #[derive(Clone, Copy, Debug)]
 pub struct ScannerConfig {
     /// `None`: the iterator for more than `few` targets at once and sock_diag for fewer; each falls back to the next.

@@ -26,16 +26,41 @@ const REMEMBERED: usize = 1024;
 /// Why there is no value now.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Late {
+    /// The read was begun and is not back in time; its thread still waits.
     #[error("{file}: no answer within {after:?}")]
-    Deadline { file: String, after: Duration },
+    Deadline {
+        /// Its path, as the caller named it.
+        file: String,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// Not tried: the thread of a late read has not come back.
     #[error("{file}: an earlier read of it still hangs")]
-    Hangs { file: String },
+    Hangs {
+        /// As for `Deadline`.
+        file: String,
+    },
+    /// Not tried: after a late read a file rests 1 s, twice as long after each further one, 300 s
+    /// at most.
     #[error("{file}: was late {times} times, and is left alone for a while")]
-    Resting { file: String, times: u32 },
+    Resting {
+        /// As for `Deadline`.
+        file: String,
+        /// Late reads in a row, from 1 on.
+        times: u32,
+    },
+    /// Not tried: [`MOST`] reads of any files are under way.
     #[error("{file}: {MOST} other reads are under way")]
-    Crowded { file: String },
+    Crowded {
+        /// As for `Deadline`.
+        file: String,
+    },
+    /// Not tried for want of a thread, or the read panicked.
     #[error("{file}: its thread could not be started, or panicked")]
-    Thread { file: String },
+    Thread {
+        /// As for `Deadline`.
+        file: String,
+    },
 }
 
 /// When which file may be read. Pure: time is passed in.
@@ -178,11 +203,13 @@ impl Deadlines {
         Late::Deadline { file: file.to_owned(), after: patience }
     }
 
+    /// Late reads so far, by kind.
     #[must_use]
     pub fn late_reads(&self) -> BTreeMap<&'static str, u64> {
         self.0.lock().late_reads()
     }
 
+    /// Files whose last read was late, sorted: what is shown of them is old.
     #[must_use]
     pub fn stale(&self) -> Vec<String> {
         self.0.lock().stale()

@@ -24,12 +24,16 @@ pub struct SocketIterator {
 /// Why the iterator can't be used; the caller takes another source and says so once.
 #[derive(Debug, thiserror::Error)]
 pub enum IteratorError {
+    /// `/sys/kernel/btf/vmlinux` cannot be read.
     #[error("read the kernel's BTF (is CONFIG_DEBUG_INFO_BTF set?)")]
     Btf(#[source] std::io::Error),
+    /// The BTF is readable, and the program does not fit it.
     #[error("fit the socket iterator to this kernel (5.11 or newer)")]
     Fit(#[from] ProgramError),
+    /// `bpf(2)` refused the program, the link or the pass.
     #[error("load the socket iterator (needs CAP_BPF and CAP_PERFMON)")]
     Load(#[from] nix::errno::Errno),
+    /// A read of the pass failed. What was handed on before is true, and not all.
     #[error("read the socket iterator")]
     Read(#[from] std::io::Error),
 }

@@ -6,6 +6,7 @@
 //! ([`read_owners`]): by cgroup or by process. Three sources give the same answer at different
 //! prices; [`Scanner`] takes the cheapest that the kernel has.
 #![deny(unsafe_code)]
+#![warn(missing_docs)]
 
 mod config;
 pub mod deadline;

@@ -18,6 +18,8 @@ pub struct WorkLimiter {
 }
 
 impl WorkLimiter {
+    /// A turn is to take `desired`, and the rest after it `rest_factor` times what it took, one
+    /// second at most.
     #[must_use]
     pub fn new(desired: Duration, rest_factor: u32) -> Self {
         WorkLimiter { desired, rest_factor, item_ns: 0 }

@@ -16,11 +16,16 @@ const PROCESSES: usize = 2048;
 /// A socket of the node's own namespace and who holds it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Owned {
+    /// The socket's own end. For a listening one the address may be unspecified; the port is never
+    /// 0.
     pub local: Endpoint,
+    /// In state LISTEN; otherwise it is an open connection.
     pub listening: bool,
+    /// Of one process that holds it; several give an entry each.
     pub owner: Owner,
 }
 
+/// Who holds a socket, as exactly as `/proc/<pid>/cgroup` and `comm` tell.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Owner {
     /// Id of a container that was asked about.

@@ -42,12 +42,16 @@ const OPTIONAL: [&[u8]; 2] = [b"sk_cgrp_data", b"cgroup"];
 /// Anonymous structs and unions inside each other; the kernel has two or three.
 const DEPTH: u32 = 8;
 
+/// Why the iterator's program does not fit the running kernel.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProgramError {
+    /// Not BTF of version 1 in this machine's byte order, or an offset in it leads out of it.
     #[error("the kernel's BTF is cut short or of another version")]
     Btf,
+    /// A function, or a member as `struct.member`, that the program cannot do without.
     #[error("this kernel has no {0}")]
     Missing(String),
+    /// There are no instructions to load in this build.
     #[error("this program was built without the iterator (PILOTFISH_NO_BPF was set)")]
     NotBuilt,
 }

@@ -10,6 +10,7 @@ use std::collections::{HashSet, VecDeque};
 pub struct Progress {
     /// Targets done (found, failed or forgotten) of all that were ever queued.
     pub done: u64,
+    /// Targets ever queued, the refused among them.
     pub total: u64,
     /// Targets given up: namespace or process gone, every source refused.
     pub failed: u64,

@@ -50,6 +50,7 @@ impl Scanner {
         self.shared.queue.lock().urgent += 1;
     }
 
+    /// The counterpart of [`Scanner::attaching`], well or not.
     pub fn attached(&self) {
         let mut queue = self.shared.queue.lock();
         queue.urgent = queue.urgent.saturating_sub(1);
@@ -81,6 +82,7 @@ impl Scanner {
         queue.progress.done += removed as u64;
     }
 
+    /// How far it is now, in counts since the start.
     #[must_use]
     pub fn progress(&self) -> Progress {
         self.shared.queue.lock().progress

@@ -10,7 +10,9 @@ pub struct Socket {
     pub pid: u32,
     /// Cgroup (v2) that it was made in; 0 where there is none or the source does not tell.
     pub cgroup_id: u64,
+    /// Its two ends, seen from the socket. The remote port is 0 where it has no peer.
     pub tuple: FiveTuple,
+    /// The kernel's state, coarsened.
     pub state: SocketState,
     /// Connections that a listening socket holds for `accept(2)`, where the source tells: they
     /// belong to no process yet.
@@ -22,6 +24,7 @@ pub struct Socket {
 pub enum SocketState {
     /// Data can flow: ESTABLISHED and the half-closed states. Connected UDP sockets are here too.
     Open,
+    /// LISTEN; TCP only.
     Listening,
     /// Not there yet, or over.
     Other,

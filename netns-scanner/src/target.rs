@@ -9,10 +9,13 @@ use std::time::Instant;
 /// A namespace to look into. The handle keeps the namespace alive until its turn has come, or it is forgotten.
 #[derive(Debug)]
 pub struct Target {
+    /// Given back with the outcome; [`Scanner::forget`](crate::Scanner::forget) takes it.
     pub slot: Slot,
+    /// Told from others by its inode, so it must be open until the outcome is there.
     pub netns: Arc<Netns>,
     /// A process inside, for the procfs source.
     pub pid: u32,
+    /// Connections, or sockets with their owners.
     pub want: Want,
 }
 
@@ -38,6 +41,7 @@ pub enum Source {
 }
 
 impl Source {
+    /// The label value.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -51,15 +55,22 @@ impl Source {
 /// What came of one target.
 #[derive(Debug)]
 pub struct Seeded {
+    /// That of the target.
     pub slot: Slot,
+    /// What was asked for; may be empty.
     pub found: Looked,
+    /// Where the sockets were read.
     pub source: Source,
     /// Just before the sockets were read: what happened later is not in them.
     pub read_at: Instant,
 }
 
+/// What was found, by what was wanted.
 #[derive(Debug)]
 pub enum Looked {
+    /// To [`Want::Seeds`]: open connections, each once.
     Seeds(Vec<FlowSeed>),
+    /// To [`Want::Sockets`]: every socket, once for each process that holds it. From another source
+    /// than the iterator their `pid` is 0.
     Sockets(Vec<Socket>),
 }

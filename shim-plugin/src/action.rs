@@ -19,47 +19,104 @@ pub enum Origin {
 pub enum Action {
     /// Open the network namespace of `pid` now (pids are reused) and keep it under `task`.
     /// Answer: [`Report::Opened`] or [`Report::OpenFailed`].
-    OpenNetns { task: TaskId, container: ContainerRef, pid: u32, origin: Origin },
+    OpenNetns {
+        /// The run whose namespace it is; the key of what is kept.
+        task: TaskId,
+        /// What it is a run of.
+        container: ContainerRef,
+        /// Of its init process, as the node counts pids. Never 0.
+        pid: u32,
+        /// How urgent it is.
+        origin: Origin,
+    },
     /// Take the namespace that is open under `task`, attach to it, and keep trying until `Detach`.
     /// Answer: [`Report::Answered`] after the first try, well or not, or [`Report::NotTaken`].
-    Attach { slot: Slot, netns: NetnsId, task: TaskId, origin: Origin, name: Option<Arc<LocalName>> },
+    Attach {
+        /// New, and below [`Slot::FIRST_OF_NODE`].
+        slot: Slot,
+        /// As reported by [`Report::Opened`].
+        netns: NetnsId,
+        /// The run under which it was opened.
+        task: TaskId,
+        /// How urgent it is.
+        origin: Origin,
+        /// None while the labels are not read: it follows by `Identify`.
+        name: Option<Arc<LocalName>>,
+    },
     /// Attach to the cgroup of `pid`, which lives in the node's namespace, and keep trying until
     /// `Detach`. No answer.
-    AttachCgroup { slot: Slot, task: TaskId, container: ContainerRef, pid: u32, name: Option<Arc<LocalName>> },
+    AttachCgroup {
+        /// New, from [`Slot::FIRST_OF_NODE`] to [`LAST_SLOT`](crate::LAST_SLOT).
+        slot: Slot,
+        /// The run whose cgroup it is.
+        task: TaskId,
+        /// The container of that run.
+        container: ContainerRef,
+        /// Of its init process, as the node counts pids; `/proc/<pid>/cgroup` has the path.
+        pid: u32,
+        /// None while the labels are not read: it follows by `Identify`.
+        name: Option<Arc<LocalName>>,
+    },
     /// Close what is open under `task`: its namespace is attached already, or is the node's, or the task is gone.
-    Close { task: TaskId },
+    Close {
+        /// The run under which it was opened. There may be nothing open any more.
+        task: TaskId,
+    },
     /// The name of an attached namespace or cgroup became known, or better.
-    Identify { slot: Slot, name: Arc<LocalName> },
+    Identify {
+        /// Given out before by `Attach` or `AttachCgroup`.
+        slot: Slot,
+        /// Replaces what was said before.
+        name: Arc<LocalName>,
+    },
     /// The last task of the namespace ended, or that of the cgroup (then `netns` is the node's). No
     /// answer; the slot number never comes back.
-    Detach { slot: Slot, netns: NetnsId },
+    Detach {
+        /// Given out before by `Attach` or `AttachCgroup`.
+        slot: Slot,
+        /// The namespace of that slot.
+        netns: NetnsId,
+    },
     /// Read this container's labels and feed them back. Performed by
     /// [`Containerd`](crate::Containerd), never handed out.
-    FetchLabels { container: ContainerRef },
+    FetchLabels {
+        /// Whose labels; by `GetContainer` in its namespace.
+        container: ContainerRef,
+    },
 }
 
 /// What became of an action.
 #[derive(Clone, Debug)]
 pub enum Report {
+    /// To `OpenNetns`: the namespace is open and kept.
     Opened {
+        /// As in the action.
         task: TaskId,
+        /// Device and inode of what was opened.
         netns: NetnsId,
         /// `SO_NETNS_COOKIE` (Linux >= 5.14), never reused. Without it a namespace that took the
         /// inode of one whose end is not known yet is mistaken for that one until the end is known,
         /// and those who share a namespace are attached to again when the first of them ends.
         cookie: Option<u64>,
     },
+    /// To `OpenNetns`: nothing is open. It is tried again after 1 s, then twice as long each time
+    /// up to 60 s.
     OpenFailed {
+        /// As in the action.
         task: TaskId,
+        /// For people; cut to 200 bytes.
         reason: String,
     },
     /// The first try to attach has ended, well or not: its turn is free.
     Answered {
+        /// As in `Attach`.
         slot: Slot,
     },
     /// The namespace was not taken, and is closed. It is opened again later, under another slot.
     NotTaken {
+        /// As in `Attach`; it never comes back.
         slot: Slot,
+        /// For people; cut to 200 bytes.
         reason: String,
     },
 }

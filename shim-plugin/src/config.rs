@@ -5,6 +5,7 @@ use flow_model::NetnsId;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// Settings of the containerd task; they do not change while it runs.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Tried in order; the first that answers is used.
@@ -17,6 +18,7 @@ pub struct Config {
     pub node: Option<NetnsId>,
     /// Containers in it are attached to by their cgroups.
     pub observe_node: bool,
+    /// Bounds of the registry.
     pub limits: Limits,
 }
 

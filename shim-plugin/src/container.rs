@@ -7,11 +7,14 @@ use std::sync::Arc;
 /// `moby`, `default`).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContainerRef {
+    /// containerd's own namespace, not the network's and not Kubernetes'.
     pub namespace: Arc<str>,
+    /// Unique within `namespace`. For CRI and Docker 64 hexadecimal digits; other clients choose.
     pub id: Arc<str>,
 }
 
 impl ContainerRef {
+    /// Takes both as they are, unchecked.
     #[must_use]
     pub fn new(namespace: impl Into<Arc<str>>, id: impl Into<Arc<str>>) -> ContainerRef {
         ContainerRef { namespace: namespace.into(), id: id.into() }

@@ -35,6 +35,7 @@ pub struct Handle {
     pub actions: mpsc::Receiver<Action>,
     /// Answers to actions. Sending waits only while the task is busy for microseconds; it never waits for `actions`.
     pub reports: mpsc::Sender<Report>,
+    /// The state for status pages and metrics; may be cloned.
     pub status: StatusReader,
 }
 

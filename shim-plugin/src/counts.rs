@@ -9,9 +9,11 @@ pub struct Counts {
     pub duplicates: u64,
     /// Events about a run that had ended or been replaced already.
     pub stale: u64,
+    /// Exits and deletes of execs, which end no task.
     pub exec_exits: u64,
     /// Tasks that `Limits::tasks` kept out (each time one was seen).
     pub refused: u64,
+    /// Namespaces that could not be opened (each time it was tried).
     pub open_failures: u64,
     /// Namespaces that whoever attaches did not take (each time it was asked).
     pub not_taken: u64,
@@ -21,13 +23,16 @@ pub struct Counts {
     pub netns_reused: u64,
     /// Tasks that the first list brought.
     pub found_at_start: u64,
+    /// Tasks that a list showed otherwise than the events had.
     pub corrections: Corrections,
 }
 
 /// What later lists had to put right: the drift that lost events left behind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Corrections {
+    /// Tasks that a later list brought and no event had told of.
     pub missed_starts: u64,
+    /// Tasks that a list had no more, or whose namespace's inode belongs to another by now.
     pub missed_exits: u64,
     /// The container ran again with another pid.
     pub replaced: u64,
@@ -36,6 +41,7 @@ pub struct Corrections {
 /// What came over the connection to containerd, and what did not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct LinkCounts {
+    /// Events received, of the namespaces that are looked at.
     pub events: EventCounts,
     /// Events dropped because whoever performs the actions did not keep up. Each causes a
     /// reconcile.
@@ -44,6 +50,7 @@ pub struct LinkCounts {
     pub reconnects: u64,
     /// Attempts to connect, subscribe or list that failed.
     pub failures: u64,
+    /// Lists that the registry took in, the first of each connection among them.
     pub reconciles: u64,
     /// containerd's namespaces that a list left out because they could not be read.
     pub unread_namespaces: u64,
@@ -54,24 +61,36 @@ pub struct LinkCounts {
 /// Events by topic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct EventCounts {
+    /// `/tasks/create`.
     pub create: u64,
+    /// `/tasks/start`.
     pub start: u64,
+    /// `/tasks/exit`, of execs too.
     pub exit: u64,
+    /// `/tasks/delete`.
     pub delete: u64,
     /// `/containers/update`: labels.
     pub update: u64,
     /// Execs, pauses, out of memory: nothing to do.
     pub other: u64,
+    /// Events whose content is not what their topic says; counted by topic as well.
     pub undecodable: u64,
 }
 
 /// Tasks by state, and namespaces with a slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct TaskGauges {
+    /// [`TaskState::Discovered`](crate::TaskState::Discovered) tasks.
     pub discovered: usize,
+    /// [`TaskState::Attaching`](crate::TaskState::Attaching) tasks.
     pub attaching: usize,
+    /// [`TaskState::Placed`](crate::TaskState::Placed) tasks. Those of one pod share a slot and
+    /// count each.
     pub placed: usize,
+    /// [`TaskState::Failed`](crate::TaskState::Failed) tasks.
     pub failed: usize,
+    /// [`TaskState::Node`](crate::TaskState::Node) tasks.
     pub node: usize,
+    /// Network namespaces with a slot; the node's is none of them.
     pub namespaces: usize,
 }

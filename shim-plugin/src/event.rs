@@ -11,39 +11,56 @@ use std::time::Instant;
 pub enum TaskEvent {
     /// The namespaces exist; the container's own process does not run yet.
     Created {
+        /// `container_id` of `/tasks/create`, in the envelope's namespace.
         container: ContainerRef,
+        /// Of the init process, as the node counts pids. An event with 0 is passed over.
         pid: u32,
     },
+    /// The container's own process runs.
     Started {
+        /// `container_id` of `/tasks/start`.
         container: ContainerRef,
+        /// As for `Created`.
         pid: u32,
     },
     /// `process` is the container's id for its init process, anything else is an exec.
     Exited {
+        /// `container_id` of `/tasks/exit`.
         container: ContainerRef,
+        /// The event's `id`.
         process: String,
+        /// Of the process that ended. 0: whichever run is known.
         pid: u32,
     },
     /// As `Exited`; `process` is empty for the init process before containerd 1.7.
     Deleted {
+        /// `container_id` of `/tasks/delete`.
         container: ContainerRef,
+        /// The event's `id`.
         process: String,
+        /// As for `Exited`.
         pid: u32,
     },
     /// The container's labels were read, or changed.
     Labels {
+        /// Whose labels. It may have no task.
         container: ContainerRef,
+        /// All that count; those not in it are no more.
         labels: Labels,
     },
     /// Reading the labels failed; they are asked for again at the next list.
     LabelsUnread {
+        /// Whose labels were asked for.
         container: ContainerRef,
     },
     /// Every task that was alive at some moment after `began`. Namespaces in `unread` could not be listed: nothing is
     /// concluded from their absence.
     Listed {
+        /// Before the first namespace was asked for.
         began: Instant,
+        /// Of all namespaces that are looked at.
         tasks: Vec<ListedTask>,
+        /// containerd's namespaces that gave no list.
         unread: Vec<Arc<str>>,
     },
 }
@@ -51,6 +68,7 @@ pub enum TaskEvent {
 /// A task of a list that has not ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedTask {
+    /// Whose task it is.
     pub container: ContainerRef,
     /// `None`: its shim did not say in time. It is kept if known and not believed otherwise.
     pub pid: Option<u32>,

@@ -62,9 +62,13 @@ impl Labels {
 /// Where a name comes from, best first: a pod's name is taken from its sandbox, then from any of its containers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NameSource {
+    /// The pod's sandbox: its labels `io.kubernetes.pod.*`.
     Sandbox,
+    /// The same labels on an application container of the pod.
     PodContainer,
+    /// `com.docker.compose.project` and `.service`, joined by a dash.
     Compose,
+    /// `nerdctl/name`.
     Nerdctl,
     /// Docker keeps a container's name to itself: in containerd there is only the id, which is what `docker ps` shows.
     ContainerId,
@@ -73,13 +77,17 @@ pub enum NameSource {
 /// What containerd knows of who lives in a namespace. Exact, and there without any API server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalName {
+    /// Who lives there. Without a pod its kind is `Container`, and its namespace is containerd's.
     pub workload: Arc<Workload>,
     /// Empty where there is no pod. Joins with what the API server says of the pod.
     pub pod_uid: Arc<str>,
+    /// Which labels it was made of.
     pub source: NameSource,
 }
 
 impl LocalName {
+    /// The best name that `labels` give; without any it is the id, cut to 12 digits where it has
+    /// 64.
     #[must_use]
     pub fn of(container: &ContainerRef, labels: &Labels) -> LocalName {
         pod(labels).unwrap_or_else(|| plain(container, labels))

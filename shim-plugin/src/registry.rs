@@ -85,13 +85,19 @@ enum LabelState {
 /// A task as `pilotfish status` shows it.
 #[derive(Clone, Debug)]
 pub struct TaskView {
+    /// The run.
     pub task: TaskId,
+    /// What it is a run of.
     pub container: ContainerRef,
+    /// Of its init process, as the node counts pids.
     pub pid: u32,
+    /// How far it is.
     pub state: TaskState,
+    /// None while the labels are not read.
     pub name: Option<Arc<LocalName>>,
 }
 
+/// How far a task is on its way to a slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TaskState {
     /// Its namespace is not known yet.
@@ -101,7 +107,12 @@ pub enum TaskState {
     /// Its namespace is with whoever attaches, who knows how it stands there.
     Placed(Slot),
     /// Its namespace could not be opened, or was not taken by whoever attaches. Opened again later.
-    Failed { reason: String, attempts: u32 },
+    Failed {
+        /// For people; at most 200 bytes.
+        reason: String,
+        /// Failures in a row, from 1 on.
+        attempts: u32,
+    },
     /// It shares the node's namespace, which is not attached to (its cgroup may be).
     Node,
 }
@@ -350,6 +361,7 @@ impl Registry {
         self.found.retain(|id| self.tasks.contains_key(id));
     }
 
+    /// What happened since the registry was made.
     #[must_use]
     pub fn counts(&self) -> &Counts {
         &self.counts

@@ -9,21 +9,26 @@ use std::time::Instant;
 /// Everything that `pilotfish status` and the metrics show of the containerd side.
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
+    /// The connection to containerd.
     pub link: LinkStatus,
     /// Seconds since the last event of a task; absent before the first.
     pub last_event_age_s: Option<f64>,
     /// Seconds since the registry last equalled a list; absent before the first.
     pub last_reconcile_age_s: Option<f64>,
+    /// Tasks by state, now.
     pub tasks: TaskGauges,
+    /// What the registry counted since the start.
     pub counts: Counts,
 }
 
 /// The connection and what came over it.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct LinkStatus {
+    /// How far the connection is.
     pub connection: Connection,
     /// As containerd says it, while connected.
     pub version: Option<String>,
+    /// What came over it since the start, over all connections.
     pub counts: LinkCounts,
     /// Why the last attempt to connect, subscribe or list failed.
     pub last_failure: Option<String>,
@@ -33,6 +38,7 @@ pub struct LinkStatus {
     pub(crate) last_reconcile: Option<Instant>,
 }
 
+/// How far the connection to containerd is. Serialized with its name as `state`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Connection {
@@ -40,11 +46,20 @@ pub enum Connection {
     #[default]
     Searching,
     /// Connected; the subscription or the first list is not there yet.
-    Syncing { socket: PathBuf },
+    Syncing {
+        /// The one that answered.
+        socket: PathBuf,
+    },
     /// Subscribed and listed.
-    Live { socket: PathBuf },
+    Live {
+        /// The one that answered.
+        socket: PathBuf,
+    },
     /// A socket exists and does not answer, or the connection was lost.
-    Down { reason: String },
+    Down {
+        /// Of the last failure, with all its causes on one line.
+        reason: String,
+    },
 }
 
 #[derive(Debug)]
@@ -58,6 +73,7 @@ pub(crate) struct SharedStatus {
 pub struct StatusReader(pub(crate) Arc<SharedStatus>);
 
 impl StatusReader {
+    /// The state now; ages are counted back from `now`.
     #[must_use]
     pub fn read(&self, now: Instant) -> Status {
         let link = self.0.link.lock().clone();

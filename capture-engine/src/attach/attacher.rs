@@ -16,15 +16,19 @@ use std::time::{Duration, Instant};
 /// slots, so that a new container waits for no backlog.
 const WORKERS: usize = 2;
 
+/// Why a namespace was not taken. Nothing was changed in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AttachError {
+    /// Holds the limit, `AttachConfig::max_namespaces`.
     #[error("all {0} attachments are in use (max_namespaces)")]
     Full(usize),
+    /// This slot has a namespace, perhaps one that is being detached.
     #[error("slot {} is attached already", .0.0)]
     Known(Slot),
     /// Two programs of ours would count each packet twice.
     #[error("its namespace is attached as slot {} already", .0.0)]
     SameNamespace(Slot),
+    /// [`Attacher::shutdown`] was called, or the attacher dropped.
     #[error("shutting down")]
     Stopping,
 }
@@ -127,6 +131,7 @@ impl Attacher {
         all
     }
 
+    /// What happened since the start.
     #[must_use]
     pub fn counters(&self) -> AttachCounters {
         self.core.table.lock().counters

@@ -14,20 +14,29 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+/// Why a cgroup carries no programs of ours. None is left on it.
 #[derive(Debug, thiserror::Error)]
 pub enum CgroupError {
+    /// Its directory cannot be opened, or not be looked at.
     #[error("open the cgroup {path}")]
     Open {
+        /// The directory.
         path: PathBuf,
+        /// ENOENT when the cgroup is gone.
         #[source]
         source: io::Error,
     },
+    /// The kernel refused the program itself.
     #[error(transparent)]
     Stub(#[from] StubError),
+    /// The kernel refused to make the link (`BPF_LINK_CREATE`).
     #[error("attach to the cgroup {path} ({dir:?})")]
     Attach {
+        /// The cgroup's directory.
         path: PathBuf,
+        /// Which of the two programs.
         dir: Direction,
+        /// EBADF for a directory that is no cgroup of version 2.
         #[source]
         source: Errno,
     },

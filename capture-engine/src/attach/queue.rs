@@ -5,6 +5,7 @@
 use flow_model::Slot;
 use std::collections::VecDeque;
 
+/// Whether a namespace goes before the backlog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Priority {
     /// A container that starts now, or an interface that appeared.

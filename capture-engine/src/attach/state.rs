@@ -20,7 +20,10 @@ pub enum AttachState {
     /// Every interface that should have programs has them; there may be none yet.
     Attached,
     /// At least one interface lacks its programs; tried again later.
-    Failed { reason: String },
+    Failed {
+        /// Of the last try, for people.
+        reason: String,
+    },
     /// A detach was asked for.
     Leaving,
     /// Detached, or the namespace is no more.

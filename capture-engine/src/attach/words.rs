@@ -11,13 +11,18 @@ pub enum Mode {
     /// Clsact, with TCX where clsact is refused or would not come first (`docs/decisions/0002-attach-clsact-first.md`).
     #[default]
     Auto,
+    /// TCX or nothing.
     Tcx,
+    /// Clsact or nothing.
     Clsact,
 }
 
+/// How a program sits on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mechanism {
+    /// A `bpf_link` for each direction, since Linux 6.6; it ends with the process.
     Tcx,
+    /// A filter for each direction below the qdisc clsact; it stays when the process is killed.
     Clsact,
 }
 
@@ -32,8 +37,10 @@ impl Mechanism {
     }
 }
 
+/// Settings of an attacher; they do not change while it runs.
 #[derive(Clone, Debug)]
 pub struct AttachConfig {
+    /// Which mechanisms may be used.
     pub mode: Mode,
     /// Attach to `lo` too.
     pub include_loopback: bool,
@@ -54,8 +61,11 @@ impl Default for AttachConfig {
 /// An interface that carries our programs in both directions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
+    /// The kernel's number of it, within its namespace.
     pub index: u32,
+    /// As it was when it was looked at; it may be renamed.
     pub name: String,
+    /// The same for both directions.
     pub mechanism: Mechanism,
 }
 
@@ -64,27 +74,51 @@ pub struct Interface {
 pub enum AttachEvent {
     /// All interfaces that exist carry their programs (there may be none yet). Once per slot, again after a failure.
     Attached {
+        /// As given to `attach`.
         slot: Slot,
+        /// All that carry programs.
         interfaces: Vec<Interface>,
+        /// All of the namespace, loopback's too.
         addresses: Vec<IfAddress>,
         /// From the call of `attach`.
         took: Duration,
     },
     /// The set of interfaces changed afterwards.
-    Interfaces { slot: Slot, interfaces: Vec<Interface> },
+    Interfaces {
+        /// As given to `attach`.
+        slot: Slot,
+        /// All that carry programs now.
+        interfaces: Vec<Interface>,
+    },
     /// The addresses of the namespace changed afterwards: all of them.
-    Addresses { slot: Slot, addresses: Vec<IfAddress> },
+    Addresses {
+        /// As given to `attach`.
+        slot: Slot,
+        /// All of the namespace, as they are now.
+        addresses: Vec<IfAddress>,
+    },
     /// It will be tried again.
-    Failed { slot: Slot, reason: String },
+    Failed {
+        /// As given to `attach`.
+        slot: Slot,
+        /// For people.
+        reason: String,
+    },
     /// Nothing of this slot is left there, and its descriptors are closed.
-    Detached { slot: Slot },
+    Detached {
+        /// As given to `attach`; it may be used again.
+        slot: Slot,
+    },
 }
 
 /// One line of `pilotfish status`.
 #[derive(Clone, Debug)]
 pub struct AttachStatus {
+    /// As given to `attach`.
     pub slot: Slot,
+    /// Where it stands now.
     pub state: AttachState,
+    /// Those that carried programs at the last look.
     pub interfaces: Vec<Interface>,
     /// When it was attached first.
     pub attached_at: Option<Instant>,

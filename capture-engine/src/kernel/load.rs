@@ -108,11 +108,13 @@ impl Kernel {
             .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
     }
 
+    /// A reader of the flow table. Each one goes its own rounds.
     #[must_use]
     pub fn sampler(&self) -> Sampler {
         Sampler::new(Arc::clone(&self.shared))
     }
 
+    /// A handle on the table of overrides; all of them share it.
     #[must_use]
     pub fn overrides(&self) -> Overrides {
         Overrides::new(Arc::clone(&self.shared))

@@ -7,27 +7,37 @@ use aya::{Ebpf, EbpfError};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+/// Why the kernel programs are not there. Nothing stays loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
+    /// Holds `KernelConfig::ring_bytes`.
     #[error("ring_bytes = {0} is not a power of two of at least one page (4096)")]
     RingSize(u32),
+    /// `KernelConfig::flows` is 0.
     #[error("flows = 0: the flow table needs room")]
     NoFlows,
+    /// The kernel answered EPERM.
     #[error(
         "the kernel refused to load the programs for lack of privileges: run as root, or with the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
     )]
     Privileges(#[source] Box<EbpfError>),
+    /// Any other refusal of a map or program, the verifier's among them.
     #[error(
         "load the kernel programs (Linux 6.1 or newer with CONFIG_DEBUG_INFO_BTF is needed; on kernels before 5.11 also a large RLIMIT_MEMLOCK)"
     )]
     Load(#[source] Box<EbpfError>),
+    /// There is no object in this build.
     #[error("this program was built without the kernel programs (PILOTFISH_NO_BPF was set): build it without that")]
     NotBuilt,
+    /// The name of a program or map: object and loader are not of one version.
     #[error("the object of the kernel programs has no {0}")]
     Missing(&'static str),
+    /// The programs are loaded, and a step after that failed.
     #[error("{act}")]
     Setup {
+        /// The step, as a verb and its object.
         act: &'static str,
+        /// The kernel's answer.
         #[source]
         source: io::Error,
     },

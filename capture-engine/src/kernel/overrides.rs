@@ -21,6 +21,9 @@ impl Overrides {
         Overrides { shared }
     }
 
+    /// Puts `interest` in the place of what was set before; `Heads` is the same as
+    /// [`Overrides::clear`]. The flow need not be in the table yet.
+    ///
     /// # Errors
     /// `E2BIG` when the table of overrides is full: the flow stays as it is.
     pub fn set(&self, key: &FlowKey, interest: Interest) -> io::Result<()> {
@@ -36,6 +39,8 @@ impl Overrides {
         Ok(())
     }
 
+    /// Back to the heads of messages, as flows begin.
+    ///
     /// # Errors
     /// When the kernel refuses; a flow without an override is no error.
     pub fn clear(&self, key: &FlowKey) -> io::Result<()> {

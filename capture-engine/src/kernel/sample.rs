@@ -42,11 +42,13 @@ impl Page<'_> {
         self.keys.iter().zip(self.values).filter_map(|(key, flow)| convert::sample(key, flow).ok())
     }
 
+    /// Flows of this page as read, those that make no sense included.
     #[must_use]
     pub fn len(&self) -> usize {
         self.keys.len()
     }
 
+    /// Whether this page has no flow. The round may still go on: see `last`.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()

@@ -17,6 +17,7 @@ use zerocopy::FromBytes;
 pub struct KernelStats {
     /// All packets at all attached interfaces.
     pub packets: u64,
+    /// Records put into the ring.
     pub events: u64,
     /// Events that found no room in the ring.
     pub ring_full: u64,
@@ -44,18 +45,25 @@ pub struct KernelStats {
 /// What a program costs. The two figures stand still unless the sysctl `kernel.bpf_stats_enabled` is on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProgramInfo {
+    /// The shared program and direction: `pilotfish_in`, `pilotfish_out`, and `pilotfish_host_*`
+    /// for cgroups.
     pub name: &'static str,
+    /// The kernel's, as `bpftool prog` shows it; both directions of a hook share it.
     pub id: u32,
     /// Stubs that hand over to this program for this direction and exist now.
     pub stubs: usize,
+    /// Runs of its stubs, those that are gone included.
     pub run_count: u64,
+    /// What these runs took in all, in nanoseconds; the shared program's time is in it.
     pub run_time_ns: u64,
 }
 
 /// Kernel memory of one map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MapMemory {
+    /// As in the object, `pilotfish_*`.
     pub name: &'static str,
+    /// `memlock` of its fdinfo. 0 where that cannot be read.
     pub bytes: u64,
 }
 

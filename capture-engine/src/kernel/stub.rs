@@ -44,11 +44,15 @@ pub struct Sockets {
     pub netns_cookie: Option<u64>,
 }
 
+/// A stub that the kernel refused.
 #[derive(Debug, thiserror::Error)]
 #[error("load the program pilotfish_stub for slot {} ({dir:?})", slot.0)]
 pub struct StubError {
+    /// The slot that it was to mark packets with.
     pub slot: Slot,
+    /// The direction that it was for.
     pub dir: Direction,
+    /// EPERM without the capabilities; otherwise the verifier's or the shared program's reason.
     #[source]
     pub source: std::io::Error,
 }

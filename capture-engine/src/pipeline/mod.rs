@@ -28,6 +28,7 @@ use std::time::Duration;
 pub struct PipelineConfig {
     /// Flows held at once; the same as the kernel table's size, because each of its flows may have one here.
     pub flows: usize,
+    /// Bounds of each flow's dissector.
     pub l7: l7::Limits,
 }
 
@@ -40,9 +41,13 @@ impl Default for PipelineConfig {
 /// What the pipeline did and could not do; monotonic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PipelineStats {
+    /// Segments taken in, of TCP and UDP.
     pub segments: u64,
+    /// Exchanges handed to the sink.
     pub exchanges: u64,
+    /// Flows that got into the table, by a packet, a sample or a seed.
     pub flows_opened: u64,
+    /// Flows that left it, for whatever reason.
     pub flows_closed: u64,
     /// Segments of new flows that found the table full.
     pub table_full: u64,
@@ -92,6 +97,7 @@ pub struct Pipeline<S: Sink> {
 const SERVERS: NonZeroUsize = NonZeroUsize::new(8192).unwrap();
 
 impl<S: Sink> Pipeline<S> {
+    /// An empty table. The sink hears of everything on the thread that calls.
     pub fn new(config: PipelineConfig, sink: S) -> Self {
         Pipeline {
             config,
@@ -105,14 +111,17 @@ impl<S: Sink> Pipeline<S> {
         }
     }
 
+    /// What hears of exchanges.
     pub fn sink(&self) -> &S {
         &self.sink
     }
 
+    /// The same, to be changed between two events.
     pub fn sink_mut(&mut self) -> &mut S {
         &mut self.sink
     }
 
+    /// Counts since the start; a copy.
     pub fn stats(&self) -> PipelineStats {
         self.stats
     }
@@ -122,6 +131,7 @@ impl<S: Sink> Pipeline<S> {
         self.flows.len()
     }
 
+    /// Whether no flow is held.
     pub fn is_empty(&self) -> bool {
         self.flows.is_empty()
     }

@@ -24,6 +24,10 @@ impl std::fmt::Debug for CaptureReader {
 }
 
 impl CaptureReader {
+    /// Reads the head of the stream, and tells format and compression by it.
+    ///
+    /// # Errors
+    /// `NotACapture` or `Version` by the first bytes, `Read` where the stream fails.
     pub fn new(stream: impl Read + 'static) -> Result<CaptureReader, Damage> {
         let mut start = Vec::with_capacity(2);
         let mut stream = stream;
@@ -50,6 +54,9 @@ impl CaptureReader {
 
     /// The next packet; `None` at the end. After an error of a pcapng file the next call goes on
     /// behind the damage; after one of a pcap file there is nothing more.
+    ///
+    /// # Errors
+    /// What is broken, and where. The stream's own errors are `Damage::Read`.
     #[expect(clippy::should_implement_trait, reason = "it lends the packet")]
     pub fn next(&mut self) -> Result<Option<Packet<'_>>, Damage> {
         match &mut self.format {

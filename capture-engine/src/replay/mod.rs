@@ -38,11 +38,15 @@ const MAX_DAMAGES: u64 = 10_000;
 /// What was read and what was not. Monotonic while it runs.
 #[derive(Debug, Default)]
 pub struct Summary {
+    /// Packets read, skipped ones included.
     pub packets: u64,
     /// Bytes that the packets had on the wire.
     pub wire_bytes: u64,
+    /// TCP segments that went into the flow table.
     pub tcp_packets: u64,
+    /// UDP datagrams that went into it.
     pub udp_packets: u64,
+    /// Packets that belong to no flow.
     pub skipped: Skipped,
     /// Packets of which the capture kept less than the wire had.
     pub cut_packets: u64,
@@ -54,23 +58,32 @@ pub struct Summary {
     pub fragments_given_up: u64,
     /// Times of the earliest and the latest packet.
     pub first: Option<Ts>,
+    /// As `first`: None before any packet. Since the Unix epoch.
     pub last: Option<Ts>,
     /// The first damage found, and how many there were; what was whole around it is in the figures above.
     pub damage: Option<Damage>,
+    /// Damages found. After 10,000 the rest of the file is not read.
     pub damages: u64,
 }
 
+/// Why a capture cannot be replayed at all.
 #[derive(Debug, Error)]
 pub enum OpenError {
+    /// The file system refused.
     #[error("cannot open {path}")]
     Open {
+        /// As it was given.
         path: String,
+        /// Its answer.
         #[source]
         source: std::io::Error,
     },
+    /// The file is there, and its head is no capture's.
     #[error("cannot read {path}")]
     Read {
+        /// As it was given.
         path: String,
+        /// What is wrong with it.
         #[source]
         source: Damage,
     },
@@ -86,12 +99,20 @@ pub struct Replay {
 }
 
 impl Replay {
+    /// Opens the capture at `path` and reads its head.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or is not a capture.
     pub fn open(path: &Path) -> Result<Replay, OpenError> {
         let name = || path.display().to_string();
         let file = File::open(path).map_err(|source| OpenError::Open { path: name(), source })?;
         Replay::new(file).map_err(|source| OpenError::Read { path: name(), source })
     }
 
+    /// The same for a stream, which is read from its beginning.
+    ///
+    /// # Errors
+    /// As [`CaptureReader::new`].
     pub fn new(stream: impl Read + 'static) -> Result<Replay, Damage> {
         Ok(Replay {
             reader: CaptureReader::new(stream)?,
@@ -163,6 +184,7 @@ impl Replay {
         self.reader.offset()
     }
 
+    /// The figures, with those of the flow table. Flows that are still open are not told any more.
     #[must_use]
     pub fn into_summary(self) -> Summary {
         Summary {

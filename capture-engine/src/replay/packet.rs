@@ -17,25 +17,50 @@ pub struct Packet<'a> {
     pub link: u16,
     /// Bytes that the packet had on the wire.
     pub wire_len: u32,
+    /// What the capture kept, from the link header on; may be shorter than `wire_len`.
     pub data: &'a [u8],
 }
 
 /// What is wrong with a file, and where. Offsets count the decompressed bytes.
 #[derive(Debug, Error)]
 pub enum Damage {
+    /// The first bytes are of no format that is read.
     #[error("not a capture file: neither pcap nor pcapng")]
     NotACapture,
+    /// A pcap file of a version that is not read.
     #[error("pcap version {major}.{minor} is not known")]
-    Version { major: u16, minor: u16 },
+    Version {
+        /// As in the file's header.
+        major: u16,
+        /// As in the file's header.
+        minor: u16,
+    },
+    /// The file ends too early, as that of a writer that was killed.
     #[error("ends in the middle of a packet or block at byte {offset}")]
-    Truncated { offset: u64 },
+    Truncated {
+        /// Where the packet or block begins; in a file's head, where the file ends.
+        offset: u64,
+    },
+    /// A length that no packet has: the file is broken here, or before.
     #[error("packet of {length} bytes at byte {offset}: no capture has such")]
-    PacketLength { offset: u64, length: u64 },
+    PacketLength {
+        /// Where the packet begins.
+        offset: u64,
+        /// What the file says, in bytes.
+        length: u64,
+    },
+    /// A pcapng block that contradicts itself.
     #[error("broken block at byte {offset}")]
-    Block { offset: u64 },
+    Block {
+        /// Where it begins.
+        offset: u64,
+    },
+    /// The stream failed, or its compressed data is broken.
     #[error("reading at byte {offset}")]
     Read {
+        /// Where the packet or block begins that was being read; 0 in the file's head.
         offset: u64,
+        /// What the stream said.
         #[source]
         source: io::Error,
     },

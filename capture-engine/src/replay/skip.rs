@@ -5,6 +5,7 @@
 pub enum Skip {
     /// A link type that is not read.
     LinkType,
+    /// An Ethernet type or link payload that is neither IPv4 nor IPv6: ARP, for one.
     NotIp,
     /// IP, but neither TCP nor UDP.
     OtherProtocol,
@@ -19,10 +20,16 @@ pub enum Skip {
 /// Packets that belong to no flow, by [`Skip`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Skipped {
+    /// [`Skip::LinkType`].
     pub link_type: u64,
+    /// [`Skip::NotIp`].
     pub not_ip: u64,
+    /// [`Skip::OtherProtocol`].
     pub other_protocol: u64,
+    /// [`Skip::Unparsed`].
     pub unparsed: u64,
+    /// [`Skip::FragmentHeld`] and [`Skip::FragmentDropped`]. Where a datagram became whole, its
+    /// last fragment is not among them.
     pub fragments: u64,
 }
 

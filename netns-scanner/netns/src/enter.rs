@@ -30,15 +30,28 @@ pub struct Netns {
 pub enum OpenError {
     /// The process ended, or the path was removed.
     #[error("{what}: no such namespace any more")]
-    Gone { what: String },
+    Gone {
+        /// The path as given, or "of pid N".
+        what: String,
+    },
+    /// The kernel does not let us open it (EACCES or EPERM).
     #[error("{what}: permission denied; another user's process needs CAP_SYS_PTRACE, a path needs read permission")]
-    Denied { what: String },
+    Denied {
+        /// As for `Gone`.
+        what: String,
+    },
     /// The file is there but is no network namespace, as a name under /run/netns whose mount went.
     #[error("{what}: not a network namespace")]
-    NotNetns { what: String },
+    NotNetns {
+        /// As for `Gone`.
+        what: String,
+    },
+    /// Any other errno of open, fstatfs or fstat: no descriptor left, for one.
     #[error("open namespace {what}")]
     Io {
+        /// As for `Gone`.
         what: String,
+        /// The errno.
         #[source]
         source: io::Error,
     },
@@ -57,24 +70,47 @@ impl OpenError {
 /// Why nothing was done inside a namespace, or why its outcome is not known.
 #[derive(Debug, thiserror::Error)]
 pub enum EnterError {
+    /// The thread for the entry could not be started; nothing was entered.
     #[error("start a thread to enter {id}")]
     Spawn {
+        /// The namespace that was to be entered.
         id: NetnsId,
+        /// As the standard library reports it, mostly EAGAIN.
         #[source]
         source: io::Error,
     },
+    /// `setns` answered EPERM; nothing was entered.
     #[error("enter {id}: permission denied; setns needs CAP_SYS_ADMIN")]
-    Denied { id: NetnsId },
+    Denied {
+        /// The namespace that was to be entered.
+        id: NetnsId,
+    },
+    /// `setns` failed otherwise, or `/proc` did not tell afterwards where the thread is. The act was
+    /// not called.
     #[error("enter {id}")]
     SetNs {
+        /// The namespace that was to be entered.
         id: NetnsId,
+        /// The errno of `setns`, or of stat on `/proc/thread-self/ns/net`.
         #[source]
         source: io::Error,
     },
+    /// `setns` succeeded, and the thread is elsewhere than expected. The act was not called.
     #[error("entered {found} instead of {expected}")]
-    WrongNamespace { expected: NetnsId, found: NetnsId },
+    WrongNamespace {
+        /// The namespace that was opened.
+        expected: NetnsId,
+        /// The one that the thread is in, by device and inode.
+        found: NetnsId,
+    },
+    /// The act panicked. How far it got is not known; the thread is over, and others are unharmed.
     #[error("panic inside {id}: {message}")]
-    Panicked { id: NetnsId, message: String },
+    Panicked {
+        /// The namespace that it was in.
+        id: NetnsId,
+        /// The panic's text; "no message" where its payload is no string.
+        message: String,
+    },
 }
 
 /// Proof of being inside a namespace. Bound to the thread that entered it.
@@ -109,6 +145,7 @@ impl Netns {
         open(Path::new(OWN), "of this thread".to_owned())
     }
 
+    /// Device and inode as of the opening. No other namespace has them while this handle is open.
     #[must_use]
     pub fn id(&self) -> NetnsId {
         self.id
@@ -156,6 +193,7 @@ impl AsFd for Netns {
 }
 
 impl InNetns<'_> {
+    /// Device and inode of the namespace that this thread is in.
     #[must_use]
     pub fn id(&self) -> NetnsId {
         self.netns.id

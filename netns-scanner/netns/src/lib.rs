@@ -9,6 +9,7 @@
 //! them, like an open [`Netns`], keeps a dead container's namespace alive: drop them when the
 //! container goes.
 #![deny(unsafe_code)]
+#![warn(missing_docs)]
 
 mod create;
 mod enter;

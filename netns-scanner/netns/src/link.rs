@@ -19,7 +19,9 @@ const IFA_LOCAL: u16 = 2;
 /// A network interface. `index` means something only together with its namespace: it repeats in every one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
+    /// The kernel's number of the interface (`ifi_index`), from 1 on.
     pub index: u32,
+    /// `IFLA_IFNAME`; what is not UTF-8 in it is replaced. Empty where the message has none.
     pub name: String,
     /// `IFF_*`.
     pub flags: u32,
@@ -32,11 +34,13 @@ pub struct Link {
 }
 
 impl Link {
+    /// Switched on by its administrator (`IFF_UP`). It may still have no carrier.
     #[must_use]
     pub fn up(&self) -> bool {
         self.flags & (libc::IFF_UP as u32) != 0
     }
 
+    /// `IFF_LOOPBACK`: the namespace's own `lo`.
     #[must_use]
     pub fn loopback(&self) -> bool {
         self.flags & (libc::IFF_LOOPBACK as u32) != 0
@@ -80,8 +84,11 @@ impl Link {
 /// An address of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IfAddress {
+    /// The interface that has it, as [`Link::index`].
     pub index: u32,
+    /// Our own end's, on point-to-point links too.
     pub ip: IpAddr,
+    /// Bits of the network part: 0 to 32 or 128.
     pub prefix: u8,
     /// `RT_SCOPE_*`: 0 global, 253 link, 254 host.
     pub scope: u8,

@@ -23,6 +23,7 @@ const ANSWER_SECONDS: i64 = 5;
 /// A request that the kernel refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
+    /// Positive, as errno(3) has it; netlink carries it negated.
     pub errno: Errno,
     /// The kernel's own words (extended acknowledgement), often empty.
     pub words: String,
@@ -39,16 +40,22 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
+/// Why a request has no answer, or none that can be used.
 #[derive(Debug, thiserror::Error)]
 pub enum NetlinkError {
+    /// A system call on the socket failed. EAGAIN: the kernel gave no answer within 5 s.
     #[error("netlink socket")]
     Io(#[from] io::Error),
+    /// The kernel answered with an error.
     #[error("refused: {0}")]
     Refused(Refusal),
+    /// Each attempt at a dump was marked as interrupted (`NLM_F_DUMP_INTR`).
     #[error("the table changed during each of {DUMP_ATTEMPTS} dumps")]
     Unstable,
+    /// A datagram did not fit the buffer; its end is lost.
     #[error("a netlink message was larger than {BUFFER_BYTES} bytes")]
     Truncated,
+    /// Nothing was sent. Holds the number of messages; at most 128 are taken.
     #[error("a batch of {0} messages is more than a socket's buffer holds answers for")]
     TooLong(usize),
 }

@@ -19,10 +19,14 @@ const MAX_DATAGRAMS: usize = 64;
 pub enum Change {
     /// A link is new, or something about it changed.
     Link(Link),
+    /// The link was deleted, or moved to another namespace.
     LinkGone {
+        /// Its number, as [`Link::index`]; the kernel may give it to a new link.
         index: u32,
     },
+    /// A link got this address, or something about it changed.
     Address(IfAddress),
+    /// A link lost this address.
     AddressGone(IfAddress),
     /// The kernel dropped news (the socket's buffer was full), or sent what could not be read: list again.
     Missed,

@@ -3,16 +3,22 @@
 //!
 //! Everything is in host byte order and padded to four bytes. Walking never fails: what does not parse ends the walk.
 
+/// Type of an acknowledgement or refusal: an errno, negated or 0, then the request's header.
 pub const NLMSG_ERROR: u16 = 2;
+/// Type of a dump's last message.
 pub const NLMSG_DONE: u16 = 3;
 
+/// `NLM_F_REQUEST`: set in everything that goes to the kernel.
 pub const REQUEST: u16 = 0x1;
+/// `NLM_F_ACK`: answer with `NLMSG_ERROR` on success too.
 pub const ACK: u16 = 0x4;
 /// In an answer: the table changed while it was dumped.
 pub const DUMP_INTR: u16 = 0x10;
+/// `NLM_F_DUMP` (`ROOT | MATCH`): all entries of the table.
 pub const DUMP: u16 = 0x300;
 /// With `CREATE`: an object that exists is an error.
 pub const EXCL: u16 = 0x200;
+/// `NLM_F_CREATE`: make the object if there is none.
 pub const CREATE: u16 = 0x400;
 /// In an answer: the request is echoed without its payload.
 const CAPPED: u16 = 0x100;
@@ -40,6 +46,7 @@ pub struct Payload<'a> {
 }
 
 impl Batch {
+    /// Without a message.
     #[must_use]
     pub fn new() -> Batch {
         Batch::default()
@@ -70,6 +77,7 @@ impl Batch {
         self.bytes[at..at + what.len()].copy_from_slice(what);
     }
 
+    /// All messages one behind the other, each padded to four bytes, as `sendmsg` takes them.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -81,6 +89,7 @@ impl Batch {
         self.starts.len()
     }
 
+    /// Whether no message was added yet.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.starts.is_empty()
@@ -94,6 +103,8 @@ impl Payload<'_> {
         pad(self.bytes);
     }
 
+    /// Appends an attribute of type `kind`, padded to four bytes. `value` has at most 65,531 bytes,
+    /// the room that its 16-bit length leaves.
     pub fn attr(&mut self, kind: u16, value: &[u8]) {
         let length = (value.len() + 4) as u16;
         self.bytes.extend_from_slice(&length.to_ne_bytes());
@@ -101,6 +112,7 @@ impl Payload<'_> {
         self.raw(value);
     }
 
+    /// Appends `value` in host byte order.
     pub fn attr_u32(&mut self, kind: u16, value: u32) {
         self.attr(kind, &value.to_ne_bytes());
     }
@@ -112,6 +124,8 @@ impl Payload<'_> {
         self.attr(kind, &bytes);
     }
 
+    /// Appends an attribute of the attributes that `fill` adds, marked `NLA_F_NESTED`. At most
+    /// 65,535 bytes in all.
     pub fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Payload<'_>)) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(&[0; 4]);
@@ -133,9 +147,13 @@ fn align(length: usize) -> usize {
 /// One received message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message<'a> {
+    /// `nlmsg_type`: `NLMSG_*` or `RTM_*`.
     pub kind: u16,
+    /// `nlmsg_flags`; what a bit means depends on the type.
     pub flags: u16,
+    /// `nlmsg_seq`: that of the request which it answers, 0 for news.
     pub seq: u32,
+    /// What follows the 16 bytes of header, without padding.
     pub payload: &'a [u8],
 }
 
@@ -171,11 +189,13 @@ pub fn attrs_after(payload: &[u8], fixed: usize) -> impl Iterator<Item = (u16, &
     attrs(payload.get(align(fixed)..).unwrap_or(&[]))
 }
 
+/// Two bytes from offset `at` on, in host byte order. None where `bytes` ends before.
 #[must_use]
 pub fn read_u16(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(bytes.get(at..at.checked_add(2)?)?.try_into().ok()?))
 }
 
+/// Four bytes from offset `at` on, in host byte order. None where `bytes` ends before.
 #[must_use]
 pub fn read_u32(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
