@@ -16,14 +16,14 @@ mod class;
 pub mod cluster;
 mod dns;
 mod explain;
-mod figures;
 mod history;
 mod index;
+mod metrics;
 mod reader;
 mod sharded;
 pub mod watch;
 
 pub use explain::{Heard, Held, Holders};
-pub use figures::Figure;
 pub use index::{Address, Binding, IdentityIndex, Limits};
+pub use metrics::TableMetric;
 pub use reader::{Addresses, NamesReader};

@@ -7,7 +7,7 @@ use crate::cluster::names::ClusterNames;
 use crate::cluster::object::{Change, Object, Resource, Uid};
 use crate::cluster::record::{At, Pod};
 use crate::cluster::shared::Shared;
-use crate::figures::Figure;
+use crate::metrics::TableMetric;
 use flow_model::Ts;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -250,8 +250,8 @@ impl Cluster {
     }
 
     #[must_use]
-    pub fn figures(&self) -> Vec<Figure> {
-        self.names().figures()
+    pub fn metrics(&self) -> Vec<TableMetric> {
+        self.names().metrics()
     }
 
     /// How many of them are in the table.

@@ -7,7 +7,7 @@
 //! `server::Server::send` knows GET only.
 //!
 //! What was decided and measured is in `docs/decisions/0010-watches.md`. Leaves to others what a
-//! name is, and where figures are shown.
+//! name is, and where metrics are shown.
 
 mod bucket;
 mod config;

@@ -7,7 +7,7 @@ use agent_api::{Fact, Identity, Party};
 use flow_model::{Endpoint, Names, Slot, Ts, Unknown, Workload, WorkloadKind};
 use k8s_sync::cluster::{ClusterNames, Holding, Moment};
 use k8s_sync::watch::Report;
-use k8s_sync::{Figure, Heard, Held, Holders, NamesReader};
+use k8s_sync::{Heard, Held, Holders, NamesReader, TableMetric};
 use std::net::IpAddr;
 use std::sync::mpsc::{self, Sender};
 use std::time::{Duration, SystemTime};
@@ -29,8 +29,8 @@ pub struct Lookup {
 impl Lookup {
     /// What the table of the cluster's names says of itself.
     #[must_use]
-    pub fn figures(&self) -> Vec<Figure> {
-        self.cluster.as_ref().map(ClusterNames::figures).unwrap_or_default()
+    pub fn cluster_metrics(&self) -> Vec<TableMetric> {
+        self.cluster.as_ref().map(ClusterNames::metrics).unwrap_or_default()
     }
 
     /// Waits for the pipeline, though not for long: not for a thread that others wait for.
