@@ -10,6 +10,7 @@
 //! The tables find no names themselves and never read the clock. `watch` runs on a thread of its
 //! own; `access` says where the API is.
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 pub mod access;
 mod class;
@@ -23,7 +24,7 @@ mod reader;
 mod sharded;
 pub mod watch;
 
-pub use explain::{Heard, Held, Holders};
+pub use explain::{AddressHolder, HolderReader, LearntName};
 pub use index::{Address, Binding, IdentityIndex, Limits};
 pub use metrics::TableMetric;
 pub use reader::{Addresses, NamesReader};

@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct TableMetric {
     /// Counters end in `_total`, all others are gauges.
     pub name: &'static str,
+    /// One sentence, for the line `# HELP` of the exposition.
     pub help: &'static str,
+    /// Now for a gauge, since the table was made for a counter.
     pub value: u64,
 }
 

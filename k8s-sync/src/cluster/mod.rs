@@ -23,7 +23,7 @@ mod workload;
 mod writer;
 
 pub use clock::Moment;
-pub use explain::Holding;
+pub use explain::ClusterHolder;
 pub use names::ClusterNames;
 pub use snapshot::SnapshotError;
 pub use writer::{Cluster, Limits};
