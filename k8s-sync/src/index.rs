@@ -36,6 +36,7 @@ pub struct Address {
 }
 
 impl Address {
+    /// All ports; IPv4 mapped into IPv6 is taken as IPv4.
     #[must_use]
     pub fn ip(ip: IpAddr) -> Address {
         Address { ip: ip.to_canonical(), port: 0 }
@@ -117,6 +118,7 @@ pub struct IdentityIndex {
 }
 
 impl IdentityIndex {
+    /// Empty; the bounds hold for as long as it lives.
     #[must_use]
     pub fn new(limits: Limits) -> IdentityIndex {
         // 512 shards: at 250,000 addresses a write copies 500 entries of 32 bytes, some microseconds.

@@ -10,20 +10,21 @@
 //! The tables find no names themselves and never read the clock. `watch` runs on a thread of its
 //! own; `access` says where the API is.
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 pub mod access;
 mod class;
 pub mod cluster;
 mod dns;
 mod explain;
-mod figures;
 mod history;
 mod index;
+mod metrics;
 mod reader;
 mod sharded;
 pub mod watch;
 
-pub use explain::{Heard, Held, Holders};
-pub use figures::Figure;
+pub use explain::{AddressHolder, HolderReader, LearntName};
 pub use index::{Address, Binding, IdentityIndex, Limits};
+pub use metrics::TableMetric;
 pub use reader::{Addresses, NamesReader};

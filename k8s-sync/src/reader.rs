@@ -32,6 +32,7 @@ pub struct NamesReader {
 }
 
 impl IdentityIndex {
+    /// A reader without a cluster's table and without names by DNS: it learns these itself.
     #[must_use]
     pub fn reader(&self, addresses: Addresses) -> NamesReader {
         let classes = Class::ALL.map(|class| address(class.as_str()));

@@ -89,7 +89,7 @@ fn the_past_is_forgotten_after_its_time_and_the_present_is_not() {
     index.forget(Ts(12 * minute));
     assert_eq!(who(&reader, "10.0.0.5", 80, 1), "private");
     assert_eq!(who(&reader, "10.0.0.6", 80, 1), "new");
-    let addresses = index.figures().into_iter().find(|f| f.name == "pilotfish_identity_addresses").unwrap();
+    let addresses = index.metrics().into_iter().find(|f| f.name == "pilotfish_identity_addresses").unwrap();
     assert_eq!(addresses.value, 1);
 }
 
@@ -101,7 +101,7 @@ fn a_full_table_leaves_names_unknown_and_counts() {
         let _held = index.bind(Address::ip(ip(&format!("10.0.0.{i}"))), pod("p"), Ts(0));
     }
     assert_eq!(who(&reader, "10.0.0.3", 80, 1), "private");
-    let refused = index.figures().into_iter().find(|f| f.name == "pilotfish_identity_refused_total").unwrap();
+    let refused = index.metrics().into_iter().find(|f| f.name == "pilotfish_identity_refused_total").unwrap();
     assert_eq!(refused.value, 1);
 }
 
@@ -150,7 +150,7 @@ fn names_by_dns_are_bounded_per_pod() {
     for i in 0..2_000u32 {
         reader.dns_answer(POD, "flood.example", &[IpAddr::from((0x0800_0000 + i).to_be_bytes())], 60, Ts(1));
     }
-    let value = |name| index.figures().into_iter().find(|f| f.name == name).unwrap().value;
+    let value = |name| index.metrics().into_iter().find(|f| f.name == name).unwrap().value;
     assert_eq!(value("pilotfish_identity_dns_names") + value("pilotfish_identity_dns_evicted_total"), 2_000);
     assert_eq!(value("pilotfish_identity_dns_names"), 512);
 }

@@ -2,21 +2,38 @@
 
 use std::path::{Path, PathBuf};
 
+/// Which source failed, and how.
 #[derive(Debug, thiserror::Error)]
 pub enum NoAccess {
     /// The normal answer outside a cluster.
     #[error("no API server found (looked at {looked_at})")]
-    NoneFound { looked_at: String },
+    NoneFound {
+        /// Where was looked, as a list for people.
+        looked_at: String,
+    },
+    /// A file that exists, or is named by one, could not be read.
     #[error("read {}", path.display())]
     Read {
+        /// Of the kubeconfig, token or certificate.
         path: PathBuf,
+        /// What the system said.
         #[source]
         source: std::io::Error,
     },
+    /// A file above 1 MiB: no kubeconfig, token or certificate is as large.
     #[error("{} is larger than 1 MiB", path.display())]
-    TooLarge { path: PathBuf },
+    TooLarge {
+        /// Of the kubeconfig, token or certificate.
+        path: PathBuf,
+    },
+    /// It was read, but is damaged or asks for what the agent does not do (`exec`, a proxy).
     #[error("{place}: {reason}")]
-    Refused { place: String, reason: String },
+    Refused {
+        /// A path, `$KUBECONFIG` or `service account`.
+        place: String,
+        /// What is wrong with it, for people.
+        reason: String,
+    },
 }
 
 impl NoAccess {

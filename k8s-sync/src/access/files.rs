@@ -16,11 +16,13 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
+    /// Reads the state of each path now; one that is missing counts as a state, too.
     #[must_use]
     pub fn of(paths: impl IntoIterator<Item = PathBuf>) -> Fingerprint {
         Fingerprint { files: paths.into_iter().map(|path| (path.clone(), state(&path))).collect() }
     }
 
+    /// False as soon as one file was replaced, changed, removed or has appeared.
     #[must_use]
     pub fn is_current(&self) -> bool {
         self.files.iter().all(|(path, then)| state(path) == *then)

@@ -31,6 +31,7 @@ pub struct Sources {
     pub kubeconfig: Option<PathBuf>,
     /// `$KUBECONFIG`: paths with colons between them; the first that defines a name wins.
     pub env: Option<OsString>,
+    /// None outside a pod.
     pub service_account: Option<ServiceAccount>,
     /// Tried if they exist.
     pub usual: Vec<PathBuf>,
@@ -39,7 +40,9 @@ pub struct Sources {
 /// What the kubelet gives a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceAccount {
+    /// `KUBERNETES_SERVICE_HOST`: a name or an address, IPv6 without brackets.
     pub host: String,
+    /// `KUBERNETES_SERVICE_PORT`, as text; 443 where it is not set.
     pub port: String,
     /// Holds `token` and `ca.crt`.
     pub directory: PathBuf,
@@ -77,6 +80,7 @@ pub struct Access {
 }
 
 impl Access {
+    /// The cluster's `server` URL, for `status` and the log.
     #[must_use]
     pub fn url(&self) -> String {
         self.config.cluster_url.to_string()
@@ -84,6 +88,10 @@ impl Access {
 }
 
 /// Looks for the API server. Reads some small files, and asks nobody.
+///
+/// # Errors
+/// A source that exists cannot be read, is too large or asks for what the agent does not do;
+/// `NoneFound` where there is none. The first that exists decides: no later one is tried.
 pub fn find(sources: &Sources) -> Result<Access, NoAccess> {
     if let Some(path) = &sources.kubeconfig {
         return kubeconfig(path.display().to_string(), std::slice::from_ref(path));

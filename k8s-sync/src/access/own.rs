@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 pub struct OwnAddresses(Vec<SocketAddr>);
 
 impl OwnAddresses {
+    /// Unspecified addresses (`0.0.0.0`, `[::]`) stand for all of this machine.
     #[must_use]
     pub fn new(listening: impl IntoIterator<Item = SocketAddr>) -> OwnAddresses {
         OwnAddresses(listening.into_iter().collect())

@@ -16,7 +16,7 @@ const OPEN_PER_ADDRESS: usize = 2_048;
 const GRACE: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
+pub(super) struct HoldTarget {
     pub(super) key: Key,
     /// 0: all.
     pub(super) port: u16,
@@ -43,8 +43,8 @@ impl Claim {
         }
     }
 
-    fn hold(&self, place: Place, others: &[Hold], now: At) -> Hold {
-        let Place { key: _, port, role } = place;
+    fn hold(&self, target: HoldTarget, others: &[Hold], now: At) -> Hold {
+        let HoldTarget { key: _, port, role } = target;
         let others = || others.iter().filter(|hold| hold.port == port && hold.role != Role::Floor);
         let alone = others().next().is_none();
         let from = match self.began {
@@ -62,10 +62,10 @@ impl Claim {
 
     /// Brings one address in line; without `room` nothing begins. Returns whether anything changed,
     /// and how many holds found no room.
-    fn settle(&self, rows: &mut Vec<Hold>, places: &[Place], room: bool, now: At) -> (bool, u64) {
+    fn settle(&self, rows: &mut Vec<Hold>, targets: &[HoldTarget], room: bool, now: At) -> (bool, u64) {
         let mut changed = false;
         for hold in rows.iter_mut().filter(|hold| hold.is_open() && hold.who.is(&self.who)) {
-            let stays = places.iter().any(|place| (place.port, place.role) == (hold.port, hold.role));
+            let stays = targets.iter().any(|target| (target.port, target.role) == (hold.port, hold.role));
             changed = true;
             if !stays {
                 hold.until = now.max(hold.from);
@@ -82,15 +82,15 @@ impl Claim {
         // Nothing can be asked of no time; but what was there since ever has a past.
         rows.retain(|hold| hold.is_open() || hold.from < hold.until || hold.certainty.is_ever());
         let mut refused = 0;
-        for place in places {
-            if is_held(rows, self, place) {
+        for target in targets {
+            if is_held(rows, self, target) {
                 continue;
             }
             if !room || rows.len() >= OPEN_PER_ADDRESS {
                 refused += 1;
                 continue;
             }
-            rows.push(self.hold(*place, rows, now));
+            rows.push(self.hold(*target, rows, now));
             changed = true;
         }
         (changed, refused)
@@ -113,15 +113,22 @@ fn trim(rows: &mut Vec<Hold>) -> u64 {
     over as u64
 }
 
-/// Makes the open holds of `claim.who` on `keys` those of `places`, and ends its others there.
+/// Makes the open holds of `claim.who` on `keys` those of `targets`, and ends its others there.
 /// Returns whether anything changed.
-pub(super) fn settle(shared: &Shared, most: usize, keys: &[Key], places: &[Place], claim: &Claim, now: At) -> bool {
+pub(super) fn settle(
+    shared: &Shared,
+    most: usize,
+    keys: &[Key],
+    targets: &[HoldTarget],
+    claim: &Claim,
+    now: At,
+) -> bool {
     let mut any = false;
     for (i, key) in keys.iter().enumerate() {
         if keys[..i].contains(key) {
             continue;
         }
-        let here: Vec<Place> = places.iter().filter(|place| place.key == *key).copied().collect();
+        let here: Vec<HoldTarget> = targets.iter().filter(|target| target.key == *key).copied().collect();
         let mut rows = shared.holds.read(key, <[Hold]>::to_vec);
         let had = rows.len();
         let stats = &shared.stats;
@@ -140,7 +147,7 @@ pub(super) fn settle(shared: &Shared, most: usize, keys: &[Key], places: &[Place
     any
 }
 
-fn is_held(rows: &[Hold], claim: &Claim, place: &Place) -> bool {
-    let is_it = |hold: &Hold| (hold.port, hold.role) == (place.port, place.role) && hold.who.is(&claim.who);
+fn is_held(rows: &[Hold], claim: &Claim, target: &HoldTarget) -> bool {
+    let is_it = |hold: &Hold| (hold.port, hold.role) == (target.port, target.role) && hold.who.is(&claim.who);
     rows.iter().any(|hold| hold.is_open() && is_it(hold))
 }

@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime};
 /// One moment by two clocks: the observations' (the kernel's monotonic one), and the one that the API tells times by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
+    /// Nanoseconds of CLOCK_MONOTONIC.
     pub mono: Ts,
+    /// Read together with `mono`: the difference of both dates what the API tells.
     pub wall: SystemTime,
 }
 

@@ -1,6 +1,6 @@
 //! What the writer keeps of each object but pods, beside what readers see.
 
-use crate::cluster::claim::Place;
+use crate::cluster::claim::HoldTarget;
 use crate::cluster::record::{Key, Node, Owner, Service, Slice};
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ pub(super) struct JobEntry {
 #[derive(Debug)]
 pub(super) struct ServiceEntry {
     pub(super) service: Arc<Service>,
-    pub(super) places: Box<[Place]>,
+    pub(super) targets: Box<[HoldTarget]>,
     pub(super) external: Option<Arc<str>>,
     /// When it was created, in seconds since 1970.
     pub(super) created: u32,

@@ -11,12 +11,14 @@ use std::time::{Duration, SystemTime};
 
 /// What is known of an address, for a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holding {
+pub struct ClusterHolder {
     /// With the pod's name where a pod holds it; of a Service's address the workload that serves it where that is one.
     pub who: Arc<Workload>,
     /// None: all ports.
     pub port: Option<u16>,
+    /// The pod's `spec.nodeName`, or the node itself; None for Services and pods not scheduled.
     pub node: Option<Arc<str>>,
+    /// By which clients reach it; None where no Service leads here, or several do.
     pub service: Option<Arc<str>>,
     /// By the API's clock where it tells, else when it was first seen.
     pub since: Option<SystemTime>,
@@ -26,30 +28,30 @@ pub struct Holding {
     pub stale: bool,
 }
 
-pub(super) fn holdings(
+pub(super) fn holders(
     shared: &Shared,
     key: Key,
     port: Option<u16>,
     now: At,
     wall_at: impl Fn(At) -> Option<SystemTime>,
-) -> Vec<Holding> {
+) -> Vec<ClusterHolder> {
     let of_port = |hold: &&Hold| port.is_none_or(|port| hold.port == 0 || hold.port == port);
     let mut rows: Vec<Hold> = shared.holds.read(&key, |rows| rows.iter().filter(of_port).cloned().collect());
     if let Some(port) = port.filter(|_| rows.iter().any(|hold| hold.role == Role::Node)) {
         shared.holds.read(&Key::node_port(port), |led| rows.extend_from_slice(led));
     }
     rows.sort_by_key(|hold| std::cmp::Reverse((hold.until, hold.rank, hold.from)));
-    rows.iter().filter_map(|hold| holding(shared, key, port, hold, now, &wall_at)).collect()
+    rows.iter().filter_map(|hold| holder(shared, key, port, hold, now, &wall_at)).collect()
 }
 
-fn holding(
+fn holder(
     shared: &Shared,
     key: Key,
     port: Option<u16>,
     hold: &Hold,
     now: At,
     wall_at: &impl Fn(At) -> Option<SystemTime>,
-) -> Option<Holding> {
+) -> Option<ClusterHolder> {
     // A moment within it.
     let at = if hold.is_open() { now } else { hold.until.saturating_sub(1) };
     let (node, service, resource) = match &hold.who {
@@ -62,7 +64,7 @@ fn holding(
         Who::Node(node) => (Some(node.name.clone()), None, Resource::Nodes),
         Who::Service(service) => (None, Some(service.name.clone()), Resource::Services),
     };
-    Some(Holding {
+    Some(ClusterHolder {
         who: hold.who.workload(at)?,
         port: (hold.port != 0).then_some(hold.port),
         node,

@@ -2,7 +2,7 @@
 
 use crate::cluster::answer;
 use crate::cluster::clock::{Moment, mono, wall_at};
-use crate::cluster::explain::{self, Holding};
+use crate::cluster::explain::{self, ClusterHolder};
 use crate::cluster::object::{Resource, Uid};
 use crate::cluster::record::{At, Key};
 use crate::cluster::shared::{Shared, hash_of_external, hash_of_service};
@@ -80,8 +80,8 @@ impl ClusterNames {
 
     /// All that is known of an address, newest first, with what it held of late.
     #[must_use]
-    pub fn explain(&self, ip: IpAddr, port: Option<u16>, now: Moment) -> Vec<Holding> {
-        explain::holdings(&self.shared, Key::of(ip), port, mono(now), |then| wall_at(then, now))
+    pub fn explain(&self, ip: IpAddr, port: Option<u16>, now: Moment) -> Vec<ClusterHolder> {
+        explain::holders(&self.shared, Key::of(ip), port, mono(now), |then| wall_at(then, now))
     }
 
     /// Moves whenever some answer could change.

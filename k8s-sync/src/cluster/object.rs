@@ -43,26 +43,34 @@ impl Uid {
 /// `metadata.ownerReferences` with `controller: true`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Controller {
+    /// `ReplicaSet`, `DaemonSet`, ...; any kind of a custom resource, too.
     pub kind: String,
+    /// In the namespace of what it controls.
     pub name: String,
 }
 
+/// `v1` Pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pod {
+    /// `metadata.uid`; of a static pod that of its mirror pod.
     pub uid: Uid,
     /// `kubernetes.io/config.hash` of a mirror pod: what its containers call their pod.
     pub static_uid: Option<Uid>,
+    /// `metadata.namespace`
     pub namespace: String,
+    /// `metadata.name`
     pub name: String,
     /// `spec.nodeName`
     pub node: Option<String>,
     /// `status.podIPs`; the node's own where `host_network`.
     pub ips: Vec<IpAddr>,
+    /// `spec.hostNetwork`
     pub host_network: bool,
     /// `status.phase` is Succeeded or Failed: the addresses are no longer its own.
     pub ended: bool,
     /// `status.startTime`: its addresses were given to it after that.
     pub started: Option<SystemTime>,
+    /// None: the pod stands for itself.
     pub controller: Option<Controller>,
     /// Label `pod-template-hash`: with it the name of a Deployment follows from that of its ReplicaSet.
     /// (`rollouts-pod-template-hash` of an Argo Rollout, which stands in for a Deployment, may be given here as well.)
@@ -71,10 +79,14 @@ pub struct Pod {
     pub ports: Vec<u16>,
 }
 
+/// `v1` Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
+    /// `metadata.uid`
     pub uid: Uid,
+    /// `metadata.namespace`
     pub namespace: String,
+    /// `metadata.name`
     pub name: String,
     /// `spec.clusterIPs` without "None": a headless Service has none.
     pub cluster_ips: Vec<IpAddr>,
@@ -90,27 +102,36 @@ pub struct Service {
     pub created: Option<SystemTime>,
 }
 
+/// `discovery.k8s.io/v1` EndpointSlice: some of a Service's endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointSlice {
+    /// `metadata.uid`
     pub uid: Uid,
+    /// `metadata.namespace`, that of the Service as well.
     pub namespace: String,
     /// Label `kubernetes.io/service-name`; slices of nobody's are of no use.
     pub service: Option<String>,
+    /// `endpoints[]`, those that are not ready among them: connections to them may be open.
     pub endpoints: Vec<ServiceEndpoint>,
     /// `ports[].port`: where the endpoints listen.
     pub ports: Vec<u16>,
 }
 
+/// One of `endpoints[]` of an EndpointSlice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceEndpoint {
+    /// `addresses[]` that are IPs; a slice of type FQDN has none.
     pub addresses: Vec<IpAddr>,
     /// `targetRef.uid` where its kind is Pod.
     pub pod: Option<Uid>,
 }
 
+/// `v1` Node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
+    /// `metadata.uid`
     pub uid: Uid,
+    /// `metadata.name`, which `spec.nodeName` of pods refers to.
     pub name: String,
     /// `status.addresses` of types InternalIP and ExternalIP.
     pub addresses: Vec<IpAddr>,
@@ -119,26 +140,37 @@ pub struct Node {
 /// Only those with a controller matter: the CronJob that made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
+    /// `metadata.uid`
     pub uid: Uid,
+    /// `metadata.namespace`
     pub namespace: String,
+    /// `metadata.name`, by which its pods name their controller.
     pub name: String,
+    /// Name of its controller where that is a CronJob; None: the Job stands for itself.
     pub cron_job: Option<String>,
 }
 
 /// What is watched. The label value of `resource` is the API's plural name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Resource {
+    /// Of all nodes, or of one with `watch::Scope::Node`.
     Pods,
+    /// For addresses of Services and their names.
     Services,
+    /// For which pods are behind a Service.
     EndpointSlices,
+    /// For addresses of nodes, and for how many agents there may be.
     Nodes,
+    /// For which CronJob a Job's pods belong to.
     Jobs,
 }
 
 impl Resource {
+    /// In the order of their numbers, which index arrays by resource.
     pub const ALL: [Resource; 5] =
         [Resource::Pods, Resource::Services, Resource::EndpointSlices, Resource::Nodes, Resource::Jobs];
 
+    /// As in the API's paths: plural, lower case.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -151,16 +183,23 @@ impl Resource {
     }
 }
 
+/// An object of one of the kinds in `Resource`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Object {
+    /// From `Resource::Pods`.
     Pod(Pod),
+    /// From `Resource::Services`.
     Service(Service),
+    /// From `Resource::EndpointSlices`.
     EndpointSlice(EndpointSlice),
+    /// From `Resource::Nodes`.
     Node(Node),
+    /// From `Resource::Jobs`.
     Job(Job),
 }
 
 impl Object {
+    /// Which watch tells of it.
     #[must_use]
     pub fn resource(&self) -> Resource {
         match self {
@@ -172,6 +211,7 @@ impl Object {
         }
     }
 
+    /// `metadata.uid`, which no other object of the cluster ever has.
     #[must_use]
     pub fn uid(&self) -> Uid {
         match self {
@@ -189,10 +229,13 @@ impl Object {
 pub enum Change {
     /// A list begins. What was known stays until the list has ended.
     ListBegun(Resource),
+    /// An item of the list that has begun.
     Listed(Object),
     /// What was known and was not listed since `ListBegun` exists no more.
     ListEnded(Resource),
+    /// ADDED or MODIFIED: it replaces what was known under its uid.
     Applied(Object),
+    /// DELETED: its name is kept for observations of the time before.
     Deleted(Resource, Uid),
 }
 

@@ -1,6 +1,6 @@
 //! Nodes and Jobs come, change and go.
 
-use crate::cluster::claim::{Claim, Place, settle};
+use crate::cluster::claim::{Claim, HoldTarget, settle};
 use crate::cluster::clock::{Moment, mono};
 use crate::cluster::entry::{JobEntry, NodeEntry};
 use crate::cluster::hold::{Role, Who};
@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 const MOST_ADDRESSES: usize = 64;
 
-fn places(addresses: &[Key]) -> Vec<Place> {
-    addresses.iter().map(|key| Place { key: *key, port: 0, role: Role::Node }).collect()
+fn targets(addresses: &[Key]) -> Vec<HoldTarget> {
+    addresses.iter().map(|key| HoldTarget { key: *key, port: 0, role: Role::Node }).collect()
 }
 
 impl Cluster {
@@ -56,7 +56,7 @@ impl Cluster {
             first: self.is_first(Resource::Nodes),
             redate: false,
         };
-        settle(&self.shared, self.limits.holds, &keys, &places(&addresses), &claim, mono(now));
+        settle(&self.shared, self.limits.holds, &keys, &targets(&addresses), &claim, mono(now));
         self.words.node(name).object = Some(uid);
         self.nodes.insert(uid, NodeEntry { node, addresses, found, seen });
         self.count(Resource::Nodes, self.nodes.len());

@@ -1,6 +1,6 @@
 //! Pods come, change and go.
 
-use crate::cluster::claim::{Claim, Place, settle};
+use crate::cluster::claim::{Claim, HoldTarget, settle};
 use crate::cluster::clock::{Moment, mono, seconds};
 use crate::cluster::hold::{OPEN, Role, Who};
 use crate::cluster::object::{self, Resource, Uid};
@@ -105,7 +105,7 @@ impl Cluster {
             first: self.is_first(Resource::Pods),
             redate: !moved && before.is_some_and(|b| (b.started, b.guessed) != (pod.started, pod.guessed)),
         };
-        settle(&self.shared, self.limits.holds, &keys, &places(&self.shared, pod), &claim, mono(now))
+        settle(&self.shared, self.limits.holds, &keys, &targets(&self.shared, pod), &claim, mono(now))
     }
 
     pub(super) fn remove_pod(&mut self, uid: Uid, now: Moment) -> bool {
@@ -144,21 +144,21 @@ impl Cluster {
 
 /// Where the pod can be reached, by itself: its addresses, or on the node's network the ports that
 /// it declares and those under which a Service lists it.
-fn places(shared: &Shared, pod: &Pod) -> Vec<Place> {
+fn targets(shared: &Shared, pod: &Pod) -> Vec<HoldTarget> {
     if pod.ended {
         return Vec::new();
     }
     if !pod.host_network {
-        return pod.ips().map(|key| Place { key, port: 0, role: Role::Pod }).collect();
+        return pod.ips().map(|key| HoldTarget { key, port: 0, role: Role::Pod }).collect();
     }
-    let mut places = Vec::new();
+    let mut targets = Vec::new();
     for key in pod.ips() {
         let listed: Vec<u16> = shared.endpoints.read(&key, |rows| {
             let of_pod = rows.iter().filter(|row| row.until == OPEN && row.pod == pod.fold());
             of_pod.flat_map(|row| row.slice.ports.iter().copied()).collect()
         });
         let ports = distinct(pod.ports().iter().copied().chain(listed), MOST_PORTS);
-        places.extend(ports.into_iter().map(|port| Place { key, port, role: Role::HostPort }));
+        targets.extend(ports.into_iter().map(|port| HoldTarget { key, port, role: Role::HostPort }));
     }
-    places
+    targets
 }

@@ -1,6 +1,6 @@
 //! Services come, change and go.
 
-use crate::cluster::claim::{Claim, Place, settle};
+use crate::cluster::claim::{Claim, HoldTarget, settle};
 use crate::cluster::clock::{Moment, mono, seconds};
 use crate::cluster::entry::ServiceEntry;
 use crate::cluster::hold::{Role, Who};
@@ -11,7 +11,7 @@ use crate::cluster::writer::Cluster;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-const MOST_PLACES: usize = 1_024;
+const MOST_TARGETS: usize = 1_024;
 
 impl Cluster {
     pub(super) fn put_service(&mut self, service: object::Service, now: Moment) -> bool {
@@ -26,40 +26,44 @@ impl Cluster {
             external_name,
             created,
         } = service;
-        let mut places: Vec<Place> = Vec::new();
-        places.extend(cluster_ips.into_iter().map(|ip| Place { key: Key::of(ip), port: 0, role: Role::ClusterIp }));
+        let mut targets: Vec<HoldTarget> = Vec::new();
+        targets.extend(cluster_ips.into_iter().map(|ip| HoldTarget {
+            key: Key::of(ip),
+            port: 0,
+            role: Role::ClusterIp,
+        }));
         for key in external_ips.into_iter().map(Key::of) {
             let role = Role::ExternalIp;
             match ports.is_empty() {
-                true => places.push(Place { key, port: 0, role }),
-                false => places.extend(ports.iter().map(|port| Place { key, port: *port, role })),
+                true => targets.push(HoldTarget { key, port: 0, role }),
+                false => targets.extend(ports.iter().map(|port| HoldTarget { key, port: *port, role })),
             }
         }
-        let of_nodes = |port| Place { key: Key::node_port(port), port, role: Role::NodePort };
-        places.extend(node_ports.into_iter().map(of_nodes));
+        let of_nodes = |port| HoldTarget { key: Key::node_port(port), port, role: Role::NodePort };
+        targets.extend(node_ports.into_iter().map(of_nodes));
         let before = self.services.get(&uid);
         let (created, guessed) = match (created, before) {
             (Some(created), _) => (seconds(created), false),
             (None, Some(before)) => (before.created, before.guessed),
             (None, None) => (self.clock.guess(now), true),
         };
-        let places = distinct(places.into_iter(), MOST_PLACES).into_boxed_slice();
+        let targets = distinct(targets.into_iter(), MOST_TARGETS).into_boxed_slice();
         let external = external_name.map(|name| name.strip_suffix('.').unwrap_or(&name).to_ascii_lowercase().into());
         let slot = self.words.service(&namespace, &name);
         let (service, other) = (slot.service.clone(), slot.object.filter(|other| *other != uid));
         // A name is used again: the old one is gone, whether that was told or not.
         let removed = other.is_some_and(|other| self.remove_service(other, now));
         let seen = self.list(Resource::Services);
-        self.put_entry(uid, ServiceEntry { service, places, external, created, guessed, seen }, now) || removed
+        self.put_entry(uid, ServiceEntry { service, targets, external, created, guessed, seen }, now) || removed
     }
 
     pub(super) fn put_entry(&mut self, uid: Uid, entry: ServiceEntry, now: Moment) -> bool {
         let before = self.services.get_mut(&uid);
         let is_new = before.is_none();
         if let Some(before) = before {
-            let ServiceEntry { service, places, external, created, guessed, seen } = &entry;
+            let ServiceEntry { service, targets, external, created, guessed, seen } = &entry;
             if Arc::ptr_eq(&before.service, service)
-                && (&before.places, &before.external) == (places, external)
+                && (&before.targets, &before.external) == (targets, external)
                 && (before.created, before.guessed) == (*created, *guessed)
             {
                 before.seen = *seen;
@@ -69,11 +73,11 @@ impl Cluster {
             return false;
         }
         let before = self.services.remove(&uid);
-        let mut keys: Vec<Key> = entry.places.iter().map(|place| place.key).collect();
-        keys.extend(before.iter().flat_map(|before| before.places.iter()).map(|place| place.key));
+        let mut keys: Vec<Key> = entry.targets.iter().map(|target| target.key).collect();
+        keys.extend(before.iter().flat_map(|before| before.targets.iter()).map(|target| target.key));
         let service = &entry.service;
         service.exists.store(true, Ordering::Relaxed);
-        let has_address = entry.places.iter().any(|place| place.role == Role::ClusterIp);
+        let has_address = entry.targets.iter().any(|target| target.role == Role::ClusterIp);
         service.has_address.store(has_address, Ordering::Relaxed);
         // What it did not have at first was given to it later.
         let dated = !entry.guessed && is_new;
@@ -84,7 +88,7 @@ impl Cluster {
             first: self.is_first(Resource::Services),
             redate: false,
         };
-        settle(&self.shared, self.limits.holds, &keys, &entry.places, &claim, mono(now));
+        settle(&self.shared, self.limits.holds, &keys, &entry.targets, &claim, mono(now));
         self.call(&entry.service, before.as_ref(), Some(&entry));
         let slot = self.words.service(&entry.service.namespace, &entry.service.name);
         slot.object = Some(uid);
@@ -100,7 +104,7 @@ impl Cluster {
         let service = &entry.service;
         service.exists.store(false, Ordering::Relaxed);
         service.has_address.store(false, Ordering::Relaxed);
-        let keys: Vec<Key> = entry.places.iter().map(|place| place.key).collect();
+        let keys: Vec<Key> = entry.targets.iter().map(|target| target.key).collect();
         let who = Who::Service(service.clone());
         let claim = Claim { who, rank: entry.created, began: None, first: false, redate: false };
         settle(&self.shared, self.limits.holds, &keys, &[], &claim, mono(now));

@@ -7,7 +7,7 @@ use crate::cluster::names::ClusterNames;
 use crate::cluster::object::{Change, Object, Resource, Uid};
 use crate::cluster::record::{At, Pod};
 use crate::cluster::shared::Shared;
-use crate::figures::Figure;
+use crate::metrics::TableMetric;
 use flow_model::Ts;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -19,9 +19,13 @@ use std::time::Duration;
 /// Bounds of the table. What does not fit is refused and counted; what it would have named stays unknown.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
+    /// Pods that exist; those that are gone are kept for `keep` besides.
     pub pods: usize,
+    /// Services of all types, headless ones and ExternalName among them.
     pub services: usize,
+    /// EndpointSlices; a Service has one for each 100 endpoints and address family.
     pub slices: usize,
+    /// Nodes, ready or not.
     pub nodes: usize,
     /// Only those of CronJobs count.
     pub jobs: usize,
@@ -81,6 +85,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// Empty: it knows nothing until the first lists. `load` makes one of a snapshot.
     #[must_use]
     pub fn new(limits: Limits) -> Cluster {
         Cluster {
@@ -244,14 +249,16 @@ impl Cluster {
         shrink!(services slices nodes jobs gone_pods);
     }
 
+    /// A reader that follows the table; it stays valid when the writer is gone.
     #[must_use]
     pub fn names(&self) -> ClusterNames {
         ClusterNames { shared: self.shared.clone() }
     }
 
+    /// As `ClusterNames::metrics`.
     #[must_use]
-    pub fn figures(&self) -> Vec<Figure> {
-        self.names().figures()
+    pub fn metrics(&self) -> Vec<TableMetric> {
+        self.names().metrics()
     }
 
     /// How many of them are in the table.

@@ -16,6 +16,7 @@ pub enum Scope {
 }
 
 impl Scope {
+    /// The value of `kubernetes.scope`, also shown by `status`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -36,12 +37,16 @@ pub struct Agent {
     pub own: OwnAddresses,
 }
 
+/// What `start` needs; the defaults are those of the agent's configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Where to look for the API server, at the start and after a refusal.
     pub sources: Sources,
+    /// How requests are marked, and which addresses they must not go to.
     pub agent: Agent,
     /// Name of this node's Node object.
     pub node: Option<String>,
+    /// What is wanted; `Report::scope` has what became of it.
     pub scope: Scope,
     /// With more pods than this the scope becomes `Node`, where the node has a name.
     pub most_pods: u32,
@@ -53,9 +58,11 @@ pub struct Config {
     pub watch_timeout_s: Option<u32>,
     /// The token bucket.
     pub burst: u32,
+    /// In the long run; `burst` may be sent at once.
     pub requests_per_second: f64,
     /// Where the table is kept between runs.
     pub snapshot: Option<PathBuf>,
+    /// Time-outs, waits and intervals.
     pub timing: Timing,
 }
 
@@ -96,7 +103,9 @@ pub struct Timing {
     pub unmarked_silence: Duration,
     /// Of the connection, by HTTP/2 or by TCP.
     pub ping_every: Duration,
+    /// Without an answer to a ping within this the connection is given up.
     pub ping_answer: Duration,
+    /// Between probes while the server as a whole fails.
     pub backoff: Backoff,
     /// The very first list, when nothing is known of the cluster, waits up to this.
     pub first_spread: Duration,

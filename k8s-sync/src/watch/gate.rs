@@ -19,6 +19,7 @@ pub struct Backoff {
     pub cap: Duration,
     /// The longest wait of all.
     pub long_cap: Duration,
+    /// Since the first failure in a row; from then on `long_cap` bounds the wait.
     pub long_after: Duration,
 }
 

@@ -1,21 +1,21 @@
 //! Watches of the Kubernetes API that cannot die, and cannot hurt the API server.
 //!
 //! One thread of its own holds everything: five supervisors (`supervisor`, around the pure
-//! `course`), one connection, and what they share of the server: one back-off (`gate`), a token
+//! `list_watch`), one connection, and what they share of the server: one back-off (`gate`), a token
 //! bucket, the turn to list (`turns`). They feed a table, which they alone write. Nothing here is
 //! ever waited for by who reads names, and nothing is ever written to the API server:
 //! `server::Server::send` knows GET only.
 //!
 //! What was decided and measured is in `docs/decisions/0010-watches.md`. Leaves to others what a
-//! name is, and where figures are shown.
+//! name is, and where metrics are shown.
 
 mod bucket;
+mod check;
 mod config;
-mod course;
 mod decode;
 mod gate;
 mod jitter;
-mod look;
+mod list_watch;
 mod report;
 mod request;
 mod server;
@@ -26,10 +26,10 @@ mod thread;
 mod transport;
 mod turns;
 
+pub use check::{AccessCheck, ReadAnswer, check_access};
 pub use config::{Agent, Config, Scope, Timing};
 pub use decode::Bad;
 pub use gate::Backoff;
-pub use look::{Look, Said, look};
 pub use report::{Asked, Code, Link, Report, Requests, Verb, WatchReport, WatchState};
 pub use table::Table;
 pub use thread::{Ended, Handle};
@@ -42,6 +42,9 @@ use tokio_util::sync::CancellationToken;
 /// Starts the thread. The table begins with the snapshot of `config.snapshot`, if there is one: it
 /// names what it knew at once. `clock` tells the moment in the terms of the observations. Ends with
 /// `stop`, after it has saved a last snapshot.
+///
+/// # Errors
+/// The runtime or its thread cannot be made. A snapshot that cannot be used is only logged.
 pub fn start(config: Config, limits: Limits, clock: fn() -> Moment, stop: CancellationToken) -> io::Result<Handle> {
     let read = snapshot::read(config.snapshot.as_deref(), |bytes| Cluster::load(limits, bytes, clock()));
     let (cluster, kept) = match read {
@@ -57,6 +60,9 @@ pub fn start(config: Config, limits: Limits, clock: fn() -> Moment, stop: Cancel
 }
 
 /// As `start`, with another table and no snapshot read. For measuring and for tests.
+///
+/// # Errors
+/// The runtime or its thread cannot be made.
 pub fn start_with<T: Table>(
     config: Config,
     table: T,

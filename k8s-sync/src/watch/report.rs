@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 /// What was asked. Never anything else: the agent writes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verb {
+    /// One page of a list.
     List,
+    /// A stream of changes from a known version on.
     Watch,
     /// A watch that begins with what exists (`sendInitialEvents`): it costs the server what a list does.
     StreamingList,
@@ -23,12 +25,14 @@ pub enum Verb {
 /// Of what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Asked {
+    /// A list or a watch of it.
     For(Resource),
     /// `/version`: the probe.
     Version,
 }
 
 impl Asked {
+    /// The label `resource`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -39,6 +43,7 @@ impl Asked {
 }
 
 impl Verb {
+    /// The label `verb`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -53,6 +58,7 @@ impl Verb {
 /// What was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Code {
+    /// The status code of HTTP; of a stream that of its head.
     Status(u16),
     /// No answer in time.
     TimedOut,
@@ -73,17 +79,23 @@ impl fmt::Display for Code {
 /// `pilotfish_k8s_requests_total{verb,resource,code}`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Requests {
+    /// Label `verb`.
     pub verb: Verb,
+    /// Label `resource`.
     pub resource: Asked,
+    /// Label `code`: a number, `timeout` or `no_connection`.
     pub code: Code,
+    /// Since the start of this process.
     pub count: u64,
 }
 
+/// What a watch is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WatchState {
     /// Nothing was listed yet, and it is waited for the turn to.
     #[default]
     Waiting,
+    /// Pages or initial events are coming in; what was known before still has names.
     Listing,
     /// Changes come as they happen.
     Watching,
@@ -92,6 +104,7 @@ pub enum WatchState {
 }
 
 impl WatchState {
+    /// As `status` and the metrics show it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -103,9 +116,12 @@ impl WatchState {
     }
 }
 
+/// How one resource's watch stands. Counts are since the start of this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WatchReport {
+    /// What is watched; each has one watch.
     pub resource: Resource,
+    /// At the moment of the report.
     pub state: WatchState,
     /// As counted from what was told; exact after each list.
     pub objects: u64,
@@ -129,6 +145,7 @@ pub struct WatchReport {
 }
 
 impl WatchReport {
+    /// Objects not taken in for this reason.
     #[must_use]
     pub fn skipped(&self, why: Bad) -> u64 {
         self.skipped[why as usize]
@@ -141,21 +158,28 @@ pub enum Link {
     /// `kubernetes.mode = "off"`, or nothing was found that says where an API server is: the reason.
     #[default]
     Off,
+    /// Nothing says where an API server is; looked for again every `Timing::look_again`.
     None {
+        /// What was looked at, or which source is of no use.
         reason: String,
     },
     /// No request was answered yet.
     Connecting,
+    /// The last probe was answered.
     Connected,
     /// For so long.
     Unreachable {
+        /// Since the first failure in a row.
         age: Duration,
+        /// Of the latest failure, on one line.
         reason: String,
     },
 }
 
+/// A copy of all that the watches tell, made at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
+    /// `Unreachable` only after an API server was found.
     pub link: Link,
     /// URL of the API server.
     pub server: Option<String>,
@@ -163,8 +187,11 @@ pub struct Report {
     pub source: Option<String>,
     /// "cluster" or "node", and why it is not the one that was asked for.
     pub scope: &'static str,
+    /// None where the scope is the one that was asked for.
     pub scope_reason: Option<String>,
+    /// One for each resource; empty before an API server was found.
     pub watches: Vec<WatchReport>,
+    /// One for each combination of labels that has occurred, in order.
     pub requests: Vec<Requests>,
     /// Requests that the token bucket made wait: `pilotfish_k8s_throttled_total`.
     pub throttled: u64,
@@ -172,13 +199,20 @@ pub struct Report {
     pub credentials_read: u64,
     /// How long the last wait for this agent's turn to list was, and of how many agents it was computed.
     pub last_list_wait: Duration,
+    /// The nodes known, or `Config::at_least_agents` where that is more; 0 before either is known.
     pub agents: u32,
+    /// Since the start of this process.
     pub snapshots_saved: u64,
+    /// Of the last attempt to save; None after one that went well.
     pub snapshot_error: Option<String>,
 }
 
 impl Report {
     /// Whether names of the whole scope are known and kept up to date; the reason if not.
+    ///
+    /// # Errors
+    /// Why names may be missing or old: the server does not answer, or a watch is not complete or
+    /// fails. With no server configured nothing is missing.
     pub fn is_fresh(&self) -> Result<(), String> {
         match &self.link {
             Link::Off | Link::None { .. } => return Ok(()),

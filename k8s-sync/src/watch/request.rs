@@ -3,7 +3,7 @@
 use crate::cluster::object::Resource;
 use std::fmt::Write;
 
-/// Objects in a page of a list. client-go's and kube's figure; about 5 MB of JSON for pods.
+/// Objects in a page of a list. What client-go and kube use; about 5 MB of JSON for pods.
 pub const PAGE: u32 = 500;
 
 /// Jobs are needed for their owner only: the server leaves their bodies out.

@@ -2,10 +2,10 @@
 //! the table that they feed.
 
 use super::bucket::Bucket;
-use super::course::{Server as Says, Verdict};
 use super::decode::Status;
 use super::gate::{Answer, Gate};
 use super::jitter::Jitter;
+use super::list_watch::{ServerHealth, Verdict};
 use super::report::{Asked, Board, Code, Verb};
 use super::snapshot::{self, Kept};
 use super::transport::{self, chain};
@@ -35,7 +35,7 @@ pub(super) struct Server<T> {
     pub(super) board: Board,
     state: RefCell<State<T>>,
     changed: Notify,
-    held: Notify,
+    stopped: Notify,
     clock: fn() -> Moment,
 }
 
@@ -74,7 +74,7 @@ impl<T: Table> Server<T> {
             has_bookmarks: true,
             nodes_refused: false,
         };
-        Server { config, board, state: RefCell::new(state), changed: Notify::new(), held: Notify::new(), clock }
+        Server { config, board, state: RefCell::new(state), changed: Notify::new(), stopped: Notify::new(), clock }
     }
 
     pub(super) fn jitter(&self) -> f64 {
@@ -160,15 +160,15 @@ impl<T: Table> Server<T> {
 
     /// This process did nothing for so long. Its connections may lead nowhere by now, and pings
     /// would take half a minute to tell.
-    pub(super) fn was_held(&self, held: Duration) {
+    pub(super) fn was_stopped(&self, held: Duration) {
         tracing::info!(?held, "the agent was stopped for a while; watching over a new connection");
         self.state.borrow_mut().client = None;
-        self.held.notify_waiters();
+        self.stopped.notify_waiters();
     }
 
-    /// Until `was_held` is called after this.
-    pub(super) fn held(&self) -> Notified<'_> {
-        self.held.notified()
+    /// Until `was_stopped` is called after this.
+    pub(super) fn stopped(&self) -> Notified<'_> {
+        self.stopped.notified()
     }
 
     /// Waits until the server is one that answers; probes it if it is this watch's part to.
@@ -237,7 +237,7 @@ impl<T: Table> Server<T> {
         if verdict.reread {
             self.state.borrow_mut().client = None;
         }
-        if let Says::Fails { retry_after } = verdict.server {
+        if let ServerHealth::Fails { retry_after } = verdict.server {
             self.failed(who, retry_after, reason);
             self.changed.notify_waiters();
         }
@@ -345,7 +345,7 @@ impl<T: Table> Server<T> {
         Ok(client)
     }
 
-    /// Says where the API server is.
+    /// ServerHealth where the API server is.
     pub(super) fn show(&self, access: &Access) {
         self.board.change(|report| {
             report.server = Some(access.url());
@@ -373,7 +373,7 @@ impl<T: Table> Server<T> {
         }
     }
 
-    /// What a refusal says: for people, and for the course.
+    /// What a refusal says: for people, and for `ListWatch`.
     pub(super) async fn refused(&self, response: Response<Body>) -> (String, Status, Option<Duration>) {
         let (code, retry_after) = (response.status(), retry_after(&response));
         let body = self.small_body(response).await;

@@ -1,7 +1,7 @@
-//! One watch, for as long as the agent lives: the thin shell around `Course`.
+//! One watch, for as long as the agent lives: the thin shell around `ListWatch`.
 
-use super::course::{Course, Outcome, Step};
 use super::decode::{self, Bad, Event, Line, Lines, Page};
+use super::list_watch::{ListWatch, Outcome, Step};
 use super::report::{Asked, Verb, WatchState};
 use super::request::{PAGE, Query};
 use super::server::Server;
@@ -27,7 +27,7 @@ const NO_BOOKMARKS: &str = "RequestWatchProgress";
 pub(super) struct Supervisor<'a, T> {
     server: &'a Server<T>,
     resource: Resource,
-    course: Course,
+    list_watch: ListWatch,
     /// Objects by what was told: exact after a list.
     objects: u64,
     /// This server marks the time: silence means something.
@@ -66,7 +66,7 @@ impl<'a, T: Table> Supervisor<'a, T> {
         Supervisor {
             server,
             resource,
-            course: Course::new(),
+            list_watch: ListWatch::new(),
             objects: 0,
             has_bookmarks: false,
             page: PAGE,
@@ -78,20 +78,20 @@ impl<'a, T: Table> Supervisor<'a, T> {
 
     pub(super) async fn run(mut self) {
         loop {
-            let step = self.course.step();
+            let step = self.list_watch.step();
             self.server.open(self.resource).await;
             if step == Step::List && !self.server.turn(self.resource).await {
                 continue;
             }
-            let held = self.server.held();
+            let stopped = self.server.stopped();
             let After { outcome, reason } = tokio::select! {
                 after = self.attempt(step) => after,
-                () = held => After::new(Outcome::Held, "the agent itself was stopped for a while"),
+                () = stopped => After::new(Outcome::Stopped, "the agent itself was stopped for a while"),
             };
             self.tell(&outcome, &reason);
-            let had_version = self.course.step() != Step::List;
-            let verdict = self.course.after(outcome, self.server.jitter());
-            if had_version && self.course.step() == Step::List {
+            let had_version = self.list_watch.step() != Step::List;
+            let verdict = self.list_watch.after(outcome, self.server.jitter());
+            if had_version && self.list_watch.step() == Step::List {
                 self.server.board.watch(self.resource, |watch| watch.relists += 1);
                 tracing::info!(resource = self.resource.as_str(), reason, "listing anew");
             }
@@ -116,9 +116,9 @@ impl<'a, T: Table> Supervisor<'a, T> {
     fn tell(&mut self, outcome: &Outcome, reason: &str) {
         match outcome {
             Outcome::Listed { .. } => {}
-            Outcome::Ended { lived, .. } if *lived >= super::course::SHORT => {}
+            Outcome::Ended { lived, .. } if *lived >= super::list_watch::SHORT => {}
             _ => {
-                if self.course.failures() == 0 {
+                if self.list_watch.failures() == 0 {
                     tracing::warn!(resource = self.resource.as_str(), reason, "watch failed; it goes on");
                 }
                 self.server.board.watch(self.resource, |watch| {
@@ -216,7 +216,7 @@ impl<'a, T: Table> Supervisor<'a, T> {
             let Page { objects, skipped, version, next: following, remaining } = page;
             listed += u64::try_from(objects.len()).unwrap_or(u64::MAX);
             if self.is_too_many(listed + remaining.unwrap_or(0)) {
-                self.course.restart();
+                self.list_watch.restart();
                 return After::new(Outcome::Gone { lived: Duration::MAX }, "more pods than are kept");
             }
             skipped.into_iter().for_each(|bad| self.skipped(bad));
@@ -355,7 +355,7 @@ impl<'a, T: Table> Supervisor<'a, T> {
         stream.received = true;
         // The objects of a list come in no order of versions.
         if let Some(version) = version.filter(|_| !stream.is_listing)
-            && !self.course.seen(version)
+            && !self.list_watch.seen(version)
         {
             return Err(After::new(Outcome::Backwards, "versions went back: another store than before"));
         }
@@ -367,7 +367,7 @@ impl<'a, T: Table> Supervisor<'a, T> {
         *count += u64::from(is_new);
         let count = *count;
         if self.is_too_many(count) {
-            self.course.restart();
+            self.list_watch.restart();
             return Err(After::new(Outcome::Gone { lived: Duration::MAX }, "more pods than are kept"));
         }
         self.server.apply(if stream.is_listing { Change::Listed(object) } else { Change::Applied(object) });
@@ -378,7 +378,7 @@ impl<'a, T: Table> Supervisor<'a, T> {
     fn streamed(&mut self, version: &str, stream: &mut Stream) {
         stream.is_listing = false;
         self.list_ended(stream.listed);
-        self.course.after(Outcome::Listed { version: version.to_owned() }, 0.0);
+        self.list_watch.after(Outcome::Listed { version: version.to_owned() }, 0.0);
         self.state(WatchState::Watching);
     }
 

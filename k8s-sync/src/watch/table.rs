@@ -7,6 +7,7 @@ use std::io;
 
 /// Where watches write. In production: `Cluster`.
 pub trait Table: Send + 'static {
+    /// In the order in which one watch tells; those of different resources interleave.
     fn apply(&mut self, change: Change, now: Moment);
 
     /// How many there are of it, where the table knows.
@@ -15,6 +16,10 @@ pub trait Table: Send + 'static {
     /// Called every minute or so.
     fn forget(&mut self, now: Ts);
 
+    /// Appends the snapshot to `out`.
+    ///
+    /// # Errors
+    /// The table cannot be encoded; the file of before is then kept.
     fn save(&self, out: &mut Vec<u8>) -> io::Result<()>;
 }
 

@@ -41,12 +41,16 @@ impl Handle {
         move |now| board.read(now)
     }
 
+    /// Empty for good where the thread was started with another table than `Cluster`.
     #[must_use]
     pub fn names(&self) -> ClusterNames {
         self.names.clone()
     }
 
     /// Waits for the end of the thread; to be called once. An error means that it ended by a fault.
+    ///
+    /// # Errors
+    /// The thread panicked: it went without telling of its end.
     pub async fn ended(&mut self) -> Result<Ended, oneshot::error::RecvError> {
         match self.ended.take() {
             Some(ended) => ended.await,
@@ -94,31 +98,31 @@ pub(super) fn start<T: Table>(
 async fn work<T: Table>(server: &Server<T>) {
     found(server).await;
     let watches = Resource::ALL.map(|resource| Supervisor::new(server, resource).run());
-    tokio::join!(join_all(watches), save(server), forget(server), held(server));
+    tokio::join!(join_all(watches), save(server), forget(server), note_stops(server));
 }
 
 /// Tells when this process was stopped (SIGSTOP, a frozen control group, a migrated or sleeping
 /// machine): timers come late, or wall time has passed that the monotonic clock, which stands still
 /// in a suspended machine, knows nothing of. A clock that is set forward looks the same and costs a
 /// new connection.
-async fn held<T: Table>(server: &Server<T>) {
+async fn note_stops<T: Table>(server: &Server<T>) {
     loop {
         let (monotonic, wall) = (Instant::now(), SystemTime::now());
-        sleep(LOOK).await;
+        sleep(TICK).await;
         let passed = monotonic.elapsed().max(wall.elapsed().unwrap_or_default());
-        if let Some(held) = held_for(passed) {
-            server.was_held(held);
+        if let Some(stopped) = stopped_for(passed) {
+            server.was_stopped(stopped);
         }
     }
 }
 
-const LOOK: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_secs(1);
 /// A thread that waits for a processor is late by a fraction of a second, also under a quota of a tenth of one.
-const HELD: Duration = Duration::from_secs(3);
+const STOPPED: Duration = Duration::from_secs(3);
 
-/// How long this process was stopped within a wait for `LOOK` that took `passed`.
-fn held_for(passed: Duration) -> Option<Duration> {
-    passed.checked_sub(LOOK).filter(|held| *held >= HELD)
+/// How long this process was stopped within a wait for `TICK` that took `passed`.
+fn stopped_for(passed: Duration) -> Option<Duration> {
+    passed.checked_sub(TICK).filter(|stopped| *stopped >= STOPPED)
 }
 
 /// Waits until it is known where an API server is. That there is none is said once.
@@ -199,7 +203,7 @@ mod tests {
     #[test]
     fn a_late_timer_is_no_stop_and_a_very_late_one_is() {
         let s = Duration::from_secs;
-        assert_eq!([s(0), s(1), Duration::from_millis(3_900)].map(held_for), [None; 3]);
-        assert_eq!([s(4), s(3_600)].map(held_for), [Some(s(3)), Some(s(3_599))]);
+        assert_eq!([s(0), s(1), Duration::from_millis(3_900)].map(stopped_for), [None; 3]);
+        assert_eq!([s(4), s(3_600)].map(stopped_for), [Some(s(3)), Some(s(3_599))]);
     }
 }

@@ -200,8 +200,8 @@ impl Bed {
         service.map_or_else(|| "-".to_owned(), |name| name.to_string())
     }
 
-    pub fn figure(&self, name: &str) -> u64 {
-        self.cluster.figures().into_iter().find(|figure| figure.name == name).unwrap().value
+    pub fn metric(&self, name: &str) -> u64 {
+        self.cluster.metrics().into_iter().find(|metric| metric.name == name).unwrap().value
     }
 }
 

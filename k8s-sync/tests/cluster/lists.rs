@@ -79,8 +79,8 @@ fn an_empty_list_leaves_nothing() {
     assert!(Resource::ALL.into_iter().all(|resource| bed.cluster.objects(resource) == 0));
     bed.cluster.forget(crate::bed::ts(10_000));
     bed.cluster.forget(crate::bed::ts(10_000));
-    for figure in bed.cluster.figures() {
-        assert_eq!(figure.value, 0, "{}", figure.name);
+    for metric in bed.cluster.metrics() {
+        assert_eq!(metric.value, 0, "{}", metric.name);
     }
 }
 
@@ -123,7 +123,7 @@ fn what_finds_no_room_is_refused_and_counted() {
     bed.apply(slice(1, "s0", &[(1, "10.0.0.1"), (2, "10.0.0.2")]));
     let refused = Resource::ALL.map(|resource| bed.names.refused(resource));
     assert_eq!(refused, [2, 3, 1, 3, 3]);
-    assert_eq!(bed.figure("pilotfish_cluster_refused_total"), 12);
+    assert_eq!(bed.metric("pilotfish_cluster_refused_total"), 12);
     assert_eq!(bed.now_at("10.0.0.3"), "NotFound");
     // There is room again.
     bed.delete(Resource::Pods, 0).apply(pod(3, "p3", "10.0.0.3"));
@@ -135,7 +135,7 @@ fn holds_that_find_no_room_are_refused_and_counted() {
     let mut bed = Bed::of(Cluster::new(Limits { holds: 1, ..Limits::default() }));
     bed.apply(pod(1, "a", "10.0.0.1")).apply(pod(2, "b", "10.0.0.2"));
     assert_eq!(bed.now_at("10.0.0.2"), "NotFound");
-    assert_eq!(bed.figure("pilotfish_cluster_refused_total"), 1);
+    assert_eq!(bed.metric("pilotfish_cluster_refused_total"), 1);
     assert!(bed.names.pod(uid(2)).is_some());
 }
 

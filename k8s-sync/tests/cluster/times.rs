@@ -152,10 +152,10 @@ fn the_past_is_kept_for_ten_minutes() {
     bed.at(200).delete(Resource::Pods, 1);
     bed.cluster.forget(ts(800));
     assert_eq!(bed.who("10.0.0.5", 80, 199), "Pod old old");
-    assert_eq!(bed.figure("pilotfish_cluster_holds"), 1);
+    assert_eq!(bed.metric("pilotfish_cluster_holds"), 1);
     bed.cluster.forget(ts(801));
     assert_eq!(bed.who("10.0.0.5", 80, 199), "NotFound");
-    assert_eq!(bed.figure("pilotfish_cluster_holds"), 0);
+    assert_eq!(bed.metric("pilotfish_cluster_holds"), 0);
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn an_address_with_more_past_than_there_is_room_for_has_no_name_rather_than_a_wr
     }
     assert_eq!(bed.who("10.0.0.5", 80, 115), "NotFound");
     assert_eq!(bed.who("10.0.0.5", 80, 505), "Pod p40 p40");
-    assert_eq!(bed.figure("pilotfish_cluster_evicted_total"), 8);
+    assert_eq!(bed.metric("pilotfish_cluster_evicted_total"), 8);
 }
 
 #[test]

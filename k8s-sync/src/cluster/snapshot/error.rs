@@ -6,7 +6,9 @@ use std::io;
 /// Why a snapshot could not be loaded.
 #[derive(Debug)]
 pub enum SnapshotError {
+    /// The reader that was passed in failed.
     Io(io::Error),
+    /// Cut short, a wrong checksum, or values that no table has; says which.
     Damaged(&'static str),
     /// Of another version of the program.
     Version(u32),

@@ -9,7 +9,7 @@ mod error;
 
 pub use error::SnapshotError;
 
-use crate::cluster::claim::Place;
+use crate::cluster::claim::HoldTarget;
 use crate::cluster::clock::Moment;
 use crate::cluster::entry::{ServiceEntry, SliceEntry};
 use crate::cluster::hold::Role;
@@ -33,6 +33,9 @@ type Result<T> = std::result::Result<T, SnapshotError>;
 
 impl Cluster {
     /// Writes a snapshot of what exists; the past is not in it. The caller replaces the old file by it atomically.
+    ///
+    /// # Errors
+    /// `out` cannot be written. What it has got by then is no snapshot.
     pub fn save(&self, out: &mut impl Write) -> io::Result<()> {
         let mut out = Out::new(out);
         out.bytes(&MAGIC)?;
@@ -59,7 +62,7 @@ impl Cluster {
     fn save_services(&self, out: &mut Out<impl Write>) -> io::Result<()> {
         out.number(self.services.len() as u64)?;
         for (uid, entry) in &self.services {
-            let ServiceEntry { service, places, external, created, guessed, seen: _ } = entry;
+            let ServiceEntry { service, targets, external, created, guessed, seen: _ } = entry;
             save_uid(*uid, out)?;
             out.word(&service.namespace)?;
             out.word(&service.name)?;
@@ -68,8 +71,8 @@ impl Cluster {
             if let Some(external) = external {
                 out.text(external)?;
             }
-            out.len(places)?;
-            for Place { key, port, role } in places {
+            out.len(targets)?;
+            for HoldTarget { key, port, role } in targets {
                 out.bytes(&key.octets())?;
                 out.number(*port)?;
                 out.number(*role as u64)?;
@@ -179,7 +182,7 @@ impl Cluster {
             let created = from.small()?;
             let flags: u8 = from.small()?;
             let external = if flags & 2 != 0 { Some(from.text()?.into()) } else { None };
-            let places = from.list(MOST_PORTS, |from| {
+            let targets = from.list(MOST_PORTS, |from| {
                 let (key, port) = (load_key(from)?, from.small()?);
                 let role = match from.number()? {
                     role if role == Role::ClusterIp as u64 => Role::ClusterIp,
@@ -187,11 +190,11 @@ impl Cluster {
                     role if role == Role::NodePort as u64 => Role::NodePort,
                     _ => return Err(SnapshotError::Damaged("an address of a Service is of no kind")),
                 };
-                Ok(Place { key, port, role })
+                Ok(HoldTarget { key, port, role })
             })?;
             let service = self.words.service(&namespace, &name).service.clone();
             let guessed = flags & 1 != 0;
-            let entry = ServiceEntry { service, places: places.into(), external, created, guessed, seen: 0 };
+            let entry = ServiceEntry { service, targets: targets.into(), external, created, guessed, seen: 0 };
             self.put_entry(uid, entry, now);
         }
         Ok(())

@@ -165,7 +165,7 @@ impl App {
             };
             tokio::spawn(upkeep.run(everything_stops));
             counting = true;
-            let (names, holders) = (identities.reader(Addresses::ByClass), identities.holders());
+            let (names, holders) = (identities.reader(Addresses::ByClass), identities.holder_reader());
             let mut running = Running::start(
                 &config,
                 loaded,

@@ -12,7 +12,7 @@ use crate::serve::identity::Lookup;
 use crate::serve::kubernetes::Watches;
 use k8s_sync::cluster::{Limits, Moment};
 use k8s_sync::watch::{self, Handle};
-use k8s_sync::{Holders, NamesReader};
+use k8s_sync::{HolderReader, NamesReader};
 use std::io;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
@@ -36,7 +36,7 @@ pub struct Join {
     pub pipeline: Sender<Order>,
     /// For the command line; the pipeline has a reader of its own.
     pub names: NamesReader,
-    pub holders: Holders,
+    pub holders: HolderReader,
     /// Set when there is something to look at.
     pub lookup: Arc<OnceLock<Lookup>>,
     pub ends: Ends,

@@ -1,7 +1,7 @@
 //! What others want of the pipeline thread.
 
 use flow_model::{FlowSeed, Slot, Ts};
-use k8s_sync::Heard;
+use k8s_sync::LearntName;
 use k8s_sync::cluster::ClusterNames;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub enum Order {
     /// Names of the cluster, from now on.
     Cluster(ClusterNames),
     /// Which pods know `ip` by a DNS name at `at`.
-    Heard { ip: IpAddr, at: Ts, answer: SyncSender<Vec<Heard>> },
+    LearntNames { ip: IpAddr, at: Ts, answer: SyncSender<Vec<LearntName>> },
     /// Read what is left and end.
     Finish,
 }

@@ -101,9 +101,9 @@ impl PipelineThread {
                 Ok(Order::NamespaceGone { slot, at }) => self.sampling.leaving(slot, at),
                 Ok(Order::Seeds(seeds)) => seeds.seeds.iter().for_each(|seed| self.pipeline.seed(seed, seeds.at)),
                 Ok(Order::Cluster(names)) => self.pipeline.sink_mut().names_mut().set_cluster(names),
-                Ok(Order::Heard { ip, at, answer }) => {
+                Ok(Order::LearntNames { ip, at, answer }) => {
                     // Who asked may have given up.
-                    let _ = answer.try_send(self.pipeline.sink_mut().names().heard(ip, at));
+                    let _ = answer.try_send(self.pipeline.sink_mut().names().learnt_names(ip, at));
                 }
                 Ok(Order::Finish) | Err(TryRecvError::Disconnected) => break,
                 Err(TryRecvError::Empty) => more_orders = false,

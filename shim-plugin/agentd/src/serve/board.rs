@@ -9,7 +9,7 @@ use agent_api::{self as api, Containerd, Namespace, Process, Program, Readiness,
 use capture_engine::kernel::KernelStats;
 use capture_engine::pipeline::PipelineStats;
 use golden_metrics::SelfMetric;
-use k8s_sync::Figure;
+use k8s_sync::TableMetric;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -65,7 +65,7 @@ pub struct Board {
     pub traffic: Traffic,
     pub process: Mutex<Process>,
     /// What the table of this node's names says of itself.
-    pub figures: Mutex<Vec<Figure>>,
+    pub table_metrics: Mutex<Vec<TableMetric>>,
     /// Of attaching and of containerd.
     pub counted: Mutex<Arc<Vec<SelfMetric>>>,
     /// Set once they are started.
@@ -96,7 +96,7 @@ impl Board {
             kernel: Mutex::default(),
             traffic,
             process: Mutex::default(),
-            figures: Mutex::default(),
+            table_metrics: Mutex::default(),
             counted: Mutex::default(),
             kubernetes: OnceLock::new(),
             draining: AtomicBool::new(false),
@@ -174,8 +174,8 @@ impl Board {
     }
 
     #[must_use]
-    pub fn figures(&self) -> Vec<Figure> {
-        copy(&self.figures)
+    pub fn table_metrics(&self) -> Vec<TableMetric> {
+        copy(&self.table_metrics)
     }
 
     /// None where nothing is watched.

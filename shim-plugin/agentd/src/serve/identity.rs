@@ -5,9 +5,9 @@ use crate::clock;
 use crate::run::orders::Order;
 use agent_api::{Fact, Identity, Party};
 use flow_model::{Endpoint, Names, Slot, Ts, Unknown, Workload, WorkloadKind};
-use k8s_sync::cluster::{ClusterNames, Holding, Moment};
+use k8s_sync::cluster::{ClusterHolder, ClusterNames, Moment};
 use k8s_sync::watch::Report;
-use k8s_sync::{Figure, Heard, Held, Holders, NamesReader};
+use k8s_sync::{AddressHolder, HolderReader, LearntName, NamesReader, TableMetric};
 use std::net::IpAddr;
 use std::sync::mpsc::{self, Sender};
 use std::time::{Duration, SystemTime};
@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub struct Lookup {
     /// Without names by DNS, which belong to the pods that learnt them.
     pub names: NamesReader,
-    pub holders: Holders,
+    pub holders: HolderReader,
     pub cluster: Option<ClusterNames>,
     /// Has the names by DNS.
     pub pipeline: Sender<Order>,
@@ -29,8 +29,8 @@ pub struct Lookup {
 impl Lookup {
     /// What the table of the cluster's names says of itself.
     #[must_use]
-    pub fn figures(&self) -> Vec<Figure> {
-        self.cluster.as_ref().map(ClusterNames::figures).unwrap_or_default()
+    pub fn cluster_metrics(&self) -> Vec<TableMetric> {
+        self.cluster.as_ref().map(ClusterNames::metrics).unwrap_or_default()
     }
 
     /// Waits for the pipeline, though not for long: not for a thread that others wait for.
@@ -44,15 +44,12 @@ impl Lookup {
         let mut facts: Vec<Fact> = Vec::new();
         if let Some(cluster) = &self.cluster {
             facts.extend(
-                cluster
-                    .explain(ip, port, now)
-                    .into_iter()
-                    .map(|holding| by_cluster(holding, stale.is_some(), now.wall)),
+                cluster.explain(ip, port, now).into_iter().map(|holder| by_cluster(holder, stale.is_some(), now.wall)),
             );
         }
-        facts.extend(self.holders.of(ip, port).into_iter().map(|held| by_containerd(held, now.mono)));
-        match self.heard(ip, now.mono) {
-            Some(heard) => facts.extend(heard.into_iter().map(|heard| by_dns(heard, now.mono))),
+        facts.extend(self.holders.of(ip, port).into_iter().map(|holder| by_containerd(holder, now.mono)));
+        match self.learnt_names(ip, now.mono) {
+            Some(learnt) => facts.extend(learnt.into_iter().map(|learnt| by_dns(learnt, now.mono))),
             None => missing.push("names by DNS: the pipeline is busy".to_owned()),
         }
         missing.extend(stale);
@@ -70,12 +67,12 @@ impl Lookup {
         }
     }
 
-    fn heard(&self, ip: IpAddr, at: Ts) -> Option<Vec<Heard>> {
-        if !self.holders.is_any_heard() {
+    fn learnt_names(&self, ip: IpAddr, at: Ts) -> Option<Vec<LearntName>> {
+        if !self.holders.has_learnt_names() {
             return Some(Vec::new());
         }
         let (answer, answered) = mpsc::sync_channel(1);
-        self.pipeline.send(Order::Heard { ip, at, answer }).ok()?;
+        self.pipeline.send(Order::LearntNames { ip, at, answer }).ok()?;
         answered.recv_timeout(PATIENCE).ok()
     }
 }
@@ -106,8 +103,8 @@ fn fact(source: &str, who: &Workload) -> Fact {
     }
 }
 
-fn by_cluster(holding: Holding, is_stale: bool, now: SystemTime) -> Fact {
-    let Holding { who, port, node, service, since, until, stale } = holding;
+fn by_cluster(holder: ClusterHolder, is_stale: bool, now: SystemTime) -> Fact {
+    let ClusterHolder { who, port, node, service, since, until, stale } = holder;
     // The clock of the API server may be ahead of ours.
     let ago = |at: SystemTime| now.duration_since(at).unwrap_or_default().as_secs();
     Fact {
@@ -121,8 +118,8 @@ fn by_cluster(holding: Holding, is_stale: bool, now: SystemTime) -> Fact {
     }
 }
 
-fn by_containerd(held: Held, now: Ts) -> Fact {
-    let Held { who, port, from, until } = held;
+fn by_containerd(holder: AddressHolder, now: Ts) -> Fact {
+    let AddressHolder { who, port, from, until } = holder;
     let source = match who.kind {
         WorkloadKind::Node | WorkloadKind::Process => "node",
         _ => "containerd",
@@ -131,8 +128,8 @@ fn by_containerd(held: Held, now: Ts) -> Fact {
     Fact { port, since_s: Some(now.since(from).as_secs()), ended_s, ..fact(source, &who) }
 }
 
-fn by_dns(heard: Heard, now: Ts) -> Fact {
-    let Heard { name, slot, by, from, until: _ } = heard;
+fn by_dns(learnt: LearntName, now: Ts) -> Fact {
+    let LearntName { name, slot, by, from, until: _ } = learnt;
     let by = match by {
         flow_model::Identity::Known(pod) => format!("{}/{}", pod.namespace, pod.name),
         flow_model::Identity::Unknown(_) => format!("slot {}", slot.0),

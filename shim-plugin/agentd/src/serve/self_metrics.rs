@@ -4,13 +4,13 @@ use crate::serve::board::{Board, Engine};
 use crate::serve::{counts, kubernetes};
 use agent_api::{Process, Scan, Version};
 use golden_metrics::SelfMetric;
-use k8s_sync::Figure;
+use k8s_sync::TableMetric;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// `cluster` is what the table of the cluster's names says of itself.
 #[must_use]
-pub fn self_metrics(board: &Board, cluster: Vec<Figure>, now: Instant) -> Vec<SelfMetric> {
+pub fn self_metrics(board: &Board, cluster: Vec<TableMetric>, now: Instant) -> Vec<SelfMetric> {
     let mut out = Vec::new();
     let Version { version, commit, kernel_object } = board.version.clone();
     out.push(
@@ -39,7 +39,7 @@ pub fn self_metrics(board: &Board, cluster: Vec<Figure>, now: Instant) -> Vec<Se
     }
     engine(board, &mut out);
     process(board, &mut out);
-    for Figure { name, help, value } in board.figures().into_iter().chain(cluster) {
+    for TableMetric { name, help, value } in board.table_metrics().into_iter().chain(cluster) {
         out.push(match name.ends_with("_total") {
             true => SelfMetric::counter(name, help, value),
             false => SelfMetric::gauge(name, help, value as f64),

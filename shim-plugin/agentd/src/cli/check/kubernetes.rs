@@ -5,7 +5,7 @@ use super::line::Line;
 use super::line::Verdict::{FallsBack, Ok as Fine, Waits};
 use crate::config::{Config, KubernetesMode};
 use crate::run::settings::{self, Who};
-use k8s_sync::watch::{Look, Said, look};
+use k8s_sync::watch::{AccessCheck, ReadAnswer, check_access};
 
 const WHAT: &str = "Kubernetes API";
 const RIGHTS: &str = "give its account what packaging/kubernetes/agent-rbac.yaml says (list and watch)";
@@ -20,7 +20,7 @@ pub fn line(config: &Config) -> Line {
         Ok(runtime) => runtime,
         Err(error) => return Line::new(WHAT, Waits, format!("not asked: {error}"), ""),
     };
-    let found = runtime.block_on(look(&settings::watches(&config.kubernetes, &who)));
+    let found = runtime.block_on(check_access(&settings::watches(&config.kubernetes, &who)));
     runtime.shutdown_background();
     match found {
         Ok(found) => told(&found),
@@ -34,12 +34,12 @@ pub fn line(config: &Config) -> Line {
     }
 }
 
-fn told(found: &Look) -> Line {
-    let Look { place, url, is_unverified, answers } = found;
+fn told(found: &AccessCheck) -> Line {
+    let AccessCheck { place, url, is_unverified, answers } = found;
     let server = format!("{url} (from {place})");
-    let silent = answers.iter().find_map(|(_, said)| match said {
-        Said::NoAnswer(why) => Some(why),
-        Said::May | Said::Refused(_) => None,
+    let silent = answers.iter().find_map(|(_, answer)| match answer {
+        ReadAnswer::NoAnswer(why) => Some(why),
+        ReadAnswer::Allowed | ReadAnswer::Refused(_) => None,
     });
     if let Some(why) = silent {
         let remedy = "start it, or correct what says where it is; the agent keeps trying";
@@ -47,9 +47,9 @@ fn told(found: &Look) -> Line {
     }
     let refused: Vec<String> = answers
         .iter()
-        .filter_map(|(resource, said)| match said {
-            Said::Refused(why) => Some(format!("{}: {why}", resource.as_str())),
-            Said::May | Said::NoAnswer(_) => None,
+        .filter_map(|(resource, answer)| match answer {
+            ReadAnswer::Refused(why) => Some(format!("{}: {why}", resource.as_str())),
+            ReadAnswer::Allowed | ReadAnswer::NoAnswer(_) => None,
         })
         .collect();
     if !refused.is_empty() {
@@ -66,25 +66,26 @@ mod tests {
     use crate::cli::check::line::Verdict;
     use k8s_sync::cluster::object::Resource;
 
-    fn check(answers: Vec<(Resource, Said)>, verdict: Verdict, found: &str) {
-        let look = Look { place: "$KUBECONFIG".into(), url: "https://k/".into(), is_unverified: false, answers };
-        let line = told(&look);
+    fn check(answers: Vec<(Resource, ReadAnswer)>, verdict: Verdict, found: &str) {
+        let check =
+            AccessCheck { place: "$KUBECONFIG".into(), url: "https://k/".into(), is_unverified: false, answers };
+        let line = told(&check);
         assert_eq!((line.verdict, line.found.as_str()), (verdict, found));
     }
 
     #[test]
     fn what_is_refused_is_named_and_silence_is_no_refusal() {
-        let all = Resource::ALL.map(|resource| (resource, Said::May)).to_vec();
+        let all = Resource::ALL.map(|resource| (resource, ReadAnswer::Allowed)).to_vec();
         check(
             all.clone(),
             Verdict::Ok,
             "https://k/ (from $KUBECONFIG) lets us read pods, services, endpointslices, nodes, jobs",
         );
         let mut without = all;
-        without[4].1 = Said::Refused("answered 403: no".into());
+        without[4].1 = ReadAnswer::Refused("answered 403: no".into());
         check(without, Verdict::FallsBack, "https://k/ (from $KUBECONFIG) refuses jobs: answered 403: no");
         check(
-            vec![(Resource::Pods, Said::NoAnswer("connection refused".into()))],
+            vec![(Resource::Pods, ReadAnswer::NoAnswer("connection refused".into()))],
             Verdict::Waits,
             "https://k/ (from $KUBECONFIG) does not answer: connection refused",
         );

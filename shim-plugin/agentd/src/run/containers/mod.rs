@@ -367,7 +367,7 @@ impl Containers {
         let counted = Counted { attach: self.attacher.counters(), tasks: status.counts, link: status.link.counts };
         self.counts.publish(counted, &self.board);
         *self.board.containerd.lock() = show::containerd(status.link);
-        *self.board.figures.lock() = self.identities.figures().to_vec();
+        *self.board.table_metrics.lock() = self.identities.metrics().to_vec();
         let settled = status.tasks.discovered + status.tasks.attaching == 0;
         self.scan.tick(settled, now);
         *self.board.scan.lock() = self.scan.publish();

@@ -115,7 +115,7 @@ async fn identity(State(pages): State<Pages>, Query(Asked { ip, port }): Query<A
 async fn metrics(State(Pages { board, lookup }): State<Pages>, headers: HeaderMap) -> Response {
     let format = Exposition::negotiate(headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()));
     blocking(move || {
-        let cluster = lookup.get().map(Lookup::figures).unwrap_or_default();
+        let cluster = lookup.get().map(Lookup::cluster_metrics).unwrap_or_default();
         let own = self_metrics(&board, cluster, Instant::now());
         let page = board.traffic.scrape(&own, format);
         ([(header::CONTENT_TYPE, format.content_type())], page).into_response()

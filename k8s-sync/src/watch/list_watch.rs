@@ -1,4 +1,4 @@
-//! The course of one watch: what it does next after what became of its last attempt.
+//! The list-and-watch of one resource as a state machine: an attempt's outcome in, next step and wait out.
 //!
 //! ```text
 //!            list ended                 stream ended, broke, fell silent: same version
@@ -63,7 +63,7 @@ pub enum Outcome {
     /// Nothing came for longer than a healthy server is silent.
     Silent,
     /// This process was stopped meanwhile, or the machine slept: what its connections lead to is not known any more.
-    Held,
+    Stopped,
     /// 410 within the stream, or while the pages of a list were fetched.
     Gone { lived: Duration },
     /// A version below the last one: this is another store than before.
@@ -80,7 +80,7 @@ pub enum Outcome {
 
 /// What an outcome says of the server as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Server {
+pub enum ServerHealth {
     /// Nothing bad.
     Fine,
     Fails {
@@ -92,22 +92,22 @@ pub enum Server {
 pub struct Verdict {
     /// How long this watch waits by itself, whatever the gate says.
     pub wait: Duration,
-    pub server: Server,
+    pub server: ServerHealth,
     /// Take addresses, certificates and tokens from their files again before the next attempt.
     pub reread: bool,
 }
 
 #[derive(Debug, Default)]
-pub struct Course {
+pub struct ListWatch {
     version: Option<String>,
     failures: u32,
     refused_starts: u32,
 }
 
-impl Course {
+impl ListWatch {
     #[must_use]
-    pub fn new() -> Course {
-        Course::default()
+    pub fn new() -> ListWatch {
+        ListWatch::default()
     }
 
     #[must_use]
@@ -141,36 +141,36 @@ impl Course {
     }
 
     pub fn after(&mut self, outcome: Outcome, jitter: f64) -> Verdict {
-        let fails = Server::Fails { retry_after: None };
+        let fails = ServerHealth::Fails { retry_after: None };
         match outcome {
             Outcome::Listed { version } => {
                 self.version = Some(version);
                 self.refused_starts = 0;
-                Verdict { wait: Duration::ZERO, server: Server::Fine, reread: false }
+                Verdict { wait: Duration::ZERO, server: ServerHealth::Fine, reread: false }
             }
             Outcome::Ended { lived, received } => {
-                let server = if lived < SHORT && !received { fails } else { Server::Fine };
+                let server = if lived < SHORT && !received { fails } else { ServerHealth::Fine };
                 Verdict { wait: self.lived(lived, jitter), server, reread: false }
             }
             Outcome::Broken { lived, .. } => Verdict { wait: self.lived(lived, jitter), server: fails, reread: false },
             Outcome::Silent => Verdict { wait: Duration::ZERO, server: fails, reread: false },
-            Outcome::Held => Verdict { wait: SPREAD.mul_f64(jitter), server: Server::Fine, reread: false },
+            Outcome::Stopped => Verdict { wait: SPREAD.mul_f64(jitter), server: ServerHealth::Fine, reread: false },
             Outcome::Gone { lived } => {
                 self.version = None;
                 let wait = if lived < SHORT { self.again(jitter) } else { self.fresh() };
-                Verdict { wait, server: Server::Fine, reread: false }
+                Verdict { wait, server: ServerHealth::Fine, reread: false }
             }
             Outcome::Backwards => {
                 self.version = None;
-                self.own(jitter, Server::Fine)
+                self.own(jitter, ServerHealth::Fine)
             }
             Outcome::StreamError { code } => {
-                let verdict = self.own(jitter, Server::Fine);
+                let verdict = self.own(jitter, ServerHealth::Fine);
                 Verdict { reread: code == 401, ..verdict }
             }
             Outcome::Refused { code, retry_after } => self.refused(code, retry_after, jitter),
             Outcome::NoAnswer => Verdict { wait: self.servers(jitter), server: fails, reread: true },
-            Outcome::Nonsense => self.own(jitter, Server::Fine),
+            Outcome::Nonsense => self.own(jitter, ServerHealth::Fine),
         }
     }
 
@@ -186,18 +186,18 @@ impl Course {
         match code {
             401 | 429 | 500..=599 => {
                 let wait = self.servers(jitter);
-                Verdict { wait, server: Server::Fails { retry_after }, reread: code == 401 }
+                Verdict { wait, server: ServerHealth::Fails { retry_after }, reread: code == 401 }
             }
             // A version that the server cannot read is of another store.
             400 | 422 if self.version.is_some() => {
                 self.version = None;
-                self.own(jitter, Server::Fine)
+                self.own(jitter, ServerHealth::Fine)
             }
-            _ => self.own(jitter, Server::Fine),
+            _ => self.own(jitter, ServerHealth::Fine),
         }
     }
 
-    fn own(&mut self, jitter: f64, server: Server) -> Verdict {
+    fn own(&mut self, jitter: f64, server: ServerHealth) -> Verdict {
         Verdict { wait: self.again(jitter), server, reread: false }
     }
 
@@ -233,10 +233,10 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(2_000);
 
-    fn listed(version: &str) -> Course {
-        let mut course = Course::new();
-        course.after(Outcome::Listed { version: version.to_owned() }, 0.0);
-        course
+    fn listed(version: &str) -> ListWatch {
+        let mut list_watch = ListWatch::new();
+        list_watch.after(Outcome::Listed { version: version.to_owned() }, 0.0);
+        list_watch
     }
 
     fn watch(version: &str) -> Step {
@@ -245,52 +245,52 @@ mod tests {
 
     #[test]
     fn the_end_of_a_stream_is_normal_and_goes_on_where_it_was() {
-        let mut course = listed("7");
+        let mut list_watch = listed("7");
         for version in 8..100 {
-            assert!(course.seen(version.to_string()));
-            let verdict = course.after(Outcome::Ended { lived: LONG, received: true }, 0.5);
-            assert_eq!(verdict, Verdict { wait: SPREAD / 2, server: Server::Fine, reread: false });
-            assert_eq!(course.step(), watch(&version.to_string()));
+            assert!(list_watch.seen(version.to_string()));
+            let verdict = list_watch.after(Outcome::Ended { lived: LONG, received: true }, 0.5);
+            assert_eq!(verdict, Verdict { wait: SPREAD / 2, server: ServerHealth::Fine, reread: false });
+            assert_eq!(list_watch.step(), watch(&version.to_string()));
         }
     }
 
     #[test]
     fn after_a_stop_of_the_process_it_goes_on_where_it_was() {
-        let mut course = listed("7");
-        let verdict = course.after(Outcome::Held, 0.5);
-        assert_eq!(verdict, Verdict { wait: SPREAD / 2, server: Server::Fine, reread: false });
-        assert_eq!(course.step(), watch("7"));
+        let mut list_watch = listed("7");
+        let verdict = list_watch.after(Outcome::Stopped, 0.5);
+        assert_eq!(verdict, Verdict { wait: SPREAD / 2, server: ServerHealth::Fine, reread: false });
+        assert_eq!(list_watch.step(), watch("7"));
     }
 
     #[test]
     fn streams_that_end_at_once_wait_longer_and_longer() {
-        let mut course = listed("7");
+        let mut list_watch = listed("7");
         let ended = Outcome::Ended { lived: Duration::ZERO, received: false };
-        let waits: Vec<u64> = (0..9).map(|_| course.after(ended.clone(), 0.0).wait.as_millis() as u64).collect();
+        let waits: Vec<u64> = (0..9).map(|_| list_watch.after(ended.clone(), 0.0).wait.as_millis() as u64).collect();
         assert_eq!(waits, [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 30_000]);
-        assert_eq!(course.after(ended, 0.0).server, Server::Fails { retry_after: None });
-        assert_eq!(course.step(), watch("7"), "it is no reason to list");
-        course.after(Outcome::Ended { lived: LONG, received: true }, 0.0);
-        let again = course.after(Outcome::Ended { lived: Duration::ZERO, received: true }, 0.0);
-        assert_eq!(again, Verdict { wait: Duration::from_millis(500), server: Server::Fine, reread: false });
+        assert_eq!(list_watch.after(ended, 0.0).server, ServerHealth::Fails { retry_after: None });
+        assert_eq!(list_watch.step(), watch("7"), "it is no reason to list");
+        list_watch.after(Outcome::Ended { lived: LONG, received: true }, 0.0);
+        let again = list_watch.after(Outcome::Ended { lived: Duration::ZERO, received: true }, 0.0);
+        assert_eq!(again, Verdict { wait: Duration::from_millis(500), server: ServerHealth::Fine, reread: false });
     }
 
     #[test]
     fn a_410_in_the_stream_lists_once() {
-        let mut course = listed("7");
-        let verdict = course.after(Outcome::Gone { lived: LONG }, 0.0);
-        assert_eq!((course.step(), verdict.wait), (Step::List, Duration::ZERO));
-        course.after(Outcome::Listed { version: "90".to_owned() }, 0.0);
-        assert_eq!(course.step(), watch("90"));
+        let mut list_watch = listed("7");
+        let verdict = list_watch.after(Outcome::Gone { lived: LONG }, 0.0);
+        assert_eq!((list_watch.step(), verdict.wait), (Step::List, Duration::ZERO));
+        list_watch.after(Outcome::Listed { version: "90".to_owned() }, 0.0);
+        assert_eq!(list_watch.step(), watch("90"));
     }
 
     #[test]
     fn a_410_right_after_every_list_does_not_spin() {
-        let mut course = Course::new();
+        let mut list_watch = ListWatch::new();
         let mut waited = Duration::ZERO;
         for round in 0..10 {
-            course.after(Outcome::Listed { version: round.to_string() }, 0.0);
-            waited += course.after(Outcome::Gone { lived: Duration::ZERO }, 0.0).wait;
+            list_watch.after(Outcome::Listed { version: round.to_string() }, 0.0);
+            waited += list_watch.after(Outcome::Gone { lived: Duration::ZERO }, 0.0).wait;
         }
         assert!(waited > Duration::from_secs(120), "{waited:?}");
     }
@@ -298,51 +298,54 @@ mod tests {
     #[test]
     fn a_start_refused_with_410_or_504_thrice_in_a_row_lists() {
         for code in [410, 504] {
-            let mut course = listed("7");
+            let mut list_watch = listed("7");
             let refused = Outcome::Refused { code, retry_after: None };
-            course.after(refused.clone(), 0.0);
-            course.after(refused.clone(), 0.0);
-            assert_eq!(course.step(), watch("7"));
-            course.after(refused, 0.0);
-            assert_eq!(course.step(), Step::List, "{code}");
+            list_watch.after(refused.clone(), 0.0);
+            list_watch.after(refused.clone(), 0.0);
+            assert_eq!(list_watch.step(), watch("7"));
+            list_watch.after(refused, 0.0);
+            assert_eq!(list_watch.step(), Step::List, "{code}");
         }
     }
 
     #[test]
     fn a_403_is_this_resources_own_and_is_over_within_35_seconds() {
-        let mut course = listed("7");
+        let mut list_watch = listed("7");
         let mut slept = Duration::ZERO;
         while slept < Duration::from_secs(60) {
-            let verdict = course.after(Outcome::Refused { code: 403, retry_after: None }, 0.0);
-            assert_eq!((verdict.server, verdict.reread), (Server::Fine, false));
+            let verdict = list_watch.after(Outcome::Refused { code: 403, retry_after: None }, 0.0);
+            assert_eq!((verdict.server, verdict.reread), (ServerHealth::Fine, false));
             assert!(verdict.wait >= Duration::from_millis(500) && verdict.wait <= Duration::from_secs(30));
             slept += verdict.wait;
         }
         assert!(slept < Duration::from_secs(95));
-        assert_eq!(course.step(), watch("7"));
+        assert_eq!(list_watch.step(), watch("7"));
     }
 
     #[test]
     fn a_401_reads_the_credentials_again() {
         let verdict = listed("7").after(Outcome::Refused { code: 401, retry_after: None }, 0.0);
-        assert_eq!((verdict.server, verdict.reread), (Server::Fails { retry_after: None }, true));
+        assert_eq!((verdict.server, verdict.reread), (ServerHealth::Fails { retry_after: None }, true));
     }
 
     #[test]
     fn what_the_server_asks_for_is_passed_on() {
         let retry_after = Some(Duration::from_secs(4));
         let verdict = listed("7").after(Outcome::Refused { code: 429, retry_after }, 0.0);
-        assert_eq!(verdict.server, Server::Fails { retry_after });
+        assert_eq!(verdict.server, ServerHealth::Fails { retry_after });
     }
 
     #[test]
     fn a_version_that_goes_back_lists() {
-        let mut course = listed("70");
-        assert!(course.seen("71".to_owned()));
-        assert!(!course.seen("12".to_owned()));
-        course.after(Outcome::Backwards, 0.0);
-        assert_eq!(course.step(), Step::List);
-        assert!(course.seen("opaque".to_owned()) && course.seen("words".to_owned()), "only numbers are compared");
+        let mut list_watch = listed("70");
+        assert!(list_watch.seen("71".to_owned()));
+        assert!(!list_watch.seen("12".to_owned()));
+        list_watch.after(Outcome::Backwards, 0.0);
+        assert_eq!(list_watch.step(), Step::List);
+        assert!(
+            list_watch.seen("opaque".to_owned()) && list_watch.seen("words".to_owned()),
+            "only numbers are compared"
+        );
     }
 
     #[test]
@@ -360,8 +363,8 @@ mod tests {
             Outcome::Refused { code: 410, retry_after: None },
             Outcome::Nonsense,
         ] {
-            let mut course = listed("7");
-            let last = (0..12).map(|_| course.after(outcome.clone(), 0.99).wait).last().unwrap_or_default();
+            let mut list_watch = listed("7");
+            let last = (0..12).map(|_| list_watch.after(outcome.clone(), 0.99).wait).last().unwrap_or_default();
             assert!(last >= Duration::from_secs(20), "{outcome:?}: {last:?}");
         }
     }
@@ -369,11 +372,12 @@ mod tests {
     #[test]
     fn a_server_that_answers_probes_and_nothing_else_is_asked_ever_more_seldom() {
         for outcome in [Outcome::NoAnswer, Outcome::Refused { code: 500, retry_after: None }] {
-            let mut course = Course::new();
-            let waits: Vec<u64> = (0..22).map(|_| course.after(outcome.clone(), 0.0).wait.as_millis() as u64).collect();
+            let mut list_watch = ListWatch::new();
+            let waits: Vec<u64> =
+                (0..22).map(|_| list_watch.after(outcome.clone(), 0.0).wait.as_millis() as u64).collect();
             assert_eq!(waits[..6], [500, 1_000, 2_000, 4_000, 6_000, 6_000], "{outcome:?}");
             assert_eq!(waits.last(), Some(&30_000));
         }
-        assert!(matches!(listed("7").after(Outcome::Silent, 0.0).server, Server::Fails { .. }));
+        assert!(matches!(listed("7").after(Outcome::Silent, 0.0).server, ServerHealth::Fails { .. }));
     }
 }
