@@ -1,4 +1,4 @@
-//! The list-and-watch of one resource as a state machine: an attempt's outcome in, next step and wait out.
+//! The list-and-watch of one resource as a state machine: outcome in, next step and wait out.
 //!
 //! ```text
 //!            list ended                 stream ended, broke, fell silent: same version
