@@ -6,7 +6,6 @@
 #![warn(missing_docs)]
 
 pub mod attach;
-mod causes;
 pub mod event;
 pub mod kernel;
 pub mod pipeline;

@@ -90,7 +90,7 @@ impl Link {
 
     /// True if the connection that ended had been live.
     async fn down(&self, socket: &Path, error: &LinkError) -> bool {
-        let reason = chain(error);
+        let reason = flow_model::in_full(error);
         let was_live = {
             let mut link = self.shared.link.lock();
             let was_live = matches!(link.connection, Connection::Live { .. });
@@ -218,7 +218,7 @@ impl Link {
                 Ok(listed) => tasks.extend(listed),
                 Err(error) if error.is_not_found() => {}
                 Err(error) => {
-                    tracing::warn!(%namespace, reason = chain(&error), "the tasks of a namespace could not be listed");
+                    tracing::warn!(%namespace, reason = flow_model::in_full(&error), "the tasks of a namespace could not be listed");
                     unread.push(namespace);
                 }
             }
@@ -229,17 +229,4 @@ impl Link {
         self.shared.link.lock().counts.unread_namespaces += unread.len() as u64;
         Ok(TaskEvent::Listed { began, tasks, unread })
     }
-}
-
-/// An error with all its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |mut line, cause| {
-        let cause = cause.to_string();
-        if !line.contains(&cause) {
-            line.push_str(": ");
-            line.push_str(&cause);
-        }
-        line
-    })
 }

@@ -2,7 +2,7 @@
 
 use crate::dissector::{Dissector, Opening, Sign, Used};
 use crate::input::{Bytes, Hole};
-use crate::{Interest, Limits, MessageEnd, Out, dns, http1};
+use crate::{Interest, Limits, MessageEnd, Out};
 use flow_model::{Close, Direction, Ts};
 
 /// Makes the enums of the list and their matches. Dispatch is static: `Out` stays generic. Each
@@ -114,9 +114,9 @@ macro_rules! protocols {
 // target may hold any byte, but no head of HTTP/1 has the zeros of a DNS header.
 protocols! {
     /// DNS over TCP.
-    Dns: dns::Stream,
+    Dns: crate::dns::Stream,
     /// HTTP/0.9 to HTTP/1.1.
-    Http1: http1::Http1,
+    Http1: crate::http1::Http1,
 }
 
 type Recognise = fn(&[u8]) -> Sign;

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod causes;
 mod detail;
 mod flow;
 mod identity;
@@ -11,6 +12,7 @@ mod record;
 mod sink;
 mod time;
 
+pub use causes::in_full;
 pub use detail::{
     ChannelTraffic, DbOperation, Detail, DnsExchange, HttpExchange, MessagingOperation, RpcCall, TlsHandshake,
 };

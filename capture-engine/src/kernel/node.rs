@@ -3,11 +3,10 @@
 
 use super::object::{LoadError, clone, refused, take, verified};
 use super::stub::{self, Sockets, StubError};
-use crate::causes::in_full;
 use aya::maps::{MapData, ProgramArray};
 use aya::programs::{CgroupSkb, ProgramFd};
 use aya::{Ebpf, EbpfError};
-use flow_model::{Direction, Slot};
+use flow_model::{Direction, Slot, in_full};
 use parking_lot::Mutex;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

@@ -137,17 +137,9 @@ impl tower::Service<Name> for Resolver {
     }
 }
 
-/// An error with its causes, on one line of at most 300 bytes. What repeats its cause is said once.
+/// An error with its causes, on one line of at most 300 bytes.
 pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = String::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let one = error.to_string();
-        if !text.contains(&one) {
-            text = if text.is_empty() { one } else { format!("{text}: {one}") };
-        }
-        next = error.source();
-    }
+    let mut text = flow_model::in_full(error);
     let end = text.char_indices().map(|(at, _)| at).find(|at| *at >= 300).unwrap_or(text.len());
     text.truncate(end);
     text

@@ -6,7 +6,7 @@ use super::services::{self, Watch};
 use crate::clock;
 use capture_engine::attach::CgroupLinks;
 use capture_engine::kernel::Kernel;
-use flow_model::{NetnsId, Slot, Ts};
+use flow_model::{NetnsId, Slot, Ts, in_full};
 use netns::Netns;
 use netns_scanner::name_of_service;
 use std::collections::BTreeSet;
@@ -118,7 +118,7 @@ impl Jobs {
     fn attach(&self, slot: Slot, path: PathBuf, name: String) -> Result<Attached, Why> {
         let cookie = self.home().map_err(Why::Failed)?.cookie;
         let links =
-            CgroupLinks::attach(&*self.kernel, slot, &path, cookie).map_err(|error| Why::Failed(chain(&error)))?;
+            CgroupLinks::attach(&*self.kernel, slot, &path, cookie).map_err(|error| Why::Failed(in_full(&error)))?;
         Ok(Attached { links, path, name, at: clock::now() })
     }
 
@@ -154,10 +154,4 @@ pub fn find_hierarchy(proc: &Path) -> Result<Hierarchy, String> {
 pub fn services_of(hierarchy: &Hierarchy) -> Result<usize, String> {
     let directory = hierarchy.services();
     services::list(&directory).map(|names| names.len()).map_err(|error| format!("{}: {error}", directory.display()))
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
