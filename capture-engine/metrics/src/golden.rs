@@ -57,11 +57,15 @@ pub struct Golden<N> {
     expired: Ts,
 }
 
+/// Series of exchanges that a flow finds without looking them up.
+const RECENT: usize = 4;
+
 /// What is kept of a flow: who its ends are, and the series that it used last.
 #[derive(Debug, Default)]
 pub struct FlowCache {
     ends: Option<Ends>,
-    exchange: Option<Arc<ExchangeSeries>>,
+    /// The latest first: a connection asks with a few methods and gets a few statuses.
+    exchanges: [Option<Arc<ExchangeSeries>>; RECENT],
     tcp: Option<Arc<TcpSeries>>,
     udp: Option<Arc<UdpSeries>>,
     open: Option<Open>,
@@ -231,10 +235,17 @@ impl<N: Names> Golden<N> {
                 && series.labels.is(&described)
                 && !series.life.is_retired()
         };
-        let series = match cache.exchange.as_ref().filter(is_same) {
-            Some(series) => series,
-            None => cache.exchange.insert(self.exchange_series(family, edge, &described)),
-        };
+        let recent = &mut cache.exchanges;
+        match recent.iter().flatten().position(|series| is_same(&series)) {
+            Some(0) => {}
+            Some(at) => recent.swap(0, at),
+            None => {
+                recent.rotate_right(1);
+                recent[0] = None;
+            }
+        }
+        let [latest, ..] = recent;
+        let series = latest.get_or_insert_with(|| self.exchange_series(family, edge, &described));
         if series.edge.overflow {
             self.over_cap.add(1);
         }

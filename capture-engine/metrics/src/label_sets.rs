@@ -40,6 +40,7 @@ impl Kept {
         }
     }
 
+    #[inline]
     fn value(&self) -> Value<'_> {
         match self {
             Kept::None => Value::None,
@@ -52,6 +53,7 @@ impl Kept {
 
 impl LabelSet {
     /// Compares a few short texts: nothing is hashed, as this is asked for each exchange.
+    #[inline]
     pub(crate) fn is(&self, described: &Described<'_>) -> bool {
         self.error.value() == described.error
             && self.values.iter().zip(&described.values).all(|(kept, value)| kept.value() == *value)

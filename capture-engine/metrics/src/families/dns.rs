@@ -74,6 +74,7 @@ pub(super) static FAMILY: Family = Family {
     counters: &[],
 };
 
+#[inline]
 pub(super) fn describe(outcome: Outcome, dns: &DnsExchange) -> Described<'_> {
     let question = Value::Word(name(&QUESTIONS, dns.qtype));
     let rcode = match outcome {

@@ -43,6 +43,7 @@ pub(super) static FAMILY: Family = Family {
     ],
 };
 
+#[inline]
 pub(super) fn describe(outcome: Outcome, http: &HttpExchange) -> Described<'_> {
     let status = match (outcome, http.status) {
         (Outcome::Answered, Some(status @ 100..600)) => Value::Number(status),

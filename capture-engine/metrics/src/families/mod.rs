@@ -66,6 +66,7 @@ impl FamilyId {
 }
 
 /// The family of a record and its labels. Allocates nothing: it is asked for each exchange.
+#[inline]
 pub(crate) fn describe(record: &L7Record) -> (FamilyId, Described<'_>) {
     let outcome = record.outcome;
     match &record.detail {
