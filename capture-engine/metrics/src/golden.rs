@@ -60,11 +60,12 @@ pub struct Golden<N> {
 /// Series of exchanges that a flow finds without looking them up.
 const RECENT: usize = 4;
 
-/// What is kept of a flow: who its ends are, and the series that it used last.
+/// What is kept of a flow: who its ends are, and the series that it used last, of exchanges a few.
 #[derive(Debug, Default)]
 pub struct FlowCache {
     ends: Option<Ends>,
-    /// The latest first: a connection asks with a few methods and gets a few statuses.
+    /// The latest first, empty places last: a connection asks with a few methods and gets a few
+    /// statuses.
     exchanges: [Option<Arc<ExchangeSeries>>; RECENT],
     tcp: Option<Arc<TcpSeries>>,
     udp: Option<Arc<UdpSeries>>,
@@ -222,8 +223,8 @@ impl<N: Names> Golden<N> {
         cache.ends.insert(Ends::ask(before, names, edges, flow, at, *now)).edge.clone()
     }
 
-    /// Adds an exchange to its series. The one that the flow used last is compared, not looked up.
-    /// A stand-in is looked up each time: there may be room for the right one by now.
+    /// Adds an exchange to its series. Those that the flow used last are compared, not looked up. A
+    /// stand-in is looked up each time: there may be room for the right one by now.
     fn count(&mut self, edge: &Arc<Edge>, cache: &mut FlowCache, record: &L7Record) {
         let (family, mut described) = describe(record);
         if edge.overflow {
