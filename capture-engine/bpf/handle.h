@@ -19,6 +19,14 @@ static __always_inline __u32 pf_udp_role(struct pf_packet *p, int dir)
 	return asks == (dir == PF_EGRESS) ? PF_FLOW_LOCAL_CLIENT : PF_FLOW_LOCAL_SERVER;
 }
 
+/* Whether the first packet that is seen of a connection may be this one: a SYN, or payload of one that is older. */
+static __always_inline int pf_may_begin(struct pf_packet *p)
+{
+	if (p->tcp_flags & PF_TCP_SYN)
+		return !(p->tcp_flags & PF_TCP_ENDS);
+	return p->payload && (p->tcp_flags & (PF_TCP_RST | PF_TCP_ACK)) == PF_TCP_ACK;
+}
+
 /* A flow for the packet's key; 0 when it gets none, which is counted. */
 static __always_inline struct pf_flow *pf_new_flow(struct pf_cpu *cpu, int dir, struct pf_control *control)
 {
@@ -28,7 +36,7 @@ static __always_inline struct pf_flow *pf_new_flow(struct pf_cpu *cpu, int dir, 
 	__u32 zero = 0;
 	__u8 marks;
 
-	if (p->key.proto == IPPROTO_TCP && !(p->tcp_flags & PF_TCP_SYN) && (!p->payload || p->tcp_flags & PF_TCP_RST)) {
+	if (p->key.proto == IPPROTO_TCP && !pf_may_begin(p)) {
 		cpu->stats.count[PF_STAT_STRAY]++;
 		return 0;
 	}
@@ -63,14 +71,14 @@ static __always_inline void pf_look_ahead(struct __sk_buff *skb, struct pf_flow 
 	int tcp = p->key.proto == IPPROTO_TCP;
 	int starts = !flow->turn || flow->turn_dir != dir;
 	__u64 bytes = starts ? 0 : flow->message.bytes;
-	__u32 *override;
+	struct pf_override *override;
 
 	if (flow->flags & PF_FLOW_NOT_COPIED)
 		return;
 	if (control->overrides && (!tcp || starts)) {
 		override = bpf_map_lookup_elem(&pilotfish_override, &p->key);
-		if (override) {
-			cpu->before.override = *override;
+		if (override && override->flow_id == flow->flow_id) {
+			cpu->before.override = override->budget;
 			cpu->before.overridden = 1;
 		}
 	}

@@ -28,10 +28,17 @@
 #define PF_FLOW_CLOSED 128 /* both FINs or a RST */
 #define PF_FLOW_CLOSE_REPORTED 256 /* pf_closed went into the ring */
 #define PF_FLOW_NOT_COPIED 512 /* the port filter excludes it: counters only, no messages */
+#define PF_FLOW_FIN_EARLY_IN 1024 /* a FIN came before all the bytes that it follows: it acts when they have come */
+#define PF_FLOW_FIN_EARLY_OUT 2048
+#define PF_FLOW_SYN_AGAIN_IN 4096 /* a SYN that may begin another connection: `again_seq`; its SYN-ACK decides */
+#define PF_FLOW_SYN_AGAIN_OUT 8192
 
 /* Budgets with a meaning of their own: of a message, in pf_flow and in map `pilotfish_override` */
 #define PF_BUDGET_NOTHING 0
 #define PF_BUDGET_EVERYTHING 0xffffffff
+
+/* Most bytes of one message that are copied, whatever the override: one that is longer ends as any other does. */
+#define PF_EVERYTHING_MOST (1 << 20)
 
 /* Most payload bytes of one event. What a packet has beyond it follows in further events with their own seq. */
 #define PF_CHUNK 8192
@@ -98,20 +105,29 @@ struct pf_closed {
 	struct pf_message last; /* the message that was under way */
 }; /* 176 */
 
+/* Value of map `pilotfish_override` (key: pf_key): the budget of the flow that began at `flow_id`. One
+ * that had the same key before or has it after is not meant. */
+struct pf_override {
+	__u64 flow_id;
+	__u32 budget;
+	__u32 pad;
+}; /* 16 */
+
 /* Value of map `pilotfish_flows` (key: pf_key). Changed under `lock`, but for what an ACK without
- * payload changes: `last_ns`, `packets` and `bytes`. These and what decides about such an ACK come
- * first, next to each other. A hole is a range of sequence numbers that was jumped over; one per
+ * payload changes: `last_ns`, `acked`, `packets` and `bytes`. These and what decides about such an
+ * ACK come first, next to each other. A hole is a range of sequence numbers that was jumped over; one per
  * direction is kept, and a second one widens it to cover both, so that a retransmission inside it
  * may pass for its filling. */
 struct pf_flow {
 	__u32 lock; /* 0: free; else one more than the number of the CPU that has it */
 	__u32 flags;
-	__u8 seq_known;
+	__u8 seq_known; /* bit per direction: `next_seq` is valid; the two bits above: `isn` is */
 	__u8 turn_dir;
 	__u8 zero_window; /* bit per direction: the last packet that way advertised a window of 0 */
-	__u8 pad;
+	__u8 ack_known; /* bit per direction: `acked` is valid */
 	__u32 turn; /* number of the current message, 0 before the first */
 	__u64 last_ns; /* time of the last packet; for an ACK without payload as of the last tick */
+	__u32 acked[2]; /* what the other side has acknowledged of each direction, also of what was not seen */
 	struct pf_counters counters;
 	__u32 next_seq[2]; /* next new sequence number per direction; valid when seq_known has the bit */
 	__u32 hole_start[2];
@@ -122,9 +138,15 @@ struct pf_flow {
 	__u64 flow_id;
 	struct pf_message message; /* the current one */
 	__u64 syn_ns; /* time of the packet whose answer gives the RTT; 0: none, or it was sent twice (Karn) */
-	__u32 isn; /* sequence number of the opening SYN */
-	__u32 pad2;
-}; /* 192 */
+	__u32 isn[2]; /* sequence number of each direction's SYN */
+	__u32 fin_seq[2]; /* of each direction's FIN, once it was seen, early or not */
+	__u32 again_seq; /* of a SYN that may begin another connection; valid with PF_FLOW_SYN_AGAIN_* */
+	__u32 again_end; /* the number after it and its payload (RFC 7413) */
+	__u32 again_packets; /* so often was it sent */
+	__u32 pad;
+	__u64 again_bytes; /* IP bytes of these */
+	__u64 again_ns; /* as `syn_ns` */
+}; /* 240 */
 
 /* What the reader of the ring does, so that a commit knows whether to wake it. */
 #define PF_READER_AWAKE 0
@@ -178,6 +200,6 @@ struct pf_stats {
 #define PF_AREAS (1 + PF_HOST_AREAS)
 
 /* Size of one CPU's value in `pilotfish_stats`: pf_stats, then what the programs work with. */
-#define PF_CPU_BYTES 8984
+#define PF_CPU_BYTES 9032
 
 #endif

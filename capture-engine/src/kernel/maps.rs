@@ -66,7 +66,7 @@ impl Shared {
         let control = ControlPage::map(&control_map).map_err(setup("map pilotfish_control"))?;
         Ok(Shared {
             flows: Map::new(map("pilotfish_flows")?, size_of::<wire::Key>(), size_of::<wire::Flow>()),
-            overrides: Map::new(map("pilotfish_override")?, size_of::<wire::Key>(), 4),
+            overrides: Map::new(map("pilotfish_override")?, size_of::<wire::Key>(), size_of::<wire::Override>()),
             overridden: Mutex::default(),
             stats: Map::new(map("pilotfish_stats")?, 4, wire::CPU_BYTES * cpus),
             cpus,
