@@ -1,10 +1,13 @@
-//! The table of packet scripts through replay. The kernel programs run it in `kernel/scripts.rs`.
+//! Packet scripts without a kernel: the table of them through replay and through the kernel
+//! programs as built for the host, and random ones. `kernel/scripts.rs` runs them in the kernel.
+//!
+//! `PILOTFISH_SCRIPTS=100000000 cargo test --release -p capture-engine --test scripts` is a long run.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod script;
 
 use capture_engine::replay::Replay;
-use script::{Packet, Told, check_table, engine};
+use script::{Packet, Told, check_table, engine, host, random};
 use std::io::Cursor;
 
 /// A capture of the packets, a millisecond apart.
@@ -26,4 +29,16 @@ fn replay_tells_what_the_table_of_scripts_says() {
         Replay::new(Cursor::new(file(packets))).unwrap().run(|event| engine::hear(&mut told, &event));
         told.sorted()
     });
+}
+
+#[test]
+#[cfg_attr(no_bpf, ignore = "built without clang")]
+fn the_programs_for_the_host_tell_what_the_table_of_scripts_says() {
+    check_table(host::run);
+}
+
+#[test]
+#[cfg_attr(no_bpf, ignore = "built without clang")]
+fn the_programs_tell_of_random_scripts_what_both_ends_know() {
+    random::check(30_000, |story| Ok(host::run(&story.packets)));
 }

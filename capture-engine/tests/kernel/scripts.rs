@@ -1,7 +1,7 @@
 //! The table of packet scripts through the kernel programs.
 
 use crate::frames::Bench;
-use crate::script::{Packet, Told, check_table, engine};
+use crate::script::{Packet, Told, check_table, engine, host, random};
 use capture_engine::kernel::KernelConfig;
 use flow_model::Direction;
 
@@ -31,4 +31,15 @@ pub fn run(bench: &mut Bench, packets: &[Packet]) -> Told {
 fn the_programs_tell_what_the_table_of_scripts_says() {
     let mut bench = bench();
     check_table(|packets| run(&mut bench, packets));
+}
+
+/// `PILOTFISH_SCRIPTS=1000000` for a long run.
+#[test]
+fn the_kernel_tells_of_random_scripts_what_their_ends_know_and_the_host_says() {
+    let mut bench = bench();
+    random::check(10_000, |story| {
+        let told = run(&mut bench, &story.packets);
+        let host = host::run(&story.packets);
+        if told == host { Ok(told) } else { Err(format!("in the kernel\n{told}for the host\n{host}")) }
+    });
 }
