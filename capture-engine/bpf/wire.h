@@ -153,6 +153,8 @@ struct pf_flow {
 #define PF_READER_NAPPING 1 /* a timer will wake it: wake it only past `wake_bytes` */
 #define PF_READER_ASLEEP 2 /* wake it for any event */
 
+#define PF_OPENING 512 /* counts of half-open connections; with more namespaces, some have one in common */
+
 /* Value of array `pilotfish_control` (one entry, mapped by user space). */
 struct pf_control {
 	__u32 head_bytes; /* bytes of each message's head */
@@ -160,10 +162,16 @@ struct pf_control {
 	__u32 overrides; /* 0: `pilotfish_override` is empty, do not look */
 	__u32 wake_bytes; /* unread bytes in the ring at which a napping reader is woken */
 	__u32 loopback; /* whether packets of the node's own sockets are looked at that have an address of the loopback */
-	__u8 pad[44];
+	__u32 opening_share; /* half-open connections of one namespace that get a flow */
+	__u32 opening_room; /* of all namespaces: beyond it, each has a small part of its share */
+	__s32 opening_all; /* how many there are */
+	__u8 pad[32];
 	__u32 reader; /* PF_READER_*: on a cache line of its own, it is the only one that changes often */
 	__u8 pad2[60];
-}; /* 128 */
+	/* Flows whose handshake is not complete, by namespace (pf_opening). The programs count up and down; user space, which
+	 * removes flows, puts right what it finds in its rounds. */
+	__s32 opening[PF_OPENING];
+}; /* 2176: less than a page, which user space maps */
 
 /* Value of array `pilotfish_ports` (one entry). A flow is copied when one of its ports is included
  * and none is excluded. */
@@ -187,6 +195,7 @@ enum pf_stat {
 	PF_STAT_REPLACED, /* flows that a SYN started afresh before their end was seen or could be reported */
 	PF_STAT_UNLOCKED, /* packets handled without their flow's lock: its holder kept it for too long, or was interrupted by this packet */
 	PF_STAT_NESTED, /* packets of the node's own sockets that found every work area of their CPU in use: counted nowhere else */
+	PF_STAT_OPENING_FULL, /* SYNs beyond their namespace's share: no flow before the connection's first payload */
 	PF_STAT_MAX,
 };
 
@@ -200,6 +209,6 @@ struct pf_stats {
 #define PF_AREAS (1 + PF_HOST_AREAS)
 
 /* Size of one CPU's value in `pilotfish_stats`: pf_stats, then what the programs work with. */
-#define PF_CPU_BYTES 9032
+#define PF_CPU_BYTES 9040
 
 #endif

@@ -34,6 +34,7 @@ fn replay_tells_what_the_table_of_scripts_says() {
 #[test]
 #[cfg_attr(no_bpf, ignore = "built without clang")]
 fn the_programs_for_the_host_tell_what_the_table_of_scripts_says() {
+    assert!(host::can_run(), "the sources are here");
     check_table(host::run);
 }
 

@@ -96,6 +96,11 @@ impl Bench {
         Bench { kernel, reader, stubs, ends: RefCell::default() }
     }
 
+    /// From here on, frames are seen in this namespace.
+    pub fn go_to(&mut self, slot: Slot) {
+        self.stubs = [Direction::Ingress, Direction::Egress].map(|dir| self.kernel.stub(slot, dir).expect("a stub"));
+    }
+
     /// Runs the stub of `dir` over the frame; it must say "next".
     pub fn run(&self, dir: Direction, frame: &[u8]) {
         let (verdict, _) = self.repeat(dir, frame, 1);

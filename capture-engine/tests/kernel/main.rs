@@ -4,6 +4,7 @@
 
 mod bed;
 mod cost;
+mod flood;
 mod frames;
 mod interrupted;
 mod live;

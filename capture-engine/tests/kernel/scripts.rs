@@ -39,6 +39,9 @@ fn the_kernel_tells_of_random_scripts_what_their_ends_know_and_the_host_says() {
     let mut bench = bench();
     random::check(10_000, |story| {
         let told = run(&mut bench, &story.packets);
+        if !host::can_run() {
+            return Ok(told);
+        }
         let host = host::run(&story.packets);
         if told == host { Ok(told) } else { Err(format!("in the kernel\n{told}for the host\n{host}")) }
     });

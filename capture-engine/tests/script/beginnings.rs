@@ -1,5 +1,6 @@
-//! The table: how connections begin, and begin again. Where a script opens a connection, the client's first byte has number 101 and the server's
-//! 501. What is expected was written by hand, from the rule.
+//! The table: how connections begin, and begin again.
+//! Where a script opens a connection, the client's first byte has number 101 and the server's 501.
+//! What is expected was written by hand, from the rule.
 
 use super::Script;
 

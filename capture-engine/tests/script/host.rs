@@ -16,6 +16,11 @@ struct Entry {
     flow: wire::Flow,
 }
 
+/// Whether they can be built here: not on a machine that was given the test alone.
+pub fn can_run() -> bool {
+    cfg!(not(no_bpf)) && super::sys::source().exists()
+}
+
 /// What the programs tell of the packets, at the server's interface.
 pub fn run(packets: &[Packet]) -> Told {
     let mut library = Library::get().lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -1,13 +1,18 @@
 //! The C of the kernel programs as a shared object: built by the clang that builds them, opened once.
 
 use std::ffi::CString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 
 type Reset = unsafe extern "C" fn(u32);
 type Packet = unsafe extern "C" fn(u32, u32, *const u8, u32) -> i32;
 type Bytes = unsafe extern "C" fn(*mut u32) -> *const u8;
+
+/// The folder of what stands in for the kernel.
+pub fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/script/host")
+}
 
 /// It has one state: who has it holds the lock.
 pub struct Library {
@@ -25,7 +30,7 @@ impl Library {
 
     fn build() -> Library {
         let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let host = crate_dir.join("tests/script/host");
+        let host = source();
         let dir = tempfile::tempdir().expect("a directory");
         let object = dir.path().join("host.so");
         let clang = std::env::var("CLANG").unwrap_or_else(|_| "clang".into());
@@ -91,7 +96,8 @@ impl Library {
 
     fn bytes(&self, which: Bytes) -> &[u8] {
         let mut length = 0;
-        // SAFETY: a static array of the object, of which so many bytes are filled; nothing changes it while `&self` is lent.
+        // SAFETY: a static array of the object, of which so many bytes are filled; nothing changes it
+        // while `&self` is lent.
         unsafe {
             let start = which(&raw mut length);
             std::slice::from_raw_parts(start, length as usize)

@@ -283,12 +283,29 @@ pub struct Control {
     pub wake_bytes: u32,
     /// Not 0: look at packets of the node's own sockets that have a loopback address.
     pub loopback: u32,
+    /// Half-open connections of one namespace that get a flow.
+    pub opening_share: u32,
+    /// The same of all namespaces: beyond it, each has a small part of its share.
+    pub opening_room: u32,
+    /// Half-open connections in the table.
+    pub opening_all: i32,
     /// Explicit padding, to the next cache line.
-    pub pad: [u8; 44],
+    pub pad: [u8; 32],
     /// `READER_*`. On a cache line of its own: it is the only one that changes often.
     pub reader: u32,
     /// Explicit padding.
     pub pad2: [u8; 60],
+    /// Flows whose handshake is not complete, by namespace: see [`opening`].
+    pub opening: [i32; OPENING],
+}
+
+/// Entries of [`Control::opening`].
+pub const OPENING: usize = 512;
+
+/// Place of a namespace in [`Control::opening`].
+#[must_use]
+pub const fn opening(slot: u32) -> usize {
+    ((slot ^ (slot >> 23)) as usize) & (OPENING - 1)
 }
 
 /// Indices of `Stats::count`.
@@ -318,16 +335,18 @@ pub enum Stat {
     /// Packets of the node's own sockets that found every work area of their CPU in use; counted
     /// nowhere else.
     Nested,
+    /// SYNs beyond their namespace's share of half-open connections: they got no flow.
+    OpeningFull,
 }
 
 /// Number of [`Stat`]s.
-pub const STAT_MAX: usize = 11;
+pub const STAT_MAX: usize = 12;
 
 /// Entries of `pilotfish_stats`.
 pub const AREAS: u32 = 3;
 
 /// Size of one CPU's value in `pilotfish_stats`: [`Stats`], then what the programs work with.
-pub const CPU_BYTES: usize = 9032;
+pub const CPU_BYTES: usize = 9040;
 
 /// Value of `pilotfish_stats` on one CPU.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -345,6 +364,6 @@ const _: () = {
     assert!(size_of::<Closed>() == 176);
     assert!(size_of::<Flow>() == 240);
     assert!(size_of::<Override>() == 16);
-    assert!(size_of::<Control>() == 128);
-    assert!(size_of::<Stats>() == 88);
+    assert!(size_of::<Control>() == 2176);
+    assert!(size_of::<Stats>() == 96);
 };

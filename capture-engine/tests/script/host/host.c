@@ -139,7 +139,9 @@ void host_reset(__u32 head_bytes)
 {
 	memset(flows, 0, sizeof(flows));
 	ring_end = 0;
+	memset(&control, 0, sizeof(control));
 	control.head_bytes = head_bytes;
+	control.opening_share = control.opening_room = HOST_FLOWS;
 	control.udp_datagrams = 2;
 	if (!ports.marks[0])
 		memset(&ports, PF_PORT_INCLUDED, sizeof(ports));
