@@ -42,7 +42,7 @@ pub(super) struct Flow {
     pub isn: [Option<u32>; 2],
     /// Directions of which a SYN without ACK was seen.
     pub syns: [bool; 2],
-    pub again: Option<Again>,
+    pub again: Option<Box<Again>>,
     pub turn: u32,
     pub turn_dir: Direction,
     turn_seq: [u32; 2],

@@ -30,11 +30,11 @@ impl Flow {
             let repeats = self.isn[dir.index()] == Some(packet.seq);
             return (self.closed.is_some() && !repeats).then_some(Begin::Here);
         }
-        let again = self.again.filter(|again| again.dir != dir)?;
+        let again = self.again.as_deref().filter(|again| again.dir != dir)?;
         let answers = packet.ack.wrapping_sub(again.seq).wrapping_sub(1) < again.end.wrapping_sub(again.seq);
         let own = self.half_open() && self.closed.is_none() && self.acks_syn(dir.reverse(), packet.ack);
         let kind = flags == SYN | ACK || flags == RST | ACK && packet.seq == 0;
-        (answers && kind && !own).then_some(Begin::Before(again))
+        (answers && kind && !own).then_some(Begin::Before(*again))
     }
 
     /// A SYN that is told apart after all: it was counted where it came.
@@ -95,7 +95,7 @@ impl Flow {
             again => {
                 let end = packet.seq.wrapping_add(1).wrapping_add(packet.payload);
                 let bytes = u64::from(packet.ip_bytes);
-                *again = Some(Again { dir, seq: packet.seq, end, packets: 1, bytes, at: Some(at) });
+                *again = Some(Box::new(Again { dir, seq: packet.seq, end, packets: 1, bytes, at: Some(at) }));
             }
         }
         false
