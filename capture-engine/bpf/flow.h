@@ -4,17 +4,12 @@
 #ifndef PILOTFISH_FLOW_H
 #define PILOTFISH_FLOW_H
 
+#include "end.h"
+#include "handshake.h"
 #include "maps.h"
 #include "packet.h"
 
-#define PF_FURTHEST 0x40000000 /* a jump beyond the largest TCP window (RFC 7323 2.3) is no hole: begin anew there */
 #define PF_LONG_MESSAGE 0x40000000 /* offsets in a message are 32 bits wide: past this one, its head is not looked for any more */
-
-/* Signed distance between sequence numbers. */
-static __always_inline __s32 pf_ahead(__u32 a, __u32 b)
-{
-	return (__s32)(a - b);
-}
 
 /* Most packets of a connection that sends much are ACKs without payload, of which only counters
  * remain. True when this packet was one and is counted. No lock, which both directions would wait
@@ -22,11 +17,14 @@ static __always_inline __s32 pf_ahead(__u32 a, __u32 b)
 static __always_inline int pf_ack(struct pf_flow *flow, int dir, struct pf_cpu *cpu)
 {
 	struct pf_packet *p = &cpu->packet;
+	__u8 flags = p->tcp_flags & (PF_TCP_SYN | PF_TCP_ENDS | PF_TCP_ACK);
 	__u64 tick;
 
-	if (p->payload || p->tcp_flags & (PF_TCP_SYN | PF_TCP_FIN | PF_TCP_RST) || p->key.proto != IPPROTO_TCP || !p->window ||
-	    flow->zero_window & (1 << dir) || !(flow->flags & (PF_FLOW_ESTABLISHED | PF_FLOW_MIDWAY)))
+	if (p->payload || flags != PF_TCP_ACK || p->key.proto != IPPROTO_TCP || !p->window || flow->zero_window & (1 << dir) ||
+	    pf_half_open(flow) || flow->flags & PF_FIN_EARLY_ANY || !(flow->ack_known & (1 << !dir)))
 		return 0;
+	if (pf_ahead(p->ack, flow->acked[!dir]) > 0)
+		flow->acked[!dir] = p->ack;
 	/* Good to 1-4 ms, which is enough to know when a flow was active last: read once per tick
 	 * instead of 34 ns for each packet. */
 	tick = bpf_jiffies64();
@@ -39,73 +37,6 @@ static __always_inline int pf_ack(struct pf_flow *flow, int dir, struct pf_cpu *
 	__sync_fetch_and_add(&flow->counters.packets[dir], 1);
 	__sync_fetch_and_add(&flow->counters.bytes[dir], p->ip_bytes);
 	return 1;
-}
-
-static __always_inline void pf_note_close(struct pf_flow *flow, struct pf_cpu *cpu)
-{
-	struct pf_closed *closed = &cpu->closed;
-
-	closed->flow_flags = flow->flags;
-	closed->turn = flow->turn;
-	closed->flow_id = flow->flow_id;
-	closed->at_ns = cpu->before.now;
-	closed->counters = flow->counters;
-	closed->last = flow->message;
-	cpu->after.closed = 1;
-}
-
-/* A SYN that is no repetition of the one this flow began with: the tuple is used again. */
-static __always_inline void pf_start_afresh(struct pf_flow *flow, struct pf_cpu *cpu, struct pf_control *control)
-{
-	__u32 kept = flow->flags & PF_FLOW_NOT_COPIED;
-
-	if (!(flow->flags & PF_FLOW_CLOSE_REPORTED)) {
-		cpu->after.replaced = 1;
-		pf_note_close(flow, cpu);
-	}
-	/* Not the lock: we hold it. */
-	__builtin_memset((void *)flow + sizeof(flow->lock), 0, sizeof(*flow) - sizeof(flow->lock));
-	flow->flags = kept;
-	flow->flow_id = cpu->before.now;
-	flow->head_bytes = control->head_bytes;
-}
-
-static __always_inline void pf_handshake(struct pf_flow *flow, int dir, struct pf_packet *p, __u64 now)
-{
-	const __u32 bit = 1 << dir;
-	__u32 role = flow->flags & (PF_FLOW_LOCAL_CLIENT | PF_FLOW_LOCAL_SERVER);
-
-	if (!(p->tcp_flags & PF_TCP_SYN)) {
-		if (dir == PF_INGRESS && role == PF_FLOW_LOCAL_SERVER && (p->tcp_flags & PF_TCP_ACK) &&
-		    !(flow->flags & (PF_FLOW_ESTABLISHED | PF_FLOW_MIDWAY))) {
-			flow->flags |= PF_FLOW_ESTABLISHED;
-			if (flow->syn_ns)
-				flow->counters.rtt_ns = now - flow->syn_ns;
-		}
-		return;
-	}
-	if (flow->seq_known & bit) { /* sent again: no RTT, the answer could be to either */
-		flow->counters.retransmits[dir]++;
-		flow->syn_ns = 0;
-		return;
-	}
-	flow->seq_known |= bit;
-	flow->next_seq[dir] = p->seq + 1;
-	if (!(p->tcp_flags & PF_TCP_ACK)) {
-		flow->isn = p->seq;
-		flow->flags |= dir == PF_EGRESS ? PF_FLOW_LOCAL_CLIENT : PF_FLOW_LOCAL_SERVER;
-		if (dir == PF_EGRESS)
-			flow->syn_ns = now;
-		return;
-	}
-	if (dir == PF_EGRESS) {
-		flow->flags |= PF_FLOW_LOCAL_SERVER;
-		flow->syn_ns = now;
-		return;
-	}
-	flow->flags |= PF_FLOW_LOCAL_CLIENT | PF_FLOW_ESTABLISHED;
-	if (flow->syn_ns)
-		flow->counters.rtt_ns = now - flow->syn_ns;
 }
 
 /* Takes [seq, end) out of the direction's hole; false when it is not in it. */
@@ -129,7 +60,10 @@ static __always_inline void pf_start_message(struct pf_flow *flow, int dir, __u3
 	flow->turn++;
 	flow->turn_dir = dir;
 	flow->turn_seq[dir] = seq;
-	flow->head_bytes = cpu->before.overridden ? cpu->before.override : control->head_bytes;
+	flow->head_bytes = control->head_bytes;
+	/* Everything, but not of a message that is longer than any that could be made of many. */
+	if (cpu->before.overridden)
+		flow->head_bytes = cpu->before.override < PF_EVERYTHING_MOST ? cpu->before.override : PF_EVERYTHING_MOST;
 	__builtin_memset(&flow->message, 0, sizeof(flow->message));
 	flow->message.first_ns = cpu->before.now;
 	flow->message.turn = flow->turn;
@@ -152,6 +86,12 @@ static __always_inline void pf_keep_tail(struct pf_message *message, __u64 bytes
 	message->tail_len = length > 8 ? 8 : length;
 }
 
+/* Whether what ends at `end` lies before the direction's first byte: known while its numbers have not come around. */
+static __always_inline int pf_is_older(struct pf_flow *flow, int dir, __u32 end)
+{
+	return flow->seq_known & PF_KNOWN_ISN(dir) && flow->counters.bytes[dir] < PF_FURTHEST && pf_ahead(end, flow->isn[dir] + 1) <= 0;
+}
+
 /* Payload of one TCP segment; p->seq is the sequence number of its first byte. */
 static __always_inline void pf_payload(struct pf_flow *flow, int dir, struct pf_cpu *cpu, struct pf_control *control)
 {
@@ -167,14 +107,19 @@ static __always_inline void pf_payload(struct pf_flow *flow, int dir, struct pf_
 	__s32 offset;
 
 	if (pf_ahead(seq, next) > PF_FURTHEST || pf_ahead(next, seq) > PF_FURTHEST) {
+		/* No window is so wide. Gone on unseen, if the other side says so, too; else of another connection. */
+		if (flow->ack_known & bit && seq - flow->acked[dir] + PF_FURTHEST > 2u * PF_FURTHEST)
+			return;
 		next = seq;
 		flow->hole_start[dir] = flow->hole_end[dir] = 0;
 	}
 	if (pf_ahead(seq, next) < 0)
 		fills = pf_fill(flow, dir, seq, end);
 	if (pf_ahead(end, next) <= 0) {
-		/* One byte right before what comes next is a keep-alive probe (RFC 9293 3.8.4), not a repetition. */
-		if (!fills && !(p->payload == 1 && end == next))
+		/* No repetition is a keep-alive probe: one byte that was acknowledged already, right before what comes
+		 * next (RFC 9293 3.8.4). Nor is what was sent before the connection began (RFC 9293 3.4.2). */
+		if (!fills && !(p->payload == 1 && end == next && (!(flow->ack_known & bit) || flow->acked[dir] == next)) &&
+		    !pf_is_older(flow, dir, end))
 			flow->counters.retransmits[dir]++;
 	} else if (!(p->payload == 1 && seq == next && (flow->zero_window & other))) { /* not a zero-window probe (RFC 9293 3.8.6.1) */
 		progress = 1;
@@ -226,57 +171,75 @@ static __always_inline void pf_payload(struct pf_flow *flow, int dir, struct pf_
 	after->turn = turn;
 }
 
+/* What is left of the payload, when a FIN was seen: nothing behind it is any (RFC 9293 3.10.7.4). */
+static __always_inline void pf_cut_at_fin(struct pf_flow *flow, int dir, struct pf_cpu *cpu)
+{
+	struct pf_packet *p = &cpu->packet;
+	__u32 left = flow->fin_seq[dir] - p->seq;
+
+	if (!(flow->flags & (PF_FIN(dir) | PF_FIN_EARLY(dir))) || pf_ahead(p->seq + p->payload, flow->fin_seq[dir]) <= 0)
+		return;
+	p->payload = (__s32)left > 0 ? left : 0;
+	if (p->held > p->payload)
+		p->held = p->payload;
+	cpu->before.tail_read = 0; /* that was what is cut off */
+}
+
 /* A function of its own: see pf_find_l3. Returns nothing of use. */
 __noinline int pf_tcp(struct pf_flow *flow, int dir, struct pf_cpu *cpu, struct pf_control *control)
 {
 	struct pf_packet *p;
-	__u32 bit, fin;
 	__u8 tcp_flags;
+	__u32 bit;
+	__u64 now;
+	int first;
 
 	if (!flow || !cpu || !control)
 		return 0;
 	dir &= 1;
 	p = &cpu->packet;
 	bit = 1 << dir;
-	fin = dir == PF_INGRESS ? PF_FLOW_FIN_IN : PF_FLOW_FIN_OUT;
 	tcp_flags = p->tcp_flags;
+	now = cpu->before.now;
 
-	if ((tcp_flags & (PF_TCP_SYN | PF_TCP_ACK)) == PF_TCP_SYN &&
-	    (flow->counters.packets[0] || flow->counters.packets[1]) && (flow->isn != p->seq || flow->flags & PF_FLOW_CLOSED))
-		pf_start_afresh(flow, cpu, control);
-	flow->last_ns = cpu->before.now;
+	if (tcp_flags & (PF_TCP_SYN | PF_TCP_RST))
+		pf_begin(flow, dir, cpu, control);
+	flow->last_ns = now;
 	__sync_fetch_and_add(&flow->counters.packets[dir], 1);
 	__sync_fetch_and_add(&flow->counters.bytes[dir], p->ip_bytes);
-	if (tcp_flags & PF_TCP_SYN || !(flow->flags & PF_FLOW_ESTABLISHED))
-		pf_handshake(flow, dir, p, cpu->before.now);
-	if (tcp_flags & PF_TCP_SYN)
-		p->seq++;
-	if (p->payload)
-		pf_payload(flow, dir, cpu, control);
-	if (!(tcp_flags & (PF_TCP_SYN | PF_TCP_FIN | PF_TCP_RST))) {
-		if (p->window) {
-			flow->zero_window &= ~bit;
-		} else {
-			flow->zero_window |= bit;
-			flow->counters.zero_windows[dir]++;
-		}
+	/* A segment without ACK is dropped (RFC 9293 3.10.7.4), as is one that asks for both a beginning and an end. */
+	if (!(tcp_flags & (PF_TCP_SYN | PF_TCP_RST | PF_TCP_ACK)) || (tcp_flags & PF_TCP_SYN && tcp_flags & PF_TCP_ENDS))
+		return 0;
+	if (tcp_flags & PF_TCP_RST) {
+		pf_reset(flow, dir, cpu); /* its payload is a text for people (RFC 9293 3.10.7.4) */
 		return 0;
 	}
+	if (tcp_flags & PF_TCP_SYN) {
+		first = tcp_flags & PF_TCP_ACK ? pf_syn_ack(flow, dir, p, now) : pf_syn(flow, dir, p, now);
+		p->seq++;
+		if (first && p->payload)
+			pf_payload(flow, dir, cpu, control);
+		return 0;
+	}
+	if (pf_half_open(flow) && (flow->flags & PF_FLOW_CLOSED || !pf_complete(flow, dir, p, now)))
+		return 0;
+	if (!(flow->ack_known & (1 << !dir)) || pf_ahead(p->ack, flow->acked[!dir]) > 0) {
+		flow->ack_known |= 1 << !dir;
+		flow->acked[!dir] = p->ack;
+	}
+	if (p->payload)
+		pf_cut_at_fin(flow, dir, cpu);
+	if (p->payload)
+		pf_payload(flow, dir, cpu, control);
 	if (tcp_flags & PF_TCP_FIN) {
-		if (!(flow->flags & fin))
-			flow->next_seq[dir]++; /* a FIN takes one number */
-		else if (!p->payload)
-			flow->counters.retransmits[dir]++;
-		flow->flags |= fin;
+		pf_fin(flow, dir, p);
+	} else if (p->window) {
+		flow->zero_window &= ~bit;
+	} else {
+		flow->zero_window |= bit;
+		flow->counters.zero_windows[dir]++;
 	}
-	if (tcp_flags & PF_TCP_RST)
-		flow->flags |= PF_FLOW_RST;
-	if (!(flow->flags & PF_FLOW_CLOSED) &&
-	    (flow->flags & PF_FLOW_RST || (flow->flags & (PF_FLOW_FIN_IN | PF_FLOW_FIN_OUT)) == (PF_FLOW_FIN_IN | PF_FLOW_FIN_OUT))) {
-		/* Reported until proven otherwise: pf_handle takes it back when the ring is full. */
-		flow->flags |= PF_FLOW_CLOSED | PF_FLOW_CLOSE_REPORTED;
-		pf_note_close(flow, cpu);
-	}
+	pf_end(flow, cpu);
 	return 0;
 }
 

@@ -23,7 +23,7 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 65536);
 	__type(key, struct pf_key);
-	__type(value, __u32);
+	__type(value, struct pf_override);
 } pilotfish_override SEC(".maps");
 
 struct {
@@ -74,7 +74,8 @@ struct pf_after {
 /* A packet as parsed. */
 struct pf_packet {
 	struct pf_key key;
-	__u32 seq; /* of the first payload byte */
+	__u32 seq; /* of the header; from the handling of a SYN on, of the first payload byte */
+	__u32 ack; /* valid with PF_TCP_ACK */
 	__u32 payload_at; /* offset of the payload in the skb */
 	__u32 payload; /* payload bytes as the headers tell */
 	__u32 held; /* of these, bytes that the skb holds */

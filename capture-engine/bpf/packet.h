@@ -260,6 +260,7 @@ static __always_inline int pf_parse_l3(struct __sk_buff *skb, int dir, __u32 l3,
 			return PF_STAT_UNPARSED;
 		pf_set_ports(p, dir, tcp->source, tcp->destination);
 		p->seq = bpf_ntohl(tcp->seq);
+		p->ack = bpf_ntohl(tcp->ack);
 		p->window = bpf_ntohs(tcp->window);
 		p->tcp_flags = tcp->flags;
 		p->payload_at = l4 + (tcp->length >> 4) * 4;
@@ -273,6 +274,7 @@ static __always_inline int pf_parse_l3(struct __sk_buff *skb, int dir, __u32 l3,
 			return PF_STAT_UNPARSED;
 		pf_set_ports(p, dir, udp->source, udp->destination);
 		p->seq = 0;
+		p->ack = 0;
 		p->window = 0;
 		p->tcp_flags = 0;
 		p->payload_at = l4 + sizeof(*udp);

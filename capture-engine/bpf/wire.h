@@ -28,10 +28,17 @@
 #define PF_FLOW_CLOSED 128 /* both FINs or a RST */
 #define PF_FLOW_CLOSE_REPORTED 256 /* pf_closed went into the ring */
 #define PF_FLOW_NOT_COPIED 512 /* the port filter excludes it: counters only, no messages */
+#define PF_FLOW_FIN_EARLY_IN 1024 /* a FIN came before all the bytes that it follows: it acts when they have come */
+#define PF_FLOW_FIN_EARLY_OUT 2048
+#define PF_FLOW_SYN_AGAIN_IN 4096 /* a SYN that may begin another connection: `again_seq`; its SYN-ACK decides */
+#define PF_FLOW_SYN_AGAIN_OUT 8192
 
 /* Budgets with a meaning of their own: of a message, in pf_flow and in map `pilotfish_override` */
 #define PF_BUDGET_NOTHING 0
 #define PF_BUDGET_EVERYTHING 0xffffffff
+
+/* Most bytes of one message that are copied, whatever the override: one that is longer ends as any other does. */
+#define PF_EVERYTHING_MOST (1 << 20)
 
 /* Most payload bytes of one event. What a packet has beyond it follows in further events with their own seq. */
 #define PF_CHUNK 8192
@@ -98,20 +105,29 @@ struct pf_closed {
 	struct pf_message last; /* the message that was under way */
 }; /* 176 */
 
+/* Value of map `pilotfish_override` (key: pf_key): the budget of the flow that began at `flow_id`. One
+ * that had the same key before or has it after is not meant. */
+struct pf_override {
+	__u64 flow_id;
+	__u32 budget;
+	__u32 pad;
+}; /* 16 */
+
 /* Value of map `pilotfish_flows` (key: pf_key). Changed under `lock`, but for what an ACK without
- * payload changes: `last_ns`, `packets` and `bytes`. These and what decides about such an ACK come
- * first, next to each other. A hole is a range of sequence numbers that was jumped over; one per
+ * payload changes: `last_ns`, `acked`, `packets` and `bytes`. These and what decides about such an
+ * ACK come first, next to each other. A hole is a range of sequence numbers that was jumped over; one per
  * direction is kept, and a second one widens it to cover both, so that a retransmission inside it
  * may pass for its filling. */
 struct pf_flow {
 	__u32 lock; /* 0: free; else one more than the number of the CPU that has it */
 	__u32 flags;
-	__u8 seq_known;
+	__u8 seq_known; /* bit per direction: `next_seq` is valid; the two bits above: `isn` is */
 	__u8 turn_dir;
 	__u8 zero_window; /* bit per direction: the last packet that way advertised a window of 0 */
-	__u8 pad;
+	__u8 ack_known; /* bit per direction: `acked` is valid */
 	__u32 turn; /* number of the current message, 0 before the first */
 	__u64 last_ns; /* time of the last packet; for an ACK without payload as of the last tick */
+	__u32 acked[2]; /* what the other side has acknowledged of each direction, also of what was not seen */
 	struct pf_counters counters;
 	__u32 next_seq[2]; /* next new sequence number per direction; valid when seq_known has the bit */
 	__u32 hole_start[2];
@@ -122,14 +138,22 @@ struct pf_flow {
 	__u64 flow_id;
 	struct pf_message message; /* the current one */
 	__u64 syn_ns; /* time of the packet whose answer gives the RTT; 0: none, or it was sent twice (Karn) */
-	__u32 isn; /* sequence number of the opening SYN */
-	__u32 pad2;
-}; /* 192 */
+	__u32 isn[2]; /* sequence number of each direction's SYN */
+	__u32 fin_seq[2]; /* of each direction's FIN, once it was seen, early or not */
+	__u32 again_seq; /* of a SYN that may begin another connection; valid with PF_FLOW_SYN_AGAIN_* */
+	__u32 again_end; /* the number after it and its payload (RFC 7413) */
+	__u32 again_packets; /* so often was it sent */
+	__u32 pad;
+	__u64 again_bytes; /* IP bytes of these */
+	__u64 again_ns; /* as `syn_ns` */
+}; /* 240 */
 
 /* What the reader of the ring does, so that a commit knows whether to wake it. */
 #define PF_READER_AWAKE 0
 #define PF_READER_NAPPING 1 /* a timer will wake it: wake it only past `wake_bytes` */
 #define PF_READER_ASLEEP 2 /* wake it for any event */
+
+#define PF_OPENING 512 /* counts of half-open connections; with more namespaces, some have one in common */
 
 /* Value of array `pilotfish_control` (one entry, mapped by user space). */
 struct pf_control {
@@ -138,10 +162,16 @@ struct pf_control {
 	__u32 overrides; /* 0: `pilotfish_override` is empty, do not look */
 	__u32 wake_bytes; /* unread bytes in the ring at which a napping reader is woken */
 	__u32 loopback; /* whether packets of the node's own sockets are looked at that have an address of the loopback */
-	__u8 pad[44];
+	__u32 opening_share; /* half-open connections of one namespace that get a flow */
+	__u32 opening_room; /* of all namespaces: beyond it, each has a small part of its share */
+	__s32 opening_all; /* how many there are */
+	__u8 pad[32];
 	__u32 reader; /* PF_READER_*: on a cache line of its own, it is the only one that changes often */
 	__u8 pad2[60];
-}; /* 128 */
+	/* Flows whose handshake is not complete, by namespace (pf_opening). The programs count up and down; user space, which
+	 * removes flows, puts right what it finds in its rounds. */
+	__s32 opening[PF_OPENING];
+}; /* 2176: less than a page, which user space maps */
 
 /* Value of array `pilotfish_ports` (one entry). A flow is copied when one of its ports is included
  * and none is excluded. */
@@ -165,6 +195,7 @@ enum pf_stat {
 	PF_STAT_REPLACED, /* flows that a SYN started afresh before their end was seen or could be reported */
 	PF_STAT_UNLOCKED, /* packets handled without their flow's lock: its holder kept it for too long, or was interrupted by this packet */
 	PF_STAT_NESTED, /* packets of the node's own sockets that found every work area of their CPU in use: counted nowhere else */
+	PF_STAT_OPENING_FULL, /* SYNs beyond their namespace's share: no flow before the connection's first payload */
 	PF_STAT_MAX,
 };
 
@@ -178,6 +209,6 @@ struct pf_stats {
 #define PF_AREAS (1 + PF_HOST_AREAS)
 
 /* Size of one CPU's value in `pilotfish_stats`: pf_stats, then what the programs work with. */
-#define PF_CPU_BYTES 8984
+#define PF_CPU_BYTES 9040
 
 #endif

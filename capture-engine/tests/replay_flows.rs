@@ -30,12 +30,31 @@ fn s<'a>(flags: &'a str, seq: u32, payload: &'a [u8]) -> Tcp<'a> {
 }
 
 fn build(tcp: &Tcp<'_>) -> Vec<u8> {
+    build_ack(tcp, 1)
+}
+
+/// Packets that acknowledge all that the other side has sent.
+fn build_all(packets: &[Tcp<'_>]) -> Vec<Vec<u8>> {
+    let mut ends = [1; 2];
+    let build = |tcp: &Tcp<'_>| {
+        let numbers = tcp.payload.len() + tcp.flags.matches(['S', 'F']).count();
+        let end = tcp.seq.wrapping_add(numbers as u32);
+        let [mine, theirs] = if tcp.from_client { [0, 1] } else { [1, 0] };
+        if tcp.flags.contains('S') || end.wrapping_sub(ends[mine]) < 1 << 31 {
+            ends[mine] = end;
+        }
+        build_ack(tcp, ends[theirs])
+    };
+    packets.iter().map(build).collect()
+}
+
+fn build_ack(tcp: &Tcp<'_>, ack: u32) -> Vec<u8> {
     let (from, to) = if tcp.from_client { (CLIENT, SERVER) } else { (SERVER, CLIENT) };
     let mut builder = PacketBuilder::ethernet2([2; 6], [4; 6]).ipv4(from.0, to.0, 64).tcp(from.1, to.1, tcp.seq, 64000);
     for flag in tcp.flags.chars() {
         builder = match flag {
             'S' => builder.syn(),
-            'A' => builder.ack(1),
+            'A' => builder.ack(ack),
             'F' => builder.fin(),
             'R' => builder.rst(),
             _ => builder,
@@ -95,7 +114,7 @@ fn tell(file: Vec<u8>) -> (String, Summary) {
 }
 
 fn story(packets: &[Tcp<'_>], expected: expect_test::Expect) {
-    let packets: Vec<_> = packets.iter().zip(0..).map(|(tcp, ms)| (ms * 10, None, build(tcp))).collect();
+    let packets: Vec<_> = build_all(packets).into_iter().zip(0..).map(|(bytes, ms)| (ms * 10, None, bytes)).collect();
     expected.assert_eq(&tell(file(1, &packets)).0);
 }
 
@@ -152,7 +171,7 @@ fn tuple_that_is_used_again_is_another_connection() {
     story(
         &[c("S", 99, b""), s("RA", 0, b""), c("S", 99, b""), c("S", 7099, b""), s("SA", 1, b"")],
         expect_test::expect![[r#"
-            Client Gone [1, 2] retransmits [0, 1]
+            Client Reset [1, 2] retransmits [0, 1]
             Client Gone [1, 1] rtt 10ms
         "#]],
     );
@@ -303,6 +322,8 @@ proptest! {
             && let Some(etherparse::TransportSlice::Tcp(tcp)) = &packet.transport
             && !tcp.payload().is_empty()
             && bytes[0] >> 4 == 4
+            // What has no ACK is dropped, and what a RST says is for people (RFC 9293 3.10.7.4).
+            && tcp.ack() && !tcp.rst() && !(tcp.syn() && tcp.fin())
         {
             let payload = format!("{:?}", String::from_utf8_lossy(tcp.payload()));
             prop_assert!(text.contains(&payload), "{text} lacks {payload}");

@@ -11,6 +11,12 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicU64;
 use zerocopy::{FromZeros, IntoBytes};
 
+/// Half-open connections of one namespace take one part in so many of the flow table: with 65,536
+/// flows, those of 1,000 new connections a second that take a second each to be answered.
+const OPENING_SHARE: u32 = 64;
+/// Those of all namespaces. Beyond it, each has a sixteenth of its share.
+const OPENING_ROOM: u32 = 4;
+
 /// Sizes and filters that are fixed at load.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KernelConfig {
@@ -66,7 +72,7 @@ impl Shared {
         let control = ControlPage::map(&control_map).map_err(setup("map pilotfish_control"))?;
         Ok(Shared {
             flows: Map::new(map("pilotfish_flows")?, size_of::<wire::Key>(), size_of::<wire::Flow>()),
-            overrides: Map::new(map("pilotfish_override")?, size_of::<wire::Key>(), 4),
+            overrides: Map::new(map("pilotfish_override")?, size_of::<wire::Key>(), size_of::<wire::Override>()),
             overridden: Mutex::default(),
             stats: Map::new(map("pilotfish_stats")?, 4, wire::CPU_BYTES * cpus),
             cpus,
@@ -82,6 +88,8 @@ impl Shared {
         control.udp_datagrams = config.udp_datagrams;
         control.wake_bytes = config.ring_bytes / 2;
         control.loopback = u32::from(config.loopback);
+        control.opening_share = (config.flows / OPENING_SHARE).max(16);
+        control.opening_room = (config.flows / OPENING_ROOM).max(16);
         let zero = 0u32.to_ne_bytes();
         self.control_map.update(&zero, control.as_bytes()).map_err(setup("write pilotfish_control"))?;
         let ports = Map::new(ports, 4, wire::PORTS);

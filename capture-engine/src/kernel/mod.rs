@@ -7,6 +7,7 @@ mod load;
 mod maps;
 mod node;
 mod object;
+mod opening;
 mod overrides;
 mod ring;
 mod sample;

@@ -2,7 +2,7 @@
 
 use super::convert;
 use super::maps::Shared;
-use crate::event::FlowKey;
+use crate::event::{FlowId, FlowKey};
 use l7::Interest;
 use std::collections::HashSet;
 use std::io;
@@ -22,18 +22,21 @@ impl Overrides {
     }
 
     /// Puts `interest` in the place of what was set before; `Heads` is the same as
-    /// [`Overrides::clear`]. The flow need not be in the table yet.
+    /// [`Overrides::clear`]. Meant is the flow that began as `id`: one that had its key before, or
+    /// has it after, is copied as flows begin. Of a message, `Everything` copies the first MiB
+    /// ([`capture_wire::EVERYTHING_MOST`]): what is longer ends as it does for `Heads`.
     ///
     /// # Errors
     /// `E2BIG` when the table of overrides is full: the flow stays as it is.
-    pub fn set(&self, key: &FlowKey, interest: Interest) -> io::Result<()> {
+    pub fn set(&self, key: &FlowKey, id: FlowId, interest: Interest) -> io::Result<()> {
         let budget = match interest {
             Interest::Heads => return self.clear(key),
             Interest::Everything => capture_wire::BUDGET_EVERYTHING,
             Interest::Nothing => capture_wire::BUDGET_NOTHING,
         };
         let mut set = self.shared.overridden.lock();
-        self.shared.overrides.update(convert::wire_key(key).as_bytes(), budget.as_bytes())?;
+        let value = capture_wire::Override { flow_id: id.0, budget, pad: 0 };
+        self.shared.overrides.update(convert::wire_key(key).as_bytes(), value.as_bytes())?;
         set.insert(*key);
         self.shared.publish_overrides(&set);
         Ok(())

@@ -2,6 +2,7 @@
 
 use super::convert;
 use super::maps::Shared;
+use super::opening::Opening;
 use super::sys::{Batch, Cursor};
 use crate::event::{FlowKey, Sample};
 use capture_wire as wire;
@@ -23,6 +24,7 @@ const LARGEST_TURN: usize = 1 << 16;
 pub struct Sampler {
     shared: Arc<Shared>,
     cursor: Cursor,
+    opening: Opening,
     keys: Vec<wire::Key>,
     values: Vec<wire::Flow>,
 }
@@ -57,7 +59,7 @@ impl Page<'_> {
 
 impl Sampler {
     pub(super) fn new(shared: Arc<Shared>) -> Sampler {
-        Sampler { shared, cursor: Cursor::default(), keys: Vec::new(), values: Vec::new() }
+        Sampler { shared, cursor: Cursor::default(), opening: Opening::default(), keys: Vec::new(), values: Vec::new() }
     }
 
     /// The next (about) `flows` flows of the table: one system call, some 0.3 us for each flow.
@@ -66,6 +68,7 @@ impl Sampler {
     /// When the kernel refuses the batch lookup. The round starts over.
     pub fn turn(&mut self, flows: usize) -> io::Result<Page<'_>> {
         let mut room = flows.clamp(1, LARGEST_TURN);
+        self.opening.begin(&self.shared.control);
         let Batch { count, end } = loop {
             self.keys.resize(room, wire::Key::new_zeroed());
             self.values.resize(room, wire::Flow::new_zeroed());
@@ -80,15 +83,18 @@ impl Sampler {
                 }
                 Err(error) => {
                     self.cursor = Cursor::default();
+                    self.opening = Opening::default();
                     return Err(error);
                 }
             }
         };
-        if end {
-            self.cursor = Cursor::default();
-        }
         let keys = self.keys.get(..count).unwrap_or_default();
         let values = self.values.get(..count).unwrap_or_default();
+        keys.iter().zip(values).for_each(|(key, flow)| self.opening.saw(key, flow));
+        if end {
+            self.cursor = Cursor::default();
+            std::mem::take(&mut self.opening).end(&self.shared.control);
+        }
         Ok(Page { keys, values, last: end })
     }
 

@@ -38,6 +38,9 @@ pub struct KernelStats {
     pub unlocked: u64,
     /// Packets of the node's own sockets that found no work area on their CPU.
     pub nested: u64,
+    /// SYNs beyond their namespace's share of half-open connections, which got no flow: such a
+    /// connection is followed from its first payload on, as one that was joined midway.
+    pub opening_full: u64,
     /// Records of the ring that made no sense to the reader.
     pub malformed: u64,
 }
@@ -93,6 +96,7 @@ impl Shared {
             replaced: of(Stat::Replaced),
             unlocked: of(Stat::Unlocked),
             nested: of(Stat::Nested),
+            opening_full: of(Stat::OpeningFull),
             malformed: self.malformed.load(Ordering::Relaxed),
         })
     }

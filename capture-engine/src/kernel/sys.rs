@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_insn, bpf_prog_info, bpf_prog_type};
-use capture_wire::Control;
+use capture_wire::{Control, OPENING};
 use std::ffi::c_long;
 use std::io;
 use std::mem::{offset_of, zeroed};
@@ -244,6 +244,14 @@ impl ControlPage {
 
     pub(super) fn reader(&self) -> &AtomicU32 {
         self.word(offset_of!(Control, reader))
+    }
+
+    /// Half-open connections of the namespaces that have this place; None: of all. Signed, as two's complement.
+    pub(super) fn opening(&self, place: Option<usize>) -> &AtomicU32 {
+        match place {
+            Some(place) => self.word(offset_of!(Control, opening) + place % OPENING * size_of::<i32>()),
+            None => self.word(offset_of!(Control, opening_all)),
+        }
     }
 
     pub(super) fn overrides(&self) -> &AtomicU32 {

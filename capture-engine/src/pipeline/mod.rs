@@ -191,7 +191,7 @@ impl<S: Sink> Pipeline<S> {
             servers.put(server, ());
         }
         if let Some(interest) = flow.interest_if_changed() {
-            requests.interest(key, interest);
+            requests.interest(key, id, interest);
         }
         if let Some(due) = flow.want_timer(at, FIRST_PROBE) {
             requests.timer(due, key, id);
@@ -270,7 +270,7 @@ impl<S: Sink> Pipeline<S> {
             }
             stats.exchanges += flow.deliver(collected, sink);
             if let Some(interest) = flow.interest_if_changed() {
-                requests.interest(key, interest);
+                requests.interest(key, id, interest);
             }
             if let Some(due) = flow.rearm(now, MAX_PROBE) {
                 requests.timer(due, key, id);

@@ -17,7 +17,7 @@ const MOST_CLOSED: usize = 65_536;
 /// What the pipeline wants done by the owner of the kernel's maps, and the timers of its flows.
 #[derive(Debug, Default)]
 pub struct Requests {
-    interests: Vec<(FlowKey, Interest)>,
+    interests: Vec<(FlowKey, FlowId, Interest)>,
     timers: BinaryHeap<Reverse<(Ts, TimerKey)>>,
     closed: VecDeque<(Ts, FlowKey, FlowId)>,
     closed_ids: HashMap<FlowKey, FlowId, foldhash::fast::RandomState>,
@@ -41,7 +41,7 @@ impl PartialOrd for TimerKey {
 
 impl Requests {
     /// Flows whose dissector changed its mind on how much it needs; drained by the caller.
-    pub fn take_interests(&mut self) -> impl Iterator<Item = (FlowKey, Interest)> + '_ {
+    pub fn take_interests(&mut self) -> impl Iterator<Item = (FlowKey, FlowId, Interest)> + '_ {
         self.interests.drain(..)
     }
 
@@ -71,8 +71,8 @@ impl Requests {
         self.timers.len()
     }
 
-    pub(super) fn interest(&mut self, key: FlowKey, interest: Interest) {
-        self.interests.push((key, interest));
+    pub(super) fn interest(&mut self, key: FlowKey, id: FlowId, interest: Interest) {
+        self.interests.push((key, id, interest));
     }
 
     pub(super) fn timer(&mut self, due: Ts, key: FlowKey, id: FlowId) {

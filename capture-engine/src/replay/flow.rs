@@ -1,3 +1,4 @@
+use super::again::Again;
 use super::decode::Decoded;
 use crate::event::{Counters, FlowId, FlowKey, Sample};
 use flow_model::{Close, Direction, Role, Ts};
@@ -10,7 +11,7 @@ pub(super) const RST: u8 = 4;
 pub(super) const ACK: u8 = 16;
 
 /// A jump beyond the largest TCP window (RFC 7323 2.3) is no hole: begin anew there.
-const FURTHEST: i32 = 0x4000_0000;
+pub(super) const FURTHEST: i32 = 0x4000_0000;
 
 /// Segments of a flow that are kept waiting, and packets that they wait for: reordering is by a few packets.
 const EARLY: usize = 4;
@@ -24,28 +25,37 @@ pub(super) struct Flow {
     pub id: FlowId,
     pub role: Role,
     pub joined_midway: bool,
-    established: bool,
+    pub established: bool,
     pub closed: Option<(Close, Ts)>,
     /// Its final state was handed out; what still comes only keeps the tuple from looking new.
     pub reported: bool,
     pub last: Ts,
-    counters: Counters,
-    syn_at: Option<Ts>,
+    pub counters: Counters,
+    pub syn_at: Option<Ts>,
     /// Next new sequence number per direction, once known.
-    next_seq: [Option<u32>; 2],
+    pub next_seq: [Option<u32>; 2],
+    /// What the other side has acknowledged of each direction, also of what was not seen.
+    pub acked: [Option<u32>; 2],
     /// Sequence numbers that were jumped over: one range per direction, a second jump widens it.
-    hole: [Option<(u32, u32)>; 2],
-    isn: u32,
-    turn: u32,
-    turn_dir: Direction,
+    pub hole: [Option<(u32, u32)>; 2],
+    /// Sequence number of each direction's SYN.
+    pub isn: [Option<u32>; 2],
+    /// Directions of which a SYN without ACK was seen.
+    pub syns: [bool; 2],
+    pub again: Option<Box<Again>>,
+    pub turn: u32,
+    pub turn_dir: Direction,
     turn_seq: [u32; 2],
     zero_window: [bool; 2],
-    fin: [bool; 2],
-    message: MessageEnd,
+    /// Sequence number of each direction's FIN, once it was seen.
+    pub fin: [Option<u32>; 2],
+    /// All that it follows has come.
+    pub fin_acted: [bool; 2],
+    pub message: MessageEnd,
     /// The message has bytes that the capture cut off.
     message_cut: bool,
     /// Segments that came before what they answer.
-    early: VecDeque<Early>,
+    pub early: VecDeque<Early>,
 }
 
 /// A segment out of order across the directions: a capture of several queues or interfaces has
@@ -95,13 +105,17 @@ impl Flow {
             counters: Counters::default(),
             syn_at: None,
             next_seq: [None; 2],
+            acked: [None; 2],
             hole: [None; 2],
-            isn: packet.seq,
+            isn: [None; 2],
+            syns: [false; 2],
+            again: None,
             turn: 0,
             turn_dir: dir,
             turn_seq: [0; 2],
             zero_window: [false; 2],
-            fin: [false; 2],
+            fin: [None; 2],
+            fin_acted: [false; 2],
             message: MessageEnd::default(),
             message_cut: false,
             early: VecDeque::new(),
@@ -148,18 +162,13 @@ impl Flow {
     }
 
     fn is_early(&self, packet: &Decoded<'_>, dir: Direction) -> bool {
-        let Some(seen) = self.next_seq[dir.reverse().index()] else { return false };
+        let other = dir.reverse().index();
+        let Some(seen) = self.fin_waits(other).map(|fin| fin.wrapping_add(1)).or(self.next_seq[other]) else {
+            return false;
+        };
         // Without payload it says nothing, and a SYN-ACK of a refused connection may acknowledge anything.
         let tells = packet.payload > 0 && packet.tcp_flags & (SYN | ACK) == ACK;
         tells && (1..EARLY_BYTES).contains(&ahead(packet.ack, seen))
-    }
-
-    /// A SYN that is no repetition of the one this flow began with: the tuple is used again.
-    pub fn is_reused_by(&self, packet: &Decoded<'_>) -> bool {
-        packet.tcp
-            && packet.tcp_flags & (SYN | ACK) == SYN
-            && self.counters.packets != [0, 0]
-            && (self.isn != packet.seq || self.reported)
     }
 
     pub fn sample(&self, at: Ts, closed: Close) -> Sample {
@@ -191,81 +200,52 @@ impl Flow {
     pub fn tcp<'a>(&mut self, packet: &Decoded<'a>, dir: Direction, at: Ts) -> Option<Piece<'a>> {
         let flags = packet.tcp_flags;
         self.count(packet, dir, at);
-        if flags & SYN != 0 || !self.established {
-            self.handshake(packet, dir, at);
+        // A segment without ACK is dropped (RFC 9293 3.10.7.4), as is one that asks for both a beginning and an end.
+        if flags & (SYN | RST | ACK) == 0 || flags & SYN != 0 && flags & (FIN | RST) != 0 {
+            return None;
         }
-        let seq = packet.seq.wrapping_add(u32::from(flags & SYN != 0));
-        let piece = if packet.payload > 0 { self.payload(packet, seq, dir, at) } else { None };
-        let way = dir.index();
-        if flags & (SYN | FIN | RST) == 0 {
+        if flags & RST != 0 {
+            // Its payload is a text for people (RFC 9293 3.10.7.4).
+            self.reset(packet, dir, at);
+            return None;
+        }
+        if flags & SYN != 0 {
+            let first = if flags & ACK != 0 { self.syn_ack(packet, dir, at) } else { self.syn(packet, dir, at) };
+            let seq = packet.seq.wrapping_add(1);
+            return if first && packet.payload > 0 { self.payload(packet, seq, dir, at) } else { None };
+        }
+        if self.half_open() && (self.closed.is_some() || !self.complete(packet, dir, at)) {
+            return None;
+        }
+        let (way, other) = (dir.index(), dir.reverse().index());
+        if self.acked[other].is_none_or(|acked| ahead(packet.ack, acked) > 0) {
+            self.acked[other] = Some(packet.ack);
+        }
+        let packet = &self.cut_at_fin(packet, way);
+        let piece = if packet.payload > 0 { self.payload(packet, packet.seq, dir, at) } else { None };
+        if flags & FIN != 0 {
+            self.fin(packet, dir);
+        } else {
             self.zero_window[way] = packet.window == 0;
             self.counters.zero_windows[way] += u32::from(packet.window == 0);
-            return piece;
         }
-        if flags & FIN != 0 {
-            if !self.fin[way] {
-                self.next_seq[way] = self.next_seq[way].map(|next| next.wrapping_add(1));
-            } else if packet.payload == 0 {
-                self.counters.retransmits[way] += 1;
-            }
-            self.fin[way] = true;
-        }
-        if self.closed.is_none() {
-            if flags & RST != 0 {
-                self.closed = Some((Close::Reset, at));
-            } else if self.fin == [true, true] {
-                self.closed = Some((Close::Fin, at));
-            }
-        }
+        self.end(at);
         piece
+    }
+
+    /// What is left of the payload, when a FIN was seen: nothing behind it is any (RFC 9293 3.10.7.4).
+    fn cut_at_fin<'a>(&self, packet: &Decoded<'a>, way: usize) -> Decoded<'a> {
+        let end = packet.seq.wrapping_add(packet.payload);
+        let Some(fin) = self.fin[way].filter(|&fin| ahead(end, fin) > 0) else { return *packet };
+        let payload = u32::try_from(ahead(fin, packet.seq)).unwrap_or(0).min(packet.payload);
+        let held = packet.held.get(..payload as usize).unwrap_or(packet.held);
+        Decoded { payload, held, ..*packet }
     }
 
     fn count(&mut self, packet: &Decoded<'_>, dir: Direction, at: Ts) {
         self.last = self.last.max(at);
         self.counters.packets[dir.index()] += 1;
         self.counters.bytes[dir.index()] += u64::from(packet.ip_bytes);
-    }
-
-    fn handshake(&mut self, packet: &Decoded<'_>, dir: Direction, at: Ts) {
-        let way = dir.index();
-        let flags = packet.tcp_flags;
-        if flags & SYN == 0 {
-            let completes = dir == Direction::Ingress && self.role == Role::Server && flags & ACK != 0;
-            if completes && !self.joined_midway {
-                self.established = true;
-                self.counters.rtt_ns = self.syn_at.map(|sent| nanos(at, sent));
-            }
-            return;
-        }
-        if flags & ACK == 0 && self.closed.is_some() {
-            // Refused and tried again with the same number: one attempt.
-            (self.closed, self.fin) = (None, [false; 2]);
-        }
-        if self.next_seq[way].is_some() {
-            // Sent again: no RTT, the answer could be to either (Karn).
-            self.counters.retransmits[way] += 1;
-            self.syn_at = None;
-            return;
-        }
-        self.next_seq[way] = Some(packet.seq.wrapping_add(1));
-        match (flags & ACK != 0, dir) {
-            (false, _) => {
-                self.isn = packet.seq;
-                self.role = if dir == Direction::Egress { Role::Client } else { Role::Server };
-                if dir == Direction::Egress {
-                    self.syn_at = Some(at);
-                }
-            }
-            (true, Direction::Egress) => {
-                self.role = Role::Server;
-                self.syn_at = Some(at);
-            }
-            (true, Direction::Ingress) => {
-                self.role = Role::Client;
-                self.established = true;
-                self.counters.rtt_ns = self.syn_at.map(|sent| nanos(at, sent));
-            }
-        }
     }
 
     /// Takes [seq, end) out of the direction's hole; false when it is not in it.
@@ -288,16 +268,22 @@ impl Flow {
         let way = dir.index();
         let end = seq.wrapping_add(packet.payload);
         let mut next = self.next_seq[way].unwrap_or(seq);
-        if ahead(seq, next).checked_abs().is_none_or(|distance| distance > FURTHEST) {
+        let far = |from: u32| ahead(seq, from).checked_abs().is_none_or(|distance| distance > FURTHEST);
+        if far(next) {
+            // No window is so wide. Gone on unseen, if the other side says so, too; else of another connection.
+            if self.acked[way].is_some_and(far) {
+                return None;
+            }
             next = seq;
             self.hole[way] = None;
         }
         let fills = ahead(seq, next) < 0 && self.fill(way, seq, end);
         let mut progress = false;
         if ahead(end, next) <= 0 {
-            // One byte right before what comes next is a keep-alive probe (RFC 9293 3.8.4), not a repetition.
-            let probe = packet.payload == 1 && end == next;
-            if !(fills || probe) {
+            // No repetition is a keep-alive probe: one byte that was acknowledged already, right before what
+            // comes next (RFC 9293 3.8.4). Nor is what was sent before the connection began (RFC 9293 3.4.2).
+            let probe = packet.payload == 1 && end == next && self.acked[way].is_none_or(|acked| acked == next);
+            if !(fills || probe || self.is_older(way, end)) {
                 self.counters.retransmits[way] += 1;
             }
         } else {
@@ -311,7 +297,7 @@ impl Flow {
                 let from = self.hole[way].map_or(next, |(from, _)| from);
                 self.hole[way] = Some((from, seq));
             }
-            if !self.reported {
+            if self.closed.is_none() {
                 if self.turn == 0 || self.turn_dir != dir {
                     let first = self.turn == 0 || self.turn == 1;
                     missed = if first { u32::try_from(ahead(seq, next)).unwrap_or(0) } else { 0 };
@@ -322,7 +308,7 @@ impl Flow {
             }
             self.next_seq[way] = Some(end);
         }
-        if self.reported || self.turn == 0 {
+        if self.closed.is_some() || self.turn == 0 {
             return None;
         }
         let mut turn = self.turn;
@@ -354,7 +340,7 @@ impl Flow {
     }
 
     /// Begins the next message and returns the one before.
-    fn start_message(&mut self, dir: Direction, seq: u32, at: Ts) -> MessageEnd {
+    pub fn start_message(&mut self, dir: Direction, seq: u32, at: Ts) -> MessageEnd {
         self.turn = self.turn.wrapping_add(1);
         self.turn_dir = dir;
         self.turn_seq[dir.index()] = seq;
@@ -392,11 +378,11 @@ fn udp_role(packet: &Decoded<'_>, dir: Direction) -> Role {
     if asks == (dir == Direction::Egress) { Role::Client } else { Role::Server }
 }
 
-fn nanos(later: Ts, earlier: Ts) -> u64 {
+pub(super) fn nanos(later: Ts, earlier: Ts) -> u64 {
     later.0.saturating_sub(earlier.0)
 }
 
 /// Signed distance between sequence numbers.
-fn ahead(a: u32, b: u32) -> i32 {
+pub(super) fn ahead(a: u32, b: u32) -> i32 {
     a.wrapping_sub(b).cast_signed()
 }

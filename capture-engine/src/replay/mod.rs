@@ -5,10 +5,13 @@
 //! together; and keeps the kernel's flow table in software. Everything is streamed: memory does not
 //! grow with the file. Knows nothing of what its events are for.
 
+mod again;
 mod decode;
+mod end;
 mod file;
 mod flow;
 mod fragments;
+mod handshake;
 mod link;
 mod packet;
 mod pcap;

@@ -1,5 +1,6 @@
 use super::decode::Decoded;
-use super::flow::{Flow, Piece};
+use super::flow::{FIN, Flow, Piece, RST, SYN};
+use super::handshake::Begin;
 use crate::event::{Event, FlowId, FlowKey, Segment};
 use flow_model::{Close, Direction, Endpoint, FiveTuple, Slot, Transport, Ts};
 use hashbrown::HashMap;
@@ -53,28 +54,38 @@ impl Table {
         };
         let place = match self.index.get(&ends) {
             Some(&place) => place,
+            None if !may_begin(packet) => return,
             None => self.make(ends, packet, at, tell),
         };
         let id = FlowId(self.next_id);
         let Some(flow) = self.flows.get_mut(place as usize) else { return };
-        if flow.is_reused_by(packet) {
+        let mut dir = direction(&flow.key, packet);
+        if let Some(begin) = flow.begins_another(packet, dir) {
             if !flow.reported {
                 flush(flow, tell);
+                if let Begin::Before(again) = &begin {
+                    flow.give_back(again);
+                }
                 tell(Event::Closed(flow.sample(at, Close::Gone)));
             }
-            *flow = Flow::new(key(packet), id, packet, Direction::Egress, at);
+            *flow = match begin {
+                Begin::Here => Flow::new(key(packet), id, packet, Direction::Egress, at),
+                Begin::Before(again) => {
+                    // Its answer comes from the remote end.
+                    let mut new = Flow::new(reversed(&key(packet)), id, packet, Direction::Ingress, at);
+                    new.start_again(&again, packet, Direction::Egress);
+                    new
+                }
+            };
+            dir = direction(&flow.key, packet);
             self.next_id += 1;
             self.opened += 1;
         }
-        let local = flow.key.tuple.local;
-        // Both ends may be the same address and port: then all of it is egress.
-        let egress = local.port == packet.source.1 && local.ip == ip(packet.source.0);
-        let dir = if egress { Direction::Egress } else { Direction::Ingress };
         if flow.put_aside(packet, dir, at) {
             return;
         }
         let open = flow.closed.is_none();
-        if flow.waits_in_vain(packet, dir) {
+        if packet.tcp && packet.tcp_flags & RST != 0 || flow.waits_in_vain(packet, dir) {
             flush(flow, tell);
         }
         handle(flow, packet, dir, at, tell);
@@ -181,6 +192,23 @@ fn flush(flow: &mut Flow, tell: &mut impl FnMut(Event<'_>)) {
         let (packet, dir, at) = early.parts();
         handle(flow, &packet, dir, at, tell);
     }
+}
+
+/// What asks for both a beginning and an end is of no connection.
+fn may_begin(packet: &Decoded<'_>) -> bool {
+    !packet.tcp || packet.tcp_flags & SYN == 0 || packet.tcp_flags & (FIN | RST) == 0
+}
+
+fn direction(key: &FlowKey, packet: &Decoded<'_>) -> Direction {
+    let local = key.tuple.local;
+    // Both ends may be the same address and port: then all of it is egress.
+    let egress = local.port == packet.source.1 && local.ip == ip(packet.source.0);
+    if egress { Direction::Egress } else { Direction::Ingress }
+}
+
+fn reversed(key: &FlowKey) -> FlowKey {
+    let FiveTuple { transport, local, remote } = key.tuple;
+    FlowKey { slot: key.slot, tuple: FiveTuple { transport, local: remote, remote: local } }
 }
 
 /// The sender of a flow's first packet is local; of a SYN-ACK, the client whose SYN was missed is remote all the same.

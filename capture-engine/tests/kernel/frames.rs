@@ -4,6 +4,8 @@ use capture_engine::event::{Event, Sample};
 use capture_engine::kernel::{Kernel, KernelConfig, Programs, RingReader};
 use etherparse::{PacketBuilder, TcpHeader};
 use flow_model::{Direction, Role, Slot};
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -81,6 +83,8 @@ pub struct Bench {
     pub kernel: Kernel,
     reader: RingReader,
     stubs: [OwnedFd; 2],
+    /// Per peer's port and direction: the number after the last that was sent, which the other side acknowledges.
+    ends: RefCell<HashMap<(u16, usize), u32>>,
 }
 
 impl Bench {
@@ -89,7 +93,12 @@ impl Bench {
         let reader = kernel.reader().expect("epoll").expect("the first reader");
         let stub = |dir| kernel.stub(Slot(7), dir).expect("a stub");
         let stubs = [stub(Direction::Ingress), stub(Direction::Egress)];
-        Bench { kernel, reader, stubs }
+        Bench { kernel, reader, stubs, ends: RefCell::default() }
+    }
+
+    /// From here on, frames are seen in this namespace.
+    pub fn go_to(&mut self, slot: Slot) {
+        self.stubs = [Direction::Ingress, Direction::Egress].map(|dir| self.kernel.stub(slot, dir).expect("a stub"));
     }
 
     /// Runs the stub of `dir` over the frame; it must say "next".
@@ -107,6 +116,11 @@ impl Bench {
         let mut seen = Vec::new();
         self.reader.drain(usize::MAX, &mut |event| seen.push(Seen::of(event)));
         seen
+    }
+
+    /// Every event that is in the ring.
+    pub fn hear(&mut self, each: &mut impl FnMut(Event<'_>)) {
+        self.reader.drain(usize::MAX, each);
     }
 
     /// `direction/turn/offset from isn:payload` of what was copied, to compare at one glance.
@@ -129,7 +143,8 @@ pub fn describe(segment: &SeenSegment) -> String {
     format!("{dir} {} @{} {text}", segment.turn, segment.seq)
 }
 
-/// One TCP connection to the pod's port 80, frame by frame. Client and server both count from 1000.
+/// One TCP connection to the pod's port 80, frame by frame. Client and server both count from 1000,
+/// and acknowledge all that was sent.
 pub struct Tcp<'a> {
     pub bench: &'a mut Bench,
     pub peer_port: u16,
@@ -145,6 +160,8 @@ impl Tcp<'_> {
         header.ack = flags.contains('A');
         header.fin = flags.contains('F');
         header.rst = flags.contains('R');
+        let ends = self.bench.ends.borrow();
+        header.acknowledgment_number = ends.get(&(self.peer_port, dir.reverse().index())).copied().unwrap_or_default();
         let (from, to) = if dir == Direction::Ingress { (PEER, POD) } else { (POD, PEER) };
         let mut frame = Vec::new();
         PacketBuilder::ethernet2([2; 6], [4; 6])
@@ -157,6 +174,13 @@ impl Tcp<'_> {
 
     pub fn send(&self, dir: Direction, seq: u32, flags: &str, payload: &[u8]) {
         self.bench.run(dir, &self.frame(dir, seq, flags, 1000, payload));
+        let numbers = payload.len() + flags.matches(['S', 'F']).count();
+        let (end, key) = (seq.wrapping_add(numbers as u32), (self.peer_port, dir.index()));
+        let mut ends = self.bench.ends.borrow_mut();
+        let last = ends.entry(key).or_insert(end);
+        if flags.contains('S') || end.wrapping_sub(*last) < 1 << 31 {
+            *last = end;
+        }
     }
 
     pub fn request(&self, seq: u32, payload: &[u8]) {

@@ -1,11 +1,16 @@
 //! The kernel programs on a real kernel, as root. `turns` sends single frames through them with
 //! `BPF_PROG_TEST_RUN`; `live` attaches them to a veth pair and talks over sockets; `cost`
-//! measures.
+//! measures; `scripts` runs the table of packet scripts.
 
 mod bed;
 mod cost;
+mod flood;
 mod frames;
 mod interrupted;
 mod live;
 mod node;
+mod overrides;
+#[path = "../script/mod.rs"]
+mod script;
+mod scripts;
 mod turns;

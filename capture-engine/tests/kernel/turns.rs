@@ -1,6 +1,7 @@
 //! Messages, holes, retransmissions, handshakes: one frame at a time.
 
 use crate::frames::{Bench, PEER, PEER_PORT, POD, POD_PORT, Seen, Tcp};
+use capture_engine::event::Sample;
 use capture_engine::kernel::KernelConfig;
 use etherparse::{PacketBuilder, VlanId};
 use flow_model::{Close, Direction::Egress, Direction::Ingress, Role, Slot};
@@ -210,11 +211,11 @@ fn overrides_hold_from_the_next_message_on() {
     let flow = tcp(&mut bench);
     flow.handshake();
     flow.request(1000, b"0123456789abcdefghij");
-    let key = flow.bench.only_flow().key;
+    let Sample { key, id, .. } = flow.bench.only_flow();
     let overrides = flow.bench.kernel.overrides();
-    overrides.set(&key, Interest::Everything).expect("an override");
+    overrides.set(&key, id, Interest::Everything).expect("an override");
     flow.response(1000, b"0123456789abcdefghij");
-    overrides.set(&key, Interest::Nothing).expect("an override");
+    overrides.set(&key, id, Interest::Nothing).expect("an override");
     flow.request(1020, b"quiet");
     overrides.clear(&key).expect("cleared");
     flow.response(1020, b"0123456789abcdefghij");
@@ -294,6 +295,7 @@ fn ipv6_extension_headers_and_vlan_tags_are_followed() {
             .single_vlan(VlanId::try_new(5).expect("a tag"))
             .ipv6(remote, local, 64)
             .tcp(PEER_PORT, POD_PORT, 1000, 1000)
+            .ack(1)
             .write(&mut frame, b"six")
             .expect("a frame");
         frame

@@ -44,11 +44,22 @@ pub const FLOW_CLOSED: u32 = 128;
 pub const FLOW_CLOSE_REPORTED: u32 = 256;
 /// Bit of [`Flow::flags`]: the port filter excludes it. Counters only, no messages.
 pub const FLOW_NOT_COPIED: u32 = 512;
+/// Bit of [`Flow::flags`]: a FIN came to the pod before all the bytes that it follows.
+pub const FLOW_FIN_EARLY_IN: u32 = 1024;
+/// Bit of [`Flow::flags`]: the same of one that left it.
+pub const FLOW_FIN_EARLY_OUT: u32 = 2048;
+/// Bit of [`Flow::flags`]: a SYN came to the pod that may begin another connection.
+pub const FLOW_SYN_AGAIN_IN: u32 = 4096;
+/// Bit of [`Flow::flags`]: the same of one that left it.
+pub const FLOW_SYN_AGAIN_OUT: u32 = 8192;
 
 /// Budget of a message, in [`Flow::head_bytes`] and `pilotfish_override`: copy no byte.
 pub const BUDGET_NOTHING: u32 = 0;
 /// Budget of a message, as above: copy every byte.
 pub const BUDGET_EVERYTHING: u32 = u32::MAX;
+
+/// Most bytes of one message that are copied, whatever the override.
+pub const EVERYTHING_MOST: u32 = 1 << 20;
 
 /// Most payload bytes of one event.
 pub const CHUNK: usize = 8192;
@@ -185,6 +196,18 @@ pub struct Closed {
     pub last: Message,
 }
 
+/// Value of `pilotfish_override`: the budget of one of the flows that have its key one after the other.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Override {
+    /// [`Flow::flow_id`] of the one that is meant.
+    pub flow_id: u64,
+    /// A number of bytes, or `BUDGET_*`.
+    pub budget: u32,
+    /// Explicit padding.
+    pub pad: u32,
+}
+
 /// Value of `pilotfish_flows`.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -193,18 +216,20 @@ pub struct Flow {
     pub lock: u32,
     /// Set of `FLOW_*`.
     pub flags: u32,
-    /// Bit for each direction: `next_seq` is valid.
+    /// Bit for each direction: `next_seq` is valid; the two bits above: `isn` is.
     pub seq_known: u8,
     /// Direction of the current message.
     pub turn_dir: u8,
     /// Bit for each direction: the last packet that way advertised a window of 0.
     pub zero_window: u8,
-    /// Explicit padding.
-    pub pad: u8,
+    /// Bit for each direction: `acked` is valid.
+    pub ack_known: u8,
     /// Number of the current message; 0 before the first.
     pub turn: u32,
     /// Time of the last packet, nanoseconds; for an ACK without payload as of the last tick.
     pub last_ns: u64,
+    /// What the other side has acknowledged of each direction, also of what was not seen.
+    pub acked: [u32; 2],
     /// Since the flow's start.
     pub counters: Counters,
     /// Next new sequence number of each direction, in host byte order.
@@ -226,10 +251,22 @@ pub struct Flow {
     /// Packet whose answer gives the RTT, nanoseconds; 0: none, or it was sent twice (Karn, RFC
     /// 6298 section 3).
     pub syn_ns: u64,
-    /// Sequence number of the opening SYN, in host byte order.
-    pub isn: u32,
+    /// Sequence number of each direction's SYN, in host byte order.
+    pub isn: [u32; 2],
+    /// Of each direction's FIN, once it was seen.
+    pub fin_seq: [u32; 2],
+    /// Of a SYN that may begin another connection; valid with `FLOW_SYN_AGAIN_*`.
+    pub again_seq: u32,
+    /// The number after that SYN and its payload.
+    pub again_end: u32,
+    /// So often was it sent.
+    pub again_packets: u32,
     /// Explicit padding.
-    pub pad2: u32,
+    pub pad: u32,
+    /// IP bytes of these packets.
+    pub again_bytes: u64,
+    /// As `syn_ns`, of that SYN.
+    pub again_ns: u64,
 }
 
 /// Value of `pilotfish_control`.
@@ -246,12 +283,29 @@ pub struct Control {
     pub wake_bytes: u32,
     /// Not 0: look at packets of the node's own sockets that have a loopback address.
     pub loopback: u32,
+    /// Half-open connections of one namespace that get a flow.
+    pub opening_share: u32,
+    /// The same of all namespaces: beyond it, each has a small part of its share.
+    pub opening_room: u32,
+    /// Half-open connections in the table.
+    pub opening_all: i32,
     /// Explicit padding, to the next cache line.
-    pub pad: [u8; 44],
+    pub pad: [u8; 32],
     /// `READER_*`. On a cache line of its own: it is the only one that changes often.
     pub reader: u32,
     /// Explicit padding.
     pub pad2: [u8; 60],
+    /// Flows whose handshake is not complete, by namespace: see [`opening`].
+    pub opening: [i32; OPENING],
+}
+
+/// Entries of [`Control::opening`].
+pub const OPENING: usize = 512;
+
+/// Place of a namespace in [`Control::opening`].
+#[must_use]
+pub const fn opening(slot: u32) -> usize {
+    ((slot ^ (slot >> 23)) as usize) & (OPENING - 1)
 }
 
 /// Indices of `Stats::count`.
@@ -281,16 +335,18 @@ pub enum Stat {
     /// Packets of the node's own sockets that found every work area of their CPU in use; counted
     /// nowhere else.
     Nested,
+    /// SYNs beyond their namespace's share of half-open connections: they got no flow.
+    OpeningFull,
 }
 
 /// Number of [`Stat`]s.
-pub const STAT_MAX: usize = 11;
+pub const STAT_MAX: usize = 12;
 
 /// Entries of `pilotfish_stats`.
 pub const AREAS: u32 = 3;
 
 /// Size of one CPU's value in `pilotfish_stats`: [`Stats`], then what the programs work with.
-pub const CPU_BYTES: usize = 8984;
+pub const CPU_BYTES: usize = 9040;
 
 /// Value of `pilotfish_stats` on one CPU.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -306,7 +362,8 @@ const _: () = {
     assert!(size_of::<Counters>() == 56);
     assert!(size_of::<Segment>() == 136);
     assert!(size_of::<Closed>() == 176);
-    assert!(size_of::<Flow>() == 192);
-    assert!(size_of::<Control>() == 128);
-    assert!(size_of::<Stats>() == 88);
+    assert!(size_of::<Flow>() == 240);
+    assert!(size_of::<Override>() == 16);
+    assert!(size_of::<Control>() == 2176);
+    assert!(size_of::<Stats>() == 96);
 };

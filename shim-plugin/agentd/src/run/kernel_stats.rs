@@ -22,6 +22,7 @@ pub struct KernelStatsReader {
     unlocked: Loss,
     nested: Loss,
     malformed: Loss,
+    opening_full: Loss,
     looks: u32,
     programs: Vec<api::Program>,
 }
@@ -41,6 +42,11 @@ impl KernelStatsReader {
                 "kernel",
                 "nested",
                 "packets of the node that found their CPU in the middle of others",
+            ),
+            opening_full: losses.place(
+                "kernel",
+                "opening_full",
+                "SYNs beyond their namespace's share of half-open connections",
             ),
             malformed: losses.place("ring", "malformed", "records that made no sense"),
             looks: 0,
@@ -64,6 +70,7 @@ impl KernelStatsReader {
         self.unlocked.set_total(stats.unlocked);
         self.nested.set_total(stats.nested);
         self.malformed.set_total(stats.malformed);
+        self.opening_full.set_total(stats.opening_full);
         *board.engine.lock() = Engine {
             ring_bytes: self.ring_bytes,
             flows: board.flows.load(Ordering::Relaxed),

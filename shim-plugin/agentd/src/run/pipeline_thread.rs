@@ -128,8 +128,8 @@ impl PipelineThread {
 
     /// What the dissectors want of single flows from now on.
     fn tell_kernel(&mut self) {
-        for (key, interest) in self.pipeline.requests().take_interests() {
-            if self.overrides.set(&key, interest).is_err() {
+        for (key, id, interest) in self.pipeline.requests().take_interests() {
+            if self.overrides.set(&key, id, interest).is_err() {
                 self.overrides_full.add(1);
             }
         }

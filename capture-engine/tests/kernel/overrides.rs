@@ -1,0 +1,84 @@
+//! What user space asks for of a flow: for that flow alone, and within a bound.
+
+use crate::frames::{Bench, PEER_PORT, Seen, Tcp};
+use capture_engine::event::Sample;
+use capture_engine::kernel::KernelConfig;
+use flow_model::Direction::{Egress, Ingress};
+use l7::Interest;
+
+fn bench() -> Bench {
+    Bench::new(&KernelConfig { ring_bytes: 1 << 20, flows: 64, head_bytes: 16, ..Default::default() })
+}
+
+/// Whether it comes from the peer, its sequence number, flags and payload.
+type Frame = (bool, u32, &'static str, &'static [u8]);
+
+/// How the old connection goes, and the SYN of the new one with what follows it.
+const WAYS: [(&str, &[Frame]); 4] = [
+    ("closed by both", &[(true, 1001, "FA", b""), (false, 1000, "FA", b""), (true, 70_000, "S", b"")]),
+    ("reset", &[(true, 1001, "R", b""), (true, 70_000, "S", b"")]),
+    ("forgotten by the server", &[(true, 70_000, "S", b"")]),
+    (
+        "closed by both, and data with the SYN",
+        &[(true, 1001, "FA", b""), (false, 1000, "FA", b""), (true, 70_000, "S", b"fast open is copied")],
+    ),
+];
+
+#[test]
+fn what_was_asked_for_of_the_old_connection_is_not_done_to_the_new_one() {
+    for (what, packets) in WAYS {
+        for interest in [Interest::Nothing, Interest::Everything] {
+            let mut bench = bench();
+            let flow = Tcp { bench: &mut bench, peer_port: PEER_PORT };
+            flow.handshake();
+            flow.request(1000, b"x");
+            let Sample { key, id, .. } = flow.bench.only_flow();
+            flow.bench.kernel.overrides().set(&key, id, interest).expect("an override");
+            for (from_peer, seq, flags, payload) in packets {
+                flow.send(if *from_peer { Ingress } else { Egress }, *seq, flags, payload);
+            }
+            flow.send(Egress, 90_000, "SA", b"");
+            let request = b"a request of the new connection";
+            let seq = 70_001 + packets.last().map_or(0, |(.., payload)| payload.len() as u32);
+            flow.request(seq, request);
+            flow.response(90_001, b"its response, which is longer");
+            let copied: Vec<_> = bench.copied().split_off(1);
+            let expected = match what {
+                "closed by both, and data with the SYN" => vec!["in 1 @70001 fast open is cop"],
+                _ => vec!["in 1 @70001 a request of the"],
+            };
+            let expected = [expected, vec!["out 2 @90001 its response, wh"]].concat();
+            assert_eq!(copied, expected, "{what}, {interest:?}");
+        }
+    }
+}
+
+#[test]
+fn everything_of_a_message_ends_after_a_mebibyte_and_begins_again_with_the_next() {
+    let mut bench = bench();
+    let flow = Tcp { bench: &mut bench, peer_port: PEER_PORT };
+    flow.handshake();
+    flow.request(1000, b"x");
+    let Sample { key, id, .. } = flow.bench.only_flow();
+    flow.bench.kernel.overrides().set(&key, id, Interest::Everything).expect("an override");
+    let packet = [b'.'; 3000];
+    let (mut copied, mut records, mut left_out) = (0, 0, 0);
+    for number in 0..700 {
+        flow.response(1000 + number * 3000, &packet);
+        for seen in flow.bench.drain() {
+            let segment = seen.segment().cloned();
+            let Some(segment) = segment.filter(|segment| segment.turn == 2) else { continue };
+            copied += segment.payload.len();
+            left_out += segment.wire_len as usize - segment.payload.len();
+            records += 1;
+        }
+    }
+    assert_eq!((copied, records), (1 << 20, 350), "the rest makes no records");
+    assert_eq!(left_out, 350 * 3000 - (1 << 20));
+    flow.request(1001, &[b'y'; 1000]);
+    let seen = bench.drain();
+    let [Seen::Segment(next)] = seen.as_slice() else { panic!("one record: {seen:?}") };
+    assert_eq!((next.payload.len(), next.turn), (1000, 3));
+    let end = next.prev.expect("the end of the response");
+    assert_eq!((end.bytes, end.packets, end.tail_len), (2_100_000, 700, 8));
+}

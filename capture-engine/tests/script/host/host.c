@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/* The kernel programs as a library of a test: the same C, over maps and a ring that are arrays. One
+ * thread, one CPU. */
+#include <string.h>
+#include <stdlib.h>
+#include "pilotfish_netns.c"
+
+#define HOST_FLOWS 16
+#define HOST_RING (1 << 20)
+
+struct host_flow {
+	__u32 used;
+	struct pf_key key;
+	struct pf_flow flow;
+};
+
+static struct host_flow flows[HOST_FLOWS];
+static struct pf_cpu cpus[PF_AREAS];
+static struct pf_control control;
+static struct pf_ports ports;
+/* Each record: its length and whether it counts, 4 bytes each, then its bytes, to a multiple of 8. */
+static __u8 ring[HOST_RING] __attribute__((aligned(8)));
+static __u32 ring_end;
+static __u64 now;
+static const __u8 *frame;
+static __u32 frame_length;
+
+static void *bpf_map_lookup_elem(void *map, const void *key)
+{
+	if (map == &pilotfish_stats)
+		return &cpus[*(const __u32 *)key];
+	if (map == &pilotfish_control)
+		return &control;
+	if (map == &pilotfish_ports)
+		return &ports;
+	if (map != &pilotfish_flows)
+		return 0;
+	for (int i = 0; i < HOST_FLOWS; i++)
+		if (flows[i].used && !memcmp(&flows[i].key, key, sizeof(flows[i].key)))
+			return &flows[i].flow;
+	return 0;
+}
+
+static long bpf_map_update_elem(void *map, const void *key, const void *value, __u64 flags)
+{
+	if (map != &pilotfish_flows || flags != BPF_NOEXIST)
+		abort();
+	for (int i = 0; i < HOST_FLOWS; i++) {
+		if (flows[i].used)
+			continue;
+		flows[i].used = 1;
+		memcpy(&flows[i].key, key, sizeof(flows[i].key));
+		memcpy(&flows[i].flow, value, sizeof(flows[i].flow));
+		return 0;
+	}
+	return -1;
+}
+
+static long bpf_skb_load_bytes(const void *skb, __u32 at, void *to, __u32 length)
+{
+	(void)skb;
+	if (at > frame_length || length > frame_length - at)
+		return -1;
+	memcpy(to, frame + at, length);
+	return 0;
+}
+
+static void *bpf_ringbuf_reserve(void *map, __u64 size, __u64 flags)
+{
+	__u32 *head = (__u32 *)(ring + ring_end);
+
+	(void)map, (void)flags;
+	if (ring_end + 8 + size + 8 > HOST_RING)
+		return 0;
+	head[0] = size;
+	head[1] = 1;
+	ring_end += 8 + ((size + 7) & ~7ULL);
+	return head + 2;
+}
+
+static void bpf_ringbuf_submit(void *record, __u64 flags)
+{
+	(void)record, (void)flags;
+}
+
+static void bpf_ringbuf_discard(void *record, __u64 flags)
+{
+	(void)flags;
+	((__u32 *)record)[-1] = 0;
+}
+
+static long bpf_ringbuf_output(void *map, void *record, __u64 size, __u64 flags)
+{
+	void *room = bpf_ringbuf_reserve(map, size, flags);
+
+	if (!room)
+		return -1;
+	memcpy(room, record, size);
+	return 0;
+}
+
+static __u64 bpf_ringbuf_query(void *map, __u64 flags)
+{
+	(void)map, (void)flags;
+	return 0;
+}
+
+static long bpf_loop(__u32 times, long (*step)(__u32, void *), void *context, __u64 flags)
+{
+	(void)flags;
+	for (__u32 i = 0; i < times; i++)
+		if (step(i, context))
+			return i + 1;
+	return times;
+}
+
+static __u64 bpf_ktime_get_ns(void)
+{
+	return now += 1000;
+}
+
+static __u64 bpf_ktime_get_coarse_ns(void)
+{
+	return now;
+}
+
+static __u64 bpf_jiffies64(void)
+{
+	return now / 4000000;
+}
+
+static __u32 bpf_get_smp_processor_id(void)
+{
+	return 0;
+}
+
+/* All is as after a load with these budgets. */
+void host_reset(__u32 head_bytes)
+{
+	memset(flows, 0, sizeof(flows));
+	ring_end = 0;
+	memset(&control, 0, sizeof(control));
+	control.head_bytes = head_bytes;
+	control.opening_share = control.opening_room = HOST_FLOWS;
+	control.udp_datagrams = 2;
+	if (!ports.marks[0])
+		memset(&ports, PF_PORT_INCLUDED, sizeof(ports));
+}
+
+/* Its program's verdict. */
+int host_packet(__u32 slot, __u32 dir, const __u8 *bytes, __u32 length)
+{
+	struct __sk_buff skb = { .len = length, .protocol = bpf_htons(ETH_P_IP), .cb = { slot, dir } };
+
+	/* No linear part: all is read by bpf_skb_load_bytes. */
+	frame = bytes;
+	frame_length = length;
+	return pilotfish_netns(&skb);
+}
+
+const __u8 *host_ring(__u32 *length)
+{
+	*length = ring_end;
+	return ring;
+}
+
+/* HOST_FLOWS entries: a word that is not 0 where there is one, its key, the flow. */
+const __u8 *host_flows(__u32 *length)
+{
+	*length = sizeof(flows);
+	return (const __u8 *)flows;
+}

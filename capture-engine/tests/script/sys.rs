@@ -1,0 +1,106 @@
+//! The C of the kernel programs as a shared object: built by the clang that builds them, opened once.
+
+use std::ffi::CString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, OnceLock};
+
+type Reset = unsafe extern "C" fn(u32);
+type Packet = unsafe extern "C" fn(u32, u32, *const u8, u32) -> i32;
+type Bytes = unsafe extern "C" fn(*mut u32) -> *const u8;
+
+/// The folder of what stands in for the kernel.
+pub fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/script/host")
+}
+
+/// It has one state: who has it holds the lock.
+pub struct Library {
+    reset: Reset,
+    packet: Packet,
+    ring: Bytes,
+    flows: Bytes,
+}
+
+impl Library {
+    pub fn get() -> &'static Mutex<Library> {
+        static LIBRARY: OnceLock<Mutex<Library>> = OnceLock::new();
+        LIBRARY.get_or_init(|| Mutex::new(Library::build()))
+    }
+
+    fn build() -> Library {
+        let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let host = source();
+        let dir = tempfile::tempdir().expect("a directory");
+        let object = dir.path().join("host.so");
+        let clang = std::env::var("CLANG").unwrap_or_else(|_| "clang".into());
+        let built = Command::new(&clang)
+            .args([
+                "-O2",
+                "-fno-strict-aliasing",
+                "-shared",
+                "-fPIC",
+                "-Wall",
+                "-Wextra",
+                "-Werror",
+                "-Wno-unused-function",
+            ])
+            .arg(format!("-I{}", host.display()))
+            .arg(format!("-I{}", crate_dir.join("bpf").display()))
+            .arg(host.join("host.c"))
+            .arg("-o")
+            .arg(&object)
+            .output()
+            .expect("clang");
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        let path = CString::new(object.to_str().expect("a path")).expect("a path");
+        // SAFETY: the object was built a moment ago and runs nothing when it is opened; it is never closed.
+        let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
+        assert!(!handle.is_null(), "open {}", object.display());
+        let symbol = |name: &str| {
+            let name = CString::new(name).expect("a name");
+            // SAFETY: the handle is open.
+            let symbol = unsafe { libc::dlsym(handle, name.as_ptr()) };
+            assert!(!symbol.is_null(), "no {name:?}");
+            symbol
+        };
+        // SAFETY: these are the types that `host.c` gives them.
+        unsafe {
+            Library {
+                reset: std::mem::transmute::<*mut libc::c_void, Reset>(symbol("host_reset")),
+                packet: std::mem::transmute::<*mut libc::c_void, Packet>(symbol("host_packet")),
+                ring: std::mem::transmute::<*mut libc::c_void, Bytes>(symbol("host_ring")),
+                flows: std::mem::transmute::<*mut libc::c_void, Bytes>(symbol("host_flows")),
+            }
+        }
+    }
+
+    pub fn reset(&mut self, head_bytes: u32) {
+        // SAFETY: one thread at a time, by `&mut`.
+        unsafe { (self.reset)(head_bytes) }
+    }
+
+    pub fn packet(&mut self, slot: u32, dir: u32, frame: &[u8]) -> i32 {
+        // SAFETY: as above; the frame outlives the call and its length is told.
+        unsafe { (self.packet)(slot, dir, frame.as_ptr(), frame.len() as u32) }
+    }
+
+    /// What is in the ring: see `host.c`.
+    pub fn ring(&self) -> &[u8] {
+        self.bytes(self.ring)
+    }
+
+    pub fn flows(&self) -> &[u8] {
+        self.bytes(self.flows)
+    }
+
+    fn bytes(&self, which: Bytes) -> &[u8] {
+        let mut length = 0;
+        // SAFETY: a static array of the object, of which so many bytes are filled; nothing changes it
+        // while `&self` is lent.
+        unsafe {
+            let start = which(&raw mut length);
+            std::slice::from_raw_parts(start, length as usize)
+        }
+    }
+}
