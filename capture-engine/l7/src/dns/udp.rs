@@ -136,6 +136,12 @@ impl Udp {
         }
     }
 
+    /// Bytes that it holds on to.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.exchanges.held()
+    }
+
     /// The flow is over. What is handed in afterwards is not read.
     pub fn closed(&mut self, at: Ts, out: &mut impl Out) {
         self.leave(at, out);

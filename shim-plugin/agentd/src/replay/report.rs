@@ -143,7 +143,8 @@ fn sentence(flow: &FlowInfo, record: &L7Record) -> String {
         }
         Detail::Dns(dns) => {
             let rcode = dns.rcode.map_or("-".to_owned(), json::rcode_text);
-            (format!("{} {}", json::qtype_text(dns.qtype), dns.name), rcode)
+            let retries = if dns.retries > 0 { format!(" retries={}", dns.retries) } else { String::new() };
+            (format!("{} {}{retries}", json::qtype_text(dns.qtype), dns.name), rcode)
         }
         Detail::Rpc(call) => (format!("{} {}/{}", call.system, call.service, call.method), or_dash(&call.status)),
         Detail::Db(operation) => {
