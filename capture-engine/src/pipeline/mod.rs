@@ -9,9 +9,11 @@ mod flow;
 mod peers;
 mod requests;
 mod sampling;
+mod shed;
 
 pub use requests::Requests;
 pub use sampling::Sampling;
+pub use shed::Shed;
 
 use crate::event::{Event, FlowId, FlowKey, Sample, Segment};
 use flow::{Collected, Flow, SEEDED, ServerEnd};

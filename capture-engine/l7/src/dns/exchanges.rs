@@ -167,6 +167,15 @@ impl Exchanges {
         self.settle_missed(out);
     }
 
+    /// Lets go of what is held: lookups that wait for their answers are lost to a limit.
+    pub fn shed(&mut self, out: &mut impl Out) {
+        let open = std::mem::replace(&mut self.open, Waiting::new()).len() as u64;
+        self.answered = VecDeque::new();
+        if open > 0 {
+            out.lost(LossReason::Limit, open);
+        }
+    }
+
     /// What the local end is, by the way that queries and responses went.
     #[must_use]
     pub fn role(&self) -> Role {

@@ -142,6 +142,11 @@ impl Udp {
         self.exchanges.held()
     }
 
+    /// Lets go of what is held: lookups that wait for their answers are lost to a limit.
+    pub fn shed(&mut self, out: &mut impl Out) {
+        self.exchanges.shed(out);
+    }
+
     /// The flow is over. What is handed in afterwards is not read.
     pub fn closed(&mut self, at: Ts, out: &mut impl Out) {
         self.leave(at, out);
