@@ -52,8 +52,10 @@ fn file(link: u32, packets: &[(u32, Vec<u8>)]) -> Vec<u8> {
     file
 }
 
-/// Packets, bytes and retransmissions of each flow, `[from the client, to it]`.
-fn flows(file: Vec<u8>) -> (Vec<([u64; 2], [u64; 2], [u32; 2])>, Summary) {
+/// Packets, bytes and retransmissions of a flow, `[from the client, to it]`.
+type Counts = ([u64; 2], [u64; 2], [u32; 2]);
+
+fn flows(file: Vec<u8>) -> (Vec<Counts>, Summary) {
     let mut flows = Vec::new();
     let summary = Replay::new(Cursor::new(file)).unwrap().run(|event| {
         if let Event::Closed(sample) = event {
@@ -83,7 +85,7 @@ fn connection() -> Vec<(bool, Vec<u8>)> {
     .collect()
 }
 
-fn alone() -> ([u64; 2], [u64; 2], [u32; 2]) {
+fn alone() -> Counts {
     let packets: Vec<_> = connection().into_iter().zip(0..).map(|((_, ip), n)| (n * 1000, ethernet(&ip))).collect();
     flows(file(1, &packets)).0[0]
 }

@@ -1,16 +1,7 @@
 //! What all flows hold together, for a source that may bring whatever it likes: a capture.
 
-use super::Pipeline;
+use super::{Pipeline, Shed};
 use flow_model::Sink;
-
-/// What [`Pipeline::shed`] found and did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Shed {
-    /// Bytes that the dissectors of all flows hold on to, afterwards.
-    pub held: usize,
-    /// Flows that had to let go of what they held.
-    pub flows: u64,
-}
 
 impl<S: Sink> Pipeline<S> {
     /// Keeps what the dissectors of all flows hold within `bytes`: when it is more, those that hold

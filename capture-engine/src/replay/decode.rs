@@ -106,7 +106,7 @@ impl Decoder {
                 TCP => return tcp(&datagram),
                 UDP => {
                     let plain = udp(&datagram)?;
-                    let Some((kind, above)) = tunnel::open(&plain) else { return Ok(plain) };
+                    let Some((kind, above)) = tunnel::open(plain.destination.1, plain.held) else { return Ok(plain) };
                     outer.get_or_insert((kind, plain));
                     let above = above?;
                     Above { header: above.header + UDP_HEADER, ..above }

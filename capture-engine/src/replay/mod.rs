@@ -147,7 +147,8 @@ impl Replay {
         self
     }
 
-    /// Handles up to `packets` packets, fewer where they are large. False when the capture is over: then every flow's final state has been told.
+    /// Handles up to `packets` packets, fewer where they are large. False when the capture is
+    /// over: then every flow's final state has been told.
     pub fn advance(&mut self, packets: u64, mut tell: impl FnMut(Event<'_>)) -> bool {
         let until = self.reader.offset() + SHARE;
         for _ in 0..packets {
@@ -182,7 +183,8 @@ impl Replay {
             let mut place = Place { interface: packet.interface, side: side.unwrap_or_default(), tunnel: false };
             if let Some((kind, outer)) = outer {
                 if !(several && self.places.again(&outer, place, packet.at)) {
-                    self.tunnels.count(kind, &outer, packet.at);
+                    let ends = [outer.source.0, outer.destination.0];
+                    self.tunnels.count(kind, ends, outer.ip_bytes, packet.at);
                 }
                 place.tunnel = true;
             }

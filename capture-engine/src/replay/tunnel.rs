@@ -1,7 +1,6 @@
 //! Tunnels over UDP: overlays between nodes, VXLAN (RFC 7348) and Geneve (RFC 8926). What they carry
 //! are flows like any others; the tunnels themselves are counted here, apart from them.
 
-use super::decode::Decoded;
 use super::link::{self, Above, IPV4, IPV6, u16_at};
 use super::skip::Skip;
 use flow_model::Ts;
@@ -57,8 +56,8 @@ pub(super) struct Tunnels {
 }
 
 impl Tunnels {
-    pub fn count(&mut self, kind: Kind, outer: &Decoded<'_>, at: Ts) {
-        let (from, to) = (outer.source.0, outer.destination.0);
+    /// A packet of `bytes` went from one end to the other.
+    pub fn count(&mut self, kind: Kind, [from, to]: [u128; 2], bytes: u32, at: Ts) {
         let key = (kind, from.min(to), from.max(to));
         let full = self.seen.len() >= MAX_TUNNELS;
         let place = match self.places.get(&key) {
@@ -77,7 +76,7 @@ impl Tunnels {
         let Some(tunnel) = self.seen.get_mut(place) else { return };
         let way = usize::from(tunnel.ends.first() != Some(&IpAddr::V6(Ipv6Addr::from_bits(from)).to_canonical()));
         tunnel.packets[way] += 1;
-        tunnel.bytes[way] += u64::from(outer.ip_bytes);
+        tunnel.bytes[way] += u64::from(bytes);
     }
 
     pub fn into_seen(self) -> Vec<Tunnel> {
@@ -85,13 +84,13 @@ impl Tunnels {
     }
 }
 
-/// The packet inside, where a datagram is one of a tunnel: by the port that it goes to and by its
-/// header. `None` for any other.
-pub(super) fn open<'a>(outer: &Decoded<'a>) -> Option<(Kind, Result<Above<'a>, Skip>)> {
-    match outer.destination.1 {
+/// The packet inside, where the payload of a datagram is one of a tunnel: by the port that it goes to
+/// and by its header. `None` for any other.
+pub(super) fn open(port: u16, payload: &[u8]) -> Option<(Kind, Result<Above<'_>, Skip>)> {
+    match port {
         // IANA's, and Linux's own from before, which flannel keeps.
-        4789 | 8472 => vxlan(outer.held).map(|above| (Kind::Vxlan, above)),
-        6081 => geneve(outer.held).map(|above| (Kind::Geneve, above)),
+        4789 | 8472 => vxlan(payload).map(|above| (Kind::Vxlan, above)),
+        6081 => geneve(payload).map(|above| (Kind::Geneve, above)),
         _ => None,
     }
 }
