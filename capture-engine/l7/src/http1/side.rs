@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_head_that_comes_byte_by_byte_is_read_a_few_times_however_long_it_is() {
-        for filler in [1_000, 60_000] {
+        for filler in [1_000, 8_000] {
             let target = format!("GET /{} HTTP/1.1\r\nHost: a", "x".repeat(filler));
             let fields = format!("GET / HTTP/1.1\r\n{}", "a: b\r\n".repeat(filler / 6));
             for text in [target, fields] {
