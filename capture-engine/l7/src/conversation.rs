@@ -206,6 +206,15 @@ impl Conversation {
         self.carried = Carried::Opaque;
     }
 
+    /// Lets go of what is held.
+    pub(crate) fn shed<O: Out>(&mut self, out: &mut O) {
+        match &mut self.carried {
+            Carried::Unknown(search) => search.shed(),
+            Carried::Spoken(spoken) => spoken.shed(self.turn, out),
+            Carried::Opaque => {}
+        }
+    }
+
     pub(crate) fn expire<O: Out>(&mut self, now: Ts, out: &mut O) {
         if let Carried::Spoken(spoken) = &mut self.carried {
             spoken.expire(now, out);
@@ -252,6 +261,11 @@ impl Conversation {
             Carried::Spoken(spoken) => spoken.buffered(),
             Carried::Opaque => 0,
         }
+    }
+
+    /// Bytes that it holds on to: those, and what is known of open exchanges. May walk over them.
+    pub(crate) fn held(&self) -> usize {
+        self.spoken().map_or_else(|| self.buffered(), Spoken::held)
     }
 
     /// Heads that were lost, by direction, while the protocol has not shown.

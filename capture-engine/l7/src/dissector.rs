@@ -84,6 +84,15 @@ pub(crate) trait Dissector: Sized {
     fn buffered(&self) -> usize {
         0
     }
+
+    /// Lets go of what is held, up to message `turn`, the newest: exchanges that wait for their ends are
+    /// lost to a limit.
+    fn shed<O: Out>(&mut self, turn: u32, out: &mut O);
+
+    /// Bytes that it holds on to: those, and what it knows of open exchanges. May walk over them.
+    fn held(&self) -> usize {
+        self.buffered()
+    }
 }
 
 /// What the first bytes of a message say of one protocol.

@@ -50,6 +50,10 @@ impl<T> InOrder<T> {
         }
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.front.iter().chain(self.rest.iter().flat_map(|rest| rest.iter()))
+    }
+
     pub(crate) fn len(&self) -> usize {
         usize::from(self.front.is_some()) + self.rest.as_ref().map_or(0, |rest| rest.len())
     }

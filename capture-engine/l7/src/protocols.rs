@@ -107,6 +107,14 @@ macro_rules! protocols {
             pub(crate) fn buffered(&self) -> usize {
                 match self { $(Spoken::$name(it) => it.buffered(),)* }
             }
+
+            pub(crate) fn shed<O: Out>(&mut self, turn: u32, out: &mut O) {
+                match self { $(Spoken::$name(it) => it.shed(turn, out),)* }
+            }
+
+            pub(crate) fn held(&self) -> usize {
+                match self { $(Spoken::$name(it) => size_of_val(&**it) + it.held(),)* }
+            }
         }
     };
 }

@@ -94,6 +94,16 @@ impl Search {
     }
 
     /// The head that was kept, once it is known what it is of.
+    /// Lets go of the heads that are kept. Once the protocol shows, they were lost messages.
+    pub(crate) fn shed(&mut self) {
+        for dir in [Direction::Ingress, Direction::Egress] {
+            if let Some(head) = self.take(dir) {
+                self.passing[dir.index()] = true;
+                self.before.lost(dir, head.turn);
+            }
+        }
+    }
+
     pub(crate) fn take(&mut self, dir: Direction) -> Option<Box<Head>> {
         self.heads[dir.index()].take()
     }

@@ -190,6 +190,22 @@ impl Tcp {
         self.conversation.buffered() + self.streams.iter().map(Stream::held_bytes).sum::<usize>()
     }
 
+    /// Bytes that it holds on to: those, and what is known of open exchanges. It may walk over them,
+    /// so ask seldom.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.conversation.held() + self.streams.iter().map(Stream::held_bytes).sum::<usize>()
+    }
+
+    /// Lets go of what is held: exchanges that wait for their ends are lost to a limit.
+    pub fn shed<O: Out>(&mut self, out: &mut O) {
+        for dir in [Direction::Ingress, Direction::Egress] {
+            self.counters.bounded += u32::from(self.streams[dir.index()].holds());
+            self.give_up_all(dir, out);
+        }
+        self.conversation.shed(out);
+    }
+
     /// Whether samples of the message under way (`progress`) could complete a response.
     #[must_use]
     pub fn waiting_for_end(&self) -> bool {

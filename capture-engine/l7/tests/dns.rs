@@ -34,7 +34,8 @@ impl Found {
             let ms = record.end.since(record.start).as_millis();
             let notes =
                 Notes::NAMES.iter().filter(|(note, _)| record.notes.has(*note)).map(|(_, name)| format!(" {name}"));
-            format!("{} {rcode} {ms}ms{}", dns.name, notes.collect::<String>())
+            let retries = if dns.retries > 0 { format!(" retries {}", dns.retries) } else { String::new() };
+            format!("{} {rcode} {ms}ms{}{retries}", dns.name, notes.collect::<String>())
         };
         let lost = self.lost.iter().map(|(reason, count)| format!("lost {count} {}", reason.as_str()));
         self.records.iter().map(record).chain(lost).collect::<Vec<_>>().join("; ")
@@ -101,11 +102,64 @@ fn answers_out_of_order_find_their_queries_by_id_and_name() {
 }
 
 #[test]
-fn repeated_query_keeps_the_first_start_and_the_repetition_is_unanswered() {
-    live(
-        &[(0, OUT, 1, 7, "a"), (5000, OUT, 2, 7, "a"), (5080, IN, 3, 7, "a")],
-        "a 0 5080ms duplicate; a - 10000ms duplicate",
-    );
+fn a_repeated_query_is_one_lookup_from_its_first_query_to_its_answer() {
+    let steps = [(0, OUT, 1, 7, "a"), (5000, OUT, 2, 7, "A"), (5080, IN, 3, 7, "a")];
+    live(&steps, "a 0 5080ms duplicate retries 1");
+    replayed(&steps, "a 0 5080ms duplicate retries 1");
+}
+
+#[test]
+fn answers_to_both_the_query_and_its_repetition_are_one_exchange() {
+    let steps = [(0, OUT, 1, 7, "a"), (2000, OUT, 2, 7, "a"), (2500, IN, 3, 7, "a"), (2600, IN, 4, 7, "a")];
+    live(&steps, "a 0 2500ms duplicate retries 1");
+    replayed(&steps, "a 0 2500ms duplicate retries 1");
+    // A third one answers nothing that was asked.
+    let steps = [steps.as_slice(), &[(2700, IN, 5, 7, "a")]].concat();
+    replayed(&steps, "a 0 2500ms duplicate retries 1; a 0 0ms no_request duplicate");
+}
+
+#[test]
+fn a_lookup_that_is_never_answered_is_one_and_waits_from_its_last_query_on() {
+    let steps = [(0, OUT, 1, 7, "a"), (5000, OUT, 2, 7, "a"), (12_000, OUT, 3, 7, "a")];
+    live(&steps, "a - 22000ms duplicate retries 2");
+}
+
+#[test]
+fn a_client_that_asks_for_ever_is_told_of_each_half_minute() {
+    let steps: Vec<Step<'_>> = (0..11).map(|n| (u64::from(n) * 5000, OUT, n + 1, 7, "a")).collect();
+    live(&steps, "a - 30000ms duplicate retries 5; a - 30000ms duplicate retries 4");
+}
+
+#[test]
+fn the_same_question_under_another_id_is_a_retry_once_the_first_has_waited() {
+    let steps = [(0, OUT, 1, 7, "a"), (2500, OUT, 2, 8, "a"), (2510, IN, 3, 8, "a")];
+    live(&steps, "a 0 2510ms duplicate retries 1");
+    // The late answer is to the first id.
+    let steps = [(0, OUT, 1, 7, "a"), (2500, OUT, 2, 8, "a"), (2510, IN, 3, 7, "a"), (2520, IN, 4, 8, "a")];
+    live(&steps, "a 0 2510ms duplicate retries 1");
+}
+
+#[test]
+fn two_that_ask_the_same_at_once_behind_one_socket_are_two_lookups() {
+    let steps = [(0, OUT, 1, 7, "a"), (900, OUT, 2, 8, "a"), (910, IN, 3, 8, "a"), (920, IN, 4, 7, "a")];
+    live(&steps, "a 0 10ms; a 0 920ms");
+}
+
+#[test]
+fn another_type_or_way_is_another_lookup() {
+    let mut found = Found::default();
+    let mut udp = Udp::new(&Limits::default(), 53, 53);
+    let a = message(7, false, "a");
+    let mut aaaa = a.clone();
+    let at = aaaa.len() - 3;
+    aaaa[at] = 28;
+    for (turn, (ms, dir, payload)) in [(0, OUT, &a), (2000, OUT, &aaaa), (4000, IN, &a)].into_iter().enumerate() {
+        let wire_len = u32::try_from(payload.len()).unwrap();
+        let turn = u32::try_from(turn).unwrap() + 1;
+        udp.datagram(Datagram { dir, at: Ts(ms * 1_000_000), turn, wire_len, payload }, &mut found);
+    }
+    udp.closed(Ts(60_000_000_000), &mut found);
+    assert_eq!(found.story(), "a - 10000ms; a - 10000ms; a - 10000ms");
 }
 
 #[test]
@@ -203,7 +257,8 @@ fn query_cut_behind_its_question_is_noted() {
 }
 
 proptest! {
-    /// Whatever is asked, answered, repeated, reordered or dropped: each query is one record or one loss.
+    /// Whatever is asked, answered, repeated, reordered or dropped: each query is a lookup, the retry of
+    /// one, or a loss. Of a lost lookup nothing tells how often it was repeated.
     #[test]
     fn every_query_is_counted_once(
         steps in prop::collection::vec((0u64..30_000, any::<bool>(), 0u16..4, 0usize..3), 0..200),
@@ -221,7 +276,17 @@ proptest! {
         let (found, _) = run(&limits, (40000, 53), &steps, close_ms);
         let asked = |record: &&L7Record| !record.notes.has(Notes::NO_REQUEST);
         let lost = found.lost.iter().filter(|(reason, _)| *reason != LossReason::JoinedMidway).map(|(_, count)| count);
-        prop_assert_eq!(found.records.iter().filter(asked).count() as u64 + lost.sum::<u64>(), queries);
+        let lost = lost.sum::<u64>();
+        let retries = |record: &L7Record| match &record.detail {
+            Detail::Dns(dns) => u64::from(dns.retries),
+            _ => 0,
+        };
+        let told: u64 = found.records.iter().filter(asked).map(|record| 1 + retries(record)).sum();
+        if lost == 0 {
+            prop_assert_eq!(told, queries);
+        } else {
+            prop_assert!(told + lost <= queries, "{told} told and {lost} lost of {queries}");
+        }
     }
 
     /// Datagrams dropped before the dissector: the numbers of exchanges still add up, when each query had one answer.

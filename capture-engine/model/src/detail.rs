@@ -66,6 +66,8 @@ pub struct DnsExchange {
     pub addresses: Vec<IpAddr>,
     /// Smallest TTL of `addresses`, seconds.
     pub ttl_s: u32,
+    /// Times that the query was sent again before this came of it.
+    pub retries: u16,
     /// Whether the query came over TCP (RFC 7766), not UDP.
     pub over_tcp: bool,
 }

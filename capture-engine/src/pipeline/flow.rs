@@ -279,6 +279,22 @@ impl<P: Default> Flow<P> {
         u64::from(pairs)
     }
 
+    /// Bytes that its dissector holds on to.
+    pub fn held(&self) -> usize {
+        match &self.dissector {
+            Dissector::Tcp(tcp) => tcp.held(),
+            Dissector::Udp(udp) => udp.held(),
+        }
+    }
+
+    /// Lets go of what its dissector holds: what waits for an answer is lost to a bound.
+    pub fn shed(&mut self, out: &mut Collected) {
+        match &mut self.dissector {
+            Dissector::Tcp(tcp) => tcp.shed(out),
+            Dissector::Udp(udp) => udp.shed(out),
+        }
+    }
+
     /// Holes in its streams that were given up.
     pub fn holes(&self) -> l7::Counters {
         match &self.dissector {

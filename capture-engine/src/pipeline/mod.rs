@@ -9,6 +9,7 @@ mod flow;
 mod peers;
 mod requests;
 mod sampling;
+mod shed;
 
 pub use requests::Requests;
 pub use sampling::Sampling;
@@ -59,6 +60,15 @@ pub struct PipelineStats {
     pub holes: u64,
     /// Those of them that were given up because a bound of `l7::Limits` was reached.
     pub holes_bounded: u64,
+}
+
+/// What [`Pipeline::shed`] found and did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shed {
+    /// Bytes that the dissectors of all flows hold on to, afterwards.
+    pub held: usize,
+    /// Flows that had to let go of what they held.
+    pub flows: u64,
 }
 
 impl PipelineStats {

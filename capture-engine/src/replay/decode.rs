@@ -4,12 +4,15 @@ use super::fragments::{Fragment, FragmentKey, Fragments};
 use super::link::{self, Above, IPV4, IPV6, u16_at};
 use super::packet::Packet;
 use super::skip::Skip;
+use super::tunnel::{self, Kind};
 use flow_model::Ts;
 
-/// IP in IP in IP: real stacks are one or two deep.
+/// IP in IP in IP, or in a tunnel over UDP: real stacks are one or two deep.
 const MAX_NESTING: usize = 4;
 /// RFC 8200 4.1 lists each kind of extension header once, one twice.
 const MAX_EXTENSIONS: usize = 8;
+
+const UDP_HEADER: usize = 8;
 
 const HOP_BY_HOP: u8 = 0;
 const IPIP: u8 = 4;
@@ -40,6 +43,14 @@ pub(super) struct Decoded<'a> {
     pub held: &'a [u8],
 }
 
+/// What a packet is made of.
+#[derive(Debug)]
+pub(super) struct Opened<'a> {
+    /// The outermost tunnel over UDP that it came in.
+    pub outer: Option<(Kind, Decoded<'a>)>,
+    pub inner: Result<Decoded<'a>, Skip>,
+}
+
 /// An IP packet's payload before its transport is looked at.
 struct Datagram<'a> {
     proto: u8,
@@ -66,7 +77,17 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    pub fn decode<'a>(&'a mut self, packet: &Packet<'a>) -> Result<Decoded<'a>, Skip> {
+    pub fn decode<'a>(&'a mut self, packet: &Packet<'a>) -> Opened<'a> {
+        let mut outer = None;
+        let inner = self.open(packet, &mut outer);
+        Opened { outer, inner }
+    }
+
+    fn open<'a>(
+        &'a mut self,
+        packet: &Packet<'a>,
+        outer: &mut Option<(Kind, Decoded<'a>)>,
+    ) -> Result<Decoded<'a>, Skip> {
         let above = link::strip(packet.link, packet.data)?;
         let wire = (packet.wire_len as usize).saturating_sub(above.header).max(above.data.len());
         let mut datagram = ip(above, wire)?;
@@ -81,15 +102,23 @@ impl Decoder {
                 // Fragments inside a tunnel: the outer ones are what a network makes.
                 return Err(Skip::FragmentDropped);
             }
-            match datagram.proto {
+            let above = match datagram.proto {
                 TCP => return tcp(&datagram),
-                UDP => return udp(&datagram),
-                IPIP | IPV6_IN_IP | GRE => {
-                    let above = inner(datagram.proto, datagram.data)?;
-                    let wire = datagram.length.saturating_sub(above.header);
-                    datagram = ip(above, wire)?;
+                UDP => {
+                    let plain = udp(&datagram)?;
+                    let Some((kind, above)) = tunnel::open(plain.destination.1, plain.held) else { return Ok(plain) };
+                    outer.get_or_insert((kind, plain));
+                    let above = above?;
+                    Above { header: above.header + UDP_HEADER, ..above }
                 }
+                IPIP | IPV6_IN_IP | GRE => inner(datagram.proto, datagram.data)?,
                 _ => return Err(Skip::OtherProtocol),
+            };
+            let wire = datagram.length.saturating_sub(above.header);
+            datagram = ip(above, wire)?;
+            if datagram.ip_bytes as usize > wire {
+                // No packet is larger than what it comes in.
+                return Err(Skip::Unparsed);
             }
         }
         Err(Skip::OtherProtocol)

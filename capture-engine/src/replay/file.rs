@@ -6,6 +6,18 @@ use super::pcapng::Pcapng;
 use super::window::Window;
 use std::io::{self, BufReader, Read};
 
+/// What compressed files begin with that are not unpacked here, and the program that unpacks them.
+const COMPRESSED: [(&[u8], &str); 4] = [
+    // RFC 8878 3.1.1
+    (&[0x28, 0xb5, 0x2f, 0xfd], "zstd"),
+    (&[0xfd, b'7', b'z', b'X', b'Z', 0], "xz"),
+    (b"BZh", "bzip2"),
+    (&[0x04, 0x22, 0x4d, 0x18], "lz4"),
+];
+
+/// The longest of them.
+const MAGIC: usize = 6;
+
 /// Reads packets from a pcap or pcapng stream, compressed by gzip or not, told by the content.
 pub struct CaptureReader {
     window: Window<Box<dyn Read>>,
@@ -27,13 +39,19 @@ impl CaptureReader {
     /// Reads the head of the stream, and tells format and compression by it.
     ///
     /// # Errors
-    /// `NotACapture` or `Version` by the first bytes, `Read` where the stream fails.
+    /// `NotACapture`, `Compressed` or `Version` by the first bytes, `Read` where the stream fails.
     pub fn new(stream: impl Read + 'static) -> Result<CaptureReader, Damage> {
-        let mut start = Vec::with_capacity(2);
+        let mut start = Vec::with_capacity(MAGIC);
         let mut stream = stream;
-        (&mut stream).take(2).read_to_end(&mut start).map_err(|source| Damage::Read { offset: 0, source })?;
+        (&mut stream)
+            .take(MAGIC as u64)
+            .read_to_end(&mut start)
+            .map_err(|source| Damage::Read { offset: 0, source })?;
         // RFC 1952 2.3.1
-        let gzip = start == [0x1f, 0x8b];
+        let gzip = start.starts_with(&[0x1f, 0x8b]);
+        if let Some((_, by)) = COMPRESSED.iter().find(|(magic, _)| start.starts_with(magic)) {
+            return Err(Damage::Compressed { by });
+        }
         let whole = io::Cursor::new(start).chain(stream);
         let inner: Box<dyn Read> = if gzip {
             Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::with_capacity(1 << 18, whole)))

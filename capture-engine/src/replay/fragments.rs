@@ -9,8 +9,11 @@ use std::time::Duration;
 const MAX_DATAGRAMS: usize = 1024;
 /// Longest datagram: IP's own bound.
 const MAX_LENGTH: usize = 65_535;
-/// Pieces of one datagram: 64 KiB at the smallest MTU that IPv6 allows is 53; hostile ones are smaller.
-const MAX_PIECES: usize = 1024;
+/// Bytes of all of them, as Linux bounds them by (`ipfrag_high_thresh`). A fragment may be small and
+/// its place far behind.
+const MAX_BYTES: usize = 4 << 20;
+/// Pieces of one datagram: 64 KiB at the smallest MTU that IPv6 allows is 53. Each is compared with all.
+const MAX_PIECES: usize = 128;
 /// RFC 8200 4.5, RFC 1122 3.3.2.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -40,6 +43,8 @@ pub(super) struct Fragments {
     waiting: HashMap<FragmentKey, Waiting>,
     /// In order of arrival, for the bound and the time limit.
     order: VecDeque<(Ts, FragmentKey)>,
+    /// Held for all of them.
+    bytes: usize,
     /// Datagrams given up: overlap, bound, or time.
     pub given_up: u64,
 }
@@ -85,17 +90,22 @@ impl Fragments {
         if waiting.poisoned || waiting.pieces.contains(&(offset, length)) {
             return Err(Skip::FragmentDropped);
         }
+        let grows = end.saturating_sub(waiting.bytes.len());
         let overlaps = waiting.pieces.iter().any(|&(other, len)| offset < other + len && other < end);
         let beyond = waiting.total.is_some_and(|total| end > total || !more)
             || !more && waiting.pieces.iter().any(|&(other, len)| other + len > end);
         if overlaps || beyond || waiting.pieces.len() >= MAX_PIECES {
             waiting.poisoned = true;
+            self.bytes -= waiting.bytes.len();
             waiting.bytes = Vec::new();
             self.given_up += 1;
             return Err(Skip::FragmentDropped);
         }
         if waiting.bytes.len() < end {
+            // As long as it is, and no longer: what is held is what is counted.
+            waiting.bytes.reserve_exact(grows);
             waiting.bytes.resize(end, 0);
+            self.bytes += grows;
         }
         if let (Some(place), Some(data)) = (waiting.bytes.get_mut(offset..end), data.get(..length)) {
             place.copy_from_slice(data);
@@ -106,10 +116,12 @@ impl Fragments {
         }
         let have: usize = waiting.pieces.iter().map(|(_, length)| length).sum();
         if waiting.total != Some(have) {
+            while self.bytes > MAX_BYTES && self.drop_oldest() {}
             return Err(Skip::FragmentHeld);
         }
         // Its entry in `order` is passed over when its turn comes.
         if let Some(done) = self.waiting.remove(&key) {
+            self.bytes -= done.bytes.len();
             *whole = done.bytes;
         }
         Ok(have)
@@ -125,18 +137,21 @@ impl Fragments {
         }
     }
 
-    fn drop_oldest(&mut self) {
+    /// False when there is none.
+    fn drop_oldest(&mut self) -> bool {
         while let Some((since, key)) = self.order.pop_front() {
             if self.forget(key, since) {
-                break;
+                return true;
             }
         }
+        false
     }
 
     fn forget(&mut self, key: FragmentKey, since: Ts) -> bool {
         let same = self.waiting.get(&key).is_some_and(|waiting| waiting.since == since);
-        if same && self.waiting.remove(&key).is_some_and(|waiting| !waiting.poisoned) {
-            self.given_up += 1;
+        if same && let Some(gone) = self.waiting.remove(&key) {
+            self.bytes -= gone.bytes.len();
+            self.given_up += u64::from(!gone.poisoned);
         }
         same
     }

@@ -34,6 +34,21 @@ pub(super) fn strip(link: u16, packet: &[u8]) -> Result<Above<'_>, Skip> {
     }
 }
 
+/// Which side of which interface a capture of several of them saw the packet at, where its link header
+/// tells: an interface's index and whether it went out (SLL2), or only the latter (SLL).
+pub(super) fn side(link: u16, packet: &[u8]) -> Option<u64> {
+    const OUTGOING: u8 = 4;
+    let byte = |at: usize| packet.get(at).copied();
+    match link {
+        113 => Some(u64::from(byte(1)? == OUTGOING)),
+        276 => {
+            let index = u32::from_be_bytes(*packet.get(4..)?.first_chunk()?);
+            Some(u64::from(index) << 1 | u64::from(byte(10)? == OUTGOING))
+        }
+        _ => None,
+    }
+}
+
 pub(super) fn ethernet(packet: &[u8], start: usize) -> Result<Above<'_>, Skip> {
     shims(packet, u16_at(packet, start + 12)?, start + 14)
 }

@@ -16,25 +16,33 @@ mod link;
 mod packet;
 mod pcap;
 mod pcapng;
+mod places;
 mod skip;
 mod table;
+mod tunnel;
 mod window;
 
 pub use file::CaptureReader;
 pub use packet::{Damage, Packet};
 pub use skip::{Skip, Skipped};
+pub use tunnel::{Kind as TunnelKind, Tunnel};
 
 use crate::event::Event;
-use decode::Decoder;
+use decode::{Decoder, Opened};
 use flow_model::Ts;
+use places::{Place, Places};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use table::Table;
 use thiserror::Error;
+use tunnel::Tunnels;
 
-/// 256 Ki flows of 400 bytes: 100 MB when full.
-const MAX_FLOWS: usize = 1 << 18;
+/// Flows of the table; of each the pipeline has one, too. Together they take some 2 KB: 128 MB when full.
+pub const MAX_FLOWS: usize = 1 << 16;
+/// Packets are handled in shares of so many bytes at most: whoever bounds what they leave behind looks
+/// in between.
+const SHARE: u64 = 1 << 20;
 /// A pcapng file that is broken in so many places is not a capture any more.
 const MAX_DAMAGES: u64 = 10_000;
 
@@ -51,6 +59,12 @@ pub struct Summary {
     pub udp_packets: u64,
     /// Packets that belong to no flow.
     pub skipped: Skipped,
+    /// Packets that were seen at another interface before, and counted there.
+    pub seen_again: u64,
+    /// What came in tunnels over UDP: the flows inside are counted as flows, the tunnels here.
+    pub tunnels: Vec<Tunnel>,
+    /// Packets of tunnels beyond the bound on their number.
+    pub tunnels_beyond: u64,
     /// Packets of which the capture kept less than the wire had.
     pub cut_packets: u64,
     /// Connections and UDP 5-tuples.
@@ -97,6 +111,8 @@ pub enum OpenError {
 pub struct Replay {
     reader: CaptureReader,
     decoder: Decoder,
+    places: Places,
+    tunnels: Tunnels,
     table: Table,
     summary: Summary,
 }
@@ -120,6 +136,8 @@ impl Replay {
         Ok(Replay {
             reader: CaptureReader::new(stream)?,
             decoder: Decoder::default(),
+            places: Places::default(),
+            tunnels: Tunnels::default(),
             table: Table::new(MAX_FLOWS),
             summary: Summary::default(),
         })
@@ -132,9 +150,14 @@ impl Replay {
         self
     }
 
-    /// Handles up to `packets` packets. False when the capture is over: then every flow's final state has been told.
+    /// Handles up to `packets` packets, fewer where they are large. False when the capture is
+    /// over: then every flow's final state has been told.
     pub fn advance(&mut self, packets: u64, mut tell: impl FnMut(Event<'_>)) -> bool {
+        let until = self.reader.offset() + SHARE;
         for _ in 0..packets {
+            if self.reader.offset() >= until {
+                return true;
+            }
             let packet = match self.reader.next() {
                 Ok(Some(packet)) => packet,
                 Ok(None) => {
@@ -157,7 +180,19 @@ impl Replay {
             summary.cut_packets += u64::from((packet.data.len() as u64) < u64::from(packet.wire_len));
             summary.first = Some(summary.first.map_or(packet.at, |first| first.min(packet.at)));
             summary.last = Some(summary.last.map_or(packet.at, |last| last.max(packet.at)));
-            match self.decoder.decode(&packet) {
+            let Opened { outer, inner } = self.decoder.decode(&packet);
+            let side = link::side(packet.link, packet.data);
+            let several = packet.interface > 0 || side.is_some();
+            let mut place = Place { interface: packet.interface, side: side.unwrap_or_default(), tunnel: false };
+            if let Some((kind, outer)) = outer {
+                if !(several && self.places.again(&outer, place, packet.at)) {
+                    let ends = [outer.source.0, outer.destination.0];
+                    self.tunnels.count(kind, ends, outer.ip_bytes, packet.at);
+                }
+                place.tunnel = true;
+            }
+            match inner {
+                Ok(decoded) if several && self.places.again(&decoded, place, packet.at) => {}
                 Ok(decoded) => {
                     let count = if decoded.tcp { &mut summary.tcp_packets } else { &mut summary.udp_packets };
                     *count += 1;
@@ -194,6 +229,9 @@ impl Replay {
             flows: self.table.opened,
             flows_evicted: self.table.evicted,
             fragments_given_up: self.decoder.fragments.given_up,
+            seen_again: self.places.again,
+            tunnels_beyond: self.tunnels.beyond,
+            tunnels: self.tunnels.into_seen(),
             ..self.summary
         }
     }

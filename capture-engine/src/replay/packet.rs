@@ -13,6 +13,8 @@ pub(super) const MAX_PACKET: usize = 1 << 20;
 pub struct Packet<'a> {
     /// Since the Unix epoch.
     pub at: Ts,
+    /// The interface that it was seen at: 0 where the file knows of only one.
+    pub interface: u32,
     /// Number of the link type as tcpdump.org's registry has it.
     pub link: u16,
     /// Bytes that the packet had on the wire.
@@ -27,6 +29,12 @@ pub enum Damage {
     /// The first bytes are of no format that is read.
     #[error("not a capture file: neither pcap nor pcapng")]
     NotACapture,
+    /// Compressed, and not by gzip.
+    #[error("compressed by {by}: unpack it first (`{by} -dc FILE | pilotfish replay -`)")]
+    Compressed {
+        /// The program that made it, and unpacks it.
+        by: &'static str,
+    },
     /// A pcap file of a version that is not read.
     #[error("pcap version {major}.{minor} is not known")]
     Version {

@@ -65,6 +65,6 @@ impl Pcap {
         self.lent = RECORD_HEADER + length;
         let at = Ts(u64::from(seconds) * 1_000_000_000 + u64::from(ticks) * self.nanos_per_tick);
         let data = window.held().get(RECORD_HEADER..self.lent).unwrap_or_default();
-        Ok(Some(Packet { at, link: self.link, wire_len: wire_len.max(captured), data }))
+        Ok(Some(Packet { at, interface: 0, link: self.link, wire_len: wire_len.max(captured), data }))
     }
 }

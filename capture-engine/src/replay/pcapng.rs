@@ -24,6 +24,8 @@ const OPTION_TSOFFSET: u16 = 14;
 pub(super) struct Pcapng {
     order: ByteOrder,
     interfaces: Vec<Interface>,
+    /// Interfaces of the sections before this one.
+    earlier: u32,
     lent: usize,
     /// Of the packet before: simple packets have no time of their own.
     last: Ts,
@@ -48,6 +50,8 @@ struct Clock {
 /// Where a packet lies in its block.
 struct Found {
     at: Ts,
+    /// Its number in its section.
+    interface: u32,
     link: u16,
     wire_len: u32,
     start: usize,
@@ -87,7 +91,11 @@ impl Pcapng {
                 Some(Some(found)) => {
                     self.last = found.at;
                     let data = window.held().get(found.start..found.start + found.length).unwrap_or_default();
-                    return Ok(Some(Packet { at: found.at, link: found.link, wire_len: found.wire_len, data }));
+                    let Found { at, link, wire_len, .. } = found;
+                    let several = self.earlier > 0 || self.interfaces.len() > 1;
+                    let interface =
+                        if several { self.earlier.wrapping_add(found.interface).wrapping_add(1) } else { 0 };
+                    return Ok(Some(Packet { at, interface, link, wire_len, data }));
                 }
                 Some(None) => {}
                 // Its length was right, so the next one begins behind it.
@@ -129,6 +137,7 @@ impl Pcapng {
         let body_end = block.len() - 4;
         match order.u32(block, 0)? {
             SECTION => {
+                self.earlier = self.earlier.wrapping_add(self.interfaces.len() as u32);
                 self.interfaces.clear();
                 Some(None)
             }
@@ -142,24 +151,28 @@ impl Pcapng {
                 Some(None)
             }
             ENHANCED_PACKET => {
-                let interface = self.interfaces.get(order.u32(block, 8)? as usize)?;
+                let interface = self.interface(order.u32(block, 8)?)?;
                 let ticks = u64::from(order.u32(block, 12)?) << 32 | u64::from(order.u32(block, 16)?);
                 found(interface, Some(ticks), self.last, order.u32(block, 20)?, order.u32(block, 24)?, 28, body_end)
             }
             OLD_PACKET => {
-                let interface = self.interfaces.get(usize::from(order.u16(block, 8)?))?;
+                let interface = self.interface(order.u16(block, 8)?.into())?;
                 let ticks = u64::from(order.u32(block, 12)?) << 32 | u64::from(order.u32(block, 16)?);
                 found(interface, Some(ticks), self.last, order.u32(block, 20)?, order.u32(block, 24)?, 28, body_end)
             }
             SIMPLE_PACKET => {
-                let interface = self.interfaces.first()?;
+                let interface = self.interface(0)?;
                 let wire_len = order.u32(block, 8)?;
-                let snaplen = if interface.snaplen == 0 { u32::MAX } else { interface.snaplen };
+                let snaplen = if interface.1.snaplen == 0 { u32::MAX } else { interface.1.snaplen };
                 let captured = wire_len.min(snaplen).min(body_end.checked_sub(12)? as u32);
                 found(interface, None, self.last, captured, wire_len, 12, body_end)
             }
             _ => Some(None),
         }
+    }
+
+    fn interface(&self, number: u32) -> Option<(u32, &Interface)> {
+        Some((number, self.interfaces.get(number as usize)?))
     }
 
     /// Moves to the next thing that looks like a block in every respect. False when the file has no more.
@@ -202,7 +215,7 @@ fn section_order(head: &[u8]) -> Option<ByteOrder> {
 }
 
 fn found(
-    interface: &Interface,
+    (number, interface): (u32, &Interface),
     ticks: Option<u64>,
     last: Ts,
     captured: u32,
@@ -215,7 +228,7 @@ fn found(
         return None;
     }
     let at = ticks.map_or(last, |ticks| interface.clock.at(ticks));
-    Some(Some(Found { at, link: interface.link, wire_len: wire_len.max(captured), start, length }))
+    Some(Some(Found { at, interface: number, link: interface.link, wire_len: wire_len.max(captured), start, length }))
 }
 
 impl Clock {

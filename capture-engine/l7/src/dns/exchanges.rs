@@ -1,4 +1,8 @@
+//! Pairs the queries and responses of one flow.
+
 use super::message::{Message, parse};
+use super::question::Question;
+use super::waiting::{Open, Place, Waiting};
 use crate::{Limits, Out};
 use flow_model::{Detail, Direction, DnsExchange, L7Record, LossReason, Notes, Outcome, Protocol, Role, Ts};
 use std::collections::VecDeque;
@@ -7,6 +11,16 @@ use std::time::Duration;
 /// How long a query waits for its answer. Resolvers give up after 5 s (glibc, RFC 1123 6.1.3.3) and
 /// servers drop what they could not resolve in 8-10 s.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A question that is asked again so long after it was asked first is a lookup of its own. Resolvers
+/// have given up by then: glibc after 2 tries of 5 s at each of 3 servers, c-ares and Go sooner. So
+/// one that never gives up is told of all the same.
+pub const RETRY_WINDOW: Duration = Duration::from_secs(30);
+
+/// The same question under another id is the same lookup only when the one before has waited for
+/// this long: two programs behind one socket may ask the same at the same time, and no resolver
+/// changes its id sooner.
+pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Answered questions that are remembered to know a repeated response. A duplicate follows within a few datagrams.
 const REMEMBERED: usize = 8;
@@ -17,40 +31,30 @@ const TYPE_AXFR: u16 = 252;
 /// Pairs the queries and responses of one flow.
 #[derive(Debug)]
 pub struct Exchanges {
-    /// Oldest first, but for clocks that went backwards.
-    open: VecDeque<Open>,
+    /// In the order in which they were asked last.
+    open: Waiting,
     limit: usize,
     /// [`Limits::report_partial`].
     report_partial: bool,
     role: Role,
     query_seen: bool,
-    answered: VecDeque<Question>,
+    answered: VecDeque<Answered>,
     /// A zone transfer over TCP whose further messages belong to the exchange that was reported.
     transfer: Option<u16>,
     missed: Missed,
+    /// Number of the next lookup.
+    next: u64,
+    /// Messages of the flow went missing after lookups with smaller numbers began: of those, no
+    /// answer seen is no proof of none.
+    doubtful: u64,
 }
 
-/// What identifies an exchange: a response repeats it (RFC 5452 9.1).
-#[derive(Clone, Debug)]
-struct Question {
-    /// The way of the query.
-    dir: Direction,
-    id: u16,
-    opcode: u8,
-    qtype: u16,
-    qclass: u16,
-    name: String,
-}
-
+/// A lookup that is over.
 #[derive(Debug)]
-struct Open {
+struct Answered {
     question: Question,
-    at: Ts,
-    bytes: u64,
-    notes: Notes,
-    over_tcp: bool,
-    /// Messages of the flow went missing after this query: no answer seen is no proof of none.
-    doubtful: bool,
+    /// Its repetitions may be answered, too.
+    owed: u16,
 }
 
 /// Where and how a message was seen.
@@ -77,7 +81,7 @@ impl Exchanges {
     #[must_use]
     pub fn new(limits: &Limits) -> Exchanges {
         Exchanges {
-            open: VecDeque::new(),
+            open: Waiting::new(),
             limit: limits.open_exchanges.max(1),
             report_partial: limits.report_partial,
             role: Role::Unknown,
@@ -85,6 +89,8 @@ impl Exchanges {
             answered: VecDeque::new(),
             transfer: None,
             missed: Missed { count: 0, reason: LossReason::Gap, last: Ts(0) },
+            next: 0,
+            doubtful: 0,
         }
     }
 
@@ -130,15 +136,14 @@ impl Exchanges {
         self.missed.count += count;
         self.missed.reason = reason;
         self.missed.last = at;
-        for open in &mut self.open {
-            open.doubtful = true;
-        }
+        self.doubtful = self.next;
     }
 
     /// Gives up on what has waited for [`ANSWER_TIMEOUT`] at `now`.
     pub fn expire(&mut self, now: Ts, out: &mut impl Out) {
-        while let Some(open) = self.open.pop_front_if(|open| now.since(open.at) >= ANSWER_TIMEOUT) {
-            let end = open.at.plus(ANSWER_TIMEOUT);
+        while self.open.oldest().is_some_and(|open| now.since(open.asked) >= ANSWER_TIMEOUT) {
+            let Some(open) = self.open.pop_oldest() else { break };
+            let end = open.asked.plus(ANSWER_TIMEOUT);
             self.give_up(open, end, out);
         }
         if self.open.is_empty() && self.missed.count > 0 && now.since(self.missed.last) >= ANSWER_TIMEOUT {
@@ -148,17 +153,27 @@ impl Exchanges {
 
     /// The flow is over: nothing more will be answered.
     pub fn closed(&mut self, at: Ts, out: &mut impl Out) {
-        while let Some(open) = self.open.pop_front() {
-            let waited = at.since(open.at);
-            if waited < ANSWER_TIMEOUT && !open.over_tcp && !open.doubtful && !self.report_partial {
+        while let Some(open) = self.open.pop_oldest() {
+            let waited = at.since(open.asked);
+            let doubtful = open.number < self.doubtful;
+            if waited < ANSWER_TIMEOUT && !open.over_tcp && !doubtful && !self.report_partial {
                 // Who lets go of a UDP flow this early knows nothing of its answers.
                 out.lost(LossReason::Unfinished, 1);
                 continue;
             }
-            let end = open.at.plus(waited.min(ANSWER_TIMEOUT));
+            let end = open.asked.plus(waited.min(ANSWER_TIMEOUT));
             self.give_up(open, end, out);
         }
         self.settle_missed(out);
+    }
+
+    /// Lets go of what is held: lookups that wait for their answers are lost to a limit.
+    pub fn shed(&mut self, out: &mut impl Out) {
+        let open = std::mem::replace(&mut self.open, Waiting::new()).len() as u64;
+        self.answered = VecDeque::new();
+        if open > 0 {
+            out.lost(LossReason::Limit, open);
+        }
     }
 
     /// What the local end is, by the way that queries and responses went.
@@ -171,10 +186,17 @@ impl Exchanges {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Ts> {
         let missed = (self.missed.count > 0).then_some(self.missed.last);
-        self.open.front().map(|open| open.at).or(missed).map(|since| since.plus(ANSWER_TIMEOUT))
+        self.open.oldest().map(|open| open.asked).or(missed).map(|since| since.plus(ANSWER_TIMEOUT))
     }
 
-    /// Queries without an answer yet.
+    /// Bytes that it holds on to.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        let answered: usize = self.answered.iter().map(|answered| answered.question.name.capacity()).sum();
+        self.open.held() + answered + self.answered.capacity() * size_of::<Answered>()
+    }
+
+    /// Lookups without an answer yet.
     #[must_use]
     pub fn open(&self) -> usize {
         self.open.len()
@@ -192,16 +214,34 @@ impl Exchanges {
             notes.add(Notes::MALFORMED);
         }
         let question = Question::of(message, dir);
-        // Noted on both, so that whoever reads one of the records knows of the other.
-        for earlier in self.open.iter_mut().filter(|open| open.question.same(&question)) {
-            earlier.notes.add(Notes::DUPLICATE);
-            notes.add(Notes::DUPLICATE);
+        if let Some(place) = self.repeats(&question, at, over_tcp) {
+            self.open.renew(place, question.id);
+            if let Some(open) = self.open.get_mut(place) {
+                open.asked = open.asked.max(at);
+                open.retries = open.retries.saturating_add(1);
+                notes.add(Notes::DUPLICATE);
+                open.notes.add(notes);
+            }
+            return;
         }
-        if self.open.len() >= self.limit {
-            self.open.pop_front();
+        if let Some(stale) = self.open.asking(&question).and_then(|place| self.open.remove(place)) {
+            self.give_up(stale, at, out);
+        }
+        if self.open.len() >= self.limit && self.open.pop_oldest().is_some() {
             out.lost(LossReason::Limit, 1);
         }
-        self.open.push_back(Open { question, at, bytes: wire, notes, over_tcp, doubtful: false });
+        let number = self.next;
+        self.next += 1;
+        self.open.push(Open { question, at, asked: at, retries: 0, bytes: wire, notes, over_tcp, number });
+    }
+
+    /// The open lookup that this question asks again.
+    fn repeats(&mut self, question: &Question, at: Ts, over_tcp: bool) -> Option<Place> {
+        let exact = self.open.asking(question);
+        let place = exact.or_else(|| if over_tcp { None } else { self.open.alike(question) })?;
+        let open = self.open.get_mut(place)?;
+        let again = exact.is_some() || at.since(open.asked) >= RETRY_AFTER;
+        (again && at.since(open.at) < RETRY_WINDOW).then_some(place)
     }
 
     fn response(&mut self, seen: Seen, message: Message, out: &mut impl Out) {
@@ -212,22 +252,22 @@ impl Exchanges {
         } else if !message.whole {
             notes.add(Notes::MALFORMED);
         }
-        let fits = |open: &Open| open.question.answered_by(&message, dir);
-        let Some(open) = self.open.iter().position(fits).and_then(|at| self.open.remove(at)) else {
+        let asked = self.open.answered_by(&message, dir);
+        let Some(open) = asked.and_then(|place| self.open.remove(place)) else {
             self.lone_response(seen, notes, message, out);
             return;
         };
-        let Open { question, at: start, bytes, notes: asked, .. } = open;
+        let Open { question, at: start, retries, bytes, notes: asked, .. } = open;
         notes.add(asked);
         if over_tcp && matches!(question.qtype, TYPE_AXFR | TYPE_IXFR) && message.rcode == 0 {
             self.transfer = Some(question.id);
             notes.add(Notes::END_ASSUMED);
         }
-        let detail = answer(message, Some(&question), over_tcp);
+        let detail = answer(message, Some(&question), retries, over_tcp);
         if self.answered.len() >= REMEMBERED {
             self.answered.pop_front();
         }
-        self.answered.push_back(question);
+        self.answered.push_back(Answered { question, owed: retries });
         out.record(L7Record {
             protocol: Protocol::Dns,
             start,
@@ -248,9 +288,15 @@ impl Exchanges {
             return;
         }
         self.learn_role(dir.reverse());
-        notes.add(Notes::NO_REQUEST);
         let mut missing = None;
-        if self.answered.iter().any(|question| question.answered_by(&message, dir)) {
+        // The newest first: an id comes again with the next question.
+        let answered = self.answered.iter_mut().rev().find(|answered| answered.question.answered_by(&message, dir));
+        if let Some(answered) = answered {
+            if let Some(owed) = answered.owed.checked_sub(1) {
+                // To a repetition of a query that is answered: nothing that was not told.
+                answered.owed = owed;
+                return;
+            }
             notes.add(Notes::DUPLICATE);
         } else if self.missed.count > 0 {
             self.missed.count -= 1;
@@ -259,6 +305,7 @@ impl Exchanges {
         } else if !self.query_seen {
             missing = Some(LossReason::JoinedMidway);
         }
+        notes.add(Notes::NO_REQUEST);
         if self.report_partial {
             out.record(L7Record {
                 protocol: Protocol::Dns,
@@ -269,7 +316,7 @@ impl Exchanges {
                 response_bytes: wire,
                 outcome: Outcome::Answered,
                 notes,
-                detail: answer(message, None, over_tcp),
+                detail: answer(message, None, 0, over_tcp),
             });
         } else if let Some(reason) = missing {
             out.lost(reason, 1);
@@ -277,8 +324,8 @@ impl Exchanges {
     }
 
     fn give_up(&mut self, open: Open, end: Ts, out: &mut impl Out) {
-        let Open { question, at, bytes, notes, over_tcp, doubtful } = open;
-        if doubtful && self.missed.count > 0 {
+        let Open { question, at, retries, bytes, notes, over_tcp, number, .. } = open;
+        if number < self.doubtful && self.missed.count > 0 {
             // Its answer is among the missing.
             self.missed.count -= 1;
             out.lost(self.missed.reason, 1);
@@ -294,7 +341,7 @@ impl Exchanges {
             response_bytes: 0,
             outcome: Outcome::Unanswered,
             notes,
-            detail: Detail::Dns(DnsExchange { id, opcode, name, qtype, over_tcp, ..DnsExchange::default() }),
+            detail: Detail::Dns(DnsExchange { id, opcode, name, qtype, retries, over_tcp, ..DnsExchange::default() }),
         });
     }
 
@@ -317,36 +364,68 @@ impl Exchanges {
     }
 }
 
-impl Question {
-    fn of(message: Message, dir: Direction) -> Question {
-        let Message { id, opcode, qtype, qclass, name, .. } = message;
-        Question { dir, id, opcode, qtype, qclass, name }
-    }
-
-    fn same(&self, other: &Question) -> bool {
-        self.id == other.id
-            && self.dir == other.dir
-            && (self.opcode, self.qtype, self.qclass) == (other.opcode, other.qtype, other.qclass)
-            && self.name.eq_ignore_ascii_case(&other.name)
-    }
-
-    /// A response without a question section answers by its id alone (RFC 1035 leaves it out of
-    /// error responses, RFC 2136 3.8 allows it for UPDATE).
-    fn answered_by(&self, response: &Message, dir: Direction) -> bool {
-        self.id == response.id
-            && self.dir != dir
-            && self.opcode == response.opcode
-            && (response.questions == 0
-                || (self.qtype, self.qclass) == (response.qtype, response.qclass)
-                    && self.name.eq_ignore_ascii_case(&response.name))
-    }
-}
-
-fn answer(message: Message, question: Option<&Question>, over_tcp: bool) -> Detail {
+fn answer(message: Message, question: Option<&Question>, retries: u16, over_tcp: bool) -> Detail {
     let Message { id, opcode, rcode, questions, answers, mut name, mut qtype, addresses, ttl_s, .. } = message;
     if let (Some(question), 0) = (question, questions) {
         name.clone_from(&question.name);
         qtype = question.qtype;
     }
-    Detail::Dns(DnsExchange { id, opcode, name, qtype, rcode: Some(rcode), answers, addresses, ttl_s, over_tcp })
+    let rcode = Some(rcode);
+    Detail::Dns(DnsExchange { id, opcode, name, qtype, rcode, answers, addresses, ttl_s, retries, over_tcp })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::question::LOOKS;
+
+    struct Nothing;
+
+    impl Out for Nothing {
+        fn record(&mut self, _: L7Record) {}
+
+        fn lost(&mut self, _: LossReason, _: u64) {}
+    }
+
+    fn message(id: u16, response: bool, name: u32, questions: u8) -> Vec<u8> {
+        let head = [id.to_be_bytes(), if response { [0x81, 0x80] } else { [1, 0] }, [0, questions]].concat();
+        let name = format!("n{name:07}");
+        let question = [&[8], name.as_bytes(), &[0, 0, 1, 0, 1]].concat();
+        [head.as_slice(), &[0; 6], if questions > 0 { &question } else { &[] }].concat()
+    }
+
+    /// Comparisons that `count` open queries cost, then as many answers to the last ones first, then
+    /// as many that fit nothing. `id` gives the id of each.
+    fn looks(count: u32, questions: u8, id: fn(u32) -> u16) -> u64 {
+        let mut exchanges = Exchanges::new(&Limits { open_exchanges: 1 << 16, ..Limits::default() });
+        let before = LOOKS.get();
+        for number in 0..count {
+            exchanges.message(Direction::Egress, Ts(0), false, &message(id(number), false, number, 1), &mut Nothing);
+            exchanges.missed(1, LossReason::RingFull, Ts(0));
+        }
+        assert_eq!(exchanges.open(), count as usize);
+        assert!(exchanges.held() < count as usize * 400, "{} bytes", exchanges.held());
+        for name in [0, count] {
+            for number in (0..count).rev() {
+                let bytes = message(id(number), true, number + name, questions);
+                exchanges.message(Direction::Ingress, Ts(0), false, &bytes, &mut Nothing);
+            }
+        }
+        if questions == 1 {
+            assert_eq!(exchanges.open(), 0);
+        }
+        LOOKS.get() - before
+    }
+
+    #[test]
+    fn open_queries_cost_the_same_each_however_many_they_are() {
+        let ids: [fn(u32) -> u16; 2] = [|number| number as u16, |_| 7];
+        for id in ids {
+            for questions in [0, 1] {
+                let (few, many) = (looks(4000, questions, id), looks(16_000, questions, id));
+                assert!(many <= 4 * few + 4 * few / 10, "{few} comparisons, {many} for four times as many");
+                assert!(many <= 16_000 * 40, "{many} comparisons");
+            }
+        }
+    }
 }

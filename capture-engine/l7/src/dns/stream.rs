@@ -100,6 +100,14 @@ impl Dissector for Stream {
     fn buffered(&self) -> usize {
         self.sides.iter().map(Frames::buffered).sum()
     }
+
+    fn shed<O: Out>(&mut self, _turn: u32, out: &mut O) {
+        self.exchanges.shed(out);
+    }
+
+    fn held(&self) -> usize {
+        self.buffered() + self.exchanges.held()
+    }
 }
 
 /// Reads a message; false when it makes no sense.

@@ -136,6 +136,17 @@ impl Udp {
         }
     }
 
+    /// Bytes that it holds on to.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.exchanges.held()
+    }
+
+    /// Lets go of what is held: lookups that wait for their answers are lost to a limit.
+    pub fn shed(&mut self, out: &mut impl Out) {
+        self.exchanges.shed(out);
+    }
+
     /// The flow is over. What is handed in afterwards is not read.
     pub fn closed(&mut self, at: Ts, out: &mut impl Out) {
         self.leave(at, out);

@@ -258,6 +258,23 @@ impl Dissector for Http1 {
             .map(|head| head.bytes.len())
             .sum()
     }
+
+    fn shed<O: Out>(&mut self, turn: u32, out: &mut O) {
+        if self.requests.head.take().is_some() {
+            self.requests.state = State::Lost;
+            self.orphans = true;
+            out.lost(LossReason::Limit, 1);
+        }
+        let answered = self.reply.take_if(|reply| reply.answers == Answers::Front).is_some();
+        if self.responses.head.take().is_some() || answered {
+            self.responses.state = State::Lost;
+        }
+        self.lose_before(turn.saturating_add(1), LossReason::Limit, out);
+    }
+
+    fn held(&self) -> usize {
+        self.buffered() + self.open.iter().map(Open::held).sum::<usize>()
+    }
 }
 
 impl Http1 {

@@ -31,6 +31,15 @@ pub(crate) struct Strings {
 }
 
 impl Open {
+    /// Bytes that it takes.
+    pub(crate) fn held(&self) -> usize {
+        let strings = self
+            .strings
+            .as_ref()
+            .map_or(0, |strings| size_of::<Strings>() + strings.target.capacity() + strings.host.capacity());
+        size_of::<Open>() + strings
+    }
+
     pub(crate) fn describe(self, status: Option<u16>) -> HttpExchange {
         let (target, host) = self.strings.map_or_else(Default::default, |strings| (strings.target, strings.host));
         HttpExchange { method: self.method, target, host, status, version: self.version.as_str() }

@@ -71,7 +71,8 @@ impl Http1 {
     /// Looks for a head at the beginning of `bytes`, or goes on with one that began before; the number of bytes used.
     fn request_head<O: Out>(&mut self, data: &Bytes<'_>, bytes: &[u8], limits: &Limits, out: &mut O) -> usize {
         let Some(gathered) = self.requests.gather(data, bytes, limits) else { return bytes.len() };
-        match head::request(gathered.text()) {
+        let scan = if gathered.goes_on() { Scan::Partial } else { head::request(gathered.text()) };
+        match scan {
             Scan::Complete { head, len } => {
                 self.request(&head, &gathered.begin(data, len), limits, out);
                 gathered.used(len)
@@ -94,7 +95,7 @@ impl Http1 {
     /// The rest of the head that was being collected is not to be had: `unseen` bytes of it follow.
     pub(super) fn cut_request_head<O: Out>(&mut self, unseen: u64, limits: &Limits, out: &mut O) {
         let Some(partial) = self.requests.head.take() else { return };
-        let PartialHead { ref bytes, first: at, last, turn } = *partial;
+        let PartialHead { ref bytes, first: at, last, turn, .. } = *partial;
         self.requests.state = State::Lost;
         if let Some(head) = head::cut_request(bytes) {
             let bytes = bytes.len() as u64 + if unseen == Hole::UNKNOWN { 0 } else { unseen };

@@ -94,7 +94,8 @@ impl Http1 {
     /// Looks for a head at the beginning of `bytes`, or goes on with one that began before; the number of bytes used.
     fn response_head<O: Out>(&mut self, data: &Bytes<'_>, bytes: &[u8], limits: &Limits, out: &mut O) -> usize {
         let Some(gathered) = self.responses.gather(data, bytes, limits) else { return bytes.len() };
-        match head::response(gathered.text()) {
+        let scan = if gathered.goes_on() { Scan::Partial } else { head::response(gathered.text()) };
+        match scan {
             Scan::Complete { head, len } => {
                 self.response(&head, &gathered.begin(data, len), limits, out);
                 gathered.used(len)

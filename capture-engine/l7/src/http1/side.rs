@@ -5,6 +5,7 @@ use super::chunked::Chunked;
 use crate::Limits;
 use crate::input::Bytes;
 use flow_model::{Notes, Ts};
+use memchr::{memchr, memmem};
 
 /// Where in a message a direction stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +38,13 @@ pub(super) struct PartialHead {
     pub first: Ts,
     pub last: Ts,
     pub turn: u32,
+    /// Its first line is whole.
+    pub in_fields: bool,
 }
+
+/// After so many bytes without a line end a first line stays what it is: methods have 32 at most, and
+/// of a target 64 are looked at.
+const FIRST_LINE_SURE: usize = 128;
 
 /// When and in which message a request or a response began, and how much of it its head is.
 pub(super) struct Begin {
@@ -76,9 +83,16 @@ impl Side {
         let (partial, taken) = match gathered {
             Gathered::Here { text, blank } => {
                 let (at, turn) = (data.at, data.turn);
-                (Box::new(PartialHead { bytes: text.to_vec(), first: at, last: at, turn }), blank + text.len())
+                let in_fields = memchr(b'\n', text).is_some();
+                (
+                    Box::new(PartialHead { bytes: text.to_vec(), first: at, last: at, turn, in_fields }),
+                    blank + text.len(),
+                )
             }
-            Gathered::Begun { partial, added, .. } => (partial, added),
+            Gathered::Begun { mut partial, had, added } => {
+                partial.in_fields |= memchr(b'\n', partial.added(had)).is_some();
+                (partial, added)
+            }
         };
         self.head = Some(partial);
         taken
@@ -95,6 +109,19 @@ impl Gathered<'_> {
         match self {
             Gathered::Here { text, .. } => text,
             Gathered::Begun { partial, .. } => &partial.bytes,
+        }
+    }
+
+    /// A head that had no end still has none: what was added cannot end it. So a head that comes byte
+    /// by byte is not read again with each of them.
+    pub(super) fn goes_on(&self) -> bool {
+        let Gathered::Begun { partial, had, .. } = self else { return false };
+        if partial.in_fields {
+            // The line end before an empty line may have come earlier.
+            let new = partial.added(had.saturating_sub(2));
+            memmem::find(new, b"\n\n").is_none() && memmem::find(new, b"\n\r\n").is_none()
+        } else {
+            *had >= FIRST_LINE_SURE && memchr(b'\n', partial.added(*had)).is_none()
         }
     }
 
@@ -121,6 +148,10 @@ impl Gathered<'_> {
 }
 
 impl PartialHead {
+    fn added(&self, had: usize) -> &[u8] {
+        self.bytes.get(had..).unwrap_or_default()
+    }
+
     /// Takes as much of `bytes` as the bound leaves room for, and at least one: a head that is too
     /// long must be seen to be. Returns its length before, and how much was taken.
     fn grow(&mut self, data: &Bytes<'_>, bytes: &[u8], limits: &Limits) -> (usize, usize) {
@@ -129,5 +160,66 @@ impl PartialHead {
         self.bytes.extend_from_slice(bytes.get(..room).unwrap_or_default());
         self.last = self.last.max(data.at);
         (had, room)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::head::{self, Scan};
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Feeds a head in pieces; how often it had to be read, and whether `goes_on` ever hid something.
+    fn reads(bytes: &[u8], pieces: impl Iterator<Item = usize>) -> (usize, bool) {
+        let mut side = Side { state: State::Start, head: None };
+        let limits = Limits { head_bytes: 1 << 20, ..Limits::default() };
+        let (mut rest, mut reads, mut right) = (bytes, 0, true);
+        for length in pieces {
+            let (piece, after) = rest.split_at(length.clamp(1, rest.len().max(1)).min(rest.len()));
+            rest = after;
+            let data = Bytes { at: Ts(0), turn: 1, start: false, bytes: piece };
+            let Some(gathered) = side.gather(&data, piece, &limits) else { continue };
+            let text = gathered.text();
+            let over = [head::request(text) != Scan::Partial, head::response(text) != Scan::Partial];
+            if gathered.goes_on() {
+                // Whichever of the two it was before, it still is.
+                let had = match &gathered {
+                    Gathered::Begun { partial, had, .. } => &partial.bytes[..*had],
+                    Gathered::Here { .. } => &[],
+                };
+                right &= [head::request(had) != Scan::Partial, head::response(had) != Scan::Partial] == over;
+            } else {
+                reads += 1;
+            }
+            side.keep(&data, gathered);
+        }
+        (reads, right)
+    }
+
+    #[test]
+    fn a_head_that_comes_byte_by_byte_is_read_a_few_times_however_long_it_is() {
+        for filler in [1_000, 8_000] {
+            let target = format!("GET /{} HTTP/1.1\r\nHost: a", "x".repeat(filler));
+            let fields = format!("GET / HTTP/1.1\r\n{}", "a: b\r\n".repeat(filler / 6));
+            for text in [target, fields] {
+                let (reads, right) = reads(text.as_bytes(), std::iter::repeat_n(1, text.len()));
+                assert!(reads <= FIRST_LINE_SURE + 2 && right, "{reads} of {}", text.len());
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_goes_on_is_no_whole_head(
+            words in prop::collection::vec(prop::sample::select(vec![
+                "GET ", "/", "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", " HTTP/1.1", "\r", "\n",
+                "\r\n", "\n\n", "\r\n\r\n", "a: b", " ", "\t", "HTTP/1.1 200 OK", "\u{1}",
+            ]), 1..24),
+            begin in prop::sample::select(vec!["", "GET / HTTP/1.1\r\n", "HTTP/1.1 200 OK\r\n", "GET /"]),
+            pieces in prop::collection::vec(1usize..90, 1..200),
+        ) {
+            let text = begin.to_owned() + &words.concat();
+            prop_assert!(reads(text.as_bytes(), pieces.into_iter()).1);
+        }
     }
 }

@@ -6,6 +6,9 @@ use std::sync::Arc;
 /// Names kept; a capture of a busy resolver holds more, and those are shown by their addresses.
 const MAX_NAMES: usize = 65_536;
 
+/// No host has a longer one (RFC 1123 2.1); what is written with escapes may be four times as long.
+const LONGEST: usize = 255;
+
 /// What a capture itself says of its addresses: the last name that a DNS answer before gave them, else the address.
 #[derive(Debug, Default)]
 pub(super) struct CaptureNames {
@@ -30,6 +33,9 @@ impl Names for CaptureNames {
     }
 
     fn dns_answer(&mut self, _: Slot, name: &str, ips: &[IpAddr], _: u32, _: Ts) {
+        if name.len() > LONGEST {
+            return;
+        }
         let named = workload(name, WorkloadKind::External);
         for ip in ips {
             if self.answered.len() < MAX_NAMES || self.answered.contains_key(ip) {

@@ -3,12 +3,11 @@
 
 use super::json;
 use super::names::CaptureNames;
+use super::output::Output;
 use super::totals::Totals;
 use flow_model::{Close, Detail, FlowDelta, FlowInfo, L7Record, LossReason, Notes, Protocol, Sink, Transport};
 use golden_metrics::{Edge, FlowCache, Golden, Observer};
-use parking_lot::Mutex;
 use std::io::Write;
-use std::sync::Arc;
 
 /// What is printed while the capture is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,15 +17,12 @@ pub(super) enum Lines {
     Json { records: bool },
 }
 
-/// Lines that are not printed yet, in the order of what they tell. Written by one thread.
-type Text = Arc<Mutex<Vec<u8>>>;
-
 /// The sink of a replay: golden metrics, and a line for each flow.
 #[derive(Debug)]
 pub(super) struct Report {
     golden: Golden<CaptureNames>,
     lines: Lines,
-    text: Text,
+    out: Output,
     totals: Totals,
 }
 
@@ -34,18 +30,17 @@ pub(super) struct Report {
 #[derive(Debug)]
 struct Records {
     lines: Lines,
-    text: Text,
+    out: Output,
 }
 
 impl Observer for Records {
     fn exchange(&mut self, _: &Edge, flow: &FlowInfo, record: &L7Record) {
-        let text = &mut *self.text.lock();
-        match self.lines {
+        self.out.line(|text| match self.lines {
             // Writing into memory cannot fail.
             Lines::Json { records: true } => drop(json::line(text, &json::L7::new(flow, record))),
             Lines::Text => drop(writeln!(text, "{}", sentence(flow, record))),
             Lines::Json { records: false } | Lines::None => {}
-        }
+        });
     }
 }
 
@@ -60,12 +55,11 @@ pub(super) struct PerFlow {
 }
 
 impl Report {
-    pub fn new(mut golden: Golden<CaptureNames>, lines: Lines) -> Report {
-        let text = Text::default();
+    pub fn new(mut golden: Golden<CaptureNames>, lines: Lines, out: &Output) -> Report {
         if matches!(lines, Lines::Text | Lines::Json { records: true }) {
-            golden.observe(Box::new(Records { lines, text: text.clone() }));
+            golden.observe(Box::new(Records { lines, out: out.clone() }));
         }
-        Report { golden, lines, text, totals: Totals::default() }
+        Report { golden, lines, out: out.clone(), totals: Totals::default() }
     }
 
     pub fn totals(&self) -> &Totals {
@@ -74,16 +68,6 @@ impl Report {
 
     pub fn publish(&mut self) {
         self.golden.publish();
-    }
-
-    /// What was written since the last call; hand the buffer back when it is out.
-    pub fn take_text(&mut self) -> Vec<u8> {
-        std::mem::take(&mut *self.text.lock())
-    }
-
-    pub fn give_back(&mut self, mut text: Vec<u8>) {
-        text.clear();
-        *self.text.lock() = text;
     }
 }
 
@@ -115,7 +99,7 @@ impl Sink for Report {
         if let Lines::Json { .. } = self.lines {
             let row = json::Flow::new(flow, &per.sum, close, per.exchanges, per.lost, per.protocol);
             // Writing into memory cannot fail.
-            drop(json::line(&mut *self.text.lock(), &row));
+            self.out.line(|text| drop(json::line(text, &row)));
         }
     }
 }
@@ -143,7 +127,8 @@ fn sentence(flow: &FlowInfo, record: &L7Record) -> String {
         }
         Detail::Dns(dns) => {
             let rcode = dns.rcode.map_or("-".to_owned(), json::rcode_text);
-            (format!("{} {}", json::qtype_text(dns.qtype), dns.name), rcode)
+            let retries = if dns.retries > 0 { format!(" retries={}", dns.retries) } else { String::new() };
+            (format!("{} {}{retries}", json::qtype_text(dns.qtype), dns.name), rcode)
         }
         Detail::Rpc(call) => (format!("{} {}/{}", call.system, call.service, call.method), or_dash(&call.status)),
         Detail::Db(operation) => {

@@ -38,7 +38,7 @@ fn edges_table(edges: &[EdgeRow]) -> String {
     table(&columns, &edges.iter().map(row).collect::<Vec<_>>())
 }
 
-pub(super) fn text(summary: &Summary, totals: &Totals, snapshot: &Snapshot) -> String {
+pub(super) fn text(summary: &Summary, flows_shed: u64, totals: &Totals, snapshot: &Snapshot) -> String {
     let mut text = edges_table(&snapshot.edges());
     let span = summary.last.zip(summary.first).map(|(last, first)| last.since(first).as_secs_f64()).unwrap_or_default();
     // Writing to a String cannot fail.
@@ -52,9 +52,17 @@ pub(super) fn text(summary: &Summary, totals: &Totals, snapshot: &Snapshot) -> S
     let _ = writeln!(text, "exchanges: {}", exchanges.join(", "));
     list(&mut text, "exchanges lost", lost(snapshot));
     list(&mut text, "packets that belong to no flow", skipped(summary));
+    for tunnel in &summary.tunnels {
+        let [one, other] = tunnel.ends;
+        let (packets, size) = (tunnel.packets.iter().sum::<u64>(), tunnel.bytes.iter().sum());
+        let _ = writeln!(text, "{} tunnel {one} - {other}: {packets} packets, {}", tunnel.kind.as_str(), bytes(size));
+    }
     let oddities = [
         ("cut by the capture", summary.cut_packets),
-        ("flows reported early", summary.flows_evicted),
+        ("seen again at another interface", summary.seen_again),
+        ("of more tunnels", summary.tunnels_beyond),
+        ("flows reported early (the table was full)", summary.flows_evicted),
+        ("flows that let go of what they held (64 MiB for all)", flows_shed),
         ("datagrams with fragments missing", summary.fragments_given_up),
     ];
     list(&mut text, "noted", oddities);

@@ -52,6 +52,8 @@ pub(super) struct Dns<'a> {
     opcode: u8,
     #[serde(rename = "dns.answer_count")]
     answers: u16,
+    #[serde(rename = "dns.retries", skip_serializing_if = "is_zero")]
+    retries: u16,
     #[serde(rename = "dns.answers", skip_serializing_if = "<[IpAddr]>::is_empty")]
     addresses: &'a [IpAddr],
     #[serde(rename = "dns.request.size")]
@@ -180,6 +182,7 @@ impl<'a> Dns<'a> {
             id: dns.id,
             opcode: dns.opcode,
             answers: dns.answers,
+            retries: dns.retries,
             addresses: &dns.addresses,
             request_bytes: record.request_bytes,
             response_bytes: record.response_bytes,
@@ -202,6 +205,10 @@ impl<'a> Http<'a> {
             response_bytes: record.response_bytes,
         }
     }
+}
+
+fn is_zero(count: &u16) -> bool {
+    *count == 0
 }
 
 /// RFC 9112 3.2: origin form, absolute form (its scheme and authority left out), authority form (as

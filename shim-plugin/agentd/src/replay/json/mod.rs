@@ -5,7 +5,7 @@ mod detail;
 pub(super) use detail::{qtype_text, rcode_text};
 
 use agent_api::EdgeRow;
-use capture_engine::replay::{Damage, Summary};
+use capture_engine::replay::{self, Damage, Summary};
 use detail::What;
 use flow_model::{Close, Direction, Endpoint, FlowDelta, FlowInfo, L7Record, Notes, Protocol, Transport};
 use golden_metrics::Snapshot;
@@ -197,6 +197,44 @@ impl<'a> From<&'a EdgeRow> for Edge<'a> {
     }
 }
 
+/// What went through the tunnels between two ends; what they carry is among the flows. Pairs are
+/// [from the source, to it].
+#[derive(Debug, Serialize)]
+pub(super) struct Tunnel {
+    r#type: &'static str,
+    protocol: &'static str,
+    source: Address,
+    destination: Address,
+    packets: u64,
+    bytes: u64,
+    packets_by_direction: [u64; 2],
+    bytes_by_direction: [u64; 2],
+    opened_unix_nano: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Address {
+    address: IpAddr,
+}
+
+impl From<&replay::Tunnel> for Tunnel {
+    fn from(tunnel: &replay::Tunnel) -> Tunnel {
+        let replay::Tunnel { kind, ends, packets, bytes, first } = *tunnel;
+        let [source, destination] = ends.map(|address| Address { address });
+        Tunnel {
+            r#type: "tunnel",
+            protocol: kind.as_str(),
+            source,
+            destination,
+            packets: packets.iter().sum(),
+            bytes: bytes.iter().sum(),
+            packets_by_direction: packets,
+            bytes_by_direction: bytes,
+            opened_unix_nano: first.0,
+        }
+    }
+}
+
 /// The last line: what was read.
 #[derive(Debug, Serialize)]
 pub(super) struct Capture {
@@ -208,13 +246,16 @@ pub(super) struct Capture {
     exchanges: BTreeMap<&'static str, u64>,
     exchanges_lost: BTreeMap<&'static str, u64>,
     flows_evicted: u64,
+    flows_shed: u64,
     fragments_given_up: u64,
+    packets_seen_again: u64,
+    tunnel_packets_beyond: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     damage: Option<String>,
 }
 
 impl Capture {
-    pub fn new(summary: &Summary, snapshot: &Snapshot) -> Capture {
+    pub fn new(summary: &Summary, flows_shed: u64, snapshot: &Snapshot) -> Capture {
         Capture {
             r#type: "capture",
             packets: summary.packets,
@@ -224,7 +265,10 @@ impl Capture {
             exchanges: super::summary::exchanges(snapshot).map(|(protocol, count)| (protocol.as_str(), count)).into(),
             exchanges_lost: super::summary::lost(snapshot).into_iter().filter(|(_, count)| *count > 0).collect(),
             flows_evicted: summary.flows_evicted,
+            flows_shed,
             fragments_given_up: summary.fragments_given_up,
+            packets_seen_again: summary.seen_again,
+            tunnel_packets_beyond: summary.tunnels_beyond,
             damage: summary.damage.as_ref().map(Damage::to_string),
         }
     }
