@@ -20,6 +20,8 @@ pub struct Progress {
     pub seeds: u64,
     /// Connections that found no room at the receiver.
     pub seeds_lost: u64,
+    /// Of the connections handed on, those whose local end is taken for the server by their ports alone.
+    pub guessed: u64,
     /// Namespaces that the iterator's pass left to sock_diag, because connections waited there for their `accept(2)`.
     pub looked_twice: u64,
     /// The kernel or our capabilities do not allow the iterator; the log says why.

@@ -207,11 +207,16 @@ impl<F: FnMut(Seeded) -> Result<(), Seeded>> Worker<F> {
 
     /// Offers until there is room. Under the lock, so that nothing is handed on after `forget` has returned.
     fn deliver(&mut self, target: &Target, sockets: Vec<Socket>, source: Source, read_at: Instant) {
+        let mut guessed = 0;
         let found = match target.want {
             Want::Sockets => Looked::Sockets(sockets),
             Want::Seeds => {
-                let seeds = seeds::seeds(target.slot, &sockets);
-                Looked::Seeds(if self.config.include_loopback { seeds } else { seeds::leaving(seeds) })
+                let mut found = seeds::find(target.slot, &sockets);
+                if !self.config.include_loopback {
+                    found.seeds = seeds::leaving(found.seeds);
+                }
+                guessed = found.seeds.iter().filter(|seed| found.guessed.contains(&seed.tuple)).count() as u64;
+                Looked::Seeds(found.seeds)
             }
         };
         let count = match &found {
@@ -237,6 +242,7 @@ impl<F: FnMut(Seeded) -> Result<(), Seeded>> Worker<F> {
             queue.current.remove(&target.slot);
             queue.progress.done += 1;
             queue.progress.source = Some(source);
+            queue.progress.guessed += if taken { guessed } else { 0 };
             *(if taken { &mut queue.progress.seeds } else { &mut queue.progress.seeds_lost }) += count;
             return;
         }

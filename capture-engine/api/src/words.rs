@@ -219,6 +219,10 @@ pub struct Scan {
     pub failed: u64,
     /// Connections found.
     pub seeds: u64,
+    /// Of them, those whose end here is taken for the server by its port alone: nothing listens there
+    /// any more, and the source does not tell more.
+    #[serde(default)]
+    pub guessed: u64,
     /// bpf_iterator, sock_diag or procfs; empty before the first.
     pub source: String,
     /// Whether the iterator was tried and is not allowed here.

@@ -106,6 +106,7 @@ fn status_as_json() {
             total: 2,
             failed: 3,
             seeds: 4,
+            guessed: 5,
             source: "procfs".into(),
             iterator_refused: true,
             stale: vec!["/proc/1/comm".into()],
@@ -216,6 +217,7 @@ fn status_as_json() {
             "total": 2,
             "failed": 3,
             "seeds": 4,
+            "guessed": 5,
             "source": "procfs",
             "iterator_refused": true,
             "stale": [

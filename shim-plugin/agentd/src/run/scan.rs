@@ -159,7 +159,7 @@ impl Scan {
 
     /// Copies what the scan says of itself.
     pub fn publish(&self) -> api::Scan {
-        let Progress { done, total, failed, refused, seeds, seeds_lost, source, iterator_refused, .. } =
+        let Progress { done, total, failed, refused, seeds, seeds_lost, guessed, source, iterator_refused, .. } =
             self.scanner.progress();
         self.queue_full.set_total(seeds_lost + self.node_lost);
         self.refused.set_total(refused);
@@ -170,6 +170,7 @@ impl Scan {
             total: total + (self.after_attach.len() + self.gathered.len()) as u64,
             failed,
             seeds,
+            guessed,
             source: source.map_or("", netns_scanner::Source::as_str).to_owned(),
             iterator_refused,
             stale: self.deadlines.stale(),

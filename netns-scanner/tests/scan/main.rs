@@ -1,120 +1,17 @@
 //! The three sources against one namespace with real sockets in it. Needs root: namespaces are made
 //! and entered, a BPF iterator is loaded.
 
-use flow_model::{FlowSeed, Role, Slot, Transport};
-use netns::Netns;
+mod listeners;
+mod room;
+
+use flow_model::{Role, Slot, Transport};
 use netns_scanner::deadline::Deadlines;
-use netns_scanner::{
-    Looked, Scanner, ScannerConfig, Seeded, Socket, SocketIterator, Source, Target, Want, dump_by_procfs,
-    dump_by_sock_diag, seeds,
-};
+use netns_scanner::{Scanner, ScannerConfig, Seeded, Socket, Source, dump_by_procfs, dump_by_sock_diag, seeds};
+use room::{Room, Talk, by_iterator, check_each_source, connections, expected, inside, lines, talk};
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::time::Duration;
-
-/// A namespace held by a process of its own, with loopback up. Gone when dropped.
-struct Room {
-    holder: Child,
-    netns: Arc<Netns>,
-}
-
-impl Room {
-    fn new() -> Room {
-        assert!(nix::unistd::Uid::effective().is_root(), "this test makes network namespaces: run it as root");
-        let mut holder = Command::new("unshare")
-            .args(["--net", "sh", "-c", "ip link set lo up && echo ready && exec sleep 120"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("unshare and ip are installed (scripts/setup.sh --test)");
-        let mut line = String::new();
-        let stdout = holder.stdout.take().expect("piped");
-        BufReader::new(stdout).read_line(&mut line).expect("the holder says that it is ready");
-        assert_eq!(line, "ready\n");
-        let netns = Arc::new(Netns::open_pid(holder.id()).expect("open its namespace"));
-        Room { holder, netns }
-    }
-
-    fn target(&self, slot: u32) -> Target {
-        Target { slot: Slot(slot), netns: Arc::clone(&self.netns), pid: self.holder.id(), want: Want::Seeds }
-    }
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        let _ = self.holder.kill();
-        let _ = self.holder.wait();
-    }
-}
-
-/// Sockets that live in the room though this process holds them.
-struct Talk {
-    _listener: TcpListener,
-    client: TcpStream,
-    _server: TcpStream,
-    udp: UdpSocket,
-}
-
-fn talk(room: &Room, address: &'static str) -> Talk {
-    room.netns
-        .run(|_| {
-            let listener = TcpListener::bind((address, 0)).expect("listen");
-            let client = TcpStream::connect(listener.local_addr().expect("address")).expect("connect");
-            let (server, _) = listener.accept().expect("accept");
-            let udp = UdpSocket::bind((address, 0)).expect("bind");
-            udp.connect((address, 53)).expect("connect UDP");
-            Talk { _listener: listener, client, _server: server, udp }
-        })
-        .expect("enter the room")
-}
-
-type Line = (Transport, String, String, Role);
-
-fn lines(seeds: &[FlowSeed]) -> BTreeSet<Line> {
-    seeds
-        .iter()
-        .map(|seed| {
-            let side = |end: flow_model::Endpoint| format!("{}:{}", end.ip, end.port);
-            (seed.tuple.transport, side(seed.tuple.local), side(seed.tuple.remote), seed.role)
-        })
-        .collect()
-}
-
-fn connections(seeded: &Seeded) -> Vec<FlowSeed> {
-    match &seeded.found {
-        Looked::Seeds(seeds) => seeds.clone(),
-        Looked::Sockets(_) => Vec::new(),
-    }
-}
-
-fn expected(talk: &Talk) -> BTreeSet<Line> {
-    let name = |address: std::net::SocketAddr| format!("{}:{}", address.ip(), address.port());
-    let client = name(talk.client.local_addr().expect("address"));
-    let server = name(talk.client.peer_addr().expect("address"));
-    let udp = name(talk.udp.local_addr().expect("address"));
-    let resolver = name(talk.udp.peer_addr().expect("address"));
-    BTreeSet::from([
-        (Transport::Tcp, client.clone(), server.clone(), Role::Client),
-        (Transport::Tcp, server, client, Role::Server),
-        (Transport::Udp, udp, resolver, Role::Client),
-    ])
-}
-
-fn by_iterator(room: &Room) -> Vec<Socket> {
-    let mut pass = SocketIterator::open().expect("the kernel allows the iterator");
-    let mut found = Vec::new();
-    while pass
-        .read(|socket| {
-            if socket.netns_ino == room.netns.id().ino {
-                found.push(socket);
-            }
-        })
-        .expect("read")
-    {}
-    found
-}
 
 #[test]
 fn three_sources_tell_the_same() {
@@ -285,23 +182,6 @@ fn a_receiver_without_room_is_asked_again_and_then_the_loss_is_counted() {
         std::thread::yield_now();
     }
     assert_eq!((scanner.progress().seeds, scanner.progress().seeds_lost), (expected, expected));
-}
-
-/// What each source finds of one talk in `room`.
-fn check_each_source(room: &Room, talk: &Talk) {
-    let expected = expected(talk);
-    let found = by_iterator(room);
-    assert_eq!(lines(&seeds(Slot(1), &found)), expected, "iterator");
-    let found = room.netns.run(dump_by_sock_diag).expect("enter").expect("sock_diag");
-    assert_eq!(lines(&seeds(Slot(1), &found)), expected, "sock_diag");
-    let found = dump_by_procfs(room.holder.id(), room.netns.id().ino).expect("procfs");
-    assert_eq!(lines(&seeds(Slot(1), &found)), expected, "procfs");
-}
-
-fn inside(room: &Room, script: &str) {
-    let target = format!("--net=/proc/{}/ns/net", room.holder.id());
-    let done = Command::new("nsenter").args([&target, "sh", "-c", script]).status();
-    assert!(done.expect("nsenter (util-linux) starts").success(), "{script}");
 }
 
 #[test]
