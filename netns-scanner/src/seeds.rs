@@ -1,5 +1,6 @@
 //! The connections among a namespace's sockets, and which end of each is the server.
 
+use crate::target::Silent;
 use crate::{Socket, SocketState};
 use flow_model::{Endpoint, FiveTuple, FlowSeed, Role, Slot, Transport};
 use std::collections::{HashMap, HashSet};
@@ -107,6 +108,13 @@ impl Listeners {
         };
         self.0.contains(&(end.ip, end.port)) || self.0.contains(&(any, end.port))
     }
+}
+
+/// Those of `asked` that no socket of the namespace is at any more, or at one that is closing for good.
+pub(crate) fn ended(asked: &[Silent], sockets: &[Socket]) -> Vec<Silent> {
+    let open: HashSet<&FiveTuple> =
+        sockets.iter().filter(|socket| socket.state == SocketState::Open).map(|socket| &socket.tuple).collect();
+    asked.iter().filter(|(_, tuple)| !open.contains(tuple)).copied().collect()
 }
 
 /// Without the connections that never leave the namespace, because no program sees the loopback: to
@@ -229,6 +237,15 @@ mod tests {
             socket("0.0.0.0:53", "0.0.0.0:0", SocketState::Open, 1),
         ];
         assert_eq!(roles(&sockets), []);
+    }
+
+    #[test]
+    fn a_connection_has_ended_when_no_socket_is_at_it_or_one_that_only_closes() {
+        let open = |port: u16, state| socket(&format!("10.0.0.2:{port}"), "10.0.0.7:80", state, 1);
+        let asked: Vec<Silent> = (1..=3).map(|port| (Slot(4), open(port, SocketState::Open).tuple)).collect();
+        let now = [open(1, SocketState::Open), open(2, SocketState::Other), open(9, SocketState::Open)];
+        let ports: Vec<u16> = ended(&asked, &now).iter().map(|(_, tuple)| tuple.local.port).collect();
+        assert_eq!(ports, [2, 3]);
     }
 
     #[test]

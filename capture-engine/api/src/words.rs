@@ -223,6 +223,9 @@ pub struct Scan {
     /// any more, and the source does not tell more.
     #[serde(default)]
     pub guessed: u64,
+    /// Of them, those that closed without another byte: noticed by looking again.
+    #[serde(default)]
+    pub ended: u64,
     /// bpf_iterator, sock_diag or procfs; empty before the first.
     pub source: String,
     /// Whether the iterator was tried and is not allowed here.

@@ -107,6 +107,7 @@ fn status_as_json() {
             failed: 3,
             seeds: 4,
             guessed: 5,
+            ended: 6,
             source: "procfs".into(),
             iterator_refused: true,
             stale: vec!["/proc/1/comm".into()],
@@ -218,6 +219,7 @@ fn status_as_json() {
             "failed": 3,
             "seeds": 4,
             "guessed": 5,
+            "ended": 6,
             "source": "procfs",
             "iterator_refused": true,
             "stale": [

@@ -4,13 +4,16 @@
 mod listeners;
 mod room;
 
-use flow_model::{Role, Slot, Transport};
+use flow_model::{Endpoint, FiveTuple, Role, Slot, Transport};
 use netns_scanner::deadline::Deadlines;
-use netns_scanner::{Scanner, ScannerConfig, Seeded, Socket, Source, dump_by_procfs, dump_by_sock_diag, seeds};
+use netns_scanner::{
+    Looked, Scanner, ScannerConfig, Seeded, Silent, Socket, Source, Target, Want, dump_by_procfs, dump_by_sock_diag,
+    seeds,
+};
 use room::{Room, Talk, by_iterator, check_each_source, connections, expected, inside, lines, talk};
 use std::collections::BTreeSet;
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 #[test]
@@ -223,4 +226,56 @@ fn a_socket_is_of_the_cgroup_that_it_was_made_in() {
     assert_eq!(cgroups(&by_iterator), cgroups(&by_diag));
     assert_eq!(cgroups(&by_iterator).len(), 1, "all were made by this process");
     assert!(by_iterator.iter().all(|socket| socket.cgroup_id != 0));
+}
+
+#[test]
+fn a_sweep_tells_which_connections_have_ended_and_nothing_of_those_that_wait_for_their_accept() {
+    for source in [Source::Iterator, Source::SockDiag, Source::Procfs] {
+        let room = Room::new();
+        let [closes, stays] = [talk(&room, "127.0.0.1"), talk(&room, "::1")];
+        let (listener, waits) = room
+            .netns
+            .run(|_| {
+                let listener = TcpListener::bind(("127.0.0.1", 0)).expect("listen");
+                let client = TcpStream::connect(listener.local_addr().expect("address")).expect("connect");
+                (listener, client)
+            })
+            .expect("enter the room");
+        // All that was found, and one more that nobody ever had.
+        let all = room.netns.run(dump_by_sock_diag).expect("enter").expect("sock_diag");
+        let asked: Arc<[Silent]> = seeds(Slot(7), &all).iter().map(|seed| (seed.slot, seed.tuple)).collect();
+        assert_eq!(asked.len(), 8, "two ends and UDP twice, and two ends of what waits");
+        let gone: BTreeSet<FiveTuple> = {
+            let of = |end: std::net::SocketAddr| Endpoint { ip: end.ip(), port: end.port() };
+            let near = of(closes.client.local_addr().expect("address"));
+            asked.iter().map(|(_, tuple)| *tuple).filter(|tuple| tuple.local == near || tuple.remote == near).collect()
+        };
+        let Talk { _listener, client, _server, udp } = closes;
+        drop((client, _server));
+
+        let config = ScannerConfig { source: Some(source), ..ScannerConfig::default() };
+        let (sender, receiver) = mpsc::channel::<Seeded>();
+        let scanner = Scanner::start(config, Deadlines::default(), move |seeded| {
+            let _ = sender.send(seeded);
+            Ok(())
+        })
+        .expect("start");
+        // What is wanted of one namespace for two reasons comes twice.
+        scanner.enqueue(Target { want: Want::Ended(Arc::clone(&asked)), ..room.target(1) });
+        scanner.enqueue(room.target(1));
+        let mut ended = None;
+        for _ in 0..2 {
+            let seeded = receiver.recv_timeout(Duration::from_secs(30)).expect("answered");
+            match seeded.found {
+                Looked::Ended(found) => ended = Some(found.into_iter().map(|(_, tuple)| tuple).collect()),
+                found => assert!(matches!(&found, Looked::Seeds(seeds) if seeds.len() == 6), "{found:?}"),
+            }
+        }
+        assert_eq!(ended, Some(gone), "{source:?}");
+        while scanner.progress().sweeping > 0 || scanner.progress().done < 1 {
+            std::thread::yield_now();
+        }
+        assert_eq!((scanner.progress().total, scanner.progress().done), (1, 1), "a sweep is no target");
+        drop((stays, listener, waits, udp, _listener));
+    }
 }

@@ -79,7 +79,7 @@ pub fn lines(seeds: &[FlowSeed]) -> BTreeSet<Line> {
 pub fn connections(seeded: &Seeded) -> Vec<FlowSeed> {
     match &seeded.found {
         Looked::Seeds(seeds) => seeds.clone(),
-        Looked::Sockets(_) => Vec::new(),
+        Looked::Sockets(_) | Looked::Ended(_) => Vec::new(),
     }
 }
 
