@@ -164,7 +164,7 @@ pub struct Namespace {
     pub state: String,
     /// tcx or clsact where attached.
     pub mode: String,
-    /// Why it failed.
+    /// Why it failed; where it is attached, why a packet may be counted at more than one interface.
     pub reason: String,
     /// Namespace and name of its workload.
     pub namespace: String,
