@@ -8,4 +8,5 @@ mod frames;
 mod interrupted;
 mod live;
 mod node;
+mod several;
 mod turns;
