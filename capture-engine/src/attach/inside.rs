@@ -12,7 +12,7 @@ use flow_model::Direction;
 use netns::wire::Batch;
 use netns::{IfAddress, InNetns, Link, LinkWatch, NetlinkError, Refusal, RouteSocket};
 use nix::errno::Errno;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 
@@ -213,12 +213,17 @@ impl Entry<'_> {
         self.report.over_limit = wanted.len().saturating_sub(config.max_interfaces) as u64;
         wanted.truncate(config.max_interfaces);
         let qdiscs = self.route.dump(libc::RTM_GETQDISC, tc::qdiscs_request, tc::parse_qdisc)?;
-        for link in &inner {
-            held.interfaces.remove(&link.index);
-            if qdiscs.iter().any(|qdisc| qdisc.index == link.index && qdisc.kind == QdiscKind::Clsact) {
-                self.report.swept += take_off(&mut self.route, link.index)?;
+        let with_clsact: HashSet<u32> =
+            qdiscs.iter().filter(|qdisc| qdisc.kind == QdiscKind::Clsact).map(|qdisc| qdisc.index).collect();
+        // What we hold, and so many more that may have leftovers: containers make any number of them.
+        let mut room = config.max_interfaces;
+        for Link { index, .. } in inner.iter().filter(|link| with_clsact.contains(&link.index)) {
+            if held.interfaces.contains_key(index) || room > 0 {
+                room = room.saturating_sub(1);
+                self.report.swept += take_off(&mut self.route, *index)?;
             }
         }
+        held.interfaces.retain(|index, _| inner.iter().all(|link| link.index != *index));
         let mut attempts = Vec::new();
         for Link { index, name, .. } in wanted {
             let qdisc = qdiscs.iter().find(|qdisc| qdisc.index == index).map(|qdisc| qdisc.kind);
