@@ -14,7 +14,13 @@
 #define AF_INET6 10
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
+#define IPPROTO_MPTCP 262
 #define TCP_LISTEN 10
+
+/* Connections of one MPTCP socket that are followed; by default the kernel makes 3 at most. Where
+ * there may be more, user space asks sock_diag as well. Each one costs the verifier half a
+ * millisecond at every load: 65 of them, as many as a kernel allows, took it 32 ms. */
+#define SUBFLOWS 4
 
 typedef __u16 u16;
 typedef __u32 u32;
@@ -39,6 +45,11 @@ enum field {
 	SK_CGROUP,
 	CGROUP_KN,
 	KERNFS_NODE_ID,
+	SK_MAX_ACK_BACKLOG,
+	SK_V6ONLY, /* in bits: it is one */
+	MPTCP_CONN_LIST,
+	SUBFLOW_NODE,
+	SUBFLOW_TCP_SOCK,
 };
 
 /* A 64-bit constant that is recognised by its upper half and replaced by the field's offset. The
@@ -76,9 +87,12 @@ struct pf_socket {
 	u32 remote_ip[4];
 	u16 local_port; /* host order */
 	u16 remote_port;
-	u16 waiting; /* connections that a listening socket has and nobody accepted: they have no file yet */
+	u16 waiting; /* sockets without a file that hang on this one: connections that nobody accepted yet */
 	unsigned char state; /* TCP_ESTABLISHED = 1 .. TCP_LISTEN = 10 */
 	unsigned char proto;
+	u32 backlog; /* of listen(2), which a connection that was accepted has from its listener */
+	unsigned char v6only; /* takes no IPv4 (IPV6_V6ONLY) */
+	unsigned char pad[3];
 };
 
 static __always_inline void v4(u32 *out, u32 address)
@@ -100,36 +114,59 @@ int pilotfish_socks(struct bpf_iter__task_file *ctx)
 	void *socket = bpf_sock_from_file(file);
 	if (!socket)
 		return 0;
-	void *sk = GET(void *, socket, SOCKET_SK);
+	const char *sk = GET(void *, socket, SOCKET_SK);
 	if (!sk)
 		return 0;
-	u16 family = GET(u16, sk, SK_FAMILY);
-	u16 proto = GET(u16, sk, SK_PROTOCOL);
-	if ((family != AF_INET && family != AF_INET6) || (proto != IPPROTO_TCP && proto != IPPROTO_UDP))
-		return 0;
+	/* The socket behind an MPTCP descriptor carries nothing: what listens and what is on the wire
+	 * are TCP sockets that hang on it, from the first one on. */
+	const char *head = 0, *node = 0;
+	if (GET(u16, sk, SK_PROTOCOL) == IPPROTO_MPTCP && OFFSET_OF(MPTCP_CONN_LIST))
+		head = node = sk + OFFSET_OF(MPTCP_CONN_LIST);
 
-	struct pf_socket out = {
-		.pid = GET(u32, task, TASK_TGID),
-		.local_port = GET(u16, sk, SK_NUM),
-		.remote_port = __builtin_bswap16(GET(u16, sk, SK_DPORT)),
-		.state = GET(unsigned char, sk, SK_STATE),
-		.proto = (unsigned char)proto,
-	};
-	out.netns_ino = GET(u32, GET(void *, sk, SK_NET), NET_INUM);
-	if (out.state == TCP_LISTEN) {
-		u32 waiting = GET(u32, sk, SK_ACK_BACKLOG);
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < SUBFLOWS; i++) {
+		if (head) {
+			/* A list's first member is its next one. One that is changed meanwhile leads to
+			 * memory that is no socket, or to none. */
+			bpf_probe_read_kernel(&node, sizeof(node), node);
+			if (!node || node == head)
+				break;
+			sk = GET(void *, node - OFFSET_OF(SUBFLOW_NODE), SUBFLOW_TCP_SOCK);
+		}
+		u16 family = GET(u16, sk, SK_FAMILY);
+		u16 proto = GET(u16, sk, SK_PROTOCOL);
+		if ((family != AF_INET && family != AF_INET6) || (proto != IPPROTO_TCP && proto != IPPROTO_UDP))
+			break;
+
+		struct pf_socket out = {
+			.pid = GET(u32, task, TASK_TGID),
+			.local_port = GET(u16, sk, SK_NUM),
+			.remote_port = __builtin_bswap16(GET(u16, sk, SK_DPORT)),
+			.state = GET(unsigned char, sk, SK_STATE),
+			.proto = (unsigned char)proto,
+			.backlog = GET(u32, sk, SK_MAX_ACK_BACKLOG),
+		};
+		out.netns_ino = GET(u32, GET(void *, sk, SK_NET), NET_INUM);
+		u32 waiting = i == SUBFLOWS - 1;
+		if (out.state == TCP_LISTEN)
+			waiting = GET(u32, sk, SK_ACK_BACKLOG);
 		out.waiting = waiting > 0xffff ? 0xffff : (u16)waiting;
+		void *cgroup = OFFSET_OF(SK_CGROUP) ? GET(void *, sk, SK_CGROUP) : 0;
+		if (cgroup)
+			out.cgroup_id = GET(u64, GET(void *, cgroup, CGROUP_KN), KERNFS_NODE_ID);
+		if (family == AF_INET) {
+			v4(out.local_ip, GET(u32, sk, SK_RCV_SADDR));
+			v4(out.remote_ip, GET(u32, sk, SK_DADDR));
+		} else {
+			unsigned char bits = 0;
+			bpf_probe_read_kernel(&bits, 1, sk + (OFFSET_OF(SK_V6ONLY) >> 3));
+			out.v6only = bits >> (OFFSET_OF(SK_V6ONLY) & 7) & 1;
+			bpf_probe_read_kernel(out.local_ip, sizeof(out.local_ip), sk + OFFSET_OF(SK_V6_RCV_SADDR));
+			bpf_probe_read_kernel(out.remote_ip, sizeof(out.remote_ip), sk + OFFSET_OF(SK_V6_DADDR));
+		}
+		bpf_seq_write(ctx->meta->seq, &out, sizeof(out));
+		if (!head)
+			break;
 	}
-	void *cgroup = OFFSET_OF(SK_CGROUP) ? GET(void *, sk, SK_CGROUP) : 0;
-	if (cgroup)
-		out.cgroup_id = GET(u64, GET(void *, cgroup, CGROUP_KN), KERNFS_NODE_ID);
-	if (family == AF_INET) {
-		v4(out.local_ip, GET(u32, sk, SK_RCV_SADDR));
-		v4(out.remote_ip, GET(u32, sk, SK_DADDR));
-	} else {
-		bpf_probe_read_kernel(out.local_ip, sizeof(out.local_ip), (const char *)sk + OFFSET_OF(SK_V6_RCV_SADDR));
-		bpf_probe_read_kernel(out.remote_ip, sizeof(out.remote_ip), (const char *)sk + OFFSET_OF(SK_V6_DADDR));
-	}
-	bpf_seq_write(ctx->meta->seq, &out, sizeof(out));
 	return 0;
 }

@@ -10,6 +10,7 @@ const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 /// Fixed part of `inet_diag_msg`.
 const ANSWER: usize = 72;
+const INET_DIAG_SKV6ONLY: u16 = 11;
 const INET_DIAG_CGROUP_ID: u16 = 21;
 const EXTENSIONS_NONE: u8 = 0;
 const ALL_STATES: u32 = 0xffff_ffff;
@@ -50,9 +51,10 @@ fn decode(message: &Message<'_>, netns_ino: u64, transport: Transport) -> Option
             _ => None,
         }
     };
-    let cgroup_id = wire::attrs_after(message.payload, ANSWER)
-        .find(|(kind, _)| *kind == INET_DIAG_CGROUP_ID)
-        .and_then(|(_, value)| Some(u64::from_ne_bytes(value.get(..8)?.try_into().ok()?)))
+    let attribute =
+        |wanted| wire::attrs_after(message.payload, ANSWER).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+    let cgroup_id = attribute(INET_DIAG_CGROUP_ID)
+        .and_then(|value| Some(u64::from_ne_bytes(value.get(..8)?.try_into().ok()?)))
         .unwrap_or(0);
     Some(Socket {
         netns_ino,
@@ -61,5 +63,8 @@ fn decode(message: &Message<'_>, netns_ino: u64, transport: Transport) -> Option
         tuple: socket::tuple(transport, (ip(8)?, port(4)?), (ip(24)?, port(6)?)),
         state: SocketState::from_kernel(*bytes.get(1)?),
         waiting: 0,
+        // Told of listening sockets alone.
+        v6only: attribute(INET_DIAG_SKV6ONLY).and_then(|value| value.first()).is_some_and(|flag| *flag != 0),
+        accepted: None,
     })
 }

@@ -7,7 +7,7 @@ use std::io::Read;
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// `struct pf_socket` of `bpf/task_socks.bpf.c`.
-const RECORD: usize = 56;
+const RECORD: usize = 64;
 
 /// Bytes asked for at a time. The kernel fills at most a buffer of a few pages for each read.
 const CHUNK: usize = 64 << 10;
@@ -94,7 +94,9 @@ fn decode(record: &[u8]) -> Option<Socket> {
         netns_ino: u64::from(u32_at(12)?),
         tuple: socket::tuple(transport, (ip_at(16)?, u16_at(48)?), (ip_at(32)?, u16_at(50)?)),
         state,
-        waiting: if state == SocketState::Listening { u16_at(52)? } else { 0 },
+        waiting: u16_at(52)?,
+        v6only: *record.get(60)? != 0,
+        accepted: Some(state != SocketState::Listening && u32_at(56)? > 0),
     })
 }
 
@@ -112,17 +114,24 @@ mod tests {
         record[42..48].copy_from_slice(&[0xff, 0xff, 10, 0, 0, 9]);
         record[48..50].copy_from_slice(&80u16.to_ne_bytes());
         record[50..52].copy_from_slice(&40_000u16.to_ne_bytes());
-        record[52..54].copy_from_slice(&2u16.to_ne_bytes());
         record[54] = 1;
         record[55] = 6;
         let mut listening = record;
+        listening[52..54].copy_from_slice(&2u16.to_ne_bytes());
         listening[54] = 10;
+        listening[56..60].copy_from_slice(&128u32.to_ne_bytes());
+        listening[60] = 1;
+        let mut accepted = record;
+        accepted[56] = 128;
         let socket = decode(&record).expect("a TCP record");
         assert_eq!(socket.netns_ino, 4_026_531_999);
         assert_eq!((socket.pid, socket.cgroup_id, socket.state), (4242, 9, SocketState::Open));
         assert_eq!(socket.tuple.local.ip.to_string(), "10.0.0.2");
         assert_eq!((socket.tuple.local.port, socket.tuple.remote.port), (80, 40_000));
-        assert_eq!((socket.waiting, decode(&listening).expect("a TCP record").waiting), (0, 2));
+        let told = |record| decode(record).map(|socket| (socket.waiting, socket.v6only, socket.accepted));
+        assert_eq!(told(&record), Some((0, false, Some(false))));
+        assert_eq!(told(&listening), Some((2, true, Some(false))));
+        assert_eq!(told(&accepted), Some((0, false, Some(true))));
     }
 
     #[test]

@@ -35,4 +35,4 @@ pub use queue::Progress;
 pub use scanner::Scanner;
 pub use seeds::{leaving, seeds};
 pub use socket::{Socket, SocketState};
-pub use target::{Looked, Seeded, Source, Target, Want};
+pub use target::{Looked, Seeded, Silent, Source, Target, Want};

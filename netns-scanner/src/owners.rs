@@ -174,6 +174,8 @@ mod tests {
             },
             state: SocketState::Listening,
             waiting: 0,
+            v6only: false,
+            accepted: None,
         };
         let deadlines = Deadlines::default();
         let owned = read(&[socket(7, 2379), socket(8, 22)], &BTreeSet::new(), proc.path(), &deadlines);

@@ -24,6 +24,8 @@ pub fn dump(pid: u32, netns_ino: u64) -> Result<Vec<Socket>, ProcError> {
             ),
             state: SocketState::from_kernel(entry.state.to_u8()),
             waiting: 0,
+            v6only: false,
+            accepted: None,
         }));
     }
     for table in [process.udp(), process.udp6()] {
@@ -38,6 +40,8 @@ pub fn dump(pid: u32, netns_ino: u64) -> Result<Vec<Socket>, ProcError> {
             ),
             state: SocketState::from_kernel(entry.state.to_u8()),
             waiting: 0,
+            v6only: false,
+            accepted: None,
         }));
     }
     Ok(found)

@@ -15,7 +15,7 @@ const FUNCTION: &[u8] = b"bpf_iter_task_file";
 type Member = (&'static [u8], &'static [u8]);
 const COMMON: Member = (b"sock", b"__sk_common");
 /// Where to find what the program's `enum field` names, in its order: a member, or a member of a member.
-const FIELDS: [&[Member]; 17] = [
+const FIELDS: [&[Member]; 22] = [
     &[(b"socket", b"sk")],
     &[COMMON, (b"sock_common", b"skc_family")],
     &[COMMON, (b"sock_common", b"skc_state")],
@@ -33,11 +33,20 @@ const FIELDS: [&[Member]; 17] = [
     &[(b"sock", b"sk_cgrp_data"), (b"sock_cgroup_data", b"cgroup")],
     &[(b"cgroup", b"kn")],
     &[(b"kernfs_node", b"id")],
+    &[(b"sock", b"sk_max_ack_backlog")],
+    &[COMMON, (b"sock_common", b"skc_ipv6only")],
+    &[(b"mptcp_sock", b"conn_list")],
+    &[(b"mptcp_subflow_context", b"node")],
+    &[(b"mptcp_subflow_context", b"tcp_sock")],
 ];
 
 /// What the program does without: a kernel without cgroups (or before 5.15, which kept it in
-/// another form) does not have it. The offset is then 0, where no kernel has any of these.
-const OPTIONAL: [&[u8]; 2] = [b"sk_cgrp_data", b"cgroup"];
+/// another form) does not have it, or one without MPTCP. The offset is then 0, where no kernel has
+/// any of these but the last two; without the list before them, these are not asked for.
+const OPTIONAL: [&[u8]; 5] = [b"sk_cgrp_data", b"cgroup", b"conn_list", b"node", b"tcp_sock"];
+
+/// Bit-fields: their place is told in bits.
+const BITS: [&[u8]; 1] = [b"skc_ipv6only"];
 
 /// Anonymous structs and unions inside each other; the kernel has two or three.
 const DEPTH: u32 = 8;
@@ -71,8 +80,9 @@ pub fn fit(btf: &[u8]) -> Result<(Vec<u8>, u32), ProgramError> {
     for path in FIELDS {
         let mut offset = 0;
         for (of, member) in path {
-            match types.offset(of, member) {
-                Some(found) => offset += found,
+            match types.place(of, member) {
+                Some(bits) if BITS.contains(member) => offset = offset * 8 + bits,
+                Some(bits) => offset += bits / 8,
                 None if OPTIONAL.contains(member) => {
                     offset = 0;
                     break;
@@ -169,10 +179,10 @@ impl<'a> Types<'a> {
         usize::try_from(offset).ok().and_then(|offset| self.strings.get(offset..)).unwrap_or_default()
     }
 
-    /// Bytes from the beginning of struct `of` to its member.
-    fn offset(&self, of: &[u8], member: &[u8]) -> Option<u32> {
+    /// Bits from the beginning of struct `of` to its member.
+    fn place(&self, of: &[u8], member: &[u8]) -> Option<u32> {
         let (_, id) = self.structs.iter().find(|(name, _)| *name == of)?;
-        self.bits(*id, member, DEPTH).map(|bits| bits / 8)
+        self.bits(*id, member, DEPTH)
     }
 
     fn bits(&self, id: u32, wanted: &[u8], depth: u32) -> Option<u32> {
@@ -224,12 +234,25 @@ mod tests {
         assert_eq!(code.len(), CODE.len());
         assert!(function > 0);
         let types = Types::index(&btf).expect("BTF");
-        assert_eq!(types.offset(b"sock", b"__sk_common"), Some(0));
+        assert_eq!(types.place(b"sock", b"__sk_common"), Some(0));
         assert_eq!(
-            types.offset(b"sock_common", b"skc_num"),
-            Some(14),
+            types.place(b"sock_common", b"skc_num"),
+            Some(14 * 8),
             "inside an anonymous union: port and number follow two addresses"
         );
+    }
+
+    #[test]
+    fn a_kernel_without_mptcp_is_fitted_without_its_lists() {
+        let mut btf = std::fs::read("/sys/kernel/btf/vmlinux").expect("BTF");
+        let (with, _) = fit(&btf).expect("fits");
+        for name in [b"\0mptcp_sock\0".as_slice(), b"\0mptcp_subflow_context\0"] {
+            let at = btf.windows(name.len()).position(|window| window == name).expect("a kernel with MPTCP");
+            btf[at + 1] = b'_';
+        }
+        let (without, _) = fit(&btf).expect("fits");
+        assert_eq!(with.len(), without.len());
+        assert_ne!(with, without);
     }
 
     #[test]

@@ -58,9 +58,19 @@ impl Scanner {
         self.shared.changed.notify_one();
     }
 
-    /// Queues a namespace; returns at once. Newest first.
+    /// Queues a namespace; returns at once. Newest first, sweeps last.
     pub fn enqueue(&self, target: Target) {
         let mut queue = self.shared.queue.lock();
+        if target.want.is_sweep() {
+            // Without room it is left out: the next sweep asks again.
+            if queue.waiting.len() < self.most_waiting {
+                queue.progress.sweeping += 1;
+                queue.waiting.push_front(target);
+                drop(queue);
+                self.shared.changed.notify_one();
+            }
+            return;
+        }
         queue.progress.total += 1;
         if queue.waiting.len() >= self.most_waiting {
             queue.progress.refused += 1;
@@ -75,11 +85,7 @@ impl Scanner {
     /// The namespace is gone: it is not looked at any more, nothing of it is handed on after this
     /// call, and its handle is closed.
     pub fn forget(&self, slot: Slot) {
-        let mut queue = self.shared.queue.lock();
-        let before = queue.waiting.len();
-        queue.waiting.retain(|target| target.slot != slot);
-        let removed = before - queue.waiting.len() + usize::from(queue.current.remove(&slot));
-        queue.progress.done += removed as u64;
+        self.shared.queue.lock().forget(slot);
     }
 
     /// How far it is now, in counts since the start.

@@ -14,9 +14,15 @@ pub struct Socket {
     pub tuple: FiveTuple,
     /// The kernel's state, coarsened.
     pub state: SocketState,
-    /// Connections that a listening socket holds for `accept(2)`, where the source tells: they
-    /// belong to no process yet.
+    /// Sockets that hang on this one and that the source does not show, where it tells: connections
+    /// that wait at a listening socket for `accept(2)` and belong to no process yet.
     pub waiting: u16,
+    /// Of a listening IPv6 socket: it takes no IPv4 connections (`IPV6_V6ONLY`). False where the
+    /// source does not tell.
+    pub v6only: bool,
+    /// Whether a connection came from a listening socket, where the source tells. One that listened
+    /// with a backlog of 0 leaves no trace.
+    pub accepted: Option<bool>,
 }
 
 /// The states that matter here, of `include/net/tcp_states.h`.

@@ -1,7 +1,7 @@
 //! What goes into a scan, and what comes out of it.
 
 use crate::Socket;
-use flow_model::{FlowSeed, Slot};
+use flow_model::{FiveTuple, FlowSeed, Slot};
 use netns::Netns;
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,14 +19,34 @@ pub struct Target {
     pub want: Want,
 }
 
+impl Target {
+    /// Tells it from others that are under way at the same time.
+    pub(crate) fn key(&self) -> (Slot, bool) {
+        (self.slot, self.want.is_sweep())
+    }
+}
+
 /// What is wanted of a namespace.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Want {
     /// Its open connections.
     #[default]
     Seeds,
     /// Its sockets with their owners, to name them. Only the iterator knows owners.
     Sockets,
+    /// Which of these connections are open no longer. Not counted among the targets: it is asked
+    /// again and again, and waits behind all others.
+    Ended(Arc<[Silent]>),
+}
+
+/// A connection of which nothing was seen, and the slot that it is of (many are looked for in the
+/// node's namespace at once).
+pub type Silent = (Slot, FiveTuple);
+
+impl Want {
+    pub(crate) fn is_sweep(&self) -> bool {
+        matches!(self, Want::Ended(_))
+    }
 }
 
 /// Where sockets are read from. Equal in result, not in price.
@@ -73,4 +93,6 @@ pub enum Looked {
     /// To [`Want::Sockets`]: every socket, once for each process that holds it. From another source
     /// than the iterator their `pid` is 0.
     Sockets(Vec<Socket>),
+    /// To [`Want::Ended`]: those that have ended. None where that is not sure.
+    Ended(Vec<Silent>),
 }

@@ -46,7 +46,8 @@ impl<F: FnMut(Seeded) -> Result<(), Seeded>> Worker<F> {
                 self.single(&target);
                 done += 1;
             }
-            self.rest(limiter.done(done, began.elapsed()));
+            let took = self.worked(began);
+            self.rest(limiter.done(done, took));
         }
     }
 
@@ -72,9 +73,19 @@ impl<F: FnMut(Seeded) -> Result<(), Seeded>> Worker<F> {
         if queue.stop {
             return None;
         }
-        let target = queue.waiting.pop_back()?;
-        queue.current.insert(target.slot);
-        Some(target)
+        while let Some(target) = queue.waiting.pop_back() {
+            if queue.begin(&target) {
+                return Some(target);
+            }
+        }
+        None
+    }
+
+    /// Adds up what was no rest.
+    fn worked(&self, since: Instant) -> Duration {
+        let took = since.elapsed();
+        self.shared.queue.lock().progress.busy += took;
+        took
     }
 
     /// Rests, but wakes at once when the scanner is dropped.
@@ -109,16 +120,17 @@ impl<F: FnMut(Seeded) -> Result<(), Seeded>> Worker<F> {
                 return None;
             }
         };
-        self.rest(began.elapsed().saturating_mul(self.config.rest_factor).min(Duration::from_secs(1)));
+        let took = self.worked(began);
+        self.rest(took.saturating_mul(self.config.rest_factor).min(Duration::from_secs(1)));
         let read_at = Instant::now();
         let targets: Vec<Target> = {
             let mut queue = self.shared.queue.lock();
-            let targets: Vec<Target> = queue.waiting.drain(..).collect();
-            queue.current.extend(targets.iter().map(|target| target.slot));
-            targets
+            let waiting = std::mem::take(&mut queue.waiting);
+            waiting.into_iter().filter(|target| queue.begin(target)).collect()
         };
-        let mut by_netns: HashMap<u64, Vec<Socket>> =
-            targets.iter().map(|target| (target.netns.id().ino, Vec::new())).collect();
+        // Two may look into one namespace, each for something else.
+        let mut by_netns: HashMap<u64, (usize, Vec<Socket>)> = HashMap::new();
+        targets.iter().for_each(|target| by_netns.entry(target.netns.id().ino).or_default().0 += 1);
         // An item is one read of the iterator: some 25 microseconds for each 1,000 sockets.
         let mut limiter = WorkLimiter::new(self.config.turn, self.config.rest_factor);
         let mut more = true;
@@ -129,7 +141,7 @@ impl<F: FnMut(Seeded) -> Result<(), Seeded>> Worker<F> {
             while more && done < items {
                 done += 1;
                 more = match iterator.read(|socket| {
-                    if let Some(found) = by_netns.get_mut(&socket.netns_ino) {
+                    if let Some((_, found)) = by_netns.get_mut(&socket.netns_ino) {
                         found.push(socket);
                     }
                 }) {
@@ -138,45 +150,73 @@ impl<F: FnMut(Seeded) -> Result<(), Seeded>> Worker<F> {
                         tracing::warn!(%error, "a pass of the socket iterator broke off; its namespaces are read one by one");
                         self.refuse_iterator();
                         let mut queue = self.shared.queue.lock();
-                        let kept: Vec<Target> =
-                            targets.into_iter().filter(|target| queue.current.remove(&target.slot)).collect();
-                        queue.waiting.extend(kept);
+                        targets.into_iter().for_each(|target| queue.again(target));
                         return None;
                     }
                 };
             }
-            let rest = limiter.done(done, began.elapsed());
+            let took = self.worked(began);
+            let rest = limiter.done(done, took);
             if more {
                 self.rest(rest);
                 self.let_new_ones_pass(&mut self.shared.queue.lock());
             }
         }
         drop(iterator);
+        let began = Instant::now();
         for target in targets.into_iter().rev() {
-            let sockets = by_netns.remove(&target.netns.id().ino).unwrap_or_default();
+            let sockets = match by_netns.get_mut(&target.netns.id().ino) {
+                Some((users @ 2.., found)) => {
+                    *users -= 1;
+                    found.clone()
+                }
+                Some((_, found)) => std::mem::take(found),
+                None => Vec::new(),
+            };
             // A connection that waits for its accept(2) has no file, and a pass over files does not
             // see it. It is open all the same.
-            if target.want == Want::Seeds && sockets.iter().any(|socket| socket.waiting > 0) {
+            let incomplete = match &target.want {
+                Want::Seeds => sockets.iter().any(|socket| socket.waiting > 0),
+                Want::Ended(asked) => !seeds::ended(asked, &sockets).is_empty(),
+                Want::Sockets => false,
+            };
+            if incomplete {
                 self.also_without_file(&target, sockets, read_at);
             } else {
                 self.deliver(&target, sockets, Source::Iterator, read_at);
             }
         }
+        self.worked(began);
         Some(())
     }
 
     /// What the pass found, and what sock_diag sees beside it. The first of two records of a socket
     /// counts: the one with a pid.
     fn also_without_file(&mut self, target: &Target, mut sockets: Vec<Socket>, read_at: Instant) {
-        self.shared.queue.lock().progress.looked_twice += 1;
+        self.shared.queue.lock().progress.looked_twice += u64::from(!target.want.is_sweep());
         match target.netns.run(diag::dump) {
-            Ok(Ok(all)) => sockets.extend(all),
+            Ok(Ok(all)) => {
+                return self.deliver(
+                    target,
+                    {
+                        sockets.extend(all);
+                        sockets
+                    },
+                    Source::Iterator,
+                    read_at,
+                );
+            }
             Ok(Err(error)) => {
                 tracing::debug!(slot = target.slot.0, %error, "sock_diag failed; waiting connections are left out")
             }
             Err(error) => tracing::debug!(slot = target.slot.0, %error, "the namespace can't be entered"),
         }
-        self.deliver(target, sockets, Source::Iterator, read_at);
+        // What was not seen may be there all the same.
+        if target.want.is_sweep() {
+            self.shared.queue.lock().done(target);
+        } else {
+            self.deliver(target, sockets, Source::Iterator, read_at);
+        }
     }
 
     fn single(&mut self, target: &Target) {
@@ -199,30 +239,35 @@ impl<F: FnMut(Seeded) -> Result<(), Seeded>> Worker<F> {
         };
         tracing::debug!(slot = target.slot.0, error = failed, "a namespace could not be scanned");
         let mut queue = self.shared.queue.lock();
-        if queue.current.remove(&target.slot) {
+        if queue.done(target) && !target.want.is_sweep() {
             queue.progress.failed += 1;
-            queue.progress.done += 1;
         }
     }
 
     /// Offers until there is room. Under the lock, so that nothing is handed on after `forget` has returned.
     fn deliver(&mut self, target: &Target, sockets: Vec<Socket>, source: Source, read_at: Instant) {
-        let found = match target.want {
+        let mut guessed = 0;
+        let found = match &target.want {
             Want::Sockets => Looked::Sockets(sockets),
+            Want::Ended(asked) => Looked::Ended(seeds::ended(asked, &sockets)),
             Want::Seeds => {
-                let seeds = seeds::seeds(target.slot, &sockets);
-                Looked::Seeds(if self.config.include_loopback { seeds } else { seeds::leaving(seeds) })
+                let mut found = seeds::find(target.slot, &sockets);
+                if !self.config.include_loopback {
+                    found.seeds = seeds::leaving(found.seeds);
+                }
+                guessed = found.seeds.iter().filter(|seed| found.guessed.contains(&seed.tuple)).count() as u64;
+                Looked::Seeds(found.seeds)
             }
         };
         let count = match &found {
             Looked::Seeds(seeds) => seeds.len() as u64,
-            Looked::Sockets(_) => 0,
+            Looked::Sockets(_) | Looked::Ended(_) => 0,
         };
         let mut offered = Seeded { slot: target.slot, found, source, read_at };
         let until = Instant::now() + self.config.patience;
         loop {
             let mut queue = self.shared.queue.lock();
-            if !queue.current.contains(&target.slot) {
+            if !queue.is_current(target) {
                 return;
             }
             let taken = match (self.found)(offered) {
@@ -234,9 +279,9 @@ impl<F: FnMut(Seeded) -> Result<(), Seeded>> Worker<F> {
                     continue;
                 }
             };
-            queue.current.remove(&target.slot);
-            queue.progress.done += 1;
+            queue.done(target);
             queue.progress.source = Some(source);
+            queue.progress.guessed += if taken { guessed } else { 0 };
             *(if taken { &mut queue.progress.seeds } else { &mut queue.progress.seeds_lost }) += count;
             return;
         }

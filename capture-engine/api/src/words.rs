@@ -164,7 +164,7 @@ pub struct Namespace {
     pub state: String,
     /// tcx or clsact where attached.
     pub mode: String,
-    /// Why it failed.
+    /// Why it failed; where it is attached, why a packet may be counted at more than one interface.
     pub reason: String,
     /// Namespace and name of its workload.
     pub namespace: String,
@@ -219,6 +219,13 @@ pub struct Scan {
     pub failed: u64,
     /// Connections found.
     pub seeds: u64,
+    /// Of them, those whose end here is taken for the server by its port alone: nothing listens there
+    /// any more, and the source does not tell more.
+    #[serde(default)]
+    pub guessed: u64,
+    /// Of them, those that closed without another byte: noticed by looking again.
+    #[serde(default)]
+    pub ended: u64,
     /// bpf_iterator, sock_diag or procfs; empty before the first.
     pub source: String,
     /// Whether the iterator was tried and is not allowed here.

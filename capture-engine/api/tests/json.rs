@@ -106,6 +106,8 @@ fn status_as_json() {
             total: 2,
             failed: 3,
             seeds: 4,
+            guessed: 5,
+            ended: 6,
             source: "procfs".into(),
             iterator_refused: true,
             stale: vec!["/proc/1/comm".into()],
@@ -216,6 +218,8 @@ fn status_as_json() {
             "total": 2,
             "failed": 3,
             "seeds": 4,
+            "guessed": 5,
+            "ended": 6,
             "source": "procfs",
             "iterator_refused": true,
             "stale": [

@@ -12,7 +12,7 @@ use flow_model::Direction;
 use netns::wire::Batch;
 use netns::{IfAddress, InNetns, Link, LinkWatch, NetlinkError, Refusal, RouteSocket};
 use nix::errno::Errno;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 
@@ -69,6 +69,10 @@ pub struct EntryReport {
     pub swept: u64,
     /// Interfaces beyond `AttachConfig::max_interfaces`.
     pub over_limit: u64,
+    /// All links by number with their masters: what the choice among them came from.
+    pub shape: BTreeMap<u32, u32>,
+    /// Where a packet may be counted more than once; see [`netns::edges`].
+    pub doubts: Vec<String>,
 }
 
 /// The programs of this entry: loaded when the first interface needs them, closed at its end.
@@ -150,6 +154,23 @@ pub fn sweep(inside: &InNetns<'_>) -> Result<u64, NetlinkError> {
     Ok(filters)
 }
 
+/// Removes what [`sweep`] does from one interface.
+fn take_off(route: &mut RouteSocket, index: u32) -> Result<u64, NetlinkError> {
+    let found = find(route, index, Some(QdiscKind::Clsact))?;
+    let mut batch = Batch::new();
+    let mut filters = 0;
+    // More than fit one batch only somebody else can have made; the next look takes the rest.
+    for filter in found.filters.iter().filter(|filter| filter.ours().is_some()).take(BATCH) {
+        tc::remove_filter(&mut batch, filter);
+        filters += 1;
+    }
+    if found.qdisc_is_ours_alone() {
+        tc::remove_clsact(&mut batch, index);
+    }
+    settle(route.transact(batch)?)?;
+    Ok(filters)
+}
+
 /// What a removal found gone already is as good as removed.
 fn settle(outcomes: Vec<Result<(), Refusal>>) -> Result<(), NetlinkError> {
     let gone = |errno| matches!(errno, Errno::ENOENT | Errno::ENODEV | Errno::EINVAL);
@@ -179,14 +200,30 @@ fn find(route: &mut RouteSocket, index: u32, qdisc: Option<QdiscKind>) -> Result
 impl Entry<'_> {
     /// The links that need something, with what sits on them.
     fn look(&mut self, config: &AttachConfig, links: Vec<Link>, held: &mut Held) -> Result<Vec<Attempt>, InsideError> {
-        let mut wanted: Vec<Link> =
-            links.into_iter().filter(|link| config.include_loopback || !link.loopback()).collect();
+        let edges = netns::edges(&links);
+        self.report.shape = links.iter().map(|link| (link.index, link.master)).collect();
+        let (inner, mut wanted): (Vec<Link>, Vec<Link>) = links
+            .into_iter()
+            .filter(|link| config.include_loopback || !link.loopback())
+            .partition(|link| edges.is_inner(link.index));
+        self.report.doubts = edges.doubts;
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
         self.report.over_limit = wanted.len().saturating_sub(config.max_interfaces) as u64;
         wanted.truncate(config.max_interfaces);
         let qdiscs = self.route.dump(libc::RTM_GETQDISC, tc::qdiscs_request, tc::parse_qdisc)?;
+        let with_clsact: HashSet<u32> =
+            qdiscs.iter().filter(|qdisc| qdisc.kind == QdiscKind::Clsact).map(|qdisc| qdisc.index).collect();
+        // What we hold, and so many more that may have leftovers: containers make any number of them.
+        let mut room = config.max_interfaces;
+        for Link { index, .. } in inner.iter().filter(|link| with_clsact.contains(&link.index)) {
+            if held.interfaces.contains_key(index) || room > 0 {
+                room = room.saturating_sub(1);
+                self.report.swept += take_off(&mut self.route, *index)?;
+            }
+        }
+        held.interfaces.retain(|index, _| inner.iter().all(|link| link.index != *index));
         let mut attempts = Vec::new();
         for Link { index, name, .. } in wanted {
             let qdisc = qdiscs.iter().find(|qdisc| qdisc.index == index).map(|qdisc| qdisc.kind);

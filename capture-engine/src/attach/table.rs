@@ -12,7 +12,7 @@ use netns::{IfAddress, LinkWatch, Netns, NetnsId};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use parking_lot::{Condvar, Mutex};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -62,6 +62,9 @@ pub(super) struct Entry {
     pub watch: Option<Arc<LinkWatch>>,
     pub interfaces: Vec<Interface>,
     pub addresses: Vec<IfAddress>,
+    /// Of the last look: links with their masters, and where a packet may be counted more than once.
+    pub shape: BTreeMap<u32, u32>,
+    pub doubts: Vec<String>,
     pub asked_at: Instant,
     pub attached_at: Option<Instant>,
     /// The time under which it stands in `Table::due`.
@@ -182,6 +185,8 @@ impl Entry {
             watch: None,
             interfaces: Vec::new(),
             addresses: Vec::new(),
+            shape: BTreeMap::new(),
+            doubts: Vec::new(),
             asked_at: now,
             attached_at: None,
             scheduled: None,
@@ -196,6 +201,7 @@ impl Entry {
             attached_at: self.attached_at,
             took: self.attached_at.map(|at| at.saturating_duration_since(self.asked_at)),
             failures: self.machine.failures(),
+            doubts: self.doubts.clone(),
         }
     }
 }

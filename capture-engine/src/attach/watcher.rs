@@ -77,7 +77,10 @@ fn hear(core: &Core, slot: Slot, changes: &mut Vec<Change>) {
     let known = |index: u32| entry.interfaces.iter().any(|interface| interface.index == index);
     let include_loopback = core.config.include_loopback;
     let matters = changes.iter().any(|change| match change {
-        Change::Link(link) => !known(link.index) && (include_loopback || !link.loopback()),
+        // New, or a port of another one than before.
+        Change::Link(link) => {
+            entry.shape.get(&link.index) != Some(&link.master) && (include_loopback || !link.loopback())
+        }
         Change::LinkGone { index } => known(*index),
         Change::Address(_) | Change::AddressGone(_) | Change::Missed => true,
     });

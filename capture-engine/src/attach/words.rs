@@ -126,6 +126,8 @@ pub struct AttachStatus {
     pub took: Option<Duration>,
     /// Failures in a row.
     pub failures: u32,
+    /// Where a packet of this namespace may be counted more than once, a sentence each.
+    pub doubts: Vec<String>,
 }
 
 impl AttachStatus {

@@ -101,7 +101,8 @@ fn put_down(
     entry.held = Some(held);
     let mut more_addresses = false;
     if let Some(report) = report {
-        let EntryReport { mut addresses, failures: _, vanished, swept, over_limit } = report;
+        let EntryReport { mut addresses, failures: _, vanished, swept, over_limit, shape, doubts } = report;
+        (entry.shape, entry.doubts) = (shape, doubts);
         addresses.sort_unstable();
         more_addresses = entry.addresses != addresses;
         entry.addresses = addresses;

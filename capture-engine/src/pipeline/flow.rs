@@ -86,6 +86,10 @@ impl<P: Default> Flow<P> {
         }
     }
 
+    pub fn key(&self) -> FlowKey {
+        self.key
+    }
+
     pub fn id(&self) -> FlowId {
         self.id
     }

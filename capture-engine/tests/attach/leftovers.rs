@@ -56,7 +56,7 @@ fn a_thousand_cycles_leave_descriptors_and_threads_as_before() {
 }
 
 /// Starts an agent in a process of its own, waits until it has attached, and kills it.
-fn kill_an_agent_in(netns: &Netns) {
+pub fn kill_an_agent_in(netns: &Netns) {
     let mut child: Child = role("victim", &[("PFA_NETNS", path(netns))]).stdout(Stdio::piped()).spawn().expect("start");
     let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
     let attached = lines.map_while(Result::ok).any(|line| line.contains("victim: attached"));

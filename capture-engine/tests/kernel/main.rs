@@ -13,4 +13,5 @@ mod overrides;
 #[path = "../script/mod.rs"]
 mod script;
 mod scripts;
+mod several;
 mod turns;

@@ -12,6 +12,7 @@
 #![warn(missing_docs)]
 
 mod create;
+mod edge;
 mod enter;
 mod link;
 mod route;
@@ -19,6 +20,7 @@ mod sys;
 mod watch;
 pub mod wire;
 
+pub use edge::{Edges, edges};
 pub use enter::{EnterError, InNetns, Netns, OpenError};
 pub use flow_model::NetnsId;
 pub use link::{IfAddress, Link};

@@ -10,8 +10,11 @@ const SKIP_STATS: u32 = 8;
 
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
+const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_EXT_MASK: u16 = 29;
+const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_INFO_KIND: u16 = 1;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
@@ -31,6 +34,13 @@ pub struct Link {
     pub mtu: u32,
     /// The driver's name for virtual links ("veth", "bridge"); none for loopback and hardware.
     pub kind: Option<String>,
+    /// The interface that this one is made on, or its other end (`IFLA_LINK`), in its own namespace
+    /// or in another; 0 where there is none.
+    pub link: u32,
+    /// Whether `link` is a number of another namespace (`IFLA_LINK_NETNSID` is there).
+    pub link_elsewhere: bool,
+    /// The bridge, bond or the like that this one is a port of (`IFLA_MASTER`); 0 for none.
+    pub master: u32,
 }
 
 impl Link {
@@ -65,11 +75,17 @@ impl Link {
             mac_type: wire::read_u16(fixed, 2)?,
             mtu: 0,
             kind: None,
+            link: 0,
+            link_elsewhere: false,
+            master: 0,
         };
         for (kind, value) in wire::attrs_after(message.payload, IFINFOMSG) {
             match kind {
                 IFLA_IFNAME => link.name = wire::text(value),
                 IFLA_MTU => link.mtu = wire::read_u32(value, 0).unwrap_or(0),
+                IFLA_LINK => link.link = wire::read_u32(value, 0).unwrap_or(0),
+                IFLA_LINK_NETNSID => link.link_elsewhere = true,
+                IFLA_MASTER => link.master = wire::read_u32(value, 0).unwrap_or(0),
                 IFLA_LINKINFO => {
                     link.kind =
                         wire::attrs(value).find(|(kind, _)| *kind == IFLA_INFO_KIND).map(|(_, name)| wire::text(name));
@@ -151,8 +167,12 @@ mod tests {
             payload.attr_str(IFLA_IFNAME, "eth0");
             payload.attr_u32(IFLA_MTU, 1450);
             payload.nest(IFLA_LINKINFO, |inner| inner.attr_str(IFLA_INFO_KIND, "veth"));
+            payload.attr_u32(IFLA_LINK, 7);
+            payload.attr_u32(IFLA_LINK_NETNSID, 0);
+            payload.attr_u32(IFLA_MASTER, 9);
         });
         let link = read(&batch, Link::parse).expect("a link");
+        assert_eq!((link.link, link.link_elsewhere, link.master), (7, true, 9));
         assert_eq!((link.index, link.name.as_str(), link.mtu, link.kind.as_deref()), (4, "eth0", 1450, Some("veth")));
         assert!(link.up() && !link.loopback());
         assert_eq!(link.mac_type, 1);

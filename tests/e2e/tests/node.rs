@@ -323,6 +323,34 @@ fn connections_older_than_the_agent_are_open_from_the_first_scrape_and_counted_f
 }
 
 #[test]
+fn connections_older_than_the_agent_that_close_without_a_byte_are_open_no_longer() -> Result<()> {
+    let _alone = alone();
+    let mut bed = Testbed::start()?;
+    let node = address_of(1).to_string();
+    let host = bed.run(ContainerSpec::new("gate", &["/bin/hold", &address_of(2).to_string(), "7"]).on_the_node())?;
+    let pod = bed.run(ContainerSpec::new("shop", &["/bin/hold", &node, "7"]))?;
+    let held = |container: &Container| {
+        let output = container.output();
+        output.contains("connected") && output.contains("accepted")
+    };
+    until("both hold their connections", PATIENCE, || held(&host) && held(&pod))?;
+    let agent = NodeAgent::start(&bed, "")?;
+    let open = || {
+        [("client", "gate", "shop"), ("server", "gate", "shop"), ("client", "shop", "gate"), ("server", "shop", "gate")]
+            .map(|(reporter, client, server)| agent.open(reporter, client, server).unwrap_or_default())
+    };
+    until("all are open", PATIENCE, || open() == [7.0; 4]).with_context(|| format!("{:?}", agent.status()))?;
+    // Who answers in the pod closes as well, and nothing but FINs was ever seen of it; who asks
+    // there keeps its ends, half closed as they are.
+    bed.stop(host, Duration::ZERO)?;
+    until("what closed is open no longer", PATIENCE, || open() == [0.0, 0.0, 7.0, 0.0])
+        .with_context(|| format!("{:?} {:?}", open(), agent.status()))?;
+    // What the status says is copied a few times a second.
+    until("it is told how many", PATIENCE, || agent.status().is_ok_and(|status| status.scan.ended == 7))
+        .with_context(|| format!("{:?}", agent.status()))
+}
+
+#[test]
 fn a_connection_that_the_node_closes_first_is_closed() -> Result<()> {
     let _alone = alone();
     let mut bed = Testbed::start()?;

@@ -12,9 +12,20 @@ use std::process::Command;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-/// For the veth pair and its clsact filters, and for sock_diag; each after those that it needs.
-const MODULES: [&str; 6] = [
+/// For the veth pair and what is made on it, for clsact filters, and for sock_diag; each after those
+/// that it needs.
+const MODULES: [&str; 16] = [
     "drivers/net/veth.ko",
+    "net/llc/llc.ko",
+    "net/802/stp.ko",
+    "net/802/garp.ko",
+    "net/802/mrp.ko",
+    "net/8021q/8021q.ko",
+    "net/bridge/bridge.ko",
+    "net/tls/tls.ko",
+    "drivers/net/bonding/bonding.ko",
+    "drivers/net/macvlan.ko",
+    "drivers/net/ipvlan/ipvlan.ko",
     "net/sched/sch_ingress.ko",
     "net/sched/cls_bpf.ko",
     "net/ipv4/inet_diag.ko",
@@ -131,7 +142,7 @@ fn add_module(image: &Image, module: &str, number: usize, root: &Path) -> Result
     let plain = image.module(module);
     let packed = plain.with_extension("ko.xz");
     // Inserted in the order of their names.
-    let name = format!("{number}-{}", plain.file_name().context("a module's path")?.to_string_lossy());
+    let name = format!("{number:02}-{}", plain.file_name().context("a module's path")?.to_string_lossy());
     if plain.exists() {
         fs::copy(&plain, root.join("modules").join(name))?;
     } else if packed.exists() {

@@ -17,10 +17,16 @@ pub fn run(socket: &Path, output: Output) -> Result<(), Failure> {
 }
 
 fn scan(scan: &api::Scan) -> String {
-    let api::Scan { done, total, failed, seeds, source, iterator_refused, stale, late_reads: _ } = scan;
+    let api::Scan { done, total, failed, seeds, guessed, ended, source, iterator_refused, stale, late_reads: _ } = scan;
     let mut line = format!("scan: {done}/{total}, {seeds} connections found");
     if !source.is_empty() {
         line.push_str(&format!(" by {source}"));
+    }
+    if *guessed > 0 {
+        line.push_str(&format!(", {guessed} of them taken for the server's end by their port"));
+    }
+    if *ended > 0 {
+        line.push_str(&format!(", {ended} of them ended unseen since"));
     }
     if *failed > 0 {
         line.push_str(&format!(", {failed} failed"));

@@ -16,4 +16,5 @@ pub mod saved;
 pub mod scan;
 pub mod settings;
 pub mod signals;
+pub mod sweep;
 pub mod upkeep;

@@ -3,10 +3,12 @@
 use flow_model::{FlowSeed, Slot, Ts};
 use k8s_sync::LearntName;
 use k8s_sync::cluster::ClusterNames;
+use netns_scanner::Silent;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
+use tokio::sync::oneshot;
 
 #[derive(Debug)]
 pub enum Order {
@@ -14,6 +16,10 @@ pub enum Order {
     NamespaceGone { slot: Slot, at: Ts },
     /// Connections that were open before they were looked for.
     Seeds(Seeds),
+    /// Which connections are known by a seed alone.
+    Silent { answer: oneshot::Sender<Vec<Silent>> },
+    /// These were no longer there at `at`.
+    Ended { ended: Vec<Silent>, at: Ts },
     /// Names of the cluster, from now on.
     Cluster(ClusterNames),
     /// Which pods know `ip` by a DNS name at `at`.

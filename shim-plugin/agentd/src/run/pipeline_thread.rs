@@ -100,6 +100,13 @@ impl PipelineThread {
             match self.orders.try_recv() {
                 Ok(Order::NamespaceGone { slot, at }) => self.sampling.leaving(slot, at),
                 Ok(Order::Seeds(seeds)) => seeds.seeds.iter().for_each(|seed| self.pipeline.seed(seed, seeds.at)),
+                Ok(Order::Silent { answer }) => {
+                    // As below: nobody waits for it once the agent drains.
+                    let _ = answer.send(self.pipeline.silent());
+                }
+                Ok(Order::Ended { ended, at }) => {
+                    ended.into_iter().for_each(|(slot, tuple)| self.pipeline.ended_unseen(slot, tuple, at));
+                }
                 Ok(Order::Cluster(names)) => self.pipeline.sink_mut().names_mut().set_cluster(names),
                 Ok(Order::LearntNames { ip, at, answer }) => {
                     // Who asked may have given up.

@@ -3,19 +3,21 @@
 
 use crate::clock;
 use crate::run::orders::{Order, Seeds};
+use crate::run::sweep::Sweep;
 use agent_api as api;
 use flow_model::{FlowSeed, Slot, Ts};
 use golden_metrics::{Loss, Losses};
 use netns::Netns;
 use netns_scanner::deadline::Deadlines;
-use netns_scanner::{Looked, Progress, Scanner, ScannerConfig, Seeded, Socket, Target, Want};
+use netns_scanner::{Looked, Progress, Scanner, ScannerConfig, Seeded, Silent, Socket, Target, Want};
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::oneshot::{self, error::TryRecvError};
 
 /// Connections on their way to the pipeline thread: 1.3 MB, which it takes in within some 30 ms.
 /// More wait at the scan's end.
@@ -46,6 +48,12 @@ pub struct Scan {
     gathered: Vec<Target>,
     since: Option<Instant>,
     urgent: HashSet<Slot>,
+    /// Where connections from before may still be silent, with a process there.
+    seeded: HashMap<Slot, (Arc<Netns>, u32)>,
+    sweep: Sweep,
+    /// What the flow table answers to the sweep.
+    silent: Option<oneshot::Receiver<Vec<Silent>>>,
+    ended: Arc<AtomicU64>,
     pub node: mpsc::Receiver<NodeSockets>,
     orders: Sender<Order>,
     under_way: Arc<AtomicUsize>,
@@ -70,9 +78,10 @@ impl Scan {
         // megabytes. The next waits at the scan's end.
         let (tell, node) = mpsc::channel(1);
         let under_way = Arc::new(AtomicUsize::new(0));
+        let ended = Arc::new(AtomicU64::new(0));
         let found = {
-            let (orders, under_way) = (orders.clone(), under_way.clone());
-            move |seeded| hand_on(seeded, &orders, &tell, &under_way)
+            let (orders, under_way, ended) = (orders.clone(), under_way.clone(), ended.clone());
+            move |seeded| hand_on(seeded, &orders, &tell, &under_way, &ended)
         };
         Ok(Scan {
             scanner: Scanner::start(ScannerConfig { released: false, ..config }, deadlines.clone(), found)?,
@@ -81,6 +90,10 @@ impl Scan {
             gathered: Vec::new(),
             since: None,
             urgent: HashSet::new(),
+            seeded: HashMap::new(),
+            sweep: Sweep::default(),
+            silent: None,
+            ended,
             node,
             orders,
             under_way,
@@ -121,7 +134,40 @@ impl Scan {
     pub fn tick(&mut self, settled: bool, now: Instant) {
         if self.since.is_some_and(|since| settled || now.saturating_duration_since(since) >= GATHER) {
             self.since = None;
-            self.gathered.drain(..).for_each(|target| self.scanner.enqueue(target));
+            for target in self.gathered.drain(..) {
+                self.seeded.insert(target.slot, (target.netns.clone(), target.pid));
+                self.scanner.enqueue(target);
+            }
+            self.sweep.found(now);
+        }
+        self.sweep(now);
+    }
+
+    /// Connections from before of which nothing was seen: those that are no longer there have ended.
+    fn sweep(&mut self, now: Instant) {
+        let Progress { sweeping, busy, .. } = self.scanner.progress();
+        self.sweep.tick(sweeping, busy, now);
+        if self.sweep.asks(now) {
+            let (answer, silent) = oneshot::channel();
+            // The pipeline thread has ended when the agent drains, and then there is no answer either.
+            let _ = self.orders.send(Order::Silent { answer });
+            self.silent = Some(silent);
+        }
+        let Some(answer) = self.silent.as_mut().map(oneshot::Receiver::try_recv) else { return };
+        let silent = match answer {
+            Ok(silent) => silent,
+            Err(TryRecvError::Empty) => return,
+            Err(TryRecvError::Closed) => Vec::new(),
+        };
+        self.silent = None;
+        for (place, silent) in self.sweep.answered(silent, busy) {
+            let target = match place {
+                Some(slot) => self.seeded.get(&slot).map(|(netns, pid)| (slot, netns.clone(), *pid)),
+                None => Netns::current().ok().map(|netns| (NODE, Arc::new(netns), std::process::id())),
+            };
+            if let Some((slot, netns, pid)) = target {
+                self.scanner.enqueue(Target { slot, netns, pid, want: Want::Ended(silent.into()) });
+            }
         }
     }
 
@@ -136,6 +182,7 @@ impl Scan {
         self.answered(slot);
         self.after_attach.remove(&slot);
         self.gathered.retain(|target| target.slot != slot);
+        self.seeded.remove(&slot);
         self.scanner.forget(slot);
     }
 
@@ -152,6 +199,9 @@ impl Scan {
     /// they stay unknown, which is counted.
     pub fn hand_on(&mut self, seeds: Vec<FlowSeed>, at: Ts) {
         let count = seeds.len();
+        if count > 0 {
+            self.sweep.found(Instant::now());
+        }
         if !send(seeds, at, &self.orders, &self.under_way) {
             self.node_lost += count as u64;
         }
@@ -159,7 +209,7 @@ impl Scan {
 
     /// Copies what the scan says of itself.
     pub fn publish(&self) -> api::Scan {
-        let Progress { done, total, failed, refused, seeds, seeds_lost, source, iterator_refused, .. } =
+        let Progress { done, total, failed, refused, seeds, seeds_lost, guessed, source, iterator_refused, .. } =
             self.scanner.progress();
         self.queue_full.set_total(seeds_lost + self.node_lost);
         self.refused.set_total(refused);
@@ -170,6 +220,8 @@ impl Scan {
             total: total + (self.after_attach.len() + self.gathered.len()) as u64,
             failed,
             seeds,
+            guessed,
+            ended: self.ended.load(Ordering::Relaxed),
             source: source.map_or("", netns_scanner::Source::as_str).to_owned(),
             iterator_refused,
             stale: self.deadlines.stale(),
@@ -184,6 +236,7 @@ fn hand_on(
     orders: &Sender<Order>,
     node: &mpsc::Sender<NodeSockets>,
     under_way: &Arc<AtomicUsize>,
+    ended: &AtomicU64,
 ) -> Result<(), Seeded> {
     let age = seeded.read_at.elapsed();
     let at = Ts(clock::now().0.saturating_sub(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX)));
@@ -196,6 +249,13 @@ fn hand_on(
                     Err(Seeded { found: Looked::Sockets(back.sockets), slot: seeded.slot, ..seeded })
                 }
             };
+        }
+        Looked::Ended(gone) => {
+            ended.fetch_add(gone.len() as u64, Ordering::Relaxed);
+            for chunk in gone.chunks(CHUNK) {
+                let _ = orders.send(Order::Ended { ended: chunk.to_vec(), at });
+            }
+            return Ok(());
         }
         Looked::Seeds(seeds) => seeds,
     };
@@ -246,7 +306,7 @@ mod tests {
         let (orders, received) = mpsc::channel();
         let (node, _looks) = tokio::sync::mpsc::channel(1);
         let under_way = Arc::new(AtomicUsize::new(0));
-        let hand = |count| hand_on(seeded(count), &orders, &node, &under_way).is_ok();
+        let hand = |count| hand_on(seeded(count), &orders, &node, &under_way, &AtomicU64::new(0)).is_ok();
         assert!(hand(20_000), "one namespace with more than fits goes when nothing else is under way");
         assert!(!hand(1));
         let pieces: Vec<Order> = received.try_iter().collect();

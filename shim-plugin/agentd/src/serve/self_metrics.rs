@@ -52,12 +52,16 @@ pub fn self_metrics(board: &Board, cluster: Vec<TableMetric>, now: Instant) -> V
 }
 
 fn scan(board: &Board, out: &mut Vec<SelfMetric>) {
-    let Scan { done, total, seeds, stale, late_reads, .. } = board.scan();
+    let Scan { done, total, seeds, guessed, ended, stale, late_reads, .. } = board.scan();
     let ratio = if total == 0 { 1.0 } else { done as f64 / total as f64 };
     let help = "Namespaces looked into for connections that are older than the agent, of those that are to be.";
     out.push(SelfMetric::gauge("pilotfish_scan_progress_ratio", help, ratio));
     let help = "Connections that were found open and told to the flow table.";
     out.push(SelfMetric::counter("pilotfish_scan_connections_total", help, seeds));
+    let help = "Of these, connections whose local end is taken for the server by its port alone.";
+    out.push(SelfMetric::counter("pilotfish_scan_guessed_total", help, guessed));
+    let help = "Of these, connections that closed without another byte, which a later look noticed.";
+    out.push(SelfMetric::counter("pilotfish_scan_ended_total", help, ended));
     let help = "Files of /proc whose last read did not end in time: what they tell is old.";
     out.push(SelfMetric::gauge("pilotfish_stale_files", help, stale.len() as f64));
     for (kind, count) in late_reads {

@@ -21,19 +21,19 @@ pub fn namespaces(
 
 fn namespace(slot: Slot, known: &Namespace, status: Option<AttachStatus>) -> api::Namespace {
     let mode = status.as_ref().and_then(AttachStatus::mechanism);
-    let (state, interfaces, attached_at) = match status {
-        Some(AttachStatus { slot: _, state, interfaces, attached_at, took: _, failures: _ }) => {
-            (state, interfaces, attached_at)
+    let (state, interfaces, attached_at, doubts) = match status {
+        Some(AttachStatus { slot: _, state, interfaces, attached_at, took: _, failures: _, doubts }) => {
+            (state, interfaces, attached_at, doubts.join("; "))
         }
         // The attacher has let go of it, and its word for that is on the way.
-        None => (AttachState::Leaving, Vec::new(), None),
+        None => (AttachState::Leaving, Vec::new(), None, String::new()),
     };
     let (state, mode, reason, attached_at) = match state {
         // It has a slot: to wait for a worker is part of attaching.
         AttachState::Discovered | AttachState::Attaching => ("attaching", "", String::new(), None),
         // A namespace whose interfaces are still to come is attached: they will be, when they
         // appear.
-        AttachState::Attached => ("attached", mode.map_or("none", Mechanism::as_str), String::new(), attached_at),
+        AttachState::Attached => ("attached", mode.map_or("none", Mechanism::as_str), doubts, attached_at),
         AttachState::Failed { reason } => ("failed", "", reason, None),
         AttachState::Leaving | AttachState::Gone => ("leaving", "", String::new(), None),
     };
@@ -97,7 +97,15 @@ mod tests {
 
     fn status(slot: u32, state: AttachState, attached_at: Option<Instant>) -> AttachStatus {
         let eth0 = Interface { index: 2, name: "eth0".to_owned(), mechanism: Mechanism::Clsact };
-        AttachStatus { slot: Slot(slot), state, interfaces: vec![eth0], attached_at, took: None, failures: 0 }
+        AttachStatus {
+            slot: Slot(slot),
+            state,
+            interfaces: vec![eth0],
+            attached_at,
+            took: None,
+            failures: 0,
+            doubts: vec![],
+        }
     }
 
     fn told(rows: &[api::Namespace]) -> Vec<String> {

@@ -1,120 +1,20 @@
 //! The three sources against one namespace with real sockets in it. Needs root: namespaces are made
 //! and entered, a BPF iterator is loaded.
 
-use flow_model::{FlowSeed, Role, Slot, Transport};
-use netns::Netns;
+mod listeners;
+mod room;
+
+use flow_model::{Endpoint, FiveTuple, Role, Slot, Transport};
 use netns_scanner::deadline::Deadlines;
 use netns_scanner::{
-    Looked, Scanner, ScannerConfig, Seeded, Socket, SocketIterator, Source, Target, Want, dump_by_procfs,
-    dump_by_sock_diag, seeds,
+    Looked, Scanner, ScannerConfig, Seeded, Silent, Socket, Source, Target, Want, dump_by_procfs, dump_by_sock_diag,
+    seeds,
 };
+use room::{Room, Talk, by_iterator, check_each_source, connections, expected, inside, lines, talk};
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
-
-/// A namespace held by a process of its own, with loopback up. Gone when dropped.
-struct Room {
-    holder: Child,
-    netns: Arc<Netns>,
-}
-
-impl Room {
-    fn new() -> Room {
-        assert!(nix::unistd::Uid::effective().is_root(), "this test makes network namespaces: run it as root");
-        let mut holder = Command::new("unshare")
-            .args(["--net", "sh", "-c", "ip link set lo up && echo ready && exec sleep 120"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("unshare and ip are installed (scripts/setup.sh --test)");
-        let mut line = String::new();
-        let stdout = holder.stdout.take().expect("piped");
-        BufReader::new(stdout).read_line(&mut line).expect("the holder says that it is ready");
-        assert_eq!(line, "ready\n");
-        let netns = Arc::new(Netns::open_pid(holder.id()).expect("open its namespace"));
-        Room { holder, netns }
-    }
-
-    fn target(&self, slot: u32) -> Target {
-        Target { slot: Slot(slot), netns: Arc::clone(&self.netns), pid: self.holder.id(), want: Want::Seeds }
-    }
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        let _ = self.holder.kill();
-        let _ = self.holder.wait();
-    }
-}
-
-/// Sockets that live in the room though this process holds them.
-struct Talk {
-    _listener: TcpListener,
-    client: TcpStream,
-    _server: TcpStream,
-    udp: UdpSocket,
-}
-
-fn talk(room: &Room, address: &'static str) -> Talk {
-    room.netns
-        .run(|_| {
-            let listener = TcpListener::bind((address, 0)).expect("listen");
-            let client = TcpStream::connect(listener.local_addr().expect("address")).expect("connect");
-            let (server, _) = listener.accept().expect("accept");
-            let udp = UdpSocket::bind((address, 0)).expect("bind");
-            udp.connect((address, 53)).expect("connect UDP");
-            Talk { _listener: listener, client, _server: server, udp }
-        })
-        .expect("enter the room")
-}
-
-type Line = (Transport, String, String, Role);
-
-fn lines(seeds: &[FlowSeed]) -> BTreeSet<Line> {
-    seeds
-        .iter()
-        .map(|seed| {
-            let side = |end: flow_model::Endpoint| format!("{}:{}", end.ip, end.port);
-            (seed.tuple.transport, side(seed.tuple.local), side(seed.tuple.remote), seed.role)
-        })
-        .collect()
-}
-
-fn connections(seeded: &Seeded) -> Vec<FlowSeed> {
-    match &seeded.found {
-        Looked::Seeds(seeds) => seeds.clone(),
-        Looked::Sockets(_) => Vec::new(),
-    }
-}
-
-fn expected(talk: &Talk) -> BTreeSet<Line> {
-    let name = |address: std::net::SocketAddr| format!("{}:{}", address.ip(), address.port());
-    let client = name(talk.client.local_addr().expect("address"));
-    let server = name(talk.client.peer_addr().expect("address"));
-    let udp = name(talk.udp.local_addr().expect("address"));
-    let resolver = name(talk.udp.peer_addr().expect("address"));
-    BTreeSet::from([
-        (Transport::Tcp, client.clone(), server.clone(), Role::Client),
-        (Transport::Tcp, server, client, Role::Server),
-        (Transport::Udp, udp, resolver, Role::Client),
-    ])
-}
-
-fn by_iterator(room: &Room) -> Vec<Socket> {
-    let mut pass = SocketIterator::open().expect("the kernel allows the iterator");
-    let mut found = Vec::new();
-    while pass
-        .read(|socket| {
-            if socket.netns_ino == room.netns.id().ino {
-                found.push(socket);
-            }
-        })
-        .expect("read")
-    {}
-    found
-}
 
 #[test]
 fn three_sources_tell_the_same() {
@@ -287,23 +187,6 @@ fn a_receiver_without_room_is_asked_again_and_then_the_loss_is_counted() {
     assert_eq!((scanner.progress().seeds, scanner.progress().seeds_lost), (expected, expected));
 }
 
-/// What each source finds of one talk in `room`.
-fn check_each_source(room: &Room, talk: &Talk) {
-    let expected = expected(talk);
-    let found = by_iterator(room);
-    assert_eq!(lines(&seeds(Slot(1), &found)), expected, "iterator");
-    let found = room.netns.run(dump_by_sock_diag).expect("enter").expect("sock_diag");
-    assert_eq!(lines(&seeds(Slot(1), &found)), expected, "sock_diag");
-    let found = dump_by_procfs(room.holder.id(), room.netns.id().ino).expect("procfs");
-    assert_eq!(lines(&seeds(Slot(1), &found)), expected, "procfs");
-}
-
-fn inside(room: &Room, script: &str) {
-    let target = format!("--net=/proc/{}/ns/net", room.holder.id());
-    let done = Command::new("nsenter").args([&target, "sh", "-c", script]).status();
-    assert!(done.expect("nsenter (util-linux) starts").success(), "{script}");
-}
-
 #[test]
 fn a_namespace_without_ipv6_and_one_with_nothing_else_are_read_by_each_source() {
     let without = Room::new();
@@ -343,4 +226,56 @@ fn a_socket_is_of_the_cgroup_that_it_was_made_in() {
     assert_eq!(cgroups(&by_iterator), cgroups(&by_diag));
     assert_eq!(cgroups(&by_iterator).len(), 1, "all were made by this process");
     assert!(by_iterator.iter().all(|socket| socket.cgroup_id != 0));
+}
+
+#[test]
+fn a_sweep_tells_which_connections_have_ended_and_nothing_of_those_that_wait_for_their_accept() {
+    for source in [Source::Iterator, Source::SockDiag, Source::Procfs] {
+        let room = Room::new();
+        let [closes, stays] = [talk(&room, "127.0.0.1"), talk(&room, "::1")];
+        let (listener, waits) = room
+            .netns
+            .run(|_| {
+                let listener = TcpListener::bind(("127.0.0.1", 0)).expect("listen");
+                let client = TcpStream::connect(listener.local_addr().expect("address")).expect("connect");
+                (listener, client)
+            })
+            .expect("enter the room");
+        // All that was found, and one more that nobody ever had.
+        let all = room.netns.run(dump_by_sock_diag).expect("enter").expect("sock_diag");
+        let asked: Arc<[Silent]> = seeds(Slot(7), &all).iter().map(|seed| (seed.slot, seed.tuple)).collect();
+        assert_eq!(asked.len(), 8, "two ends and UDP twice, and two ends of what waits");
+        let gone: BTreeSet<FiveTuple> = {
+            let of = |end: std::net::SocketAddr| Endpoint { ip: end.ip(), port: end.port() };
+            let near = of(closes.client.local_addr().expect("address"));
+            asked.iter().map(|(_, tuple)| *tuple).filter(|tuple| tuple.local == near || tuple.remote == near).collect()
+        };
+        let Talk { _listener, client, _server, udp } = closes;
+        drop((client, _server));
+
+        let config = ScannerConfig { source: Some(source), ..ScannerConfig::default() };
+        let (sender, receiver) = mpsc::channel::<Seeded>();
+        let scanner = Scanner::start(config, Deadlines::default(), move |seeded| {
+            let _ = sender.send(seeded);
+            Ok(())
+        })
+        .expect("start");
+        // What is wanted of one namespace for two reasons comes twice.
+        scanner.enqueue(Target { want: Want::Ended(Arc::clone(&asked)), ..room.target(1) });
+        scanner.enqueue(room.target(1));
+        let mut ended = None;
+        for _ in 0..2 {
+            let seeded = receiver.recv_timeout(Duration::from_secs(30)).expect("answered");
+            match seeded.found {
+                Looked::Ended(found) => ended = Some(found.into_iter().map(|(_, tuple)| tuple).collect()),
+                found => assert!(matches!(&found, Looked::Seeds(seeds) if seeds.len() == 6), "{found:?}"),
+            }
+        }
+        assert_eq!(ended, Some(gone), "{source:?}");
+        while scanner.progress().sweeping > 0 || scanner.progress().done < 1 {
+            std::thread::yield_now();
+        }
+        assert_eq!((scanner.progress().total, scanner.progress().done), (1, 1), "a sweep is no target");
+        drop((stays, listener, waits, udp, _listener));
+    }
 }
