@@ -94,6 +94,7 @@ impl CountPublisher {
             unanswered,
             netns_reused,
             found_at_start,
+            found_gone,
             corrections: Corrections { missed_starts, missed_exits, replaced },
         } = counts;
         self.tasks_full.set_total(refused);
@@ -109,6 +110,8 @@ impl CountPublisher {
         let mut count = |name, help, total| out.push(SelfMetric::counter(name, help, total));
         let help = "Containers that ran before the agent did.";
         count("pilotfish_containerd_found_total", help, found_at_start);
+        let help = "Containers whose process was found gone while no containerd told of it.";
+        count("pilotfish_containerd_found_gone_total", help, found_gone);
         let help = "Network namespaces of containers that could not be opened; tried again.";
         count("pilotfish_netns_open_failures_total", help, open_failures);
         let help = "Opens and attaches of a network namespace without an answer within 30 s.";
@@ -128,7 +131,7 @@ impl CountPublisher {
             unread_namespaces,
             labels_unread,
         } = counts;
-        let EventCounts { create, start, exit, delete, update, other, undecodable } = events;
+        let EventCounts { create, start, exit, delete, update, remove, other, undecodable } = events;
         self.events_full.set_total(events_lost);
         self.undecodable.set_total(undecodable);
         let topics = [
@@ -137,6 +140,7 @@ impl CountPublisher {
             ("exit", exit),
             ("delete", delete),
             ("update", update),
+            ("remove", remove),
             ("other", other),
         ];
         for (topic, total) in topics {
