@@ -179,7 +179,8 @@ fn fifty_quick_cycles_leave_the_registry_empty() {
         bed.run_briefly("pfc", &format!("c{cycle}"));
     }
     agent.wait("nothing is left", |done, status| {
-        done.attached.is_empty() && status.tasks.namespaces == 0 && status.links[1].counts.events.delete >= 50
+        let events = status.links[1].counts.events;
+        done.attached.is_empty() && status.tasks.namespaces == 0 && events.delete >= 50 && events.remove >= 50
     });
     assert_eq!(agent.status.tasks().len(), 0);
     let (done, status) = (agent.done(), agent.read());
