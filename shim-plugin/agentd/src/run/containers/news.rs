@@ -11,7 +11,7 @@ use netns::{IfAddress, Netns};
 use netns_scanner::deadline::{Deadlines, PATIENCE};
 use netns_scanner::{Owned, read_owners};
 use shim_plugin::TaskId;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +35,7 @@ pub enum News {
     /// What came of attaching to a cgroup.
     Cgroup(Slot, Result<Attached, Why>),
     /// The node's services.
-    Services(Result<(Option<Watch>, BTreeSet<String>), String>),
+    Services(Result<(Option<Watch>, BTreeMap<String, u64>), String>),
 }
 
 #[derive(Debug)]
