@@ -77,6 +77,16 @@ pub enum Action {
         /// The namespace of that slot.
         netns: NetnsId,
     },
+    /// Look whether the process that `pid` was when the task was opened is still there: nobody else
+    /// tells of its end. Answer: [`Report::Gone`] where it is not, else none.
+    LookAtProcess {
+        /// The run whose init process it was.
+        task: TaskId,
+        /// As the node counts pids.
+        pid: u32,
+        /// As reported by [`Report::Opened`].
+        began: Option<u64>,
+    },
     /// Read this container's labels and feed them back. Performed by
     /// [`Containerd`](crate::Containerd), never handed out.
     FetchLabels {
@@ -98,6 +108,14 @@ pub enum Report {
         /// inode of one whose end is not known yet is mistaken for that one until the end is known,
         /// and those who share a namespace are attached to again when the first of them ends.
         cookie: Option<u64>,
+        /// Start time of the process in clock ticks since boot (`/proc/<pid>/stat`): with the pid
+        /// it names a process. Without it a process that took the pid is mistaken for the task's.
+        began: Option<u64>,
+    },
+    /// To `LookAtProcess`: that process has ended.
+    Gone {
+        /// As in the action.
+        task: TaskId,
     },
     /// To `OpenNetns`: nothing is open. It is tried again after 1 s, then twice as long each time
     /// up to 60 s.

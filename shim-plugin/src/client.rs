@@ -1,4 +1,4 @@
-use crate::container::ContainerRef;
+use crate::container::{ContainerRef, LinkId};
 use crate::event::ListedTask;
 use crate::name::Labels;
 use containerd_client::events::NamespaceUpdate;
@@ -80,8 +80,8 @@ impl Client {
         Ok(response.namespaces.into_iter().map(|namespace| namespace.name.into()).collect())
     }
 
-    /// The tasks of `namespace` that have not ended.
-    pub async fn tasks(&self, namespace: &Arc<str>) -> Result<Vec<ListedTask>, ClientError> {
+    /// The tasks of `namespace` that have not ended. `link` is what their names begin with.
+    pub async fn tasks(&self, link: LinkId, namespace: &Arc<str>) -> Result<Vec<ListedTask>, ClientError> {
         let request = in_namespace(namespace, ListTasksRequest { filter: String::new() })?;
         let mut client = TasksClient::new(self.0.clone()).max_decoding_message_size(LARGEST_LIST);
         let response = within("list tasks", client.list(request)).await?;
@@ -91,6 +91,7 @@ impl Client {
                 pid: (task.status() != TaskStatus::Unknown).then_some(task.pid),
                 // `id` is the init process's, which is the container's; `container_id` is empty before 1.7.
                 container: ContainerRef {
+                    link,
                     namespace: namespace.clone(),
                     id: if task.container_id.is_empty() { task.id } else { task.container_id }.into(),
                 },

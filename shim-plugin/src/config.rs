@@ -1,5 +1,6 @@
 //! What the containerd task is told at its start.
 
+use crate::claim::Claims;
 use crate::registry::Limits;
 use flow_model::NetnsId;
 use std::path::PathBuf;
@@ -8,7 +9,8 @@ use std::time::Duration;
 /// Settings of the containerd task; they do not change while it runs.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Tried in order; the first that answers is used.
+    /// Each leads to a containerd of its own, whether it is there yet or not. Where two lead to the
+    /// same, the first is used.
     pub sockets: Vec<PathBuf>,
     /// containerd's namespaces to look at; empty for all.
     pub namespaces: Vec<String>,
@@ -20,17 +22,26 @@ pub struct Config {
     pub observe_node: bool,
     /// Bounds of the registry.
     pub limits: Limits,
+    /// What this agent alone may work with.
+    pub claims: Claims,
 }
 
 impl Default for Config {
     fn default() -> Config {
         Config {
-            sockets: vec!["/run/containerd/containerd.sock".into(), "/run/k3s/containerd/containerd.sock".into()],
+            // The distribution's or Docker's own package; k3s and RKE2; the one that dockerd starts
+            // where there is none.
+            sockets: vec![
+                "/run/containerd/containerd.sock".into(),
+                "/run/k3s/containerd/containerd.sock".into(),
+                "/run/docker/containerd/containerd.sock".into(),
+            ],
             namespaces: Vec::new(),
             reconcile_every: Duration::from_secs(60),
             node: None,
             observe_node: false,
             limits: Limits::default(),
+            claims: Claims::default(),
         }
     }
 }

@@ -1,12 +1,18 @@
-//! Names of what containerd runs: a container, and one run of it.
+//! Names of what containerd runs: which containerd, a container, and one run of it.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// A container as containerd names it: ids repeat across containerd's own namespaces (`k8s.io`,
-/// `moby`, `default`).
+/// One containerd of the node: the place of its socket in [`Config::sockets`](crate::Config).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u16);
+
+/// A container as a containerd names it: ids repeat across containerds, and across the own
+/// namespaces of each (`k8s.io`, `moby`, `default`).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContainerRef {
+    /// Who runs it.
+    pub link: LinkId,
     /// containerd's own namespace, not the network's and not Kubernetes'.
     pub namespace: Arc<str>,
     /// Unique within `namespace`. For CRI and Docker 64 hexadecimal digits; other clients choose.
@@ -14,10 +20,10 @@ pub struct ContainerRef {
 }
 
 impl ContainerRef {
-    /// Takes both as they are, unchecked.
+    /// Takes all as they are, unchecked.
     #[must_use]
-    pub fn new(namespace: impl Into<Arc<str>>, id: impl Into<Arc<str>>) -> ContainerRef {
-        ContainerRef { namespace: namespace.into(), id: id.into() }
+    pub fn new(link: LinkId, namespace: impl Into<Arc<str>>, id: impl Into<Arc<str>>) -> ContainerRef {
+        ContainerRef { link, namespace: namespace.into(), id: id.into() }
     }
 }
 

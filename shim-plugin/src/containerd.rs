@@ -1,19 +1,20 @@
+//! The task around the registry: a link to each containerd, the labels of what they run, and the
+//! two queues to whoever performs the actions.
+
 use crate::action::{Action, Report};
 use crate::client::Client;
 use crate::config::Config;
-use crate::container::ContainerRef;
+use crate::container::{ContainerRef, LinkId};
 use crate::event::TaskEvent;
 use crate::link::{Link, Message};
 use crate::name::Labels;
 use crate::registry::Registry;
-use crate::status::{LinkStatus, SharedStatus, StatusReader};
-use parking_lot::Mutex;
-use std::collections::VecDeque;
-use std::pin::pin;
+use crate::status::{SharedStatus, StatusReader};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +24,7 @@ const EVENTS: usize = 1024;
 const ACTIONS: usize = 1024;
 /// Actions that wait for room, some for each task that can be. Beyond it events are left in their channel and dropped.
 const OUTBOX: usize = 4 * 8192;
-/// Label requests at a time, so that containerd's own work is not queued behind ours.
+/// Label requests to one containerd at a time, so that containerd's own work is not queued behind ours.
 const LABEL_CALLS: usize = 4;
 /// More waiting containers of one namespace than this are read by one streamed list (0.5 ms for each single call).
 const SINGLE_LABEL_CALLS: usize = 32;
@@ -39,10 +40,10 @@ pub struct Handle {
     pub status: StatusReader,
 }
 
-/// The task that keeps the registry equal to containerd and hands out its actions.
+/// The task that keeps the registry equal to the containerds and hands out its actions.
 #[derive(Debug)]
 pub struct Containerd {
-    config: Config,
+    config: Arc<Config>,
     shared: Arc<SharedStatus>,
     actions: mpsc::Sender<Action>,
     reports: mpsc::Receiver<Report>,
@@ -56,11 +57,11 @@ impl Containerd {
     pub fn new(config: Config) -> (Containerd, Handle) {
         let (actions, actions_out) = mpsc::channel(ACTIONS);
         let (reports_in, reports) = mpsc::channel(ACTIONS);
-        let registry = Mutex::new(Registry::new(config.limits, config.node).observing_node(config.observe_node));
-        let shared = Arc::new(SharedStatus { registry, link: Mutex::new(LinkStatus::default()) });
+        let registry = Registry::new(config.limits, config.node).observing_node(config.observe_node);
+        let shared = Arc::new(SharedStatus::new(registry, &config.sockets));
         let status = StatusReader(shared.clone());
-        let task =
-            Containerd { config, shared, actions, reports, outbox: VecDeque::new(), labels: LabelReader::default() };
+        let (outbox, labels) = (VecDeque::new(), LabelReader::default());
+        let task = Containerd { config: Arc::new(config), shared, actions, reports, outbox, labels };
         (task, Handle { actions: actions_out, reports: reports_in, status })
     }
 
@@ -68,8 +69,11 @@ impl Containerd {
     #[tracing::instrument(name = "containerd", skip_all)]
     pub async fn run(mut self, drain: CancellationToken) {
         let (messages, mut inbox) = mpsc::channel(EVENTS);
-        let link = Link::new(self.config.clone(), self.shared.clone(), messages);
-        let mut link = pin!(link.run());
+        let mut links = JoinSet::new();
+        for id in self.shared.ids() {
+            let link = Link::new(id, self.config.clone(), self.shared.clone(), messages.clone());
+            links.spawn(link.run());
+        }
         let actions = self.actions.clone();
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -92,14 +96,18 @@ impl Containerd {
                         room.send(action);
                     }
                 }
-                Some(read) = self.labels.calls.join_next(), if !self.labels.calls.is_empty() => {
-                    self.labels_read(read.unwrap_or_default());
+                Some(ended) = self.labels.calls.join_next_with_id(), if !self.labels.calls.is_empty() => {
+                    let read = self.labels.read(ended);
+                    self.labels_read(read);
                 }
                 _ = tick.tick(), if ticking => {
                     self.with_registry(Registry::tick);
                     ticking = self.shared.registry.lock().needs_tick();
                 }
-                never = &mut link => match never {},
+                Some(ended) = links.join_next() => match ended {
+                    Ok(never) => match never {},
+                    Err(error) => return tracing::error!(%error, "a link to containerd broke off"),
+                },
             }
             self.send();
             self.labels.call();
@@ -108,17 +116,20 @@ impl Containerd {
 
     fn message(&mut self, message: Message) {
         match message {
-            Message::Connected(client) => self.labels.client = Some(client),
-            Message::Disconnected => {
-                self.labels.client = None;
-                let unread = self.labels.waiting.drain(..).map(|container| (container, None)).collect();
+            Message::Connected(link, client) => self.labels.connected(link, client),
+            Message::Disconnected(link) => {
+                self.with_registry(|registry, now| registry.apply(TaskEvent::Away { link }, now));
+                let unread = self.labels.disconnected(link);
                 self.labels_read(unread);
             }
             Message::Event(event) => {
-                let listed = matches!(event, TaskEvent::Listed { .. });
+                let listed = match &event {
+                    TaskEvent::Listed { link, .. } => Some(*link),
+                    _ => None,
+                };
                 self.with_registry(|registry, now| registry.apply(event, now));
-                if listed {
-                    let mut link = self.shared.link.lock();
+                if let Some(link) = listed {
+                    let mut link = self.shared.link(link);
                     link.counts.reconciles += 1;
                     link.last_reconcile = Some(Instant::now());
                 }
@@ -127,20 +138,25 @@ impl Containerd {
     }
 
     fn with_registry(&mut self, change: impl FnOnce(&mut Registry, Instant) -> Vec<Action>) {
+        let mut unread = Vec::new();
         for action in change(&mut self.shared.registry.lock(), Instant::now()) {
             match action {
-                Action::FetchLabels { container } => self.labels.waiting.push_back(container),
+                Action::FetchLabels { container } => unread.extend(self.labels.want(container).err()),
                 action => self.outbox.push_back(action),
             }
         }
+        if !unread.is_empty() {
+            // Its containerd went away meanwhile; the next list asks again.
+            self.labels_read(unread.into_iter().map(|container| (container, None)).collect());
+        }
     }
 
-    fn labels_read(&mut self, read: Vec<(ContainerRef, Option<Labels>)>) {
+    fn labels_read(&mut self, read: LabelsRead) {
         for (container, labels) in read {
             let event = match labels {
                 Some(labels) => TaskEvent::Labels { container, labels },
                 None => {
-                    self.shared.link.lock().counts.labels_unread += 1;
+                    self.shared.link(container.link).counts.labels_unread += 1;
                     TaskEvent::LabelsUnread { container }
                 }
             };
@@ -162,44 +178,81 @@ impl Containerd {
     }
 }
 
-/// Reads labels beside the loop: names may come late, attaching may not.
+/// Reads labels beside the loop: names may come late, attaching may not. A containerd that is slow
+/// to answer delays the names of its own containers only.
 #[derive(Debug, Default)]
 struct LabelReader {
-    client: Option<Client>,
+    of_link: BTreeMap<LinkId, LinkLabels>,
+    calls: JoinSet<LabelsRead>,
+    /// Whose containerd each call asks.
+    under_way: HashMap<tokio::task::Id, LinkId>,
+}
+
+type LabelsRead = Vec<(ContainerRef, Option<Labels>)>;
+
+#[derive(Debug)]
+struct LinkLabels {
+    client: Client,
     /// At most one entry for each admission and list, so bounded by the registry.
     waiting: VecDeque<ContainerRef>,
-    calls: JoinSet<Vec<(ContainerRef, Option<Labels>)>>,
 }
 
 impl LabelReader {
+    fn connected(&mut self, link: LinkId, client: Client) {
+        self.of_link.insert(link, LinkLabels { client, waiting: VecDeque::new() });
+    }
+
+    /// Gives back those that wait for nobody now.
+    fn disconnected(&mut self, link: LinkId) -> LabelsRead {
+        let waiting = self.of_link.remove(&link).map(|labels| labels.waiting).unwrap_or_default();
+        waiting.into_iter().map(|container| (container, None)).collect()
+    }
+
+    /// Gives the container back when its containerd is not there to be asked.
+    fn want(&mut self, container: ContainerRef) -> Result<(), ContainerRef> {
+        match self.of_link.get_mut(&container.link) {
+            Some(labels) => labels.waiting.push_back(container),
+            None => return Err(container),
+        }
+        Ok(())
+    }
+
+    /// What a call that has ended brought; nothing where it broke off.
+    fn read(&mut self, ended: Result<(tokio::task::Id, LabelsRead), JoinError>) -> LabelsRead {
+        let (id, read) = ended.unwrap_or_else(|error| (error.id(), LabelsRead::new()));
+        self.under_way.remove(&id);
+        read
+    }
+
     fn call(&mut self) {
-        while self.calls.len() < LABEL_CALLS
-            && let Some(client) = self.client.clone()
-            && let Some(container) = self.waiting.pop_front()
-        {
-            if self.waiting.len() < SINGLE_LABEL_CALLS {
-                self.calls.spawn(async move {
-                    let labels = client.labels(&container).await.ok();
-                    vec![(container, labels)]
-                });
-                continue;
-            }
-            let same = |other: &ContainerRef| other.namespace == container.namespace;
-            let mut wanted: Vec<ContainerRef> = self.waiting.iter().filter(|other| same(other)).cloned().collect();
-            self.waiting.retain(|other| !same(other));
-            wanted.push(container);
-            self.calls.spawn(async move {
-                let Some(namespace) = wanted.first().map(|container| container.namespace.clone()) else {
-                    return Vec::new();
+        let LabelReader { of_link, calls, under_way } = self;
+        for (link, LinkLabels { client, waiting }) in of_link {
+            while under_way.values().filter(|of| *of == link).count() < LABEL_CALLS
+                && let Some(container) = waiting.pop_front()
+            {
+                let client = client.clone();
+                let call = if waiting.len() < SINGLE_LABEL_CALLS {
+                    calls.spawn(async move {
+                        let labels = client.labels(&container).await.ok();
+                        vec![(container, labels)]
+                    })
+                } else {
+                    let same = |other: &ContainerRef| other.namespace == container.namespace;
+                    let mut wanted: Vec<ContainerRef> = waiting.iter().filter(|other| same(other)).cloned().collect();
+                    waiting.retain(|other| !same(other));
+                    wanted.push(container);
+                    calls.spawn(async move { all_of(&client, wanted).await })
                 };
-                let all = client.all_labels(&namespace).await.unwrap_or_default();
-                let mut all: std::collections::HashMap<_, _> = all.into_iter().collect();
-                wanted
-                    .into_iter()
-                    .map(|container| (all.remove(&container.id), container))
-                    .map(|(l, c)| (c, l))
-                    .collect()
-            });
+                under_way.insert(call.id(), *link);
+            }
         }
     }
+}
+
+/// The labels of containers that are all in one namespace, by one list.
+async fn all_of(client: &Client, wanted: Vec<ContainerRef>) -> LabelsRead {
+    let Some(namespace) = wanted.first().map(|container| container.namespace.clone()) else { return Vec::new() };
+    let all = client.all_labels(&namespace).await.unwrap_or_default();
+    let mut all: HashMap<_, _> = all.into_iter().collect();
+    wanted.into_iter().map(|container| (all.remove(&container.id), container)).map(|(l, c)| (c, l)).collect()
 }

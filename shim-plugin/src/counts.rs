@@ -1,6 +1,7 @@
-//! What the containerd side counts.
+//! What the containerd side counts: the registry for all links together, each link for itself.
 
 use serde::Serialize;
+use std::iter::Sum;
 
 /// What happened since the start, each counted once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -21,8 +22,10 @@ pub struct Counts {
     pub unanswered: u64,
     /// Namespaces whose inode was found to belong to another namespace.
     pub netns_reused: u64,
-    /// Tasks that the first list brought.
+    /// Tasks that the first list of their containerd brought.
     pub found_at_start: u64,
+    /// Tasks whose process was found gone: their containerd was away, or had lost the events.
+    pub found_gone: u64,
     /// Tasks that a list showed otherwise than the events had.
     pub corrections: Corrections,
 }
@@ -58,6 +61,24 @@ pub struct LinkCounts {
     pub labels_unread: u64,
 }
 
+impl Sum for LinkCounts {
+    fn sum<I: Iterator<Item = LinkCounts>>(all: I) -> LinkCounts {
+        all.fold(LinkCounts::default(), |sum, one| {
+            let LinkCounts { events, events_lost, reconnects, failures, reconciles, unread_namespaces, labels_unread } =
+                one;
+            LinkCounts {
+                events: sum.events.plus(events),
+                events_lost: sum.events_lost + events_lost,
+                reconnects: sum.reconnects + reconnects,
+                failures: sum.failures + failures,
+                reconciles: sum.reconciles + reconciles,
+                unread_namespaces: sum.unread_namespaces + unread_namespaces,
+                labels_unread: sum.labels_unread + labels_unread,
+            }
+        })
+    }
+}
+
 /// Events by topic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct EventCounts {
@@ -71,10 +92,36 @@ pub struct EventCounts {
     pub delete: u64,
     /// `/containers/update`: labels.
     pub update: u64,
+    /// `/containers/delete`.
+    pub remove: u64,
     /// Execs, pauses, out of memory: nothing to do.
     pub other: u64,
     /// Events whose content is not what their topic says; counted by topic as well.
     pub undecodable: u64,
+}
+
+impl EventCounts {
+    /// Events of all topics.
+    #[must_use]
+    pub fn all(self) -> u64 {
+        // Those that could not be decoded are among the others.
+        let EventCounts { create, start, exit, delete, update, remove, other, undecodable: _ } = self;
+        create + start + exit + delete + update + remove + other
+    }
+
+    fn plus(self, one: EventCounts) -> EventCounts {
+        let EventCounts { create, start, exit, delete, update, remove, other, undecodable } = one;
+        EventCounts {
+            create: self.create + create,
+            start: self.start + start,
+            exit: self.exit + exit,
+            delete: self.delete + delete,
+            update: self.update + update,
+            remove: self.remove + remove,
+            other: self.other + other,
+            undecodable: self.undecodable + undecodable,
+        }
+    }
 }
 
 /// Tasks by state, and namespaces with a slot.

@@ -1,8 +1,10 @@
-use crate::container::ContainerRef;
+use crate::container::{ContainerRef, LinkId};
 use crate::counts::EventCounts;
 use crate::event::TaskEvent;
 use crate::name::Labels;
-use containerd_client::events::{ContainerUpdate, NamespaceUpdate, TaskCreate, TaskDelete, TaskExit, TaskStart};
+use containerd_client::events::{
+    ContainerDelete, ContainerUpdate, NamespaceUpdate, TaskCreate, TaskDelete, TaskExit, TaskStart,
+};
 use containerd_client::types::Envelope;
 use prost::Message;
 use std::sync::Arc;
@@ -17,14 +19,14 @@ pub enum Decoded {
 }
 
 /// Reads `envelope` and counts it by topic. What cannot be read is counted and dropped.
-pub fn decode(envelope: Envelope, marker_topic: &str, counts: &mut EventCounts) -> Decoded {
+pub fn decode(link: LinkId, envelope: Envelope, marker_topic: &str, counts: &mut EventCounts) -> Decoded {
     let Envelope { namespace, topic, event, .. } = envelope;
     let (value, namespace) = (event.map(|event| event.value).unwrap_or_default(), Arc::<str>::from(namespace));
     if topic == marker_topic {
         let number = NamespaceUpdate::decode(&*value).ok().and_then(|event| event.name.parse().ok());
         return number.map_or(Decoded::Nothing, Decoded::Marker);
     }
-    let of = |id: String| ContainerRef { namespace, id: id.into() };
+    let of = |id: String| ContainerRef { link, namespace, id: id.into() };
     let (count, event) = match &*topic {
         "/tasks/create" => (
             &mut counts.create,
@@ -56,6 +58,10 @@ pub fn decode(envelope: Envelope, marker_topic: &str, counts: &mut EventCounts) 
             &mut counts.update,
             ContainerUpdate::decode(&*value)
                 .map(|event| TaskEvent::Labels { container: of(event.id), labels: Labels::pick(&event.labels) }),
+        ),
+        "/containers/delete" => (
+            &mut counts.remove,
+            ContainerDelete::decode(&*value).map(|event| TaskEvent::Removed { container: of(event.id) }),
         ),
         _ => {
             counts.other += 1;

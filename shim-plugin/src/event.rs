@@ -1,11 +1,11 @@
-//! What containerd says.
+//! What a containerd says.
 
-use crate::container::ContainerRef;
+use crate::container::{ContainerRef, LinkId};
 use crate::name::Labels;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// What containerd said. Events are hints: at most once, no replay, duplicates, any order across containers; only
+/// What a containerd said. Events are hints: at most once, no replay, duplicates, any order across containers; only
 /// `Listed` is the truth.
 #[derive(Clone, Debug)]
 pub enum TaskEvent {
@@ -41,6 +41,12 @@ pub enum TaskEvent {
         /// As for `Exited`.
         pid: u32,
     },
+    /// The container itself was deleted, which is done once its task is over. containerd publishes
+    /// it, and not the task's shim: it comes where `Exited` and `Deleted` got lost.
+    Removed {
+        /// `id` of `/containers/delete`, in the envelope's namespace. It may have no task.
+        container: ContainerRef,
+    },
     /// The container's labels were read, or changed.
     Labels {
         /// Whose labels. It may have no task.
@@ -53,9 +59,17 @@ pub enum TaskEvent {
         /// Whose labels were asked for.
         container: ContainerRef,
     },
-    /// Every task that was alive at some moment after `began`. Namespaces in `unread` could not be listed: nothing is
-    /// concluded from their absence.
+    /// This containerd does not answer any more. Nothing is concluded of its tasks: they end when
+    /// their processes do, until its next list.
+    Away {
+        /// Which one.
+        link: LinkId,
+    },
+    /// Every task of this containerd that was alive at some moment after `began`. Namespaces in
+    /// `unread` could not be listed: nothing is concluded from their absence.
     Listed {
+        /// Whose tasks. The list says nothing of those of others.
+        link: LinkId,
         /// Before the first namespace was asked for.
         began: Instant,
         /// Of all namespaces that are looked at.

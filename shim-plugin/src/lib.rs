@@ -1,8 +1,8 @@
 //! Turns containerd task events into actions. Knows nothing of namespaces, BPF or Kubernetes.
 //!
 //! [`Registry`] is the pure part: task events, lists and reports go in, [`Action`]s come out.
-//! [`Containerd`] is the thin task around it: it holds the connection, and hands the actions to
-//! whoever opens and attaches. Opening a network namespace, attaching to it and asking an API
+//! [`Containerd`] is the thin task around it: it holds a connection to each containerd of the node,
+//! and hands the actions to whoever opens and attaches. Opening a network namespace, attaching to it and asking an API
 //! server for more names are left to others:
 //!
 //! ```no_run
@@ -27,6 +27,7 @@
 
 mod action;
 mod backoff;
+mod claim;
 mod client;
 mod config;
 mod container;
@@ -38,14 +39,16 @@ mod event;
 mod link;
 mod name;
 mod placing;
+mod process;
 mod registry;
 mod retry;
 mod slots;
 mod status;
 
 pub use action::{Action, Origin, Report};
+pub use claim::{Claims, Taken};
 pub use config::Config;
-pub use container::{ContainerRef, TaskId};
+pub use container::{ContainerRef, LinkId, TaskId};
 pub use containerd::{Containerd, Handle};
 pub use counts::{Corrections, Counts, EventCounts, LinkCounts, TaskGauges};
 pub use event::{ListedTask, TaskEvent};

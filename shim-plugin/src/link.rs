@@ -1,12 +1,19 @@
+//! One link: the connection to one containerd. Waits for its socket, subscribes, lists, and begins
+//! again whenever that ends.
+
 use crate::backoff::{self, Backoff};
+use crate::claim::Taken;
 use crate::client::{Client, ClientError};
 use crate::config::Config;
+use crate::container::LinkId;
 use crate::decode::{Decoded, decode};
 use crate::event::TaskEvent;
-use crate::status::{Connection, SharedStatus};
+use crate::status::{Connection, LinkStatus, SharedStatus};
+use parking_lot::MutexGuard;
 use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -24,15 +31,16 @@ const FORCED_APART: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub enum Message {
-    Connected(Client),
-    Disconnected,
+    Connected(LinkId, Client),
+    Disconnected(LinkId),
     Event(TaskEvent),
 }
 
-/// Holds the connection: finds a socket, subscribes, lists, and begins again whenever that ends.
+/// Holds the connection to the containerd behind one socket.
 #[derive(Debug)]
 pub struct Link {
-    config: Config,
+    id: LinkId,
+    config: Arc<Config>,
     shared: Arc<SharedStatus>,
     out: mpsc::Sender<Message>,
     marker_topic: String,
@@ -44,6 +52,8 @@ pub struct Link {
 enum LinkError {
     #[error(transparent)]
     Client(#[from] ClientError),
+    #[error(transparent)]
+    Taken(#[from] Taken),
     #[error("the event stream ended")]
     StreamEnded,
     #[error("the event stream broke")]
@@ -54,46 +64,73 @@ enum LinkError {
     NothingListed,
 }
 
+/// What is at a link's place now.
+enum Place {
+    Nothing,
+    /// The socket of an earlier link, by another path.
+    Same(PathBuf),
+    Socket,
+}
+
 impl Link {
-    pub fn new(config: Config, shared: Arc<SharedStatus>, out: mpsc::Sender<Message>) -> Link {
+    pub fn new(id: LinkId, config: Arc<Config>, shared: Arc<SharedStatus>, out: mpsc::Sender<Message>) -> Link {
         // Unlike any other subscriber's, so that agents on one containerd do not take each other's
         // markers for their own.
         let own = RandomState::new().hash_one(std::process::id());
         let marker_topic = format!("/pilotfish/marker/m{own:016x}");
-        Link { config, shared, out, marker_topic, markers_sent: AtomicU64::new(0), events_lost: Notify::new() }
+        Link { id, config, shared, out, marker_topic, markers_sent: AtomicU64::new(0), events_lost: Notify::new() }
     }
 
-    pub async fn run(&self) -> Infallible {
+    fn status(&self) -> MutexGuard<'_, LinkStatus> {
+        self.shared.link(self.id)
+    }
+
+    pub async fn run(self) -> Infallible {
+        let socket = self.status().socket.clone();
         let mut backoff = Backoff::new();
         loop {
-            let (mut longest_wait, mut absent) = (LOOK, true);
-            for socket in &self.config.sockets {
-                if !tokio::fs::try_exists(socket).await.unwrap_or(true) {
-                    continue;
+            let mut longest_wait = LOOK;
+            match self.look(&socket).await {
+                Place::Nothing => self.status().connection = Connection::Searching,
+                Place::Same(other) => self.status().connection = Connection::Same { socket: other },
+                Place::Socket => {
+                    let began = Instant::now();
+                    let Err(error) = self.session(&socket).await;
+                    if !matches!(error, LinkError::Client(ClientError::Connect { .. })) {
+                        longest_wait = backoff::LONGEST;
+                    }
+                    if self.down(&socket, &error).await && began.elapsed() >= HEALTHY {
+                        backoff.reset();
+                    }
                 }
-                let began = Instant::now();
-                let Err(error) = self.session(socket).await;
-                absent = false;
-                if !matches!(error, LinkError::Client(ClientError::Connect { .. })) {
-                    longest_wait = backoff::LONGEST;
-                }
-                if self.down(socket, &error).await && began.elapsed() >= HEALTHY {
-                    backoff.reset();
-                }
-            }
-            if absent {
-                self.shared.link.lock().connection = Connection::Searching;
             }
             tokio::time::sleep(backoff.wait(longest_wait)).await;
         }
+    }
+
+    /// Of several paths to one socket the first is used. Ours is looked at before those of others:
+    /// a socket that is made in between is then nobody's twice.
+    async fn look(&self, socket: &Path) -> Place {
+        let own = match identity(socket).await {
+            Ok(own) => own,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Place::Nothing,
+            // Connecting to it has better words for what is wrong.
+            Err(_) => return Place::Socket,
+        };
+        for other in self.config.sockets.iter().take(usize::from(self.id.0)) {
+            if identity(other).await.is_ok_and(|other| other == own) {
+                return Place::Same(other.clone());
+            }
+        }
+        Place::Socket
     }
 
     /// True if the connection that ended had been live.
     async fn down(&self, socket: &Path, error: &LinkError) -> bool {
         let reason = flow_model::in_full(error);
         let was_live = {
-            let mut link = self.shared.link.lock();
-            let was_live = matches!(link.connection, Connection::Live { .. });
+            let mut link = self.status();
+            let was_live = link.connection == Connection::Live;
             link.counts.reconnects += u64::from(was_live);
             link.counts.failures += 1;
             link.last_failure = Some(reason.clone());
@@ -106,19 +143,20 @@ impl Link {
         } else {
             tracing::debug!(socket = %socket.display(), %reason, "containerd is not reached");
         }
-        let _ = self.out.send(Message::Disconnected).await;
+        let _ = self.out.send(Message::Disconnected(self.id)).await;
         was_live
     }
 
     async fn session(&self, socket: &Path) -> Result<Infallible, LinkError> {
+        self.config.claims.socket(socket)?;
         let client = Client::connect(socket).await?;
         let version = client.version().await?;
         {
-            let mut link = self.shared.link.lock();
-            link.connection = Connection::Syncing { socket: socket.to_owned() };
+            let mut link = self.status();
+            link.connection = Connection::Syncing;
             link.version = Some(version.clone());
         }
-        let _ = self.out.send(Message::Connected(client.clone())).await;
+        let _ = self.out.send(Message::Connected(self.id, client.clone())).await;
         let (seen, mut marker) = watch::channel(0);
         tokio::select! {
             ended = self.read(&client, &seen) => ended,
@@ -137,15 +175,15 @@ impl Link {
             if !self.config.wants(&envelope.namespace) && envelope.topic != self.marker_topic {
                 continue;
             }
-            let decoded = decode(envelope, &self.marker_topic, &mut self.shared.link.lock().counts.events);
+            let decoded = decode(self.id, envelope, &self.marker_topic, &mut self.status().counts.events);
             match decoded {
                 Decoded::Marker(number) => {
                     markers.send_replace(number);
                 }
                 Decoded::Event(event) => {
-                    self.shared.link.lock().last_event = Some(Instant::now());
+                    self.status().last_event = Some(Instant::now());
                     if self.out.try_send(Message::Event(event)).is_err() {
-                        self.shared.link.lock().counts.events_lost += 1;
+                        self.status().counts.events_lost += 1;
                         self.events_lost.notify_one();
                     }
                 }
@@ -158,6 +196,7 @@ impl Link {
         vec![
             r#"topic~="^/tasks/""#.to_owned(),
             r#"topic=="/containers/update""#.to_owned(),
+            r#"topic=="/containers/delete""#.to_owned(),
             format!(r#"topic=="{}""#, self.marker_topic),
         ]
     }
@@ -177,7 +216,7 @@ impl Link {
             let _ = self.out.send(Message::Event(listed)).await;
             if !live {
                 live = true;
-                self.shared.link.lock().connection = Connection::Live { socket: socket.to_owned() };
+                self.status().connection = Connection::Live;
                 tracing::info!(socket = %socket.display(), version, "containerd is connected");
             }
             tokio::select! {
@@ -214,7 +253,7 @@ impl Link {
         let (mut tasks, mut unread) = (Vec::new(), Vec::new());
         let asked = namespaces.len();
         for namespace in namespaces {
-            match client.tasks(&namespace).await {
+            match client.tasks(self.id, &namespace).await {
                 Ok(listed) => tasks.extend(listed),
                 Err(error) if error.is_not_found() => {}
                 Err(error) => {
@@ -226,7 +265,12 @@ impl Link {
         if asked > 0 && unread.len() == asked {
             return Err(LinkError::NothingListed);
         }
-        self.shared.link.lock().counts.unread_namespaces += unread.len() as u64;
-        Ok(TaskEvent::Listed { began, tasks, unread })
+        self.status().counts.unread_namespaces += unread.len() as u64;
+        Ok(TaskEvent::Listed { link: self.id, began, tasks, unread })
     }
+}
+
+/// Of the file that `path` leads to, whatever links and mounts are on the way.
+async fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
+    tokio::fs::metadata(path).await.map(|file| (file.dev(), file.ino()))
 }

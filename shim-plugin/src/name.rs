@@ -149,11 +149,13 @@ fn short_id(id: &Arc<str>) -> Arc<str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::container::LinkId;
     use expect_test::{Expect, expect};
 
     fn check(id: &str, labels: &[(&str, &str)], expected: Expect) {
         let all = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let LocalName { workload, pod_uid, source } = LocalName::of(&ContainerRef::new("ns", id), &Labels::pick(&all));
+        let LocalName { workload, pod_uid, source } =
+            LocalName::of(&ContainerRef::new(LinkId(0), "ns", id), &Labels::pick(&all));
         let Workload { namespace, name, kind, pod } = &*workload;
         expected.assert_eq(&format!("{} {namespace}/{name} pod={pod} uid={pod_uid} from {source:?}", kind.as_str()));
     }

@@ -14,7 +14,10 @@ impl Registry {
     pub fn report(&mut self, report: Report, now: Instant) -> Vec<Action> {
         let mut out = Vec::new();
         match report {
-            Report::Opened { task, netns, cookie } => self.opened(task, netns, cookie, now, &mut out),
+            Report::Opened { task, netns, cookie, began } => {
+                self.opened(task, netns, cookie, began, now, &mut out);
+            }
+            Report::Gone { task } => self.gone(task, now, &mut out),
             Report::OpenFailed { task, reason } => self.open_failed(task, reason, now),
             Report::Answered { slot } => {
                 if let Some(entry) = self.slots.get_mut(slot) {
@@ -28,7 +31,8 @@ impl Registry {
         out
     }
 
-    /// Opens again what failed and is due, and gives up on actions without an answer. To be called
+    /// Opens again what failed and is due, gives up on actions without an answer, and asks after
+    /// the processes of those who have nobody to tell of their end. To be called
     /// about once a second while [`Registry::needs_tick`] says so.
     #[must_use]
     pub fn tick(&mut self, now: Instant) -> Vec<Action> {
@@ -55,15 +59,16 @@ impl Registry {
             self.in_flight.remove(&entry.via);
             entry.asked = None;
         }
+        self.look_at_processes(now, &mut out);
         self.let_found_go(now, &mut out);
         out
     }
 
-    /// Whether something is under way or waits for a retry.
+    /// Whether something is under way, waits for a retry, or for the end of a process.
     #[must_use]
     pub fn needs_tick(&self) -> bool {
         let gauges = self.gauges();
-        gauges.discovered + gauges.attaching + gauges.failed > 0
+        gauges.discovered + gauges.attaching + gauges.failed > 0 || self.waits_for_ends()
     }
 
     pub(crate) fn open(&mut self, id: TaskId, now: Instant, out: &mut Vec<Action>) {
@@ -84,13 +89,22 @@ impl Registry {
         }
     }
 
-    fn opened(&mut self, id: TaskId, netns: NetnsId, cookie: Option<u64>, now: Instant, out: &mut Vec<Action>) {
-        let Some(task) = self.tasks.get(&id) else {
+    fn opened(
+        &mut self,
+        id: TaskId,
+        netns: NetnsId,
+        cookie: Option<u64>,
+        began: Option<u64>,
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(task) = self.tasks.get_mut(&id) else {
             out.push(Action::Close { task: id });
             return;
         };
         match task.stage {
             TaskStage::Opening { .. } | TaskStage::Unopened(_) | TaskStage::Waiting => {
+                task.began = began;
                 self.place(id, netns, cookie, now, out);
             }
             TaskStage::In(_) | TaskStage::Node(_) => out.push(Action::Close { task: id }),
@@ -106,17 +120,9 @@ impl Registry {
         }
         match self.slots.find(netns, cookie) {
             Some((slot, false)) => {
-                self.set_stage(id, TaskStage::In(slot));
                 self.in_flight.remove(&id);
-                if let Some(entry) = self.slots.get_mut(slot) {
-                    entry.tasks.push(id);
-                }
                 out.push(Action::Close { task: id });
-                if let Some(name) = self.tasks.get(&id).and_then(|task| task.name.clone())
-                    && self.slots.offer_name(slot, id, &name)
-                {
-                    out.push(Action::Identify { slot, name });
-                }
+                self.join(slot, id, TaskStage::In(slot), out);
                 return;
             }
             Some((slot, true)) => self.forget_namespace(slot, now, out),
@@ -135,7 +141,24 @@ impl Registry {
         out.push(Action::Attach { slot, netns, task: id, origin: task.origin, name: task.name.clone() });
     }
 
+    /// One more task of what has a slot already.
+    fn join(&mut self, slot: Slot, id: TaskId, stage: TaskStage, out: &mut Vec<Action>) {
+        self.set_stage(id, stage);
+        if let Some(entry) = self.slots.get_mut(slot) {
+            entry.tasks.push(id);
+        }
+        if let Some(name) = self.tasks.get(&id).and_then(|task| task.name.clone())
+            && self.slots.offer_name(slot, id, &name)
+        {
+            out.push(Action::Identify { slot, name });
+        }
+    }
+
     fn place_on_node(&mut self, id: TaskId, node: NetnsId, out: &mut Vec<Action>) {
+        if let Some(slot) = self.slot_of_process(id) {
+            self.join(slot, id, TaskStage::Node(Some(slot)), out);
+            return;
+        }
         let slot = self.observe_node.then(|| self.slots.open_cgroup(node, id)).flatten();
         self.set_stage(id, TaskStage::Node(slot));
         let (Some(slot), Some(task)) = (slot, self.tasks.get(&id)) else { return };

@@ -1,5 +1,5 @@
 use crate::action::{Action, Origin};
-use crate::container::{ContainerRef, TaskId};
+use crate::container::{ContainerRef, LinkId, TaskId};
 use crate::counts::{Counts, TaskGauges};
 use crate::ended::RecentlyEnded;
 use crate::event::{ListedTask, TaskEvent};
@@ -20,14 +20,17 @@ pub struct Registry {
     /// Tasks of the node's namespace are attached to by their cgroups.
     pub(crate) observe_node: bool,
     pub(crate) tasks: BTreeMap<TaskId, Task>,
-    by_container: HashMap<ContainerRef, TaskId>,
+    pub(crate) by_container: HashMap<ContainerRef, TaskId>,
     pub(crate) slots: Slots,
     ended: RecentlyEnded,
     /// Found by a list, or failed before: their turn comes when fewer than `limits.found_in_flight` are under way.
     pub(crate) found: VecDeque<TaskId>,
     pub(crate) in_flight: HashSet<TaskId>,
     last: u64,
-    listed_before: bool,
+    /// Links that gave a list.
+    listed_before: HashSet<LinkId>,
+    /// Links that do not answer now, and since when. What they had is kept.
+    pub(crate) away: BTreeMap<LinkId, Instant>,
     pub(crate) counts: Counts,
 }
 
@@ -50,6 +53,8 @@ impl Default for Limits {
 pub(crate) struct Task {
     pub container: ContainerRef,
     pub pid: u32,
+    /// Start time of its process, once that was opened.
+    pub began: Option<u64>,
     pub origin: Origin,
     pub stage: TaskStage,
     /// Times in a row that its namespace was not opened, or not taken by whoever attaches.
@@ -59,6 +64,8 @@ pub(crate) struct Task {
     started: bool,
     /// When an event last spoke of it. A list that began earlier does not overrule that.
     touched: Instant,
+    /// When its process was asked after.
+    pub looked: Option<Instant>,
 }
 
 /// How far a task is on its way to a slot.
@@ -132,7 +139,8 @@ impl Registry {
             found: VecDeque::new(),
             in_flight: HashSet::new(),
             last: 0,
-            listed_before: false,
+            listed_before: HashSet::new(),
+            away: BTreeMap::new(),
             counts: Counts::default(),
         }
     }
@@ -144,7 +152,7 @@ impl Registry {
         self
     }
 
-    /// Takes in what containerd said at `now`.
+    /// Takes in what a containerd said at `now`.
     #[must_use]
     pub fn apply(&mut self, event: TaskEvent, now: Instant) -> Vec<Action> {
         let mut out = Vec::new();
@@ -170,7 +178,12 @@ impl Registry {
                     task.labels = LabelState::Unread;
                 }
             }
-            TaskEvent::Listed { began, tasks, unread } => self.listed(began, tasks, &unread, now, &mut out),
+            TaskEvent::Removed { container } => self.removed(&container, now, &mut out),
+            TaskEvent::Away { link } => self.went_away(link, now),
+            TaskEvent::Listed { link, began, tasks, unread } => {
+                self.away.remove(&link);
+                self.listed(link, began, tasks, &unread, now, &mut out);
+            }
         }
         self.let_found_go(now, &mut out);
         out
@@ -236,6 +249,7 @@ impl Registry {
         let task = Task {
             container: container.clone(),
             pid,
+            began: None,
             origin,
             stage: TaskStage::Waiting,
             attempts: 0,
@@ -243,6 +257,7 @@ impl Registry {
             labels: LabelState::Asked,
             started,
             touched: now,
+            looked: None,
         };
         self.tasks.insert(id, task);
         self.by_container.insert(container.clone(), id);
@@ -308,13 +323,14 @@ impl Registry {
 
     fn listed(
         &mut self,
+        link: LinkId,
         began: Instant,
         mut listed: Vec<ListedTask>,
         unread: &[Arc<str>],
         now: Instant,
         out: &mut Vec<Action>,
     ) {
-        let first = !std::mem::replace(&mut self.listed_before, true);
+        let first = self.listed_before.insert(link);
         let mut alive = HashSet::with_capacity(listed.len());
         // Higher pids are newer as a rule, and the newest pods are asked about first.
         listed.sort_by_key(|task| std::cmp::Reverse(task.pid));
@@ -350,7 +366,10 @@ impl Registry {
             .tasks
             .iter()
             .filter(|(id, task)| {
-                !alive.contains(*id) && task.touched < began && !unread.contains(&task.container.namespace)
+                task.container.link == link
+                    && !alive.contains(*id)
+                    && task.touched < began
+                    && !unread.contains(&task.container.namespace)
             })
             .map(|(id, _)| *id)
             .collect();

@@ -1,6 +1,9 @@
+//! What the containerd side shows of itself, read from memory.
+
+use crate::container::LinkId;
 use crate::counts::{Counts, LinkCounts, TaskGauges};
 use crate::registry::{Registry, TaskView};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,53 +12,54 @@ use std::time::Instant;
 /// Everything that `pilotfish status` and the metrics show of the containerd side.
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
-    /// The connection to containerd.
-    pub link: LinkStatus,
-    /// Seconds since the last event of a task; absent before the first.
-    pub last_event_age_s: Option<f64>,
-    /// Seconds since the registry last equalled a list; absent before the first.
-    pub last_reconcile_age_s: Option<f64>,
+    /// The connections, in the order of [`Config::sockets`](crate::Config).
+    pub links: Vec<LinkStatus>,
     /// Tasks by state, now.
     pub tasks: TaskGauges,
     /// What the registry counted since the start.
     pub counts: Counts,
 }
 
-/// The connection and what came over it.
+/// One connection and what came over it.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct LinkStatus {
+    /// Where it leads.
+    pub socket: PathBuf,
     /// How far the connection is.
     pub connection: Connection,
     /// As containerd says it, while connected.
     pub version: Option<String>,
+    /// Its tasks that are followed. Those of one that is away are kept until their processes end.
+    pub tasks: usize,
     /// What came over it since the start, over all connections.
     pub counts: LinkCounts,
     /// Why the last attempt to connect, subscribe or list failed.
     pub last_failure: Option<String>,
+    /// When the last event of a task came.
     #[serde(skip)]
-    pub(crate) last_event: Option<Instant>,
+    pub last_event: Option<Instant>,
+    /// When the registry equalled a list last.
     #[serde(skip)]
-    pub(crate) last_reconcile: Option<Instant>,
+    pub last_reconcile: Option<Instant>,
 }
 
-/// How far the connection to containerd is. Serialized with its name as `state`.
+/// How far a connection is. Serialized with its name as `state`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Connection {
-    /// None of the configured sockets exists. Looked for about once a second.
+    /// The socket does not exist. Looked for about once a second.
     #[default]
     Searching,
+    /// The socket is that of another link, by another path: that one is used.
+    Same {
+        /// The other path.
+        socket: PathBuf,
+    },
     /// Connected; the subscription or the first list is not there yet.
-    Syncing {
-        /// The one that answered.
-        socket: PathBuf,
-    },
+    Syncing,
     /// Subscribed and listed.
-    Live {
-        /// The one that answered.
-        socket: PathBuf,
-    },
-    /// A socket exists and does not answer, or the connection was lost.
+    Live,
+    /// The socket exists and does not answer, or the connection was lost.
     Down {
         /// Of the last failure, with all its causes on one line.
         reason: String,
@@ -65,7 +69,24 @@ pub enum Connection {
 #[derive(Debug)]
 pub(crate) struct SharedStatus {
     pub registry: Mutex<Registry>,
-    pub link: Mutex<LinkStatus>,
+    links: Vec<Mutex<LinkStatus>>,
+}
+
+impl SharedStatus {
+    pub fn new(registry: Registry, sockets: &[PathBuf]) -> SharedStatus {
+        let link = |socket: &PathBuf| Mutex::new(LinkStatus { socket: socket.clone(), ..LinkStatus::default() });
+        SharedStatus { registry: Mutex::new(registry), links: sockets.iter().map(link).collect() }
+    }
+
+    /// Ids are given out by who made this; each has its place.
+    pub fn link(&self, id: LinkId) -> MutexGuard<'_, LinkStatus> {
+        self.links[usize::from(id.0)].lock()
+    }
+
+    /// Ids of all links.
+    pub fn ids(&self) -> impl Iterator<Item = LinkId> {
+        (0..self.links.len()).filter_map(|place| u16::try_from(place).ok()).map(LinkId)
+    }
 }
 
 /// Reads the state from any thread, at any time: memory only, nothing is asked of containerd.
@@ -73,14 +94,17 @@ pub(crate) struct SharedStatus {
 pub struct StatusReader(pub(crate) Arc<SharedStatus>);
 
 impl StatusReader {
-    /// The state now; ages are counted back from `now`.
+    /// The state now.
     #[must_use]
-    pub fn read(&self, now: Instant) -> Status {
-        let link = self.0.link.lock().clone();
-        let age = |at: Option<Instant>| at.map(|at| now.saturating_duration_since(at).as_secs_f64());
-        let (last_event_age_s, last_reconcile_age_s) = (age(link.last_event), age(link.last_reconcile));
+    pub fn read(&self) -> Status {
+        let mut links: Vec<LinkStatus> = self.0.ids().map(|id| self.0.link(id).clone()).collect();
         let registry = self.0.registry.lock();
-        Status { link, last_event_age_s, last_reconcile_age_s, tasks: registry.gauges(), counts: *registry.counts() }
+        for task in registry.tasks.values() {
+            if let Some(link) = links.get_mut(usize::from(task.container.link.0)) {
+                link.tasks += 1;
+            }
+        }
+        Status { links, tasks: registry.gauges(), counts: *registry.counts() }
     }
 
     /// Every task with its state, oldest first. At most `Limits::tasks`.

@@ -1,13 +1,17 @@
 //! Random scripts of a node's life, seen through a stream that drops, doubles and reorders events,
-//! with a performer that answers late or with failures: whatever happened, a list makes the
-//! registry equal to the node.
+//! with a performer that answers late or with failures: whatever happened, the lists of the node's
+//! two containerds make the registry equal to the node, each for its own containers; and where one
+//! is away for good, its containers end with their processes.
 
 use flow_model::{NetnsId, Slot};
 use proptest::prelude::*;
-use shim_plugin::{Action, ContainerRef, Labels, Limits, ListedTask, Registry, Report, TaskEvent, TaskId, TaskState};
+use shim_plugin::{
+    Action, ContainerRef, Labels, Limits, LinkId, ListedTask, Registry, Report, TaskEvent, TaskId, TaskState,
+};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+const LINKS: u16 = 2;
 const NODE: NetnsId = NetnsId { dev: 4, ino: 1 };
 
 #[derive(Clone, Debug)]
@@ -29,6 +33,14 @@ enum Turn {
     Labels {
         container: u8,
     },
+    /// The record of a container is deleted, which says nothing of its process.
+    Removed {
+        container: u8,
+    },
+    /// A containerd does not answer any more, until its next list.
+    Away {
+        link: u16,
+    },
     /// The event that waits at this place of the stream arrives.
     Deliver {
         place: u8,
@@ -40,7 +52,9 @@ enum Turn {
     Tick {
         seconds: u8,
     },
-    List,
+    List {
+        link: u16,
+    },
 }
 
 fn turns() -> impl Strategy<Value = Vec<Turn>> {
@@ -50,10 +64,12 @@ fn turns() -> impl Strategy<Value = Vec<Turn>> {
         3 => (0..6u8, 0..3u8).prop_map(|(container, exit)| Turn::Stop { container, exit }),
         1 => (0..6u8).prop_map(|container| Turn::ExecExit { container }),
         1 => (0..6u8).prop_map(|container| Turn::Labels { container }),
+        1 => (0..6u8).prop_map(|container| Turn::Removed { container }),
+        1 => (0..LINKS).prop_map(|link| Turn::Away { link }),
         6 => (0..8u8).prop_map(|place| Turn::Deliver { place }),
         6 => prop::bool::weighted(0.2).prop_map(|fails| Turn::Perform { fails }),
         1 => (0..40u8).prop_map(|seconds| Turn::Tick { seconds }),
-        1 => Just(Turn::List),
+        2 => (0..LINKS).prop_map(|link| Turn::List { link }),
     ];
     prop::collection::vec(turn, 0..120)
 }
@@ -83,8 +99,13 @@ struct Node {
     slots_seen: HashSet<Slot>,
 }
 
+/// Ids repeat across the two containerds.
 fn container(number: u8) -> ContainerRef {
-    ContainerRef::new("k8s.io", format!("c{number}"))
+    ContainerRef::new(LinkId(u16::from(number) % LINKS), "k8s.io", id(number))
+}
+
+fn id(number: u8) -> String {
+    format!("c{}", u16::from(number) / LINKS)
 }
 
 impl Node {
@@ -131,16 +152,20 @@ impl Node {
                 if !self.running.values().any(|(_, other)| *other == netns) {
                     self.pod_namespace.retain(|_, other| *other != netns);
                 }
-                self.publish(
-                    exit,
-                    TaskEvent::Exited { container: container(number), process: format!("c{number}"), pid },
-                );
+                self.publish(exit, TaskEvent::Exited { container: container(number), process: id(number), pid });
             }
             Turn::ExecExit { container: number } => {
                 self.publish(1, TaskEvent::Exited { container: container(number), process: "exec".into(), pid: 7 });
             }
             Turn::Labels { container: number } => {
                 self.publish(1, TaskEvent::Labels { container: container(number), labels: Labels::default() });
+            }
+            Turn::Removed { container: number } => {
+                self.publish(1, TaskEvent::Removed { container: container(number) });
+            }
+            Turn::Away { link } => {
+                let actions = self.registry.apply(TaskEvent::Away { link: LinkId(link) }, self.now);
+                self.asked.extend(actions);
             }
             Turn::Deliver { place } => {
                 if !self.stream.is_empty() {
@@ -155,7 +180,7 @@ impl Node {
                 let actions = self.registry.tick(self.now);
                 self.asked.extend(actions);
             }
-            Turn::List => self.list(),
+            Turn::List { link } => self.list(LinkId(link)),
         }
         self.check_invariants();
     }
@@ -164,21 +189,27 @@ impl Node {
         self.stream.extend((0..copies).map(|_| event.clone()));
     }
 
-    fn list(&mut self) {
+    /// Tasks that are known of a containerd.
+    fn known(&self, link: impl Fn(LinkId) -> bool) -> BTreeMap<ContainerRef, u32> {
+        let tasks = self.registry.tasks().filter(|task| link(task.container.link));
+        tasks.map(|task| (task.container, task.pid)).collect()
+    }
+
+    fn truth(&self, link: LinkId) -> BTreeMap<ContainerRef, u32> {
+        let all = self.running.iter().map(|(number, (pid, _))| (container(*number), *pid));
+        all.filter(|(container, _)| container.link == link).collect()
+    }
+
+    fn list(&mut self, link: LinkId) {
         let began = self.now;
-        let alive = |(number, (pid, _)): (&u8, &(u32, Namespace))| ListedTask {
-            container: container(*number),
-            pid: Some(*pid),
-        };
-        let tasks = self.running.iter().map(alive).collect();
+        let alive = |(container, pid)| ListedTask { container, pid: Some(pid) };
+        let tasks = self.truth(link).into_iter().map(alive).collect();
+        let others = self.known(|other| other != link);
         self.now += Duration::from_millis(1);
-        let actions = self.registry.apply(TaskEvent::Listed { began, tasks, unread: vec![] }, self.now);
+        let actions = self.registry.apply(TaskEvent::Listed { link, began, tasks, unread: vec![] }, self.now);
         self.asked.extend(actions);
-        let known: BTreeMap<String, u32> =
-            self.registry.tasks().map(|task| (task.container.id.to_string(), task.pid)).collect();
-        let truth: BTreeMap<String, u32> =
-            self.running.iter().map(|(number, (pid, _))| (format!("c{number}"), *pid)).collect();
-        assert_eq!(known, truth, "after a list the registry equals it");
+        assert_eq!(self.known(|other| other == link), self.truth(link), "after a list the registry equals it");
+        assert_eq!(self.known(|other| other != link), others, "a list is its containerd's and no other's");
     }
 
     fn perform(&mut self, fails: bool) {
@@ -188,7 +219,8 @@ impl Node {
                 Some(of) if !fails => {
                     self.opened.insert(task, *of);
                     let cookie = self.cookies.then_some(of.number);
-                    Report::Opened { task, netns: NetnsId { dev: 4, ino: of.ino }, cookie }
+                    let began = self.cookies.then_some(pid.into());
+                    Report::Opened { task, netns: NetnsId { dev: 4, ino: of.ino }, cookie, began }
                 }
                 _ => Report::OpenFailed { task, reason: "gone".into() },
             },
@@ -218,6 +250,10 @@ impl Node {
                 assert!(was.is_none_or(|was| was.ino == netns.ino));
                 return;
             }
+            Action::LookAtProcess { task, pid, .. } => match self.namespace_of.contains_key(&pid) {
+                true => return,
+                false => Report::Gone { task },
+            },
             Action::Close { .. } | Action::Identify { .. } | Action::FetchLabels { .. } => return,
         };
         let actions = self.registry.report(report, self.now);
@@ -225,6 +261,11 @@ impl Node {
     }
 
     fn settle(&mut self) {
+        self.tick_and_perform();
+        assert!(!self.registry.needs_tick());
+    }
+
+    fn tick_and_perform(&mut self) {
         // Ten rounds of retries are plenty: each performs everything that was asked for, without failures.
         for _ in 0..10 {
             while !self.asked.is_empty() {
@@ -234,8 +275,8 @@ impl Node {
             let actions = self.registry.tick(self.now);
             self.asked.extend(actions);
         }
+        self.asked.retain(|action| !matches!(action, Action::LookAtProcess { .. }));
         assert!(self.asked.is_empty(), "nothing is asked for ever: {:?}", self.asked);
-        assert!(!self.registry.needs_tick());
     }
 
     fn check_invariants(&self) {
@@ -257,7 +298,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_list_repairs_everything_and_attachments_balance(turns in turns(), in_flight in 1..4usize, cookies: bool) {
+    fn lists_repair_everything_and_attachments_balance(turns in turns(), in_flight in 1..4usize, cookies: bool) {
         let mut node = Node::new(Limits { tasks: 64, found_in_flight: in_flight }, cookies);
         for turn in turns {
             node.take(turn);
@@ -265,7 +306,7 @@ proptest! {
         node.stream.clear();
         // Longer than any event is late.
         node.now += Duration::from_secs(61);
-        node.list();
+        (0..LINKS).for_each(|link| node.list(LinkId(link)));
         node.settle();
         let wanted: HashSet<Namespace> =
             node.running.values().map(|(_, netns)| *netns).filter(|netns| netns.ino != NODE.ino).collect();
@@ -279,12 +320,41 @@ proptest! {
         prop_assert_eq!(cgroups, wanted, "each container of the node's namespace has its cgroup attached");
 
         for (number, (pid, _)) in std::mem::take(&mut node.running) {
-            let event = TaskEvent::Exited { container: container(number), process: format!("c{number}"), pid };
+            let event = TaskEvent::Exited { container: container(number), process: id(number), pid };
             let actions = node.registry.apply(event, node.now);
             node.asked.extend(actions);
         }
         node.settle();
         prop_assert!(node.attached.is_empty() && node.cgroups.is_empty(), "attach and detach balance");
         prop_assert_eq!(node.registry.tasks().count(), 0);
+    }
+
+    /// One containerd is gone for good, after any beginning; the other lists on.
+    #[test]
+    fn what_a_removed_containerd_had_ends_with_its_processes(turns in turns(), stops in prop::collection::vec(0..6u8, 0..6), cookies: bool) {
+        let (stays, gone) = (LinkId(0), LinkId(1));
+        let mut node = Node::new(Limits { tasks: 64, found_in_flight: 4 }, cookies);
+        for turn in turns {
+            node.take(turn);
+        }
+        node.stream.clear();
+        node.now += Duration::from_secs(61);
+        let actions = node.registry.apply(TaskEvent::Away { link: gone }, node.now);
+        node.asked.extend(actions);
+        for number in stops {
+            node.take(Turn::Stop { container: number, exit: 0 });
+        }
+        let followed = node.known(|link| link == gone);
+        node.list(stays);
+        node.tick_and_perform();
+        let truth = node.truth(gone);
+        let expected: BTreeMap<_, _> =
+            followed.into_iter().filter(|(container, pid)| truth.get(container) == Some(pid)).collect();
+        prop_assert_eq!(node.known(|link| link == gone), expected, "exactly those whose process lives are kept");
+        let known: HashSet<u32> = node.registry.tasks().map(|task| task.pid).collect();
+        let in_pods = node.running.values().filter(|(pid, netns)| known.contains(pid) && netns.ino != NODE.ino);
+        let wanted: HashSet<Namespace> = in_pods.map(|(_, netns)| *netns).collect();
+        let attached: HashSet<Namespace> = node.attached.values().copied().collect();
+        prop_assert_eq!(attached, wanted, "what lives is attached, and nothing else");
     }
 }

@@ -36,18 +36,46 @@ pub struct Readiness {
     pub reasons: Vec<Reason>,
 }
 
-/// How the agent stands with containerd.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// How the agent stands with the node's containerds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Containerd {
-    /// Subscribed to its events, and in step with its containers.
+    /// Subscribed to the events of all that are to be there, and in step with their containers.
     pub connected: bool,
-    /// Path of the socket that answers, or that was tried last.
+    /// Path of the first socket that answers.
     pub socket: String,
     /// As containerd tells it ("1.6.20"); empty before it was asked.
     pub version: String,
     /// Since the start; the first connection is none.
     pub reconnects: u64,
     /// Why it is not connected.
+    pub detail: String,
+    /// One for each socket that was looked for.
+    #[serde(default)]
+    pub links: Vec<ContainerdLink>,
+}
+
+/// How the agent stands with one containerd. Counts are since the start.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ContainerdLink {
+    /// Path of its socket.
+    pub socket: String,
+    /// absent, syncing, live, down, or same (as an earlier one, by another path)
+    pub state: String,
+    /// As it tells it; empty while it does not answer.
+    pub version: String,
+    /// Its containers that are followed. Those of one that is away stay until their processes end.
+    pub containers: u64,
+    /// Connections after the first.
+    pub reconnects: u64,
+    /// Events of its containers.
+    pub events: u64,
+    /// Lists of its containers that were compared with what was known.
+    pub reconciles: u64,
+    /// Attempts to connect, to subscribe or to list that failed.
+    pub failures: u64,
+    /// Since the last list; none before the first.
+    pub list_age_s: Option<f64>,
+    /// What is not as it should be; empty where nothing is missed.
     pub detail: String,
 }
 

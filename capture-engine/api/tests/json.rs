@@ -1,8 +1,8 @@
 //! The answers as scripts read them: byte for byte, with every field.
 
 use agent_api::{
-    Cgroup, Containerd, EdgeRow, Exchanges, Fact, Golden, Identity, Kubernetes, LossRow, Namespace, Node, Party,
-    Process, Program, Readiness, Reason, Scan, Status, Version, Watch, WorkloadRow,
+    Cgroup, Containerd, ContainerdLink, EdgeRow, Exchanges, Fact, Golden, Identity, Kubernetes, LossRow, Namespace,
+    Node, Party, Process, Program, Readiness, Reason, Scan, Status, Version, Watch, WorkloadRow,
 };
 use expect_test::{Expect, expect};
 use serde::{Deserialize, Serialize};
@@ -49,6 +49,18 @@ fn status_as_json() {
             version: "2.0".into(),
             reconnects: 1,
             detail: "d".into(),
+            links: vec![ContainerdLink {
+                socket: "/c.sock".into(),
+                state: "live".into(),
+                version: "2.0".into(),
+                containers: 3,
+                reconnects: 1,
+                events: 4,
+                reconciles: 5,
+                failures: 6,
+                list_age_s: Some(0.5),
+                detail: "d".into(),
+            }],
         },
         kubernetes: Kubernetes {
             link: "connected".into(),
@@ -148,7 +160,21 @@ fn status_as_json() {
             "socket": "/c.sock",
             "version": "2.0",
             "reconnects": 1,
-            "detail": "d"
+            "detail": "d",
+            "links": [
+              {
+                "socket": "/c.sock",
+                "state": "live",
+                "version": "2.0",
+                "containers": 3,
+                "reconnects": 1,
+                "events": 4,
+                "reconciles": 5,
+                "failures": 6,
+                "list_age_s": 0.5,
+                "detail": "d"
+              }
+            ]
           },
           "kubernetes": {
             "link": "connected",

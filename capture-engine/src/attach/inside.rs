@@ -3,7 +3,9 @@
 
 #![forbid(unsafe_code)]
 
+use super::gap::{self, Gaps};
 use super::plan::{Found, How, plan};
+use super::rival::Rivals;
 use super::sys;
 use super::tc::{self, QdiscKind, QdiscMaker};
 use super::words::{AttachConfig, Interface, Mechanism, Mode};
@@ -12,9 +14,10 @@ use flow_model::Direction;
 use netns::wire::Batch;
 use netns::{IfAddress, InNetns, Link, LinkWatch, NetlinkError, Refusal, RouteSocket};
 use nix::errno::Errno;
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Instant;
 
 const BOTH: [Direction; 2] = [Direction::Ingress, Direction::Egress];
 /// Messages per `sendmsg`; a link needs three, and one more for each leftover.
@@ -28,6 +31,8 @@ pub enum InsideError {
     Stub(#[from] StubError),
     #[error("watch the namespace's links")]
     Watch(#[source] std::io::Error),
+    #[error("ask the kernel for its number of a program")]
+    Number(#[from] Errno),
 }
 
 /// What we have in a namespace.
@@ -35,6 +40,11 @@ pub enum InsideError {
 pub struct Held {
     pub interfaces: BTreeMap<u32, HeldInterface>,
     pub watch: Option<Arc<LinkWatch>>,
+    pub gaps: Gaps,
+    /// Interfaces whose programs were not in place any more, since the last entry that was put
+    /// down. Here and not in its report: an entry that fails has none.
+    pub removed: u64,
+    rivals: Rivals,
 }
 
 /// What we have on one interface.
@@ -43,6 +53,30 @@ pub struct HeldInterface {
     pub name: String,
     /// TCX links, which last as long as they are open; none with clsact.
     tcx: Option<[OwnedFd; 2]>,
+    /// The kernel's numbers of our programs, by `Direction::index`.
+    programs: [u32; 2],
+    /// By clsact, though something of others runs before it: there was no better way.
+    behind: bool,
+    /// What the interface had counted when our programs were in place last.
+    packets: Option<u64>,
+}
+
+impl HeldInterface {
+    fn new(name: String, tcx: Option<[OwnedFd; 2]>, programs: [u32; 2], behind: bool) -> HeldInterface {
+        HeldInterface { name, tcx, programs, behind, packets: None }
+    }
+
+    /// What we put there is there, and sees every packet as it did.
+    fn in_place(&self, index: u32, mode: Mode, found: &Found) -> bool {
+        match &self.tcx {
+            // Whoever may can take a link off its interface; its descriptor stays.
+            Some(links) => !links.iter().any(|link| sys::tcx_interface(link.as_fd()).is_ok_and(|at| at != index)),
+            None => {
+                let shadowed = mode == Mode::Auto && !self.behind && !found.clsact_is_first();
+                found.whole(self.programs) && !shadowed
+            }
+        }
+    }
 }
 
 impl Held {
@@ -73,6 +107,8 @@ pub struct EntryReport {
     pub shape: BTreeMap<u32, u32>,
     /// Where a packet may be counted more than once; see [`netns::edges`].
     pub doubts: Vec<String>,
+    /// Packets that may have passed without them, since the last look.
+    pub unseen: u64,
 }
 
 /// The programs of this entry: loaded when the first interface needs them, closed at its end.
@@ -80,9 +116,17 @@ pub type Load<'a> = &'a (dyn Fn(Direction) -> Result<OwnedFd, StubError> + Sync)
 
 struct Entry<'a> {
     route: RouteSocket,
-    programs: Option<[OwnedFd; 2]>,
+    programs: Option<Programs>,
     load: Load<'a>,
     report: EntryReport,
+    now: Instant,
+    /// What each interface had counted when this entry began.
+    packets: HashMap<u32, u64>,
+}
+
+struct Programs {
+    fds: [OwnedFd; 2],
+    ids: [u32; 2],
 }
 
 /// One link and the ways that are left to try on it.
@@ -104,9 +148,12 @@ pub fn attach(
     config: &AttachConfig,
     load: Load<'_>,
     held: &mut Held,
+    now: Instant,
 ) -> Result<EntryReport, InsideError> {
-    let route = inside.route().map_err(NetlinkError::from)?;
-    let mut entry = Entry { route, programs: None, load, report: EntryReport::default() };
+    let mut route = inside.route().map_err(NetlinkError::from)?;
+    // First, so that a gap is never taken for shorter than it was.
+    let packets = gap::packets(&mut route);
+    let mut entry = Entry { route, programs: None, load, report: EntryReport::default(), now, packets };
     // Watch before listing: what comes in between is then in either.
     if held.watch.is_none() {
         held.watch = Some(Arc::new(inside.watch().map_err(InsideError::Watch)?));
@@ -114,6 +161,7 @@ pub fn attach(
     let links = entry.route.links()?;
     entry.report.addresses = entry.route.addresses()?;
     held.interfaces.retain(|index, _| links.iter().any(|link| link.index == *index));
+    held.rivals.retain(|index| links.iter().any(|link| link.index == index));
     let mut attempts = entry.look(config, links, held)?;
     while !attempts.is_empty() {
         let (clsact, rest): (Vec<Attempt>, Vec<Attempt>) =
@@ -124,7 +172,20 @@ pub fn attach(
         }
         attempts = open;
     }
+    entry.account(held);
     Ok(entry.report)
+}
+
+/// As [`sweep`], and says what passed unseen since the last look.
+///
+/// # Errors
+/// As there.
+pub fn leave(inside: &InNetns<'_>, gaps: &mut Gaps) -> Result<u64, NetlinkError> {
+    sweep(inside)?;
+    if gaps.is_empty() {
+        return Ok(0);
+    }
+    Ok(gaps.settle(&gap::packets(&mut inside.route()?), |_| true))
 }
 
 /// Removes every filter of ours from the namespace, whichever process made it, and the clsact
@@ -228,16 +289,28 @@ impl Entry<'_> {
         for Link { index, name, .. } in wanted {
             let qdisc = qdiscs.iter().find(|qdisc| qdisc.index == index).map(|qdisc| qdisc.kind);
             let mut found = find(&mut self.route, index, qdisc)?;
-            if let Some(have) = held.interfaces.get_mut(&index) {
-                if have.tcx.is_some() || found.whole() {
-                    have.name = name;
-                    continue;
-                }
-                held.interfaces.remove(&index);
-            }
             // A kernel without TCX refuses the question: nobody has any there.
             found.tcx_in_use = config.mode == Mode::Auto
                 && BOTH.iter().any(|dir| sys::tcx_count(index, *dir).is_ok_and(|count| count > 0));
+            if let Some(have) = held.interfaces.get_mut(&index) {
+                if have.in_place(index, config.mode, &found) {
+                    have.name = name;
+                    have.packets = self.packets.get(&index).copied();
+                    continue;
+                }
+                held.removed += 1;
+                if let Some(packets) = have.packets {
+                    held.gaps.begin(index, packets);
+                }
+                if have.tcx.is_none() && found.has_anothers(have.programs) {
+                    held.rivals.took(index, self.now);
+                }
+                held.interfaces.remove(&index);
+            }
+            if held.rivals.have(index, self.now) && found.has_ours() {
+                self.report.failures.push(format!("attach to {name}: another agent has put its programs in our place"));
+                continue;
+            }
             let plan = plan(&found, config.mode);
             self.sweep_leftovers(&plan.leftovers, config.mode, &found)?;
             let mut attempt = Attempt { index, name, found, ways: plan.ways.into(), refused: Vec::new() };
@@ -275,11 +348,28 @@ impl Entry<'_> {
         Ok(())
     }
 
-    fn programs(&mut self) -> Result<[i32; 2], InsideError> {
-        if self.programs.is_none() {
-            self.programs = Some([(self.load)(Direction::Ingress)?, (self.load)(Direction::Egress)?]);
+    /// Notes what each interface has counted by now, and what passed those without programs.
+    fn account(&mut self, held: &mut Held) {
+        let Held { interfaces, gaps, .. } = held;
+        if !gaps.is_empty() {
+            self.packets = gap::packets(&mut self.route);
+            self.report.unseen = gaps.settle(&self.packets, |index| interfaces.contains_key(&index));
         }
-        Ok(self.programs.as_ref().map_or([-1, -1], |[ingress, egress]| [ingress.as_raw_fd(), egress.as_raw_fd()]))
+        for (index, have) in interfaces.iter_mut().filter(|(_, have)| have.packets.is_none()) {
+            have.packets = self.packets.get(index).copied();
+        }
+    }
+
+    fn programs(&mut self) -> Result<&Programs, InsideError> {
+        let programs = match self.programs.take() {
+            Some(programs) => programs,
+            None => {
+                let fds = [(self.load)(Direction::Ingress)?, (self.load)(Direction::Egress)?];
+                let ids = [sys::program_id(fds[0].as_fd())?, sys::program_id(fds[1].as_fd())?];
+                Programs { fds, ids }
+            }
+        };
+        Ok(self.programs.insert(programs))
     }
 
     /// Qdisc and both filters of many links in one system call. Returns the attempts that have another way to go.
@@ -287,7 +377,8 @@ impl Entry<'_> {
         let mut open = Vec::new();
         let mut waiting = attempts.into_iter().peekable();
         while waiting.peek().is_some() {
-            let programs = self.programs()?;
+            let Programs { fds, ids } = self.programs()?;
+            let (programs, ids) = ([fds[0].as_raw_fd(), fds[1].as_raw_fd()], *ids);
             let mut batch = Batch::new();
             let mut sent = Vec::new();
             while batch.len() + 3 <= BATCH
@@ -313,7 +404,8 @@ impl Entry<'_> {
             }
             for (attempt, make_qdisc, maker, prio, qdisc, filters) in judged {
                 if qdisc.is_ok() && filters.iter().all(Result::is_ok) {
-                    held.interfaces.insert(attempt.index, HeldInterface { name: attempt.name, tcx: None });
+                    let behind = !attempt.found.clsact_is_first();
+                    held.interfaces.insert(attempt.index, HeldInterface::new(attempt.name, None, ids, behind));
                 } else {
                     let made = make_qdisc && qdisc.is_ok();
                     self.undo(attempt.index, maker, prio, made, &filters)?;
@@ -379,13 +471,14 @@ impl Entry<'_> {
 
     fn try_tcx(&mut self, mut attempt: Attempt, held: &mut Held) -> Result<Option<Attempt>, InsideError> {
         attempt.ways.pop_front();
-        self.programs()?;
-        let Some([ingress, egress]) = &self.programs else { return Ok(None) };
+        let Programs { fds: [ingress, egress], ids } = self.programs()?;
+        let ids = *ids;
         let links = sys::tcx_link(ingress.as_fd(), attempt.index, Direction::Ingress)
             .and_then(|first| Ok([first, sys::tcx_link(egress.as_fd(), attempt.index, Direction::Egress)?]));
         Ok(match links {
             Ok(links) => {
-                held.interfaces.insert(attempt.index, HeldInterface { name: attempt.name, tcx: Some(links) });
+                let of_ours = HeldInterface::new(attempt.name, Some(links), ids, false);
+                held.interfaces.insert(attempt.index, of_ours);
                 None
             }
             Err(Errno::ENODEV) => {

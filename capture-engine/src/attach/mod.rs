@@ -12,6 +12,12 @@
 //! in that namespace removes what an earlier process left, and nothing more. A qdisc and its two
 //! filters are made within one system call: a kill leaves all three or none.
 //!
+//! # What others do afterwards
+//! What was attached is looked at again: at once where the kernel tells of a filter that went, and
+//! every `AttachConfig::look_every` where it does not. Programs that were taken off, replaced, or
+//! shadowed by a program of others are put back, or the namespace is failed and says why; what may
+//! have passed meanwhile is counted by the interface's own counters.
+//!
 //! # Descriptors
 //! Two per attached namespace: the namespace itself, needed to enter it again (detach, interfaces
 //! that appear later), and the subscription to its links. Both keep the namespace alive, so
@@ -20,10 +26,12 @@
 
 mod attacher;
 mod cgroup;
+mod gap;
 mod inside;
 mod plan;
 mod queue;
 mod retry;
+mod rival;
 mod state;
 mod sys;
 mod table;

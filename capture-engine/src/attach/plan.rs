@@ -58,10 +58,20 @@ impl Found {
         })
     }
 
-    /// Exactly one filter of ours in each direction.
+    /// Exactly one filter of ours in each direction, with this program.
     #[must_use]
-    pub fn whole(&self) -> bool {
-        BOTH.iter().all(|dir| self.ours().filter(|(filter, _)| filter.dir == *dir).count() == 1)
+    pub fn whole(&self, programs: [u32; 2]) -> bool {
+        BOTH.iter().all(|dir| {
+            let mut there = self.ours().filter(|(filter, _)| filter.dir == *dir).map(|(filter, _)| filter.program);
+            there.next() == Some(programs[dir.index()]) && there.next().is_none()
+        })
+    }
+
+    /// Filters that look like ours and have other programs: a process like this one has taken our
+    /// place.
+    #[must_use]
+    pub fn has_anothers(&self, programs: [u32; 2]) -> bool {
+        self.ours().any(|(filter, _)| filter.program != programs[filter.dir.index()])
     }
 
     /// The qdisc is there for our filters alone.
@@ -70,6 +80,18 @@ impl Found {
         self.qdisc == Some(QdiscKind::Clsact)
             && self.ours().any(|(_, maker)| maker == QdiscMaker::Us)
             && self.foreign().next().is_none()
+    }
+
+    /// Filters that look like ours, whoever made them.
+    #[must_use]
+    pub fn has_ours(&self) -> bool {
+        self.ours().next().is_some()
+    }
+
+    /// A clsact filter of ours sees every packet: nothing of others runs before it.
+    #[must_use]
+    pub fn clsact_is_first(&self) -> bool {
+        BOTH.iter().all(|dir| !self.taken(*dir).contains(&1)) && !self.tcx_in_use
     }
 
     /// Priorities in use by others where a filter of ours would sit.
@@ -93,11 +115,10 @@ pub fn plan(found: &Found, mode: Mode) -> Plan {
         }
         Some(QdiscKind::Ingress) => None,
     };
-    let clsact_is_first = prio == [1, 1] && !found.tcx_in_use;
     let ways = match mode {
         Mode::Clsact => clsact.into_iter().collect(),
         Mode::Tcx => vec![How::Tcx],
-        Mode::Auto if clsact_is_first => clsact.into_iter().chain([How::Tcx]).collect(),
+        Mode::Auto if found.clsact_is_first() => clsact.into_iter().chain([How::Tcx]).collect(),
         Mode::Auto => [How::Tcx].into_iter().chain(clsact).collect(),
     };
     Plan { leftovers, ways }
@@ -167,17 +188,30 @@ mod tests {
     }
 
     #[test]
+    fn filters_with_another_program_are_another_process_s() {
+        let ours = BOTH.map(|dir| Filter { program: 7 + dir.index() as u32, ..our_filter(2, dir, 1, QdiscMaker::Us) });
+        let found = clsact(ours.to_vec());
+        assert!(found.whole([7, 8]) && !found.has_anothers([7, 8]));
+        for programs in [[7, 9], [9, 8]] {
+            assert!(!found.whole(programs) && found.has_anothers(programs));
+        }
+        let half = clsact(ours[..1].to_vec());
+        assert!(!half.whole([7, 8]) && !half.has_anothers([7, 8]), "somebody removed one");
+        assert!(!clsact(vec![]).has_anothers([7, 8]));
+    }
+
+    #[test]
     fn a_qdisc_of_ours_is_removable_only_while_nobody_else_uses_it() {
         let [ours_in, ours_out] = BOTH.map(|dir| our_filter(2, dir, 1, QdiscMaker::Us));
         let alone = clsact(vec![group_of(&ours_in), ours_in.clone(), group_of(&ours_out), ours_out.clone()]);
-        assert!(alone.whole() && alone.qdisc_is_ours_alone());
+        assert!(alone.whole([0, 0]) && alone.qdisc_is_ours_alone());
         let mut joined = alone.clone();
         joined.filters.push(foreign(Direction::Egress, 7));
-        assert!(joined.whole() && !joined.qdisc_is_ours_alone());
+        assert!(joined.whole([0, 0]) && !joined.qdisc_is_ours_alone());
         let mut empty_group = alone;
         empty_group.filters.push(group_of(&foreign(Direction::Egress, 7)));
         assert!(!empty_group.qdisc_is_ours_alone());
         let anothers = clsact(BOTH.map(|dir| our_filter(2, dir, 1, QdiscMaker::Other)).to_vec());
-        assert!(anothers.whole() && !anothers.qdisc_is_ours_alone());
+        assert!(anothers.whole([0, 0]) && !anothers.qdisc_is_ours_alone());
     }
 }

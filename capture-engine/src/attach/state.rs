@@ -186,6 +186,14 @@ impl Attachment {
         self.enqueue()
     }
 
+    /// Nothing is known to have changed, but what was seen last is old. What failed has a time of
+    /// its own.
+    #[must_use]
+    pub fn look_again(&mut self) -> bool {
+        let settled = !self.running && !self.leaving && self.state == AttachState::Attached;
+        settled && self.enqueue()
+    }
+
     /// The container is gone, or we leave.
     #[must_use]
     pub fn detach(&mut self) -> bool {
@@ -320,11 +328,32 @@ mod tests {
         assert!((20..=32).contains(&looks), "{looks} looks in 2 s");
     }
 
+    #[test]
+    fn only_what_is_believed_attached_is_looked_at_again_and_that_costs_no_look_of_the_news() {
+        let now = Instant::now();
+        let mut attachment = Attachment::new(now);
+        assert!(!attachment.look_again(), "it waits for its first");
+        assert!(attachment.begin().is_some());
+        assert!(!attachment.look_again(), "a worker looks");
+        attachment.finish(Outcome::Attached, now);
+        assert!(!attachment.release(now));
+        for _ in 0..100 {
+            assert!(attachment.look_again());
+            assert!(!attachment.look_again(), "already queued");
+            assert!(!run(&mut attachment, Outcome::Attached, now));
+        }
+        assert!(attachment.changed(now), "news are still heard at once");
+        assert!(!run(&mut attachment, Outcome::Failed("refused".to_owned()), now));
+        assert!(!attachment.look_again(), "it has a time of its own");
+        assert!(attachment.detach() && !attachment.look_again());
+    }
+
     #[derive(Clone, Debug)]
     enum Step {
         Begin,
         Finish(bool),
         Changed,
+        Look,
         Detach,
         Wait(u16),
     }
@@ -334,6 +363,7 @@ mod tests {
             4 => Just(Step::Begin),
             4 => any::<bool>().prop_map(Step::Finish),
             2 => Just(Step::Changed),
+            2 => Just(Step::Look),
             1 => Just(Step::Detach),
             2 => any::<u16>().prop_map(Step::Wait),
         ];
@@ -371,6 +401,7 @@ mod tests {
                         let known = in_queue == 1 || working.is_some() || attachment.retry_at().is_some() || detached;
                         prop_assert!(known, "the change is forgotten");
                     }
+                    Step::Look => in_queue += i32::from(attachment.look_again()),
                     Step::Detach => {
                         detached = true;
                         in_queue += i32::from(attachment.detach());

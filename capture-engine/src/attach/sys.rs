@@ -1,5 +1,5 @@
 //! Raw `bpf()` for TCX (kernel 6.6 and later): make a link at the head of an interface's programs,
-//! ask whether there are any. And for links on cgroups (5.7).
+//! ask whether there are any, and whether ours still are. And for links on cgroups (5.7).
 
 #![allow(unsafe_code)]
 
@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_PROG_QUERY: libc::c_long = 16;
 const BPF_LINK_CREATE: libc::c_long = 28;
 /// Without a program to be relative to: before all others.
@@ -113,6 +114,49 @@ pub fn tcx_count(index: u32, dir: Direction) -> Result<u32, Errno> {
     };
     bpf(BPF_PROG_QUERY, &mut attr)?;
     Ok(attr.count)
+}
+
+/// `info` of `union bpf_attr`.
+#[derive(IntoBytes, FromBytes, Immutable)]
+#[repr(C)]
+struct GetInfo {
+    fd: u32,
+    length: u32,
+    info: u64,
+}
+
+/// The kernel's number of a program.
+///
+/// # Errors
+/// That is no program.
+pub fn program_id(program: BorrowedFd<'_>) -> Result<u32, Errno> {
+    // `struct bpf_prog_info`: type, id, ..
+    info::<2>(program).map(|[_, id]| id)
+}
+
+/// The interface that a TCX link sits on, 0 once it was taken off.
+///
+/// # Errors
+/// That is no link.
+pub fn tcx_interface(link: BorrowedFd<'_>) -> Result<u32, Errno> {
+    // `struct bpf_link_info`: type, id, prog_id, padding, then by kind: ifindex, attach_type.
+    info::<6>(link).map(|words| words[4])
+}
+
+/// The first words of what the kernel tells of an object; it writes no more than it is asked for.
+fn info<const WORDS: usize>(object: BorrowedFd<'_>) -> Result<[u32; WORDS], Errno> {
+    let mut words = [0u32; WORDS];
+    let mut attr = GetInfo {
+        fd: object.as_raw_fd().cast_unsigned(),
+        length: size_of_val(&words) as u32,
+        info: std::ptr::from_mut(&mut words) as u64,
+    };
+    // SAFETY: `attr` is valid for reads and writes of its size; its pointer is to `words`, which
+    // outlives the call and is as long as `length` says.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, std::ptr::from_mut(&mut attr), size_of::<GetInfo>())
+    };
+    Errno::result(result).map(|_| words)
 }
 
 fn bpf<A: IntoBytes + FromBytes>(command: libc::c_long, attr: &mut A) -> Result<i32, Errno> {

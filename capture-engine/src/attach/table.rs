@@ -67,6 +67,8 @@ pub(super) struct Entry {
     pub doubts: Vec<String>,
     pub asked_at: Instant,
     pub attached_at: Option<Instant>,
+    /// When a worker looked last.
+    pub looked_at: Instant,
     /// The time under which it stands in `Table::due`.
     scheduled: Option<Instant>,
 }
@@ -131,6 +133,19 @@ impl Core {
         table.due.first().map(|(at, _)| *at)
     }
 
+    /// Queues those that were not looked at for long: what sits on an interface is believed no longer than that.
+    pub fn look_again(&self, now: Instant) {
+        let mut guard = self.table.lock();
+        let table = &mut *guard;
+        let old = |entry: &Entry| now.saturating_duration_since(entry.looked_at) >= self.config.look_every;
+        for (slot, entry) in table.slots.iter_mut().filter(|(_, entry)| old(entry)) {
+            if entry.machine.look_again() {
+                table.queue.push(*slot, Priority::Background);
+            }
+        }
+        self.work.notify_all();
+    }
+
     /// Wakes the watching thread. A full counter means that it is about to wake anyway.
     pub fn ring_alarm(&self) {
         let _ = self.alarm.write(1);
@@ -189,6 +204,7 @@ impl Entry {
             doubts: Vec::new(),
             asked_at: now,
             attached_at: None,
+            looked_at: now,
             scheduled: None,
         }
     }

@@ -21,6 +21,9 @@ const TCA_BPF_FLAGS: u16 = 8;
 const DIRECT_ACTION: u32 = 1;
 const ETH_P_ALL: u16 = 3;
 
+/// The kernel's number of the program, in what it tells of a filter.
+const TCA_BPF_ID: u16 = 11;
+
 /// What every filter name of ours begins with.
 pub const NAME_PREFIX: &str = "pilotfish_";
 /// "PF", then whether the clsact qdisc was made by us: so a later process knows too what it may remove.
@@ -62,6 +65,8 @@ pub struct Filter {
     pub kind: String,
     /// Name of a bpf filter.
     pub name: String,
+    /// The kernel's number of its program; 0 where it was not told.
+    pub program: u32,
 }
 
 impl Filter {
@@ -162,6 +167,7 @@ pub fn our_filter(index: u32, dir: Direction, prio: u16, maker: QdiscMaker) -> F
         handle,
         kind: "bpf".to_owned(),
         name: name_of(dir).to_owned(),
+        program: 0,
     }
 }
 
@@ -206,6 +212,7 @@ pub fn parse_filter(message: &Message<'_>, dir: Direction) -> Option<Filter> {
         handle: wire::read_u32(message.payload, 8)?,
         kind: String::new(),
         name: String::new(),
+        program: 0,
     };
     for (kind, value) in wire::attrs_after(message.payload, TCMSG) {
         match kind {
@@ -213,8 +220,13 @@ pub fn parse_filter(message: &Message<'_>, dir: Direction) -> Option<Filter> {
             TCA_CHAIN => filter.chain = wire::read_u32(value, 0).unwrap_or(0),
             // Other classifiers have a number of the same value with another meaning; only bpf's is looked at.
             TCA_OPTIONS => {
-                let name = wire::attrs(value).find(|(kind, _)| *kind == TCA_BPF_NAME);
-                filter.name = name.map(|(_, name)| wire::text(name)).unwrap_or_default();
+                for (kind, value) in wire::attrs(value) {
+                    match kind {
+                        TCA_BPF_NAME => filter.name = wire::text(value),
+                        TCA_BPF_ID => filter.program = wire::read_u32(value, 0).unwrap_or(0),
+                        _ => {}
+                    }
+                }
             }
             _ => {}
         }

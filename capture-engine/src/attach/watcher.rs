@@ -9,15 +9,17 @@ use netns::{Change, LinkWatch};
 use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollFlags, EpollTimeout};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What the alarm carries in epoll; namespaces carry their slot, which has 32 bits.
 pub(super) const ALARM: u64 = u64::MAX;
+/// Between two looks for who was not looked at for long. Tells nothing where all news came.
+const ROUND: Duration = Duration::from_secs(15);
 /// Namespaces served per wake; the others stay ready.
 const READY: usize = 64;
 
-/// Starts to listen. Only fails for want of kernel memory: then later interfaces are found by
-/// `Attacher::recheck` alone.
+/// Starts to listen. Only fails for want of kernel memory: then later interfaces are found
+/// by the slow round alone.
 pub(super) fn add(core: &Core, slot: Slot, watch: &LinkWatch) -> bool {
     core.epoll.add(watch, EpollEvent::new(EpollFlags::EPOLLIN, u64::from(slot.0))).is_ok()
 }
@@ -30,8 +32,15 @@ pub(super) fn remove(core: &Core, watch: &LinkWatch) {
 pub(super) fn run(core: &Core) {
     let mut ready = [EpollEvent::empty(); READY];
     let mut changes = Vec::new();
+    let every = ROUND.min(core.config.look_every);
+    let mut round = Instant::now() + every;
     loop {
-        let next = core.retry_due(Instant::now());
+        let now = Instant::now();
+        if now >= round {
+            core.look_again(now);
+            round = now + every;
+        }
+        let next = Some(core.retry_due(now).map_or(round, |due| due.min(round)));
         if core.table.lock().stopping {
             return;
         }
@@ -81,7 +90,8 @@ fn hear(core: &Core, slot: Slot, changes: &mut Vec<Change>) {
         Change::Link(link) => {
             entry.shape.get(&link.index) != Some(&link.master) && (include_loopback || !link.loopback())
         }
-        Change::LinkGone { index } => known(*index),
+        // Also our own removals of an earlier process' filters, once at most.
+        Change::LinkGone { index } | Change::FilterGone { index } => known(*index),
         Change::Address(_) | Change::AddressGone(_) | Change::Missed => true,
     });
     if let Err(error) = heard {

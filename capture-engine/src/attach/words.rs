@@ -50,11 +50,20 @@ pub struct AttachConfig {
     /// Interfaces per namespace; more are counted (`AttachCounters::over_limit`) and left alone.
     /// Containers that may make interfaces can make any number.
     pub max_interfaces: usize,
+    /// What sits on the interfaces of a namespace is looked at again after this time, where no news
+    /// told of a change. A look takes about 0.2 ms of CPU.
+    pub look_every: Duration,
 }
 
 impl Default for AttachConfig {
     fn default() -> AttachConfig {
-        AttachConfig { mode: Mode::Auto, include_loopback: false, max_namespaces: 4096, max_interfaces: 64 }
+        AttachConfig {
+            mode: Mode::Auto,
+            include_loopback: false,
+            max_namespaces: 4096,
+            max_interfaces: 64,
+            look_every: Duration::from_secs(30),
+        }
     }
 }
 
@@ -155,4 +164,9 @@ pub struct AttachCounters {
     pub missed_news: u64,
     /// Detaches that may have left a filter behind.
     pub failed_detaches: u64,
+    /// Interfaces whose programs somebody else had taken away or shadowed, each time it was found.
+    pub removed_programs: u64,
+    /// Packets that may have passed without them: an upper bound, by the interfaces' own counters
+    /// since the last look that found all in place.
+    pub unseen_packets: u64,
 }

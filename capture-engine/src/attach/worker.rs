@@ -58,7 +58,7 @@ fn attach(core: &Core, task: Task) {
     let Task { slot, work: _, netns, mut held } = task;
     let load = |dir| core.programs.stub(slot, dir);
     // A panic in there leaves `held` as far as it got.
-    let entered = netns.run(|inside| inside::attach(inside, &core.config, &load, &mut held));
+    let entered = netns.run(|inside| inside::attach(inside, &core.config, &load, &mut held, Instant::now()));
     let now = Instant::now();
     let (report, outcome) = match entered {
         Ok(Ok(report)) if report.failures.is_empty() => (Some(report), Outcome::Attached),
@@ -79,7 +79,7 @@ fn attach(core: &Core, task: Task) {
 fn put_down(
     core: &Core,
     slot: Slot,
-    held: Held,
+    mut held: Held,
     report: Option<EntryReport>,
     outcome: Outcome,
     now: Instant,
@@ -94,6 +94,8 @@ fn put_down(
     {
         entry.watch = Some(Arc::clone(watch));
     }
+    entry.looked_at = now;
+    table.counters.removed_programs += std::mem::take(&mut held.removed);
     let interfaces = held.list();
     let first = entry.attached_at.is_none() || entry.machine.failures() > 0;
     let more_interfaces = entry.interfaces != interfaces;
@@ -101,7 +103,7 @@ fn put_down(
     entry.held = Some(held);
     let mut more_addresses = false;
     if let Some(report) = report {
-        let EntryReport { mut addresses, failures: _, vanished, swept, over_limit, shape, doubts } = report;
+        let EntryReport { mut addresses, failures: _, vanished, swept, over_limit, shape, doubts, unseen } = report;
         (entry.shape, entry.doubts) = (shape, doubts);
         addresses.sort_unstable();
         more_addresses = entry.addresses != addresses;
@@ -109,6 +111,7 @@ fn put_down(
         table.counters.vanished_interfaces += vanished;
         table.counters.swept_filters += swept;
         table.counters.over_limit += over_limit;
+        table.counters.unseen_packets += unseen;
     }
     match &outcome {
         Outcome::Attached if first => {
@@ -153,19 +156,21 @@ fn release(core: &Core, slot: Slot, netns: NetnsId) {
 }
 
 fn detach(core: &Core, task: Task) {
-    let Task { slot, work: _, netns, held } = task;
+    let Task { slot, work: _, netns, mut held } = task;
     // TCX links end when they are closed, from anywhere. The watch goes before the sweep makes news.
     let watch = held.watch.clone();
+    let mut gaps = std::mem::take(&mut held.gaps);
     drop(held);
     if let Some(watch) = watch {
         watcher::remove(core, &watch);
     }
     // Attached anew meanwhile: what is there is the new slot's, whose attach sweeps (or swept) what this one leaves.
     let inherited = core.table.lock().stays_in(netns.id()).is_some();
-    let failed = match (!inherited).then(|| netns.run(inside::sweep)) {
-        None | Some(Ok(Ok(_))) => None,
-        Some(Ok(Err(error))) => Some(in_full(&error)),
-        Some(Err(error)) => Some(in_full(&error)),
+    let (unseen, failed) = match (!inherited).then(|| netns.run(|inside| inside::leave(inside, &mut gaps))) {
+        None => (0, None),
+        Some(Ok(Ok(unseen))) => (unseen, None),
+        Some(Ok(Err(error))) => (0, Some(in_full(&error))),
+        Some(Err(error)) => (0, Some(in_full(&error))),
     };
     if let Some(reason) = &failed {
         tracing::warn!(slot = slot.0, reason, "detach may have left a filter behind");
@@ -173,6 +178,7 @@ fn detach(core: &Core, task: Task) {
     {
         let mut table = core.table.lock();
         table.counters.failed_detaches += u64::from(failed.is_some());
+        table.counters.unseen_packets += unseen;
         if let Some(entry) = table.slots.get_mut(&slot) {
             entry.machine.finish(Outcome::Detached, Instant::now());
         }

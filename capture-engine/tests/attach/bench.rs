@@ -22,9 +22,12 @@ pub struct Bench {
 
 impl Bench {
     pub fn new(mode: Mode) -> Bench {
+        Bench::with(AttachConfig { mode, ..AttachConfig::default() })
+    }
+
+    pub fn with(config: AttachConfig) -> Bench {
         let (tell, events) = channel();
         let programs = Arc::new(Counting::new());
-        let config = AttachConfig { mode, ..AttachConfig::default() };
         let attacher = Attacher::start(config, Arc::clone(&programs) as _, move |event| drop(tell.send(event)));
         Bench { attacher: attacher.expect("start"), programs, events }
     }

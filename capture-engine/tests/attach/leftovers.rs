@@ -51,13 +51,14 @@ fn leftovers_are_swept_when_tcx_takes_over_and_by_a_sweep_alone() {
 #[test]
 fn a_thousand_cycles_leave_descriptors_and_threads_as_before() {
     // In a process of its own: other tests open and close theirs meanwhile.
-    let status = role("cycles", &[]).status().expect("start");
+    let status = role("leftovers::role_cycles", &[]).status().expect("start");
     assert!(status.success());
 }
 
 /// Starts an agent in a process of its own, waits until it has attached, and kills it.
 pub fn kill_an_agent_in(netns: &Netns) {
-    let mut child: Child = role("victim", &[("PFA_NETNS", path(netns))]).stdout(Stdio::piped()).spawn().expect("start");
+    let mut child: Child =
+        role("leftovers::role_victim", &[("PFA_NETNS", path(netns))]).stdout(Stdio::piped()).spawn().expect("start");
     let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
     let attached = lines.map_while(Result::ok).any(|line| line.contains("victim: attached"));
     child.kill().expect("kill own child");
@@ -66,9 +67,9 @@ pub fn kill_an_agent_in(netns: &Netns) {
 }
 
 /// This program again, as one of the roles below.
-fn role(name: &str, environment: &[(&str, String)]) -> Command {
+pub fn role(name: &str, environment: &[(&str, String)]) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("own path"));
-    command.args(["--ignored", "--exact", "--nocapture", "--test-threads=1", &format!("leftovers::role_{name}")]);
+    command.args(["--ignored", "--exact", "--nocapture", "--test-threads=1", name]);
     command.envs(environment.iter().map(|(key, value)| (*key, value)));
     command
 }

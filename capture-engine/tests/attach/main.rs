@@ -7,6 +7,7 @@ mod leftovers;
 mod measure;
 mod others;
 mod place;
+mod removed;
 mod several;
 mod trouble;
 

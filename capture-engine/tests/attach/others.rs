@@ -103,8 +103,11 @@ fn where_others_have_tcx_programs_ours_goes_before_them() {
 fn what_somebody_removed_is_put_back_by_a_recheck() {
     let (pair, bench) = (Pair::new(), Bench::new(Mode::Auto));
     bench.attach(&pair.pod);
+    // Until the recheck: the news of the removal alone would have it put back in a moment.
+    bench.programs.refuses.lock().insert(POD);
     within(&pair.pod, "tc qdisc del dev eth0 clsact");
     assert!(!has_clsact(&pair.pod, "eth0"));
+    bench.programs.refuses.lock().clear();
     bench.attacher.recheck(POD);
     let deadline = Instant::now() + PATIENCE;
     while our_filters(&pair.pod, "eth0") != [1, 1] {

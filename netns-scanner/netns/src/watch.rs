@@ -7,8 +7,13 @@ use nix::sys::socket::MsgFlags;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// `RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR`.
-const GROUPS: u32 = 0x1 | 0x10 | 0x100;
+/// `RTMGRP_LINK | RTMGRP_TC | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR`.
+const GROUPS: u32 = 0x1 | 0x8 | 0x10 | 0x100;
+/// `struct tcmsg`: family, pad, ifindex, handle, parent, info.
+const TCMSG_INDEX: usize = 4;
+const TCMSG_PARENT: usize = 12;
+/// The parent of clsact itself, and of its filters in either direction (`TC_H_CLSACT` and others).
+const CLSACT: std::ops::RangeInclusive<u32> = 0xffff_fff1..=0xffff_fff3;
 /// Notices carry one link or address each, far below this.
 const BUFFER_BYTES: usize = 16 * 1024;
 /// Datagrams taken per call, so that one namespace in turmoil cannot hold the thread that watches all of them.
@@ -28,11 +33,17 @@ pub enum Change {
     Address(IfAddress),
     /// A link lost this address.
     AddressGone(IfAddress),
+    /// A filter at the link's clsact qdisc was removed, or the qdisc itself.
+    FilterGone {
+        /// The link, as [`Link::index`].
+        index: u32,
+    },
     /// The kernel dropped news (the socket's buffer was full), or sent what could not be read: list again.
     Missed,
 }
 
-/// A subscription to links and addresses of one namespace. One descriptor, readable from any thread, never blocks.
+/// A subscription to links, addresses and lost filters of one namespace. One descriptor, readable
+/// from any thread, never blocks.
 ///
 /// It keeps the namespace alive: drop it when the container goes.
 #[derive(Debug)]
@@ -80,6 +91,11 @@ fn change(message: &Message<'_>) -> Option<Change> {
         libc::RTM_DELLINK => Link::parse(message).map(|link| Change::LinkGone { index: link.index }),
         libc::RTM_NEWADDR => IfAddress::parse(message).map(Change::Address),
         libc::RTM_DELADDR => IfAddress::parse(message).map(Change::AddressGone),
+        libc::RTM_DELQDISC | libc::RTM_DELTFILTER => {
+            let parent = wire::read_u32(message.payload, TCMSG_PARENT)?;
+            let index = wire::read_u32(message.payload, TCMSG_INDEX)?;
+            CLSACT.contains(&parent).then_some(Change::FilterGone { index })
+        }
         _ => None,
     }
 }

@@ -11,7 +11,8 @@ pub enum Exit {
     Ok,
     /// The agent ended because one of its parts did.
     Software,
-    /// Command line, environment or file name something that cannot be: also an address or socket that is taken.
+    /// Command line, environment or file name something that cannot be: also an address or socket
+    /// that is taken, and a containerd that another agent works with.
     Usage,
     /// A capture file is damaged: what could be had was printed.
     Data,
@@ -56,7 +57,9 @@ impl Exit {
         match self {
             Exit::Ok => "done; the agent was told to stop and has removed what it attached",
             Exit::Software => "a part of the agent ended; the log's last error says which and why",
-            Exit::Usage => "a fault in flags, environment or configuration file, or an address that is taken",
+            Exit::Usage => {
+                "a fault in flags, environment or configuration file, or what it names is taken: an address, or a containerd by another agent"
+            }
             Exit::Data => "a capture file is damaged; what could be read was printed",
             Exit::NoInput => "the capture file cannot be opened",
             Exit::NoHost => "nobody says who has the address (`pilotfish identity`); its class was printed",

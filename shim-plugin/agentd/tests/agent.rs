@@ -189,6 +189,44 @@ fn a_second_agent_is_refused_and_a_dead_ones_socket_is_replaced() {
 }
 
 #[test]
+fn a_second_agent_on_the_same_containerd_or_state_is_refused_until_the_first_has_ended_however_it_ended() {
+    let (place, other) = (Place::new(), Place::new());
+    let first = place.agent(pilotfish().env("STATE_DIRECTORY", place.path("")));
+    place.told("READY=1");
+    let refused = |program: &mut Command, what: &Path| {
+        let (code, log) = other.agent(program).wait();
+        assert_eq!(code, Some(64), "{log}");
+        let named = format!("another agent (pid {}) works with {}", first.child.id(), what.display());
+        assert!(log.contains(&named), "{named}: {log}");
+        assert!(!other.path("agent.sock").exists());
+    };
+    // An address and a socket of its own, and the same containerd by another path.
+    std::os::unix::fs::symlink(place.dir.path(), other.path("also")).expect("link");
+    let elsewhere = |sockets: &str| {
+        let admin = format!("[admin]\nlisten = \"127.0.0.1:0\"\nsocket = {:?}\n", other.path("agent.sock"));
+        fs::write(other.path("pilotfish.toml"), format!("[containerd]\nsockets = [{sockets}]\n{admin}"))
+            .expect("write");
+    };
+    let also = other.path("also/containerd.sock");
+    elsewhere(&format!("\"/nonexistent/a.sock\", {also:?}"));
+    refused(&mut pilotfish(), &other.path("also"));
+    elsewhere("\"/nonexistent/a.sock\"");
+    refused(pilotfish().env("STATE_DIRECTORY", place.path("")), &place.path(""));
+    let mut check = pilotfish();
+    let check = check.args(["check", "--config"]).arg(place.path("pilotfish.toml")).output().expect("runs");
+    assert_eq!(check.status.code(), Some(0), "who only looks is not refused: {}", said(&check));
+
+    let mut first = first;
+    first.signal("KILL");
+    first.wait();
+    elsewhere(&format!("{also:?}"));
+    let mut second = other.agent(&mut pilotfish());
+    other.told("READY=1");
+    second.signal("TERM");
+    assert_eq!(second.wait().0, Some(0));
+}
+
+#[test]
 fn a_taken_port_is_a_fault_of_the_configuration() {
     let place = Place::new();
     let taken = TcpListener::bind("127.0.0.1:0").expect("bind");

@@ -224,7 +224,7 @@ impl Agent {
     }
 
     pub fn read(&self) -> Status {
-        self.status.read(Instant::now())
+        self.status.read()
     }
 
     pub fn wait(&self, what: &str, mut condition: impl FnMut(&Done, &Status) -> bool) {
@@ -240,7 +240,7 @@ fn perform(action: Action, opened: &mut BTreeMap<u64, String>, done: &mut Done) 
             Some(match fs::metadata(format!("/proc/{pid}/ns/net")) {
                 Ok(file) => {
                     let netns = flow_model::NetnsId { dev: file.dev(), ino: file.ino() };
-                    Report::Opened { task, netns, cookie: None }
+                    Report::Opened { task, netns, cookie: None, began: None }
                 }
                 Err(error) => Report::OpenFailed { task, reason: error.to_string() },
             })
@@ -264,6 +264,9 @@ fn perform(action: Action, opened: &mut BTreeMap<u64, String>, done: &mut Done) 
         Action::Close { task } => {
             opened.remove(&task.0);
             None
+        }
+        Action::LookAtProcess { task, pid, .. } => {
+            (!Path::new(&format!("/proc/{pid}")).exists()).then_some(Report::Gone { task })
         }
         Action::AttachCgroup { .. } => unreachable!("the node is not observed here"),
         Action::FetchLabels { .. } => unreachable!("never handed out"),

@@ -16,9 +16,9 @@ fn ids(done: &bed::Done) -> Vec<&str> {
 fn waits_for_the_socket_then_picks_up_what_ran_before_and_names_it() {
     let mut bed = Bed::new();
     let agent = Agent::start(config(&bed));
-    agent.wait("no socket is said", |_, status| status.link.connection == Connection::Searching);
+    agent.wait("no socket is said", |_, status| status.links[1].connection == Connection::Searching);
     bed.start();
-    agent.wait("connected", |_, status| matches!(status.link.connection, Connection::Live { .. }));
+    agent.wait("connected", |_, status| matches!(status.links[1].connection, Connection::Live));
     drop(agent);
 
     bed.run("pfc", "plain", &["--label", "nerdctl/name=web"]);
@@ -33,16 +33,16 @@ fn waits_for_the_socket_then_picks_up_what_ran_before_and_names_it() {
     });
     let status = agent.read();
     assert_eq!(
-        status.link.version.as_deref().map(|version| version.starts_with("1.") || version.starts_with("2.")),
+        status.links[1].version.as_deref().map(|version| version.starts_with("1.") || version.starts_with("2.")),
         Some(true)
     );
-    assert_eq!((status.counts.found_at_start, status.link.counts.reconciles), (3, 1));
+    assert_eq!((status.counts.found_at_start, status.links[1].counts.reconciles), (3, 1));
     assert_eq!(agent.done().asked["plain"].1, Origin::Found);
     drop(agent);
 
     let only = Config { namespaces: vec!["pfc-k8s".into()], ..config(&bed) };
     let agent = Agent::start(only);
-    agent.wait("connected", |_, status| matches!(status.link.connection, Connection::Live { .. }));
+    agent.wait("connected", |_, status| matches!(status.links[1].connection, Connection::Live));
     bed.run("pfc", "elsewhere", &[]);
     bed.run("pfc-k8s", "here", &[]);
     agent.wait("the configured namespace is followed", |done, _| ids(done).contains(&"here"));
@@ -57,7 +57,7 @@ fn a_created_task_is_attached_before_it_starts() {
     let bed = Bed::started();
     bed.create("pfc", "c1");
     let agent = Agent::start(config(&bed));
-    agent.wait("connected", |_, status| matches!(status.link.connection, Connection::Live { .. }));
+    agent.wait("connected", |_, status| matches!(status.links[1].connection, Connection::Live));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let channel = containerd_client::connect(bed.socket()).await.expect("containerd");
@@ -70,11 +70,11 @@ fn a_created_task_is_attached_before_it_starts() {
         assert_eq!(agent.done().asked["c1"].1, Origin::Live);
         let first = std::fs::read(format!("/proc/{pid}/cmdline")).expect("its process lives");
         assert!(String::from_utf8_lossy(&first).contains("init"), "the container's own process does not run yet");
-        assert_eq!(agent.read().link.counts.events.start, 0);
+        assert_eq!(agent.read().links[1].counts.events.start, 0);
 
         let start = StartRequest { container_id: "c1".into(), ..Default::default() };
         tasks.start(in_namespace("pfc", start)).await.expect("it starts");
-        agent.wait("its start was seen", |_, status| status.link.counts.events.start == 1);
+        agent.wait("its start was seen", |_, status| status.links[1].counts.events.start == 1);
         assert_eq!(agent.done().attaches, 1);
     });
     drop(agent);
@@ -103,7 +103,7 @@ fn in_namespace<T>(namespace: &str, message: T) -> tonic::Request<T> {
 fn containers_that_share_a_namespace_are_one_attachment_and_execs_end_nothing() {
     let bed = Bed::started();
     let agent = Agent::start(config(&bed));
-    agent.wait("connected", |_, status| matches!(status.link.connection, Connection::Live { .. }));
+    agent.wait("connected", |_, status| matches!(status.links[1].connection, Connection::Live));
     bed.run("pfc", "first", &[]);
     agent.wait("attached", |done, _| ids(done) == ["first"]);
     let shared = format!("network:/proc/{}/ns/net", bed.pid("pfc", "first"));
@@ -130,7 +130,7 @@ fn survives_a_killed_containerd_and_finds_what_it_missed() {
     agent.wait("both are attached", |_, status| status.tasks.placed == 2);
     let unseen = bed.pid("pfc", "ends-unseen").to_string();
     bed.kill();
-    agent.wait("the loss is said", |_, status| matches!(status.link.connection, Connection::Down { .. }));
+    agent.wait("the loss is said", |_, status| matches!(status.links[1].connection, Connection::Down { .. }));
     assert_eq!(agent.read().tasks.placed, 2, "what runs is kept");
     std::process::Command::new("kill").args(["-9", &unseen]).status().expect("kill");
     wait("it ended", || !std::path::Path::new(&format!("/proc/{unseen}")).exists());
@@ -139,10 +139,10 @@ fn survives_a_killed_containerd_and_finds_what_it_missed() {
     agent.wait("the state is whole", |done, status| {
         let mut attached = ids(done);
         attached.sort_unstable();
-        attached == ["new", "stays"] && matches!(status.link.connection, Connection::Live { .. })
+        attached == ["new", "stays"] && matches!(status.links[1].connection, Connection::Live)
     });
     let status = agent.read();
-    assert_eq!((status.tasks.placed, status.tasks.namespaces, status.link.counts.reconnects), (2, 2, 1));
+    assert_eq!((status.tasks.placed, status.tasks.namespaces, status.links[1].counts.reconnects), (2, 2, 1));
     assert_eq!(
         (agent.done().attaches, agent.done().detaches),
         (3, 1),
@@ -159,11 +159,12 @@ fn a_containerd_that_falls_silent_is_noticed_and_found_again() {
     let agent = Agent::start(Config { reconcile_every: Duration::from_millis(200), ..config(&bed) });
     agent.wait("attached", |_, status| status.tasks.placed == 1);
     bed.signal("-STOP");
-    agent
-        .wait("silence is not taken for health", |_, status| matches!(status.link.connection, Connection::Down { .. }));
+    agent.wait("silence is not taken for health", |_, status| {
+        matches!(status.links[1].connection, Connection::Down { .. })
+    });
     assert_eq!(agent.read().tasks.placed, 1);
     bed.signal("-CONT");
-    agent.wait("live again", |_, status| matches!(status.link.connection, Connection::Live { .. }));
+    agent.wait("live again", |_, status| matches!(status.links[1].connection, Connection::Live));
     assert_eq!((agent.done().attaches, agent.done().detaches), (1, 0));
     drop(agent);
     bed.end();
@@ -173,19 +174,20 @@ fn a_containerd_that_falls_silent_is_noticed_and_found_again() {
 fn fifty_quick_cycles_leave_the_registry_empty() {
     let bed = Bed::started();
     let agent = Agent::start(config(&bed));
-    agent.wait("connected", |_, status| matches!(status.link.connection, Connection::Live { .. }));
+    agent.wait("connected", |_, status| matches!(status.links[1].connection, Connection::Live));
     for cycle in 0..50 {
         bed.run_briefly("pfc", &format!("c{cycle}"));
     }
     agent.wait("nothing is left", |done, status| {
-        done.attached.is_empty() && status.tasks.namespaces == 0 && status.link.counts.events.delete >= 50
+        let events = status.links[1].counts.events;
+        done.attached.is_empty() && status.tasks.namespaces == 0 && events.delete >= 50 && events.remove >= 50
     });
     assert_eq!(agent.status.tasks().len(), 0);
     let (done, status) = (agent.done(), agent.read());
     // On a busy machine one may have ended before it was opened.
     assert_eq!((done.attaches, done.asked.len()), (done.detaches, 50));
     assert_eq!(
-        (status.link.counts.events.create, status.link.counts.events.start, status.link.counts.events_lost),
+        (status.links[1].counts.events.create, status.links[1].counts.events.start, status.links[1].counts.events_lost),
         (50, 50, 0)
     );
     drop(agent);
@@ -198,7 +200,7 @@ fn fifty_quick_cycles_leave_the_registry_empty() {
 fn measure_event_to_action() {
     let bed = Bed::started();
     let agent = Agent::start(config(&bed));
-    agent.wait("connected", |_, status| matches!(status.link.connection, Connection::Live { .. }));
+    agent.wait("connected", |_, status| matches!(status.links[1].connection, Connection::Live));
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     let raw = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
@@ -251,11 +253,11 @@ fn measure_memory_of_a_registry() {
     let mut registry = Registry::new(Limits { tasks: TASKS as usize, ..Limits::default() }, None);
     let (now, began) = (Instant::now(), Instant::now());
     for pid in 1..=TASKS {
-        let container = shim_plugin::ContainerRef::new("k8s.io", format!("{pid:064x}"));
+        let container = shim_plugin::ContainerRef::new(shim_plugin::LinkId(0), "k8s.io", format!("{pid:064x}"));
         let _ = registry.apply(TaskEvent::Created { container: container.clone(), pid }, now);
         let netns = flow_model::NetnsId { dev: 4, ino: u64::from(pid) };
         let task = shim_plugin::TaskId(u64::from(pid));
-        let _ = registry.report(shim_plugin::Report::Opened { task, netns, cookie: None }, now);
+        let _ = registry.report(shim_plugin::Report::Opened { task, netns, cookie: None, began: None }, now);
         let labels = [
             ("io.kubernetes.pod.namespace", "production"),
             ("io.kubernetes.pod.name", "checkout-6d4cf56db6-abcde"),

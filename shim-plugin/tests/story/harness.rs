@@ -3,7 +3,7 @@
 use expect_test::Expect;
 use flow_model::NetnsId;
 use shim_plugin::{
-    Action, ContainerRef, Labels, Limits, ListedTask, Origin, Registry, Report, TaskEvent, TaskId, TaskState,
+    Action, ContainerRef, Labels, Limits, LinkId, ListedTask, Origin, Registry, Report, TaskEvent, TaskId, TaskState,
 };
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -16,18 +16,28 @@ pub enum Step {
     Event(TaskEvent),
     /// The process is in this namespace from now on; a cookie comes with it when given.
     Lives(u32, u64, Option<u64>),
+    /// The process has ended, whoever says so.
+    Dies(u32),
     /// Nobody takes a namespace from now on.
     Broken(bool),
     /// The performer does not answer from now on.
     Silent(bool),
     Later(u64),
+    /// By the first containerd.
     List(Vec<ListedTask>, Vec<&'static str>),
+    /// By that one; its containers are called `@1/default/c1`.
+    ListBy(u16, Vec<ListedTask>),
 }
 pub use Step::*;
 
+/// `c1` of the first containerd in `default`, `ns/c1`, or `@1/ns/c1` of the second.
 pub fn of(container: &str) -> ContainerRef {
+    let (link, container) = match container.strip_prefix('@').and_then(|rest| rest.split_once('/')) {
+        Some((link, rest)) => (link.parse().expect("a number"), rest),
+        None => (0, container),
+    };
     let (namespace, id) = container.split_once('/').unwrap_or(("default", container));
-    ContainerRef::new(namespace, id)
+    ContainerRef::new(LinkId(link), namespace, id)
 }
 pub fn created(container: &str, pid: u32) -> Step {
     Event(TaskEvent::Created { container: of(container), pid })
@@ -53,6 +63,16 @@ pub fn listed(tasks: &[(&str, u32)]) -> Step {
         tasks.iter().map(|(container, pid)| ListedTask { container: of(container), pid: Some(*pid) }).collect(),
         vec![],
     )
+}
+pub fn listed_by(link: u16, tasks: &[(&str, u32)]) -> Step {
+    let all = tasks.iter().map(|(container, pid)| ListedTask { container: of(container), pid: Some(*pid) });
+    ListBy(link, all.collect())
+}
+pub fn removed(container: &str) -> Step {
+    Event(TaskEvent::Removed { container: of(container) })
+}
+pub fn away(link: u16) -> Step {
+    Event(TaskEvent::Away { link: LinkId(link) })
 }
 pub fn lives(pid: u32, netns: u64) -> Step {
     Lives(pid, netns, None)
@@ -130,11 +150,21 @@ impl Story {
                 self.now += Duration::from_secs(seconds);
                 self.registry.tick(self.now)
             }
+            Dies(pid) => {
+                self.homes.remove(&pid);
+                return;
+            }
+            ListBy(link, tasks) => {
+                let began = self.now;
+                self.now += Duration::from_millis(1);
+                let list = TaskEvent::Listed { link: LinkId(link), began, tasks, unread: vec![] };
+                self.registry.apply(list, self.now)
+            }
             List(tasks, unread) => {
                 let began = self.now;
                 self.now += Duration::from_millis(1);
                 let unread = unread.into_iter().map(Into::into).collect();
-                self.registry.apply(TaskEvent::Listed { began, tasks, unread }, self.now)
+                self.registry.apply(TaskEvent::Listed { link: LinkId(0), began, tasks, unread }, self.now)
             }
         };
         self.perform(actions);
@@ -147,7 +177,9 @@ impl Story {
                 Action::OpenNetns { task, pid, origin, .. } => {
                     let _ = writeln!(self.told, "open {pid}{}", if origin == Origin::Found { " (found)" } else { "" });
                     match self.homes.get(&pid) {
-                        Some((ino, cookie)) => Report::Opened { task, netns: netns(*ino), cookie: *cookie },
+                        Some((ino, cookie)) => {
+                            Report::Opened { task, netns: netns(*ino), cookie: *cookie, began: Some(pid.into()) }
+                        }
                         None => Report::OpenFailed { task, reason: "no such process".into() },
                     }
                 }
@@ -164,6 +196,14 @@ impl Story {
                     let name = name.map_or("?".into(), |name| name.workload.name.to_string());
                     let _ = writeln!(self.told, "attach {} to the cgroup of {pid} as {name}", slot.0);
                     continue;
+                }
+                Action::LookAtProcess { task, pid, .. } => {
+                    let gone = !self.homes.contains_key(&pid);
+                    let _ = writeln!(self.told, "look at {pid}{}", if gone { ": gone" } else { "" });
+                    if !gone {
+                        continue;
+                    }
+                    Report::Gone { task }
                 }
                 Action::Close { task: TaskId(task) } => {
                     let _ = writeln!(self.told, "close task {task}");

@@ -1,10 +1,11 @@
 //! What the registry does, told as stories.
 
 mod harness;
+mod links;
 
 use expect_test::expect;
 use harness::*;
-use shim_plugin::{Action, Limits, ListedTask, Registry, Report, TaskEvent, TaskId};
+use shim_plugin::{Action, Limits, LinkId, ListedTask, Registry, Report, TaskEvent, TaskId};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -141,7 +142,7 @@ fn a_cgroup_is_asked_for_once_for_whoever_attaches_keeps_trying() {
     let mut registry = Registry::new(Limits::default(), Some(netns(NODE))).observing_node(true);
     let now = Instant::now();
     let _ = registry.apply(TaskEvent::Created { container: of("c1"), pid: 42 }, now);
-    let asked = registry.report(Report::Opened { task: TaskId(1), netns: netns(NODE), cookie: None }, now);
+    let asked = registry.report(Report::Opened { task: TaskId(1), netns: netns(NODE), cookie: None, began: None }, now);
     assert!(matches!(&asked[..], [Action::Close { .. }, Action::AttachCgroup { pid: 42, .. }]), "{asked:?}");
     assert!(!registry.needs_tick());
     for seconds in [2, 31, 100] {
@@ -224,7 +225,8 @@ fn a_list_does_not_overrule_events_that_are_newer_than_it() {
     let _ = registry.apply(TaskEvent::Created { container: of("dead"), pid: 43 }, later);
     let _ = registry.apply(TaskEvent::Exited { container: of("dead"), process: "dead".into(), pid: 43 }, later);
     let tasks = vec![ListedTask { container: of("dead"), pid: Some(43) }];
-    let _ = registry.apply(TaskEvent::Listed { began, tasks, unread: vec![] }, later + Duration::from_millis(1));
+    let _ = registry
+        .apply(TaskEvent::Listed { link: LinkId(0), began, tasks, unread: vec![] }, later + Duration::from_millis(1));
     let left: Vec<String> = registry.tasks().map(|task| task.container.to_string()).collect();
     assert_eq!(left, ["default/young"]);
 }
@@ -328,9 +330,9 @@ fn an_attach_without_an_answer_gives_its_turn_to_others_and_is_not_asked_for_aga
     let mut registry = Registry::new(Limits { found_in_flight: 1, ..Limits::default() }, None);
     let began = Instant::now();
     let tasks = [("a", 41), ("b", 42)].map(|(id, pid)| ListedTask { container: of(id), pid: Some(pid) }).to_vec();
-    let _ = registry.apply(TaskEvent::Listed { began, tasks, unread: vec![] }, began);
+    let _ = registry.apply(TaskEvent::Listed { link: LinkId(0), began, tasks, unread: vec![] }, began);
     // The higher pid goes first.
-    let asked = registry.report(Report::Opened { task: TaskId(1), netns: netns(7), cookie: None }, began);
+    let asked = registry.report(Report::Opened { task: TaskId(1), netns: netns(7), cookie: None, began: None }, began);
     assert!(matches!(&asked[..], [Action::Attach { .. }]), "{asked:?}");
     assert_eq!(registry.tick(began + Duration::from_secs(29)).len(), 0);
     let asked = registry.tick(began + Duration::from_secs(31));
@@ -451,6 +453,6 @@ fn what_is_opened_for_a_container_that_is_gone_is_closed() {
     let now = Instant::now();
     let _ = registry.apply(TaskEvent::Created { container: of("c1"), pid: 42 }, now);
     let _ = registry.apply(TaskEvent::Exited { container: of("c1"), process: "c1".into(), pid: 42 }, now);
-    let actions = registry.report(Report::Opened { task: TaskId(1), netns: netns(7), cookie: None }, now);
+    let actions = registry.report(Report::Opened { task: TaskId(1), netns: netns(7), cookie: None, began: None }, now);
     assert!(matches!(&actions[..], [Action::Close { task: TaskId(1) }]), "{actions:?}");
 }

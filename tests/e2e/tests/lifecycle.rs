@@ -113,6 +113,41 @@ fn an_interface_that_appears_later_is_followed() -> anyhow::Result<()> {
 }
 
 #[test]
+fn a_qdisc_that_somebody_removes_is_put_back_and_what_went_unseen_is_within_what_is_told() -> anyhow::Result<()> {
+    const SENT: u64 = 3000;
+    let _alone = alone();
+    let mut bed = Testbed::start()?;
+    let agent = Agent::start(&bed, &AgentOptions::default())?;
+    let server = api(&mut bed, "shop")?;
+    let client = generator(&mut bed, "customer", &server, &["--rate", "1000", "--count", "3000"])?;
+    agent.wait_attached(2, PATIENCE)?;
+    scene::open_gate(&bed, &client)?;
+    let removed = || agent.metrics().map_or(0, |all| all.count("pilotfish_attach_removed_programs_total", &[]));
+    for times in 1..=3 {
+        let before = requests(&agent, "customer", "shop");
+        until("traffic is counted", PATIENCE, || requests(&agent, "customer", "shop") > before + 100)?;
+        let netns = format!("--net={}", server.netns.path().display());
+        let command = [&netns, "tc", "qdisc", "del", "dev", "eth0", "clsact"];
+        assert!(std::process::Command::new("nsenter").args(command).status()?.success());
+        until("the removal is seen", PATIENCE, || removed() >= times)?;
+    }
+    scene::last_line(&client, PATIENCE)?;
+    check_attached_once(&server, &["eth0"])?;
+    // The client's end is whole; the server's lacks no more than packets went by.
+    wait_edge_at(&agent, "client", SENT)?;
+    let (counted, lost) = agent.counted_and_lost("server")?;
+    let told = agent.metrics()?.count("pilotfish_lost_total", &[("stage", "attach"), ("reason", "removed")]);
+    assert!(counted + lost <= SENT && SENT - counted - lost <= told, "{counted} + {lost} of {SENT}; {told} told");
+    assert_eq!(agent.get("/readyz")?.status, 200);
+    Ok(())
+}
+
+fn wait_edge_at(agent: &Agent, reporter: &str, wanted: u64) -> anyhow::Result<()> {
+    let counted = || exchanges(agent, "customer", "shop", "http", reporter);
+    until(&format!("{wanted} requests at the {reporter}"), PATIENCE, || counted() == wanted)
+}
+
+#[test]
 fn readiness_liveness_and_metrics_answer_under_load() -> anyhow::Result<()> {
     let _alone = alone();
     let mut bed = Testbed::start()?;

@@ -277,6 +277,35 @@ fn services_are_named_by_their_unit_whether_they_were_there_or_start_later() -> 
 }
 
 #[test]
+fn a_service_that_restarts_at_once_is_observed_in_its_new_cgroup() -> Result<()> {
+    let _alone = alone();
+    let bed = Testbed::start()?;
+    let (shop, ask) = (format!("rsshop-{}", std::process::id()), format!("rsask-{}", std::process::id()));
+    let (server, load) = (built_binary("api")?.display().to_string(), built_binary("loadgen")?.display().to_string());
+    let start = || Service::start(&bed, &shop, &[&server, "--listen", "0.0.0.0:8083"]);
+    // On a node the slice is never empty, and stays.
+    let _other = Service::start(&bed, &format!("rsother-{}", std::process::id()), &["sleep", "1000"])?;
+    let mut service = start()?;
+    let agent = NodeAgent::start(&bed, "")?;
+    agent.wait_cgroup(&shop)?;
+    let cgroup = || agent.status().ok()?.node.cgroups.into_iter().find(|row| row.workload == shop);
+    let attached = |slot: u32| cgroup().is_some_and(|row| row.slot != slot && row.state == "attached");
+    for _ in 0..3 {
+        let before = cgroup().context("it is there")?.slot;
+        drop(service);
+        service = start()?;
+        until("the new cgroup is attached", PATIENCE, || attached(before))
+            .with_context(|| format!("{:?}\n{}", agent.status().map(|status| status.node), agent.log_text()))?;
+    }
+    let gate = bed.dir().join("rs-gate").display().to_string();
+    let target = format!("{}:8083", address_of(1));
+    let _client = Service::start(&bed, &ask, &[&load, "--gate", &gate, "--target", &target, "--count", "20"])?;
+    agent.wait_cgroup(&ask)?;
+    std::fs::write(&gate, "")?;
+    agent.wait_requests("server", &ask, &shop, 20)
+}
+
+#[test]
 fn connections_older_than_the_agent_are_open_from_the_first_scrape_and_counted_from_their_next_message() -> Result<()> {
     let _alone = alone();
     let mut bed = Testbed::start()?;

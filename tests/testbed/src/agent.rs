@@ -16,6 +16,8 @@ use std::time::Duration;
 pub struct AgentOptions {
     /// `[attach] mode`: auto, tcx or clsact.
     pub attach_mode: Option<&'static str>,
+    /// `[containerd] sockets`; empty: those of the testbed's containerds.
+    pub sockets: Vec<PathBuf>,
     /// `[containerd] namespaces`; empty: all.
     pub namespaces: Vec<String>,
     /// `[capture] ring_bytes`.
@@ -31,11 +33,12 @@ pub struct AgentOptions {
 }
 
 impl AgentOptions {
-    /// The configuration file of an agent that watches `containerd` and answers at `admin` and `socket`.
-    pub(crate) fn to_toml(&self, containerd: &Path, admin: SocketAddr, socket: &Path) -> String {
+    /// The configuration file of an agent that watches these containerds and answers at `admin` and `socket`.
+    pub(crate) fn to_toml(&self, containerds: &[PathBuf], admin: SocketAddr, socket: &Path) -> String {
+        let sockets = if self.sockets.is_empty() { containerds } else { &self.sockets };
         let mut text = format!(
-            "[containerd]\nsockets = [{:?}]\nnamespaces = {:?}\n\n[admin]\nlisten = \"{admin}\"\nsocket = {:?}\n",
-            containerd, self.namespaces, socket
+            "[containerd]\nsockets = {:?}\nnamespaces = {:?}\n\n[admin]\nlisten = \"{admin}\"\nsocket = {:?}\n",
+            sockets, self.namespaces, socket
         );
         if let Some(mode) = self.attach_mode {
             text += &format!("\n[attach]\nmode = \"{mode}\"\n");
@@ -68,7 +71,7 @@ impl Agent {
         let name = format!("agent-{port}");
         let (config, socket) = (bed.dir().join(format!("{name}.toml")), bed.dir().join(format!("{name}.sock")));
         let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let text = options.to_toml(&bed.containerd().socket(), admin, &socket);
+        let text = options.to_toml(&bed.containerd_sockets(), admin, &socket);
         std::fs::write(&config, text)?;
         let log = bed.log_file(&name);
         let state = options.state.clone();

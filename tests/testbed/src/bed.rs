@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// One node: a directory, a containerd, a network namespace with a bridge, and containers.
+/// One node: a directory, a containerd or several, a network namespace with a bridge, and containers.
 /// Everything is removed on drop.
 ///
 /// Its id begins with `pft` and names all that it makes outside its directory: network namespaces and cgroups.
@@ -19,7 +19,8 @@ pub struct Testbed {
     dir: PathBuf,
     node: Arc<Netns>,
     containers: Vec<Container>,
-    containerd: Option<Containerd>,
+    /// The first is in the testbed's directory itself. Empty once it is taken down.
+    containerds: Vec<Containerd>,
     next_host: u16,
     /// Held while this process lives: `sweep` takes only what nobody holds.
     lock: Option<sweep::Lock>,
@@ -56,7 +57,7 @@ impl Testbed {
             dir: dir.to_owned(),
             node,
             containers: Vec::new(),
-            containerd: Some(containerd),
+            containerds: vec![containerd],
             next_host: 2,
             lock: Some(lock),
         })
@@ -86,13 +87,43 @@ impl Testbed {
     /// Only after the testbed was taken down, which consumes it.
     #[must_use]
     pub fn containerd(&self) -> &Containerd {
-        self.containerd.as_ref().expect("lives as long as the testbed")
+        self.containerd_at(0)
     }
 
     /// # Panics
     /// As [`Testbed::containerd`].
     pub fn containerd_mut(&mut self) -> &mut Containerd {
-        self.containerd.as_mut().expect("lives as long as the testbed")
+        self.containerd_at_mut(0)
+    }
+
+    /// Starts one more containerd, with a root, a state and a socket of its own; returns its place.
+    pub fn add_containerd(&mut self) -> Result<usize> {
+        let place = self.containerds.len();
+        let dir = self.dir.join(format!("containerd-{place}"));
+        fs::create_dir_all(dir.join("logs"))?;
+        self.containerds.push(Containerd::start(&dir)?);
+        Ok(place)
+    }
+
+    /// The one at this place, as [`Testbed::add_containerd`] returned it.
+    ///
+    /// # Panics
+    /// There is none.
+    #[must_use]
+    pub fn containerd_at(&self, place: usize) -> &Containerd {
+        self.containerds.get(place).expect("it was started, and lives as long as the testbed")
+    }
+
+    /// # Panics
+    /// As [`Testbed::containerd_at`].
+    pub fn containerd_at_mut(&mut self, place: usize) -> &mut Containerd {
+        self.containerds.get_mut(place).expect("it was started, and lives as long as the testbed")
+    }
+
+    /// Of all of them, by place.
+    #[must_use]
+    pub fn containerd_sockets(&self) -> Vec<PathBuf> {
+        self.containerds.iter().map(Containerd::socket).collect()
     }
 
     #[must_use]
@@ -150,7 +181,7 @@ impl Testbed {
             return Ok(());
         }
         self.containers.clear();
-        if let Some(mut containerd) = self.containerd.take() {
+        for mut containerd in self.containerds.drain(..) {
             // Killed, not asked: the shims are ended by `remove`, and a containerd that saw that
             // would only write about it.
             containerd.kill();

@@ -29,6 +29,8 @@ pub struct ContainerSpec {
     pub(crate) processor: Option<usize>,
     /// In the node's own network namespace.
     pub(crate) on_the_node: bool,
+    /// Place of the containerd that runs it.
+    pub(crate) containerd: usize,
 }
 
 impl ContainerSpec {
@@ -45,6 +47,7 @@ impl ContainerSpec {
             address: None,
             processor: None,
             on_the_node: false,
+            containerd: 0,
         }
     }
 
@@ -65,6 +68,13 @@ impl ContainerSpec {
     #[must_use]
     pub fn file(mut self, name: &str, content: &str) -> Self {
         self.files.push((name.into(), content.into()));
+        self
+    }
+
+    /// Has it run by the containerd at this place of the testbed, not by the first.
+    #[must_use]
+    pub fn run_by(mut self, containerd: usize) -> Self {
+        self.containerd = containerd;
         self
     }
 
@@ -123,6 +133,8 @@ pub struct Container {
     pub pid: u32,
     pub netns: Arc<Netns>,
     pub(crate) log: PathBuf,
+    /// Place of the containerd that runs it.
+    pub(crate) containerd: usize,
 }
 
 impl Container {

@@ -11,7 +11,18 @@ use std::time::Duration;
 impl Testbed {
     /// Starts a container: its network namespace first (interface up, address set), then the task.
     pub fn run(&mut self, spec: ContainerSpec) -> Result<Container> {
-        let ContainerSpec { name, namespace, command, labels, files, shares, address, processor, on_the_node } = spec;
+        let ContainerSpec {
+            name,
+            namespace,
+            command,
+            labels,
+            files,
+            shares,
+            address,
+            processor,
+            on_the_node,
+            containerd,
+        } = spec;
         let (netns, address) = match (shares, address) {
             _ if on_the_node => (self.node_shared(), crate::network::address_of(1)),
             (Some(netns), Some(address)) => (netns, address),
@@ -26,7 +37,7 @@ impl Testbed {
         let pid_file = self.dir().join("pids").join(&name);
         fs::write(&log, "")?;
         fs::remove_file(&pid_file).ok();
-        let mut ctr = self.containerd().ctr_command(&namespace)?;
+        let mut ctr = self.containerd_at(containerd).ctr_command(&namespace)?;
         ctr.args(["run", "--detach", "--rootfs", "--runc-root"]).arg(self.dir().join("runc"));
         if on_the_node && let Some(runtime) = self.runtime_with_cgroup()? {
             ctr.arg("--runc-binary").arg(runtime);
@@ -46,7 +57,7 @@ impl Testbed {
         ctr.args(&command);
         crate::network::run(&mut ctr).with_context(|| format!("start container {name}"))?;
         let pid = fs::read_to_string(&pid_file)?.trim().parse().context("pid file")?;
-        let container = Container { name, namespace, address, pid, netns, log };
+        let container = Container { name, namespace, address, pid, netns, log, containerd };
         self.remember(container.clone());
         Ok(container)
     }
@@ -78,22 +89,23 @@ impl Testbed {
         let fifos = self.dir().join("fifo").display().to_string();
         args.extend([fifos.as_str(), "--exec-id", &id, &container.name]);
         args.extend_from_slice(command);
-        self.containerd().ctr(&container.namespace, &args)
+        self.containerd_at(container.containerd).ctr(&container.namespace, &args)
     }
 
     /// Ends a container with SIGTERM (SIGKILL after `grace`) and removes it; its namespace goes with its last user.
     pub fn stop(&mut self, container: Container, grace: Duration) -> Result<()> {
         let Container { name, namespace, pid, .. } = &container;
+        let ctr = |args: &[&str]| self.containerd_at(container.containerd).ctr(namespace, args);
         let gone = || crate::process::start_time(*pid).is_none();
-        self.containerd().ctr(namespace, &["task", "kill", "--signal", "SIGTERM", name]).ok();
+        ctr(&["task", "kill", "--signal", "SIGTERM", name]).ok();
         if crate::wait::until("container ends", grace, gone).is_err() {
-            self.containerd().ctr(namespace, &["task", "kill", "--signal", "SIGKILL", name]).ok();
+            ctr(&["task", "kill", "--signal", "SIGKILL", name]).ok();
             crate::wait::until("container ends after SIGKILL", Duration::from_secs(5), gone)?;
         }
         // The shim tells containerd of the end a moment after the process is gone.
         crate::wait::until("container is removed", Duration::from_secs(5), || {
-            self.containerd().ctr(namespace, &["task", "rm", "--force", name]).ok();
-            self.containerd().ctr(namespace, &["container", "rm", name]).is_ok()
+            ctr(&["task", "rm", "--force", name]).ok();
+            ctr(&["container", "rm", name]).is_ok()
         })?;
         self.forget(name);
         Ok(())

@@ -53,7 +53,7 @@ pub fn open_gate(bed: &Testbed, generator: &Container) -> Result<()> {
 /// Asks a program of this crate to end and returns the JSON line that it prints then.
 pub fn final_line(bed: &Testbed, container: &Container, patience: Duration) -> Result<serde_json::Value> {
     let kill = ["task", "kill", "--signal", "SIGTERM", &container.name];
-    bed.containerd().ctr(&container.namespace, &kill).ok();
+    bed.containerd_at(container.containerd).ctr(&container.namespace, &kill).ok();
     last_line(container, patience)
 }
 

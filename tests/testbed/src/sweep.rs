@@ -236,8 +236,9 @@ fn children_of(parent: u32) -> Vec<u32> {
 
 /// Sockets of shims are outside containerd's state directory; each task's directory names its own.
 fn shim_sockets(dir: &Path) -> Vec<PathBuf> {
-    let tasks = dir.join("state/io.containerd.runtime.v2.task");
-    let namespaces = fs::read_dir(tasks).into_iter().flatten().flatten();
+    let below = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let tasks = below.chain([dir.to_owned()]).map(|containerd| containerd.join("state/io.containerd.runtime.v2.task"));
+    let namespaces = tasks.flat_map(|tasks| fs::read_dir(tasks).into_iter().flatten().flatten());
     namespaces
         .flat_map(|namespace| fs::read_dir(namespace.path()).into_iter().flatten().flatten())
         .filter_map(|task| fs::read_to_string(task.path().join("address")).ok())

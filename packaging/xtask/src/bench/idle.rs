@@ -29,9 +29,12 @@ pub fn run(options: &Options) -> Result<()> {
         ensure!(!signals::interrupted(), "interrupted");
         bed.run(ContainerSpec::new(&format!("idle{n}"), &["/bin/sleep", "100000"]))?;
     }
-    let nothing = AgentOptions { namespaces: vec!["nothing".to_owned()], ..AgentOptions::default() };
+    // Two agents cannot share a containerd.
+    let [first, second] = [0, bed.add_containerd()?].map(|place| bed.containerd_at(place).socket());
+    let nothing = AgentOptions { sockets: vec![second], ..AgentOptions::default() };
+    let containers = AgentOptions { sockets: vec![first], ..AgentOptions::default() };
     let alone = Agent::start(&bed, &nothing)?;
-    let busy = Agent::start(&bed, &AgentOptions::default())?;
+    let busy = Agent::start(&bed, &containers)?;
     busy.wait_attached(u64::from(options.containers), Duration::from_secs(60))?;
     alone.wait_attached(0, Duration::from_secs(10))?;
     pause(SETTLED)?;

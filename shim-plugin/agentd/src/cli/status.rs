@@ -16,6 +16,25 @@ pub fn run(socket: &Path, output: Output) -> Result<(), Failure> {
     }
 }
 
+/// A line for each containerd that is there or missed.
+fn links(containerd: &api::Containerd) -> String {
+    let mut out = String::new();
+    for link in &containerd.links {
+        let api::ContainerdLink { socket, state, version, containers, reconnects, detail, .. } = link;
+        match state.as_str() {
+            "live" => out.push_str(&format!(
+                "containerd {version} on {socket}, {containers} containers, {reconnects} reconnects\n"
+            )),
+            _ if !detail.is_empty() => out.push_str(&format!("containerd {state} on {socket}: {detail}\n")),
+            _ => {}
+        }
+    }
+    if out.is_empty() {
+        out = format!("containerd: {}\n", containerd.detail);
+    }
+    out
+}
+
 fn scan(scan: &api::Scan) -> String {
     let api::Scan { done, total, failed, seeds, guessed, ended, source, iterator_refused, stale, late_reads: _ } = scan;
     let mut line = format!("scan: {done}/{total}, {seeds} connections found");
@@ -132,13 +151,7 @@ fn page(status: &Status) -> String {
         out.push_str(&format!("{join}{}: {}", reason.part, reason.detail));
     }
     out.push('\n');
-    out.push_str(&match containerd.connected {
-        true => format!(
-            "containerd {} on {}, {} reconnects\n",
-            containerd.version, containerd.socket, containerd.reconnects
-        ),
-        false => format!("containerd: {}\n", containerd.detail),
-    });
+    out.push_str(&links(containerd));
     out.push_str(&kubernetes(&status.kubernetes));
     let states: Vec<String> = states.iter().map(|(state, count)| format!("{count} {state}")).collect();
     out.push_str(&format!("namespaces: {}\n", states.join(", ")));
@@ -277,9 +290,23 @@ mod tests {
                 }],
             },
             containerd: Containerd {
-                connected: true,
-                socket: "/run/containerd/containerd.sock".into(),
-                version: "1.6.20".into(),
+                connected: false,
+                links: vec![
+                    api::ContainerdLink {
+                        socket: "/run/containerd/containerd.sock".into(),
+                        state: "live".into(),
+                        version: "1.6.20".into(),
+                        containers: 2,
+                        ..api::ContainerdLink::default()
+                    },
+                    api::ContainerdLink {
+                        socket: "/run/k3s/containerd/containerd.sock".into(),
+                        state: "down".into(),
+                        detail: "connect: refused".into(),
+                        ..api::ContainerdLink::default()
+                    },
+                    api::ContainerdLink { socket: "/d".into(), state: "absent".into(), ..Default::default() },
+                ],
                 ..Containerd::default()
             },
             states: [("attached".to_owned(), 1), ("failed".to_owned(), 1)].into(),
@@ -337,7 +364,8 @@ mod tests {
         expect![[r#"
             pilotfish 0.1.0 (pid 42), up 1d2h
             ready: netns: 1 namespaces failed
-            containerd 1.6.20 on /run/containerd/containerd.sock, 0 reconnects
+            containerd 1.6.20 on /run/containerd/containerd.sock, 2 containers, 0 reconnects
+            containerd down on /run/k3s/containerd/containerd.sock: connect: refused
             kubernetes unreachable for 12 s: connection refused; https://10.0.0.1:6443/ (from $KUBECONFIG), scope cluster, 17 requests
             namespaces: 1 attached, 1 failed
             host network, by cgroup: 1 attached, 1 unobserved

@@ -104,8 +104,15 @@ pub const KEYS: &[Key] = &[
         name: "sockets",
         was: &[],
         default: "[]",
-        doc: "Sockets to try, in this order. Empty: those of containerd and k3s at their usual places.",
-        apply: |c, v| v.list().map(|v| c.containerd.sockets = v.into_iter().map(Into::into).collect()),
+        doc: "Sockets of the node's containerds, 16 at most; each is followed for itself. Empty: those of containerd, k3s and dockerd at their usual places.",
+        apply: |c, v| {
+            let sockets = v.list()?;
+            if sockets.len() > 16 {
+                return Err(format!("{} sockets are more than the 16 that are followed", sockets.len()));
+            }
+            c.containerd.sockets = sockets.into_iter().map(Into::into).collect();
+            Ok(())
+        },
     },
     Key {
         section: "containerd",

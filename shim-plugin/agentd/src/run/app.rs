@@ -28,6 +28,7 @@ use capture_engine::kernel::KernelConfig;
 use golden_metrics::{Golden, Losses};
 use k8s_sync::{Addresses, IdentityIndex, NamesReader};
 use netns_scanner::deadline::Deadlines;
+use shim_plugin::Claims;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -58,6 +59,7 @@ pub struct App {
     reload: Reload,
     /// Where counters are kept from one run to the next, if anywhere.
     state: Option<State>,
+    claims: Claims,
 }
 
 /// Why the agent stops.
@@ -82,11 +84,12 @@ impl App {
     /// Binds what it answers on and starts answering; nothing of the node is touched yet.
     ///
     /// # Errors
-    /// `Usage` for an address or a socket that is taken.
+    /// `Usage` for an address or a socket that is taken, and where another agent is at work.
     pub fn build(config: Config, reload: Reload) -> Result<App, Failure> {
         let address = bind_address(config.admin.listen)?;
         let listening = address.local_addr().context("read the admin address")?;
         let (socket, socket_file) = bind_socket(&config.admin.socket)?;
+        let claims = claims(&config)?;
         let losses = Losses::default();
         let identities = IdentityIndex::new(k8s_sync::Limits::default());
         let (mut golden, reader) =
@@ -130,6 +133,7 @@ impl App {
             socket_file,
             reload,
             state,
+            claims,
         })
     }
 
@@ -139,7 +143,7 @@ impl App {
     /// `NoPermission` when the kernel refuses the programs, `Software` when a part ended by itself.
     pub fn run(self) -> Result<(), Failure> {
         let App { mut config, board, losses, golden, identities, runtime, ends, mut ended, .. } = self;
-        let App { admin_stop, admin, listening, lookup, socket_file, reload, state, .. } = self;
+        let App { admin_stop, admin, listening, lookup, socket_file, reload, state, claims, .. } = self;
         // While somebody counts, nothing can be kept.
         let mut counting = false;
         let grace = config.admin.grace;
@@ -171,7 +175,7 @@ impl App {
                 loaded,
                 golden,
                 identities,
-                Shared { board: &board, losses: &losses, ends: &ends, deadlines },
+                Shared { board: &board, losses: &losses, ends: &ends, deadlines, claims },
             )?;
             // The first beat comes with the first turn; until then this counts.
             board.pulse.beat(Instant::now());
@@ -217,6 +221,22 @@ impl App {
         drop(socket_file);
         runtime.shutdown_timeout(Duration::from_millis(100));
         result
+    }
+}
+
+/// What this agent alone may work with: the containerds that have a place by now (the others when
+/// they get one), and the directory of its counters.
+fn claims(config: &Config) -> Result<Claims, Failure> {
+    let claims = Claims::exclusive();
+    let sockets = settings::containerd(config).sockets;
+    let mut taken = sockets.iter().map(|socket| claims.socket(socket));
+    let taken = taken.find_map(Result::err).or_else(|| claims.directory(&saved::directory()?).err());
+    match taken {
+        None => Ok(claims),
+        Some(taken) => {
+            let text = format!("{taken}, and one of them would take the other's programs away; stop it first");
+            Err(Failure::say(Exit::Usage, text))
+        }
     }
 }
 

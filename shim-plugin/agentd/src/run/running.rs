@@ -15,7 +15,7 @@ use capture_engine::attach::Attacher;
 use golden_metrics::{Golden, Losses};
 use k8s_sync::{IdentityIndex, NamesReader};
 use netns_scanner::deadline::Deadlines;
-use shim_plugin::Containerd;
+use shim_plugin::{Claims, Containerd};
 use std::future::Future;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -28,6 +28,8 @@ pub struct Shared<'a> {
     pub losses: &'a Losses,
     pub ends: &'a Ends,
     pub deadlines: Deadlines,
+    /// Of the containerds.
+    pub claims: Claims,
 }
 
 pub struct Running {
@@ -51,7 +53,7 @@ impl Running {
         identities: IdentityIndex,
         shared: Shared<'_>,
     ) -> Result<Running, Failure> {
-        let Shared { board, losses, ends, deadlines } = shared;
+        let Shared { board, losses, ends, deadlines, claims } = shared;
         let (stop, ready) = (CancellationToken::new(), CancellationToken::new());
         let (events, attach_events) = attach_news();
         let tell = move |event| events.tell(event);
@@ -63,7 +65,7 @@ impl Running {
         let (orders, received) = mpsc::channel();
         let pipeline = PipelineThread::new(settings::pipeline(config), loaded, golden, board.clone(), losses, received);
         let pipeline = ends.thread("pipeline", move || pipeline.run()).context("start the pipeline thread")?;
-        let (containerd, handle) = Containerd::new(settings::containerd(config));
+        let (containerd, handle) = Containerd::new(shim_plugin::Config { claims, ..settings::containerd(config) });
         tokio::spawn(watched(ends, "containerd", containerd.run(stop.clone())));
         let scan = Scan::start(settings::scanner(config), deadlines.clone(), orders.clone(), losses)
             .context("start the scan's thread")?;

@@ -128,9 +128,13 @@ impl Board {
         } else if !self.pulse.alive(now) {
             because("pipeline", false, format!("no heartbeat for {:?}", self.pulse.age(now).max(STALLED)));
         }
-        let containerd = copy(&self.containerd);
-        if !containerd.connected {
-            because("containerd", true, containerd.detail);
+        let Containerd { connected, detail, links, .. } = copy(&self.containerd);
+        let missed: Vec<_> = links.into_iter().filter(|link| !link.detail.is_empty()).collect();
+        if missed.is_empty() && !connected {
+            because("containerd", true, detail);
+        }
+        for link in missed {
+            because("containerd", true, format!("{}: {}", link.socket, link.detail));
         }
         if let Some(reason) = self.kubernetes.get().and_then(|watches| watches.degraded(now)) {
             because("kubernetes", true, reason);
@@ -189,11 +193,12 @@ impl Board {
     pub fn status_line(&self) -> String {
         let states = self.states();
         let count = |state: &str| states.get(state).copied().unwrap_or(0);
-        let containerd = copy(&self.containerd);
-        let containerd = match containerd.connected {
-            true => format!("containerd {}", containerd.socket),
-            false => format!("waiting for containerd: {}", containerd.detail),
-        };
+        let Containerd { connected, detail, links, .. } = copy(&self.containerd);
+        let live: Vec<&str> =
+            links.iter().filter(|link| link.state == "live").map(|link| link.socket.as_str()).collect();
+        let live = (!live.is_empty()).then(|| format!("containerd {}", live.join(" and ")));
+        let missed = (!connected).then(|| format!("waiting for containerd: {detail}"));
+        let containerd = live.into_iter().chain(missed).collect::<Vec<_>>().join(", ");
         let Scan { done, total, .. } = copy(&self.scan);
         let scan = if total == 0 { String::new() } else { format!(", scan: {done}/{total}") };
         format!("{} namespaces attached, {} failed{scan}, {containerd}", count("attached"), count("failed"))

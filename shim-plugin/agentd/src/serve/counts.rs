@@ -25,6 +25,7 @@ pub struct CountPublisher {
     interfaces_full: Loss,
     link_news: Loss,
     not_taken: Loss,
+    removed: Loss,
     tasks_full: Loss,
     events_full: Loss,
     undecodable: Loss,
@@ -38,6 +39,7 @@ impl CountPublisher {
             interfaces_full: losses.place("attach", "interfaces_full", "interfaces left alone, at each look"),
             link_news: losses.place("attach", "link_news", "times that the kernel dropped news of interfaces"),
             not_taken: losses.place("attach", "not_taken", "namespaces that were not taken, at each try"),
+            removed: losses.place("attach", "removed", "packets at most, while somebody had removed our programs"),
             tasks_full: losses.place("containerd", "tasks_full", "containers that are not followed, at each sight"),
             events_full: losses.place("containerd", "events_full", "events that found the queue full"),
             undecodable: losses.place("containerd", "undecodable", "events that made no sense"),
@@ -69,7 +71,10 @@ impl CountPublisher {
             swept_filters,
             missed_news,
             failed_detaches,
+            removed_programs,
+            unseen_packets,
         } = counters;
+        self.removed.set_total(unseen_packets);
         self.interfaces_full.set_total(over_limit);
         self.link_news.set_total(missed_news);
         let mut count = |name, help, total| out.push(SelfMetric::counter(name, help, total));
@@ -79,6 +84,8 @@ impl CountPublisher {
         count("pilotfish_attach_vanished_interfaces_total", help, vanished_interfaces);
         let help = "Filters of an earlier process that were removed.";
         count("pilotfish_attach_swept_filters_total", help, swept_filters);
+        let help = "Interfaces whose programs somebody else had taken away, replaced or shadowed; put back.";
+        count("pilotfish_attach_removed_programs_total", help, removed_programs);
         let help = "Detaches that may have left a filter behind, which does nothing.";
         count("pilotfish_attach_failed_detaches_total", help, failed_detaches);
     }
@@ -94,6 +101,7 @@ impl CountPublisher {
             unanswered,
             netns_reused,
             found_at_start,
+            found_gone,
             corrections: Corrections { missed_starts, missed_exits, replaced },
         } = counts;
         self.tasks_full.set_total(refused);
@@ -109,6 +117,8 @@ impl CountPublisher {
         let mut count = |name, help, total| out.push(SelfMetric::counter(name, help, total));
         let help = "Containers that ran before the agent did.";
         count("pilotfish_containerd_found_total", help, found_at_start);
+        let help = "Containers whose process was found gone while no containerd told of it.";
+        count("pilotfish_containerd_found_gone_total", help, found_gone);
         let help = "Network namespaces of containers that could not be opened; tried again.";
         count("pilotfish_netns_open_failures_total", help, open_failures);
         let help = "Opens and attaches of a network namespace without an answer within 30 s.";
@@ -128,7 +138,7 @@ impl CountPublisher {
             unread_namespaces,
             labels_unread,
         } = counts;
-        let EventCounts { create, start, exit, delete, update, other, undecodable } = events;
+        let EventCounts { create, start, exit, delete, update, remove, other, undecodable } = events;
         self.events_full.set_total(events_lost);
         self.undecodable.set_total(undecodable);
         let topics = [
@@ -137,6 +147,7 @@ impl CountPublisher {
             ("exit", exit),
             ("delete", delete),
             ("update", update),
+            ("remove", remove),
             ("other", other),
         ];
         for (topic, total) in topics {

@@ -2,7 +2,7 @@
 
 use crate::serve::board::{Board, Engine};
 use crate::serve::{counts, kubernetes};
-use agent_api::{Process, Scan, Version};
+use agent_api::{ContainerdLink, Process, Scan, Version};
 use golden_metrics::SelfMetric;
 use k8s_sync::TableMetric;
 use std::sync::atomic::Ordering;
@@ -75,11 +75,35 @@ fn containerd(board: &Board, out: &mut Vec<SelfMetric>) {
     let connected = f64::from(u8::from(containerd.connected));
     out.push(SelfMetric::gauge(
         "pilotfish_containerd_connected",
-        "1 while subscribed to containerd's events.",
+        "1 while subscribed to the events of every containerd that is to be there.",
         connected,
     ));
     let help = "Connections to containerd that were lost after they had been live.";
     out.push(SelfMetric::counter("pilotfish_containerd_reconnects_total", help, containerd.reconnects));
+    for link in containerd.links {
+        containerd_link(link, out);
+    }
+}
+
+/// Of a socket that was never there, nothing.
+fn containerd_link(link: ContainerdLink, out: &mut Vec<SelfMetric>) {
+    let ContainerdLink { socket, state, containers, reconnects, events, reconciles, failures, .. } = link;
+    if matches!(state.as_str(), "absent" | "same") && reconciles + failures == 0 {
+        return;
+    }
+    let connected = f64::from(u8::from(state == "live"));
+    let mut gauge = |name, help, value| out.push(SelfMetric::gauge(name, help, value).with("socket", socket.clone()));
+    gauge("pilotfish_containerd_link_connected", "1 while subscribed to the events of this containerd.", connected);
+    let help = "Containers of this containerd that are followed.";
+    gauge("pilotfish_containerd_link_containers", help, containers as f64);
+    let mut count = |name, help, total| out.push(SelfMetric::counter(name, help, total).with("socket", socket.clone()));
+    let help = "Connections to this containerd that were lost after they had been live.";
+    count("pilotfish_containerd_link_reconnects_total", help, reconnects);
+    count("pilotfish_containerd_link_events_total", "Events of this containerd.", events);
+    let help = "Lists of this containerd that were compared with what is known.";
+    count("pilotfish_containerd_link_reconciles_total", help, reconciles);
+    let help = "Attempts to connect to this containerd, to subscribe or to list that failed.";
+    count("pilotfish_containerd_link_failures_total", help, failures);
 }
 
 fn engine(board: &Board, out: &mut Vec<SelfMetric>) {

@@ -1,8 +1,8 @@
 //! The single questions of `pilotfish check`. Each tries the thing itself rather than guessing from
 //! a version, and leaves nothing behind.
 
-use super::line::Verdict::{FallsBack, Missing, Ok as Fine, Waits};
-use super::line::{Line, Verdict};
+use super::line::Line;
+use super::line::Verdict::{FallsBack, Missing, Ok as Fine};
 use crate::cli::privileges;
 use crate::config::Config;
 use crate::exit::in_full;
@@ -14,14 +14,12 @@ use netns::Netns;
 use netns_scanner::{SocketIterator, Source};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::utsname::uname;
-use shim_plugin::{Connection, Containerd};
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
-use tokio_util::sync::CancellationToken;
+use std::time::Duration;
 
-/// An attach takes up to 16 ms, a containerd answers in milliseconds.
+/// An attach takes up to 16 ms.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub fn all(config: &Config) -> Vec<Line> {
@@ -43,7 +41,8 @@ pub fn all(config: &Config) -> Vec<Line> {
         None => lines.push(Line::new("attachment", Missing, "not tried, as the programs did not load", "")),
     }
     lines.push(super::node::line(config.attach.node, programs.as_ref().map(|loaded| &*loaded.kernel)));
-    lines.extend([scan_source(config), statistics(), bpffs(), cgroups(), descriptors(), containerd(config)]);
+    lines.extend([scan_source(config), statistics(), bpffs(), cgroups(), descriptors()]);
+    lines.extend(super::containerd::lines(config));
     lines.push(super::kubernetes::line(config));
     lines
 }
@@ -197,48 +196,4 @@ fn descriptors() -> Line {
         Ok((soft, _)) => Line::new("descriptors", Fine, format!("{soft}"), ""),
         Err(error) => Line::new("descriptors", FallsBack, error.to_string(), ""),
     }
-}
-
-fn containerd(config: &Config) -> Line {
-    let config = settings::containerd(config);
-    let sockets: Vec<String> = config.sockets.iter().map(|socket| socket.display().to_string()).collect();
-    let (verdict, found) = ask_containerd(config);
-    let remedy = match verdict {
-        Verdict::Ok => String::new(),
-        _ => format!("start containerd, or name its socket in containerd.sockets; tried {}", sockets.join(", ")),
-    };
-    Line::new("containerd", verdict, found, remedy)
-}
-
-fn ask_containerd(config: shim_plugin::Config) -> (Verdict, String) {
-    if !config.sockets.iter().any(|socket| socket.exists()) {
-        return (Waits, "none of its sockets exists".to_owned());
-    }
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return (Waits, format!("not asked: {error}")),
-    };
-    let (task, handle) = Containerd::new(config);
-    let drain = CancellationToken::new();
-    runtime.block_on(async {
-        let running = tokio::spawn(task.run(drain.clone()));
-        let began = Instant::now();
-        let answer = loop {
-            let status = handle.status.read(Instant::now());
-            match status.link.connection {
-                Connection::Live { socket } => {
-                    let version = status.link.version.unwrap_or_default();
-                    let found = format!("{version} on {}, {} tasks", socket.display(), handle.status.tasks().len());
-                    break (Fine, found);
-                }
-                state if began.elapsed() > PATIENCE => {
-                    break (Waits, status.link.last_failure.unwrap_or_else(|| format!("{state:?}")));
-                }
-                _ => tokio::time::sleep(Duration::from_millis(20)).await,
-            }
-        };
-        drain.cancel();
-        let _ = running.await;
-        answer
-    })
 }

@@ -7,7 +7,9 @@ mod namespace;
 mod news;
 mod node_addresses;
 mod node_cgroups;
+mod process_end;
 mod show;
+mod show_links;
 
 use crate::clock;
 use crate::run::node_ports::NodePorts;
@@ -185,6 +187,9 @@ impl Containers {
     async fn news(&mut self, news: News) {
         match news {
             News::Opened(task, opened) => self.opened(task, opened).await,
+            News::Gone(task, Ok(true)) => self.report(Report::Gone { task }).await,
+            News::Gone(_, Ok(false)) => {}
+            News::Gone(_, Err(error)) => tracing::debug!(%error, "whether a process lives could not be told"),
             News::Addresses(Ok(addresses)) => self.node_addresses.addressed(&addresses, &mut self.identities),
             News::Addresses(Err(error)) => {
                 tracing::debug!(%error, "the node's own addresses could not be read");
@@ -225,6 +230,7 @@ impl Containers {
                 self.reads.cgroup(job);
                 name.iter().for_each(|name| self.identify(slot, name));
             }
+            Action::LookAtProcess { task, pid, began } => self.reads.process(task, pid, began),
             Action::Close { task } => {
                 self.open.remove(&task);
             }
@@ -248,13 +254,13 @@ impl Containers {
         // Closed meanwhile: the task is gone, and dropping the namespace is all there is to do.
         let Some(open) = self.open.get_mut(&task) else { return };
         match opened {
-            Ok(Opened { netns, cookie }) => {
+            Ok(Opened { netns, cookie, began }) => {
                 let id = netns.id();
                 let (asked, pid) = match open {
                     Open::Asked(asked, pid) | Open::Done(asked, Entrance { pid, .. }) => (*asked, *pid),
                 };
                 *open = Open::Done(asked, Entrance { netns: Arc::new(netns), pid });
-                self.report(Report::Opened { task, netns: id, cookie }).await;
+                self.report(Report::Opened { task, netns: id, cookie, began }).await;
             }
             Err(reason) => {
                 self.open.remove(&task);
@@ -363,10 +369,14 @@ impl Containers {
 
     fn publish(&mut self) {
         let now = Instant::now();
-        let status = self.handle.status.read(now);
-        let counted = Counted { attach: self.attacher.counters(), tasks: status.counts, link: status.link.counts };
+        let status = self.handle.status.read();
+        let counted = Counted {
+            attach: self.attacher.counters(),
+            tasks: status.counts,
+            link: status.links.iter().map(|link| link.counts).sum(),
+        };
         self.counts.publish(counted, &self.board);
-        *self.board.containerd.lock() = show::containerd(status.link);
+        *self.board.containerd.lock() = show_links::containerd(status.links, now);
         *self.board.table_metrics.lock() = self.identities.metrics().to_vec();
         let settled = status.tasks.discovered + status.tasks.attaching == 0;
         self.scan.tick(settled, now);

@@ -4,13 +4,14 @@
 use super::node_addresses;
 use super::node_cgroups::services::Watch;
 use super::node_cgroups::{Attached, Job, Jobs, Why};
+use super::process_end;
 use crate::run::scan::NodeSockets;
 use flow_model::{Slot, Ts};
 use netns::{IfAddress, Netns};
 use netns_scanner::deadline::{Deadlines, PATIENCE};
 use netns_scanner::{Owned, read_owners};
 use shim_plugin::TaskId;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,8 @@ const CGROUP_PATIENCE: Duration = Duration::from_secs(10);
 pub enum News {
     /// A container's namespace, or why not.
     Opened(TaskId, Result<Opened, String>),
+    /// Whether the process of a task has ended.
+    Gone(TaskId, Result<bool, String>),
     /// The node's own addresses.
     Addresses(Result<Vec<IfAddress>, String>),
     /// Who has sockets in the node's own namespace, as it was at that time.
@@ -32,7 +35,7 @@ pub enum News {
     /// What came of attaching to a cgroup.
     Cgroup(Slot, Result<Attached, Why>),
     /// The node's services.
-    Services(Result<(Option<Watch>, BTreeSet<String>), String>),
+    Services(Result<(Option<Watch>, BTreeMap<String, u64>), String>),
 }
 
 #[derive(Debug)]
@@ -40,6 +43,8 @@ pub struct Opened {
     pub netns: Netns,
     /// None before Linux 5.14.
     pub cookie: Option<u64>,
+    /// Start time of the process.
+    pub began: Option<u64>,
 }
 
 /// Reads under way. Bounded by `Deadlines`, which refuses more than it has room for.
@@ -60,9 +65,15 @@ impl Reads {
             let netns = Netns::open_pid(pid).map_err(|error| error.to_string())?;
             // The cookie is worth having, not worth failing for.
             let cookie = netns.run(|inside| inside.cookie()).ok().flatten();
-            Ok(Opened { netns, cookie })
+            Ok(Opened { netns, cookie, began: process_end::began(pid) })
         };
         self.begin("netns", format!("/proc/{pid}/ns/net"), PATIENCE, read, move |opened| News::Opened(task, opened));
+    }
+
+    /// Whether the process that had `pid` when the task was opened is still there.
+    pub fn process(&mut self, task: TaskId, pid: u32, began: Option<u64>) {
+        let read = move || process_end::is_gone(pid, began);
+        self.begin("process", process_end::path(pid), PATIENCE, read, move |gone| News::Gone(task, gone));
     }
 
     /// What the cgroups of the node's namespace want done.

@@ -1,11 +1,10 @@
-//! What `pilotfish status` says of containerd and of the namespaces: each fact asked of whoever
-//! owns it.
+//! What `pilotfish status` says of the namespaces: each fact asked of whoever owns it.
 
 use super::namespace::Namespace;
 use agent_api as api;
 use capture_engine::attach::{AttachState, AttachStatus, Mechanism};
 use flow_model::Slot;
-use shim_plugin::{Connection, LinkCounts, LinkStatus, TaskState, TaskView};
+use shim_plugin::{TaskState, TaskView};
 use std::collections::{BTreeMap, HashMap};
 
 /// Namespaces with a slot, as the attacher has them, and tasks that have none.
@@ -71,28 +70,12 @@ fn without_slot(view: TaskView) -> Option<api::Namespace> {
     Some(api::Namespace { state: state.to_owned(), reason, namespace, workload, ..Default::default() })
 }
 
-pub fn containerd(link: LinkStatus) -> api::Containerd {
-    let LinkStatus { connection, version, counts: LinkCounts { reconnects, .. }, last_failure, .. } = link;
-    let failure = last_failure.map(|failure| format!("; last failure: {failure}")).unwrap_or_default();
-    let (connected, socket, detail) = match connection {
-        Connection::Searching => (false, None, format!("none of its sockets exists{failure}")),
-        Connection::Syncing { socket } => {
-            let detail = format!("subscribing on {}{failure}", socket.display());
-            (false, Some(socket), detail)
-        }
-        Connection::Live { socket } => (true, Some(socket), String::new()),
-        Connection::Down { reason } => (false, None, reason),
-    };
-    let socket = socket.map(|socket| socket.display().to_string()).unwrap_or_default();
-    api::Containerd { connected, socket, version: version.unwrap_or_default(), reconnects, detail }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use capture_engine::attach::Interface;
     use flow_model::{NetnsId, Ts};
-    use shim_plugin::{ContainerRef, TaskId};
+    use shim_plugin::{ContainerRef, LinkId, TaskId};
     use std::time::{Duration, Instant};
 
     fn status(slot: u32, state: AttachState, attached_at: Option<Instant>) -> AttachStatus {
@@ -131,7 +114,7 @@ mod tests {
         ];
         let task = |state| TaskView {
             task: TaskId(1),
-            container: ContainerRef::new("k8s.io", "c1"),
+            container: ContainerRef::new(LinkId(0), "k8s.io", "c1"),
             pid: 42,
             state,
             name: None,

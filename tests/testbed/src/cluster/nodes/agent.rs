@@ -34,7 +34,7 @@ impl Node {
         let admin = SocketAddr::new(self.address().into(), free_port()?);
         let name = format!("agent-{}-{}", self.name(), admin.port());
         let (config, socket) = (self.dir().join(format!("{name}.toml")), self.dir().join(format!("{name}.sock")));
-        let mut text = options.to_toml(&self.containerd_socket(), admin, &socket);
+        let mut text = options.to_toml(&[self.containerd_socket()], admin, &socket);
         if let Some(kubeconfig) = kubeconfig {
             text += &format!("\n[kubernetes]\nmode = \"on\"\nkubeconfig = {kubeconfig:?}\nnode = {:?}\n", self.name());
         }

@@ -9,7 +9,7 @@ use capture_engine::kernel::Kernel;
 use flow_model::{NetnsId, Slot, Ts, in_full};
 use netns::Netns;
 use netns_scanner::name_of_service;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -107,7 +107,7 @@ impl Jobs {
     }
 
     /// Names of the node's services, and with `watch` also what tells when they change.
-    pub fn services(&self, watch: bool) -> Result<(Option<Watch>, BTreeSet<String>), String> {
+    pub fn services(&self, watch: bool) -> Result<(Option<Watch>, BTreeMap<String, u64>), String> {
         let directory = self.hierarchy()?.services();
         let fail = |error| format!("{}: {error}", directory.display());
         // Watch before listing: what comes in between is then in either.

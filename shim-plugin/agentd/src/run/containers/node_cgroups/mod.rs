@@ -17,7 +17,7 @@ use k8s_sync::IdentityIndex;
 use k8s_sync::cluster::object::Uid;
 use services::Watch;
 use shim_plugin::{LAST_SLOT, LocalName};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,8 +35,8 @@ pub struct NodeCgroups {
     enabled: bool,
     loopback: bool,
     slots: BTreeMap<Slot, Cgroup>,
-    /// Slots of services by name.
-    services: BTreeMap<String, Slot>,
+    /// Slots of services by name, and the kernel's number of each one's cgroup.
+    services: BTreeMap<String, (Slot, u64)>,
     last: u32,
     watch: Option<Watch>,
     list_at: Option<Instant>,
@@ -177,23 +177,23 @@ impl NodeCgroups {
         None
     }
 
-    /// The services that there are; some have come, some are gone.
-    pub fn listed(&mut self, listed: Result<(Option<Watch>, BTreeSet<String>), String>, now: Instant) -> Listed {
+    /// The services that there are; some have come, some are gone, some have begun anew.
+    pub fn listed(&mut self, listed: Result<(Option<Watch>, BTreeMap<String, u64>), String>, now: Instant) -> Listed {
         self.dirty = true;
-        let names = match listed {
-            Ok((watch, names)) => {
+        let there = match listed {
+            Ok((watch, there)) => {
                 self.watch = watch.or(self.watch.take());
-                names
+                there
             }
             Err(reason) => {
                 self.trouble = reason;
                 return Listed::default();
             }
         };
-        let gone: Vec<String> = self.services.keys().filter(|name| !names.contains(*name)).cloned().collect();
-        let gone = gone.iter().filter_map(|name| self.services.remove(name)).collect();
+        let gone = self.services.extract_if(.., |name, (_, cgroup)| there.get(name) != Some(cgroup));
+        let gone = gone.map(|(_, (slot, _))| slot).collect();
         let mut jobs = Vec::new();
-        for name in names {
+        for (name, cgroup) in there {
             if self.services.contains_key(&name) {
                 continue;
             }
@@ -204,7 +204,7 @@ impl NodeCgroups {
             };
             self.last = next;
             let slot = Slot(next);
-            self.services.insert(name.clone(), slot);
+            self.services.insert(name.clone(), (slot, cgroup));
             let whose = Whose::Service { name: name.clone(), tries: 0 };
             self.slots.insert(slot, Cgroup { whose, asked: now, workload: None, state: CgroupState::Attaching });
             jobs.push(Job::Service { slot, name });
@@ -403,7 +403,7 @@ mod tests {
     #[test]
     fn a_service_that_cannot_be_attached_to_is_given_up_after_three_more_tries() {
         let mut story = Story::new();
-        let listed = story.node.listed(Ok((None, BTreeSet::from(["ssh".to_owned()]))), story.now);
+        let listed = story.node.listed(Ok((None, BTreeMap::from([("ssh".to_owned(), 7)]))), story.now);
         let [Job::Service { slot, .. }] = &listed.jobs[..] else { panic!("{listed:?}") };
         let mut waits = Vec::new();
         for _ in 0..4 {
@@ -411,7 +411,18 @@ mod tests {
             waits.extend(story.waits());
         }
         assert_eq!((waits, story.shown()), (vec![1, 10, 60], "failed no memory".to_owned()));
-        let listed = story.node.listed(Ok((None, BTreeSet::new())), story.now);
+        let listed = story.node.listed(Ok((None, BTreeMap::new())), story.now);
         assert_eq!(listed.gone, [*slot]);
+    }
+
+    #[test]
+    fn a_service_that_restarts_between_two_lists_is_attached_to_anew() {
+        let mut story = Story::new();
+        let mut list = |cgroup| {
+            let there = BTreeMap::from([("ssh".to_owned(), cgroup), ("cron".to_owned(), 1)]);
+            let Listed { gone, jobs } = story.node.listed(Ok((None, there)), story.now);
+            (gone.len(), jobs.len())
+        };
+        assert_eq!([list(7), list(7), list(8), list(8)], [(0, 2), (0, 0), (1, 1), (0, 0)]);
     }
 }

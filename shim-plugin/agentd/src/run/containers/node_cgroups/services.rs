@@ -3,9 +3,10 @@
 
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::unix::fs::DirEntryExt;
 use std::path::Path;
 
 /// Most services have no network at all; a node runs some fifty. More are counted and left out.
@@ -42,15 +43,17 @@ impl Watch {
     }
 }
 
-/// Names of the services whose cgroups are in `directory` now, without their suffix.
+/// Names of the services whose cgroups are in `directory` now, without their suffix, and the
+/// kernel's number of each: a service that restarts has another under the same name.
 ///
 /// # Errors
 /// The directory cannot be read.
-pub fn list(directory: &Path) -> io::Result<BTreeSet<String>> {
-    let mut out = BTreeSet::new();
+pub fn list(directory: &Path) -> io::Result<BTreeMap<String, u64>> {
+    let mut out = BTreeMap::new();
     for entry in fs::read_dir(directory)? {
-        let name = entry?.file_name();
-        out.extend(name.to_str().and_then(|name| name.strip_suffix(SUFFIX)).map(str::to_owned));
+        let entry = entry?;
+        let name = entry.file_name();
+        out.extend(name.to_str().and_then(|name| name.strip_suffix(SUFFIX)).map(|name| (name.to_owned(), entry.ino())));
     }
     Ok(out)
 }
@@ -70,11 +73,12 @@ mod tests {
         fs::create_dir(slice.path().join("docker-8a3c5f.scope")).expect("directory");
         fs::create_dir(slice.path().join("ssh.service")).expect("directory");
         let watch = Watch::new(slice.path()).expect("watched");
-        assert_eq!(list(slice.path()).expect("listed"), BTreeSet::from(["ssh".to_owned()]));
+        let names = || list(slice.path()).expect("listed").into_keys().collect::<Vec<String>>();
+        assert_eq!(names(), ["ssh"]);
         assert!(!watch.changed());
         fs::create_dir(slice.path().join("kubelet.service")).expect("directory");
         assert!(watch.changed() && !watch.changed());
-        assert_eq!(list(slice.path()).expect("listed").len(), 2);
+        assert_eq!(names(), ["kubelet", "ssh"]);
         fs::remove_dir(slice.path().join("ssh.service")).expect("removed");
         assert!(watch.changed());
     }

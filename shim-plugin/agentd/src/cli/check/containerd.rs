@@ -1,0 +1,106 @@
+//! Which containerds are there, and whether each answers: asked as the agent asks them.
+
+use super::line::Line;
+use super::line::Verdict::{Ok as Fine, Waits};
+use crate::config::Config;
+use crate::run::settings;
+use shim_plugin::{Connection, Containerd, LinkStatus};
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+const WHAT: &str = "containerd";
+/// A containerd answers in milliseconds.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A line for each socket that is there; one where none is.
+pub fn lines(config: &Config) -> Vec<Line> {
+    let mut config = settings::containerd(config);
+    let all: Vec<String> = config.sockets.iter().map(|socket| socket.display().to_string()).collect();
+    config.sockets.retain(|socket| socket.exists());
+    if config.sockets.is_empty() {
+        let remedy = format!("start containerd, or name its socket in containerd.sockets; tried {}", all.join(", "));
+        return vec![Line::new(WHAT, Waits, "none of its sockets exists", remedy)];
+    }
+    match ask(config) {
+        Ok(links) => links.iter().map(line).collect(),
+        Err(reason) => vec![Line::new(WHAT, Waits, format!("not asked: {reason}"), "")],
+    }
+}
+
+fn line(link: &LinkStatus) -> Line {
+    let LinkStatus { socket, connection, version, tasks, last_failure, .. } = link;
+    let socket = socket.display();
+    match connection {
+        Connection::Live => {
+            let version = version.as_deref().unwrap_or_default();
+            Line::new(WHAT, Fine, format!("{version} on {socket}, {tasks} tasks"), "")
+        }
+        Connection::Same { socket: other } => {
+            Line::new(WHAT, Fine, format!("{socket} is {} by another path", other.display()), "")
+        }
+        Connection::Searching | Connection::Syncing | Connection::Down { .. } => {
+            let reason = last_failure.clone().unwrap_or_else(|| format!("no answer within {PATIENCE:?}"));
+            let remedy = "start the containerd that made this socket, or remove the socket where it is gone for good";
+            Line::new(WHAT, Waits, format!("{socket}: {reason}"), remedy)
+        }
+    }
+}
+
+/// Waits until each link is connected, or for as long as there is patience.
+fn ask(config: shim_plugin::Config) -> std::io::Result<Vec<LinkStatus>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (task, handle) = Containerd::new(config);
+    let drain = CancellationToken::new();
+    Ok(runtime.block_on(async {
+        let running = tokio::spawn(task.run(drain.clone()));
+        let began = Instant::now();
+        let links = loop {
+            let links = handle.status.read().links;
+            let settled = |link: &LinkStatus| match link.connection {
+                // It says so a moment before the registry has taken its list in.
+                Connection::Live => link.counts.reconciles > 0,
+                Connection::Same { .. } => true,
+                Connection::Searching | Connection::Syncing | Connection::Down { .. } => false,
+            };
+            if links.iter().all(settled) || began.elapsed() > PATIENCE {
+                break links;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        drain.cancel();
+        let _ = running.await;
+        links
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(connection: Connection, failure: Option<&str>, expected: &str) {
+        let link = LinkStatus {
+            socket: "/run/k3s/c.sock".into(),
+            connection,
+            version: Some("2.2.1".into()),
+            tasks: 4,
+            last_failure: failure.map(str::to_owned),
+            ..LinkStatus::default()
+        };
+        let line = line(&link);
+        assert_eq!(format!("{}: {}", line.verdict.shown(), line.found), expected);
+        assert_eq!(line.remedy.is_empty(), line.verdict == Fine);
+    }
+
+    #[test]
+    fn each_socket_that_is_there_has_its_line() {
+        check(Connection::Live, None, "ok: 2.2.1 on /run/k3s/c.sock, 4 tasks");
+        check(
+            Connection::Same { socket: "/run/c.sock".into() },
+            None,
+            "ok: /run/k3s/c.sock is /run/c.sock by another path",
+        );
+        let refused = Connection::Down { reason: "connect: refused".into() };
+        check(refused, Some("connect: refused"), "waits: /run/k3s/c.sock: connect: refused");
+        check(Connection::Syncing, None, "waits: /run/k3s/c.sock: no answer within 5s");
+    }
+}
