@@ -1,6 +1,6 @@
 use crate::bed::Testbed;
 use crate::exposition::Exposition;
-use crate::fetch::{Response, fetch, fetch_as, fetch_unix};
+use crate::fetch::{Response, fetch, fetch_fresh, fetch_unix};
 use crate::native::{self, NativeHistogram};
 use crate::process::{Process, Stat};
 use crate::programs::built_binary;
@@ -151,13 +151,17 @@ impl Agent {
     }
 
     pub fn metrics(&self) -> Result<Exposition> {
-        Ok(Exposition::parse(&self.get("/metrics")?.body()))
+        Ok(Exposition::parse(&fetch_fresh(self.admin, "/metrics", "*/*", Duration::from_secs(5))?.body()))
     }
 
     /// The native histograms called `name` whose series have `labels`, added up.
     pub fn native(&self, name: &str, labels: &[(&str, &str)]) -> Result<NativeHistogram> {
         let patience = Duration::from_secs(5);
-        Ok(NativeHistogram::read(&fetch_as(self.admin, "/metrics", native::MEDIA_TYPE, patience)?.bytes, name, labels))
+        Ok(NativeHistogram::read(
+            &fetch_fresh(self.admin, "/metrics", native::MEDIA_TYPE, patience)?.bytes,
+            name,
+            labels,
+        ))
     }
 
     /// Exchanges counted and exchanges lost, as `reporter` (client or server) saw them, all protocols together.

@@ -2,7 +2,9 @@
 //! values, readers copy them; nobody holds a lock while doing anything else, so `/livez` answers
 //! whatever the rest is at.
 
+use crate::serve::doors::Doors;
 use crate::serve::kubernetes::{self, Watches};
+use crate::serve::pages::Shelf;
 use crate::serve::pulse::{Pulse, STALLED};
 use crate::serve::traffic::Traffic;
 use agent_api::{self as api, Containerd, Namespace, Process, Program, Readiness, Reason, Scan, Status, Version};
@@ -73,8 +75,10 @@ pub struct Board {
     pub draining: AtomicBool,
     /// Milliseconds that the ring's reader is asked to sleep, once; `[debug]` only.
     pub pause_ms: AtomicU64,
-    /// Connections to the admin address or socket that had to make room for another.
-    pub evicted: Arc<AtomicU64>,
+    /// Those who come to the admin address or socket.
+    pub doors: Arc<Doors>,
+    /// Pages while they are read.
+    pub shelf: Arc<Shelf>,
 }
 
 impl Board {
@@ -101,7 +105,8 @@ impl Board {
             kubernetes: OnceLock::new(),
             draining: AtomicBool::new(false),
             pause_ms: AtomicU64::new(0),
-            evicted: Arc::default(),
+            doors: Arc::default(),
+            shelf: Arc::default(),
         }
     }
 
@@ -196,7 +201,9 @@ impl Board {
         };
         let Scan { done, total, .. } = copy(&self.scan);
         let scan = if total == 0 { String::new() } else { format!(", scan: {done}/{total}") };
-        format!("{} namespaces attached, {} failed{scan}, {containerd}", count("attached"), count("failed"))
+        // One line, whatever containerd or the kernel said: systemd reads each line as an order.
+        let line = format!("{} namespaces attached, {} failed{scan}, {containerd}", count("attached"), count("failed"));
+        flow_model::shown(&line).into_owned()
     }
 
     #[must_use]
@@ -282,6 +289,14 @@ mod tests {
         assert_eq!(reasons(&board, now + STALLED), ["not ready", "pipeline: no heartbeat for 10s"]);
         board.draining.store(true, Ordering::Relaxed);
         assert_eq!(reasons(&board, now), ["not ready", "agent: stopping"]);
+    }
+
+    #[test]
+    fn what_containerd_said_is_one_line_for_systemd() {
+        let board = board(Instant::now());
+        board.containerd.lock().detail = "no\nMAINPID=1\x1b[2J".to_owned();
+        let line = board.status_line();
+        assert_eq!(line, r"0 namespaces attached, 0 failed, waiting for containerd: no\nMAINPID=1\u{1b}[2J");
     }
 
     #[test]
