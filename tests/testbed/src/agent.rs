@@ -28,6 +28,8 @@ pub struct AgentOptions {
     pub cgroup: Option<PathBuf>,
     /// Where counters are kept from one run to the next, as systemd's `StateDirectory=` says it.
     pub state: Option<PathBuf>,
+    /// Descriptors that it may have, soft and hard limit.
+    pub descriptors: Option<u64>,
 }
 
 impl AgentOptions {
@@ -72,7 +74,8 @@ impl Agent {
         std::fs::write(&config, text)?;
         let log = bed.log_file(&name);
         let state = options.state.clone();
-        let process = Agent::start_process(bed, options.cgroup.as_deref(), state.as_deref(), &config, &log)?;
+        let process =
+            Agent::start_process(bed, options.cgroup.as_deref(), options.descriptors, state.as_deref(), &config, &log)?;
         Ok(Agent { process, config, log, state, admin, socket })
     }
 
@@ -86,19 +89,24 @@ impl Agent {
     fn start_process(
         bed: &Testbed,
         cgroup: Option<&Path>,
+        descriptors: Option<u64>,
         state: Option<&Path>,
         config: &Path,
         log: &Path,
     ) -> Result<Process> {
         let program = built_binary("pilotfish")?;
         let mut command = match cgroup {
-            None => Command::new(program),
+            None => Command::new("env"),
             Some(cgroup) => {
                 let mut shell = Command::new("sh");
-                shell.args(["-c", "echo $$ > \"$0\" && exec \"$@\""]).arg(cgroup).arg(program);
+                shell.args(["-c", "echo $$ > \"$0\" && exec \"$@\""]).arg(cgroup);
                 shell
             }
         };
+        if let Some(most) = descriptors {
+            command.arg("prlimit").arg(format!("--nofile={most}:{most}"));
+        }
+        command.arg(program);
         command.arg("agent").arg("--config").arg(config);
         // What the developer's shell says of a cluster is no part of a test.
         command.env_remove("KUBECONFIG").env_remove("NODE_NAME").env_remove("KUBERNETES_SERVICE_HOST");
@@ -124,7 +132,7 @@ impl Agent {
 
     /// After [`Agent::kill`] or [`Agent::stop`]: the same configuration again.
     pub fn start_again(&mut self, bed: &Testbed) -> Result<()> {
-        self.process = Agent::start_process(bed, None, self.state.as_deref(), &self.config, &self.log)?;
+        self.process = Agent::start_process(bed, None, None, self.state.as_deref(), &self.config, &self.log)?;
         self.wait_ready()
     }
 

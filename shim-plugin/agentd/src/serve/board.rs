@@ -5,11 +5,13 @@
 use crate::serve::doors::Doors;
 use crate::serve::kubernetes::{self, Watches};
 use crate::serve::pages::Shelf;
+use crate::serve::pressure::{Pressure, Totals};
 use crate::serve::pulse::{Pulse, STALLED};
 use crate::serve::traffic::Traffic;
 use agent_api::{self as api, Containerd, Namespace, Process, Program, Readiness, Reason, Scan, Status, Version};
 use capture_engine::kernel::KernelStats;
 use capture_engine::pipeline::PipelineStats;
+use flow_model::LossReason;
 use golden_metrics::SelfMetric;
 use k8s_sync::TableMetric;
 use parking_lot::Mutex;
@@ -61,6 +63,8 @@ pub struct Board {
     pub scan: Mutex<Scan>,
     pub engine: Mutex<Engine>,
     pub pipeline: Mutex<PipelineStats>,
+    /// What is being lost for want of room.
+    pub pressure: Mutex<Pressure>,
     /// Flows in the pipeline's table.
     pub flows: AtomicU64,
     pub kernel: Mutex<Kernel>,
@@ -96,6 +100,7 @@ impl Board {
             scan: Mutex::default(),
             engine: Mutex::default(),
             pipeline: Mutex::default(),
+            pressure: Mutex::default(),
             flows: AtomicU64::new(0),
             kernel: Mutex::default(),
             traffic,
@@ -144,7 +149,23 @@ impl Board {
         if failed > 0 {
             because("netns", true, format!("{failed} namespaces could not be attached; `pilotfish status` says why"));
         }
+        for (part, detail) in self.pressure.lock().told(now) {
+            because(part, true, detail);
+        }
         Readiness { ready: reasons.iter().all(|reason| reason.degraded_only), reasons }
+    }
+
+    /// Notes what is lost for want of room; to be called about once a second.
+    pub fn look(&self, now: Instant) {
+        let (kernel, pipeline) = (self.engine.lock().stats, *self.pipeline.lock());
+        let lost = |reason| self.traffic.exchanges_lost(reason);
+        let totals = Totals {
+            flows_full: kernel.flows_full + pipeline.table_full,
+            limit: lost(LossReason::Limit),
+            ring_full: kernel.ring_full,
+            ring: lost(LossReason::RingFull),
+        };
+        self.pressure.lock().look(totals, now);
     }
 
     /// Number of namespaces by state; the states are always all there.
@@ -297,6 +318,24 @@ mod tests {
         board.containerd.lock().detail = "no\nMAINPID=1\x1b[2J".to_owned();
         let line = board.status_line();
         assert_eq!(line, r"0 namespaces attached, 0 failed, waiting for containerd: no\nMAINPID=1\u{1b}[2J");
+    }
+
+    #[test]
+    fn a_full_flow_table_is_told_and_keeps_nobody_from_being_ready() {
+        let now = Instant::now();
+        let board = board(now);
+        *board.kernel.lock() = Kernel::Loaded;
+        board.containerd.lock().connected = true;
+        board.look(now);
+        assert_eq!(reasons(&board, now), ["ready"]);
+        board.engine.lock().stats.flows_full = 66_500;
+        board.look(now);
+        let told = reasons(&board, now);
+        assert_eq!(told.first().map(String::as_str), Some("ready"));
+        assert!(
+            told.get(1).is_some_and(|told| told.starts_with("flows: the flow table is full: 66500 packets")),
+            "{told:?}"
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod identity;
 pub mod kubernetes;
 pub mod notify;
 pub mod pages;
+pub mod pressure;
 pub mod pulse;
 pub mod self_metrics;
 pub mod traffic;

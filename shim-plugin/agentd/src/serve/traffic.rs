@@ -52,6 +52,13 @@ impl Traffic {
         self.losses.rows()
     }
 
+    /// Seen from all ends.
+    #[must_use]
+    pub fn exchanges_lost(&self, reason: LossReason) -> u64 {
+        let snapshot = self.snapshot();
+        Reporter::ALL.iter().map(|reporter| snapshot.exchanges_lost(*reporter, reason)).sum()
+    }
+
     #[must_use]
     pub fn exchanges(&self) -> Vec<Exchanges> {
         let snapshot = self.snapshot();
