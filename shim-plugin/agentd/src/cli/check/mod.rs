@@ -4,6 +4,7 @@ mod kubernetes;
 mod line;
 mod node;
 mod probes;
+mod running;
 
 use super::output::{json, print};
 use crate::cli::args::Output;
