@@ -62,10 +62,10 @@ impl Exchanges {
             return self.overflow(edges, edge, described, now);
         }
         let family = self.family.family();
+        let room = self.shares.room(edge, self.table.free());
         let mut named = *described;
         if described.has_free_text() {
-            let may_grow = self.shares.has_room(edge, self.table.free(), Step::Whole);
-            named = texts.bound(edge.id, family, described, may_grow);
+            named = texts.bound(edge.id, family, described, room.is_there(Step::Whole));
             if let Some(series) = self.find(edge, &named) {
                 return series.clone();
             }
@@ -76,7 +76,7 @@ impl Exchanges {
             let folded = family.fold(&named, next);
             // What has nothing to give up at a step has the room of that step.
             if folded != shown {
-                if self.shares.has_room(edge, self.table.free(), step) {
+                if room.is_there(step) {
                     break;
                 }
                 shown = folded;
@@ -88,7 +88,7 @@ impl Exchanges {
             }
             step = next;
         }
-        if !self.shares.has_room(edge, self.table.free(), step) {
+        if !room.is_there(step) {
             return self.overflow(edges, edge, &named, now);
         }
         self.count(texts, &named, &shown);
@@ -101,7 +101,7 @@ impl Exchanges {
             return;
         }
         let family = self.family.family();
-        let is_less = |place: usize| named.value(place) != shown.value(place);
+        let is_less = |place: usize| named.codes()[place] != shown.codes()[place];
         let gave_up = |what| family.labels.iter().enumerate().any(|(at, label)| label.gives_up == what && is_less(at));
         if gave_up(GivesUp::Name) {
             texts.gave_up();

@@ -51,14 +51,34 @@ impl Namespaces {
         }
     }
 
+    fn taken(&self, payer: Option<&Arc<str>>) -> usize {
+        payer.and_then(|payer| self.0.get(&**payer)).copied().unwrap_or(0)
+    }
+
     /// Whether one more may be taken of a table that has `free` places.
     pub(crate) fn has_room(&self, payer: Option<&Arc<str>>, free: usize, step: Step) -> bool {
-        let has = payer.and_then(|payer| self.0.get(&**payer)).copied().unwrap_or(0);
-        free > 0 && has < free.saturating_mul(of_namespace(step))
+        let edge = 0;
+        Room { edge, namespace: self.taken(payer), free }.is_there(step)
     }
 
     pub(crate) fn clear(&mut self) {
         self.0.clear();
+    }
+}
+
+/// What an edge and its namespace have taken, and what is free.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    edge: usize,
+    namespace: usize,
+    free: usize,
+}
+
+impl Room {
+    /// For one more that has given up so much.
+    pub(crate) fn is_there(self, step: Step) -> bool {
+        let Room { edge, namespace, free } = self;
+        free > 0 && edge < of_edge(step) && namespace < free.saturating_mul(of_namespace(step))
     }
 }
 
@@ -84,9 +104,9 @@ impl Shares {
         self.namespaces.add(payer(&edge.client, &edge.server, edge.reporter));
     }
 
-    pub(crate) fn has_room(&self, edge: &Edge, free: usize, step: Step) -> bool {
-        let has = self.edges.get(&edge.id).copied().unwrap_or(0);
-        let payer = payer(&edge.client, &edge.server, edge.reporter);
-        has < of_edge(step) && self.namespaces.has_room(payer, free, step)
+    pub(crate) fn room(&self, edge: &Edge, free: usize) -> Room {
+        let edges = self.edges.get(&edge.id).copied().unwrap_or(0);
+        let namespace = self.namespaces.taken(payer(&edge.client, &edge.server, edge.reporter));
+        Room { edge: edges, namespace, free }
     }
 }

@@ -82,7 +82,7 @@ const CLASSES: u32 = 4 << 16;
 
 /// What a record says, as labels. Compared and made for each exchange: small numbers, and texts only
 /// where a value is free text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Described<'a> {
     /// In the order of the family's labels; `error_type` at `ERROR`.
     codes: [u32; MOST_LABELS + 1],
@@ -91,6 +91,19 @@ pub(crate) struct Described<'a> {
     /// Messages by the client and by the server.
     pub(crate) messages: [u64; 2],
 }
+
+/// Numbers first. Texts only where there are any: to compare empty ones by their bytes, which are
+/// nowhere, costs a processor 100 ns each (AVX-512's masked loads).
+impl PartialEq for Described<'_> {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        self.codes == other.codes
+            && self.messages == other.messages
+            && (!self.has_free_text() || self.texts().eq(other.texts()))
+    }
+}
+
+impl Eq for Described<'_> {}
 
 impl Hash for Described<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
