@@ -48,6 +48,22 @@ fn main() {
         golden.flow(&one, &mut cache, &FlowDelta { closed: Some(Close::Fin), ..delta });
     });
 
+    // A pod that makes up statuses and methods: what one exchange costs, and what all of them leave.
+    let methods = ["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS", "CONNECT", "TRACE", "QUERY"];
+    let all: Vec<L7Record> =
+        methods.iter().flat_map(|method| (100..600).map(|status| http(method, Some(status), MS))).collect();
+    let (mut golden, reader) = Golden::new(two_pods(), Config::default(), &Losses::default());
+    let mut cache = FlowCache::default();
+    each("exchange, 500 statuses and 10 methods on one edge", ROUNDS, |i| {
+        golden.exchange(&one, &mut cache, black_box(&all[i % all.len()]))
+    });
+    golden.publish();
+    let snapshot = reader.snapshot();
+    for format in [Format::Text, Format::Protobuf] {
+        let len = Exposition::render(&snapshot, &[], format).len();
+        println!("its {} series, {format:?}: {len} bytes", snapshot.series());
+    }
+
     // Each with its own edge: what a cache of the processor cannot hold.
     let mut names = two_pods();
     for i in 0..5_000u32 {

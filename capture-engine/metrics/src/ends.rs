@@ -88,6 +88,8 @@ pub(crate) struct Ends {
     /// The pause since the last question is `FIRST_PAUSE << pause`, and ends at `again`.
     pause: u8,
     again: Ts,
+    /// Of the edges, when they were asked for one.
+    pub(crate) freed: u64,
 }
 
 impl Ends {
@@ -152,6 +154,7 @@ impl Ends {
             asked_of_exchange: at != flow.opened || before.is_some_and(|b| b.asked_of_exchange),
             pause,
             again: now.plus(FIRST_PAUSE * (1 << pause)),
+            freed: edges.freed(),
         }
     }
 }

@@ -101,7 +101,7 @@ impl<N: Names> Golden<N> {
             names,
             config,
             edges: Edges::new(cap),
-            exchanges: FamilyId::ALL.map(|family| Exchanges::new(family, cap)),
+            exchanges: FamilyId::ALL.map(|family| Exchanges::new(family, cap, losses)),
             texts: Texts::new(losses),
             tcp: Table::new(cap),
             udp: Table::new(cap),
@@ -215,7 +215,7 @@ impl<N: Names> Golden<N> {
         let Golden { names, edges, now, .. } = self;
         if let Some(ends) = &cache.ends
             && ends.hold(names, flow, at, *now)
-            && !(ends.edge.overflow && edges.has_room())
+            && !(ends.edge.overflow && edges.freed() != ends.freed)
         {
             return ends.edge.clone();
         }

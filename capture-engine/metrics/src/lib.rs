@@ -23,6 +23,7 @@ mod losses;
 mod observers;
 mod saved;
 mod series;
+mod shares;
 mod snapshot;
 mod table;
 mod texts;

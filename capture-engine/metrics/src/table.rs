@@ -1,7 +1,9 @@
 //! Which series exist: found by key, bounded per family, taken out when idle. Owned by the one thread that writes.
 
+use crate::families::Step;
 use crate::labels::{End, Reporter};
 use crate::series::{Edge, Series};
+use crate::shares::{Namespaces, payer};
 use flow_model::Ts;
 use hashbrown::HashMap;
 use std::hash::Hash;
@@ -31,6 +33,9 @@ pub(crate) struct Edges {
     overflow: [Arc<Edge>; 3],
     next_id: u64,
     cap: usize,
+    namespaces: Namespaces,
+    /// Times that room was made.
+    freed: u64,
 }
 
 impl Edges {
@@ -41,6 +46,8 @@ impl Edges {
             overflow: Reporter::ALL.map(|r| Arc::new(overflow(r))),
             next_id: Reporter::ALL.len() as u64,
             cap,
+            namespaces: Namespaces::default(),
+            freed: 0,
         }
     }
 
@@ -49,9 +56,13 @@ impl Edges {
         if let Some(edge) = self.by_key.get(&key) {
             return edge.clone();
         }
-        if !self.has_room() {
+        // The workloads are the last to be given up.
+        let payer = payer(&key.client, &key.server, reporter);
+        let free = self.cap.saturating_sub(self.by_key.len());
+        if !self.namespaces.has_room(payer, free, Step::Method) {
             return self.overflow(reporter).clone();
         }
+        self.namespaces.add(payer);
         let found = Arc::new(edge(self.next_id, key.clone(), false));
         self.next_id += 1;
         self.by_key.insert(key, found.clone());
@@ -62,13 +73,22 @@ impl Edges {
         &self.overflow[reporter.index()]
     }
 
-    pub(crate) fn has_room(&self) -> bool {
-        self.by_key.len() < self.cap
+    /// How often room was made: who did not find any asks again when this has moved.
+    pub(crate) fn freed(&self) -> u64 {
+        self.freed
     }
 
     /// Forgets the edges that neither a series nor a flow refers to.
     pub(crate) fn sweep(&mut self) {
+        let had = self.by_key.len();
         self.by_key.retain(|_, edge| Arc::strong_count(edge) > 1);
+        if self.by_key.len() < had {
+            self.freed += 1;
+            self.namespaces.clear();
+            for key in self.by_key.keys() {
+                self.namespaces.add(payer(&key.client, &key.server, key.reporter));
+            }
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -113,7 +133,12 @@ impl<K: Eq + Hash + Copy, S: Series> Table<K, S> {
     }
 
     pub(crate) fn has_room(&self) -> bool {
-        self.by_key.len() < self.cap
+        self.free() > 0
+    }
+
+    /// Series that it has room for.
+    pub(crate) fn free(&self) -> usize {
+        self.cap.saturating_sub(self.by_key.len())
     }
 
     /// Takes out what was last written before `before` and whose edge has no open connection. Returns how many.

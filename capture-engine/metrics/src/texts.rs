@@ -1,16 +1,15 @@
 //! Label values that come from traffic (services, tables, topics, server names): how many there may
 //! be, and `_OTHER` for the rest.
 //!
-//! Known are those of the series there are. So a name that is gone makes room for another one, when
-//! idle series leave.
+//! An edge may have new ones while it has room for series of its own (`shares.rs`). Known are those
+//! of the series there are. So a name that is gone makes room for another one, when idle series
+//! leave.
 
 use crate::families::{Described, Family, Value};
 use crate::losses::{Loss, Losses};
 use hashbrown::{HashMap, HashSet};
 use std::sync::Arc;
 
-/// Of one label on one edge. A client that makes up names spoils its own labels, nobody else's.
-pub(crate) const PER_EDGE: usize = 100;
 /// Of one label on all edges: of a node's 10,000 series of a family, a fifth.
 pub(crate) const PER_NODE: usize = 2_000;
 
@@ -33,11 +32,17 @@ impl Texts {
     }
 
     /// The labels with `_OTHER` for what is one name too many.
-    pub(crate) fn bound<'a>(&mut self, edge: u64, family: &'static Family, described: &Described<'a>) -> Described<'a> {
+    pub(crate) fn bound<'a>(
+        &mut self,
+        edge: u64,
+        family: &'static Family,
+        described: &Described<'a>,
+        may_grow: bool,
+    ) -> Described<'a> {
         let mut bounded = *described;
         for (place, name, _) in family.places() {
             if let Value::Free(text) = described.value(place)
-                && !self.admit(edge, name, text)
+                && !self.admit(edge, name, text, may_grow)
             {
                 bounded.set(place, Value::Other);
             }
@@ -45,18 +50,27 @@ impl Texts {
         bounded
     }
 
-    fn admit(&mut self, edge: u64, label: &'static str, text: &str) -> bool {
-        let Texts { edges, node, losses, over_cap } = self;
-        let over_cap = over_cap.get_or_insert_with(|| {
+    fn over_cap<'a>(place: &'a mut Option<Loss>, losses: &Losses) -> &'a Loss {
+        place.get_or_insert_with(|| {
             losses.place("metrics", "names_cap", "names of observations that are shown as _OTHER")
-        });
+        })
+    }
+
+    /// An observation is shown without names that are known.
+    pub(crate) fn gave_up(&mut self) {
+        Texts::over_cap(&mut self.over_cap, &self.losses).add(1);
+    }
+
+    fn admit(&mut self, edge: u64, label: &'static str, text: &str, may_grow: bool) -> bool {
+        let Texts { edges, node, losses, over_cap } = self;
+        let over_cap = Texts::over_cap(over_cap, losses);
         let of_edge = edges.entry((edge, label)).or_default();
         if of_edge.contains(text) {
             return true;
         }
         let of_node = node.entry(label).or_default();
         let known = of_node.get(text).cloned();
-        if of_edge.len() >= PER_EDGE || (known.is_none() && of_node.len() >= PER_NODE) {
+        if !may_grow || (known.is_none() && of_node.len() >= PER_NODE) {
             over_cap.add(1);
             return false;
         }
@@ -74,7 +88,7 @@ impl Texts {
         self.edges.clear();
         self.node.clear();
         for (edge, label, text) in used {
-            self.admit(edge, label, text);
+            self.admit(edge, label, text, true);
         }
     }
 }

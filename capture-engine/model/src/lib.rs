@@ -9,6 +9,7 @@ mod flow;
 mod identity;
 mod loss;
 mod record;
+mod shown;
 mod sink;
 mod time;
 
@@ -20,5 +21,6 @@ pub use flow::{Close, Direction, Endpoint, FiveTuple, FlowDelta, FlowInfo, FlowS
 pub use identity::{Identity, Names, Unknown, Workload, WorkloadKind};
 pub use loss::LossReason;
 pub use record::{L7Record, Notes, Outcome, Protocol};
+pub use shown::{is_plain, shown};
 pub use sink::Sink;
 pub use time::Ts;

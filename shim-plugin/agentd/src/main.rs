@@ -31,7 +31,10 @@ fn main() -> ExitCode {
     match perform(cli) {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            eprintln!("pilotfish: {failure}");
+            // Several lines where there are several faults.
+            let text = failure.to_string();
+            let lines: Vec<_> = text.lines().map(flow_model::shown).collect();
+            eprintln!("pilotfish: {}", lines.join("\n"));
             failure.exit.into()
         }
     }

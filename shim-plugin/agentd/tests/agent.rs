@@ -170,6 +170,20 @@ fn without_containerd_the_agent_is_ready_says_what_it_waits_for_and_leaves_nothi
 }
 
 #[test]
+fn the_agent_takes_the_descriptors_that_the_hard_limit_allows() {
+    let place = Place::new();
+    let mut limited = Command::new("prlimit");
+    limited.args(["--nofile=256:3000", env!("CARGO_BIN_EXE_pilotfish")]);
+    let mut agent = place.agent(&mut limited);
+    place.told("READY=1");
+    let limits = fs::read_to_string(format!("/proc/{}/limits", agent.child.id())).expect("limits");
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap_or_default();
+    assert_eq!(line.split_whitespace().skip(3).take(2).collect::<Vec<_>>(), ["3000", "3000"], "{line}");
+    agent.signal("TERM");
+    assert_eq!(agent.wait().0, Some(0));
+}
+
+#[test]
 fn a_second_agent_is_refused_and_a_dead_ones_socket_is_replaced() {
     let place = Place::new();
     let mut first = place.agent(&mut pilotfish());

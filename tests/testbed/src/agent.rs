@@ -1,6 +1,6 @@
 use crate::bed::Testbed;
 use crate::exposition::Exposition;
-use crate::fetch::{Response, fetch, fetch_as, fetch_unix};
+use crate::fetch::{Response, fetch, fetch_fresh, fetch_unix};
 use crate::native::{self, NativeHistogram};
 use crate::process::{Process, Stat};
 use crate::programs::built_binary;
@@ -30,6 +30,8 @@ pub struct AgentOptions {
     pub cgroup: Option<PathBuf>,
     /// Where counters are kept from one run to the next, as systemd's `StateDirectory=` says it.
     pub state: Option<PathBuf>,
+    /// Descriptors that it may have, soft and hard limit.
+    pub descriptors: Option<u64>,
 }
 
 impl AgentOptions {
@@ -75,7 +77,8 @@ impl Agent {
         std::fs::write(&config, text)?;
         let log = bed.log_file(&name);
         let state = options.state.clone();
-        let process = Agent::start_process(bed, options.cgroup.as_deref(), state.as_deref(), &config, &log)?;
+        let process =
+            Agent::start_process(bed, options.cgroup.as_deref(), options.descriptors, state.as_deref(), &config, &log)?;
         Ok(Agent { process, config, log, state, admin, socket })
     }
 
@@ -89,19 +92,24 @@ impl Agent {
     fn start_process(
         bed: &Testbed,
         cgroup: Option<&Path>,
+        descriptors: Option<u64>,
         state: Option<&Path>,
         config: &Path,
         log: &Path,
     ) -> Result<Process> {
         let program = built_binary("pilotfish")?;
         let mut command = match cgroup {
-            None => Command::new(program),
+            None => Command::new("env"),
             Some(cgroup) => {
                 let mut shell = Command::new("sh");
-                shell.args(["-c", "echo $$ > \"$0\" && exec \"$@\""]).arg(cgroup).arg(program);
+                shell.args(["-c", "echo $$ > \"$0\" && exec \"$@\""]).arg(cgroup);
                 shell
             }
         };
+        if let Some(most) = descriptors {
+            command.arg("prlimit").arg(format!("--nofile={most}:{most}"));
+        }
+        command.arg(program);
         command.arg("agent").arg("--config").arg(config);
         // What the developer's shell says of a cluster is no part of a test.
         command.env_remove("KUBECONFIG").env_remove("NODE_NAME").env_remove("KUBERNETES_SERVICE_HOST");
@@ -127,7 +135,7 @@ impl Agent {
 
     /// After [`Agent::kill`] or [`Agent::stop`]: the same configuration again.
     pub fn start_again(&mut self, bed: &Testbed) -> Result<()> {
-        self.process = Agent::start_process(bed, None, self.state.as_deref(), &self.config, &self.log)?;
+        self.process = Agent::start_process(bed, None, None, self.state.as_deref(), &self.config, &self.log)?;
         self.wait_ready()
     }
 
@@ -154,13 +162,17 @@ impl Agent {
     }
 
     pub fn metrics(&self) -> Result<Exposition> {
-        Ok(Exposition::parse(&self.get("/metrics")?.body()))
+        Ok(Exposition::parse(&fetch_fresh(self.admin, "/metrics", "*/*", Duration::from_secs(5))?.body()))
     }
 
     /// The native histograms called `name` whose series have `labels`, added up.
     pub fn native(&self, name: &str, labels: &[(&str, &str)]) -> Result<NativeHistogram> {
         let patience = Duration::from_secs(5);
-        Ok(NativeHistogram::read(&fetch_as(self.admin, "/metrics", native::MEDIA_TYPE, patience)?.bytes, name, labels))
+        Ok(NativeHistogram::read(
+            &fetch_fresh(self.admin, "/metrics", native::MEDIA_TYPE, patience)?.bytes,
+            name,
+            labels,
+        ))
     }
 
     /// Exchanges counted and exchanges lost, as `reporter` (client or server) saw them, all protocols together.

@@ -25,22 +25,32 @@ pub fn fetch(server: SocketAddr, target: &str, patience: Duration) -> Result<Res
 
 /// As [`fetch`], asking for a media type.
 pub fn fetch_as(server: SocketAddr, target: &str, accept: &str, patience: Duration) -> Result<Response> {
+    fetch_with(server, target, &format!("Accept: {accept}\r\n"), patience)
+}
+
+/// As [`fetch_as`], for nothing that is older than the question.
+pub fn fetch_fresh(server: SocketAddr, target: &str, accept: &str, patience: Duration) -> Result<Response> {
+    fetch_with(server, target, &format!("Accept: {accept}\r\nCache-Control: no-cache\r\n"), patience)
+}
+
+fn fetch_with(server: SocketAddr, target: &str, fields: &str, patience: Duration) -> Result<Response> {
     let stream = TcpStream::connect_timeout(&server, patience).with_context(|| format!("connect to {server}"))?;
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
-    exchange(stream, "GET", target, accept).with_context(|| format!("GET http://{server}{target}"))
+    exchange(stream, "GET", target, fields).with_context(|| format!("GET http://{server}{target}"))
 }
 
-/// One request without a body over a unix socket.
+/// One request without a body over a unix socket, for nothing that is older than the question.
 pub fn fetch_unix(socket: &Path, method: &str, target: &str, patience: Duration) -> Result<Response> {
     let stream = UnixStream::connect(socket).with_context(|| format!("connect to {}", socket.display()))?;
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
-    exchange(stream, method, target, "*/*").with_context(|| format!("{method} {target} at {}", socket.display()))
+    let fields = "Accept: */*\r\nCache-Control: no-cache\r\n";
+    exchange(stream, method, target, fields).with_context(|| format!("{method} {target} at {}", socket.display()))
 }
 
-fn exchange(mut stream: impl Read + Write, method: &str, target: &str, accept: &str) -> Result<Response> {
-    write!(stream, "{method} {target} HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\nConnection: close\r\n\r\n")?;
+fn exchange(mut stream: impl Read + Write, method: &str, target: &str, fields: &str) -> Result<Response> {
+    write!(stream, "{method} {target} HTTP/1.1\r\nHost: localhost\r\n{fields}Connection: close\r\n\r\n")?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;
     let mut message = crate::http::Message::response(false);

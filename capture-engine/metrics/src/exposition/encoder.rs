@@ -83,5 +83,9 @@ pub(super) trait Encoder {
     fn family(&mut self, family: Descriptor<'_>);
     fn number(&mut self, labels: &Labels<'_>, value: f64);
     fn histogram(&mut self, labels: &Labels<'_>, histogram: &HistogramSnapshot);
-    fn finish(self) -> Vec<u8>;
+    /// Hands over what is left.
+    fn finish(self);
 }
+
+/// Who takes the page, a piece at a time.
+pub(super) type Taker<'a> = dyn FnMut(&[u8]) + 'a;

@@ -86,15 +86,30 @@ impl Exposition {
     /// As `render`, with the buckets that were asked for.
     #[must_use]
     pub fn render_with(snapshot: &Snapshot, others: &[SelfMetric], format: Format, histograms: Histograms) -> Vec<u8> {
-        fn all<E: Encoder>(mut encoder: E, snapshot: &Snapshot, others: &[SelfMetric]) -> Vec<u8> {
+        let mut page = Vec::new();
+        Exposition::render_to(snapshot, others, format, histograms, &mut |piece| page.extend_from_slice(piece));
+        page
+    }
+
+    /// As `render_with`, handed over in pieces as they are made, for who does not want to hold the
+    /// page. A text's pieces are of some 32 KiB. Protobuf's are whole families, since the length
+    /// of each comes first.
+    pub fn render_to(
+        snapshot: &Snapshot,
+        others: &[SelfMetric],
+        format: Format,
+        histograms: Histograms,
+        take: &mut dyn FnMut(&[u8]),
+    ) {
+        fn all<E: Encoder>(mut encoder: E, snapshot: &Snapshot, others: &[SelfMetric]) {
             families::write(&mut encoder, snapshot);
             families::write_others(&mut encoder, others);
-            encoder.finish()
+            encoder.finish();
         }
         match format {
-            Format::OpenMetrics => all(text::TextEncoder::open_metrics(histograms), snapshot, others),
-            Format::Text => all(text::TextEncoder::plain(histograms), snapshot, others),
-            Format::Protobuf => all(protobuf::ProtobufEncoder::new(histograms), snapshot, others),
+            Format::OpenMetrics => all(text::TextEncoder::open_metrics(histograms, take), snapshot, others),
+            Format::Text => all(text::TextEncoder::plain(histograms, take), snapshot, others),
+            Format::Protobuf => all(protobuf::ProtobufEncoder::new(histograms, take), snapshot, others),
         }
     }
 }

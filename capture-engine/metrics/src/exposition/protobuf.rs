@@ -2,14 +2,13 @@
 //! (prometheus/client_model), each after its length. Written by hand: a dozen fields of four
 //! messages, straight into the output instead of a tree of owned strings first.
 
-use super::encoder::{Descriptor, Encoder, Histograms, Labels, Type};
+use super::encoder::{Descriptor, Encoder, Histograms, Labels, Taker, Type};
 use crate::histogram::varint::push as varint;
 use crate::histogram::{CLASSIC, HistogramSnapshot, SCHEMA, ZERO_THRESHOLD, spans};
 
-#[derive(Debug, Default)]
-pub(super) struct ProtobufEncoder {
+pub(super) struct ProtobufEncoder<'a> {
+    take: &'a mut Taker<'a>,
     histograms: Histograms,
-    out: Vec<u8>,
     /// The family under way; its length comes first, so it is collected here.
     family: Vec<u8>,
     kind: Option<Type>,
@@ -18,15 +17,19 @@ pub(super) struct ProtobufEncoder {
     inner: Vec<u8>,
 }
 
-impl ProtobufEncoder {
-    pub(super) fn new(histograms: Histograms) -> ProtobufEncoder {
-        ProtobufEncoder { histograms, ..ProtobufEncoder::default() }
+impl<'a> ProtobufEncoder<'a> {
+    pub(super) fn new(histograms: Histograms, take: &'a mut Taker<'a>) -> ProtobufEncoder<'a> {
+        let (family, metric, message, inner) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        ProtobufEncoder { take, histograms, family, kind: None, metric, message, inner }
     }
 
     fn end_family(&mut self) {
         if self.kind.take().is_some() {
-            varint(&mut self.out, self.family.len() as u64);
-            self.out.append(&mut self.family);
+            self.inner.clear();
+            varint(&mut self.inner, self.family.len() as u64);
+            (self.take)(&self.inner);
+            (self.take)(&self.family);
+            self.family.clear();
         }
     }
 
@@ -42,7 +45,7 @@ impl ProtobufEncoder {
     }
 }
 
-impl Encoder for ProtobufEncoder {
+impl Encoder for ProtobufEncoder<'_> {
     /// MetricFamily { name = 1, help = 2, type = 3, metric = 4 }
     fn family(&mut self, family: Descriptor<'_>) {
         self.end_family();
@@ -85,9 +88,8 @@ impl Encoder for ProtobufEncoder {
         bytes(&mut self.family, 4, &self.metric);
     }
 
-    fn finish(mut self) -> Vec<u8> {
+    fn finish(mut self) {
         self.end_family();
-        self.out
     }
 }
 

@@ -2,11 +2,15 @@
 //! OpenMetrics' final line. <https://prometheus.io/docs/specs/om/open_metrics_spec/> (1.0.0),
 //! <https://prometheus.io/docs/instrumenting/exposition_formats/> (0.0.4)
 
-use super::encoder::{Descriptor, Encoder, Histograms, Labels, Type};
+use super::encoder::{Descriptor, Encoder, Histograms, Labels, Taker, Type};
 use crate::histogram::{CLASSIC, HistogramSnapshot};
 use std::fmt::Write;
 
-pub(super) struct TextEncoder {
+/// Collected before it is handed over; a line more at most.
+const PIECE: usize = 32 << 10;
+
+pub(super) struct TextEncoder<'a> {
+    take: &'a mut Taker<'a>,
     out: String,
     open_metrics: bool,
     histograms: Histograms,
@@ -15,13 +19,19 @@ pub(super) struct TextEncoder {
     labels: String,
 }
 
-impl TextEncoder {
-    pub(super) fn open_metrics(histograms: Histograms) -> TextEncoder {
-        TextEncoder { open_metrics: true, ..TextEncoder::plain(histograms) }
+impl<'a> TextEncoder<'a> {
+    pub(super) fn open_metrics(histograms: Histograms, take: &'a mut Taker<'a>) -> TextEncoder<'a> {
+        TextEncoder { open_metrics: true, ..TextEncoder::plain(histograms, take) }
     }
 
-    pub(super) fn plain(histograms: Histograms) -> TextEncoder {
-        TextEncoder { out: String::new(), open_metrics: false, histograms, name: String::new(), labels: String::new() }
+    pub(super) fn plain(histograms: Histograms, take: &'a mut Taker<'a>) -> TextEncoder<'a> {
+        let (out, name, labels) = (String::new(), String::new(), String::new());
+        TextEncoder { take, out, open_metrics: false, histograms, name, labels }
+    }
+
+    fn hand_over(&mut self) {
+        (self.take)(self.out.as_bytes());
+        self.out.clear();
     }
 
     fn set_labels(&mut self, labels: &Labels<'_>) {
@@ -54,10 +64,13 @@ impl TextEncoder {
         self.out.push(' ');
         push_number(&mut self.out, value);
         self.out.push('\n');
+        if self.out.len() >= PIECE {
+            self.hand_over();
+        }
     }
 }
 
-impl Encoder for TextEncoder {
+impl Encoder for TextEncoder<'_> {
     fn family(&mut self, family: Descriptor<'_>) {
         let Descriptor { name, help, kind } = family;
         self.name.clear();
@@ -107,11 +120,11 @@ impl Encoder for TextEncoder {
         self.line("_sum", None, histogram.sum_ns as f64 / 1e9);
     }
 
-    fn finish(mut self) -> Vec<u8> {
+    fn finish(mut self) {
         if self.open_metrics {
             self.out.push_str("# EOF\n");
         }
-        self.out.into_bytes()
+        self.hand_over();
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! A record tells of many messages and of no answer, so there is no duration.
 
-use super::family::{Cell, Counter, Family, Label};
+use super::family::{Cell, Counter, Family, GivesUp, Label};
 use super::value::{Described, Set, Value, words};
 use flow_model::{ChannelTraffic, Protocol, Transport};
 
@@ -21,7 +21,12 @@ pub(super) static FAMILY: Family = Family {
     name: "channel",
     always: false,
     transport: Transport::Tcp,
-    labels: &[Label { name: "network_protocol_name", set: Set::Words(&PROTOCOLS), over_cap: true }],
+    labels: &[Label {
+        name: "network_protocol_name",
+        set: Set::Words(&PROTOCOLS),
+        over_cap: true,
+        gives_up: GivesUp::Nothing,
+    }],
     errors: Set::Words(&[]),
     durations: &[],
     counters: &[

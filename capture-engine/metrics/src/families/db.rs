@@ -1,7 +1,7 @@
 //! Commands to databases and caches. OpenTelemetry: "Semantic conventions for database client
 //! metrics".
 
-use super::family::{Cell, Counter, Duration, Family, Label, Seen, error};
+use super::family::{Cell, Counter, Duration, Family, GivesUp, Label, Seen, error};
 use super::value::{Described, Set, Value, words};
 use flow_model::{DbOperation, Outcome, Transport};
 
@@ -41,11 +41,11 @@ pub(super) static FAMILY: Family = Family {
     always: false,
     transport: Transport::Tcp,
     labels: &[
-        Label { name: "db_system_name", set: Set::Words(&SYSTEMS), over_cap: true },
-        Label { name: "db_operation_name", set: Set::Free(&[]), over_cap: false },
-        Label { name: "db_collection_name", set: Set::Free(&[]), over_cap: false },
-        Label { name: "db_namespace", set: Set::Free(&[]), over_cap: false },
-        Label { name: "db_response_status_code", set: Set::Free(&[]), over_cap: false },
+        Label { name: "db_system_name", set: Set::Words(&SYSTEMS), over_cap: true, gives_up: GivesUp::Nothing },
+        Label { name: "db_operation_name", set: Set::Free(&[]), over_cap: false, gives_up: GivesUp::Name },
+        Label { name: "db_collection_name", set: Set::Free(&[]), over_cap: false, gives_up: GivesUp::Name },
+        Label { name: "db_namespace", set: Set::Free(&[]), over_cap: false, gives_up: GivesUp::Name },
+        Label { name: "db_response_status_code", set: Set::Free(&[]), over_cap: false, gives_up: GivesUp::Status },
     ],
     errors: Set::Free(&[]),
     durations: &[Duration {

@@ -1,6 +1,6 @@
 //! Lookups of names. OpenTelemetry: "Semantic conventions for DNS metrics".
 
-use super::family::{Duration, Family, Label, Seen, error};
+use super::family::{Duration, Family, GivesUp, Label, Seen, error};
 use super::value::{Described, Set, Value};
 use crate::labels::OTHER;
 use flow_model::{DnsExchange, Outcome, Transport};
@@ -62,8 +62,13 @@ pub(super) static FAMILY: Family = Family {
     always: true,
     transport: Transport::Udp,
     labels: &[
-        Label { name: "dns_question_type", set: Set::Words(&QUESTION_NAMES), over_cap: false },
-        Label { name: "dns_response_code", set: Set::Words(&RCODE_NAMES), over_cap: true },
+        Label {
+            name: "dns_question_type",
+            set: Set::Words(&QUESTION_NAMES),
+            over_cap: false,
+            gives_up: GivesUp::Method,
+        },
+        Label { name: "dns_response_code", set: Set::Words(&RCODE_NAMES), over_cap: true, gives_up: GivesUp::Status },
     ],
     errors: Set::Words(&RCODE_NAMES),
     durations: &[Duration {

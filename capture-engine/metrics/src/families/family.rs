@@ -28,6 +28,34 @@ pub(crate) struct Label {
     pub(crate) set: Set,
     /// Stays on the series that stand in for those over the cap; all others become `_OTHER` there.
     pub(crate) over_cap: bool,
+    pub(crate) gives_up: GivesUp,
+}
+
+/// What a series has given up for want of room, the first thing first; the two workloads are last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Step {
+    /// Nothing, and it has names from traffic.
+    Whole,
+    /// A name that its edge did not have yet.
+    NewName,
+    /// Its route or operation.
+    Name,
+    /// Its status, for the status' class.
+    Status,
+    /// Its method.
+    Method,
+}
+
+/// When a label gives up its value, where its edge or its namespace has taken its share of series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GivesUp {
+    /// What its sets are of says how many there are: systems, versions.
+    Nothing,
+    /// A route or an operation, first.
+    Name,
+    /// For its class, if it has one.
+    Status,
+    Method,
 }
 
 /// A histogram of seconds.
@@ -131,6 +159,24 @@ impl Family {
             }
         }
         (left == 0).then_some(described)
+    }
+
+    /// The labels with what this step and those before give up.
+    pub(crate) fn fold<'a>(&self, described: &Described<'a>, step: Step) -> Described<'a> {
+        let mut kept = *described;
+        for (place, label) in self.labels.iter().enumerate() {
+            let value = kept.value(place);
+            match label.gives_up {
+                GivesUp::Name if step >= Step::Name => kept.set(place, value.other()),
+                GivesUp::Status if step >= Step::Status => kept.set(place, value.class()),
+                GivesUp::Method if step >= Step::Method => kept.set(place, value.other()),
+                _ => {}
+            }
+        }
+        if step >= Step::Status {
+            kept.set(ERROR, kept.value(ERROR).class());
+        }
+        kept
     }
 
     /// The labels of the series that stands in for the ones over the cap.

@@ -1,8 +1,18 @@
 //! HTTP of every version. OpenTelemetry: "Semantic conventions for HTTP metrics".
 
-use super::family::{Cell, Counter, Duration, Family, Label, Seen, error};
+use super::family::{Cell, Counter, Duration, Family, GivesUp, Label, Seen, error};
 use super::value::{Described, Set, Value, words};
 use flow_model::{HttpExchange, Outcome, Transport};
+
+/// Whether a status is in IANA's registry "HTTP Status Codes". Others are shown by their class, which
+/// is what RFC 9110 section 15 says of them.
+#[inline]
+fn is_registered(status: u16) -> bool {
+    matches!(
+        status,
+        100..=104 | 200..=208 | 226 | 300..=308 | 400..=418 | 421..=426 | 428 | 429 | 431 | 451 | 500..=508 | 510 | 511
+    )
+}
 
 /// The methods of RFC 9110 and 5789 and QUERY, case-sensitive as these are.
 const METHODS: [&str; 10] = ["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS", "CONNECT", "TRACE", "QUERY"];
@@ -12,8 +22,13 @@ pub(super) static FAMILY: Family = Family {
     always: true,
     transport: Transport::Tcp,
     labels: &[
-        Label { name: "http_request_method", set: Set::Words(&METHODS), over_cap: false },
-        Label { name: "http_response_status_code", set: Set::Numbers(100, 599), over_cap: true },
+        Label { name: "http_request_method", set: Set::Words(&METHODS), over_cap: false, gives_up: GivesUp::Method },
+        Label {
+            name: "http_response_status_code",
+            set: Set::Numbers(100, 599),
+            over_cap: true,
+            gives_up: GivesUp::Status,
+        },
     ],
     errors: Set::Numbers(500, 599),
     durations: &[
@@ -45,13 +60,14 @@ pub(super) static FAMILY: Family = Family {
 #[inline]
 pub(super) fn describe(outcome: Outcome, http: &HttpExchange) -> Described<'_> {
     let status = match (outcome, http.status) {
-        (Outcome::Answered, Some(status @ 100..600)) => Value::Number(status),
+        (Outcome::Answered, Some(status)) if is_registered(status) => Value::Number(status),
+        (Outcome::Answered, Some(status @ 100..600)) => Value::Number(status).class(),
         (Outcome::Answered, _) => Value::Other,
         (Outcome::Unanswered | Outcome::OneWay, _) => Value::None,
     };
     // Success as a mesh shows it: answered, and not with a 5xx. OpenTelemetry: the status, where it
     // is an error.
-    let said = if let Value::Number(500..) = status { status } else { Value::None };
+    let said = if let Value::Number(500..) | Value::Class(5) = status { status } else { Value::None };
     Described::new([words(&METHODS, &http.method), status], error(outcome, said))
 }
 
@@ -87,15 +103,34 @@ mod tests {
 
     #[test]
     fn a_client_error_is_a_success_of_the_server() {
-        let check = |status, success| {
-            let [_, code, error] = described("GET", Outcome::Answered, Some(status));
-            assert_eq!((code, error.is_none()), (shown(&status.to_string()), success), "{status}")
+        let check = |status, code: &str, success| {
+            let [_, shown_as, error] = described("GET", Outcome::Answered, Some(status));
+            assert_eq!((shown_as, error.is_none()), (shown(code), success), "{status}")
         };
-        check(200, true);
-        check(404, true);
-        check(500, false);
-        check(599, false);
+        check(200, "200", true);
+        check(404, "404", true);
+        check(500, "500", false);
+        check(599, "5xx", false);
         assert_eq!(described("GET", Outcome::Unanswered, None)[1..], [None, shown(UNANSWERED)]);
+    }
+
+    #[test]
+    fn a_status_that_nobody_registered_is_shown_by_its_class() {
+        let check = |status, code, error: Option<&str>| {
+            assert_eq!(described("GET", Outcome::Answered, Some(status))[1..], [shown(code), error.and_then(shown)]);
+        };
+        check(299, "2xx", None);
+        check(499, "4xx", None);
+        check(520, "5xx", Some("5xx"));
+        check(511, "511", Some("511"));
+        let distinct: std::collections::BTreeSet<_> =
+            (100..600).map(|status| described("GET", Outcome::Answered, Some(status))[1].clone()).collect();
+        assert_eq!(distinct.len(), 64 + 5, "IANA's, and five classes");
+        for status in ["1xx", "5xx", "503"] {
+            let set = &FAMILY.labels[1].set;
+            assert_eq!(set.show(set.read(status).expect(status)), shown(status), "as it was kept");
+        }
+        assert!(["6xx", "0xx", "xx", "55xx", "600"].iter().all(|none| FAMILY.labels[1].set.read(none).is_none()));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What clients and brokers send each other. OpenTelemetry: "Semantic conventions for messaging
 //! client metrics".
 
-use super::family::{Cell, Counter, Duration, Family, Label, Seen, error};
+use super::family::{Cell, Counter, Duration, Family, GivesUp, Label, Seen, error};
 use super::value::{Described, Set, Value, words};
 use flow_model::{MessagingOperation, Outcome, Transport};
 
@@ -14,10 +14,10 @@ pub(super) static FAMILY: Family = Family {
     always: false,
     transport: Transport::Tcp,
     labels: &[
-        Label { name: "messaging_system", set: Set::Words(&SYSTEMS), over_cap: true },
-        Label { name: "messaging_operation_name", set: Set::Free(&[]), over_cap: false },
-        Label { name: "messaging_destination_name", set: Set::Free(&[]), over_cap: false },
-        Label { name: "messaging_consumer_group_name", set: Set::Free(&[]), over_cap: false },
+        Label { name: "messaging_system", set: Set::Words(&SYSTEMS), over_cap: true, gives_up: GivesUp::Nothing },
+        Label { name: "messaging_operation_name", set: Set::Free(&[]), over_cap: false, gives_up: GivesUp::Name },
+        Label { name: "messaging_destination_name", set: Set::Free(&[]), over_cap: false, gives_up: GivesUp::Name },
+        Label { name: "messaging_consumer_group_name", set: Set::Free(&[]), over_cap: false, gives_up: GivesUp::Name },
     ],
     errors: Set::Free(&[]),
     durations: &[Duration {

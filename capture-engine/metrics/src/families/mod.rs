@@ -16,7 +16,7 @@ mod tls;
 mod value;
 
 pub(crate) use dns::rcode_name;
-pub(crate) use family::{Cell, Family};
+pub(crate) use family::{Cell, Family, GivesUp, Step};
 pub(crate) use value::{Described, ERROR, MOST_LABELS, Value};
 
 use flow_model::{Detail, L7Record};

@@ -2,7 +2,7 @@
 //! apart from `rpc_method`, as it was there before 1.38, since both come from the connection as
 //! they are.
 
-use super::family::{Cell, Counter, Duration, Family, Label, Seen, error};
+use super::family::{Cell, Counter, Duration, Family, GivesUp, Label, Seen, error};
 use super::value::{Described, Set, Value, words, words_or_free};
 use flow_model::{Outcome, RpcCall, Transport};
 
@@ -41,10 +41,15 @@ pub(super) static FAMILY: Family = Family {
     always: false,
     transport: Transport::Tcp,
     labels: &[
-        Label { name: "rpc_system_name", set: Set::Words(&SYSTEMS), over_cap: true },
-        Label { name: "rpc_service", set: Set::Free(&[]), over_cap: false },
-        Label { name: "rpc_method", set: Set::Free(&[]), over_cap: false },
-        Label { name: "rpc_response_status_code", set: Set::Free(&GRPC_CODES), over_cap: false },
+        Label { name: "rpc_system_name", set: Set::Words(&SYSTEMS), over_cap: true, gives_up: GivesUp::Nothing },
+        Label { name: "rpc_service", set: Set::Free(&[]), over_cap: false, gives_up: GivesUp::Name },
+        Label { name: "rpc_method", set: Set::Free(&[]), over_cap: false, gives_up: GivesUp::Name },
+        Label {
+            name: "rpc_response_status_code",
+            set: Set::Free(&GRPC_CODES),
+            over_cap: false,
+            gives_up: GivesUp::Status,
+        },
     ],
     errors: Set::Free(&GRPC_CODES),
     durations: &[

@@ -1,6 +1,6 @@
 //! Handshakes of TLS. OpenTelemetry has attributes for them ("TLS") and no metric.
 
-use super::family::{Duration, Family, Label, Seen, error};
+use super::family::{Duration, Family, GivesUp, Label, Seen, error};
 use super::value::{Described, Set, Value, words};
 use flow_model::{Outcome, TlsHandshake, Transport};
 
@@ -53,9 +53,9 @@ pub(super) static FAMILY: Family = Family {
     always: false,
     transport: Transport::Tcp,
     labels: &[
-        Label { name: "tls_client_server_name", set: Set::Free(&[]), over_cap: false },
-        Label { name: "tls_next_protocol", set: Set::Free(&[]), over_cap: false },
-        Label { name: "tls_protocol_version", set: Set::Words(&VERSIONS), over_cap: true },
+        Label { name: "tls_client_server_name", set: Set::Free(&[]), over_cap: false, gives_up: GivesUp::Name },
+        Label { name: "tls_next_protocol", set: Set::Free(&[]), over_cap: false, gives_up: GivesUp::Name },
+        Label { name: "tls_protocol_version", set: Set::Words(&VERSIONS), over_cap: true, gives_up: GivesUp::Nothing },
     ],
     errors: Set::Words(&ALERT_NAMES),
     durations: &[Duration {

@@ -53,3 +53,11 @@ fn exchanges_over_the_cap_allocate_nothing() {
     let full = Config { max_series: 1, ..CONFIG };
     assert_eq!(repeated(full, &[http("GET", Some(200), MS), http("POST", Some(200), MS), db("carts"), db("users")]), 0);
 }
+
+#[test]
+fn exchanges_of_an_edge_that_has_its_share_allocate_nothing() {
+    let statuses = (100..600).map(|status| http("GET", Some(status), MS));
+    let tables = (0..200).map(|table| db(&format!("table{table}")));
+    let all: Vec<L7Record> = statuses.chain(tables).collect();
+    assert_eq!(repeated(Config { max_series: 10_000, ..CONFIG }, &all), 0);
+}

@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::exit::{Exit, Failure};
 use crate::log;
 use crate::run::app::App;
+use crate::run::descriptors;
 use crate::run::reload::{self, Reload};
 
 /// Runs until a signal or the end of a part. What goes wrong is logged, once, here.
@@ -13,6 +14,7 @@ pub fn run(config: Config, warnings: &[String], read: reload::Read) -> Exit {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
+    descriptors::raise();
     match permitted().and_then(|()| App::build(config, reload)).and_then(App::run) {
         Ok(()) => Exit::Ok,
         Err(failure) => {

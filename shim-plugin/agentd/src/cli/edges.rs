@@ -1,6 +1,6 @@
 //! `pilotfish edges`: who calls whom.
 
-use super::output::{json, show};
+use super::output::{for_people, json, show};
 use crate::cli::args::{Rows, WideOutput};
 use crate::cli::golden;
 use crate::cli::table::Align;
@@ -17,8 +17,8 @@ pub fn run(socket: &Path, rows: &Rows) -> Result<(), Failure> {
         });
         match rows.output {
             WideOutput::Json => json(&found),
-            WideOutput::Wide => Ok(page(&found, true)),
-            WideOutput::Table => Ok(page(&once(found), false)),
+            WideOutput::Wide => Ok(page(&for_people(&found)?, true)),
+            WideOutput::Table => Ok(page(&for_people(&once(found))?, false)),
         }
     })
 }

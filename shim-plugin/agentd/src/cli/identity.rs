@@ -1,6 +1,6 @@
 //! `pilotfish identity`: who has an address.
 
-use super::output::{json, print};
+use super::output::{for_people, json, print};
 use crate::cli::args::Output;
 use crate::cli::table::{Align, age, table};
 use crate::exit::{Exit, Failure};
@@ -31,7 +31,7 @@ pub fn run(socket: &Path, address: &str, output: Output) -> Result<Exit, Failure
     let found = Client::new(socket).identity(ip, port)?;
     match output {
         Output::Json => print(&json(&found)?)?,
-        Output::Table => print(&page(&found))?,
+        Output::Table => print(&page(&for_people(&found)?))?,
     }
     Ok(if found.known { Exit::Ok } else { Exit::NoHost })
 }

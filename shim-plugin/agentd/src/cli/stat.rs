@@ -1,6 +1,6 @@
 //! `pilotfish stat`: how each workload does as a server, in Linkerd's columns.
 
-use super::output::{json, show};
+use super::output::{for_people, json, show};
 use crate::cli::args::{Rows, WideOutput};
 use crate::cli::golden;
 use crate::cli::table::Align;
@@ -14,7 +14,7 @@ pub fn run(socket: &Path, rows: &Rows) -> Result<(), Failure> {
         found.retain(|row| rows.namespace.as_ref().is_none_or(|namespace| row.workload.namespace == *namespace));
         match rows.output {
             WideOutput::Json => json(&found),
-            output => Ok(page(&found, output == WideOutput::Wide)),
+            output => Ok(page(&for_people(&found)?, output == WideOutput::Wide)),
         }
     })
 }

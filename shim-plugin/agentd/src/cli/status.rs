@@ -1,18 +1,21 @@
 //! `pilotfish status`: what the agent is attached to, what it lost, what it costs.
 
-use super::output::{json, print};
+use super::output::{for_people, json, print};
 use crate::cli::args::Output;
-use crate::cli::table::{Align, age, bytes, latency, table};
+use crate::cli::table::{Align, age, bytes, latency, list, table};
 use crate::exit::Failure;
 use agent_api::{self as api, Client, Exchanges, Status};
 use std::collections::BTreeMap;
 use std::path::Path;
 
+/// Of a namespace, that are shown. Most have two.
+const ADDRESSES: usize = 6;
+
 pub fn run(socket: &Path, output: Output) -> Result<(), Failure> {
     let status = Client::new(socket).status()?;
     match output {
         Output::Json => print(&json(&status)?),
-        Output::Table => print(&page(&status)),
+        Output::Table => print(&page(&for_people(&status)?)),
     }
 }
 
@@ -191,7 +194,7 @@ fn page(status: &Status) -> String {
                     state,
                     row.namespace.clone(),
                     row.workload.clone(),
-                    row.addresses.join(","),
+                    list(&row.addresses, ADDRESSES),
                     row.reason.clone(),
                 ]
             })
@@ -255,6 +258,26 @@ mod tests {
     use super::*;
     use agent_api::{Containerd, LossRow, Namespace, Program, Readiness, Reason, Version};
     use expect_test::expect;
+
+    #[test]
+    fn whatever_others_wrote_stays_in_its_cell() {
+        let evil = "x\x1b[2J\nready\u{202e}";
+        let namespace = Namespace {
+            workload: evil.into(),
+            addresses: (0..27_000).map(|i: u32| std::net::Ipv4Addr::from(i).to_string()).collect(),
+            reason: "r".repeat(70_000),
+            ..Namespace::default()
+        };
+        let readiness = Readiness {
+            ready: false,
+            reasons: vec![Reason { part: "containerd".into(), degraded_only: true, detail: evil.into() }],
+        };
+        let status = Status { readiness, namespaces: vec![namespace], ..Status::default() };
+        let page = page(&for_people(&status).expect("JSON"));
+        assert!(page.chars().all(|c| c == '\n' || flow_model::is_plain(c)), "{page}");
+        assert!(page.contains("\nnot ready: containerd: x\\u{1b}[2J\\nready\\u{202e}\n"), "{page}");
+        assert!(page.contains("0.0.0.5 and 26994 more") && page.contains("r.. (69680 more characters)"), "{page}");
+    }
 
     #[test]
     fn a_page_tells_states_reasons_losses_and_costs() {

@@ -1,5 +1,12 @@
 //! Text tables and units for people.
 
+use flow_model::shown;
+use std::borrow::Cow;
+
+/// Characters of a cell that are shown. What others wrote may be of any length, and the widest cell
+/// sets the width of all lines. A failure with all its causes fits.
+const CELL: usize = 320;
+
 /// Columns that hold numbers are set flush right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Align {
@@ -7,18 +14,37 @@ pub enum Align {
     Right,
 }
 
+/// A cell on one line and of bounded width; what was cut is said.
+fn cell(text: &str) -> Cow<'_, str> {
+    let text = shown(text);
+    let Some((end, _)) = text.char_indices().nth(CELL) else { return text };
+    let (kept, cut) = text.split_at(end);
+    Cow::Owned(format!("{kept}.. ({} more characters)", cut.chars().count()))
+}
+
+/// The first of them, and how many more there are.
+#[must_use]
+pub fn list(all: &[String], most: usize) -> String {
+    let kept = all.get(..most).unwrap_or(all).join(",");
+    match all.len().saturating_sub(most) {
+        0 => kept,
+        more => format!("{kept} and {more} more"),
+    }
+}
+
 /// An aligned table with two spaces between columns and none at the end of a line.
 #[must_use]
 pub fn table(columns: &[(&str, Align)], rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<Cow<'_, str>>> = rows.iter().map(|row| row.iter().map(|text| cell(text)).collect()).collect();
     let mut widths: Vec<usize> = columns.iter().map(|(title, _)| title.chars().count()).collect();
-    for row in rows {
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
     }
-    let titles: Vec<String> = columns.iter().map(|(title, _)| (*title).to_owned()).collect();
+    let titles: Vec<Cow<'_, str>> = columns.iter().map(|(title, _)| Cow::Borrowed(*title)).collect();
     let mut out = String::new();
-    for row in std::iter::once(&titles).chain(rows) {
+    for row in std::iter::once(&titles).chain(&rows) {
         let cells: Vec<String> = row
             .iter()
             .zip(columns.iter().zip(&widths))
@@ -114,6 +140,24 @@ mod tests {
             db              -  1250rps
         "#]]
         .assert_eq(&table(&columns, &rows));
+    }
+
+    #[test]
+    fn a_cell_of_any_length_and_any_characters_is_one_line_of_bounded_width() {
+        let columns = [("NAME", Align::Left), ("N", Align::Right)];
+        let long = "x".repeat(70_000);
+        let page = table(&columns, &[vec![long, "1".into()], vec!["\x1b[2J\nroot\u{202e}".into(), "2".into()]]);
+        let lines: Vec<&str> = page.split('\n').collect();
+        assert_eq!(lines.len(), 4, "{page}");
+        assert!(lines[1].ends_with(&format!("xx.. ({} more characters)  1", 70_000 - CELL)), "{page}");
+        assert!(lines[2].starts_with(r"\u{1b}[2J\nroot\u{202e} "), "{page}");
+        assert!(lines.iter().all(|line| line.len() < CELL + 40), "{page}");
+    }
+
+    #[test]
+    fn a_long_list_is_cut_and_says_so() {
+        let all: Vec<String> = (0..5).map(|i| i.to_string()).collect();
+        assert_eq!([list(&all, 5), list(&all, 2), list(&[], 2)], ["0,1,2,3,4", "0,1 and 3 more", ""]);
     }
 
     #[test]

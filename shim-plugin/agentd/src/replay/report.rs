@@ -5,7 +5,7 @@ use super::json;
 use super::names::CaptureNames;
 use super::output::Output;
 use super::totals::Totals;
-use flow_model::{Close, Detail, FlowDelta, FlowInfo, L7Record, LossReason, Notes, Protocol, Sink, Transport};
+use flow_model::{Close, Detail, FlowDelta, FlowInfo, L7Record, LossReason, Notes, Protocol, Sink, Transport, shown};
 use golden_metrics::{Edge, FlowCache, Golden, Observer};
 use std::io::Write;
 
@@ -38,7 +38,7 @@ impl Observer for Records {
         self.out.line(|text| match self.lines {
             // Writing into memory cannot fail.
             Lines::Json { records: true } => drop(json::line(text, &json::L7::new(flow, record))),
-            Lines::Text => drop(writeln!(text, "{}", sentence(flow, record))),
+            Lines::Text => drop(writeln!(text, "{}", shown(&sentence(flow, record)))),
             Lines::Json { records: false } | Lines::None => {}
         });
     }

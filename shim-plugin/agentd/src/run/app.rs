@@ -17,7 +17,7 @@ use crate::run::saved::{self, State};
 use crate::run::settings::{self, Who};
 use crate::run::signals::Signals;
 use crate::run::upkeep::Upkeep;
-use crate::serve::admin::{Admin, SocketFile, bind_address, bind_socket};
+use crate::serve::admin::{ANSWER_TIME, Admin, SocketFile, bind_address, bind_socket};
 use crate::serve::board::{Board, Kernel, READY_WITHIN};
 use crate::serve::identity::Lookup;
 use crate::serve::notify;
@@ -113,7 +113,7 @@ impl App {
         let admin_stop = CancellationToken::new();
         let lookup = Arc::new(OnceLock::new());
         let (connections, debug) = (config.admin.connections, config.debug.enabled);
-        let admin = Admin { address, socket, connections, debug, lookup: lookup.clone() };
+        let admin = Admin { address, socket, connections, answer_time: ANSWER_TIME, debug, lookup: lookup.clone() };
         let admin = admin.spawn(board.clone(), admin_stop.clone(), &ends)?;
         let socket = config.admin.socket.display().to_string();
         tracing::info!(version = board.version.version, listen = %listening, socket, "pilotfish answers");

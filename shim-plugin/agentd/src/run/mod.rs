@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod containers;
+pub mod descriptors;
 pub mod ends;
 pub mod engine;
 pub mod join;

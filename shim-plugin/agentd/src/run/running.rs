@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::exit::Failure;
 use crate::run::containers::{self, Containers, Jobs, attach_news};
+use crate::run::descriptors::Descriptors;
 use crate::run::ends::Ends;
 use crate::run::engine::Loaded;
 use crate::run::orders::Order;
@@ -59,7 +60,8 @@ impl Running {
         let tell = move |event| events.tell(event);
         let attacher = Attacher::start(settings::attach(config), loaded.programs(), tell);
         let attacher = attacher.context("start the attach workers")?;
-        let node = Jobs::new(loaded.kernel.clone(), config.debug.proc.clone());
+        let descriptors = Descriptors::look();
+        let node = Jobs::new(loaded.kernel.clone(), config.debug.proc.clone(), descriptors.clone());
         // Bounded by who sends: seeds by the scan, which counts those under way; the end of a
         // namespace once for each that was attached; the others a few in a run.
         let (orders, received) = mpsc::channel();
@@ -78,6 +80,7 @@ impl Running {
             board: board.clone(),
             scan,
             deadlines,
+            descriptors,
             node,
             ready: ready.clone(),
             proc: config.debug.proc.clone(),

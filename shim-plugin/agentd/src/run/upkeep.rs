@@ -7,7 +7,7 @@ use crate::serve::board::Board;
 use netns_scanner::deadline::Deadlines;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -39,6 +39,7 @@ impl Upkeep {
     fn look(mut self) -> Upkeep {
         let Upkeep { board, kernel, deadlines, proc } = &mut self;
         kernel.read(board);
+        board.look(Instant::now());
         board.traffic.tick(clock::now());
         let before = board.process();
         // Read first, and only then under the lock.

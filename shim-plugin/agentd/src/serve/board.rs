@@ -2,12 +2,16 @@
 //! values, readers copy them; nobody holds a lock while doing anything else, so `/livez` answers
 //! whatever the rest is at.
 
+use crate::serve::doors::Doors;
 use crate::serve::kubernetes::{self, Watches};
+use crate::serve::pages::Shelf;
+use crate::serve::pressure::{Pressure, Totals};
 use crate::serve::pulse::{Pulse, STALLED};
 use crate::serve::traffic::Traffic;
 use agent_api::{self as api, Containerd, Namespace, Process, Program, Readiness, Reason, Scan, Status, Version};
 use capture_engine::kernel::KernelStats;
 use capture_engine::pipeline::PipelineStats;
+use flow_model::LossReason;
 use golden_metrics::SelfMetric;
 use k8s_sync::TableMetric;
 use parking_lot::Mutex;
@@ -59,6 +63,8 @@ pub struct Board {
     pub scan: Mutex<Scan>,
     pub engine: Mutex<Engine>,
     pub pipeline: Mutex<PipelineStats>,
+    /// What is being lost for want of room.
+    pub pressure: Mutex<Pressure>,
     /// Flows in the pipeline's table.
     pub flows: AtomicU64,
     pub kernel: Mutex<Kernel>,
@@ -73,8 +79,10 @@ pub struct Board {
     pub draining: AtomicBool,
     /// Milliseconds that the ring's reader is asked to sleep, once; `[debug]` only.
     pub pause_ms: AtomicU64,
-    /// Connections to the admin address or socket that had to make room for another.
-    pub evicted: Arc<AtomicU64>,
+    /// Those who come to the admin address or socket.
+    pub doors: Arc<Doors>,
+    /// Pages while they are read.
+    pub shelf: Arc<Shelf>,
 }
 
 impl Board {
@@ -92,6 +100,7 @@ impl Board {
             scan: Mutex::default(),
             engine: Mutex::default(),
             pipeline: Mutex::default(),
+            pressure: Mutex::default(),
             flows: AtomicU64::new(0),
             kernel: Mutex::default(),
             traffic,
@@ -101,7 +110,8 @@ impl Board {
             kubernetes: OnceLock::new(),
             draining: AtomicBool::new(false),
             pause_ms: AtomicU64::new(0),
-            evicted: Arc::default(),
+            doors: Arc::default(),
+            shelf: Arc::default(),
         }
     }
 
@@ -143,7 +153,23 @@ impl Board {
         if failed > 0 {
             because("netns", true, format!("{failed} namespaces could not be attached; `pilotfish status` says why"));
         }
+        for (part, detail) in self.pressure.lock().told(now) {
+            because(part, true, detail);
+        }
         Readiness { ready: reasons.iter().all(|reason| reason.degraded_only), reasons }
+    }
+
+    /// Notes what is lost for want of room; to be called about once a second.
+    pub fn look(&self, now: Instant) {
+        let (kernel, pipeline) = (self.engine.lock().stats, *self.pipeline.lock());
+        let lost = |reason| self.traffic.exchanges_lost(reason);
+        let totals = Totals {
+            flows_full: kernel.flows_full + pipeline.table_full,
+            limit: lost(LossReason::Limit),
+            ring_full: kernel.ring_full,
+            ring: lost(LossReason::RingFull),
+        };
+        self.pressure.lock().look(totals, now);
     }
 
     /// Number of namespaces by state; the states are always all there.
@@ -201,7 +227,9 @@ impl Board {
         let containerd = live.into_iter().chain(missed).collect::<Vec<_>>().join(", ");
         let Scan { done, total, .. } = copy(&self.scan);
         let scan = if total == 0 { String::new() } else { format!(", scan: {done}/{total}") };
-        format!("{} namespaces attached, {} failed{scan}, {containerd}", count("attached"), count("failed"))
+        // One line, whatever containerd or the kernel said: systemd reads each line as an order.
+        let line = format!("{} namespaces attached, {} failed{scan}, {containerd}", count("attached"), count("failed"));
+        flow_model::shown(&line).into_owned()
     }
 
     #[must_use]
@@ -287,6 +315,32 @@ mod tests {
         assert_eq!(reasons(&board, now + STALLED), ["not ready", "pipeline: no heartbeat for 10s"]);
         board.draining.store(true, Ordering::Relaxed);
         assert_eq!(reasons(&board, now), ["not ready", "agent: stopping"]);
+    }
+
+    #[test]
+    fn what_containerd_said_is_one_line_for_systemd() {
+        let board = board(Instant::now());
+        board.containerd.lock().detail = "no\nMAINPID=1\x1b[2J".to_owned();
+        let line = board.status_line();
+        assert_eq!(line, r"0 namespaces attached, 0 failed, waiting for containerd: no\nMAINPID=1\u{1b}[2J");
+    }
+
+    #[test]
+    fn a_full_flow_table_is_told_and_keeps_nobody_from_being_ready() {
+        let now = Instant::now();
+        let board = board(now);
+        *board.kernel.lock() = Kernel::Loaded;
+        board.containerd.lock().connected = true;
+        board.look(now);
+        assert_eq!(reasons(&board, now), ["ready"]);
+        board.engine.lock().stats.flows_full = 66_500;
+        board.look(now);
+        let told = reasons(&board, now);
+        assert_eq!(told.first().map(String::as_str), Some("ready"));
+        assert!(
+            told.get(1).is_some_and(|told| told.starts_with("flows: the flow table is full: 66500 packets")),
+            "{told:?}"
+        );
     }
 
     #[test]

@@ -3,9 +3,12 @@
 pub mod admin;
 pub mod board;
 pub mod counts;
+pub mod doors;
 pub mod identity;
 pub mod kubernetes;
 pub mod notify;
+pub mod pages;
+pub mod pressure;
 pub mod pulse;
 pub mod self_metrics;
 pub mod traffic;

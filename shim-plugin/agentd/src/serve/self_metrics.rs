@@ -1,6 +1,7 @@
 //! What the agent says of itself on `/metrics`.
 
 use crate::serve::board::{Board, Engine};
+use crate::serve::doors::DoorCounts;
 use crate::serve::{counts, kubernetes};
 use agent_api::{ContainerdLink, Process, Scan, Version};
 use golden_metrics::SelfMetric;
@@ -45,10 +46,24 @@ pub fn self_metrics(board: &Board, cluster: Vec<TableMetric>, now: Instant) -> V
             false => SelfMetric::gauge(name, help, value as f64),
         });
     }
-    let evicted = board.evicted.load(Ordering::Relaxed);
+    doors(board, &mut out);
+    out
+}
+
+fn doors(board: &Board, out: &mut Vec<SelfMetric>) {
+    let DoorCounts { evicted, late, refused, no_descriptor } = board.doors.counts();
     let help = "Connections to the admin address or socket that had to make room for another.";
     out.push(SelfMetric::counter("pilotfish_admin_connections_evicted_total", help, evicted));
-    out
+    let help = "Connections to the admin address or socket that found no descriptor left.";
+    out.push(SelfMetric::counter("pilotfish_admin_connections_unaccepted_total", help, no_descriptor));
+    let help = "Requests that were told to come again (503 with Retry-After).";
+    out.push(SelfMetric::counter("pilotfish_admin_requests_refused_total", help, refused));
+    for (why, total) in [("late", late), ("page_gone", board.shelf.gone.load(Ordering::Relaxed))] {
+        let help = "Answers that were cut off because their reader was too slow, by what ran out: its time, or room.";
+        out.push(SelfMetric::counter("pilotfish_admin_answers_cut_total", help, total).with("why", why));
+    }
+    let help = "Memory that pages take while they are read, compressed, those of all readers together.";
+    out.push(SelfMetric::gauge("pilotfish_admin_page_bytes", help, board.shelf.bytes() as f64));
 }
 
 fn scan(board: &Board, out: &mut Vec<SelfMetric>) {

@@ -32,10 +32,9 @@ impl Traffic {
         Traffic { histograms, ..self }
     }
 
-    /// A scrape: what was counted, and `own`.
-    #[must_use]
-    pub fn scrape(&self, own: &[SelfMetric], format: Format) -> Vec<u8> {
-        Exposition::render_with(&self.snapshot(), own, format, self.histograms)
+    /// A scrape: what was counted, and `own`. Handed over in pieces.
+    pub fn scrape(&self, own: &[SelfMetric], format: Format, take: &mut dyn FnMut(&[u8])) {
+        Exposition::render_to(&self.snapshot(), own, format, self.histograms, take);
     }
 
     #[must_use]
@@ -51,6 +50,13 @@ impl Traffic {
     #[must_use]
     pub fn losses(&self) -> Vec<LossRow> {
         self.losses.rows()
+    }
+
+    /// Seen from all ends.
+    #[must_use]
+    pub fn exchanges_lost(&self, reason: LossReason) -> u64 {
+        let snapshot = self.snapshot();
+        Reporter::ALL.iter().map(|reporter| snapshot.exchanges_lost(*reporter, reason)).sum()
     }
 
     #[must_use]

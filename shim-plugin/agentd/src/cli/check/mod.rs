@@ -5,11 +5,13 @@ mod kubernetes;
 mod line;
 mod node;
 mod probes;
+mod running;
 
 use super::output::{json, print};
 use crate::cli::args::Output;
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
+use flow_model::shown;
 use line::{Line, Verdict};
 use serde::Serialize;
 
@@ -34,9 +36,9 @@ fn page(report: &Report) -> String {
     let widest = report.checks.iter().map(|line| line.what.len()).max().unwrap_or(0);
     let mut out = String::new();
     for Line { what, verdict, found, remedy } in &report.checks {
-        out.push_str(&format!("{what:<widest$}  {:<10}  {found}\n", verdict.shown()));
+        out.push_str(&format!("{what:<widest$}  {:<10}  {}\n", verdict.shown(), shown(found)));
         if !remedy.is_empty() {
-            out.push_str(&format!("{:widest$}  {:10}  -> {remedy}\n", "", ""));
+            out.push_str(&format!("{:widest$}  {:10}  -> {}\n", "", "", shown(remedy)));
         }
     }
     out.push_str(if report.can_run { "\nThe agent can run here.\n" } else { "\nThe agent cannot run here.\n" });

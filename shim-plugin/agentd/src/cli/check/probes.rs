@@ -44,6 +44,7 @@ pub fn all(config: &Config) -> Vec<Line> {
     lines.extend([scan_source(config), statistics(), bpffs(), cgroups(), descriptors()]);
     lines.extend(super::containerd::lines(config));
     lines.push(super::kubernetes::line(config));
+    lines.extend(super::running::line(&config.admin.socket));
     lines
 }
 
@@ -189,11 +190,12 @@ fn descriptors() -> Line {
     const EACH: u64 = 4;
     const FEW: u64 = 2048;
     match getrlimit(Resource::RLIMIT_NOFILE) {
-        Ok((soft, _)) if soft < FEW => {
+        // The agent takes what the hard limit allows.
+        Ok((_, hard)) if hard < FEW => {
             let remedy = format!("raise it (LimitNOFILE=) to {FEW} or more");
-            Line::new("descriptors", FallsBack, format!("{soft}: enough for some {} namespaces", soft / EACH), remedy)
+            Line::new("descriptors", FallsBack, format!("{hard}: enough for some {} namespaces", hard / EACH), remedy)
         }
-        Ok((soft, _)) => Line::new("descriptors", Fine, format!("{soft}"), ""),
+        Ok((_, hard)) => Line::new("descriptors", Fine, format!("{hard}"), ""),
         Err(error) => Line::new("descriptors", FallsBack, error.to_string(), ""),
     }
 }

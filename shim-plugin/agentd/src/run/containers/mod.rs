@@ -12,6 +12,7 @@ mod show;
 mod show_links;
 
 use crate::clock;
+use crate::run::descriptors::Descriptors;
 use crate::run::node_ports::NodePorts;
 use crate::run::orders::Order;
 use crate::run::scan::Scan;
@@ -62,6 +63,7 @@ pub struct ContainersParts {
     pub board: Arc<Board>,
     pub scan: Scan,
     pub deadlines: Deadlines,
+    pub descriptors: Descriptors,
     /// How the namespace that the agent runs in is observed.
     pub node: Jobs,
     /// READY was said.
@@ -82,6 +84,7 @@ pub struct Containers {
     ready: CancellationToken,
     proc: PathBuf,
     reads: Reads,
+    descriptors: Descriptors,
     node: NodeCgroups,
     node_ports: NodePorts,
     node_addresses: NodeAddresses,
@@ -112,6 +115,7 @@ impl Containers {
             board,
             scan,
             deadlines,
+            descriptors,
             node,
             ready,
             proc,
@@ -127,7 +131,8 @@ impl Containers {
             scan,
             ready,
             proc,
-            reads: Reads::new(deadlines, node),
+            reads: Reads::new(deadlines, node, descriptors.clone()),
+            descriptors,
             node: NodeCgroups::new(observe_node, loopback, losses),
             node_ports: NodePorts::new(losses),
             node_addresses: NodeAddresses::called(&node_name),
@@ -279,6 +284,7 @@ impl Containers {
             Origin::Live => Priority::Urgent,
             Origin::Found => Priority::Background,
         };
+        self.descriptors.room_for_another(self.namespaces.len())?;
         // Its addresses are its own from before anything of it is seen.
         let since = clock::now();
         self.attacher.attach(slot, open.clone(), priority).map_err(|error| error.to_string())?;

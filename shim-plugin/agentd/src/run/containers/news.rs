@@ -5,6 +5,7 @@ use super::node_addresses;
 use super::node_cgroups::services::Watch;
 use super::node_cgroups::{Attached, Job, Jobs, Why};
 use super::process_end;
+use crate::run::descriptors::Descriptors;
 use crate::run::scan::NodeSockets;
 use flow_model::{Slot, Ts};
 use netns::{IfAddress, Netns};
@@ -52,17 +53,20 @@ pub struct Opened {
 pub struct Reads {
     deadlines: Deadlines,
     jobs: Arc<Jobs>,
+    descriptors: Descriptors,
     pub under_way: JoinSet<News>,
 }
 
 impl Reads {
-    pub fn new(deadlines: Deadlines, jobs: Jobs) -> Reads {
-        Reads { deadlines, jobs: Arc::new(jobs), under_way: JoinSet::new() }
+    pub fn new(deadlines: Deadlines, jobs: Jobs, descriptors: Descriptors) -> Reads {
+        Reads { deadlines, jobs: Arc::new(jobs), descriptors, under_way: JoinSet::new() }
     }
 
     pub fn open(&mut self, task: TaskId, pid: u32) {
+        let descriptors = self.descriptors.clone();
         let read = move || {
             let netns = Netns::open_pid(pid).map_err(|error| error.to_string())?;
+            descriptors.room_with(&netns)?;
             // The cookie is worth having, not worth failing for.
             let cookie = netns.run(|inside| inside.cookie()).ok().flatten();
             Ok(Opened { netns, cookie, began: process_end::began(pid) })

@@ -2,12 +2,16 @@
 
 use crate::exit::{Exit, Failure};
 use anyhow::Context;
+use nix::sys::socket::{setsockopt, sockopt};
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+
+/// Of an answer, in the kernel, for each connection; it takes twice as much.
+const SEND_BYTES: usize = 128 << 10;
 
 /// # Errors
 /// `Usage` when the address is taken or not ours: another one must be configured.
@@ -28,6 +32,8 @@ pub fn bind_address(address: SocketAddr) -> Result<TcpListener, Failure> {
         _ => Failure::new(Exit::Usage, anyhow::Error::new(error).context(format!("admin.listen: {address}"))),
     })?;
     listener.set_nonblocking(true).context("make the listener non-blocking")?;
+    // Connections take it over. What it does not say, the kernel would let grow to 4 MiB for each slow reader.
+    setsockopt(&listener, sockopt::SndBuf, &SEND_BYTES).context("bound what the kernel keeps of an answer")?;
     Ok(listener)
 }
 

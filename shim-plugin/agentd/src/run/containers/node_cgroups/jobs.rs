@@ -4,6 +4,7 @@
 use super::hierarchy::Hierarchy;
 use super::services::{self, Watch};
 use crate::clock;
+use crate::run::descriptors::Descriptors;
 use capture_engine::attach::CgroupLinks;
 use capture_engine::kernel::Kernel;
 use flow_model::{NetnsId, Slot, Ts, in_full};
@@ -54,6 +55,7 @@ pub enum Why {
 pub struct Jobs {
     kernel: Arc<Kernel>,
     proc: PathBuf,
+    descriptors: Descriptors,
     hierarchy: OnceLock<Result<Hierarchy, String>>,
     home: OnceLock<Result<Home, String>>,
 }
@@ -67,8 +69,8 @@ struct Home {
 
 impl Jobs {
     #[must_use]
-    pub fn new(kernel: Arc<Kernel>, proc: PathBuf) -> Jobs {
-        Jobs { kernel, proc, hierarchy: OnceLock::new(), home: OnceLock::new() }
+    pub fn new(kernel: Arc<Kernel>, proc: PathBuf, descriptors: Descriptors) -> Jobs {
+        Jobs { kernel, proc, descriptors, hierarchy: OnceLock::new(), home: OnceLock::new() }
     }
 
     /// To the cgroup of `pid`, which is known to live in the node's namespace.
@@ -117,6 +119,9 @@ impl Jobs {
 
     fn attach(&self, slot: Slot, path: PathBuf, name: String) -> Result<Attached, Why> {
         let cookie = self.home().map_err(Why::Failed)?.cookie;
+        let opened = fs::File::open(&path).map_err(|error| Why::Failed(format!("{}: {error}", path.display())))?;
+        self.descriptors.room_with(&opened).map_err(Why::Failed)?;
+        drop(opened);
         let links =
             CgroupLinks::attach(&*self.kernel, slot, &path, cookie).map_err(|error| Why::Failed(in_full(&error)))?;
         Ok(Attached { links, path, name, at: clock::now() })

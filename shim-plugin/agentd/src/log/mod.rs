@@ -1,7 +1,10 @@
 //! Where the agent's words go: standard error as text or JSON, or the journal with its fields.
 
+mod plain;
+
 use crate::config::{Log, LogFormat};
 use nix::sys::stat::fstat;
+use plain::Plain;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -43,7 +46,7 @@ pub fn start(log: &Log) -> Level {
         LogFormat::Auto => text(),
     };
     // Fails only when logging was started before, in a test.
-    let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
+    let _ = tracing_subscriber::registry().with(Plain(layer).with_filter(filter)).try_init();
     if let Some(error) = missing {
         tracing::warn!(%error, "no journal here: logging to standard error");
     }
