@@ -10,7 +10,9 @@ const SKIP_STATS: u32 = 8;
 
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
 const IFLA_LINKINFO: u16 = 18;
+const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_EXT_MASK: u16 = 29;
 const IFLA_INFO_KIND: u16 = 1;
 const IFA_ADDRESS: u16 = 1;
@@ -31,9 +33,21 @@ pub struct Link {
     pub mtu: u32,
     /// The driver's name for virtual links ("veth", "bridge"); none for loopback and hardware.
     pub kind: Option<String>,
+    /// `IFLA_LINK`: the interface that it is made upon, or a veth's other end.
+    pub below: Option<u32>,
+    /// `IFLA_LINK_NETNSID` is there: `below` is in another namespace.
+    pub below_elsewhere: bool,
 }
 
 impl Link {
+    /// Whether it leads out of its namespace by itself: its other end or what it is made upon is in
+    /// another one, or it is hardware. Whatever a container makes for itself (a bridge, a dummy, a
+    /// VLAN or a veth pair within its namespace, a tunnel) does not.
+    #[must_use]
+    pub fn leads_out(&self) -> bool {
+        !self.loopback() && (self.below_elsewhere || (self.kind.is_none() && self.below.is_none()))
+    }
+
     /// Switched on by its administrator (`IFF_UP`). It may still have no carrier.
     #[must_use]
     pub fn up(&self) -> bool {
@@ -65,11 +79,15 @@ impl Link {
             mac_type: wire::read_u16(fixed, 2)?,
             mtu: 0,
             kind: None,
+            below: None,
+            below_elsewhere: false,
         };
         for (kind, value) in wire::attrs_after(message.payload, IFINFOMSG) {
             match kind {
                 IFLA_IFNAME => link.name = wire::text(value),
                 IFLA_MTU => link.mtu = wire::read_u32(value, 0).unwrap_or(0),
+                IFLA_LINK => link.below = wire::read_u32(value, 0).filter(|index| *index != 0),
+                IFLA_LINK_NETNSID => link.below_elsewhere = true,
                 IFLA_LINKINFO => {
                     link.kind =
                         wire::attrs(value).find(|(kind, _)| *kind == IFLA_INFO_KIND).map(|(_, name)| wire::text(name));
@@ -92,9 +110,20 @@ pub struct IfAddress {
     pub prefix: u8,
     /// `RT_SCOPE_*`: 0 global, 253 link, 254 host.
     pub scope: u8,
+    /// [`Link::leads_out`] of its interface, where that was read, too ([`IfAddress::among`]).
+    pub leads_out: bool,
 }
 
 impl IfAddress {
+    /// Says of each address whether its interface leads out. `links` are all of the namespace.
+    pub fn among(addresses: &mut [IfAddress], links: &[Link]) {
+        let mut out: Vec<u32> = links.iter().filter(|link| link.leads_out()).map(|link| link.index).collect();
+        out.sort_unstable();
+        for address in addresses {
+            address.leads_out = out.binary_search(&address.index).is_ok();
+        }
+    }
+
     /// Reads `RTM_NEWADDR` and `RTM_DELADDR`.
     #[must_use]
     pub fn parse(message: &Message<'_>) -> Option<IfAddress> {
@@ -108,7 +137,8 @@ impl IfAddress {
         // ours. IPv6 has it only with a peer.
         let (_, value) = value_of(IFA_LOCAL).or_else(|| value_of(IFA_ADDRESS))?;
         let ip = address(family, value)?;
-        Some(IfAddress { index: wire::read_u32(fixed, 4)?, ip, prefix: *fixed.get(1)?, scope: *fixed.get(3)? })
+        let index = wire::read_u32(fixed, 4)?;
+        Some(IfAddress { index, ip, prefix: *fixed.get(1)?, scope: *fixed.get(3)?, leads_out: false })
     }
 }
 
@@ -177,8 +207,42 @@ mod tests {
                 payload.attr(first.0, &first.1);
                 payload.attr(second.0, &second.1);
             });
-            assert_eq!(read(&batch, IfAddress::parse), Some(IfAddress { index: 4, ip: ours, prefix: 32, scope: 0 }));
+            assert_eq!(
+                read(&batch, IfAddress::parse),
+                Some(IfAddress { index: 4, ip: ours, prefix: 32, scope: 0, leads_out: false })
+            );
         }
+    }
+
+    #[test]
+    fn what_a_container_makes_for_itself_does_not_lead_out() {
+        // (flags, kind, what it is made upon, in another namespace)
+        let link = |flags: i32, kind: Option<&str>, below: Option<u32>, elsewhere: bool| {
+            let batch = message(libc::RTM_NEWLINK, |payload| {
+                payload.raw(&[0, 0, 1, 0, 4, 0, 0, 0]);
+                payload.raw(&flags.to_ne_bytes());
+                payload.raw(&[0; 4]);
+                below.iter().for_each(|below| payload.attr_u32(IFLA_LINK, *below));
+                if elsewhere {
+                    payload.attr_u32(IFLA_LINK_NETNSID, 0);
+                }
+                kind.iter().for_each(|kind| {
+                    payload.nest(IFLA_LINKINFO, |inner| inner.attr_str(IFLA_INFO_KIND, kind));
+                });
+            });
+            read(&batch, Link::parse).expect("a link").leads_out()
+        };
+        for (kind, below) in [("veth", 7), ("macvlan", 2), ("ipvlan", 2), ("netkit", 7), ("vlan", 2)] {
+            assert!(link(0, Some(kind), Some(below), true), "{kind} of another namespace");
+            assert!(!link(0, Some(kind), Some(below), false), "{kind} within this one");
+        }
+        assert!(link(0, None, None, false), "hardware");
+        assert!(!link(libc::IFF_LOOPBACK, None, None, false), "lo");
+        for kind in ["dummy", "bridge", "tun", "wireguard", "ifb", "vxlan", "ipip", "bond"] {
+            assert!(!link(0, Some(kind), None, false), "{kind}");
+        }
+        // An unbound tunnel says that it is upon interface 0.
+        assert!(!link(0, Some("sit"), Some(0), false));
     }
 
     #[test]

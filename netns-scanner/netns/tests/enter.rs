@@ -78,10 +78,11 @@ fn links_and_addresses_are_listed() {
             let veth = links.iter().find(|link| link.name == "pfa0").expect("the new link");
             assert_eq!((veth.mtu, veth.kind.as_deref(), veth.up(), veth.loopback()), (1400, Some("veth"), true, false));
             assert!(links.iter().any(|link| link.loopback() && link.name == "lo"));
+            assert!(veth.below.is_some() && !veth.leads_out(), "both ends are here: {veth:?}");
             let addresses = inside.addresses().expect("addresses");
             let has = |text: &str, prefix| {
                 let ip: IpAddr = text.parse().expect("an address");
-                addresses.contains(&IfAddress { index: veth.index, ip, prefix, scope: 0 })
+                addresses.contains(&IfAddress { index: veth.index, ip, prefix, scope: 0, leads_out: false })
             };
             assert!(has("10.9.8.7", 24) && has("fd00::7", 64), "{addresses:?}");
         })
