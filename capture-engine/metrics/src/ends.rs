@@ -51,6 +51,8 @@ fn rank(identity: &Identity) -> Rank {
             | WorkloadKind::StatefulSet
             | WorkloadKind::DaemonSet
             | WorkloadKind::CronJob
+            | WorkloadKind::Rollout
+            | WorkloadKind::CloneSet
             | WorkloadKind::Container
             | WorkloadKind::Process => Rank::Final,
         },
