@@ -28,13 +28,14 @@ enum Carried {
     Opaque,
 }
 
-/// What became of bytes that were handed over.
+/// What became of bytes that were handed over. Small, as it is returned for each piece: heads that
+/// were kept go another way.
 pub(crate) enum Fed {
     All,
     /// This many were used. The rest is to be handed over again, after `needs_other` was asked.
     Part(usize),
     /// The protocol has shown: what was kept and these bytes are to be handed over again.
-    Recognised(Kept),
+    Recognised,
 }
 
 /// Heads that were kept until the protocol showed.
@@ -102,8 +103,15 @@ impl Conversation {
         matches!(&self.carried, Carried::Spoken(spoken) if spoken.needs_other(dir))
     }
 
-    /// Takes the next bytes of a direction.
-    pub(crate) fn bytes<O: Out>(&mut self, dir: Direction, data: Bytes<'_>, out: &mut O) -> Fed {
+    #[inline]
+    /// Takes the next bytes of a direction. `kept` is filled where they are `Recognised`.
+    pub(crate) fn bytes<O: Out>(
+        &mut self,
+        dir: Direction,
+        data: Bytes<'_>,
+        kept: &mut Option<Kept>,
+        out: &mut O,
+    ) -> Fed {
         match &mut self.carried {
             Carried::Spoken(spoken) => {
                 let used = spoken.bytes(dir, data, &self.limits, out);
@@ -117,8 +125,9 @@ impl Conversation {
             Carried::Unknown(search) => {
                 let max = RECOGNISE_BYTES.min(self.limits.head_bytes);
                 let look = search.bytes(dir, data.at, data.turn, data.start, data.bytes, max);
-                if let Some(kept) = self.looked(dir, look, Some(data), out) {
-                    return Fed::Recognised(kept);
+                *kept = self.looked(dir, look, Some(data), out);
+                if kept.is_some() {
+                    return Fed::Recognised;
                 }
             }
             Carried::Opaque => {}
@@ -142,11 +151,12 @@ impl Conversation {
 
     /// Takes the next bytes where nothing is held back.
     pub(crate) fn feed<O: Out>(&mut self, dir: Direction, mut data: Bytes<'_>, out: &mut O) {
+        let mut kept = None;
         loop {
-            match self.bytes(dir, data, out) {
+            match self.bytes(dir, data, &mut kept, out) {
                 Fed::All => return,
                 Fed::Part(used) => data = data.after(used),
-                Fed::Recognised(kept) => return self.feed_kept(&kept, Some(data), out),
+                Fed::Recognised => return kept.iter().for_each(|kept| self.feed_kept(kept, Some(data), out)),
             }
         }
     }
@@ -269,6 +279,7 @@ impl Conversation {
     }
 
     /// Acts on what bytes of `dir` say of the protocol. `data` are the newest of them.
+    #[cold]
     fn looked<O: Out>(&mut self, dir: Direction, look: Look, data: Option<Bytes<'_>>, out: &mut O) -> Option<Kept> {
         let Found { wire, client, after } = match look {
             Look::More | Look::Misfit => return None,

@@ -45,6 +45,7 @@ macro_rules! protocols {
                 match self { $(Spoken::$name(_) => Wire::$name,)* }
             }
 
+            #[inline]
             pub(crate) fn bytes<O: Out>(
                 &mut self, dir: Direction, data: Bytes<'_>, limits: &Limits, out: &mut O,
             ) -> Used {

@@ -231,10 +231,12 @@ impl Tcp {
 
     /// The heads of all messages up to `to` were lost; false when there are none.
     fn missing<O: Out>(&mut self, to: u32, at: Ts, out: &mut O) -> bool {
+        to > self.conversation.turn() && self.all_missing(to, at, out)
+    }
+
+    #[cold]
+    fn all_missing<O: Out>(&mut self, to: u32, at: Ts, out: &mut O) -> bool {
         let before = self.conversation.turn();
-        if to <= before {
-            return false;
-        }
         // Two in a row are of both directions.
         for turn in before + 1..=to.min(before.saturating_add(2)) {
             if let Some(dir) = self.conversation.direction_of(turn) {
@@ -343,6 +345,7 @@ impl Tcp {
 
     fn feed<O: Out>(&mut self, dir: Direction, mut data: Bytes<'_>, out: &mut O) {
         let other = dir.reverse();
+        let mut kept = None;
         loop {
             if self.conversation.needs_other(dir) && self.streams[other.index()].holds() {
                 // The peer answers what we wait for: it has it, and the capture will not.
@@ -352,10 +355,10 @@ impl Tcp {
                     return;
                 }
             }
-            match self.conversation.bytes(dir, data, out) {
+            match self.conversation.bytes(dir, data, &mut kept, out) {
                 Fed::All => return self.forget_if_opaque(),
                 Fed::Part(used) => data = data.after(used),
-                Fed::Recognised(kept) => return self.feed_kept(&kept, Some(data), out),
+                Fed::Recognised => return kept.iter().for_each(|kept| self.feed_kept(kept, Some(data), out)),
             }
         }
     }

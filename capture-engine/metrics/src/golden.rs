@@ -226,14 +226,19 @@ impl<N: Names> Golden<N> {
     /// Adds an exchange to its series. Those that the flow used last are compared, not looked up. A
     /// stand-in is looked up each time: there may be room for the right one by now.
     fn count(&mut self, edge: &Arc<Edge>, cache: &mut FlowCache, record: &L7Record) {
-        let (family, mut described) = describe(record);
-        if edge.overflow {
-            described = family.family().over_cap(&described);
-        }
+        let (family, described) = &describe(record);
+        let stand_in;
+        let described = match edge.overflow {
+            true => {
+                stand_in = family.family().over_cap(described);
+                &stand_in
+            }
+            false => described,
+        };
         let is_same = |series: &&Arc<ExchangeSeries>| {
-            series.family == family
+            series.family == *family
                 && Arc::ptr_eq(&series.edge, edge)
-                && series.labels.is(&described)
+                && series.labels.is(described)
                 && !series.life.is_retired()
         };
         let recent = &mut cache.exchanges;
@@ -246,7 +251,7 @@ impl<N: Names> Golden<N> {
             }
         }
         let [latest, ..] = recent;
-        let series = latest.get_or_insert_with(|| self.exchange_series(family, edge, &described));
+        let series = latest.get_or_insert_with(|| self.exchange_series(*family, edge, described));
         if series.edge.overflow {
             self.over_cap.add(1);
         }

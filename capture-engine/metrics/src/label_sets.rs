@@ -1,7 +1,7 @@
 //! Labels of a family's series, each set of them kept once. As many as there are series: a set is
 //! made with the first series that has it, and goes when none has it any more.
 
-use crate::families::{Described, Family, Value};
+use crate::families::{Described, ERROR, Family, MOST_LABELS, Value};
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -15,66 +15,30 @@ pub(crate) struct LabelsId(u64);
 pub(crate) struct LabelSet {
     pub(crate) id: LabelsId,
     hash: u64,
-    values: Box<[Kept]>,
-    error: Kept,
+    codes: [u32; MOST_LABELS + 1],
+    /// Place and text of what is free text.
+    texts: Box<[(usize, Box<str>)]>,
+    /// Whether these are of exchanges that failed; of those that got no answer.
+    pub(crate) failed: bool,
+    pub(crate) unanswered: bool,
     /// As they are exposed and kept for the next process: name and value of the labels that are
     /// there.
     pub(crate) shown: Box<[(&'static str, Box<str>)]>,
 }
 
-#[derive(Debug)]
-enum Kept {
-    None,
-    Number(u16),
-    Word(&'static str),
-    Free(Box<str>),
-}
-
-impl Kept {
-    fn of(value: Value<'_>) -> Kept {
-        match value {
-            Value::None => Kept::None,
-            Value::Number(number) => Kept::Number(number),
-            Value::Word(word) => Kept::Word(word),
-            Value::Free(text) => Kept::Free(text.into()),
-        }
-    }
-
-    #[inline]
-    fn value(&self) -> Value<'_> {
-        match self {
-            Kept::None => Value::None,
-            Kept::Number(number) => Value::Number(*number),
-            Kept::Word(word) => Value::Word(word),
-            Kept::Free(text) => Value::Free(text),
-        }
-    }
-}
-
 impl LabelSet {
-    /// Compares a few short texts: nothing is hashed, as this is asked for each exchange.
+    /// Compares small numbers and what there is of free text: nothing is hashed, as this is asked for
+    /// each exchange.
     #[inline]
     pub(crate) fn is(&self, described: &Described<'_>) -> bool {
-        self.error.value() == described.error
-            && self.values.iter().zip(&described.values).all(|(kept, value)| kept.value() == *value)
-    }
-
-    /// Whether these are of exchanges that failed.
-    pub(crate) fn failed(&self) -> bool {
-        self.error.value() != Value::None
-    }
-
-    pub(crate) fn unanswered(&self) -> bool {
-        self.error.value() == Value::Word(crate::labels::UNANSWERED)
+        self.codes == *described.codes()
+            && (self.texts.is_empty() || described.texts().eq(self.texts.iter().map(|(place, text)| (*place, &**text))))
     }
 
     /// Labels whose values come from traffic.
     pub(crate) fn free_text(&self, family: &'static Family) -> impl Iterator<Item = (&'static str, &str)> {
-        let values = self.values.iter().chain([&self.error]);
-        family.labels().zip(values).filter_map(|((name, _), kept)| match kept {
-            Kept::Free(text) => Some((name, &**text)),
-            _ => None,
-        })
+        let name = |at: usize| family.places().find(|(place, ..)| *place == at).map(|(_, name, _)| name);
+        self.texts.iter().filter_map(move |(place, text)| Some((name(*place)?, &**text)))
     }
 }
 
@@ -87,7 +51,7 @@ pub(crate) struct LabelSets {
 
 impl LabelSets {
     fn hash(&self, described: &Described<'_>) -> u64 {
-        self.hasher.hash_one((&described.values, &described.error))
+        self.hasher.hash_one(described)
     }
 
     pub(crate) fn find(&self, described: &Described<'_>) -> Option<&Arc<LabelSet>> {
@@ -102,9 +66,14 @@ impl LabelSets {
         let set = Arc::new(LabelSet {
             id: LabelsId(self.next_id),
             hash,
-            values: described.values.iter().take(family.labels.len()).map(|value| Kept::of(*value)).collect(),
-            error: Kept::of(described.error),
-            shown: shown(family, described),
+            codes: *described.codes(),
+            texts: described.texts().map(|(place, text)| (place, text.into())).collect(),
+            failed: described.value(ERROR) != Value::None,
+            unanswered: described.value(ERROR) == Value::Unanswered,
+            shown: family
+                .places()
+                .filter_map(|(place, name, set)| Some((name, set.show(described.value(place))?)))
+                .collect(),
         });
         self.next_id += 1;
         self.table.insert_unique(hash, set.clone(), |set| set.hash);
@@ -115,15 +84,4 @@ impl LabelSets {
     pub(crate) fn sweep(&mut self) {
         self.table.retain(|set| Arc::strong_count(set) > 1);
     }
-}
-
-fn shown(family: &'static Family, described: &Described<'_>) -> Box<[(&'static str, Box<str>)]> {
-    let named = family.labels.iter().map(|label| label.name).zip(described.values);
-    let named = named.chain([(crate::labels::ERROR_TYPE, described.error)]);
-    let text = |(name, value): (&'static str, Value<'_>)| match value {
-        Value::None => None,
-        Value::Number(number) => Some((name, number.to_string().into())),
-        Value::Word(text) | Value::Free(text) => Some((name, text.into())),
-    };
-    named.filter_map(text).collect()
 }

@@ -35,13 +35,11 @@ impl Texts {
     /// The labels with `_OTHER` for what is one name too many.
     pub(crate) fn bound<'a>(&mut self, edge: u64, family: &'static Family, described: &Described<'a>) -> Described<'a> {
         let mut bounded = *described;
-        let names = family.labels().map(|(name, _)| name);
-        let values = bounded.values.iter_mut().take(family.labels.len()).chain([&mut bounded.error]);
-        for (name, value) in names.zip(values) {
-            if let Value::Free(text) = *value
+        for (place, name, _) in family.places() {
+            if let Value::Free(text) = described.value(place)
                 && !self.admit(edge, name, text)
             {
-                *value = value.other();
+                bounded.set(place, Value::Other);
             }
         }
         bounded

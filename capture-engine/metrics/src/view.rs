@@ -103,8 +103,8 @@ impl Snapshot {
                 let requests = latency.count + s.value(Cell::OneWay);
                 let stats = Stats {
                     requests,
-                    failures: if s.labels.failed() { requests } else { 0 },
-                    latency: if s.labels.unanswered() { HistogramSnapshot::default() } else { latency },
+                    failures: if s.labels.failed { requests } else { 0 },
+                    latency: if s.labels.unanswered { HistogramSnapshot::default() } else { latency },
                     ..Stats::default()
                 };
                 at(&s.edge, family.name, stats);

@@ -316,9 +316,10 @@ impl<P: Default> Flow<P> {
             self.info.role = role;
         }
         let delivered = collected.records.len() as u64;
-        for record in collected.records.drain(..) {
-            sink.exchange(&self.info, &mut self.cache, &record);
+        for record in &collected.records {
+            sink.exchange(&self.info, &mut self.cache, record);
         }
+        collected.records.clear();
         if collected.any_lost {
             collected.any_lost = false;
             for (reason, count) in LossReason::ALL.iter().zip(&mut collected.lost) {

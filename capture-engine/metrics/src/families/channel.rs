@@ -4,7 +4,7 @@
 //! A record tells of many messages and of no answer, so there is no duration.
 
 use super::family::{Cell, Counter, Family, Label};
-use super::value::{Described, Set, words};
+use super::value::{Described, Set, Value, words};
 use flow_model::{ChannelTraffic, Protocol, Transport};
 
 const PROTOCOLS: [&str; Protocol::ALL.len()] = {
@@ -49,5 +49,6 @@ pub(super) static FAMILY: Family = Family {
 };
 
 pub(super) fn describe(protocol: Protocol, traffic: &ChannelTraffic) -> Described<'static> {
-    Described { messages: traffic.messages, ..Described::new([words(&PROTOCOLS, protocol.as_str())]) }
+    let labels = [words(&PROTOCOLS, protocol.as_str())];
+    Described::new(labels, Value::None).carrying(traffic.messages)
 }

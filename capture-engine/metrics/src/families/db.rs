@@ -42,12 +42,12 @@ pub(super) static FAMILY: Family = Family {
     transport: Transport::Tcp,
     labels: &[
         Label { name: "db_system_name", set: Set::Words(&SYSTEMS), over_cap: true },
-        Label { name: "db_operation_name", set: Set::Free, over_cap: false },
-        Label { name: "db_collection_name", set: Set::Free, over_cap: false },
-        Label { name: "db_namespace", set: Set::Free, over_cap: false },
-        Label { name: "db_response_status_code", set: Set::Free, over_cap: false },
+        Label { name: "db_operation_name", set: Set::Free(&[]), over_cap: false },
+        Label { name: "db_collection_name", set: Set::Free(&[]), over_cap: false },
+        Label { name: "db_namespace", set: Set::Free(&[]), over_cap: false },
+        Label { name: "db_response_status_code", set: Set::Free(&[]), over_cap: false },
     ],
-    errors: Set::Free,
+    errors: Set::Free(&[]),
     durations: &[Duration {
         name: "db_client_operation_duration_seconds",
         help: "Duration of commands to databases and caches, from the first byte of the command to the last of its reply.",
@@ -77,5 +77,5 @@ pub(super) fn describe(outcome: Outcome, operation: &DbOperation) -> Described<'
     let code = Value::free(code);
     let labels =
         [words(&SYSTEMS, system), Value::free(operation), Value::free(collection), Value::free(namespace), code];
-    Described { error: error(outcome, code), ..Described::new(labels) }
+    Described::new(labels, error(outcome, code))
 }

@@ -76,36 +76,40 @@ pub(super) static FAMILY: Family = Family {
 
 #[inline]
 pub(super) fn describe(outcome: Outcome, dns: &DnsExchange) -> Described<'_> {
-    let question = Value::Word(name(&QUESTIONS, dns.qtype));
+    let question = value(&QUESTIONS, dns.qtype);
     let rcode = match outcome {
-        Outcome::Answered => Value::Word(dns.rcode.map_or(OTHER, rcode_name)),
+        Outcome::Answered => dns.rcode.map_or(Value::Other, |rcode| value(&RCODES, rcode)),
         Outcome::Unanswered | Outcome::OneWay => Value::None,
     };
     // NOERROR and NXDOMAIN are answers to the question; all others, and silence, are failures of
     // the resolver.
     let said = if matches!(dns.rcode, Some(0 | 3)) { Value::None } else { rcode };
-    Described { error: error(outcome, said), ..Described::new([question, rcode]) }
+    Described::new([question, rcode], error(outcome, said))
 }
 
 /// The registered name.
 pub(crate) fn rcode_name(rcode: u16) -> &'static str {
-    name(&RCODES, rcode)
+    RCODES.iter().find(|(known, _)| *known == rcode).map_or(OTHER, |(_, name)| name)
 }
 
-fn name(registry: &[(u16, &'static str)], number: u16) -> &'static str {
-    registry.iter().find(|(known, _)| *known == number).map_or(OTHER, |(_, name)| name)
+#[inline]
+fn value(registry: &[(u16, &'static str)], number: u16) -> Value<'static> {
+    let place = registry.iter().position(|(known, _)| *known == number);
+    place.map_or(Value::Other, |place| Value::Word(place as u8))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::families::ERROR;
 
     #[test]
     fn a_name_that_does_not_exist_is_an_answer_and_servfail_is_not() {
         let check = |rcode, name, success| {
             let dns = DnsExchange { rcode: Some(rcode), ..DnsExchange::default() };
             let described = describe(Outcome::Answered, &dns);
-            assert_eq!((described.values[1], described.error == Value::None), (Value::Word(name), success));
+            let shown = FAMILY.labels[1].set.show(described.value(1));
+            assert_eq!((shown.as_deref(), described.value(ERROR) == Value::None), (Some(name), success));
         };
         check(0, "NOERROR", true);
         check(3, "NXDOMAIN", true);

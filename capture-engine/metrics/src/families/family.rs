@@ -1,6 +1,6 @@
 //! What a family of exchanges says of itself: names, labels and their sets, which metrics.
 
-use super::value::{Described, Set, Value};
+use super::value::{Described, ERROR, Set, Value};
 use crate::labels::{ERROR_TYPE, Reporter, UNANSWERED};
 use flow_model::{Outcome, Transport};
 use std::collections::BTreeMap;
@@ -102,33 +102,33 @@ impl Cell {
 }
 
 /// `error_type` of an exchange: that it got no answer, else what the answer says.
+#[inline]
 pub(super) fn error(outcome: Outcome, said: Value<'_>) -> Value<'_> {
     match outcome {
         Outcome::Answered => said,
-        Outcome::Unanswered => Value::Word(UNANSWERED),
+        Outcome::Unanswered => Value::Unanswered,
         Outcome::OneWay => Value::None,
     }
 }
 
 impl Family {
-    pub(crate) fn labels(&self) -> impl Iterator<Item = (&'static str, &Set)> {
-        self.labels.iter().map(|label| (label.name, &label.set)).chain([(ERROR_TYPE, &self.errors)])
+    /// Where each label is in what is described, its name, its values; `error_type` last.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (usize, &'static str, &Set)> {
+        let labels = self.labels.iter().enumerate().map(|(place, label)| (place, label.name, &label.set));
+        labels.chain([(ERROR, ERROR_TYPE, &self.errors)])
     }
 
     /// The labels that were shown, as they were described; `None` where one is not of this family
     /// or not of its set.
     pub(crate) fn read<'a>(&self, shown: &'a BTreeMap<String, String>) -> Option<Described<'a>> {
-        let mut described = Described::new([]);
+        let mut described = Described::new([], Value::None);
         let mut left = shown.len();
-        for (place, label) in described.values.iter_mut().zip(self.labels) {
-            if let Some(text) = shown.get(label.name) {
-                *place = label.set.read(text)?;
+        for (place, name, set) in self.places() {
+            if let Some(text) = shown.get(name) {
+                let unanswered = place == ERROR && text == UNANSWERED;
+                described.set(place, if unanswered { Value::Unanswered } else { set.read(text)? });
                 left -= 1;
             }
-        }
-        if let Some(text) = shown.get(ERROR_TYPE) {
-            described.error = if text == UNANSWERED { Value::Word(UNANSWERED) } else { self.errors.read(text)? };
-            left -= 1;
         }
         (left == 0).then_some(described)
     }
@@ -136,13 +136,13 @@ impl Family {
     /// The labels of the series that stands in for the ones over the cap.
     pub(crate) fn over_cap<'a>(&self, described: &Described<'a>) -> Described<'a> {
         let mut kept = *described;
-        for (value, label) in kept.values.iter_mut().zip(self.labels) {
+        for (place, label) in self.labels.iter().enumerate() {
             if !label.over_cap {
-                *value = value.other();
+                kept.set(place, kept.value(place).other());
             }
         }
-        if let Value::Free(_) = kept.error {
-            kept.error = kept.error.other();
+        if let error @ Value::Free(_) = kept.value(ERROR) {
+            kept.set(ERROR, error.other());
         }
         kept
     }

@@ -2,7 +2,6 @@
 
 use super::family::{Cell, Counter, Duration, Family, Label, Seen, error};
 use super::value::{Described, Set, Value, words};
-use crate::labels::OTHER;
 use flow_model::{HttpExchange, Outcome, Transport};
 
 /// The methods of RFC 9110 and 5789 and QUERY, case-sensitive as these are.
@@ -47,56 +46,61 @@ pub(super) static FAMILY: Family = Family {
 pub(super) fn describe(outcome: Outcome, http: &HttpExchange) -> Described<'_> {
     let status = match (outcome, http.status) {
         (Outcome::Answered, Some(status @ 100..600)) => Value::Number(status),
-        (Outcome::Answered, _) => Value::Word(OTHER),
+        (Outcome::Answered, _) => Value::Other,
         (Outcome::Unanswered | Outcome::OneWay, _) => Value::None,
     };
     // Success as a mesh shows it: answered, and not with a 5xx. OpenTelemetry: the status, where it
     // is an error.
     let said = if let Value::Number(500..) = status { status } else { Value::None };
-    Described { error: error(outcome, said), ..Described::new([words(&METHODS, &http.method), status]) }
+    Described::new([words(&METHODS, &http.method), status], error(outcome, said))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::labels::UNANSWERED;
+    use crate::families::ERROR;
+    use crate::labels::{OTHER, UNANSWERED};
 
-    fn described(method: &str, outcome: Outcome, status: Option<u16>) -> [Value<'static>; 3] {
+    /// Method, status and error, as they are shown.
+    fn described(method: &str, outcome: Outcome, status: Option<u16>) -> [Option<Box<str>>; 3] {
         let http = HttpExchange { method: method.to_owned().into(), status, ..HttpExchange::default() };
-        let Described { values: [method, status, ..], error, .. } = describe(outcome, &http);
-        let word = |value: Value<'_>| match value {
-            Value::Word(word) => Value::Word(word),
-            Value::Number(number) => Value::Number(number),
-            _ => Value::None,
-        };
-        [method, status, error].map(word)
+        let described = describe(outcome, &http);
+        let [method, status] = [0, 1].map(|place| FAMILY.labels[place].set.show(described.value(place)));
+        [method, status, FAMILY.errors.show(described.value(ERROR))]
+    }
+
+    fn shown(text: &str) -> Option<Box<str>> {
+        Some(text.into())
     }
 
     #[test]
     fn methods_outside_the_known_set_share_one_label() {
-        let method = |sent| described(sent, Outcome::Answered, Some(200))[0];
-        assert_eq!(method("GET"), Value::Word("GET"));
+        let method = |sent| {
+            let [method, ..] = described(sent, Outcome::Answered, Some(200));
+            method
+        };
+        assert_eq!(method("GET"), shown("GET"));
         for sent in ["get", "", "PROPFIND", "GET\n"] {
-            assert_eq!(method(sent), Value::Word(OTHER));
+            assert_eq!(method(sent), shown(OTHER));
         }
     }
 
     #[test]
     fn a_client_error_is_a_success_of_the_server() {
         let check = |status, success| {
-            let [_, shown, error] = described("GET", Outcome::Answered, Some(status));
-            assert_eq!((shown, error == Value::None), (Value::Number(status), success), "{status}")
+            let [_, code, error] = described("GET", Outcome::Answered, Some(status));
+            assert_eq!((code, error.is_none()), (shown(&status.to_string()), success), "{status}")
         };
         check(200, true);
         check(404, true);
         check(500, false);
         check(599, false);
-        assert_eq!(described("GET", Outcome::Unanswered, None)[1..], [Value::None, Value::Word(UNANSWERED)]);
+        assert_eq!(described("GET", Outcome::Unanswered, None)[1..], [None, shown(UNANSWERED)]);
     }
 
     #[test]
     fn a_status_that_is_none_is_no_failure() {
-        assert_eq!(described("GET", Outcome::Answered, Some(999))[1..], [Value::Word(OTHER), Value::None]);
-        assert_eq!(described("GET", Outcome::Answered, None)[1..], [Value::Word(OTHER), Value::None]);
+        assert_eq!(described("GET", Outcome::Answered, Some(999))[1..], [shown(OTHER), None]);
+        assert_eq!(described("GET", Outcome::Answered, None)[1..], [shown(OTHER), None]);
     }
 }

@@ -15,11 +15,11 @@ pub(super) static FAMILY: Family = Family {
     transport: Transport::Tcp,
     labels: &[
         Label { name: "messaging_system", set: Set::Words(&SYSTEMS), over_cap: true },
-        Label { name: "messaging_operation_name", set: Set::Free, over_cap: false },
-        Label { name: "messaging_destination_name", set: Set::Free, over_cap: false },
-        Label { name: "messaging_consumer_group_name", set: Set::Free, over_cap: false },
+        Label { name: "messaging_operation_name", set: Set::Free(&[]), over_cap: false },
+        Label { name: "messaging_destination_name", set: Set::Free(&[]), over_cap: false },
+        Label { name: "messaging_consumer_group_name", set: Set::Free(&[]), over_cap: false },
     ],
-    errors: Set::Free,
+    errors: Set::Free(&[]),
     durations: &[Duration {
         name: "messaging_client_operation_duration_seconds",
         help: "Duration of what clients ask of brokers, from the first byte of the request to the last of the answer.",
@@ -58,5 +58,5 @@ pub(super) fn describe(outcome: Outcome, operation: &MessagingOperation) -> Desc
     let MessagingOperation { system, operation, destination, group, code, messages } = operation;
     let labels = [words(&SYSTEMS, system), Value::free(operation), Value::free(destination), Value::free(group)];
     let error = error(outcome, Value::free(code));
-    Described { error, messages: messages.map(u64::from), ..Described::new(labels) }
+    Described::new(labels, error).carrying(messages.map(u64::from))
 }

@@ -17,7 +17,7 @@ mod value;
 
 pub(crate) use dns::rcode_name;
 pub(crate) use family::{Cell, Family};
-pub(crate) use value::{Described, MOST_LABELS, Value};
+pub(crate) use value::{Described, ERROR, MOST_LABELS, Value};
 
 use flow_model::{Detail, L7Record};
 
@@ -93,7 +93,7 @@ mod tests {
             let family = id.family();
             assert_eq!((id.index(), FamilyId::named(family.name)), (i, Some(id)));
             assert!(family.labels.len() <= MOST_LABELS, "{}", family.name);
-            let labels: BTreeSet<&str> = family.labels().map(|(name, _)| name).collect();
+            let labels: BTreeSet<&str> = family.places().map(|(_, name, _)| name).collect();
             assert_eq!(labels.len(), family.labels.len() + 1, "{}", family.name);
         }
     }
@@ -103,7 +103,24 @@ mod tests {
     #[test]
     fn no_stand_in_has_a_label_of_free_text() {
         for label in FamilyId::ALL.iter().flat_map(|id| id.family().labels) {
-            assert!(!(label.over_cap && label.set == value::Set::Free), "{}", label.name);
+            assert!(!(label.over_cap && matches!(label.set, value::Set::Free(_))), "{}", label.name);
+        }
+    }
+
+    /// And no text of an open set is two values, which would be two series.
+    #[test]
+    fn what_is_shown_is_read_as_the_value_that_it_was() {
+        for (_, name, set) in FamilyId::ALL.iter().flat_map(|id| id.family().places()) {
+            let words: &[&str] = match set {
+                value::Set::Words(words) | value::Set::Free(words) => words,
+                value::Set::Numbers(..) => &["500"],
+            };
+            assert!(words.len() <= 256, "{name}");
+            for word in words {
+                let value = set.read(word).unwrap();
+                assert_eq!(set.show(value).as_deref(), Some(*word), "{name}");
+                assert_eq!(set.read(&set.show(value).unwrap()), Some(value), "{name}");
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 //! they are.
 
 use super::family::{Cell, Counter, Duration, Family, Label, Seen, error};
-use super::value::{Described, Set, Value, words};
+use super::value::{Described, Set, Value, words, words_or_free};
 use flow_model::{Outcome, RpcCall, Transport};
 
 /// OpenTelemetry's values of `rpc.system.name`, and of older versions what it says no more.
@@ -42,11 +42,11 @@ pub(super) static FAMILY: Family = Family {
     transport: Transport::Tcp,
     labels: &[
         Label { name: "rpc_system_name", set: Set::Words(&SYSTEMS), over_cap: true },
-        Label { name: "rpc_service", set: Set::Free, over_cap: false },
-        Label { name: "rpc_method", set: Set::Free, over_cap: false },
-        Label { name: "rpc_response_status_code", set: Set::Free, over_cap: false },
+        Label { name: "rpc_service", set: Set::Free(&[]), over_cap: false },
+        Label { name: "rpc_method", set: Set::Free(&[]), over_cap: false },
+        Label { name: "rpc_response_status_code", set: Set::Free(&GRPC_CODES), over_cap: false },
     ],
-    errors: Set::Free,
+    errors: Set::Free(&GRPC_CODES),
     durations: &[
         Duration {
             name: "rpc_client_call_duration_seconds",
@@ -80,17 +80,11 @@ pub(super) static FAMILY: Family = Family {
 
 pub(super) fn describe(outcome: Outcome, call: &RpcCall) -> Described<'_> {
     let RpcCall { system, service, method, status } = call;
-    let (status, said) = match *system {
-        "grpc" if !status.is_empty() => {
-            let code = words(&GRPC_CODES, status);
-            let failed = GRPC_FAILURES.iter().any(|failure| code == Value::Word(failure));
-            (code, if failed { code } else { Value::None })
-        }
-        _ => {
-            let code = Value::free(status);
-            (code, if matches!(&**status, "OK" | "0") { Value::None } else { code })
-        }
+    let (code, failed) = match *system {
+        "grpc" if !status.is_empty() => (words(&GRPC_CODES, status), GRPC_FAILURES.contains(&&**status)),
+        _ => (words_or_free(&GRPC_CODES, status), !matches!(&**status, "OK" | "0")),
     };
-    let labels = [words(&SYSTEMS, system), Value::free(service), Value::free(method), status];
-    Described { error: error(outcome, said), ..Described::new(labels) }
+    let said = if failed { code } else { Value::None };
+    let labels = [words(&SYSTEMS, system), Value::free(service), Value::free(method), code];
+    Described::new(labels, error(outcome, said))
 }

@@ -2,7 +2,6 @@
 
 use super::family::{Duration, Family, Label, Seen, error};
 use super::value::{Described, Set, Value, words};
-use crate::labels::OTHER;
 use flow_model::{Outcome, TlsHandshake, Transport};
 
 const VERSIONS: [&str; 5] = ["1.0", "1.1", "1.2", "1.3", "ssl3"];
@@ -54,8 +53,8 @@ pub(super) static FAMILY: Family = Family {
     always: false,
     transport: Transport::Tcp,
     labels: &[
-        Label { name: "tls_client_server_name", set: Set::Free, over_cap: false },
-        Label { name: "tls_next_protocol", set: Set::Free, over_cap: false },
+        Label { name: "tls_client_server_name", set: Set::Free(&[]), over_cap: false },
+        Label { name: "tls_next_protocol", set: Set::Free(&[]), over_cap: false },
         Label { name: "tls_protocol_version", set: Set::Words(&VERSIONS), over_cap: true },
     ],
     errors: Set::Words(&ALERT_NAMES),
@@ -70,10 +69,11 @@ pub(super) static FAMILY: Family = Family {
 pub(super) fn describe(outcome: Outcome, handshake: &TlsHandshake) -> Described<'_> {
     let TlsHandshake { sni, alpn, version, alert } = handshake;
     let version = if version.is_empty() { Value::None } else { words(&VERSIONS, version) };
-    let name = |alert: u8| {
-        let known = ALERTS.iter().find(|(number, _)| *number == alert);
-        Value::Word(known.map_or(OTHER, |(_, name)| name))
+    let place = |alert: u8| ALERTS.iter().position(|(number, _)| *number == alert);
+    let said = match alert.map(place) {
+        None => Value::None,
+        Some(None) => Value::Other,
+        Some(Some(place)) => Value::Word(place as u8),
     };
-    let said = alert.map_or(Value::None, name);
-    Described { error: error(outcome, said), ..Described::new([Value::free(sni), Value::free(alpn), version]) }
+    Described::new([Value::free(sni), Value::free(alpn), version], error(outcome, said))
 }

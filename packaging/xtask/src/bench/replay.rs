@@ -1,13 +1,13 @@
 //! A capture of real requests (tcpdump at the server's interface, the testbed's generator and API),
 //! then `pilotfish replay` on it: requests a second of wall time and of CPU time, and whether the
 //! number of records is the number that was sent. Beside it, tshark's HTTP fields on the first part
-//! of the same file.
+//! of the same file, and another build of `pilotfish` on all of it, in turn.
 
-use super::say;
+use super::{quantile, say};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use nix::sys::resource::{UsageWho, getrusage};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use testbed::{ContainerSpec, Process, Testbed, built_binary, installed, scene};
@@ -19,6 +19,12 @@ pub struct Options {
     /// Packets of the file that tshark gets
     #[arg(long, default_value_t = 100_000)]
     tshark_packets: u64,
+    /// Another pilotfish, which replays the same file in turn with this one
+    #[arg(long, value_name = "BINARY")]
+    against: Option<PathBuf>,
+    /// How often each of them does
+    #[arg(long, default_value_t = 11)]
+    rounds: usize,
 }
 
 pub fn run(options: &Options) -> Result<()> {
@@ -39,6 +45,9 @@ pub fn run(options: &Options) -> Result<()> {
         per(wall),
         per(cpu)
     ));
+    if let Some(other) = &options.against {
+        compare(other, &file, options.rounds)?;
+    }
 
     let part = bed.dir().join("part.pcap");
     let mut cut = Command::new(installed("tcpdump")?);
@@ -64,6 +73,22 @@ pub fn run(options: &Options) -> Result<()> {
         requests / cpu
     ));
     ensure!(counted == sent, "counted {counted} of {sent}");
+    Ok(())
+}
+
+/// CPU of this build over that of another one, pair by pair: the machine's speed drifts.
+fn compare(other: &Path, file: &Path, rounds: usize) -> Result<()> {
+    let cpu = |program: &Path| {
+        let (_, _, cpu) = timed(Command::new(program).arg("replay").arg(file).args(["-o", "metrics"]))?;
+        Ok::<f64, anyhow::Error>(cpu)
+    };
+    let this = built_binary("pilotfish")?;
+    let mut ratios = Vec::new();
+    for _ in 0..rounds {
+        ratios.push(cpu(&this)? / cpu(other)?);
+    }
+    let [least, median, most] = [0.0, 0.5, 1.0].map(|q| quantile(&ratios, q));
+    say(&format!("replay: CPU over that of {}: {median:.3} ({least:.3} {most:.3})", other.display()));
     Ok(())
 }
 
