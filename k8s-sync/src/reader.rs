@@ -153,6 +153,18 @@ impl Names for NamesReader {
         self.cluster.as_ref()?.service(server, at)
     }
 
+    /// No for what this node knows by itself, and while the API is away.
+    fn awaits(&self, slot: Slot, remote: Endpoint, at: Ts) -> bool {
+        let Some(cluster) = &self.cluster else { return false };
+        if !matches!(cluster.standing(), Standing::Coming | Standing::Fresh) {
+            return false;
+        }
+        let ip = remote.ip.to_canonical();
+        let is_ours = self.shared.address(ip, remote.port, at, |_| false) != Identity::Unknown(Unknown::NotFound);
+        let is_told = || self.shared.slot(slot).1.is_none_or(|pod| cluster.pod(pod).is_some());
+        (!is_ours && Class::of(ip).may_be_a_pods()) || !is_told()
+    }
+
     fn version(&self) -> u64 {
         let cluster = self.cluster.as_ref().map_or(0, ClusterNames::version);
         self.shared.version().wrapping_add(self.dns.version).wrapping_add(cluster)

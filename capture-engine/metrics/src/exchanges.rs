@@ -66,6 +66,19 @@ impl Exchanges {
         gone
     }
 
+    pub(crate) fn has_room(&self) -> bool {
+        self.table.has_room()
+    }
+
+    /// As `Table::take`.
+    pub(crate) fn take(&mut self, is_of: impl Fn(&Edge) -> bool) -> Vec<Arc<ExchangeSeries>> {
+        let taken = self.table.take(is_of);
+        if !taken.is_empty() {
+            self.labels.sweep();
+        }
+        taken
+    }
+
     pub(crate) fn take_dirty(&mut self) -> bool {
         self.table.take_dirty()
     }

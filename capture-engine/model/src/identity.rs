@@ -130,6 +130,13 @@ pub trait Names {
         None
     }
 
+    /// Whether better news of `remote` at `at`, or of who lives in this namespace, may come within
+    /// moments: where there is somebody who tells more, and has not told all of it.
+    fn awaits(&self, slot: Slot, remote: Endpoint, at: Ts) -> bool {
+        let _ = (slot, remote, at);
+        false
+    }
+
     /// Changes whenever an answer that was `Unknown` or an address's class could now be better.
     /// Callers that cached such an answer ask again when it moved.
     fn version(&self) -> u64;

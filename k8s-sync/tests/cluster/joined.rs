@@ -153,3 +153,28 @@ fn of_two_that_were_found_with_an_address_the_api_tells_whose_it_is() {
     assert_eq!(remote(&reader, "10.0.0.1", 80, 60), "Pod victim victim");
     assert_eq!(index.contested(), 1);
 }
+
+#[test]
+fn better_news_are_awaited_from_an_api_that_is_there_and_of_others_alone() {
+    let (mut bed, mut index, reader) = both();
+    let remote = |address: &str| Endpoint { ip: ip(address), port: 80 };
+    let awaits = |reader: &NamesReader, address: &str| reader.awaits(POD, remote(address), ts(100));
+    let local = by_containerd(WorkloadKind::Deployment, "web", "web-1");
+    index.set_slot(POD, Identity::Known(local), Some(uid(1)));
+    bed.apply(pod(1, "web-1", "10.0.0.1"));
+    let _held = index.bind(Address::ip(ip("10.0.0.2")), by_containerd(WorkloadKind::Pod, "b", "b"), ts(50));
+    for (standing, expected) in
+        [(Standing::Absent, false), (Standing::Coming, true), (Standing::Fresh, true), (Standing::Away, false)]
+    {
+        bed.cluster.stand(standing);
+        assert_eq!(awaits(&reader, "10.1.0.9"), expected, "{standing:?}");
+        assert!(!awaits(&reader, "10.0.0.2"), "containerd has told of it");
+        assert!(!awaits(&reader, "127.0.0.1") && !awaits(&reader, "224.0.0.251"));
+    }
+    // The API has not heard of the pod that asks.
+    bed.cluster.stand(Standing::Fresh);
+    index.set_slot(POD, Identity::Known(by_containerd(WorkloadKind::Job, "b-1", "b-1-q")), Some(uid(7)));
+    assert!(awaits(&reader, "10.0.0.2"));
+    let without = index.reader(Addresses::ByClass);
+    assert!(!without.awaits(POD, remote("10.1.0.9"), ts(100)), "no cluster");
+}
