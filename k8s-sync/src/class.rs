@@ -68,6 +68,11 @@ impl Class {
         }
     }
 
+    /// Whether the API may tell who has such an address.
+    pub(crate) fn may_be_a_pods(self) -> bool {
+        matches!(self, Class::Public | Class::Private | Class::Shared)
+    }
+
     /// Whether a DNS answer may give such an address a name; filters answer with 0.0.0.0 or
     /// 127.0.0.1 for what they block.
     pub(crate) fn can_be_named(self) -> bool {

@@ -1,7 +1,7 @@
 //! The table of who is where: one writer (the daemon), read without locks by the pipeline.
 
 use crate::cluster::object::Uid;
-use crate::history::{Bound, History};
+use crate::history::{Bound, History, Origin, Span, Wish};
 use crate::sharded::Sharded;
 use flow_model::{Identity, Slot, Ts, Unknown, Workload};
 use std::net::IpAddr;
@@ -55,6 +55,18 @@ impl Address {
 pub struct Binding {
     address: Address,
     id: u64,
+    origin: Origin,
+}
+
+/// Who claims an address, and by what right.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// Whose traffic it is.
+    pub who: Arc<Workload>,
+    /// The pod by the API's uid, where it is one: the API may know better.
+    pub pod: Option<Uid>,
+    /// How the address came to it.
+    pub origin: Origin,
 }
 
 #[derive(Clone, Debug)]
@@ -81,6 +93,7 @@ pub(crate) struct Stats {
     pub(crate) slots: AtomicU64,
     pub(crate) evicted: AtomicU64,
     pub(crate) refused: AtomicU64,
+    pub(crate) contested: AtomicU64,
     pub(crate) dns_names: AtomicU64,
     pub(crate) dns_evicted: AtomicU64,
 }
@@ -100,12 +113,18 @@ impl Shared {
         self.addresses.get(&address, |history| read(history))
     }
 
-    pub(crate) fn address(&self, ip: IpAddr, port: u16, at: Ts) -> Identity {
-        let ask = |address: Address| self.addresses.get(&address, |history| history.at(at));
+    /// The holder by what this node saw, without those claims that are void.
+    pub(crate) fn address(&self, ip: IpAddr, port: u16, at: Ts, is_void: impl Fn(&Span) -> bool) -> Identity {
+        let ask = |address: Address| self.addresses.get(&address, |history| history.at(at, &is_void));
         match ask(Address { ip, port }) {
             Some(found) if found != Identity::Unknown(Unknown::NotFound) => found,
             _ => ask(Address { ip, port: 0 }).unwrap_or(Identity::Unknown(Unknown::NotFound)),
         }
+    }
+
+    /// The claim is not followed, because the address is somebody else's. Counted once a claim.
+    pub(crate) fn contest(&self, span: &Span) {
+        self.stats.contested.fetch_add(u64::from(span.contest()), Ordering::Relaxed);
     }
 }
 
@@ -139,22 +158,33 @@ impl IdentityIndex {
         self.shared.version.fetch_add(1, Ordering::Release);
     }
 
-    /// `who` holds `address` from `from` on. Bind the new holder of a reused address whenever it is
-    /// known: if the old one is not released yet, the address is `Ambiguous` from `from` until it
-    /// is, and never has the wrong name. A binding for which there is no room (counted) leaves the
-    /// address unknown or ambiguous.
+    /// `who` was given `address` and holds it from `from` on. Bind the new holder of a reused
+    /// address whenever it is known: if the old one is not released yet, the address is `Ambiguous`
+    /// from `from` until it is, and never has the wrong name. A binding for which there is no room
+    /// (counted) leaves the address unknown or ambiguous.
     pub fn bind(&mut self, address: Address, who: Arc<Workload>, from: Ts) -> Binding {
+        self.claim(address, Claim { who, pod: None, origin: Origin::Given }, from)
+    }
+
+    /// The same by any right. What was taken is its own only while nobody was given it, and of
+    /// several that took it the first one's. Claims that come to nothing are counted.
+    pub fn claim(&mut self, address: Address, claim: Claim, from: Ts) -> Binding {
         self.next += 1;
         let id = self.next;
-        let stats = &self.shared.stats;
+        let Claim { who, pod, origin } = claim;
+        let shared = &self.shared;
+        let stats = &shared.stats;
         let has_room = stats.addresses.load(Ordering::Relaxed) < self.limits.addresses as u64;
-        let bound = self.shared.addresses.write(&address, |shard| {
+        let bound = shared.addresses.write(&address, |shard| {
             let is_new = !shard.contains_key(&address);
             if is_new && !has_room {
                 return Bound::Refused;
             }
             stats.addresses.fetch_add(u64::from(is_new), Ordering::Relaxed);
-            Arc::make_mut(shard.entry(address).or_default()).bind(id, who, from)
+            let history = Arc::make_mut(shard.entry(address).or_default());
+            let bound = history.bind(Wish { id, who, pod, origin, from });
+            history.losers().for_each(|span| shared.contest(span));
+            bound
         });
         match bound {
             Bound::Kept => stats.spans.fetch_add(1, Ordering::Relaxed),
@@ -162,15 +192,31 @@ impl IdentityIndex {
             Bound::Refused => stats.refused.fetch_add(1, Ordering::Relaxed),
         };
         self.changed();
-        Binding { address, id }
+        Binding { address, id, origin }
+    }
+
+    /// A better name of the holder became known. It is the same holder, and had that name before.
+    pub fn rename(&mut self, binding: &Binding, who: Arc<Workload>, pod: Option<Uid>) {
+        self.shared.addresses.write(&binding.address, |shard| {
+            if let Some(history) = shard.get_mut(&binding.address) {
+                Arc::make_mut(history).rename(binding.id, who, pod);
+            }
+        });
+        self.changed();
+    }
+
+    /// Claims of containers that came to nothing, because the address is somebody else's.
+    #[must_use]
+    pub fn contested(&self) -> u64 {
+        self.shared.stats.contested.load(Ordering::Relaxed)
     }
 
     /// The hold ended at `at`: observations before it keep the name, as long as the past is kept.
     pub fn release(&mut self, binding: Binding, at: Ts) {
-        let Binding { address, id } = binding;
+        let Binding { address, id, origin } = binding;
         self.shared.addresses.write(&address, |shard| {
             if let Some(history) = shard.get_mut(&address) {
-                Arc::make_mut(history).release(id, at);
+                Arc::make_mut(history).release(id, origin, at);
             }
         });
         self.changed();

@@ -25,6 +25,7 @@ mod sharded;
 pub mod watch;
 
 pub use explain::{AddressHolder, HolderReader, LearntName};
-pub use index::{Address, Binding, IdentityIndex, Limits};
+pub use history::Origin;
+pub use index::{Address, Binding, Claim, IdentityIndex, Limits};
 pub use metrics::TableMetric;
 pub use reader::{Addresses, NamesReader};

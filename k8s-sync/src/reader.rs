@@ -1,10 +1,12 @@
 //! Names as the pipeline asks for them.
 
 use crate::class::Class;
-use crate::cluster::ClusterNames;
+use crate::cluster::{ClusterNames, Standing};
 use crate::dns::DnsNames;
+use crate::history::{Origin, Span};
 use crate::index::{IdentityIndex, Shared};
 use flow_model::{Endpoint, Identity, Names, Slot, Ts, Unknown, Workload, WorkloadKind};
+use std::cell::LazyCell;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -56,22 +58,44 @@ impl NamesReader {
     /// Who held an address by containerd and by the API. This node's containerd is first to know
     /// and exact in time; the API knows owners, and who is behind a port of the node.
     fn holder(&self, endpoint: Endpoint, at: Ts) -> Identity {
-        let local = self.shared.address(endpoint.ip, endpoint.port, at);
-        let Some(cluster) = &self.cluster else { return local };
+        let Endpoint { ip, port } = endpoint;
+        let Some(cluster) = &self.cluster else { return self.shared.address(ip, port, at, |_| false) };
+        let theirs = LazyCell::new(|| cluster.holder(endpoint, at));
+        let local = self.shared.address(ip, port, at, |span| self.is_void(cluster, span, ip, &theirs));
         let ours = match &local {
-            Identity::Unknown(Unknown::NotFound) => return cluster.holder(endpoint, at),
+            Identity::Unknown(Unknown::NotFound) => return theirs.clone(),
             Identity::Unknown(_) => return local,
             Identity::Known(ours) => ours,
         };
         if ours.pod.is_empty() && ours.kind != WorkloadKind::Node {
             return local;
         }
-        match cluster.holder(endpoint, at) {
-            Identity::Known(theirs) if ours.kind == WorkloadKind::Node || is_same_pod(ours, &theirs) => {
-                Identity::Known(theirs)
+        match &*theirs {
+            Identity::Known(theirs) if ours.kind == WorkloadKind::Node || is_same_pod(ours, theirs) => {
+                Identity::Known(theirs.clone())
             }
             _ => local,
         }
+    }
+
+    /// Whether a fresh API gives the address to somebody else. Against an address that was given to
+    /// the pod when it was made it counts only once the API tells which addresses the pod has: until
+    /// then it may not have heard that the address has passed on.
+    fn is_void(
+        &self,
+        cluster: &ClusterNames,
+        span: &Span,
+        ip: IpAddr,
+        theirs: &LazyCell<Identity, impl FnOnce() -> Identity>,
+    ) -> bool {
+        let is_weak = || span.origin == Origin::Taken || span.pod.is_some_and(|pod| cluster.lacks(pod, ip));
+        let is_void = cluster.standing() == Standing::Fresh
+            && is_weak()
+            && matches!(&**theirs, Identity::Known(theirs) if !is_same_pod(&span.who, theirs));
+        if is_void {
+            self.shared.contest(span);
+        }
+        is_void
     }
 }
 
@@ -109,7 +133,14 @@ impl Names for NamesReader {
             found => return found,
         }
         if let Some(outside) = self.dns.name(slot, ip, at) {
-            let service = self.cluster.as_ref().and_then(|cluster| cluster.named_service(&outside.name));
+            let service = self.cluster.as_ref().and_then(|cluster| {
+                let (asking, _) = self.shared.slot(slot);
+                let namespace = match &asking {
+                    Identity::Known(who) if !who.pod.is_empty() => Some(&*who.namespace),
+                    _ => None,
+                };
+                cluster.named_service_for(namespace, &outside.name)
+            });
             return Identity::Known(service.unwrap_or_else(|| outside.clone()));
         }
         Identity::Known(match self.addresses {
@@ -120,6 +151,18 @@ impl Names for NamesReader {
 
     fn service(&self, server: Endpoint, at: Ts) -> Option<Arc<str>> {
         self.cluster.as_ref()?.service(server, at)
+    }
+
+    /// No for what this node knows by itself, and while the API is away.
+    fn awaits(&self, slot: Slot, remote: Endpoint, at: Ts) -> bool {
+        let Some(cluster) = &self.cluster else { return false };
+        if !matches!(cluster.standing(), Standing::Coming | Standing::Fresh) {
+            return false;
+        }
+        let ip = remote.ip.to_canonical();
+        let is_ours = self.shared.address(ip, remote.port, at, |_| false) != Identity::Unknown(Unknown::NotFound);
+        let is_told = || self.shared.slot(slot).1.is_none_or(|pod| cluster.pod(pod).is_some());
+        (!is_ours && Class::of(ip).may_be_a_pods()) || !is_told()
     }
 
     fn version(&self) -> u64 {

@@ -1,7 +1,7 @@
 //! What the index answers as its writer binds, releases and forgets.
 
 use flow_model::{Endpoint, Identity, Names, Slot, Ts, Unknown, Workload, WorkloadKind};
-use k8s_sync::{Address, Addresses, IdentityIndex, Limits, NamesReader};
+use k8s_sync::{Address, Addresses, Claim, IdentityIndex, Limits, NamesReader, Origin};
 use proptest::prelude::*;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -75,6 +75,69 @@ fn more_holders_than_an_address_has_room_for_make_it_ambiguous_not_wrong() {
     assert_eq!(who(&reader, "10.0.0.5", 80, 60), "Ambiguous");
     index.release(ninth, Ts(70));
     assert_eq!(who(&reader, "10.0.0.5", 80, 71), "p0");
+}
+
+fn claim(origin: Origin, name: &str) -> Claim {
+    Claim { who: pod(name), pod: None, origin }
+}
+
+#[test]
+fn an_address_that_somebody_has_cannot_be_taken() {
+    let (mut index, reader) = index();
+    let address = || Address::ip(ip("10.0.0.5"));
+    let victim = index.bind(address(), pod("victim"), Ts(10));
+    let thief = index.claim(address(), claim(Origin::Taken, "thief"), Ts(20));
+    let _second = index.claim(address(), claim(Origin::Taken, "second"), Ts(30));
+    let at = |t| who(&reader, "10.0.0.5", 80, t);
+    assert_eq!([15, 25, 99].map(at), ["victim", "victim", "victim"]);
+    assert_eq!(index.contested(), 2);
+    // It is free now: the first that took it has it.
+    index.release(victim, Ts(100));
+    assert_eq!([99, 100].map(at), ["victim", "thief"]);
+    // Who is given it next has it at once.
+    let _next = index.bind(address(), pod("next"), Ts(110));
+    assert_eq!([105, 110].map(at), ["thief", "next"]);
+    index.release(thief, Ts(120));
+    assert_eq!([105, 115, 130].map(at), ["thief", "next", "next"]);
+    assert_eq!(index.contested(), 2, "each claim once");
+}
+
+#[test]
+fn who_takes_an_address_and_lets_it_go_again_and_again_blurs_nobodys_past() {
+    let (mut index, reader) = index();
+    let address = || Address::ip(ip("10.0.0.5"));
+    let old = index.bind(address(), pod("old"), Ts(10));
+    index.release(old, Ts(20));
+    let _victim = index.bind(address(), pod("victim"), Ts(30));
+    let mut held = Vec::new();
+    for turn in 0..100 {
+        let taken = index.claim(address(), claim(Origin::Taken, &format!("thief-{turn}")), Ts(15 + turn));
+        match turn % 7 {
+            0 => held.push(taken),
+            _ => index.release(taken, Ts(40 + turn)),
+        }
+    }
+    let at = |t| who(&reader, "10.0.0.5", 80, t);
+    assert_eq!([9, 10, 19, 30, 99, 500].map(at), ["private", "old", "old", "victim", "victim", "victim"]);
+    for taken in held {
+        index.release(taken, Ts(600));
+    }
+    assert_eq!([10, 19, 30, 99, 700].map(at), ["old", "old", "victim", "victim", "victim"]);
+    index.forget(Ts(3_600_000_000_000));
+    assert_eq!(at(500), "victim");
+}
+
+#[test]
+fn a_better_name_of_a_holder_leaves_its_claim_where_it_was() {
+    let (mut index, reader) = index();
+    let address = || Address::ip(ip("10.0.0.5"));
+    let first = index.claim(address(), claim(Origin::Taken, "first"), Ts(10));
+    let _second = index.claim(address(), claim(Origin::Taken, "second"), Ts(5));
+    index.rename(&first, pod("first-deployment"), None);
+    assert_eq!(
+        [7, 10, 20].map(|t| who(&reader, "10.0.0.5", 80, t)),
+        ["second", "first-deployment", "first-deployment"]
+    );
 }
 
 #[test]
@@ -201,16 +264,30 @@ fn a_reader_on_another_thread_never_sees_a_holder_of_another_time() {
     assert!(named > 0);
 }
 
+/// (address, who, from, until)
+type Row = (u8, String, u64, Option<u64>);
+
 #[derive(Clone, Debug)]
 enum Act {
-    Bind { address: u8, pod: u8 },
-    Release { nth: usize },
+    Bind {
+        address: u8,
+        pod: u8,
+    },
+    /// By right of nothing.
+    Take {
+        address: u8,
+        pod: u8,
+    },
+    Release {
+        nth: usize,
+    },
     Forget,
 }
 
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         4 => (0u8..3, 0u8..6).prop_map(|(address, pod)| Act::Bind { address, pod }),
+        2 => (0u8..3, 0u8..6).prop_map(|(address, pod)| Act::Take { address, pod }),
         4 => any::<usize>().prop_map(|nth| Act::Release { nth }),
         1 => Just(Act::Forget),
     ]
@@ -219,27 +296,34 @@ fn act() -> impl Strategy<Value = Act> {
 proptest! {
     // Against a list that forgets nothing: a name that the index gives is the one and only holder
     // of that time, within what is kept it gives one whenever there is one, and it never names a
-    // holder of another time.
+    // holder of another time. Who takes an address has it only while nobody was given it.
     #[test]
     fn no_name_leaks_across_a_reuse(acts in prop::collection::vec((act(), 1u64..30), 1..60), asked in prop::collection::vec((0u8..3, 0u64..1_000), 50)) {
         let keep = 100;
         let mut index = IdentityIndex::new(Limits { keep: Duration::from_nanos(keep), ..Limits::default() });
         let reader = index.reader(Addresses::ByClass);
         let address = |i: u8| IpAddr::from([10, 0, 0, i]);
-        let mut truth: Vec<(u8, String, u64, Option<u64>)> = Vec::new();
-        let mut held = Vec::new();
+        let mut truth: Vec<Row> = Vec::new();
+        let (mut held, mut taken): (Vec<_>, Vec<Row>) = Default::default();
         let (mut now, mut forgotten) = (0, 0);
         for (act, pause) in acts {
             now += pause;
             match act {
                 Act::Bind { address: a, pod: p } => {
-                    held.push((truth.len(), index.bind(Address::ip(address(a)), pod(&format!("p{p}")), Ts(now))));
+                    held.push((Some(()), truth.len(), index.bind(Address::ip(address(a)), pod(&format!("p{p}")), Ts(now))));
                     truth.push((a, format!("p{p}"), now, None));
                 }
+                Act::Take { address: a, pod: p } => {
+                    let name = format!("t{p}");
+                    let claim = Claim { who: pod(&name), pod: None, origin: Origin::Taken };
+                    held.push((None, taken.len(), index.claim(Address::ip(address(a)), claim, Ts(now))));
+                    taken.push((a, name, now, None));
+                }
                 Act::Release { nth } if !held.is_empty() => {
-                    let (row, binding) = held.remove(nth % held.len());
+                    let (given, row, binding) = held.remove(nth % held.len());
                     index.release(binding, Ts(now));
-                    truth[row].3 = Some(now);
+                    let rows = if given.is_some() { &mut truth } else { &mut taken };
+                    rows[row].3 = Some(now);
                 }
                 Act::Release { .. } => {}
                 Act::Forget => {
@@ -253,6 +337,10 @@ proptest! {
             let only = holders.first().filter(|first| holders.iter().all(|h| h == *first));
             let spans = truth.iter().filter(|(b, ..)| *b == a).count();
             match reader.remote(POD, Endpoint { ip: address(a), port: 80 }, Ts(at)) {
+                Identity::Known(w) if w.name.starts_with('t') => {
+                    let held = taken.iter().any(|(b, name, from, until)| *b == a && **name == *w.name && *from <= at && until.is_none_or(|u| at < u));
+                    prop_assert!(held && (holders.is_empty() || spans > 8 || at < forgotten), "{} at {} of {:?}", w.name, at, holders);
+                }
                 Identity::Known(w) if w.kind == WorkloadKind::Pod => prop_assert_eq!(Some(&w.name.to_string()), only.copied()),
                 Identity::Known(_) => prop_assert!(holders.is_empty() || spans > 8 || at < forgotten, "{:?} at {} is missing", holders, at),
                 Identity::Unknown(_) => prop_assert!(holders.len() > 1 || spans > 8, "{:?} at {}", holders, at),

@@ -15,12 +15,16 @@ const NERDCTL_NAME: &str = "nerdctl/name";
 const COMPOSE_PROJECT: &str = "com.docker.compose.project";
 const COMPOSE_SERVICE: &str = "com.docker.compose.service";
 const TEMPLATE_HASH: &str = "pod-template-hash";
+/// Of an Argo Rollout, which stands in for a Deployment.
+const ROLLOUT_HASH: &str = "rollouts-pod-template-hash";
+/// OpenKruise's CloneSet stands in for a Deployment, and gives each pod a name of its own.
+const CLONE: &str = "apps.kruise.io/cloneset-instance-id";
 const STATEFULSET_POD: &str = "statefulset.kubernetes.io/pod-name";
 const TEMPLATE_GENERATION: &str = "pod-template-generation";
 const JOB_NAME: &str = "batch.kubernetes.io/job-name";
 const JOB_NAME_OLD: &str = "job-name";
 
-const KEPT: [&str; 13] = [
+const KEPT: [&str; 15] = [
     POD_NAMESPACE,
     POD_NAME,
     POD_UID,
@@ -30,6 +34,8 @@ const KEPT: [&str; 13] = [
     COMPOSE_PROJECT,
     COMPOSE_SERVICE,
     TEMPLATE_HASH,
+    ROLLOUT_HASH,
+    CLONE,
     STATEFULSET_POD,
     TEMPLATE_GENERATION,
     JOB_NAME,
@@ -114,10 +120,19 @@ fn owner<'a>(pod: &'a str, labels: &'a Labels) -> Option<(WorkloadKind, &'a str)
         return Some((WorkloadKind::Job, job));
     }
     let (generated, last) = pod.rsplit_once('-')?;
+    // <deployment>-<hash>-<5 random>; a long name is cut before the random part and then does not fit.
+    let above = |hash: &str| {
+        let name = generated.strip_suffix(hash)?.strip_suffix('-')?;
+        (!name.is_empty()).then_some(name)
+    };
+    if let Some(rollout) = labels.get(ROLLOUT_HASH).and_then(above) {
+        return Some((WorkloadKind::Rollout, rollout));
+    }
     if let Some(hash) = labels.get(TEMPLATE_HASH) {
-        // <deployment>-<hash>-<5 random>; a long name is cut before the random part and then does not fit.
-        let deployment = generated.strip_suffix(hash)?.strip_suffix('-')?;
-        return (!deployment.is_empty()).then_some((WorkloadKind::Deployment, deployment));
+        return Some((WorkloadKind::Deployment, above(hash)?));
+    }
+    if labels.get(CLONE) == Some(last) && !generated.is_empty() {
+        return Some((WorkloadKind::CloneSet, generated));
     }
     if labels.get(STATEFULSET_POD) == Some(pod) && last.bytes().all(|digit| digit.is_ascii_digit()) {
         return Some((WorkloadKind::StatefulSet, generated));
@@ -199,12 +214,32 @@ mod tests {
             &[("batch.kubernetes.io/job-name", "backup-29")],
             expect!["Job shop/backup-29 pod=backup-29-q uid=u1 from Sandbox"],
         );
+        check_pod(
+            "web-6d4cf56db6-abcde",
+            &[("rollouts-pod-template-hash", "6d4cf56db6")],
+            expect!["Rollout shop/web pod=web-6d4cf56db6-abcde uid=u1 from Sandbox"],
+        );
+        check_pod(
+            "cart-x7k2p",
+            &[("apps.kruise.io/cloneset-instance-id", "x7k2p")],
+            expect!["CloneSet shop/cart pod=cart-x7k2p uid=u1 from Sandbox"],
+        );
     }
 
     #[test]
     fn labels_that_do_not_fit_the_name_leave_the_pod_as_it_is() {
         check_pod("web", &[("pod-template-hash", "web")], expect!["Pod shop/web pod=web uid=u1 from Sandbox"]);
         check_pod("-h-x", &[("pod-template-hash", "h")], expect!["Pod shop/-h-x pod=-h-x uid=u1 from Sandbox"]);
+        check_pod(
+            "-h-x",
+            &[("rollouts-pod-template-hash", "h")],
+            expect!["Pod shop/-h-x pod=-h-x uid=u1 from Sandbox"],
+        );
+        check_pod(
+            "cart-x",
+            &[("apps.kruise.io/cloneset-instance-id", "y")],
+            expect!["Pod shop/cart-x pod=cart-x uid=u1 from Sandbox"],
+        );
         check_pod(
             "db-x",
             &[("statefulset.kubernetes.io/pod-name", "db-x")],

@@ -9,7 +9,8 @@
 
 use crate::labels::{End, Reporter};
 use crate::series::Edge;
-use crate::table::Edges;
+use crate::table::{EdgeKey, Edges};
+use crate::waiting::{Key, PATIENCE, Waiting};
 use flow_model::{FlowInfo, Identity, Names, Role, Slot, Ts, Unknown, WorkloadKind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +52,8 @@ fn rank(identity: &Identity) -> Rank {
             | WorkloadKind::StatefulSet
             | WorkloadKind::DaemonSet
             | WorkloadKind::CronJob
+            | WorkloadKind::Rollout
+            | WorkloadKind::CloneSet
             | WorkloadKind::Container
             | WorkloadKind::Process => Rank::Final,
         },
@@ -79,6 +82,10 @@ pub(crate) struct Ends {
     role: Role,
     /// The other end as it was known then.
     peer: Option<Slot>,
+    /// When they were asked first.
+    began: Ts,
+    /// `edge` is one that waits, until then.
+    waits_until: Option<Ts>,
     /// Never asked again.
     settled: bool,
     /// Of the names when they were asked last.
@@ -102,6 +109,10 @@ impl Ends {
             return true;
         }
         let first_exchange = !self.asked_of_exchange && at != flow.opened && self.rank() <= Rank::Outside;
+        if let Some(until) = self.waits_until {
+            let is_open = now < until && self.edge.became.get().is_none();
+            return is_open && !first_exchange && names.version() == self.version;
+        }
         !first_exchange && (now < self.again || names.version() == self.version)
     }
 
@@ -109,17 +120,67 @@ impl Ends {
         rank(&self.local).min(rank(&self.remote))
     }
 
-    /// Asks, and keeps of `before` what was better.
+    /// Asks, and keeps of `before` what was better. Where better news may come within moments the
+    /// edge is one that waits for them.
     pub(crate) fn ask<N: Names>(
         before: Option<Ends>,
         names: &N,
         edges: &mut Edges,
+        waiting: &mut Waiting,
         flow: &FlowInfo,
         at: Ts,
         now: Ts,
     ) -> Ends {
         let version = names.version();
         let before = before.as_ref();
+        let Answer { local, remote, remote_at, called, rank, may_get_service } = Answer::of(before, names, flow, at);
+        let began = before.map_or(now, |b| b.began);
+        let (edge, waits_until) = match rank < Rank::Final || may_get_service {
+            true if now.since(began) < PATIENCE && names.awaits(flow.slot, flow.tuple.remote, flow.opened) => {
+                let is_client = flow.client_server().0 == flow.tuple.local;
+                let port = is_client.then_some(flow.tuple.remote.port);
+                let key = Key { edge: called.clone(), remote: flow.tuple.remote.ip, port };
+                waiting.place(edges, key, flow, at, now, began.plus(PATIENCE)).unzip()
+            }
+            _ => (None, None),
+        };
+        let edge = edge.unwrap_or_else(|| edges.called(called));
+        let cap = if rank <= Rank::Outside { OPEN_CAP } else { KNOWN_CAP };
+        let settled = rank == Rank::Final && !may_get_service && before.is_some_and(|b| b.pause >= KNOWN_CAP);
+        // The pauses begin when the wait is over.
+        let had_to_wait = before.is_none_or(|b| b.waits_until.is_some());
+        let pause = if had_to_wait { 0 } else { before.map_or(0, |b| (b.pause + 1).min(cap)) };
+        Ends {
+            edge,
+            local,
+            remote,
+            remote_at,
+            role: flow.role,
+            peer: flow.peer,
+            began,
+            waits_until,
+            settled,
+            version,
+            asked_of_exchange: at != flow.opened || before.is_some_and(|b| b.asked_of_exchange),
+            pause,
+            again: now.plus(FIRST_PAUSE * (1 << pause)),
+            freed: edges.freed(),
+        }
+    }
+}
+
+/// What is said of a flow's ends.
+struct Answer {
+    local: Identity,
+    remote: Identity,
+    remote_at: Ts,
+    called: EdgeKey,
+    rank: Rank,
+    may_get_service: bool,
+}
+
+impl Answer {
+    fn of<N: Names>(before: Option<&Ends>, names: &N, flow: &FlowInfo, at: Ts) -> Answer {
         let local = local(before, names, flow);
         let (remote, remote_at) = remote(before, names, flow, at);
         let is_client = flow.client_server().0 == flow.tuple.local;
@@ -135,28 +196,19 @@ impl Ends {
             _ => before.filter(|b| b.role == flow.role).map(|b| b.edge.service.clone()),
         });
         let service = service.unwrap_or_default();
-
         let may_get_service = service.is_empty() && is_of_cluster(server);
         let rank = rank(&local).min(rank(&remote));
-        let cap = if rank <= Rank::Outside { OPEN_CAP } else { KNOWN_CAP };
-        let settled = rank == Rank::Final && !may_get_service && before.is_some_and(|b| b.pause >= KNOWN_CAP);
-        let pause = before.map_or(0, |b| (b.pause + 1).min(cap));
-        let edge = edges.get(End::of(client), End::of(server), service, Reporter::of(flow));
-        Ends {
-            edge,
-            local,
-            remote,
-            remote_at,
-            role: flow.role,
-            peer: flow.peer,
-            settled,
-            version,
-            asked_of_exchange: at != flow.opened || before.is_some_and(|b| b.asked_of_exchange),
-            pause,
-            again: now.plus(FIRST_PAUSE * (1 << pause)),
-            freed: edges.freed(),
-        }
+        let called =
+            EdgeKey { client: End::of(client), server: End::of(server), service, reporter: Reporter::of(flow) };
+        Answer { local, remote, remote_at, called, rank, may_get_service }
     }
+}
+
+/// What an edge that waits is called by now, and whether that is all that may come.
+pub(crate) fn called_now<N: Names>(names: &N, flow: &FlowInfo, at: Ts) -> (EdgeKey, bool) {
+    let Answer { called, rank, may_get_service, .. } = Answer::of(None, names, flow, at);
+    let may_be_better = rank < Rank::Final || may_get_service;
+    (called, !may_be_better || !names.awaits(flow.slot, flow.tuple.remote, flow.opened))
 }
 
 fn local<N: Names>(before: Option<&Ends>, names: &N, flow: &FlowInfo) -> Identity {

@@ -135,10 +135,28 @@ impl Exchanges {
     pub(crate) fn expire(&mut self, before: Ts) -> usize {
         let gone = self.table.expire(before);
         if gone > 0 {
-            self.labels.sweep();
-            self.shares = Shares::of(self.table.iter().map(|series| &*series.edge));
+            self.left();
         }
         gone
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.table.has_room()
+    }
+
+    /// As `Table::take`.
+    pub(crate) fn take(&mut self, is_of: impl Fn(&Edge) -> bool) -> Vec<Arc<ExchangeSeries>> {
+        let taken = self.table.take(is_of);
+        if !taken.is_empty() {
+            self.left();
+        }
+        taken
+    }
+
+    /// Series have left the table.
+    fn left(&mut self) {
+        self.labels.sweep();
+        self.shares = Shares::of(self.table.iter().map(|series| &*series.edge));
     }
 
     pub(crate) fn take_dirty(&mut self) -> bool {

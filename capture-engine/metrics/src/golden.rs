@@ -1,6 +1,6 @@
 //! The sink of the pipeline: gives each observation its names and adds it to its series.
 
-use crate::ends::Ends;
+use crate::ends::{self, Ends};
 use crate::exchanges::Exchanges;
 use crate::families::{Cell, Described, FamilyId, describe};
 use crate::labels::{End, Reporter};
@@ -10,6 +10,7 @@ use crate::series::{Edge, ExchangeSeries, Series, TcpSeries, Totals, UdpSeries};
 use crate::snapshot::{Published, Reader, Shared};
 use crate::table::{Edges, Table};
 use crate::texts::Texts;
+use crate::waiting::{self, Key, Waiting};
 use flow_model::{
     Close, Detail, Direction, FlowDelta, FlowInfo, L7Record, LossReason, Names, Outcome, Role, Sink, Transport, Ts,
 };
@@ -48,6 +49,7 @@ pub struct Golden<N> {
     texts: Texts,
     tcp: Table<u64, TcpSeries>,
     udp: Table<u64, UdpSeries>,
+    waiting: Waiting,
     observers: Observers,
     pub(crate) shared: Arc<Shared>,
     over_cap: Loss,
@@ -87,7 +89,8 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Relaxed);
+        // What it was open on may have got its name meanwhile.
+        self.0.named().open.fetch_sub(1, Relaxed);
     }
 }
 
@@ -105,6 +108,7 @@ impl<N: Names> Golden<N> {
             texts: Texts::new(losses),
             tcp: Table::new(cap),
             udp: Table::new(cap),
+            waiting: Waiting::new(losses),
             observers: Observers::default(),
             shared: shared.clone(),
             over_cap: losses.place("metrics", "series_cap", "observations counted under the labels _overflow"),
@@ -136,7 +140,8 @@ impl<N: Names> Golden<N> {
     pub fn publish_if_due(&mut self, now: Ts) {
         self.now = self.now.max(now);
         if now.since(self.published) >= self.config.publish_every {
-            self.publish();
+            self.settle();
+            self.show();
         }
         // A sixteenth: a series stays at most 6 % longer than it should, and a walk over all of them is rare.
         if now.since(self.expired) >= self.config.expiry / 16 {
@@ -144,8 +149,42 @@ impl<N: Names> Golden<N> {
         }
     }
 
-    /// As `publish_if_due`, now: at the end of a capture.
+    /// As `publish_if_due`, now, and without waiting for names: at the end.
     pub fn publish(&mut self) {
+        let all = self.waiting.all();
+        self.settle_those(all);
+        self.show();
+    }
+
+    /// Gives their names to edges that have waited for them.
+    fn settle(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let Golden { names, waiting, now, .. } = self;
+        let is_known = |_: &Key, entry: &waiting::Entry| ends::called_now(names, &entry.last.0, entry.last.1).1;
+        let over = waiting.over(*now, names.version(), is_known);
+        self.settle_those(over);
+    }
+
+    fn settle_those(&mut self, over: Vec<(Key, waiting::Entry)>) {
+        if over.is_empty() {
+            return;
+        }
+        for (key, entry) in over {
+            let [first, last] =
+                [&entry.first, &entry.last].map(|(flow, at)| ends::called_now(&self.names, flow, *at).0);
+            // Whose the address was in between cannot be told.
+            let called = if first == last { last } else { key.edge };
+            let edge = self.edges.called(called);
+            edge.open.fetch_add(entry.edge.open.swap(0, Relaxed), Relaxed);
+            let _ = entry.edge.became.set(edge);
+        }
+        let taken = self.waiting.take(|edge| edge.became.get().is_some());
+        self.add_taken(&taken);
+    }
+
+    fn show(&mut self) {
         self.published = self.now;
         self.observers.sweep();
         self.shared.edges.store(self.edges.len() as u64, Relaxed);
@@ -196,23 +235,32 @@ impl<N: Names> Golden<N> {
         edge: &Arc<Edge>,
         described: &Described<'_>,
     ) -> Arc<ExchangeSeries> {
-        let Golden { edges, exchanges, texts, now, .. } = self;
-        exchanges[family.index()].get(edges, texts, edge, described, *now)
+        let Golden { edges, exchanges, texts, waiting, now, .. } = self;
+        let exchanges = if edge.waits { &mut waiting.exchanges } else { exchanges };
+        let series = exchanges[family.index()].get(edges, texts, edge, described, *now);
+        series.life.touch(*now);
+        series
     }
 
     pub(crate) fn tcp_series(&mut self, edge: &Arc<Edge>) -> Arc<TcpSeries> {
-        let Golden { edges, tcp, now, .. } = self;
-        tcp.of_edge(edges, edge, |edge| TcpSeries::new(edge, *now))
+        let Golden { edges, tcp, waiting, now, .. } = self;
+        let tcp = if edge.waits { &mut waiting.tcp } else { tcp };
+        let series = tcp.of_edge(edges, edge, |edge| TcpSeries::new(edge, *now));
+        series.life.touch(*now);
+        series
     }
 
     pub(crate) fn udp_series(&mut self, edge: &Arc<Edge>) -> Arc<UdpSeries> {
-        let Golden { edges, udp, now, .. } = self;
-        udp.of_edge(edges, edge, |edge| UdpSeries::new(edge, *now))
+        let Golden { edges, udp, waiting, now, .. } = self;
+        let udp = if edge.waits { &mut waiting.udp } else { udp };
+        let series = udp.of_edge(edges, edge, |edge| UdpSeries::new(edge, *now));
+        series.life.touch(*now);
+        series
     }
 
     /// The flow's edge, which changes when better names become known.
     fn edge(&mut self, flow: &FlowInfo, cache: &mut FlowCache, at: Ts) -> Arc<Edge> {
-        let Golden { names, edges, now, .. } = self;
+        let Golden { names, edges, waiting, now, .. } = self;
         if let Some(ends) = &cache.ends
             && ends.hold(names, flow, at, *now)
             && !(ends.edge.overflow && edges.freed() != ends.freed)
@@ -220,7 +268,7 @@ impl<N: Names> Golden<N> {
             return ends.edge.clone();
         }
         let before = cache.ends.take();
-        cache.ends.insert(Ends::ask(before, names, edges, flow, at, *now)).edge.clone()
+        cache.ends.insert(Ends::ask(before, names, edges, waiting, flow, at, *now)).edge.clone()
     }
 
     /// Adds an exchange to its series. Those that the flow used last are compared, not looked up. A

@@ -28,6 +28,7 @@ mod snapshot;
 mod table;
 mod texts;
 mod view;
+mod waiting;
 
 pub use agent_api::{EdgeRow, LossRow, WorkloadRow};
 pub use exposition::{Exposition, Format, Histograms, Kind, SelfMetric};

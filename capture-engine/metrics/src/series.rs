@@ -25,11 +25,20 @@ pub struct Edge {
     pub reporter: Reporter,
     /// Takes what did not fit under a family's cap.
     pub(crate) overflow: bool,
+    /// A name of an end is on the way: nobody is shown its series.
+    pub(crate) waits: bool,
+    /// The one that its series were added to when the wait was over.
+    pub(crate) became: OnceLock<Arc<Edge>>,
     /// TCP connections open now, whether or not their opening was seen.
     pub(crate) open: AtomicI64,
 }
 
 impl Edge {
+    /// What it is called by now.
+    pub(crate) fn named(self: &Arc<Edge>) -> &Arc<Edge> {
+        self.became.get().unwrap_or(self)
+    }
+
     /// TCP connections open now, those included that were there before the agent.
     #[must_use]
     pub fn open_connections(&self) -> u64 {

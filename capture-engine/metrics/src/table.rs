@@ -7,17 +7,18 @@ use crate::shares::{Namespaces, payer};
 use flow_model::Ts;
 use hashbrown::HashMap;
 use std::hash::Hash;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 type Hasher = foldhash::fast::RandomState;
 
+/// What an edge is called.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct EdgeKey {
-    client: End,
-    server: End,
-    service: Arc<str>,
-    reporter: Reporter,
+pub(crate) struct EdgeKey {
+    pub(crate) client: End,
+    pub(crate) server: End,
+    pub(crate) service: Arc<str>,
+    pub(crate) reporter: Reporter,
 }
 
 impl EdgeKey {
@@ -52,21 +53,31 @@ impl Edges {
     }
 
     pub(crate) fn get(&mut self, client: End, server: End, service: Arc<str>, reporter: Reporter) -> Arc<Edge> {
-        let key = EdgeKey { client, server, service, reporter };
+        self.called(EdgeKey { client, server, service, reporter })
+    }
+
+    /// The one edge of this name.
+    pub(crate) fn called(&mut self, key: EdgeKey) -> Arc<Edge> {
         if let Some(edge) = self.by_key.get(&key) {
             return edge.clone();
         }
         // The workloads are the last to be given up.
-        let payer = payer(&key.client, &key.server, reporter);
+        let payer = payer(&key.client, &key.server, key.reporter);
         let free = self.cap.saturating_sub(self.by_key.len());
         if !self.namespaces.has_room(payer, free, Step::Method) {
-            return self.overflow(reporter).clone();
+            return self.overflow(key.reporter).clone();
         }
         self.namespaces.add(payer);
         let found = Arc::new(edge(self.next_id, key.clone(), false));
         self.next_id += 1;
         self.by_key.insert(key, found.clone());
         found
+    }
+
+    /// One that is not among those that are shown, whatever else is called so.
+    pub(crate) fn aside(&mut self, key: EdgeKey) -> Arc<Edge> {
+        self.next_id += 1;
+        Arc::new(Edge { waits: true, ..edge(self.next_id - 1, key, false) })
     }
 
     pub(crate) fn overflow(&self, reporter: Reporter) -> &Arc<Edge> {
@@ -98,7 +109,17 @@ impl Edges {
 
 fn edge(id: u64, key: EdgeKey, overflow: bool) -> Edge {
     let EdgeKey { client, server, service, reporter } = key;
-    Edge { id, client, server, service, reporter, overflow, open: AtomicI64::new(0) }
+    Edge {
+        id,
+        client,
+        server,
+        service,
+        reporter,
+        overflow,
+        waits: false,
+        became: OnceLock::new(),
+        open: AtomicI64::new(0),
+    }
 }
 
 /// Series of one kind, which share their labels' names.
@@ -157,6 +178,18 @@ impl<K: Eq + Hash + Copy, S: Series> Table<K, S> {
             self.dirty = true;
         }
         gone
+    }
+
+    /// Takes out the series of these edges. Nothing is counted into them any more.
+    pub(crate) fn take(&mut self, is_of: impl Fn(&Edge) -> bool) -> Vec<Arc<S>> {
+        let is_it = |series: &Arc<S>| is_of(series.edge());
+        let (taken, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.list).into_iter().partition(is_it);
+        self.list = kept;
+        if !taken.is_empty() {
+            self.by_key.retain(|_, series| !is_it(series));
+            taken.iter().for_each(|series| series.life().retire());
+        }
+        taken
     }
 
     /// Whether the list changed since the last call.

@@ -45,11 +45,15 @@ pub enum WorkloadKind {
     External,
     /// Nothing but the address's class is known.
     Address,
+    /// Argo's, in the place of a Deployment: owner of the ReplicaSet of the pod.
+    Rollout,
+    /// OpenKruise's, in the place of a Deployment: owner of the pod.
+    CloneSet,
 }
 
 impl WorkloadKind {
-    /// Each kind once.
-    pub const ALL: [WorkloadKind; 13] = [
+    /// Each kind once. Files of older versions know them by their place: new ones come last.
+    pub const ALL: [WorkloadKind; 15] = [
         WorkloadKind::Deployment,
         WorkloadKind::StatefulSet,
         WorkloadKind::DaemonSet,
@@ -63,6 +67,8 @@ impl WorkloadKind {
         WorkloadKind::Process,
         WorkloadKind::External,
         WorkloadKind::Address,
+        WorkloadKind::Rollout,
+        WorkloadKind::CloneSet,
     ];
 
     /// The label value.
@@ -82,6 +88,8 @@ impl WorkloadKind {
             WorkloadKind::Process => "Process",
             WorkloadKind::External => "External",
             WorkloadKind::Address => "Address",
+            WorkloadKind::Rollout => "Rollout",
+            WorkloadKind::CloneSet => "CloneSet",
         }
     }
 }
@@ -120,6 +128,13 @@ pub trait Names {
     fn service(&self, server: Endpoint, at: Ts) -> Option<Arc<str>> {
         let _ = (server, at);
         None
+    }
+
+    /// Whether better news of `remote` at `at`, or of who lives in this namespace, may come within
+    /// moments: where there is somebody who tells more, and has not told all of it.
+    fn awaits(&self, slot: Slot, remote: Endpoint, at: Ts) -> bool {
+        let _ = (slot, remote, at);
+        false
     }
 
     /// Changes whenever an answer that was `Unknown` or an address's class could now be better.

@@ -160,6 +160,7 @@ pub fn attach(
     }
     let links = entry.route.links()?;
     entry.report.addresses = entry.route.addresses()?;
+    IfAddress::among(&mut entry.report.addresses, &links);
     held.interfaces.retain(|index, _| links.iter().any(|link| link.index == *index));
     held.rivals.retain(|index| links.iter().any(|link| link.index == index));
     let mut attempts = entry.look(config, links, held)?;

@@ -86,6 +86,7 @@ impl Size {
             started: Some(moment(u64::from(number % 5_000)).wall),
             controller: Some(Controller { kind: kind.to_owned(), name: owner }),
             template_hash: hash,
+            rollout_hash: None,
             ports: vec![8080],
         }
     }

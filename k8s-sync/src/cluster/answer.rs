@@ -1,8 +1,8 @@
 //! The rules by which an address has its name.
 
 use crate::cluster::hold::{Found, Hold, Role, Who, holder as among};
-use crate::cluster::record::{At, Key, Service};
-use crate::cluster::shared::Shared;
+use crate::cluster::record::{At, Key, Pod, Service};
+use crate::cluster::shared::{Listed, Shared};
 use flow_model::{Identity, Unknown};
 use std::sync::Arc;
 
@@ -75,27 +75,30 @@ pub(super) fn holder(shared: &Shared, key: Key, port: u16, at: At) -> Identity {
     })
 }
 
-/// Without a port: of the address as a whole.
+/// Without a port: of the address as a whole. What leads to a pod's own address is said in the
+/// pod's namespace alone: whoever may write in another one cannot change it.
 pub(super) fn service(shared: &Shared, key: Key, port: Option<u16>, at: At) -> Option<Arc<str>> {
     let (direct, pod, is_node) = shared.holds.read(&key, |rows| {
         if is_forgotten(rows, at) {
             return (None, None, false);
         }
-        let direct = service_in(of_role(rows, Role::ClusterIp, at)).or_else(|| led_to(shared, rows, port?, at));
         let is_node = matches!(of_role(rows, Role::Node, at), Found::One(_));
         let found = match is_node {
             true => port.map_or(Found::None, |port| of_port(rows, Role::HostPort, port, at)),
             false => of_role(rows, Role::Pod, at),
         };
         let pod = match found {
-            Found::One(Hold { who: Who::Pod(pod), .. }) => Some(pod.fold()),
+            Found::One(Hold { who: Who::Pod(pod), .. }) => Some(pod.clone()),
             _ => None,
         };
+        // An external address of a Service that is a pod's leads to that Service from outside only.
+        let from_outside = || led_to(shared, rows, port?, at).filter(|_| is_node || pod.is_none());
+        let direct = service_in(of_role(rows, Role::ClusterIp, at)).or_else(from_outside);
         (direct, pod, is_node)
     });
     match direct {
         Some(service) => Some(service.name.clone()),
-        None => by_endpoint(shared, key, port, at, pod, is_node),
+        None => by_endpoint(shared, key, port, at, pod.as_deref(), is_node),
     }
 }
 
@@ -105,13 +108,18 @@ fn by_endpoint(
     key: Key,
     port: Option<u16>,
     at: At,
-    pod: Option<u64>,
+    pod: Option<&Pod>,
     is_node: bool,
 ) -> Option<Arc<str>> {
+    let is_it = |pod: &Pod, row: &Listed| row.pod == 0 || row.pod == pod.fold();
+    let is_in = |pod: &Pod, row: &Listed| *pod.owner.namespace == *row.slice.service.namespace;
     shared.endpoints.read(&key, |rows| {
         let meant = rows.iter().filter(|row| {
             at < row.until
-                && (row.pod == 0 || pod.map_or(is_node, |pod| pod == row.pod))
+                && match pod {
+                    Some(pod) => is_it(pod, row) && is_in(pod, row),
+                    None => row.pod == 0 || is_node,
+                }
                 && port.is_none_or(|port| row.slice.ports.is_empty() || row.slice.ports.contains(&port))
         });
         let (mut any, mut addressed) = (Only::None, Only::None);

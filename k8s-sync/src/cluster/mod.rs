@@ -19,6 +19,7 @@ mod services;
 mod shared;
 mod slices;
 mod snapshot;
+mod standing;
 mod workload;
 mod writer;
 
@@ -26,4 +27,5 @@ pub use clock::Moment;
 pub use explain::ClusterHolder;
 pub use names::ClusterNames;
 pub use snapshot::SnapshotError;
+pub use standing::Standing;
 pub use writer::{Cluster, Limits};

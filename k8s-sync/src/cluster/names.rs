@@ -4,8 +4,9 @@ use crate::cluster::answer;
 use crate::cluster::clock::{Moment, mono, wall_at};
 use crate::cluster::explain::{self, ClusterHolder};
 use crate::cluster::object::{Resource, Uid};
-use crate::cluster::record::{At, Key};
+use crate::cluster::record::{At, Key, Service};
 use crate::cluster::shared::{Shared, hash_of_external, hash_of_service};
+use crate::cluster::standing::Standing;
 use flow_model::{Endpoint, Identity, Ts, Workload};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -60,6 +61,14 @@ impl ClusterNames {
     /// name in front), or the name that just one ExternalName Service points to.
     #[must_use]
     pub fn named_service(&self, dns_name: &str) -> Option<Arc<Workload>> {
+        self.named_service_for(None, dns_name)
+    }
+
+    /// The same for whoever is in `namespace`: an ExternalName of another one says nothing there,
+    /// or whoever may write one would name everybody's traffic to that host.
+    #[must_use]
+    pub fn named_service_for(&self, namespace: Option<&str>, dns_name: &str) -> Option<Arc<Workload>> {
+        let is_heard = |service: &Service| namespace.is_none_or(|namespace| *service.namespace == *namespace);
         let name = dns_name.strip_suffix('.').unwrap_or(dns_name).to_ascii_lowercase();
         let labels: Vec<&str> = name.split('.').collect();
         let by_name = labels.windows(3).find(|three| three[2] == "svc").and_then(|three| {
@@ -71,11 +80,30 @@ impl ClusterNames {
         });
         by_name.or_else(|| {
             self.shared.called.read(&hash_of_external(&name), |rows| {
-                let mut meant = rows.iter().filter(|row| row.external.as_deref() == Some(&*name));
+                let mut meant =
+                    rows.iter().filter(|row| row.external.as_deref() == Some(&*name) && is_heard(&row.service));
                 let only = meant.next().filter(|_| meant.next().is_none());
                 only.map(|row| row.service.workload())
             })
         })
+    }
+
+    /// How the API stands now.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.shared.standing.get()
+    }
+
+    /// What the API says can count for more from now on, or for less.
+    pub(crate) fn stand(&self, standing: Standing) {
+        if self.shared.standing.set(standing) {
+            self.shared.changed();
+        }
+    }
+
+    /// Whether the API tells this pod's addresses, and `ip` is none of them.
+    pub(crate) fn lacks(&self, uid: Uid, ip: IpAddr) -> bool {
+        self.shared.pod(uid).is_some_and(|pod| pod.ips().next().is_some() && pod.ips().all(|key| key != Key::of(ip)))
     }
 
     /// All that is known of an address, newest first, with what it held of late.

@@ -73,8 +73,9 @@ pub struct Pod {
     /// None: the pod stands for itself.
     pub controller: Option<Controller>,
     /// Label `pod-template-hash`: with it the name of a Deployment follows from that of its ReplicaSet.
-    /// (`rollouts-pod-template-hash` of an Argo Rollout, which stands in for a Deployment, may be given here as well.)
     pub template_hash: Option<String>,
+    /// Label `rollouts-pod-template-hash`: the same of an Argo Rollout, which stands in for a Deployment.
+    pub rollout_hash: Option<String>,
     /// `spec.containers[].ports[].containerPort`: which ports of the node a pod on the host's network listens on.
     pub ports: Vec<u16>,
 }

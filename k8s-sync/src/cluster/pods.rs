@@ -29,10 +29,11 @@ impl Cluster {
             started,
             controller,
             template_hash,
+            rollout_hash,
             ports,
         } = pod;
         let before = self.shared.pod(uid).filter(|pod| !pod.is_gone());
-        let (kind, owner) = workload::of(controller.as_ref(), template_hash.as_deref());
+        let (kind, owner) = workload::of(controller.as_ref(), template_hash.as_deref(), rollout_hash.as_deref());
         let owner = self.words.owner(&namespace, owner, kind);
         let (started, guessed) = match (started, &before) {
             (Some(started), _) => (seconds(started), false),

@@ -4,6 +4,7 @@ use crate::cluster::hold::Hold;
 use crate::cluster::object::{Resource, Uid};
 use crate::cluster::record::{At, Pod, Service, Slice};
 use crate::cluster::rows::{ByAddress, Rows};
+use crate::cluster::standing::AtomicStanding;
 use foldhash::fast::FixedState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -64,6 +65,7 @@ pub(super) struct Shared {
     version: AtomicU64,
     /// By `Resource`: from a snapshot, and no list has ended since.
     stale: [AtomicBool; 5],
+    pub(super) standing: AtomicStanding,
     pub(super) stats: Stats,
 }
 
@@ -79,6 +81,7 @@ impl Shared {
             called: Rows::new(shards / 2),
             version: AtomicU64::new(0),
             stale: Default::default(),
+            standing: AtomicStanding::default(),
             stats: Stats::default(),
         }
     }

@@ -7,6 +7,7 @@ use crate::cluster::names::ClusterNames;
 use crate::cluster::object::{Change, Object, Resource, Uid};
 use crate::cluster::record::{At, Pod};
 use crate::cluster::shared::Shared;
+use crate::cluster::standing::Standing;
 use crate::metrics::TableMetric;
 use flow_model::Ts;
 use foldhash::fast::RandomState;
@@ -247,6 +248,11 @@ impl Cluster {
             };
         }
         shrink!(services slices nodes jobs gone_pods);
+    }
+
+    /// Says how the API stands. The watches do so themselves where they feed the table.
+    pub fn stand(&mut self, standing: Standing) {
+        self.names().stand(standing);
     }
 
     /// A reader that follows the table; it stays valid when the writer is gone.

@@ -3,6 +3,7 @@
 
 use super::decode::Bad;
 use crate::cluster::object::Resource;
+use crate::cluster::{ClusterNames, Standing};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -246,12 +247,29 @@ struct Inner {
     requests: BTreeMap<(Verb, Asked, Code), u64>,
 }
 
-/// The writing side, shared by the watches of one thread with those who read.
+impl Inner {
+    fn standing(&self) -> Standing {
+        match &self.report.link {
+            Link::Off | Link::None { .. } => Standing::Absent,
+            _ if self.unreachable.is_some() => Standing::Away,
+            Link::Connecting => Standing::Coming,
+            Link::Unreachable { .. } => Standing::Away,
+            Link::Connected if self.watches.iter().any(|watch| watch.report.state == WatchState::Retrying) => {
+                Standing::Away
+            }
+            Link::Connected if self.watches.iter().all(|watch| watch.report.is_complete) => Standing::Fresh,
+            Link::Connected => Standing::Coming,
+        }
+    }
+}
+
+/// The writing side, shared by the watches of one thread with those who read. Whoever names traffic
+/// hears how the API stands.
 #[derive(Clone, Debug)]
-pub(super) struct Board(Arc<Mutex<Inner>>);
+pub(super) struct Board(Arc<Mutex<Inner>>, ClusterNames);
 
 impl Board {
-    pub(super) fn new(resources: &[Resource], now: Instant) -> Board {
+    pub(super) fn new(resources: &[Resource], names: ClusterNames, now: Instant) -> Board {
         let watch = |resource: &Resource| Watch {
             alive: now,
             report: WatchReport {
@@ -268,12 +286,21 @@ impl Board {
                 last_error: None,
             },
         };
-        Board(Arc::new(Mutex::new(Inner {
-            report: Report::default(),
-            unreachable: None,
-            watches: resources.iter().map(watch).collect(),
-            requests: BTreeMap::new(),
-        })))
+        Board(
+            Arc::new(Mutex::new(Inner {
+                report: Report::default(),
+                unreachable: None,
+                watches: resources.iter().map(watch).collect(),
+                requests: BTreeMap::new(),
+            })),
+            names,
+        )
+    }
+
+    fn put(&self, change: impl FnOnce(&mut Inner)) {
+        let mut inner = self.0.lock();
+        change(&mut inner);
+        self.1.stand(inner.standing());
     }
 
     pub(super) fn read(&self, now: Instant) -> Report {
@@ -301,17 +328,18 @@ impl Board {
     }
 
     pub(super) fn change(&self, change: impl FnOnce(&mut Report)) {
-        change(&mut self.0.lock().report);
+        self.put(|inner| change(&mut inner.report));
     }
 
     pub(super) fn connected(&self) {
-        let mut inner = self.0.lock();
-        inner.report.link = Link::Connected;
-        inner.unreachable = None;
+        self.put(|inner| {
+            inner.report.link = Link::Connected;
+            inner.unreachable = None;
+        });
     }
 
     pub(super) fn unreachable(&self, since: Instant, reason: &str) {
-        self.0.lock().unreachable = Some((since, reason.to_owned()));
+        self.put(|inner| inner.unreachable = Some((since, reason.to_owned())));
     }
 
     /// Codes are a closed set as servers use them; a hostile one could send 900 others, which is still a bound.
@@ -320,9 +348,11 @@ impl Board {
     }
 
     pub(super) fn watch(&self, resource: Resource, change: impl FnOnce(&mut WatchReport)) {
-        if let Some(watch) = self.0.lock().watches.iter_mut().find(|watch| watch.report.resource == resource) {
-            change(&mut watch.report);
-        }
+        self.put(|inner| {
+            if let Some(watch) = inner.watches.iter_mut().find(|watch| watch.report.resource == resource) {
+                change(&mut watch.report);
+            }
+        });
     }
 
     /// Something came.

@@ -69,7 +69,7 @@ pub(super) fn start<T: Table>(
 ) -> io::Result<Handle> {
     // One provider of primitives for all of TLS; that another part has set it already is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let board = Board::new(&Resource::ALL, Instant::now());
+    let board = Board::new(&Resource::ALL, names.clone(), Instant::now());
     let (told, ended) = oneshot::channel();
     let handle = Handle { board: board.clone(), names, ended: Some(ended) };
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -46,6 +46,7 @@ pub fn pod(number: u32, name: &str, address: &str) -> Pod {
         started: Some(wall(0)),
         controller: None,
         template_hash: None,
+        rollout_hash: None,
         ports: Vec::new(),
     }
 }

@@ -2,8 +2,9 @@
 
 use crate::bed::{Bed, ip, job, node, owned, pod, replica, service, shown, slice, started, ts, uid};
 use flow_model::{Endpoint, Identity, Names, Slot, Workload, WorkloadKind};
+use k8s_sync::cluster::Standing;
 use k8s_sync::cluster::object::{Pod, Resource, Service};
-use k8s_sync::{Address, Addresses, IdentityIndex, Limits, NamesReader};
+use k8s_sync::{Address, Addresses, Claim, IdentityIndex, Limits, NamesReader, Origin};
 use std::sync::Arc;
 
 const POD: Slot = Slot(1);
@@ -96,4 +97,84 @@ fn a_name_that_stands_for_a_service_is_the_services() {
     reader.dns_answer(POD, "www.example.com", &[ip("203.0.113.3")], 60, ts(100));
     let names = ["203.0.113.1", "203.0.113.2", "203.0.113.3"].map(|address| remote(&reader, address, 5432, 101));
     assert_eq!(names, ["Service db", "Service db", "External www.example.com"]);
+}
+
+fn claim(origin: Origin, name: &str, number: u32) -> Claim {
+    Claim { who: by_containerd(WorkloadKind::Pod, name, name), pod: Some(uid(number)), origin }
+}
+
+#[test]
+fn an_address_that_is_taken_is_whose_the_api_says_while_it_is_fresh() {
+    let (mut bed, mut index, reader) = both();
+    bed.apply(pod(1, "victim", "10.1.0.1")).apply(pod(2, "thief", "10.0.0.2"));
+    bed.apply(service(3, "api", "172.16.0.3"));
+    // The victim is on another node: nobody here was given its address.
+    let _taken = index.claim(Address::ip(ip("10.1.0.1")), claim(Origin::Taken, "thief", 2), ts(50));
+    let _taken = index.claim(Address::ip(ip("172.16.0.3")), claim(Origin::Taken, "thief", 2), ts(50));
+    bed.cluster.stand(Standing::Away);
+    assert_eq!(remote(&reader, "10.1.0.1", 80, 60), "Pod thief thief", "what the API said may be old");
+    let before = reader.version();
+    bed.cluster.stand(Standing::Fresh);
+    assert_ne!(reader.version(), before);
+    assert_eq!(index.contested(), 0);
+    for _ in 0..3 {
+        assert_eq!(remote(&reader, "10.1.0.1", 80, 60), "Pod victim victim");
+        assert_eq!(remote(&reader, "172.16.0.3", 80, 60), "Service api");
+    }
+    assert_eq!(index.contested(), 2, "each claim once");
+    // A second interface, of which the API tells nothing.
+    let _taken = index.claim(Address::ip(ip("192.168.7.2")), claim(Origin::Taken, "thief", 2), ts(50));
+    assert_eq!(remote(&reader, "192.168.7.2", 80, 60), "Pod thief thief");
+}
+
+#[test]
+fn a_pod_that_was_given_an_address_has_it_before_the_api_hears_that_it_passed_on() {
+    let (mut bed, mut index, reader) = both();
+    bed.cluster.stand(Standing::Fresh);
+    bed.apply(pod(1, "old", "10.0.0.1"));
+    let _given = index.claim(Address::ip(ip("10.0.0.1")), claim(Origin::Given, "new", 2), ts(150));
+    assert_eq!(remote(&reader, "10.0.0.1", 80, 160), "Pod new new", "of the new pod nothing is known");
+    bed.at(151).apply(started(150, pod(2, "new", "")));
+    assert_eq!(remote(&reader, "10.0.0.1", 80, 160), "Pod new new", "it has no address yet");
+    bed.at(152).apply(started(150, pod(2, "new", "10.0.0.1")));
+    assert_eq!(remote(&reader, "10.0.0.1", 80, 160), "Pod new new");
+    assert_eq!(index.contested(), 0);
+}
+
+#[test]
+fn of_two_that_were_found_with_an_address_the_api_tells_whose_it_is() {
+    let (mut bed, mut index, reader) = both();
+    bed.apply(pod(1, "victim", "10.0.0.1")).apply(pod(2, "thief", "10.0.0.2"));
+    // An agent that has just started does not know who was first.
+    let _victim = index.claim(Address::ip(ip("10.0.0.1")), claim(Origin::Given, "victim", 1), ts(50));
+    let _thief = index.claim(Address::ip(ip("10.0.0.1")), claim(Origin::Given, "thief", 2), ts(50));
+    assert_eq!(remote(&reader, "10.0.0.1", 80, 60), "Ambiguous", "nobody's while the API is away");
+    bed.cluster.stand(Standing::Fresh);
+    assert_eq!(remote(&reader, "10.0.0.1", 80, 60), "Pod victim victim");
+    assert_eq!(index.contested(), 1);
+}
+
+#[test]
+fn better_news_are_awaited_from_an_api_that_is_there_and_of_others_alone() {
+    let (mut bed, mut index, reader) = both();
+    let remote = |address: &str| Endpoint { ip: ip(address), port: 80 };
+    let awaits = |reader: &NamesReader, address: &str| reader.awaits(POD, remote(address), ts(100));
+    let local = by_containerd(WorkloadKind::Deployment, "web", "web-1");
+    index.set_slot(POD, Identity::Known(local), Some(uid(1)));
+    bed.apply(pod(1, "web-1", "10.0.0.1"));
+    let _held = index.bind(Address::ip(ip("10.0.0.2")), by_containerd(WorkloadKind::Pod, "b", "b"), ts(50));
+    for (standing, expected) in
+        [(Standing::Absent, false), (Standing::Coming, true), (Standing::Fresh, true), (Standing::Away, false)]
+    {
+        bed.cluster.stand(standing);
+        assert_eq!(awaits(&reader, "10.1.0.9"), expected, "{standing:?}");
+        assert!(!awaits(&reader, "10.0.0.2"), "containerd has told of it");
+        assert!(!awaits(&reader, "127.0.0.1") && !awaits(&reader, "224.0.0.251"));
+    }
+    // The API has not heard of the pod that asks.
+    bed.cluster.stand(Standing::Fresh);
+    index.set_slot(POD, Identity::Known(by_containerd(WorkloadKind::Job, "b-1", "b-1-q")), Some(uid(7)));
+    assert!(awaits(&reader, "10.0.0.2"));
+    let without = index.reader(Addresses::ByClass);
+    assert!(!without.awaits(POD, remote("10.1.0.9"), ts(100)), "no cluster");
 }

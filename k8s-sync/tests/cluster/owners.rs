@@ -1,6 +1,6 @@
 //! Whose a pod is.
 
-use crate::bed::{Bed, job, owned, pod, replica, shown, uid};
+use crate::bed::{Bed, job, owned, pod, replica, service, shown, slice, uid};
 use k8s_sync::cluster::object::{Pod, Resource};
 
 #[test]
@@ -89,4 +89,26 @@ fn names_of_any_length_come_out_whole() {
         let who = bed.names.pod(uid(number as u32)).unwrap();
         assert_eq!((&*who.name, &*who.pod), (owner, name));
     }
+}
+
+#[test]
+fn what_stands_in_for_a_deployment_is_one_workload_over_its_rollouts() {
+    let mut bed = Bed::new();
+    let of_rollout = |number, hash: &str, address: &str| Pod {
+        rollout_hash: Some(hash.to_owned()),
+        ..owned("ReplicaSet", &format!("shop-web-{hash}"), pod(number, &format!("shop-web-{hash}-x{number}"), address))
+    };
+    bed.apply(service(1, "web", "172.16.0.1"));
+    bed.apply(of_rollout(2, "6d4cf", "10.0.0.2")).apply(slice(3, "web", &[(2, "10.0.0.2")]));
+    let workload = bed.who("172.16.0.1", 80, 100);
+    assert_eq!(workload, "Rollout shop-web");
+    // The canary of the next version, beside the stable one.
+    bed.at(200).apply(of_rollout(4, "7f8b9", "10.0.0.4"));
+    bed.apply(slice(3, "web", &[(2, "10.0.0.2"), (4, "10.0.0.4")]));
+    assert_eq!(bed.who("172.16.0.1", 80, 200), workload);
+    assert_eq!(bed.now_at("10.0.0.4"), "Rollout shop-web shop-web-7f8b9-x4");
+
+    // OpenKruise's own StatefulSet and DaemonSet are called like those of Kubernetes.
+    bed.apply(owned("CloneSet", "cart", pod(5, "cart-x7k2p", "10.0.0.5")));
+    assert_eq!(bed.now_at("10.0.0.5"), "CloneSet cart cart-x7k2p");
 }

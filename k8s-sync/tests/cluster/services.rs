@@ -199,3 +199,48 @@ fn a_pod_on_its_nodes_network_is_reached_by_its_service_there() {
     assert_eq!(bed.service("192.168.0.1", 8080, 100), "exporters");
     assert_eq!(bed.service("192.168.0.1", 9999, 100), "-");
 }
+
+#[test]
+fn what_another_namespace_lists_changes_no_service_of_a_pod() {
+    let mut bed = Bed::new();
+    bed.apply(replica(1, "api", "10.0.0.1")).apply(pod(2, "lone", "10.0.0.2"));
+    bed.apply(service(3, "api", "172.16.0.3")).apply(slice(4, "api", &[(1, "10.0.0.1")]));
+    let elsewhere = |mut slice: EndpointSlice| {
+        slice.namespace = "other".to_owned();
+        slice
+    };
+    // With the pod's uid, which is no secret, and without.
+    let by_uid = elsewhere(slice(5, "mine", &[(1, "10.0.0.1"), (2, "10.0.0.2")]));
+    let by_address =
+        ["10.0.0.1", "10.0.0.2"].map(|address| ServiceEndpoint { addresses: vec![ip(address)], pod: None });
+    bed.apply(Service { namespace: "other".to_owned(), ..service(6, "mine", "172.16.0.6") }).apply(by_uid);
+    bed.apply(EndpointSlice { endpoints: by_address.into(), ..elsewhere(slice(7, "mine-too", &[])) });
+    // An external address is for clients outside.
+    let outside = vec![ip("10.0.0.1"), ip("10.0.0.2")];
+    let external = Service { external_ips: outside, ports: vec![8080], ..service(8, "mine-as-well", "172.16.0.8") };
+    bed.apply(Service { namespace: "other".to_owned(), ..external });
+    assert_eq!(bed.service("10.0.0.1", 8080, 100), "api");
+    assert_eq!(bed.service("10.0.0.2", 8080, 100), "-");
+    assert_eq!(bed.who("10.0.0.2", 8080, 100), "Pod lone lone");
+    assert_eq!(bed.service("172.16.0.3", 80, 100), "api");
+    assert_eq!(bed.who("172.16.0.3", 80, 100), "Deployment api");
+}
+
+#[test]
+fn an_external_name_of_another_namespace_names_nobodys_traffic() {
+    let mut bed = Bed::new();
+    let external =
+        |number, name: &str| Service { external_name: Some("pay.example.com".to_owned()), ..service(number, name, "") };
+    bed.apply(Service { namespace: "other".to_owned(), ..external(1, "mine") });
+    let called = |bed: &Bed| {
+        let service = bed.names.named_service_for(Some("shop"), "pay.example.com");
+        service.map_or("-".to_owned(), |who| shown(&who))
+    };
+    assert_eq!(called(&bed), "-");
+    bed.apply(external(2, "pay"));
+    assert_eq!(called(&bed), "Service pay");
+    assert_eq!(
+        bed.names.named_service_for(Some("other"), "mine.other.svc").map(|who| shown(&who)).as_deref(),
+        Some("Service mine")
+    );
+}

@@ -44,6 +44,14 @@ pub struct Link {
 }
 
 impl Link {
+    /// Whether it leads out of its namespace by itself: its other end or what it is made upon is in
+    /// another one, or it is hardware. Whatever a container makes for itself (a bridge, a dummy, a
+    /// VLAN or a veth pair within its namespace, a tunnel) does not.
+    #[must_use]
+    pub fn leads_out(&self) -> bool {
+        !self.loopback() && (self.link_elsewhere || (self.kind.is_none() && self.link == 0))
+    }
+
     /// Switched on by its administrator (`IFF_UP`). It may still have no carrier.
     #[must_use]
     pub fn up(&self) -> bool {
@@ -108,9 +116,20 @@ pub struct IfAddress {
     pub prefix: u8,
     /// `RT_SCOPE_*`: 0 global, 253 link, 254 host.
     pub scope: u8,
+    /// [`Link::leads_out`] of its interface, where that was read, too ([`IfAddress::among`]).
+    pub leads_out: bool,
 }
 
 impl IfAddress {
+    /// Says of each address whether its interface leads out. `links` are all of the namespace.
+    pub fn among(addresses: &mut [IfAddress], links: &[Link]) {
+        let mut out: Vec<u32> = links.iter().filter(|link| link.leads_out()).map(|link| link.index).collect();
+        out.sort_unstable();
+        for address in addresses {
+            address.leads_out = out.binary_search(&address.index).is_ok();
+        }
+    }
+
     /// Reads `RTM_NEWADDR` and `RTM_DELADDR`.
     #[must_use]
     pub fn parse(message: &Message<'_>) -> Option<IfAddress> {
@@ -124,7 +143,8 @@ impl IfAddress {
         // ours. IPv6 has it only with a peer.
         let (_, value) = value_of(IFA_LOCAL).or_else(|| value_of(IFA_ADDRESS))?;
         let ip = address(family, value)?;
-        Some(IfAddress { index: wire::read_u32(fixed, 4)?, ip, prefix: *fixed.get(1)?, scope: *fixed.get(3)? })
+        let index = wire::read_u32(fixed, 4)?;
+        Some(IfAddress { index, ip, prefix: *fixed.get(1)?, scope: *fixed.get(3)?, leads_out: false })
     }
 }
 
@@ -197,8 +217,42 @@ mod tests {
                 payload.attr(first.0, &first.1);
                 payload.attr(second.0, &second.1);
             });
-            assert_eq!(read(&batch, IfAddress::parse), Some(IfAddress { index: 4, ip: ours, prefix: 32, scope: 0 }));
+            assert_eq!(
+                read(&batch, IfAddress::parse),
+                Some(IfAddress { index: 4, ip: ours, prefix: 32, scope: 0, leads_out: false })
+            );
         }
+    }
+
+    #[test]
+    fn what_a_container_makes_for_itself_does_not_lead_out() {
+        // (flags, kind, what it is made upon, in another namespace)
+        let link = |flags: i32, kind: Option<&str>, below: Option<u32>, elsewhere: bool| {
+            let batch = message(libc::RTM_NEWLINK, |payload| {
+                payload.raw(&[0, 0, 1, 0, 4, 0, 0, 0]);
+                payload.raw(&flags.to_ne_bytes());
+                payload.raw(&[0; 4]);
+                below.iter().for_each(|below| payload.attr_u32(IFLA_LINK, *below));
+                if elsewhere {
+                    payload.attr_u32(IFLA_LINK_NETNSID, 0);
+                }
+                kind.iter().for_each(|kind| {
+                    payload.nest(IFLA_LINKINFO, |inner| inner.attr_str(IFLA_INFO_KIND, kind));
+                });
+            });
+            read(&batch, Link::parse).expect("a link").leads_out()
+        };
+        for (kind, below) in [("veth", 7), ("macvlan", 2), ("ipvlan", 2), ("netkit", 7), ("vlan", 2)] {
+            assert!(link(0, Some(kind), Some(below), true), "{kind} of another namespace");
+            assert!(!link(0, Some(kind), Some(below), false), "{kind} within this one");
+        }
+        assert!(link(0, None, None, false), "hardware");
+        assert!(!link(libc::IFF_LOOPBACK, None, None, false), "lo");
+        for kind in ["dummy", "bridge", "tun", "wireguard", "ifb", "vxlan", "ipip", "bond"] {
+            assert!(!link(0, Some(kind), None, false), "{kind}");
+        }
+        // An unbound tunnel says that it is upon interface 0.
+        assert!(!link(0, Some("sit"), Some(0), false));
     }
 
     #[test]

@@ -78,14 +78,43 @@ fn links_and_addresses_are_listed() {
             let veth = links.iter().find(|link| link.name == "pfa0").expect("the new link");
             assert_eq!((veth.mtu, veth.kind.as_deref(), veth.up(), veth.loopback()), (1400, Some("veth"), true, false));
             assert!(links.iter().any(|link| link.loopback() && link.name == "lo"));
+            assert!(veth.link != 0 && !veth.leads_out(), "both ends are here: {veth:?}");
             let addresses = inside.addresses().expect("addresses");
             let has = |text: &str, prefix| {
                 let ip: IpAddr = text.parse().expect("an address");
-                addresses.contains(&IfAddress { index: veth.index, ip, prefix, scope: 0 })
+                addresses.contains(&IfAddress { index: veth.index, ip, prefix, scope: 0, leads_out: false })
             };
             assert!(has("10.9.8.7", 24) && has("fd00::7", 64), "{addresses:?}");
         })
         .expect("enter");
+}
+
+#[test]
+fn what_is_joined_to_another_namespace_leads_out_and_nothing_else() {
+    let (child, other) = process_in_new_netns();
+    let pod = new_netns();
+    pod.run(|inside| {
+        ip(inside, &format!("link add eth0 type veth peer name pfp0 netns {}", child.id()));
+        ip(inside, "link add net1 link eth0 type macvlan mode bridge");
+        ip(inside, "link add pfa0 type veth peer name pfa1");
+        ip(inside, "link add pfb0 type bridge");
+        for (n, link) in ["lo", "eth0", "net1", "pfa0", "pfb0"].into_iter().enumerate() {
+            ip(inside, &format!("address add 10.9.{n}.7/24 dev {link}"));
+        }
+        // Made upon the other namespace's: as Multus does it.
+        ip(inside, "link add net2 link eth0 type macvlan mode bridge");
+        ip(inside, &format!("link set net2 netns {}", child.id()));
+        let (links, mut addresses) = (inside.links().expect("links"), inside.addresses().expect("addresses"));
+        IfAddress::among(&mut addresses, &links);
+        let leads_out: Vec<String> =
+            addresses.iter().filter(|address| address.leads_out).map(|address| address.ip.to_string()).collect();
+        assert_eq!(leads_out, ["10.9.1.7"], "{links:?}");
+    })
+    .expect("enter");
+    let links = other.run(|inside| inside.links().expect("links")).expect("enter");
+    let leads_out: Vec<&str> = links.iter().filter(|link| link.leads_out()).map(|link| link.name.as_str()).collect();
+    assert_eq!(leads_out, ["pfp0", "net2"], "{links:?}");
+    end(child);
 }
 
 #[test]

@@ -18,12 +18,13 @@ mod words;
 pub(crate) use words::Foreign;
 pub use words::Saved;
 
-use crate::families::{Cell, FamilyId};
+use crate::families::{Cell, Described, FamilyId, Value};
 use crate::golden::Golden;
 use crate::labels::Reporter;
 use crate::losses::Losses;
-use crate::series::Totals;
+use crate::series::{Edge, Totals};
 use crate::snapshot::Snapshot;
+use crate::waiting::Taken;
 use flow_model::{LossReason, Names, Protocol, Ts};
 use row::{ExchangeRow, Row, SavedEdge, TcpRow, UdpRow};
 use std::collections::BTreeMap;
@@ -114,39 +115,66 @@ impl<N: Names> Golden<N> {
     /// `None` where this version cannot show it.
     fn restore_row(&mut self, family: &str, row: &Row) -> Option<()> {
         match row {
-            Row::Exchanges(ExchangeRow { edge, labels, duration, cells }) => {
+            Row::Exchanges(row) => {
                 let id = FamilyId::named(family)?;
-                let described = id.family().read(labels)?;
-                let edge = self.edge_of(edge)?;
-                let series = self.exchange_series(id, &edge, &described);
-                series.duration.restore(duration);
-                for cell in Cell::ALL {
-                    series.add(cell, cells.get(cell.as_str()).copied().unwrap_or(0));
-                }
+                let described = id.family().read(&row.labels)?;
+                let edge = self.edge_of(&row.edge)?;
+                self.add_exchanges(id, &edge, &described, row);
             }
             Row::Tcp(row) => {
-                let TcpRow { edge, bytes, retransmits, zero_windows, opened, closed, handshake_rtt } = row;
-                let edge = self.edge_of(edge)?;
-                let series = self.tcp_series(&edge);
-                add(&series.bytes, bytes);
-                add(&series.retransmits, retransmits);
-                add(&series.zero_windows, zero_windows);
-                add(&series.closed, closed);
-                series.opened.fetch_add(*opened, Relaxed);
-                if let Some(rtt) = handshake_rtt {
-                    series.handshake_rtt.get_or_init(Box::default).restore(rtt);
-                }
+                let edge = self.edge_of(&row.edge)?;
+                self.add_tcp(&edge, row);
             }
-            Row::Udp(UdpRow { edge, bytes }) => {
-                let edge = self.edge_of(edge)?;
-                add(&self.udp_series(&edge).bytes, bytes);
+            Row::Udp(row) => {
+                let edge = self.edge_of(&row.edge)?;
+                add(&self.udp_series(&edge).bytes, &row.bytes);
             }
             Row::Foreign(_) => return None,
         }
         Some(())
     }
 
-    fn edge_of(&mut self, saved: &SavedEdge) -> Option<Arc<crate::series::Edge>> {
+    fn add_exchanges(&mut self, id: FamilyId, edge: &Arc<Edge>, described: &Described<'_>, row: &ExchangeRow) {
+        let series = self.exchange_series(id, edge, described);
+        series.duration.restore(&row.duration);
+        for cell in Cell::ALL {
+            series.add(cell, row.cells.get(cell.as_str()).copied().unwrap_or(0));
+        }
+    }
+
+    fn add_tcp(&mut self, edge: &Arc<Edge>, row: &TcpRow) {
+        let TcpRow { edge: _, bytes, retransmits, zero_windows, opened, closed, handshake_rtt } = row;
+        let series = self.tcp_series(edge);
+        add(&series.bytes, bytes);
+        add(&series.retransmits, retransmits);
+        add(&series.zero_windows, zero_windows);
+        add(&series.closed, closed);
+        series.opened.fetch_add(*opened, Relaxed);
+        if let Some(rtt) = handshake_rtt {
+            series.handshake_rtt.get_or_init(Box::default).restore(rtt);
+        }
+    }
+
+    /// Adds what waited for a name to the series that it belongs to.
+    pub(crate) fn add_taken(&mut self, taken: &Taken) {
+        let Taken { exchanges, tcp, udp } = taken;
+        for series in exchanges {
+            let (id, row) = (series.family, ExchangeRow::of(series));
+            let edge = series.edge.named();
+            // What it shows is of its sets; if it ever is not, its counts stay.
+            let stand_in = || id.family().over_cap(&Described::new([], Value::None));
+            let described = id.family().read(&row.labels).unwrap_or_else(stand_in);
+            self.add_exchanges(id, edge, &described, &row);
+        }
+        for series in tcp {
+            self.add_tcp(series.edge.named(), &TcpRow::of(series));
+        }
+        for series in udp {
+            add(&self.udp_series(series.edge.named()).bytes, &UdpRow::of(series).bytes);
+        }
+    }
+
+    fn edge_of(&mut self, saved: &SavedEdge) -> Option<Arc<Edge>> {
         let (client, server, service, reporter) = saved.read()?;
         Some(self.edge_between(client, server, service, reporter))
     }

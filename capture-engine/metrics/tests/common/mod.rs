@@ -27,6 +27,8 @@ pub struct Table {
     /// `remote` knows nothing of what was before.
     pub since: Ts,
     pub version: u64,
+    /// Better news may come of those that `remote` knows nothing of.
+    pub awaits: bool,
     pub services: HashMap<Endpoint, &'static str>,
     /// Questions about a remote end.
     pub asked: Cell<usize>,
@@ -46,6 +48,10 @@ impl Names for Table {
 
     fn service(&self, server: Endpoint, at: Ts) -> Option<Arc<str>> {
         self.services.get(&server).filter(|_| at >= self.since).map(|name| (*name).into())
+    }
+
+    fn awaits(&self, _: Slot, _: Endpoint, _: Ts) -> bool {
+        self.awaits
     }
 
     fn version(&self) -> u64 {

@@ -18,7 +18,7 @@ fn line(kind: &str, object: &str) -> Vec<u8> {
 fn pod(spec: &str, status: &str) -> String {
     format!(
         r#"{{"kind":"Pod","apiVersion":"v1","metadata":{{"name":"web-1","namespace":"shop","uid":"{UID}","resourceVersion":"77",
-        "labels":{{"app":"web","pod-template-hash":"5d4"}},"annotations":{{"kubernetes.io/config.hash":"{UID}"}},
+        "labels":{{"app":"web","pod-template-hash":"5d4","rollouts-pod-template-hash":"9ab"}},"annotations":{{"kubernetes.io/config.hash":"{UID}"}},
         "ownerReferences":[{{"kind":"Node","name":"n"}},{{"apiVersion":"apps/v1","kind":"ReplicaSet","name":"web-5d4","uid":"x","controller":true}}],
         "managedFields":[{{"manager":"kubelet","fieldsV1":{{"f:status":{{}}}}}}]}},"spec":{spec},"status":{status}}}"#
     )
@@ -53,6 +53,7 @@ fn a_pod_is_read_and_nothing_else_of_it_kept() {
             started: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_242_600)),
             controller: Some(Controller { kind: "ReplicaSet".into(), name: "web-5d4".into() }),
             template_hash: Some("5d4".into()),
+            rollout_hash: Some("9ab".into()),
             ports: vec![8080],
         }
     );

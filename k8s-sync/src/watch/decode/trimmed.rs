@@ -63,6 +63,8 @@ pub struct Owner<'a> {
 pub struct Labels<'a> {
     #[serde(borrow, default, rename = "pod-template-hash")]
     template_hash: Text<'a>,
+    #[serde(borrow, default, rename = "rollouts-pod-template-hash")]
+    rollout_hash: Text<'a>,
     #[serde(borrow, default, rename = "kubernetes.io/service-name")]
     service: Text<'a>,
 }
@@ -213,6 +215,7 @@ impl<'de> Trimmed<'de> for PodJson<'de> {
             started: status.start_time.as_deref().and_then(time::parse),
             controller: metadata.controller()?,
             template_hash: name(labels.and_then(|labels| labels.template_hash.as_deref()))?,
+            rollout_hash: name(labels.and_then(|labels| labels.rollout_hash.as_deref()))?,
             ports,
         }))
     }

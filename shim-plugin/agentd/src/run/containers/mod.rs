@@ -21,9 +21,10 @@ use crate::serve::counts::{CountPublisher, Counted};
 pub use attach_news::{AttachNews, channel as attach_news};
 use capture_engine::attach::{AttachEvent, Attacher, Priority};
 use flow_model::{Identity, NetnsId, Slot, Ts, Workload};
-use golden_metrics::Losses;
+use golden_metrics::{Loss, Losses};
 use k8s_sync::IdentityIndex;
-use namespace::Namespace;
+use namespace::{Met, Namespace};
+use netns::IfAddress;
 use netns_scanner::Owned;
 use netns_scanner::deadline::Deadlines;
 use news::{Entrance, News, Opened, Reads};
@@ -92,6 +93,8 @@ pub struct Containers {
     /// Those that the attacher has.
     namespaces: BTreeMap<Slot, Namespace>,
     counts: CountPublisher,
+    addresses_full: Loss,
+    contested: Loss,
     dirty: bool,
     /// Tasks without a slot, when they were shown last.
     waiting: usize,
@@ -139,6 +142,8 @@ impl Containers {
             open: HashMap::new(),
             namespaces: BTreeMap::new(),
             counts: CountPublisher::new(losses),
+            addresses_full: losses.place("identity", "addresses_full", "addresses that name nobody, at each look"),
+            contested: losses.place("identity", "contested", "claims on an address that is somebody else's"),
             dirty: false,
             waiting: 0,
         }
@@ -293,7 +298,8 @@ impl Containers {
             // Attach, then scan: nothing opens unseen in between.
             Origin::Found => self.scan.found(slot, open, pid),
         }
-        self.namespaces.insert(slot, Namespace::new(netns, asked, since));
+        let is_new = matches!(origin, Origin::Live);
+        self.namespaces.insert(slot, Namespace::new(netns, Met { asked, since, pid, is_new }));
         self.dirty = true;
         Ok(())
     }
@@ -305,7 +311,7 @@ impl Containers {
         let Some(namespace) = self.namespaces.get_mut(&slot) else { return };
         let pod = k8s_sync::cluster::object::Uid::parse(&name.pod_uid);
         self.identities.set_slot(slot, Identity::Known(name.workload.clone()), pod);
-        namespace.named(name.workload.clone(), &mut self.identities);
+        namespace.named(name.workload.clone(), pod, &mut self.identities);
         self.dirty = true;
     }
 
@@ -316,18 +322,18 @@ impl Containers {
         | AttachEvent::Addresses { slot, .. }
         | AttachEvent::Failed { slot, .. }
         | AttachEvent::Detached { slot }) = event;
-        let Some(namespace) = self.namespaces.get_mut(&slot) else { return };
+        if !self.namespaces.contains_key(&slot) {
+            return;
+        }
         match event {
             AttachEvent::Attached { addresses, .. } => {
-                namespace.addressed(&addresses, clock::now(), &mut self.identities);
+                self.addressed(slot, &addresses);
                 self.scan.attached(slot);
                 self.report(Report::Answered { slot }).await;
             }
             // The attacher shows them.
             AttachEvent::Interfaces { .. } => {}
-            AttachEvent::Addresses { addresses, .. } => {
-                namespace.addressed(&addresses, clock::now(), &mut self.identities);
-            }
+            AttachEvent::Addresses { addresses, .. } => self.addressed(slot, &addresses),
             AttachEvent::Failed { .. } => {
                 self.scan.answered(slot);
                 self.report(Report::Answered { slot }).await;
@@ -340,6 +346,15 @@ impl Containers {
                 // The pipeline thread may have ended first; then there are no flows to settle.
                 let _ = self.pipeline.send(Order::NamespaceGone { slot, at });
             }
+        }
+    }
+
+    fn addressed(&mut self, slot: Slot, addresses: &[IfAddress]) {
+        let Some(namespace) = self.namespaces.get_mut(&slot) else { return };
+        let (given, since) = namespace.addressed(addresses, clock::now(), &mut self.identities);
+        self.addresses_full.add(namespace.take_crowded());
+        for (_, older) in self.namespaces.iter_mut().filter(|(other, _)| !given.is_empty() && **other != slot) {
+            older.yield_to_newer(&given, since, &mut self.identities);
         }
     }
 
@@ -383,6 +398,7 @@ impl Containers {
         };
         self.counts.publish(counted, &self.board);
         *self.board.containerd.lock() = show_links::containerd(status.links, now);
+        self.contested.set_total(self.identities.contested());
         *self.board.table_metrics.lock() = self.identities.metrics().to_vec();
         let settled = status.tasks.discovered + status.tasks.attaching == 0;
         self.scan.tick(settled, now);

@@ -2,8 +2,12 @@
 //! attached is the attacher's to know.
 
 use flow_model::{NetnsId, Ts, Workload};
-use k8s_sync::{Address, Binding, IdentityIndex};
+use k8s_sync::cluster::object::Uid;
+use k8s_sync::{Address, Binding, Claim, IdentityIndex, Origin};
 use netns::IfAddress;
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,16 +15,34 @@ use std::time::Instant;
 /// `RT_SCOPE_UNIVERSE`: what others can reach. Link-local and loopback addresses repeat in every
 /// namespace and name nobody.
 const SCOPE_GLOBAL: u8 = 0;
+/// The kernel's number of `lo` in every namespace (`LOOPBACK_IFINDEX`).
+const LOOPBACK: u32 = 1;
+/// Addresses of a namespace that name it; a pod has a few. More are counted and name nobody.
+const MOST: usize = 16;
+
+/// How a namespace was met.
+#[derive(Clone, Copy, Debug)]
+pub struct Met {
+    /// When its container was heard of.
+    pub asked: Instant,
+    /// The same by the observations' clock: its addresses are its own from then on.
+    pub since: Ts,
+    /// A process that lives there, as this node counts.
+    pub pid: u32,
+    /// It was met when it was made, so that the first look comes before anything runs there.
+    pub is_new: bool,
+}
 
 #[derive(Debug)]
 pub struct Namespace {
     netns: NetnsId,
-    /// When its container was heard of.
-    asked: Instant,
-    /// The same by the observations' clock: its addresses are its own from then on.
-    since: Ts,
-    workload: Option<Arc<Workload>>,
+    met: Met,
+    named: Option<(Arc<Workload>, Option<Uid>)>,
     addresses: Vec<HeldAddress>,
+    /// Its addresses were looked at.
+    is_seen: bool,
+    /// Addresses beyond `MOST`, at each look.
+    crowded: u64,
     left: Option<Ts>,
 }
 
@@ -28,13 +50,14 @@ pub struct Namespace {
 struct HeldAddress {
     ip: IpAddr,
     from: Ts,
+    origin: Origin,
     /// None while nobody knows the name.
     binding: Option<Binding>,
 }
 
 impl Namespace {
-    pub fn new(netns: NetnsId, asked: Instant, since: Ts) -> Namespace {
-        Namespace { netns, asked, since, workload: None, addresses: Vec::new(), left: None }
+    pub fn new(netns: NetnsId, met: Met) -> Namespace {
+        Namespace { netns, met, named: None, addresses: Vec::new(), is_seen: false, crowded: 0, left: None }
     }
 
     pub fn netns(&self) -> NetnsId {
@@ -42,11 +65,11 @@ impl Namespace {
     }
 
     pub fn asked(&self) -> Instant {
-        self.asked
+        self.met.asked
     }
 
     pub fn workload(&self) -> Option<&Workload> {
-        self.workload.as_deref()
+        self.named.as_ref().map(|(workload, _)| &**workload)
     }
 
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
@@ -58,40 +81,81 @@ impl Namespace {
         self.left = Some(at);
     }
 
-    /// `now` are all addresses that it has. Those that it had before, first seen at its attach, are
-    /// its own since it exists.
-    pub fn addressed(&mut self, now: &[IfAddress], at: Ts, identities: &mut IdentityIndex) {
-        let mut wanted: Vec<IpAddr> =
-            now.iter().filter(|a| a.scope == SCOPE_GLOBAL && !a.ip.is_loopback()).map(|a| a.ip).collect();
-        wanted.sort_unstable();
-        wanted.dedup();
-        let first = self.addresses.is_empty();
+    /// `now` are all addresses that it has. Its own are those that it was made with, and what comes
+    /// later to an interface that leads out. Any other (on `lo`, on what a container made for
+    /// itself) is whose the Kubernetes API says, and else nobody's: who runs there may add what it
+    /// likes. Those that it had before, first seen at its attach, are its own since it exists.
+    /// Returns the new ones that it was given, and since when.
+    pub fn addressed(&mut self, now: &[IfAddress], at: Ts, identities: &mut IdentityIndex) -> (Vec<IpAddr>, Ts) {
+        let is_first = !std::mem::replace(&mut self.is_seen, true);
+        let mut there: Vec<&IfAddress> =
+            now.iter().filter(|a| a.scope == SCOPE_GLOBAL && !a.ip.is_loopback()).collect();
+        there.sort_unstable_by_key(|address| (address.ip, !address.leads_out));
+        there.dedup_by_key(|address| address.ip);
+        let is_there = |ip: IpAddr| there.binary_search_by_key(&ip, |address| address.ip).is_ok();
         let (kept, lost): (Vec<HeldAddress>, Vec<HeldAddress>) =
-            self.addresses.drain(..).partition(|held| wanted.contains(&held.ip));
+            self.addresses.drain(..).partition(|held| is_there(held.ip));
+        let from = if kept.is_empty() && lost.is_empty() { self.met.since } else { at };
         self.addresses = kept;
         for held in lost {
             if let Some(binding) = held.binding {
                 identities.release(binding, at);
             }
         }
-        let from = if first { self.since } else { at };
-        for ip in wanted {
-            if !self.addresses.iter().any(|held| held.ip == ip) {
-                let binding = self.workload.clone().map(|who| identities.bind(Address::ip(ip), who, from));
-                self.addresses.push(HeldAddress { ip, from, binding });
+        let made_with = |address: &IfAddress| is_first && self.met.is_new && address.index != LOOPBACK;
+        let origin = if is_first { Origin::Given } else { Origin::Taken };
+        let mut new = Vec::new();
+        for IfAddress { ip, .. } in there.into_iter().filter(|address| address.leads_out || made_with(address)) {
+            if self.addresses.iter().any(|held| held.ip == *ip) {
+                continue;
             }
+            if self.addresses.len() >= MOST {
+                self.crowded += 1;
+                continue;
+            }
+            let named = self.named.clone();
+            let claim = named.map(|(who, pod)| identities.claim(Address::ip(*ip), Claim { who, pod, origin }, from));
+            self.addresses.push(HeldAddress { ip: *ip, from, origin, binding: claim });
+            new.push(*ip);
         }
+        if origin == Origin::Taken {
+            new.clear();
+        }
+        (new, from)
+    }
+
+    /// Addresses that it had beyond those that name it, since the last call.
+    pub fn take_crowded(&mut self) -> u64 {
+        std::mem::take(&mut self.crowded)
     }
 
     /// Its name became known, or better.
-    pub fn named(&mut self, workload: Arc<Workload>, identities: &mut IdentityIndex) {
-        for held in &mut self.addresses {
-            if let Some(worse) = held.binding.take() {
-                identities.release(worse, held.from);
+    pub fn named(&mut self, who: Arc<Workload>, pod: Option<Uid>, identities: &mut IdentityIndex) {
+        for HeldAddress { ip, from, origin, binding } in &mut self.addresses {
+            let who = who.clone();
+            match binding {
+                Some(binding) => identities.rename(binding, who, pod),
+                None => {
+                    let claim = Claim { who, pod, origin: *origin };
+                    *binding = Some(identities.claim(Address::ip(*ip), claim, *from));
+                }
             }
-            held.binding = Some(identities.bind(Address::ip(held.ip), workload.clone(), held.from));
         }
-        self.workload = Some(workload);
+        self.named = Some((who, pod));
+    }
+
+    /// `ips` were given to another namespace at `at`. Where nobody lives here any more, they are
+    /// its own: the news of this one's end were lost, or are late.
+    pub fn yield_to_newer(&mut self, ips: &[IpAddr], at: Ts, identities: &mut IdentityIndex) {
+        if self.addresses.iter().all(|held| !ips.contains(&held.ip)) || lives(self.met.pid) {
+            return;
+        }
+        let (lost, kept) = self.addresses.drain(..).partition(|held| ips.contains(&held.ip));
+        self.addresses = kept;
+        let lost: Vec<HeldAddress> = lost;
+        for binding in lost.into_iter().filter_map(|held| held.binding) {
+            identities.release(binding, at);
+        }
     }
 
     /// Gives back its addresses; returns since when they are free.
@@ -106,6 +170,11 @@ impl Namespace {
     }
 }
 
+/// Whether there is such a process. Asks the kernel by a signal that is none; reads no file.
+fn lives(pid: u32) -> bool {
+    i32::try_from(pid).is_ok_and(|pid| pid > 0 && kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,12 +185,22 @@ mod tests {
         Arc::new(Workload { namespace: "shop".into(), name: name.into(), kind: WorkloadKind::Pod, pod: name.into() })
     }
 
+    /// Of eth0.
     fn address(ip: &str, scope: u8) -> IfAddress {
-        IfAddress { index: 2, ip: ip.parse().expect("address"), prefix: 24, scope }
+        IfAddress { index: 2, ip: ip.parse().expect("address"), prefix: 24, scope, leads_out: true }
+    }
+
+    fn inner(index: u32, ip: &str) -> IfAddress {
+        IfAddress { index, leads_out: false, ..address(ip, 0) }
+    }
+
+    fn met(since: u64, is_new: bool) -> Namespace {
+        let met = Met { asked: Instant::now(), since: Ts(since), pid: std::process::id(), is_new };
+        Namespace::new(NetnsId { dev: 4, ino: 1 }, met)
     }
 
     fn namespace(since: u64) -> Namespace {
-        Namespace::new(NetnsId { dev: 4, ino: 1 }, Instant::now(), Ts(since))
+        met(since, true)
     }
 
     fn holder(names: &NamesReader, ip: &str, at: u64) -> String {
@@ -139,9 +218,9 @@ mod tests {
         let mut pod = namespace(100);
         pod.addressed(&[address("10.0.0.1", 0), address("fe80::1", 253)], Ts(200), &mut identities);
         assert_eq!(holder(&names, "10.0.0.1", 150), "10.0.0.1", "nobody said yet");
-        pod.named(workload("web"), &mut identities);
+        pod.named(workload("web"), None, &mut identities);
         assert_eq!(holder(&names, "10.0.0.1", 150), "web");
-        pod.named(workload("web-deployment"), &mut identities);
+        pod.named(workload("web-deployment"), None, &mut identities);
         assert_eq!(holder(&names, "10.0.0.1", 150), "web-deployment", "a better name replaces it");
         assert_eq!(holder(&names, "fe80::1", 300), "fe80::1", "link-local addresses name nobody");
     }
@@ -151,11 +230,11 @@ mod tests {
         let mut identities = IdentityIndex::new(Limits::default());
         let names = identities.reader(Addresses::ByAddress);
         let mut old = namespace(100);
-        old.named(workload("old"), &mut identities);
+        old.named(workload("old"), None, &mut identities);
         old.addressed(&[address("10.0.0.1", 0)], Ts(110), &mut identities);
         old.leaving(Ts(500));
         let mut new = namespace(600);
-        new.named(workload("new"), &mut identities);
+        new.named(workload("new"), None, &mut identities);
         new.addressed(&[address("10.0.0.1", 0)], Ts(610), &mut identities);
         assert_eq!(old.gone(&mut identities), Ts(500));
         assert_eq!(holder(&names, "10.0.0.1", 300), "old");
@@ -167,12 +246,96 @@ mod tests {
         let mut identities = IdentityIndex::new(Limits::default());
         let names = identities.reader(Addresses::ByAddress);
         let mut pod = namespace(100);
-        pod.named(workload("web"), &mut identities);
+        pod.named(workload("web"), None, &mut identities);
         pod.addressed(&[address("10.0.0.1", 0)], Ts(110), &mut identities);
         pod.addressed(&[address("10.0.0.2", 0)], Ts(400), &mut identities);
         assert_eq!(holder(&names, "10.0.0.1", 300), "web");
         assert_ne!(holder(&names, "10.0.0.1", 500), "web");
         assert_ne!(holder(&names, "10.0.0.2", 300), "web");
         assert_eq!(holder(&names, "10.0.0.2", 500), "web");
+    }
+
+    #[test]
+    fn what_a_container_adds_inside_names_it_nowhere_and_a_second_way_out_does() {
+        let mut identities = IdentityIndex::new(Limits::default());
+        let names = identities.reader(Addresses::ByAddress);
+        let mut thief = namespace(100);
+        thief.named(workload("thief"), None, &mut identities);
+        let made_with = [address("10.0.0.1", 0), inner(3, "10.0.0.2"), inner(LOOPBACK, "192.0.2.1")];
+        thief.addressed(&made_with, Ts(110), &mut identities);
+        // A bond, a VLAN or a bridge that the network plugin made is the pod's; `lo` is nobody's.
+        let at = |ip: &str| holder(&names, ip, 900);
+        assert_eq!(["10.0.0.1", "10.0.0.2", "192.0.2.1"].map(at), ["thief", "thief", "192.0.2.1"]);
+        let later = [inner(LOOPBACK, "192.0.2.2"), inner(4, "192.0.2.3"), address("10.1.0.9", 0)];
+        thief.addressed(&[&made_with[..], &later].concat(), Ts(200), &mut identities);
+        assert_eq!(["192.0.2.2", "192.0.2.3", "10.1.0.9"].map(at), ["192.0.2.2", "192.0.2.3", "thief"]);
+        assert_eq!(["10.0.0.1", "10.0.0.2"].map(at), ["thief", "thief"]);
+        // What was there when the agent started may have been added by anybody.
+        let mut found = met(300, false);
+        found.named(workload("found"), None, &mut identities);
+        found.addressed(&[address("10.0.0.7", 0), inner(3, "10.0.0.8")], Ts(310), &mut identities);
+        assert_eq!(["10.0.0.7", "10.0.0.8"].map(at), ["found", "10.0.0.8"]);
+    }
+
+    #[test]
+    fn another_pods_address_cannot_be_added_whoever_is_met_first() {
+        let mut identities = IdentityIndex::new(Limits::default());
+        let names = identities.reader(Addresses::ByAddress);
+        let (mut thief, mut victim) = (namespace(100), namespace(200));
+        thief.named(workload("thief"), None, &mut identities);
+        thief.addressed(&[address("10.0.0.1", 0)], Ts(110), &mut identities);
+        let stolen = [address("10.0.0.1", 0), address("10.0.0.2", 0), address("10.0.0.3", 0)];
+        thief.addressed(&stolen[..2], Ts(150), &mut identities);
+        // The name comes after the address.
+        victim.addressed(&[address("10.0.0.2", 0), address("10.0.0.3", 0)], Ts(210), &mut identities);
+        victim.named(workload("victim"), None, &mut identities);
+        thief.addressed(&stolen, Ts(250), &mut identities);
+        for at in [250, 900] {
+            assert_eq!(
+                ["10.0.0.1", "10.0.0.2", "10.0.0.3"].map(|ip| holder(&names, ip, at)),
+                ["thief", "victim", "victim"]
+            );
+        }
+        assert_eq!(identities.contested(), 2);
+    }
+
+    #[test]
+    fn who_is_gone_without_a_word_yields_its_address_and_who_lives_does_not() {
+        let ended = {
+            let mut child = std::process::Command::new("true").spawn().expect("true");
+            child.wait().expect("its end");
+            child.id()
+        };
+        for (pid, expected) in [(ended, "new"), (std::process::id(), "Ambiguous")] {
+            let mut identities = IdentityIndex::new(Limits::default());
+            let names = identities.reader(Addresses::ByAddress);
+            let met = Met { asked: Instant::now(), since: Ts(100), pid, is_new: true };
+            let mut old = Namespace::new(NetnsId { dev: 4, ino: 1 }, met);
+            old.named(workload("old"), None, &mut identities);
+            old.addressed(&[address("10.0.0.1", 0), address("10.0.0.2", 0)], Ts(110), &mut identities);
+            let mut new = namespace(500);
+            new.named(workload("new"), None, &mut identities);
+            let (given, since) = new.addressed(&[address("10.0.0.1", 0)], Ts(510), &mut identities);
+            old.yield_to_newer(&given, since, &mut identities);
+            assert_eq!(holder(&names, "10.0.0.1", 400), "old");
+            assert_eq!(holder(&names, "10.0.0.1", 600), expected);
+            assert_eq!(holder(&names, "10.0.0.2", 600), "old");
+            old.leaving(Ts(700));
+            old.gone(&mut identities);
+            assert_eq!(holder(&names, "10.0.0.1", 800), "new");
+        }
+    }
+
+    #[test]
+    fn a_namespace_has_so_many_addresses_and_the_rest_is_counted() {
+        let mut identities = IdentityIndex::new(Limits::default());
+        let mut pod = namespace(100);
+        pod.named(workload("web"), None, &mut identities);
+        let many: Vec<IfAddress> = (0..20_000_u32)
+            .map(|n| IfAddress { ip: IpAddr::from((0x0a00_0000 + n).to_be_bytes()), ..address("10.0.0.0", 0) })
+            .collect();
+        pod.addressed(&many[..1], Ts(110), &mut identities);
+        pod.addressed(&many, Ts(200), &mut identities);
+        assert_eq!((pod.addresses().count(), pod.take_crowded(), pod.take_crowded()), (MOST, 20_000 - 16, 0));
     }
 }

@@ -72,6 +72,7 @@ fn without_slot(view: TaskView) -> Option<api::Namespace> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::namespace::Met;
     use super::*;
     use capture_engine::attach::Interface;
     use flow_model::{NetnsId, Ts};
@@ -102,8 +103,8 @@ mod tests {
     fn the_attacher_says_how_a_namespace_stands_and_the_registry_why_a_task_has_none() {
         let asked = Instant::now();
         let at = Some(asked + Duration::from_millis(7));
-        let known =
-            (1..=6).map(|slot| (Slot(slot), Namespace::new(NetnsId { dev: 4, ino: 9 }, asked, Ts(0)))).collect();
+        let met = Met { asked, since: Ts(0), pid: 1, is_new: true };
+        let known = (1..=6).map(|slot| (Slot(slot), Namespace::new(NetnsId { dev: 4, ino: 9 }, met))).collect();
         let refused = || AttachState::Failed { reason: "refused".to_owned() };
         let attached = vec![
             status(1, AttachState::Discovered, None),
