@@ -18,7 +18,7 @@ const CHOSEN: u16 = 32_768;
 ///    family;
 /// 2. else when the source knows that the connection came from a socket that listened, and no
 ///    longer does;
-/// 3. else, where the source knows nothing of that, when the ports look so (see [`looks_served`]).
+/// 3. else, where the source knows nothing of that, when the ports look so (see `looks_served`).
 ///
 /// What is observed later corrects a wrong guess. Each flow of an MPTCP connection is a connection
 /// of its own here, as it is on the wire.
