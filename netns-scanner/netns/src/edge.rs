@@ -49,8 +49,8 @@ const MOST_DOUBTS: usize = 4;
 pub struct Edges {
     /// Interfaces whose packets are counted at another one, sorted.
     inner: Vec<u32>,
-    /// Where a packet may be counted more than once, a sentence each: the links do not tell. The first
-    /// few; names in them are escaped, because containers give them.
+    /// Where a packet may be counted more than once, or not at all, a sentence each: the links do not
+    /// tell. The first few; names in them are escaped, because containers give them.
     pub doubts: Vec<String>,
 }
 
@@ -150,13 +150,16 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// Why a packet may be counted here and elsewhere, too.
+    /// Why a packet may be counted here and elsewhere, too, or nowhere.
     fn doubt(&self, link: &Link) -> Option<String> {
         let name = link.name.escape_debug();
         let kind = kind(link);
         let several = || self.ports(link).iter().filter(|port| self::kind(port) != TUN).count() > 1;
         if kind == "bridge" && several() {
             return Some(format!("what {name} passes on is counted at each of its ports"));
+        }
+        if kind == TUN && self.passed_by(link).is_some() {
+            return Some(format!("what goes between {name} and the namespace itself is not counted"));
         }
         if kind == TUN && link.mac_type == ETHERNET && self.bridge(link).is_none() {
             return Some(format!("what is passed on between {name} and others is counted at both"));
@@ -281,7 +284,7 @@ mod tests {
             link(3, "k6t-eth0", "bridge", "", 0),
             link(4, "tap0", "tun", "", 3),
         ];
-        check(&wire, "eth0-nic", 0);
+        check(&wire, "eth0-nic", 1);
         let masqueraded = [lo(), eth0(), link(3, "k6t-eth0", "bridge", "", 0), link(4, "tap0", "tun", "", 3)];
         check(&masqueraded, "eth0 tap0", 0);
         check(&[lo(), eth0(), link(3, "tap0_kata", "tun", "", 0)], "eth0 tap0_kata", 1);
