@@ -5,6 +5,7 @@ mod support;
 
 use expect_test::{Expect, expect};
 use flow_model::Close::{Fin, Gone, Reset};
+use l7::Interest;
 use support::Do::{self, C, Close, LostC, LostS, S, Sample, SnapC, SnapS, UnseenC, UnseenS, Wait};
 use support::{Story, c, get, ok, s, story};
 
@@ -174,6 +175,18 @@ fn interim_responses_do_not_answer() {
         POST /a 200 [10..50] 66>102
     "#]],
     );
+}
+
+#[test]
+fn a_connection_that_pipelined_once_is_not_copied_in_full_for_ever() {
+    let interest = |later: usize| {
+        let mut acts = vec![C([get("/1"), get("/2")].concat()), S([ok(0), ok(0)].concat())];
+        acts.extend((0..later).flat_map(|_| [C(get("/")), S(ok(0))]));
+        let (found, (_, interest)) = story().run(acts);
+        assert_eq!((found.records.len(), found.lost_count()), (later + 2, 0));
+        interest
+    };
+    assert_eq!([0, 31, 32].map(interest), [Interest::Everything, Interest::Everything, Interest::Heads]);
 }
 
 #[test]

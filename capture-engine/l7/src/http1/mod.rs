@@ -77,7 +77,8 @@ pub(crate) struct Http1 {
     /// A response without a request may come: its exchange has been counted as lost.
     orphans: bool,
     seen_request: bool,
-    pipelined: bool,
+    /// It pipelined, and not so many requests ago: then all of it is wanted.
+    pipelined: u8,
     /// Sticks once it is not `Same`.
     next: Next,
 }
@@ -239,7 +240,7 @@ impl Dissector for Http1 {
     }
 
     fn interest(&self) -> Interest {
-        if self.pipelined { Interest::Everything } else { Interest::Heads }
+        if self.pipelined > 0 { Interest::Everything } else { Interest::Heads }
     }
 
     /// True if the request for this response may still be held in reassembly.
@@ -293,7 +294,7 @@ impl Http1 {
             strays: 0,
             orphans: false,
             seen_request: false,
-            pipelined: false,
+            pipelined: 0,
             next: Next::Same,
         }
     }
@@ -430,6 +431,10 @@ fn ends_chunks(message: &MessageEnd) -> bool {
     let length = usize::from(message.tail_len).min(message.tail.len());
     message.tail.get(message.tail.len() - length..).is_some_and(|tail| tail.ends_with(b"\r\n0\r\n\r\n"))
 }
+
+/// Requests one at a time after which a connection that pipelined is taken for one that does so no
+/// more: from then on a long response is not copied in full.
+const AFTER_PIPELINE: u8 = 32;
 
 /// Without new bytes for this long, the end of a chunked body that the tail of the message shows is
 /// believed before the next message or the close confirm it. Data that happens to end so is not

@@ -2,7 +2,7 @@ use super::chunked::{Chunked, Step};
 use super::head::{self, RequestHead, Scan, Version};
 use super::open::{Open, Strings};
 use super::side::{Begin, PartialHead};
-use super::{Doubt, Http1, State, method};
+use super::{AFTER_PIPELINE, Doubt, Http1, State, method};
 use crate::input::{Bytes, Cause, Hole};
 use crate::{Limits, Out};
 use flow_model::{LossReason, Notes, Ts};
@@ -143,7 +143,8 @@ impl Http1 {
             let host = if fields.host.is_empty() { authority(method, target) } else { fields.host };
             Box::new(Strings { target: method::printable(target), host: method::printable(host) })
         });
-        self.pipelined |= !self.open.is_empty() && *version != Version::V09;
+        let pipelines = !self.open.is_empty() && *version != Version::V09;
+        self.pipelined = if pipelines { AFTER_PIPELINE } else { self.pipelined.saturating_sub(1) };
         self.open.push(Open {
             start: begin.at,
             last: begin.last,
