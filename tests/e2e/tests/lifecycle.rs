@@ -114,12 +114,13 @@ fn an_interface_that_appears_later_is_followed() -> anyhow::Result<()> {
 
 #[test]
 fn a_qdisc_that_somebody_removes_is_put_back_and_what_went_unseen_is_within_what_is_told() -> anyhow::Result<()> {
-    const SENT: u64 = 3000;
+    // Twenty seconds of it: metrics are made once a second, and six are waited for.
+    const SENT: u64 = 20_000;
     let _alone = alone();
     let mut bed = Testbed::start()?;
     let agent = Agent::start(&bed, &AgentOptions::default())?;
     let server = api(&mut bed, "shop")?;
-    let client = generator(&mut bed, "customer", &server, &["--rate", "1000", "--count", "3000"])?;
+    let client = generator(&mut bed, "customer", &server, &["--rate", "1000", "--count", "20000"])?;
     agent.wait_attached(2, PATIENCE)?;
     scene::open_gate(&bed, &client)?;
     let removed = || agent.metrics().map_or(0, |all| all.count("pilotfish_attach_removed_programs_total", &[]));
