@@ -49,8 +49,9 @@ fn told(agent: &Agent, late: usize) -> String {
 /// seen by both.
 #[test]
 fn either_order_of_start_and_a_restart_of_each_under_load_lose_nothing() -> Result<()> {
-    const SENT: u64 = 3000;
-    let args = ["--rate", "500", "--connections", "4", "--count", "3000"];
+    // Half a minute at most: rows are made once a second, and a dozen of them are waited for.
+    const SENT: u64 = 12_000;
+    let args = ["--rate", "500", "--connections", "4", "--count", "12000"];
     let _alone = alone();
     let mut bed = Testbed::start()?;
     bed.add_containerd()?;
