@@ -103,8 +103,8 @@ impl Conversation {
         matches!(&self.carried, Carried::Spoken(spoken) if spoken.needs_other(dir))
     }
 
-    #[inline]
     /// Takes the next bytes of a direction. `kept` is filled where they are `Recognised`.
+    #[inline]
     pub(crate) fn bytes<O: Out>(
         &mut self,
         dir: Direction,

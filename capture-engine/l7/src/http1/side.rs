@@ -64,10 +64,10 @@ pub(super) enum Gathered<'a> {
 }
 
 impl Side {
-    // Inline: what it returns is large, and made for each message.
-    #[inline]
     /// The text of the head under way with `bytes` behind it; `None` for nothing but empty lines,
     /// which may come before a head (RFC 9112 section 2.2).
+    // Inline: what it returns is large, and made for each message.
+    #[inline]
     pub(super) fn gather<'a>(&mut self, data: &Bytes<'_>, bytes: &'a [u8], limits: &Limits) -> Option<Gathered<'a>> {
         if let Some(mut partial) = self.head.take() {
             let (had, added) = partial.grow(data, bytes, limits);
