@@ -74,8 +74,11 @@ impl ApiServer {
 
     fn wait_ready(&mut self, place: &Place, client: &Client) -> Result<()> {
         // 30 s with 100,000 pods in etcd, on 2 processors that others use too; 4 s when empty.
-        let ready = until("the API server is ready", Duration::from_secs(180), || {
-            !self.process.is_running() || client.request("GET", "/readyz", None).is_ok_and(|reply| reply.status == 200)
+        // Its own Service is made by a controller of its own, now and then seconds after it says that it is ready.
+        let own = kinds::SERVICE.object(Some("default"), "kubernetes");
+        let answers = |path: &str| client.request("GET", path, None).is_ok_and(|reply| reply.status == 200);
+        let ready = until("the API server is ready and has its own Service", Duration::from_secs(180), || {
+            !self.process.is_running() || (answers("/readyz") && answers(&own))
         });
         if !self.process.is_running() {
             bail!("the API server ended:\n{}", place.log_tail("kube-apiserver"));
