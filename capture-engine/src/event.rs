@@ -46,6 +46,8 @@ pub struct Segment<'a> {
     /// Payload bytes that the packet had from `seq` on; more than `payload` has where the rest was
     /// not copied.
     pub wire_len: u32,
+    /// It is the first piece of its message.
+    pub first: bool,
     /// The message that ended before this one began; given with the first piece of each message.
     pub prev: Option<l7::MessageEnd>,
     /// The bytes that were copied, from `seq` on.

@@ -1,10 +1,15 @@
 //! What is kept of a connection until its protocol shows.
 
+use crate::input::Hole;
 use flow_model::{Direction, Ts};
 
-/// What passed before the protocol showed, and was not read.
+/// What passed before the protocol showed, and was not read. Of most connections that is nothing.
 #[derive(Debug, Default)]
-pub(crate) struct Before {
+pub(crate) struct Before(Option<Box<Passed>>);
+
+/// The same, as far as it matters.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Passed {
     /// Messages whose heads were lost, by direction, and the number of the last of them.
     pub missing: [u32; 2],
     pub last_missing: [u32; 2],
@@ -12,6 +17,20 @@ pub(crate) struct Before {
     pub began_midway: Option<Direction>,
     /// The head of message 1 was lost, and it went this way.
     pub first_missing: Option<Direction>,
+    /// The last hole of each direction.
+    pub holes: [Option<Hole>; 2],
+    /// The last message that fitted nothing.
+    pub misfit: Option<Misfit>,
+}
+
+/// A message that fitted nothing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Misfit {
+    pub dir: Direction,
+    pub turn: u32,
+    pub at: Ts,
+    /// As many as were looked at.
+    pub bytes: u64,
 }
 
 /// The beginning of a message that says nothing yet.
@@ -23,13 +42,44 @@ pub(crate) struct Head {
 }
 
 impl Before {
+    pub(crate) fn passed(&self) -> Passed {
+        self.0.as_deref().copied().unwrap_or_default()
+    }
+
     /// The head of message `turn` was lost.
     pub(crate) fn lost(&mut self, dir: Direction, turn: u32) {
-        self.missing[dir.index()] += 1;
-        self.last_missing[dir.index()] = turn;
+        let passed = self.0.get_or_insert_default();
+        passed.missing[dir.index()] += 1;
+        passed.last_missing[dir.index()] = turn;
         if turn == 1 {
-            self.began_midway = None;
-            self.first_missing = Some(dir);
+            passed.began_midway = None;
+            passed.first_missing = Some(dir);
         }
+    }
+
+    pub(crate) fn hole(&mut self, dir: Direction, hole: Hole) {
+        self.0.get_or_insert_default().holes[dir.index()] = Some(hole);
+    }
+
+    /// A message fits nothing.
+    pub(crate) fn misfit(&mut self, misfit: Misfit) {
+        let passed = self.0.get_or_insert_default();
+        if misfit.turn == 1 {
+            passed.began_midway = Some(misfit.dir);
+        }
+        passed.misfit = Some(misfit);
+    }
+
+    /// Heads that were lost, by direction.
+    pub(crate) fn missing(&self) -> [u32; 2] {
+        self.0.as_ref().map_or([0; 2], |passed| passed.missing)
+    }
+
+    /// Takes whole pairs of lost heads off `missing`; how many.
+    pub(crate) fn take_pairs(&mut self) -> u32 {
+        let Some(passed) = &mut self.0 else { return 0 };
+        let pairs = passed.missing[0].min(passed.missing[1]);
+        passed.missing.iter_mut().for_each(|missing| *missing -= pairs);
+        pairs
     }
 }

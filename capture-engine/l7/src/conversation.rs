@@ -1,7 +1,7 @@
 //! What two ordered streams say: finds out the protocol, and hands its dissector bytes, holes and ends.
 
 use crate::before::Head;
-use crate::dissector::{Next, Opening};
+use crate::dissector::{Begun, Next, Opening};
 use crate::input::{Bytes, Hole};
 use crate::protocols::{Spoken, Wire};
 use crate::recognise::{Found, Look, Search};
@@ -19,6 +19,8 @@ pub(crate) struct Conversation {
     /// The direction of messages with odd numbers.
     odd: Option<Direction>,
     role: Role,
+    /// The connection was seen to begin.
+    pub from_start: bool,
 }
 
 #[derive(Debug)]
@@ -52,7 +54,14 @@ const RECOGNISE_BYTES: usize = 4096;
 
 impl Conversation {
     pub(crate) fn new(limits: &Limits, role: Role) -> Conversation {
-        Conversation { limits: *limits, carried: Carried::Unknown(Search::default()), turn: 0, odd: None, role }
+        Conversation {
+            limits: *limits,
+            carried: Carried::Unknown(Search::default()),
+            turn: 0,
+            odd: None,
+            role,
+            from_start: false,
+        }
     }
 
     pub(crate) fn turn(&self) -> u32 {
@@ -69,11 +78,11 @@ impl Conversation {
         Some(if turn % 2 == 1 { odd } else { odd.reverse() })
     }
 
-    /// The first piece of message `turn` has come.
-    pub(crate) fn message_begins<O: Out>(&mut self, dir: Direction, turn: u32, out: &mut O) {
-        self.turn = turn;
+    /// The first piece of a message has come.
+    pub(crate) fn message_begins<O: Out>(&mut self, dir: Direction, begun: Begun, out: &mut O) {
+        self.turn = begun.turn;
         if let Carried::Spoken(spoken) = &mut self.carried {
-            spoken.message_begins(dir, turn, &self.limits, out);
+            spoken.message_begins(dir, begun, &self.limits, out);
         }
     }
 
@@ -92,7 +101,7 @@ impl Conversation {
             let Some(dir) = self.direction_of(turn) else { return };
             match &mut self.carried {
                 Carried::Unknown(search) => search.before.lost(dir, turn),
-                Carried::Spoken(spoken) => spoken.missing(dir, turn, at, out),
+                Carried::Spoken(spoken) => spoken.missing(dir, turn, at, &self.limits, out),
                 Carried::Opaque => {}
             }
         }
@@ -144,8 +153,10 @@ impl Conversation {
     }
 
     pub(crate) fn hole<O: Out>(&mut self, dir: Direction, hole: Hole, out: &mut O) {
-        if let Carried::Spoken(spoken) = &mut self.carried {
-            spoken.hole(dir, hole, &self.limits, out);
+        match &mut self.carried {
+            Carried::Spoken(spoken) => spoken.hole(dir, hole, &self.limits, out),
+            Carried::Unknown(search) => search.before.hole(dir, hole),
+            Carried::Opaque => {}
         }
     }
 
@@ -271,7 +282,7 @@ impl Conversation {
     /// Heads that were lost, by direction, while the protocol has not shown.
     pub(crate) fn unsettled(&self) -> [u32; 2] {
         match &self.carried {
-            Carried::Unknown(search) => search.before.missing,
+            Carried::Unknown(search) => search.before.missing(),
             Carried::Spoken(_) | Carried::Opaque => [0; 2],
         }
     }
@@ -279,10 +290,7 @@ impl Conversation {
     /// Takes whole pairs off `unsettled`; how many.
     pub(crate) fn take_unsettled_pairs(&mut self) -> u32 {
         let Carried::Unknown(search) = &mut self.carried else { return 0 };
-        let missing = &mut search.before.missing;
-        let pairs = missing[0].min(missing[1]);
-        missing.iter_mut().for_each(|missing| *missing -= pairs);
-        pairs
+        search.before.take_pairs()
     }
 
     fn spoken(&self) -> Option<&Spoken> {
@@ -310,6 +318,7 @@ impl Conversation {
             at: data.map(|data| data.at),
             client,
             before: &search.before,
+            from_start: self.from_start,
             heads: search.heads(),
             limits: &self.limits,
         };
@@ -355,6 +364,6 @@ mod tests {
 
     #[test]
     fn another_protocol_makes_no_connection_larger() {
-        assert_eq!(size_of::<Conversation>(), 88);
+        assert_eq!(size_of::<Conversation>(), 80);
     }
 }

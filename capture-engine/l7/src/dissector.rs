@@ -29,7 +29,7 @@ pub(crate) trait Dissector: Sized {
     fn hole<O: Out>(&mut self, dir: Direction, hole: Hole, limits: &Limits, out: &mut O);
 
     /// No head of message `turn` was captured, though the message was counted. `at`: when this showed.
-    fn missing<O: Out>(&mut self, dir: Direction, turn: u32, at: Ts, out: &mut O);
+    fn missing<O: Out>(&mut self, dir: Direction, turn: u32, at: Ts, limits: &Limits, out: &mut O);
 
     /// The connection is over.
     fn closed<O: Out>(&mut self, at: Ts, close: Close, limits: &Limits, out: &mut O);
@@ -37,8 +37,8 @@ pub(crate) trait Dissector: Sized {
     /// The direction of requests, as far as the bytes have told.
     fn client(&self) -> Option<Direction>;
 
-    /// The first piece of message `turn` has come; its bytes follow.
-    fn message_begins<O: Out>(&mut self, _dir: Direction, _turn: u32, _limits: &Limits, _out: &mut O) {}
+    /// The first piece of a message has come; its bytes follow.
+    fn message_begins<O: Out>(&mut self, _dir: Direction, _begun: Begun, _limits: &Limits, _out: &mut O) {}
 
     /// What was counted of the message of `dir` that began last; its uncaptured bytes went to `hole`.
     fn message_ended<O: Out>(&mut self, _dir: Direction, _end: &MessageEnd, _limits: &Limits, _out: &mut O) {}
@@ -95,6 +95,16 @@ pub(crate) trait Dissector: Sized {
     }
 }
 
+/// A message that has begun.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Begun {
+    /// Its number.
+    pub turn: u32,
+    pub at: Ts,
+    /// Bytes of the other direction wait for what is missing before them: what it said last is not known yet.
+    pub unsure: bool,
+}
+
 /// What the first bytes of a message say of one protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sign {
@@ -119,6 +129,8 @@ pub(crate) struct Opening<'a> {
     pub at: Option<Ts>,
     pub client: Option<Direction>,
     pub before: &'a Before,
+    /// The connection was seen to begin: nothing was said on it before message 1.
+    pub from_start: bool,
     /// Heads that were kept, by direction.
     pub heads: [Option<&'a Head>; 2],
     pub limits: &'a Limits,

@@ -15,6 +15,8 @@ pub struct Piece<'a> {
     pub seq: u32,
     /// Number of the message that it belongs to, from 1.
     pub turn: u32,
+    /// The source says that it is the first of that message. Where none says so, the first one was lost.
+    pub first: bool,
     /// Payload bytes of the packet on the wire, counted from `seq`; more than `payload.len()` when
     /// the rest was not copied.
     pub wire_len: u32,
@@ -96,6 +98,9 @@ pub trait Out {
 
     /// `count` exchanges took place on this connection that no record will tell of.
     fn lost(&mut self, reason: LossReason, count: u64);
+
+    /// The server answered `count` times though nothing was asked (a 408 on an idle connection): no exchanges.
+    fn unasked(&mut self, _count: u64) {}
 }
 
 /// Captured bytes at the place where their direction is.

@@ -1,6 +1,7 @@
 //! A connection whose bytes come in order: plaintext from inside a program, which has no sequence numbers.
 
 use crate::conversation::Conversation;
+use crate::dissector::Begun;
 use crate::input::{Bytes, Cause, Hole};
 use crate::protocols::Wire;
 use crate::{Interest, Limits, MessageEnd, Out};
@@ -25,6 +26,11 @@ impl Ordered {
     #[must_use]
     pub fn new(limits: &Limits, role: Role) -> Ordered {
         Ordered { conversation: Conversation::new(limits, role), bytes: 0, last: Ts::default() }
+    }
+
+    /// Nothing was said before what is handed over first.
+    pub fn seen_to_begin(&mut self) {
+        self.conversation.from_start = true;
     }
 
     /// The next bytes of a direction.
@@ -101,7 +107,7 @@ impl Ordered {
             self.end_message(out);
             let turn = turn.wrapping_add(1);
             self.conversation.goes(turn, dir);
-            self.conversation.message_begins(dir, turn, out);
+            self.conversation.message_begins(dir, Begun { turn, at, unsure: false }, out);
             self.bytes = 0;
         }
         self.bytes = self.bytes.saturating_add(bytes);

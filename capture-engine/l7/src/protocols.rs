@@ -1,6 +1,6 @@
 //! The protocols that are read from TCP connections: a closed list, one line each.
 
-use crate::dissector::{Dissector, Opening, Sign, Used};
+use crate::dissector::{Begun, Dissector, Opening, Sign, Used};
 use crate::input::{Bytes, Hole};
 use crate::{Interest, Limits, MessageEnd, Out};
 use flow_model::{Close, Direction, Ts};
@@ -56,16 +56,18 @@ macro_rules! protocols {
                 match self { $(Spoken::$name(it) => it.hole(dir, hole, limits, out),)* }
             }
 
-            pub(crate) fn missing<O: Out>(&mut self, dir: Direction, turn: u32, at: Ts, out: &mut O) {
-                match self { $(Spoken::$name(it) => it.missing(dir, turn, at, out),)* }
+            pub(crate) fn missing<O: Out>(
+                &mut self, dir: Direction, turn: u32, at: Ts, limits: &Limits, out: &mut O,
+            ) {
+                match self { $(Spoken::$name(it) => it.missing(dir, turn, at, limits, out),)* }
             }
 
             pub(crate) fn closed<O: Out>(&mut self, at: Ts, close: Close, limits: &Limits, out: &mut O) {
                 match self { $(Spoken::$name(it) => it.closed(at, close, limits, out),)* }
             }
 
-            pub(crate) fn message_begins<O: Out>(&mut self, dir: Direction, turn: u32, limits: &Limits, out: &mut O) {
-                match self { $(Spoken::$name(it) => it.message_begins(dir, turn, limits, out),)* }
+            pub(crate) fn message_begins<O: Out>(&mut self, dir: Direction, begun: Begun, limits: &Limits, out: &mut O) {
+                match self { $(Spoken::$name(it) => it.message_begins(dir, begun, limits, out),)* }
             }
 
             pub(crate) fn message_ended<O: Out>(

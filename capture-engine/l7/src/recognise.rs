@@ -1,6 +1,6 @@
 //! Finding out what a connection speaks, from the first bytes of its messages.
 
-use crate::before::{Before, Head};
+use crate::before::{Before, Head, Misfit};
 use crate::dissector::Sign;
 use crate::protocols::Wire;
 use flow_model::{Direction, Ts};
@@ -47,10 +47,9 @@ impl Search {
     pub(crate) fn bytes(&mut self, dir: Direction, at: Ts, turn: u32, start: bool, bytes: &[u8], max: usize) -> Look {
         let index = dir.index();
         if start {
-            if let Some(old) = &self.heads[index] {
+            if let Some(old) = self.heads[index].take() {
                 // The peer answered what was no whole line of anything.
-                let turn = old.turn;
-                if self.misfit(dir, turn) == Look::Other {
+                if self.misfit(dir, old.turn, old.at, &old.bytes) == Look::Other {
                     return Look::Other;
                 }
             }
@@ -71,19 +70,19 @@ impl Search {
                 Look::More
             }
             // As much as is ever looked at, and no protocol is sure.
-            Look::More => self.decide(dir, bytes, turn),
-            Look::Misfit => self.misfit(dir, turn),
+            Look::More => {
+                let head = self.heads[index].take();
+                self.decide(dir, head.map_or_else(|| Head { at, turn, bytes: bytes.to_vec() }, |head| *head))
+            }
+            Look::Misfit => self.misfit(dir, turn, at, bytes),
             look => look,
         }
     }
 
     /// Bytes of `dir` are missing: what was kept is all there is of that head.
     pub(crate) fn hole(&mut self, dir: Direction) -> Look {
-        match &self.heads[dir.index()] {
-            Some(head) => {
-                let turn = head.turn;
-                self.decide(dir, &[], turn)
-            }
+        match self.heads[dir.index()].take() {
+            Some(head) => self.decide(dir, *head),
             None => Look::Misfit,
         }
     }
@@ -93,7 +92,6 @@ impl Search {
         self.heads.each_ref().map(Option::as_deref)
     }
 
-    /// The head that was kept, once it is known what it is of.
     /// Lets go of the heads that are kept. Once the protocol shows, they were lost messages.
     pub(crate) fn shed(&mut self) {
         for dir in [Direction::Ingress, Direction::Egress] {
@@ -104,6 +102,7 @@ impl Search {
         }
     }
 
+    /// The head that was kept, once it is known what it is of.
     pub(crate) fn take(&mut self, dir: Direction) -> Option<Box<Head>> {
         self.heads[dir.index()].take()
     }
@@ -112,21 +111,27 @@ impl Search {
         self.heads.iter().flatten().map(|head| head.bytes.len()).sum()
     }
 
-    fn decide(&mut self, dir: Direction, bytes: &[u8], turn: u32) -> Look {
-        let bytes = self.heads[dir.index()].as_ref().map_or(bytes, |head| &head.bytes);
-        match Wire::recognise_cut(bytes).and_then(|(wire, sign)| found(dir, wire, sign)) {
-            Some(found) => Look::Found(found),
-            None => self.misfit(dir, turn),
+    /// No more of this head will come.
+    fn decide(&mut self, dir: Direction, head: Head) -> Look {
+        match Wire::recognise_cut(&head.bytes).and_then(|(wire, sign)| found(dir, wire, sign)) {
+            Some(found) => {
+                self.heads[dir.index()] = Some(Box::new(head));
+                Look::Found(found)
+            }
+            None => self.misfit(dir, head.turn, head.at, &head.bytes),
         }
     }
 
-    fn misfit(&mut self, dir: Direction, turn: u32) -> Look {
+    fn misfit(&mut self, dir: Direction, turn: u32, at: Ts, bytes: &[u8]) -> Look {
         self.heads[dir.index()] = None;
         self.passing[dir.index()] = true;
-        self.misfits += 1;
-        if turn == 1 {
-            self.before.began_midway = Some(dir);
+        if self.before.passed().last_missing[dir.reverse().index()] > turn {
+            // As much of it as there was said nothing, and its answer was lost.
+            self.before.lost(dir, turn);
+            return Look::Misfit;
         }
+        self.misfits += 1;
+        self.before.misfit(Misfit { dir, turn, at, bytes: bytes.len() as u64 });
         if self.misfits >= MISFITS_MAX { Look::Other } else { Look::Misfit }
     }
 }

@@ -1,6 +1,7 @@
 //! One TCP connection from captured segments: puts them in order for the conversation that they carry.
 
 use crate::conversation::{Conversation, Fed, Kept};
+use crate::dissector::Begun;
 use crate::input::{Bytes, Cause, Hole};
 use crate::protocols::Wire;
 use crate::stream::{HeldPiece, Place, Stream};
@@ -43,7 +44,13 @@ impl Tcp {
     /// The handshake told which sequence number the first payload byte of `dir` has. Without it,
     /// bytes that are missing at the very beginning of a direction go unnoticed.
     pub fn starts_at(&mut self, dir: Direction, seq: u32) {
+        self.seen_to_begin();
         self.streams[dir.index()].expect(seq);
+    }
+
+    /// Its handshake was seen: nothing was said before message 1.
+    pub fn seen_to_begin(&mut self) {
+        self.conversation.from_start = true;
     }
 
     /// Takes the captured payload of one packet.
@@ -54,6 +61,15 @@ impl Tcp {
         let captured = u32::try_from(piece.payload.len()).unwrap_or(u32::MAX);
         let piece = &Piece { wire_len: piece.wire_len.max(captured), ..*piece };
         let start = piece.turn > self.conversation.turn();
+        if piece.turn > self.streams[piece.dir.index()].turn {
+            if !start {
+                // All of this message has been counted as lost.
+                return;
+            }
+            if !self.is_first(piece) {
+                return self.without_first(piece, out);
+            }
+        }
         let after_loss = start && self.begin_message(piece, out);
         let stream = &mut self.streams[piece.dir.index()];
         match stream.place(piece) {
@@ -233,15 +249,35 @@ impl Tcp {
         ingress.saturating_add(egress)
     }
 
+    /// Whether a piece is the first of its message: as it says, or since it follows all of the message before.
+    fn is_first(&mut self, piece: &Piece<'_>) -> bool {
+        let stream = &mut self.streams[piece.dir.index()];
+        piece.first || stream.counted && !stream.missed && stream.place(piece) == Place::Next(0)
+    }
+
+    /// The first piece of a message was lost, and with it the heads that it began with: all of it
+    /// counts as lost, since nobody knows what in its other pieces is a head.
+    #[cold]
+    fn without_first<O: Out>(&mut self, piece: &Piece<'_>, out: &mut O) {
+        self.conversation.goes(piece.turn, piece.dir);
+        self.give_up_before_message(piece.dir, piece.turn, out);
+        self.missing(piece.turn, piece.at, out);
+    }
+
+    /// A message has come back since: nothing fills an older hole of this direction any more.
+    fn give_up_before_message<O: Out>(&mut self, dir: Direction, turn: u32, out: &mut O) {
+        while self.streams[dir.index()].hole().is_some_and(|(_, of, _)| of < turn) {
+            self.give_up_first(dir, out);
+        }
+    }
+
     /// Message `piece.turn` begins; true when messages between it and the last one are missing.
     fn begin_message<O: Out>(&mut self, piece: &Piece<'_>, out: &mut O) -> bool {
         self.conversation.goes(piece.turn, piece.dir);
-        // A message has come back since: nothing fills an older hole of this direction any more.
-        while self.streams[piece.dir.index()].hole().is_some_and(|(_, turn, _)| turn < piece.turn) {
-            self.give_up_first(piece.dir, out);
-        }
+        self.give_up_before_message(piece.dir, piece.turn, out);
         let after_loss = self.missing(piece.turn - 1, piece.at, out);
-        self.conversation.message_begins(piece.dir, piece.turn, out);
+        let unsure = self.streams[piece.dir.reverse().index()].holds();
+        self.conversation.message_begins(piece.dir, Begun { turn: piece.turn, at: piece.at, unsure }, out);
         after_loss
     }
 
@@ -256,6 +292,7 @@ impl Tcp {
         // Two in a row are of both directions.
         for turn in before + 1..=to.min(before.saturating_add(2)) {
             if let Some(dir) = self.conversation.direction_of(turn) {
+                self.give_up_before_message(dir, turn, out);
                 self.streams[dir.index()].missed = true;
             }
         }
@@ -303,7 +340,7 @@ impl Tcp {
     /// what was missing before it will not come.
     fn drain<O: Out>(&mut self, dir: Direction, mut after_gap: bool, out: &mut O) {
         while let Some(HeldPiece { seq, at, turn, start, wire_len, payload }) = self.streams[dir.index()].ready() {
-            let piece = Piece { dir, at, seq, turn, wire_len, payload: &payload };
+            let piece = Piece { dir, at, seq, turn, first: start, wire_len, payload: &payload };
             if let Place::Next(from) = self.streams[dir.index()].place(&piece) {
                 self.take(&piece, from, start && after_gap, out);
             }
@@ -400,6 +437,6 @@ mod tests {
 
     #[test]
     fn another_protocol_makes_no_connection_larger() {
-        assert_eq!(size_of::<Tcp>(), 192);
+        assert_eq!(size_of::<Tcp>(), 184);
     }
 }

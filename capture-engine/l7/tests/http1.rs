@@ -711,11 +711,11 @@ fn nothing_is_paired_while_it_is_unknown_how_many_responses_were_lost() {
         story(),
         acts,
         expect![[r#"
-        GET /d 200 [70..80] 28>39
-        lost 3 ring_full
-        lost 1 ring_full
-        lost 1 ring_full
-    "#]],
+            GET /c 200 [50..60] 28>39
+            GET /d 200 [70..80] 28>39
+            lost 3 ring_full
+            lost 1 ring_full
+        "#]],
     );
 }
 

@@ -25,6 +25,7 @@ fn limits(report_partial: bool) -> Limits {
 fn ordered(limits: &Limits, said: &[Said]) -> (Found, Option<Wire>) {
     let mut found = Found::default();
     let mut ordered = Ordered::new(limits, Role::Client);
+    ordered.seen_to_begin();
     for Said { dir, at, bytes, gap } in said {
         ordered.bytes(*dir, *at, bytes, &mut found);
         ordered.gap(*dir, *at, Some(*gap), &mut found);
@@ -59,7 +60,8 @@ fn segments(limits: &Limits, said: &[Said]) -> (Found, Option<Wire>) {
         message = MessageEnd { bytes: message.bytes + u64::from(wire_len), last: *at, ..message };
         let seq = seqs[dir.index()];
         seqs[dir.index()] = seq.wrapping_add(wire_len);
-        tcp.piece(&Piece { dir: *dir, at: *at, seq, turn: message.turn, wire_len, payload: bytes }, &mut found);
+        let (turn, first) = (message.turn, message.bytes == u64::from(wire_len));
+        tcp.piece(&Piece { dir: *dir, at: *at, seq, turn, first, wire_len, payload: bytes }, &mut found);
     }
     let wire = tcp.wire();
     let at = said.last().map_or(Ts(0), |said| said.at);

@@ -40,6 +40,7 @@ fn segment<'a>(header: &wire::Segment, payload: &'a [u8]) -> Result<Segment<'a>,
         at: Ts(header.at_ns),
         seq: header.seq,
         turn: header.turn,
+        first: starts,
         // A long packet comes in several records, and only the last of them can have left something out.
         wire_len: if header.flags & wire::SEG_CUT != 0 { header.payload } else { header.captured },
         prev: if starts { message_end(&header.prev) } else { None },

@@ -89,6 +89,7 @@ mod tests {
             seq: 1,
             turn: 1,
             wire_len: 4,
+            first: true,
             prev: None,
             payload: b"PING",
         }));

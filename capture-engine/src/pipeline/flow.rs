@@ -48,6 +48,14 @@ pub(super) struct Collected {
     records: Vec<L7Record>,
     lost: [u64; LossReason::ALL.len()],
     any_lost: bool,
+    unasked: u64,
+}
+
+impl Collected {
+    /// Responses to nothing, since the beginning.
+    pub fn unasked(&self) -> u64 {
+        self.unasked
+    }
 }
 
 impl Out for Collected {
@@ -59,6 +67,10 @@ impl Out for Collected {
         self.lost[reason.index()] += count;
         self.any_lost = true;
     }
+
+    fn unasked(&mut self, count: u64) {
+        self.unasked += count;
+    }
 }
 
 impl<P: Default> Flow<P> {
@@ -66,7 +78,11 @@ impl<P: Default> Flow<P> {
         let dissector = if key.is_udp() {
             Dissector::Udp(l7::dns::Udp::new(limits, key.tuple.local.port, key.tuple.remote.port))
         } else {
-            Dissector::Tcp(l7::Tcp::new(limits, role))
+            let mut tcp = l7::Tcp::new(limits, role);
+            if !joined_midway {
+                tcp.seen_to_begin();
+            }
+            Dissector::Tcp(tcp)
         };
         Flow {
             key,
@@ -137,6 +153,7 @@ impl<P: Default> Flow<P> {
                     at: segment.at,
                     seq: segment.seq,
                     turn: segment.turn,
+                    first: segment.first,
                     wire_len: segment.wire_len,
                     payload: segment.payload,
                 };
@@ -391,6 +408,6 @@ mod tests {
 
     #[test]
     fn another_protocol_makes_no_flow_larger() {
-        assert_eq!(size_of::<Flow<()>>(), 408);
+        assert_eq!(size_of::<Flow<()>>(), 400);
     }
 }

@@ -60,6 +60,8 @@ pub struct PipelineStats {
     pub holes: u64,
     /// Those of them that were given up because a bound of `l7::Limits` was reached.
     pub holes_bounded: u64,
+    /// Responses of servers that nothing had asked for: no exchanges.
+    pub unasked: u64,
 }
 
 /// What [`Pipeline::shed`] found and did.
@@ -133,7 +135,7 @@ impl<S: Sink> Pipeline<S> {
 
     /// Counts since the start; a copy.
     pub fn stats(&self) -> PipelineStats {
-        self.stats
+        PipelineStats { unasked: self.collected.unasked(), ..self.stats }
     }
 
     /// Flows held now.

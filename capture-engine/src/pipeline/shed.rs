@@ -87,6 +87,7 @@ mod tests {
                 seq,
                 turn: self.turn,
                 wire_len: payload.len() as u32,
+                first: true,
                 prev: None,
                 payload,
             }));

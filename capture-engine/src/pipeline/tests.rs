@@ -101,6 +101,7 @@ impl Wire {
                 seq,
                 turn: self.turn,
                 wire_len: text.len() as u32,
+                first: true,
                 prev: None,
                 payload: text.as_bytes(),
             };

@@ -80,6 +80,8 @@ pub(super) struct Piece<'a> {
     pub seq: u32,
     pub turn: u32,
     pub wire_len: u32,
+    /// It is the first of its message, and `prev` ended before it.
+    pub first: bool,
     pub prev: Option<MessageEnd>,
     pub payload: &'a [u8],
     /// Bytes that the capture missed between the handshake and this, the first piece of its
@@ -194,7 +196,8 @@ impl Flow {
             return None;
         }
         self.turn = self.turn.wrapping_add(1);
-        Some(Piece { seq: 0, turn: self.turn, wire_len: packet.payload, prev: None, payload: packet.held, missed: 0 })
+        let (turn, wire_len) = (self.turn, packet.payload);
+        Some(Piece { seq: 0, turn, wire_len, first: true, prev: None, payload: packet.held, missed: 0 })
     }
 
     pub fn tcp<'a>(&mut self, packet: &Decoded<'a>, dir: Direction, at: Ts) -> Option<Piece<'a>> {
@@ -333,6 +336,7 @@ impl Flow {
             seq: seq.wrapping_add(skip as u32),
             turn,
             wire_len: packet.payload - skip as u32,
+            first: prev.is_some(),
             prev: prev.filter(|prev| prev.turn > 0),
             payload: packet.held.get(skip..).unwrap_or_default(),
             missed,

@@ -164,7 +164,7 @@ impl Table {
 
 fn handle(flow: &mut Flow, packet: &Decoded<'_>, dir: Direction, at: Ts, tell: &mut impl FnMut(Event<'_>)) {
     let piece = if packet.tcp { flow.tcp(packet, dir, at) } else { flow.udp(packet, dir, at) };
-    let Some(Piece { seq, turn, wire_len, mut prev, payload, missed }) = piece else { return };
+    let Some(Piece { seq, turn, wire_len, first, mut prev, payload, missed }) = piece else { return };
     let segment = Segment {
         key: flow.key,
         id: flow.id,
@@ -176,6 +176,7 @@ fn handle(flow: &mut Flow, packet: &Decoded<'_>, dir: Direction, at: Ts, tell: &
         seq,
         turn,
         wire_len,
+        first,
         prev: None,
         payload,
     };

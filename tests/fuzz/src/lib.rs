@@ -84,7 +84,8 @@ pub fn tcp(data: &[u8]) {
                 let seq = next_seq[dir.index()].wrapping_add_signed(offset);
                 let wire_len = u32::try_from(payload.len()).unwrap_or(0) + cut;
                 next_seq[dir.index()] = seq.wrapping_add(wire_len);
-                tcp.piece(&Piece { dir, at: now, seq, turn, wire_len, payload }, &mut found);
+                let first = op & 0x10 == 0;
+                tcp.piece(&Piece { dir, at: now, seq, turn, first, wire_len, payload }, &mut found);
             }
             4 => tcp.message_ended(&end(&mut script, turn, now), &mut found),
             5 => tcp.progress(&end(&mut script, turn, now), now, &mut found),

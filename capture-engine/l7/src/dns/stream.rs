@@ -51,7 +51,7 @@ impl Dissector for Stream {
 
     fn open<O: Out>(opening: &Opening<'_>, _out: &mut O) -> Stream {
         let mut exchanges = Exchanges::new(opening.limits);
-        let [ingress, egress] = opening.before.missing;
+        let [ingress, egress] = opening.before.missing();
         exchanges.missed(u64::from(ingress + egress), LossReason::RingFull, opening.at.unwrap_or_default());
         Stream { exchanges, sides: Default::default() }
     }
@@ -69,7 +69,7 @@ impl Dissector for Stream {
         }
     }
 
-    fn missing<O: Out>(&mut self, _dir: Direction, _turn: u32, at: Ts, _out: &mut O) {
+    fn missing<O: Out>(&mut self, _dir: Direction, _turn: u32, at: Ts, _limits: &Limits, _out: &mut O) {
         self.exchanges.missed(1, LossReason::RingFull, at);
     }
 

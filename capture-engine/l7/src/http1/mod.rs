@@ -2,24 +2,27 @@
 //!
 //! Each direction is followed by position: a body of known length is passed by counting, whether
 //! its bytes were captured or not. Where the position is lost, the next message of that direction
-//! is the next place to look for a head. Requests and responses pair by order; where an unknown
-//! number of either was lost, nothing is paired until their numbers agree again.
+//! is the next place to look for a head. Requests and responses pair by order (`order`).
 
 mod chunked;
 mod head;
+mod loss;
 mod method;
 mod open;
+mod order;
 mod request;
 mod response;
 mod side;
 mod sign;
 
-use crate::dissector::{Dissector, Next, Opening, Sign, Used};
+use crate::before::Misfit;
+use crate::dissector::{Begun, Dissector, Next, Opening, Sign, Used};
 use crate::input::{Bytes, Cause, Hole};
 use crate::pairing::InOrder;
 use crate::{Interest, Limits, MessageEnd, Out};
 use flow_model::{Close, Detail, Direction, HttpExchange, L7Record, LossReason, Notes, Outcome, Protocol, Ts};
-use open::Open;
+use open::{Open, Unread};
+use order::Order;
 use side::{Side, State};
 use std::time::Duration;
 
@@ -28,10 +31,25 @@ use std::time::Duration;
 enum Answers {
     /// The oldest open request.
     Front,
-    /// A request that was never seen and is not otherwise accounted for.
+    /// The same, which could not be read: whether the response has a body depends on its method.
+    Unread,
+    /// A request from before the capture began.
     Stray,
+    /// Nothing that was asked, as far as is known until the client speaks again.
+    Nothing,
     /// A request that has been counted as lost.
     Counted,
+}
+
+impl Answers {
+    /// The oldest open request is over with the response.
+    fn is_open(self) -> bool {
+        matches!(self, Answers::Front | Answers::Unread)
+    }
+
+    fn knows_method(self) -> bool {
+        self == Answers::Front
+    }
 }
 
 #[derive(Debug)]
@@ -45,15 +63,8 @@ struct Reply {
     status: Option<u16>,
     version: head::Version,
     notes: Notes,
-}
-
-/// Pairing is suspended since an unknown number of messages was lost amid several open requests.
-#[derive(Clone, Copy, Debug)]
-struct Doubt {
-    reason: LossReason,
-    /// Requests and final responses seen since pairing stopped, in this pair of messages.
-    asked: u32,
-    answered: u32,
+    /// Nothing of its body has come.
+    bare: bool,
 }
 
 #[derive(Debug)]
@@ -64,7 +75,7 @@ pub(crate) struct Http1 {
     /// Responses come in the order of requests (RFC 9112 section 9.3.2).
     open: InOrder<Open>,
     reply: Option<Reply>,
-    doubt: Option<Doubt>,
+    order: Order,
     /// Responses to requests of messages before this one may have been lost: such a request that
     /// shows up late is not waited for.
     given_up: u32,
@@ -72,11 +83,23 @@ pub(crate) struct Http1 {
     interim_bytes: u64,
     /// Requests beyond the bound, counted as lost, whose responses come after those of all open ones.
     beyond: u32,
-    /// Responses to requests that were never seen, since the last request.
-    strays: u32,
-    /// A response without a request may come: its exchange has been counted as lost.
-    orphans: bool,
-    seen_request: bool,
+    /// Responses to nothing that was asked, since the last request: their number, and what is to be
+    /// told of them should their requests turn out to be lost.
+    unasked: u32,
+    #[expect(clippy::box_collection, reason = "8 bytes in each connection instead of 24; few have any")]
+    untold: Option<Box<Vec<L7Record>>>,
+    /// What the client said last, where it was no request that could be read.
+    unread: Option<Box<Unread>>,
+    /// What a response answers may have been asked before anything was seen.
+    midway: bool,
+    /// The last that the server said is that the client may go on with a body.
+    continues: bool,
+    /// The newest message of the client.
+    spoke: u32,
+    /// The newest message of the client has bytes of which nobody knows what they were: requests, perhaps.
+    blurred: bool,
+    /// Responses to earlier messages than the newest of the client may be held back.
+    unsure: bool,
     /// It pipelined, and not so many requests ago: then all of it is wanted.
     pipelined: u8,
     /// Sticks once it is not `Same`.
@@ -93,19 +116,39 @@ impl Dissector for Http1 {
     }
 
     fn open<O: Out>(opening: &Opening<'_>, out: &mut O) -> Http1 {
-        let Opening { dir, turn, client, before, heads, .. } = *opening;
+        let Opening { dir, turn, client, heads, from_start, .. } = *opening;
+        let before = opening.before.passed();
         let requests = client.unwrap_or(dir);
         let responses = requests.reverse();
         let mut http = Http1::new(requests);
         // Message 1 was a response: the connection was joined between it and its request.
         let first = u64::from(before.first_missing == Some(responses));
         let orphan = dir == responses && turn > 1 && before.last_missing[requests.index()] == turn - 1;
-        let count = u64::from(before.missing[requests.index()]) + first;
+        // What began like nothing, and its answer is missing.
+        let odd = |misfit: &Misfit| misfit.dir == requests && before.last_missing[responses.index()] > misfit.turn;
+        let odd = u64::from(before.misfit.as_ref().is_some_and(odd));
+        let count = u64::from(before.missing[requests.index()]) + first + odd;
         http.settle(LossReason::RingFull, count, orphan, out);
+        let hole = |dir: Direction| before.holes[dir.index()].filter(Hole::may_hold_head);
+        http.given_up = before.last_missing[responses.index()];
+        if let Some(hole) = hole(responses) {
+            http.responses.state = State::Lost;
+            http.given_up = http.given_up.max(hole.turn);
+        }
+        let told = count > 0 || before.misfit.is_some_and(|misfit| misfit.dir == requests);
+        if hole(requests).is_some() && from_start && !told {
+            http.order.lost_request(LossReason::Gap, false, out);
+        }
         let midway = heads[responses.index()]
             .is_some_and(|kept| kept.turn == 1 && head::response(&kept.bytes) == head::Scan::Not);
-        if midway || before.began_midway == Some(responses) {
+        http.midway = !from_start && count == 0;
+        if http.midway && (midway || before.began_midway == Some(responses)) {
             http.settle(LossReason::JoinedMidway, 1, false, out);
+            http.midway = false;
+        }
+        let answered = |misfit: &Misfit| from_start && misfit.dir == requests && misfit.turn + 1 == turn;
+        if let Some(misfit) = before.misfit.filter(answered) {
+            http.unread = Some(Box::new(Unread::new(misfit.turn, misfit.at, misfit.bytes)));
         }
         http
     }
@@ -129,30 +172,32 @@ impl Dissector for Http1 {
         }
     }
 
-    fn message_begins<O: Out>(&mut self, dir: Direction, turn: u32, limits: &Limits, out: &mut O) {
+    fn message_begins<O: Out>(&mut self, dir: Direction, begun: Begun, limits: &Limits, out: &mut O) {
         if dir != self.request_dir {
             return;
         }
-        if self.reply.as_ref().is_some_and(|reply| reply.answers != Answers::Front) {
+        let Begun { turn, at, unsure } = begun;
+        self.unread = None;
+        self.unsure = unsure;
+        if self.reply.as_ref().is_some_and(|reply| !reply.answers.knows_method()) {
             // Whether it had a body depends on a method that was not seen; the client at least goes on.
             let last = self.reply.as_ref().map_or_else(Ts::default, |reply| reply.last);
             self.finish(last, Notes::END_ASSUMED, limits, out);
-        }
-        if self.responses.state == State::Lost {
-            self.lose_before(turn, LossReason::Gap, out);
-        }
-        if let Some(doubt) = &mut self.doubt {
-            let agree = doubt.asked == doubt.answered && doubt.asked > 0 && self.open.is_empty();
-            (doubt.asked, doubt.answered) = (0, 0);
-            if agree {
-                self.doubt = None;
+            if unsure {
+                // What is held back of it is no response.
+                self.responses.state = State::Lost;
             }
         }
+        if self.responses.state == State::Lost {
+            self.lose_before(turn, LossReason::Gap, false, out);
+        }
+        self.client_speaks(turn, at, unsure);
     }
 
     fn message_ended<O: Out>(&mut self, dir: Direction, end: &MessageEnd, limits: &Limits, out: &mut O) {
         if dir == self.request_dir {
             if self.requests.state == State::Unframed {
+                self.blurred = true;
                 self.request_whole(end.last);
             }
             return;
@@ -161,7 +206,7 @@ impl Dissector for Http1 {
             State::Unframed => {
                 self.finish(end.last, Notes::default(), limits, out);
                 // Responses to more of a pipeline may have come behind it.
-                self.lose_before(end.turn, LossReason::Gap, out);
+                self.lose_before(end.turn, LossReason::Gap, false, out);
             }
             State::Close => {
                 if let Some(reply) = &mut self.reply {
@@ -172,20 +217,25 @@ impl Dissector for Http1 {
         }
     }
 
-    fn missing<O: Out>(&mut self, dir: Direction, turn: u32, _at: Ts, out: &mut O) {
-        if dir == self.request_dir { self.request_missing(out) } else { self.response_missing(turn, out) }
+    fn missing<O: Out>(&mut self, dir: Direction, turn: u32, at: Ts, limits: &Limits, out: &mut O) {
+        if dir == self.request_dir {
+            self.request_missing(turn, at, out);
+        } else {
+            self.response_missing(turn, limits, out);
+        }
     }
 
     fn closed<O: Out>(&mut self, _at: Ts, close: Close, limits: &Limits, out: &mut O) {
         self.cut_response_head(limits, out);
         self.cut_request_head(0, limits, out);
+        self.settle_unasked(out);
         let told = close != Close::Gone || limits.report_partial;
         if let Some(reply) = &self.reply {
             let exact = self.responses.state == State::Close && close == Close::Fin;
             if told {
                 let (last, notes) = (reply.last, if exact { Notes::default() } else { Notes::END_ASSUMED });
                 self.finish(last, notes, limits, out);
-            } else if reply.answers == Answers::Front && self.open.pop().is_some() {
+            } else if reply.answers.is_open() && self.open.pop().is_some() {
                 out.lost(LossReason::Unfinished, 1);
             }
         }
@@ -263,18 +313,19 @@ impl Dissector for Http1 {
     fn shed<O: Out>(&mut self, turn: u32, out: &mut O) {
         if self.requests.head.take().is_some() {
             self.requests.state = State::Lost;
-            self.orphans = true;
-            out.lost(LossReason::Limit, 1);
+            self.order.lost_request(LossReason::Limit, false, out);
         }
-        let answered = self.reply.take_if(|reply| reply.answers == Answers::Front).is_some();
+        self.settle_unasked(out);
+        let answered = self.reply.take_if(|reply| reply.answers.is_open()).is_some();
         if self.responses.head.take().is_some() || answered {
             self.responses.state = State::Lost;
         }
-        self.lose_before(turn.saturating_add(1), LossReason::Limit, out);
+        self.lose_before(turn.saturating_add(1), LossReason::Limit, false, out);
     }
 
     fn held(&self) -> usize {
-        self.buffered() + self.open.iter().map(Open::held).sum::<usize>()
+        let untold = self.untold.as_ref().map_or(0, |untold| untold.len() * size_of::<L7Record>());
+        self.buffered() + untold + self.open.iter().map(Open::held).sum::<usize>()
     }
 }
 
@@ -287,64 +338,21 @@ impl Http1 {
             responses: side(),
             open: InOrder::default(),
             reply: None,
-            doubt: None,
+            order: Order::ORDERLY,
             given_up: 0,
             interim_bytes: 0,
             beyond: 0,
-            strays: 0,
-            orphans: false,
-            seen_request: false,
+            unasked: 0,
+            untold: None,
+            unread: None,
+            midway: false,
+            continues: false,
+            spoke: 0,
+            blurred: false,
+            unsure: false,
             pipelined: 0,
             next: Next::Same,
         }
-    }
-
-    /// `count` requests were lost before the protocol was known; `orphan`: a response to one of them may follow.
-    fn settle<O: Out>(&mut self, reason: LossReason, count: u64, orphan: bool, out: &mut O) {
-        if count > 0 {
-            out.lost(reason, count);
-        }
-        self.seen_request |= count > 0;
-        self.orphans |= orphan;
-    }
-
-    fn request_missing<O: Out>(&mut self, out: &mut O) {
-        let interim = self.interim_bytes > 0;
-        if let Some(open) = self.open.sending().filter(|open| open.waits || interim) {
-            // The body that `100 Continue` asked for.
-            open.waits = false;
-            if let State::Chunked(_) = self.requests.state {
-                self.requests.state = State::Unframed;
-            }
-            return;
-        }
-        // The response before it has no end: its summary came with the head that is missing.
-        if let Some(reply) = self.reply.take() {
-            self.responses.state = State::Lost;
-            if reply.answers == Answers::Front && self.open.pop().is_some() {
-                out.lost(LossReason::RingFull, 1);
-            }
-        }
-        out.lost(LossReason::RingFull, 1);
-        self.requests.head = None;
-        self.requests.state = State::Lost;
-        self.orphans = true;
-        self.seen_request = true;
-    }
-
-    fn response_missing<O: Out>(&mut self, turn: u32, out: &mut O) {
-        match &self.reply {
-            Some(reply) if reply.answers == Answers::Front => return,
-            Some(_) => self.reply = None,
-            None if self.open.sending().is_some_and(|open| open.waits) => return,
-            None => {}
-        }
-        if self.requests.state != State::Start {
-            self.requests.state = State::Lost;
-        }
-        self.responses.head = None;
-        self.responses.state = State::Lost;
-        self.lose_before(turn, LossReason::RingFull, out);
     }
 
     /// Bytes of the response under way that are to come; `None` where that is not known, or nothing is under way.
@@ -369,24 +377,7 @@ impl Http1 {
         }
         self.finish(end.last, Notes::default(), limits, out);
         if !framed {
-            self.lose_before(end.turn, LossReason::Gap, out);
-        }
-    }
-
-    /// Gives up the open requests that came before message `turn`: their responses were lost.
-    fn lose_before<O: Out>(&mut self, turn: u32, reason: LossReason, out: &mut O) {
-        let mut count = 0;
-        self.given_up = self.given_up.max(turn);
-        while self.open.front().is_some_and(|open| open.turn < turn) {
-            self.open.pop();
-            count += 1;
-        }
-        if count > 0 {
-            out.lost(reason, count);
-            self.orphans = true;
-        }
-        if count > 1 {
-            self.doubt.get_or_insert(Doubt { reason, asked: 0, answered: 0 });
+            self.lose_before(end.turn, LossReason::Gap, false, out);
         }
     }
 
@@ -394,9 +385,15 @@ impl Http1 {
     fn finish<O: Out>(&mut self, end: Ts, notes: Notes, limits: &Limits, out: &mut O) {
         self.responses.state = State::Start;
         let Some(reply) = self.reply.take() else { return };
+        let interim_bytes = std::mem::take(&mut self.interim_bytes);
+        self.continues = false;
         let open = match reply.answers {
-            Answers::Front => self.open.pop(),
-            Answers::Stray if limits.report_partial => None,
+            Answers::Front | Answers::Unread => self.open.pop(),
+            Answers::Stray | Answers::Nothing if limits.report_partial => None,
+            Answers::Nothing => {
+                self.unasked += 1;
+                return;
+            }
             Answers::Stray | Answers::Counted => return,
         };
         let mut notes = Notes(notes.0 | reply.notes.0);
@@ -412,19 +409,31 @@ impl Http1 {
             }
         };
         // Made in one go, as it is some 180 bytes and moved for each exchange.
-        out.record(L7Record {
+        let record = L7Record {
             protocol: Protocol::Http1,
             start,
             response_start: Some(reply.start),
             end: end.max(reply.last),
             request_bytes,
-            response_bytes: reply.bytes + std::mem::take(&mut self.interim_bytes),
+            response_bytes: reply.bytes + interim_bytes,
             outcome: Outcome::Answered,
             notes,
             detail: Detail::Http(exchange),
-        });
+        };
+        if reply.answers == Answers::Nothing {
+            self.unasked += 1;
+            let untold = self.untold.get_or_insert_default();
+            if untold.len() < UNTOLD {
+                untold.push(record);
+            }
+        } else {
+            out.record(record);
+        }
     }
 }
+
+/// Responses that are kept until it shows whether anything was asked; more are only counted.
+const UNTOLD: usize = 16;
 
 /// The last chunk and an empty trailer section, behind the line end of the chunk before.
 fn ends_chunks(message: &MessageEnd) -> bool {

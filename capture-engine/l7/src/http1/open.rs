@@ -46,6 +46,43 @@ impl Open {
     }
 }
 
+/// Bytes of the client that were no request, as far as they could be read. If the server answers,
+/// they were one to it.
+#[derive(Debug)]
+pub(super) struct Unread {
+    pub turn: u32,
+    start: Ts,
+    last: Ts,
+    bytes: u64,
+}
+
+impl Unread {
+    pub(super) fn new(turn: u32, at: Ts, bytes: u64) -> Unread {
+        Unread { turn, start: at, last: at, bytes }
+    }
+
+    pub(super) fn add(&mut self, at: Ts, bytes: u64) {
+        self.last = self.last.max(at);
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    pub(super) fn into_open(self) -> Open {
+        let Unread { turn, start, last, bytes } = self;
+        Open {
+            start,
+            last,
+            bytes,
+            turn,
+            notes: Notes(Notes::MALFORMED.0 | Notes::NO_REQUEST.0),
+            version: Version::V11,
+            whole: true,
+            waits: false,
+            method: Cow::Borrowed(""),
+            strings: None,
+        }
+    }
+}
+
 impl InOrder<Open> {
     /// The request that is still being sent.
     pub(crate) fn sending(&mut self) -> Option<&mut Open> {

@@ -1,8 +1,8 @@
 use super::chunked::{Chunked, Step};
 use super::head::{self, RequestHead, Scan, Version};
-use super::open::{Open, Strings};
+use super::open::{Open, Strings, Unread};
 use super::side::{Begin, PartialHead};
-use super::{AFTER_PIPELINE, Doubt, Http1, State, method};
+use super::{AFTER_PIPELINE, Http1, State, method};
 use crate::input::{Bytes, Cause, Hole};
 use crate::{Limits, Out};
 use flow_model::{LossReason, Notes, Ts};
@@ -11,6 +11,10 @@ impl Http1 {
     pub(super) fn request_bytes<O: Out>(&mut self, data: Bytes<'_>, limits: &Limits, out: &mut O) {
         let mut rest = data.bytes;
         let mut start = data.start;
+        self.order.passed(data.at);
+        if start && matches!(self.requests.state, State::Body(_) | State::Chunked(_)) && self.open.sending().is_none() {
+            self.after_its_answer(&data);
+        }
         while !rest.is_empty() {
             let used = match self.requests.state {
                 State::Start => self.request_head(&data, rest, limits, out),
@@ -57,6 +61,10 @@ impl Http1 {
                         self.requests.state = State::Start;
                         0
                     } else {
+                        match &mut self.unread {
+                            Some(unread) => unread.add(data.at, rest.len() as u64),
+                            None => self.blurred = true,
+                        }
                         rest.len()
                     }
                 }
@@ -87,8 +95,22 @@ impl Http1 {
             }
             Scan::Not => {
                 self.requests.state = State::Lost;
+                let begin = gathered.begin(data, gathered.text().len());
+                self.unread = Some(Box::new(Unread::new(begin.turn, begin.at, begin.bytes)));
                 bytes.len()
             }
+        }
+    }
+
+    /// More comes in a message of its own though the request under way has been answered: either the
+    /// rest of its body, or the next request, the body being left out. That is the client's choice after
+    /// a refused `Expect: 100-continue` (RFC 9110 section 10.1.1), and what others do after an early answer.
+    #[cold]
+    fn after_its_answer(&mut self, data: &Bytes<'_>) {
+        if request_begins(data.bytes) {
+            self.requests.state = State::Start;
+        } else if !self.order.is_lost() {
+            self.unread = Some(Box::new(Unread::new(data.turn, data.at, 0)));
         }
     }
 
@@ -101,9 +123,10 @@ impl Http1 {
             let bytes = bytes.len() as u64 + if unseen == Hole::UNKNOWN { 0 } else { unseen };
             self.request(&head, &Begin { at, last, turn, bytes, notes: Notes::REQUEST_CUT }, limits, out);
             self.requests.state = State::Unframed;
-        } else if unseen > 0 {
-            out.lost(LossReason::Gap, 1);
-            self.orphans = true;
+        } else if unseen > 0 || turn < self.given_up {
+            self.order.lost_request(LossReason::Gap, false, out);
+        } else {
+            self.unread = Some(Box::new(Unread::new(turn, at, bytes.len() as u64)));
         }
     }
 
@@ -116,18 +139,11 @@ impl Http1 {
         };
         let cut = begin.notes.has(Notes::REQUEST_CUT);
         self.requests.state = state.unwrap_or(State::Start);
-        self.seen_request = true;
-        self.orphans = false;
-        self.strays = 0;
-        if let Some(doubt) = &mut self.doubt {
-            doubt.asked += 1;
-            out.lost(doubt.reason, 1);
-            return;
-        }
-        if begin.turn < self.given_up {
-            out.lost(LossReason::Gap, 1);
-            self.orphans = true;
-            return;
+        self.midway = false;
+        self.unread = None;
+        self.settle_unasked(out);
+        if self.order.is_lost() || begin.turn < self.given_up {
+            return self.order.lost_request(LossReason::Gap, true, out);
         }
         if self.beyond > 0 || self.open.len() >= limits.open_exchanges.max(1) {
             self.beyond = self.beyond.saturating_add(1);
@@ -143,8 +159,13 @@ impl Http1 {
             let host = if fields.host.is_empty() { authority(method, target) } else { fields.host };
             Box::new(Strings { target: method::printable(target), host: method::printable(host) })
         });
-        let pipelines = !self.open.is_empty() && *version != Version::V09;
+        // What waits may have been answered by bytes that are held back.
+        let waits = self.open.front().is_some_and(|open| open.turn == begin.turn || !self.unsure);
+        let pipelines = waits && *version != Version::V09;
         self.pipelined = if pipelines { AFTER_PIPELINE } else { self.pipelined.saturating_sub(1) };
+        if pipelines {
+            self.order.pipelined();
+        }
         self.open.push(Open {
             start: begin.at,
             last: begin.last,
@@ -164,6 +185,8 @@ impl Http1 {
             open.bytes = open.bytes.saturating_add(bytes);
             open.last = open.last.max(at);
             open.waits &= bytes == 0;
+        } else if let Some(unread) = &mut self.unread {
+            unread.add(at, bytes);
         }
     }
 
@@ -194,6 +217,9 @@ impl Http1 {
             }
             State::Unframed => self.request_unseen(hole.counted(), hole.at),
             // Whatever it was that made no sense, a request may have followed it.
+            State::Lost if self.order.is_lost() => self.order.requests_unread(),
+            // The source counts messages: this is the end of one of which a loss has been counted.
+            State::Lost if !limits.report_partial => {}
             State::Lost if hole.cause == Cause::Unknown => self.requests_lost(hole, out),
             State::Close | State::Lost => {}
         }
@@ -211,15 +237,23 @@ impl Http1 {
         if !hole.may_hold_head() {
             return;
         }
-        let strays = std::mem::take(&mut self.strays);
-        if hole.before_start && strays > 0 && self.open.is_empty() && self.reply.is_none() {
-            // The response to what was lost has been told of already.
+        self.midway = false;
+        let unasked = std::mem::take(&mut self.unasked);
+        if unasked > 0 && hole.before_start && self.open.is_empty() && self.reply.is_none() {
+            // The requests to what seemed to answer nothing were in there.
+            let untold = self.untold.take().map_or_else(Vec::new, |untold| *untold);
+            let lost = u64::from(unasked).saturating_sub(untold.len() as u64);
+            untold.into_iter().for_each(|record| out.record(record));
+            if lost > 0 {
+                out.lost(LossReason::Gap, lost);
+            }
             return;
         }
         self.requests.state = State::Lost;
-        self.seen_request = true;
-        out.lost(LossReason::Gap, 1);
-        self.doubt.get_or_insert(Doubt { reason: LossReason::Gap, asked: 1, answered: 0 });
+        self.order.lost_request(LossReason::Gap, false, out);
+        for _ in 0..unasked {
+            self.order.response(out);
+        }
     }
 }
 

@@ -11,6 +11,7 @@ impl Http1 {
     /// Reads responses until the bytes end or all requests are answered, whichever is first; how many bytes that were.
     pub(super) fn response_bytes<O: Out>(&mut self, data: Bytes<'_>, limits: &Limits, out: &mut O) -> usize {
         let waiting = !self.open.is_empty();
+        self.order.passed(data.at);
         let mut rest = data.bytes;
         let mut start = data.start;
         while !rest.is_empty() && self.next == Next::Same && !(waiting && self.open.is_empty()) {
@@ -19,8 +20,11 @@ impl Http1 {
                 let unframed = self.responses.state == State::Unframed;
                 self.finish(last, Notes::END_ASSUMED, limits, out);
                 if unframed {
-                    self.lose_before(data.turn.saturating_sub(1), LossReason::Gap, out);
+                    self.lose_before(data.turn.saturating_sub(1), LossReason::Gap, false, out);
                 }
+            }
+            if self.answered_head(rest) {
+                self.finish(data.at, Notes::default(), limits, out);
             }
             let used = match self.responses.state {
                 State::Start => self.response_head(&data, rest, limits, out),
@@ -59,12 +63,12 @@ impl Http1 {
                 // asked before the message to which this is the answer was answered in what did not
                 // make sense.
                 State::Lost if start && head::response(rest) != Scan::Not => {
-                    self.lose_before(data.turn.saturating_sub(1), LossReason::Gap, out);
+                    self.lose_before(data.turn.saturating_sub(1), LossReason::Gap, false, out);
                     self.responses.state = State::Start;
                     0
                 }
                 State::Lost if rest.len() == data.bytes.len() && head::response_begins(rest) => {
-                    self.lose_before(data.turn, LossReason::Gap, out);
+                    self.lose_before(data.turn, LossReason::Gap, false, out);
                     self.responses.state = State::Start;
                     0
                 }
@@ -84,11 +88,19 @@ impl Http1 {
         match self.responses.state {
             State::Unframed => true,
             // To HEAD, perhaps, for all that is known: the client spoke in between, so no body is believed.
-            _ if reply.answers != Answers::Front => reply.turn < turn,
+            _ if !reply.answers.knows_method() => reply.turn < turn,
             // No length and no close: a server that sends no body at all.
             State::Close => self.open.len() > 1 && head::response_begins(bytes),
             _ => false,
         }
+    }
+
+    /// A response to a request that is not known has no body where another one follows at once: it was to HEAD.
+    fn answered_head(&self, bytes: &[u8]) -> bool {
+        let unknown = self.reply.as_ref().is_some_and(|reply| reply.bare && !reply.answers.knows_method());
+        unknown
+            && matches!(self.responses.state, State::Body(_) | State::Chunked(_))
+            && head::response(bytes) != Scan::Not
     }
 
     /// Looks for a head at the beginning of `bytes`, or goes on with one that began before; the number of bytes used.
@@ -120,12 +132,14 @@ impl Http1 {
                     status: None,
                     version: Version::V09,
                     notes: Notes::default(),
+                    bare: true,
                 });
                 self.responses.state = State::Close;
                 0
             }
             Scan::Not => {
                 self.responses.state = State::Lost;
+                self.order.responses_unread();
                 bytes.len()
             }
         }
@@ -146,12 +160,13 @@ impl Http1 {
     fn response<O: Out>(&mut self, head: &ResponseHead<'_>, begin: &Begin, limits: &Limits, out: &mut O) {
         let ResponseHead { status, version, fields } = head;
         let cut = begin.notes.has(Notes::RESPONSE_CUT);
-        if self.open.is_empty() {
+        if self.open.is_empty() && self.requests.head.as_ref().is_some_and(|head| head.turn < begin.turn) {
             // A request whose head has not ended is answered: 400, 408, 431.
             self.cut_request_head(0, limits, out);
         }
         if (100..200).contains(status) && *status != 101 {
             self.interim_bytes = self.interim_bytes.saturating_add(begin.bytes);
+            self.continues = *status == 100;
             self.responses.state = if cut { State::Lost } else { State::Start };
             return;
         }
@@ -176,6 +191,7 @@ impl Http1 {
             status: Some(*status),
             version: *version,
             notes,
+            bare: true,
         });
         self.responses.state = match fields.content_length {
             _ if tunnel || *status == 101 => State::Start,
@@ -196,24 +212,31 @@ impl Http1 {
         // What waited behind a hole until now may be older than the request; no response comes before its request.
         if self.open.front().is_some_and(|open| open.turn < turn) {
             Answers::Front
-        } else if let Some(doubt) = &mut self.doubt {
-            doubt.answered += 1;
+        } else if turn < self.spoke && self.order.is_alternating() {
+            // It was held back, and the client has gone on: it answered what was settled then.
+            Answers::Counted
+        } else if self.order.response(out) {
             Answers::Counted
         } else if self.beyond > 0 {
             self.beyond -= 1;
             Answers::Counted
-        } else if self.orphans {
-            Answers::Counted
-        } else if limits.report_partial {
-            self.strays += 1;
+        } else if let Some(unread) = self.unread.take_if(|unread| unread.turn < turn) {
+            self.open.push(unread.into_open());
+            Answers::Unread
+        } else if self.midway {
+            if !limits.report_partial {
+                out.lost(LossReason::JoinedMidway, 1);
+            }
             Answers::Stray
-        } else if !self.seen_request {
-            // Its request was sent before we looked.
-            self.seen_request = true;
-            out.lost(LossReason::JoinedMidway, 1);
+        } else if turn < self.spoke {
+            Answers::Counted
+        } else if self.blurred || self.requests.state == State::Unframed {
+            out.lost(LossReason::Gap, 1);
+            Answers::Counted
+        } else if self.requests.state == State::Lost {
             Answers::Counted
         } else {
-            Answers::Stray
+            Answers::Nothing
         }
     }
 
@@ -221,6 +244,7 @@ impl Http1 {
         if let Some(reply) = &mut self.reply {
             reply.bytes = reply.bytes.saturating_add(bytes);
             reply.last = reply.last.max(at);
+            reply.bare = false;
         }
     }
 
@@ -236,10 +260,11 @@ impl Http1 {
                 if self.cut_response_head(limits, out) {
                     self.response_unseen(hole.counted(), hole.at);
                 } else {
-                    self.lose_before(hole.turn, LossReason::Gap, out);
+                    let certain = self.answers_newest(&hole, limits);
+                    self.lose_before(hole.turn, LossReason::Gap, certain, out);
                 }
             }
-            State::Start => self.responses_lost(hole, out),
+            State::Start => self.responses_lost(hole, limits, out),
             State::Body(left) => {
                 let here = left.min(hole.bytes);
                 self.response_unseen(here, hole.at);
@@ -248,7 +273,7 @@ impl Http1 {
                     let exact = hole.cause == Cause::Counted && hole.bytes == here;
                     let notes = if exact { Notes::default() } else { Notes::END_ASSUMED };
                     self.finish(hole.at, notes, limits, out);
-                    self.responses_lost(Hole { bytes: hole.bytes - here, ..hole }, out);
+                    self.responses_lost(Hole { bytes: hole.bytes - here, ..hole }, limits, out);
                 }
             }
             State::Chunked(mut chunked) => {
@@ -256,6 +281,8 @@ impl Http1 {
                 self.responses.state = if chunked.skip(hole.bytes) { State::Chunked(chunked) } else { State::Unframed };
             }
             State::Close | State::Unframed => self.response_unseen(hole.counted(), hole.at),
+            // Whatever it was that made no sense, responses may have followed it.
+            State::Lost if hole.may_hold_head() => self.lose_before(hole.turn, LossReason::Gap, false, out),
             State::Lost => {}
         }
         let moved_on = self.reply.as_ref().filter(|reply| reply.turn < hole.turn).map(|reply| reply.last);
@@ -263,8 +290,14 @@ impl Http1 {
             // It ended inside the hole, and so may the next response have begun there.
             self.finish(last, Notes::END_ASSUMED, limits, out);
             self.responses.state = State::Lost;
-            self.lose_before(hole.turn, LossReason::Gap, out);
+            self.lose_before(hole.turn, LossReason::Gap, false, out);
         }
+    }
+
+    /// Whether a hole is in what the server said after the newest message of the client. Where the source
+    /// counts messages, what is missing before one belongs to the one before it.
+    fn answers_newest(&self, hole: &Hole, limits: &Limits) -> bool {
+        hole.turn > self.spoke && (!hole.before_start || limits.report_partial)
     }
 
     fn response_unseen(&mut self, bytes: u64, at: Ts) {
@@ -273,10 +306,11 @@ impl Http1 {
     }
 
     /// A hole where a response should begin.
-    fn responses_lost<O: Out>(&mut self, hole: Hole, out: &mut O) {
+    fn responses_lost<O: Out>(&mut self, hole: Hole, limits: &Limits, out: &mut O) {
         if hole.may_hold_head() {
             self.responses.state = State::Lost;
-            self.lose_before(hole.turn, LossReason::Gap, out);
+            let certain = self.answers_newest(&hole, limits);
+            self.lose_before(hole.turn, LossReason::Gap, certain, out);
         }
     }
 }

@@ -25,6 +25,8 @@ pub struct Packet {
 pub struct Event {
     pub packet: Packet,
     pub turn: u32,
+    /// It is the first of its message.
+    pub first: bool,
     pub prev: Option<MessageEnd>,
     pub from: usize,
     pub to: usize,
@@ -97,7 +99,8 @@ impl Observer {
         let from = usize::try_from(-i64::from(offset)).unwrap_or(0);
         let room = self.budget.saturating_sub(usize::try_from(offset).unwrap_or(0));
         let to = (from + room).min(packet.payload.len());
-        (from < to || prev.is_some()).then_some(Event { turn, prev: prev.filter(|end| end.turn > 0), from, to, packet })
+        let (first, prev) = (prev.is_some(), prev.filter(|end| end.turn > 0));
+        (from < to || first).then_some(Event { turn, first, prev, from, to, packet })
     }
 }
 
@@ -105,6 +108,7 @@ impl Observer {
 pub struct Found {
     pub records: Vec<L7Record>,
     pub lost: Vec<(LossReason, u64)>,
+    pub unasked: u64,
 }
 
 impl Out for Found {
@@ -114,6 +118,10 @@ impl Out for Found {
 
     fn lost(&mut self, reason: LossReason, count: u64) {
         self.lost.push((reason, count));
+    }
+
+    fn unasked(&mut self, count: u64) {
+        self.unasked += count;
     }
 }
 
@@ -135,6 +143,7 @@ pub fn hand_over(tcp: &mut Tcp, event: &Event, found: &mut Found) {
             at,
             seq: seq.wrapping_add(event.from as u32),
             turn: event.turn,
+            first: event.first,
             wire_len: (payload.len() - event.from) as u32,
             payload: &payload[event.from..to],
         },
@@ -234,6 +243,9 @@ impl Story {
         }
         for (reason, count) in &found.lost {
             writeln!(text, "lost {count} {}", reason.as_str()).unwrap();
+        }
+        if found.unasked > 0 {
+            writeln!(text, "unasked {}", found.unasked).unwrap();
         }
         if tcp.1 == Interest::Nothing {
             writeln!(text, "quiet").unwrap();

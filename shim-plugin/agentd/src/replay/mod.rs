@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use totals::Noted;
 
 /// Packets between two looks at the clock of the capture, the output and the progress bar.
 const BATCH: u64 = 1024;
@@ -137,7 +138,8 @@ fn replayed(args: &ReplayArgs, mut replay: Replay, out: &Output) -> io::Result<S
     let summary = replay.into_summary();
     pipeline.sink_mut().publish();
     let mut text = Vec::new();
-    finish(args, &summary, bounds.flows_shed, pipeline.sink(), &reader, &mut text)?;
+    let noted = Noted { flows_shed: bounds.flows_shed, unasked: pipeline.stats().unasked };
+    finish(args, &summary, noted, pipeline.sink(), &reader, &mut text)?;
     out.line(|lines| lines.append(&mut text));
     out.flush()?;
     Ok(summary)
@@ -167,14 +169,14 @@ impl Bounds {
 fn finish(
     args: &ReplayArgs,
     summary: &Summary,
-    flows_shed: u64,
+    noted: Noted,
     report: &Report,
     reader: &Reader,
     out: &mut impl Write,
 ) -> io::Result<()> {
     let snapshot = reader.snapshot();
     match args.output {
-        ReplayOutput::Table => out.write_all(summary::text(summary, flows_shed, report.totals(), &snapshot).as_bytes()),
+        ReplayOutput::Table => out.write_all(summary::text(summary, noted, report.totals(), &snapshot).as_bytes()),
         ReplayOutput::Metrics => out.write_all(&Exposition::render(&snapshot, &[], Format::Text)),
         ReplayOutput::Json => {
             if !args.records {
@@ -185,7 +187,7 @@ fn finish(
             for tunnel in &summary.tunnels {
                 json::line(out, &json::Tunnel::from(tunnel))?;
             }
-            json::line(out, &json::Capture::new(summary, flows_shed, &snapshot))
+            json::line(out, &json::Capture::new(summary, noted, &snapshot))
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A capture for people: golden metrics of each edge, then what the capture holds.
 
-use super::totals::Totals;
+use super::totals::{Noted, Totals};
 use crate::cli::table::{Align, bytes, latency, share, table};
 use agent_api::EdgeRow;
 use capture_engine::replay::{Skipped, Summary};
@@ -38,7 +38,8 @@ fn edges_table(edges: &[EdgeRow]) -> String {
     table(&columns, &edges.iter().map(row).collect::<Vec<_>>())
 }
 
-pub(super) fn text(summary: &Summary, flows_shed: u64, totals: &Totals, snapshot: &Snapshot) -> String {
+pub(super) fn text(summary: &Summary, noted: Noted, totals: &Totals, snapshot: &Snapshot) -> String {
+    let Noted { flows_shed, unasked } = noted;
     let mut text = edges_table(&snapshot.edges());
     let span = summary.last.zip(summary.first).map(|(last, first)| last.since(first).as_secs_f64()).unwrap_or_default();
     // Writing to a String cannot fail.
@@ -64,6 +65,7 @@ pub(super) fn text(summary: &Summary, flows_shed: u64, totals: &Totals, snapshot
         ("flows reported early (the table was full)", summary.flows_evicted),
         ("flows that let go of what they held (64 MiB for all)", flows_shed),
         ("datagrams with fragments missing", summary.fragments_given_up),
+        ("HTTP responses to nothing that was asked", unasked),
     ];
     list(&mut text, "noted", oddities);
     text

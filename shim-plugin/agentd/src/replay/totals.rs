@@ -8,3 +8,12 @@ pub(super) struct Totals {
     pub retransmits: u64,
     pub zero_windows: u64,
 }
+
+/// What is said of a capture beside its sums.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Noted {
+    /// Flows that let go of what they held.
+    pub flows_shed: u64,
+    /// Responses of servers to nothing that was asked.
+    pub unasked: u64,
+}

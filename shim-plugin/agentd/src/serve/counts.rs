@@ -207,6 +207,7 @@ pub fn pipeline(stats: PipelineStats, out: &mut Vec<SelfMetric>) {
         table_full: _,
         holes: _,
         holes_bounded: _,
+        unasked,
     } = stats;
     let mut count = |name, help, total| out.push(SelfMetric::counter(name, help, total));
     count("pilotfish_pipeline_segments_total", "Captured payloads that the agent has read.", segments);
@@ -216,6 +217,8 @@ pub fn pipeline(stats: PipelineStats, out: &mut Vec<SelfMetric>) {
     count("pilotfish_pipeline_flows_found_total", help, seeded);
     let help = "Captured payloads of flows that had already ended.";
     count("pilotfish_pipeline_stale_segments_total", help, stale);
+    let help = "Responses of HTTP/1 servers that nothing had asked for, as a 408 to an idle connection: no exchanges.";
+    count("pilotfish_http_unasked_responses_total", help, unasked);
 }
 
 #[cfg(test)]

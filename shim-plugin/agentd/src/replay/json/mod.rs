@@ -4,6 +4,7 @@ mod detail;
 
 pub(super) use detail::{qtype_text, rcode_text};
 
+use super::totals::Noted;
 use agent_api::EdgeRow;
 use capture_engine::replay::{self, Damage, Summary};
 use detail::What;
@@ -251,11 +252,14 @@ pub(super) struct Capture {
     packets_seen_again: u64,
     tunnel_packets_beyond: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    responses_unasked: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     damage: Option<String>,
 }
 
 impl Capture {
-    pub fn new(summary: &Summary, flows_shed: u64, snapshot: &Snapshot) -> Capture {
+    pub fn new(summary: &Summary, noted: Noted, snapshot: &Snapshot) -> Capture {
+        let Noted { flows_shed, unasked } = noted;
         Capture {
             r#type: "capture",
             packets: summary.packets,
@@ -269,6 +273,7 @@ impl Capture {
             fragments_given_up: summary.fragments_given_up,
             packets_seen_again: summary.seen_again,
             tunnel_packets_beyond: summary.tunnels_beyond,
+            responses_unasked: (unasked > 0).then_some(unasked),
             damage: summary.damage.as_ref().map(Damage::to_string),
         }
     }

@@ -1,0 +1,234 @@
+//! Whether requests and responses still pair by counting once some of them were lost.
+//!
+//! Responses come in the order of requests (RFC 9112 section 9.3.2), so a lost head shifts all pairs
+//! behind it. From a loss on nothing is paired until it is certain that all that was asked is
+//! answered; what passes meanwhile is counted as lost. How certain a new message of the client makes
+//! it depends on its manners: a connection is taken for as orderly as it has been so far.
+
+use crate::Out;
+use flow_model::{LossReason, Ts};
+use std::time::Duration;
+
+/// How the client asks, as far as was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Manner {
+    /// One request at a time.
+    Alternates,
+    /// Several at a time; whether it waits for all their responses has not shown.
+    Pipelines,
+    /// Several at a time, and no more before all of them are answered.
+    Batches,
+    /// It asks more while it waits.
+    Overlaps,
+}
+
+/// A client that asks after so long a silence waits for nothing. Who keeps several requests under
+/// way sends the next one as soon as a response has come.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// What is counted and not paired, since something was lost.
+#[derive(Debug)]
+struct Doubt {
+    reason: LossReason,
+    /// Requests and final responses that were seen, or must have passed unseen.
+    asked: u32,
+    answered: u32,
+    /// How many of both are in the requests and responses of the newest pair of messages.
+    pair: [u32; 2],
+    /// Responses of this pair that were not seen, though they must have passed.
+    unseen: u32,
+    /// Exchanges that have been counted as lost.
+    counted: u32,
+    /// Requests are among what was not seen: more than were counted, perhaps.
+    requests_lost: bool,
+    /// So are responses; and of some loss it is not certain that one was in it.
+    responses_lost: bool,
+    responses_unsure: bool,
+}
+
+/// What is known of the order.
+#[derive(Debug)]
+pub(super) struct Order {
+    manner: Manner,
+    doubt: Option<Box<Doubt>>,
+    /// When the newest byte passed.
+    last: Ts,
+}
+
+impl Order {
+    pub(super) const ORDERLY: Order = Order { manner: Manner::Alternates, doubt: None, last: Ts(0) };
+
+    /// Nothing is paired.
+    pub(super) fn is_lost(&self) -> bool {
+        self.doubt.is_some()
+    }
+
+    /// The client asks one thing at a time.
+    pub(super) fn is_alternating(&self) -> bool {
+        self.manner == Manner::Alternates
+    }
+
+    /// The client does not wait for what it has asked.
+    pub(super) fn is_overlapping(&self) -> bool {
+        self.manner == Manner::Overlaps
+    }
+
+    /// A request began while another one had no response.
+    pub(super) fn pipelined(&mut self) {
+        self.manner = self.manner.max(Manner::Pipelines);
+    }
+
+    /// A request, seen or unseen, that no record will tell of.
+    pub(super) fn lost_request<O: Out>(&mut self, reason: LossReason, seen: bool, out: &mut O) {
+        let doubt = self.doubt(reason);
+        doubt.requests_lost |= !seen;
+        doubt.ask(1);
+        doubt.count(out);
+        if doubt.pair[0] > 1 {
+            self.pipelined();
+        }
+    }
+
+    /// As that, where the caller has counted it.
+    pub(super) fn has_lost_request(&mut self, reason: LossReason) {
+        let doubt = self.doubt(reason);
+        doubt.requests_lost = true;
+        doubt.ask(1);
+        doubt.counted += 1;
+    }
+
+    /// Responses were lost. `given_up` requests, which wait no more, had them, as far as is known.
+    /// `certain`: one response at least was among what was not seen.
+    pub(super) fn lost_responses<O: Out>(&mut self, reason: LossReason, given_up: u64, certain: bool, out: &mut O) {
+        if given_up == 0 && (self.doubt.is_none() || !certain) {
+            return;
+        }
+        let doubt = self.doubt(reason);
+        doubt.ask(u32::try_from(given_up).unwrap_or(u32::MAX));
+        doubt.responses_lost = true;
+        if certain {
+            doubt.answer();
+            doubt.unseen += 1;
+        } else {
+            doubt.responses_unsure = true;
+        }
+        doubt.count(out);
+        if given_up > 1 {
+            self.pipelined();
+        }
+    }
+
+    /// Bytes of the client are missing where it was not known what they were: requests may be in them.
+    pub(super) fn requests_unread(&mut self) {
+        if let Some(doubt) = &mut self.doubt {
+            doubt.requests_lost = true;
+        }
+    }
+
+    /// The message of the client that is over had bytes of which nobody knows what they were. Where their
+    /// responses may still come, nothing is paired.
+    pub(super) fn requests_blurred(&mut self) {
+        if matches!(self.manner, Manner::Pipelines | Manner::Overlaps) {
+            self.doubt(LossReason::Gap).requests_lost = true;
+        }
+    }
+
+    /// Bytes of the server make no sense: responses may be in them.
+    pub(super) fn responses_unread(&mut self) {
+        if let Some(doubt) = &mut self.doubt {
+            doubt.responses_unsure = true;
+        }
+    }
+
+    /// A final response that is not paired; false when pairs are certain.
+    pub(super) fn response<O: Out>(&mut self, out: &mut O) -> bool {
+        let Some(doubt) = &mut self.doubt else { return false };
+        if self.manner == Manner::Alternates && doubt.unseen > 0 {
+            // What was not seen was an interim response to the same request.
+            doubt.unseen -= 1;
+            return true;
+        }
+        doubt.answer();
+        doubt.count(out);
+        true
+    }
+
+    /// Bytes passed.
+    pub(super) fn passed(&mut self, at: Ts) {
+        self.last = self.last.max(at);
+    }
+
+    /// The requests that wait now were asked before a message of the client that begins, though no
+    /// response to them is known to be lost.
+    pub(super) fn overlaps(&mut self) {
+        self.manner = Manner::Overlaps;
+    }
+
+    /// A message of the client begins, `waiting` requests before it being open. `clear`: neither
+    /// direction is amid a message.
+    /// `unsure`: what the server said last may be held back.
+    pub(super) fn client_speaks(&mut self, at: Ts, waiting: usize, clear: bool, unsure: bool) {
+        let Some(doubt) = &mut self.doubt else {
+            if self.manner == Manner::Pipelines && waiting == 0 && clear {
+                self.manner = Manner::Batches;
+            }
+            return;
+        };
+        let waits = clear && doubt.asked > doubt.answered && !doubt.responses_lost;
+        let earlier = self.manner > Manner::Alternates && doubt.answered > doubt.asked && !doubt.requests_lost;
+        if waits || earlier {
+            self.manner = Manner::Overlaps;
+        }
+        // Every request was seen, and as many responses must have passed.
+        let settled = !doubt.requests_lost && !doubt.responses_unsure && doubt.asked == doubt.answered;
+        let certain = settled
+            || match self.manner {
+                Manner::Alternates => true,
+                Manner::Batches => !unsure,
+                Manner::Pipelines => doubt.pair[0] == doubt.pair[1] && doubt.pair[0] > 0,
+                Manner::Overlaps => at.since(self.last) >= SILENCE,
+            };
+        (doubt.pair, doubt.unseen) = ([0; 2], 0);
+        if certain && waiting == 0 {
+            self.doubt = None;
+        }
+    }
+
+    fn doubt(&mut self, reason: LossReason) -> &mut Doubt {
+        self.doubt.get_or_insert_with(|| {
+            Box::new(Doubt {
+                reason,
+                asked: 0,
+                answered: 0,
+                pair: [0; 2],
+                unseen: 0,
+                counted: 0,
+                requests_lost: false,
+                responses_lost: false,
+                responses_unsure: false,
+            })
+        })
+    }
+}
+
+impl Doubt {
+    fn ask(&mut self, requests: u32) {
+        self.asked = self.asked.saturating_add(requests);
+        self.pair[0] = self.pair[0].saturating_add(requests);
+    }
+
+    fn answer(&mut self) {
+        self.answered = self.answered.saturating_add(1);
+        self.pair[1] = self.pair[1].saturating_add(1);
+    }
+
+    /// Of requests and responses of the same exchanges some were seen of each: there were at least as
+    /// many exchanges as the greater number says.
+    fn count<O: Out>(&mut self, out: &mut O) {
+        let known = self.asked.max(self.answered);
+        if known > self.counted {
+            out.lost(self.reason, u64::from(known - self.counted));
+            self.counted = known;
+        }
+    }
+}
