@@ -3,7 +3,7 @@
 use crate::bed::{PATIENCE, Watches, address, agent, create, plane};
 use anyhow::Result;
 use k8s_sync::cluster::object::Resource;
-use k8s_sync::watch::{Code, Link, Verb};
+use k8s_sync::watch::{Code, Link, Verb, WatchReport};
 use std::fs;
 use testbed::cluster::{Fault, User};
 
@@ -40,9 +40,12 @@ fn one_forbidden_resource_delays_no_other() -> Result<()> {
     watches.until("the nodes were refused again and again", |_| {
         watches.watch(Resource::Nodes).is_ok_and(|nodes| nodes.failures >= 3)
     })?;
+    let is_other = |watch: &&WatchReport| watch.resource != Resource::Nodes;
+    watches.until("the others are complete", |report| {
+        report.watches.iter().filter(is_other).all(|watch| watch.is_complete)
+    })?;
     let report = watches.report();
-    let others = report.watches.iter().filter(|watch| watch.resource != Resource::Nodes);
-    assert!(others.clone().all(|watch| watch.is_complete && watch.failures == 0), "{report:#?}");
+    assert!(report.watches.iter().filter(is_other).all(|watch| watch.failures == 0), "{report:#?}");
     create(&plane, "late", address(9))?;
     watches.until_equal(&plane)?;
     fault.forget_script();

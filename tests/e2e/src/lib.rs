@@ -20,7 +20,9 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An API server called `name`, listening on port 8080.
 pub fn api(bed: &mut Testbed, name: &str) -> Result<Container> {
-    bed.run(ContainerSpec::new(name, &["/bin/api"]))
+    let server = bed.run(ContainerSpec::new(name, &["/bin/api"]))?;
+    scene::wait_listening(&server, 8080)?;
+    Ok(server)
 }
 
 /// A generator called `name` that waits at its gate; `args` are its options after the target.

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 use testbed::{
-    Container, ContainerSpec, Exposition, Process, Testbed, address_of, built_binary, fetch_unix, installed, until,
+    Container, ContainerSpec, Exposition, Process, Testbed, address_of, built_binary, fetch_unix, installed, scene,
+    until,
 };
 
 /// The agent in the node's namespace. It answers on its unix socket, which has no namespace.
@@ -134,6 +135,14 @@ impl Service {
         bed.record_process(process.pid())?;
         Ok(Service { process, cgroup })
     }
+
+    /// An API server on this port. Its cgroup is there before its program runs.
+    fn server(bed: &Testbed, name: &str, port: u16) -> Result<Service> {
+        let program = built_binary("api")?.display().to_string();
+        let service = Service::start(bed, name, &[&program, "--listen", &format!("0.0.0.0:{port}")])?;
+        until(&format!("{name} listens"), PATIENCE, || scene::listens(service.process.pid(), port))?;
+        Ok(service)
+    }
 }
 
 impl Drop for Service {
@@ -146,7 +155,9 @@ impl Drop for Service {
 }
 
 fn node_server(bed: &mut Testbed, name: &str) -> Result<Container> {
-    bed.run(ContainerSpec::new(name, &["/bin/api"]).on_the_node())
+    let server = bed.run(ContainerSpec::new(name, &["/bin/api"]).on_the_node())?;
+    scene::wait_listening(&server, 8080)?;
+    Ok(server)
 }
 
 fn node_client(bed: &mut Testbed, name: &str, target: &str, args: &[&str]) -> Result<Container> {
@@ -247,11 +258,10 @@ fn services_are_named_by_their_unit_whether_they_were_there_or_start_later() -> 
     let mut bed = Testbed::start()?;
     let name = |what: &str| format!("hs{what}-{}", std::process::id());
     let (early, late, ask) = (name("early"), name("late"), name("ask"));
-    let server = built_binary("api")?.display().to_string();
-    let _early = Service::start(&bed, &early, &[&server, "--listen", "0.0.0.0:8081"])?;
+    let _early = Service::server(&bed, &early, 8081)?;
     let agent = NodeAgent::start(&bed, "")?;
     agent.wait_cgroup(&early)?;
-    let _late = Service::start(&bed, &late, &[&server, "--listen", "0.0.0.0:8082"])?;
+    let _late = Service::server(&bed, &late, 8082)?;
     agent.wait_cgroup(&late)?;
     let pod = api(&mut bed, "shop")?;
     agent.wait_pods(1)?;
@@ -281,8 +291,8 @@ fn a_service_that_restarts_at_once_is_observed_in_its_new_cgroup() -> Result<()>
     let _alone = alone();
     let bed = Testbed::start()?;
     let (shop, ask) = (format!("rsshop-{}", std::process::id()), format!("rsask-{}", std::process::id()));
-    let (server, load) = (built_binary("api")?.display().to_string(), built_binary("loadgen")?.display().to_string());
-    let start = || Service::start(&bed, &shop, &[&server, "--listen", "0.0.0.0:8083"]);
+    let load = built_binary("loadgen")?.display().to_string();
+    let start = || Service::server(&bed, &shop, 8083);
     // On a node the slice is never empty, and stays.
     let _other = Service::start(&bed, &format!("rsother-{}", std::process::id()), &["sleep", "1000"])?;
     let mut service = start()?;

@@ -49,9 +49,7 @@ fn told(agent: &Agent, late: usize) -> String {
 /// seen by both.
 #[test]
 fn either_order_of_start_and_a_restart_of_each_under_load_lose_nothing() -> Result<()> {
-    // Half a minute at most: rows are made once a second, and a dozen of them are waited for.
-    const SENT: u64 = 12_000;
-    let args = ["--rate", "500", "--connections", "4", "--count", "12000"];
+    let args = ["--rate", "500", "--connections", "4", "--for", "600"];
     let _alone = alone();
     let mut bed = Testbed::start()?;
     bed.add_containerd()?;
@@ -75,8 +73,9 @@ fn either_order_of_start_and_a_restart_of_each_under_load_lose_nothing() -> Resu
             bed.containerd_at_mut(restarted).start_again()?;
             wait_link(&agent, &bed, restarted, "live")?;
         }
-        scene::last_line(&client, PATIENCE)?;
-        let lost = wait_equation(&agent, SENT).with_context(|| told(&agent, late))?;
+        let done = scene::final_line(&bed, &client, PATIENCE)?;
+        let sent = done["sent"].as_u64().context("what was sent")?;
+        let lost = wait_equation(&agent, sent).with_context(|| told(&agent, late))?;
         assert_eq!(lost, [0, 0], "{}", losses(&agent));
         check_attached_once(&server, &["eth0"])?;
         check_nothing_was_taken_for_ended(&agent)?;
@@ -108,7 +107,9 @@ fn what_a_removed_containerd_ran_is_counted_until_its_processes_end() -> Result<
     assert_eq!(wait_equation(&agent, SENT)?, [0, 0], "{}", losses(&agent));
     // Its process has ended by now, and nobody is there to say so.
     until("the end of the process is seen", PATIENCE, || agent.attached().is_ok_and(|n| n == 1))?;
-    assert_eq!(agent.metrics()?.count("pilotfish_containerd_found_gone_total", &[]), 1);
+    let found_gone = || agent.metrics().map_or(0, |all| all.count("pilotfish_containerd_found_gone_total", &[]));
+    until("it is counted", PATIENCE, || found_gone() > 0)?;
+    assert_eq!(found_gone(), 1);
     let ready = agent.get("/readyz")?.body();
     assert!(!ready.contains("containerd"), "nothing is missed any more: {ready}");
     check_attached_once(&server, &["eth0"])

@@ -6,6 +6,7 @@ use crate::process::{Process, Stat};
 use crate::programs::built_binary;
 use crate::wait::until;
 use anyhow::{Context, Result, bail};
+use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -231,7 +232,10 @@ impl Agent {
     }
 }
 
-/// A port of the loopback that was free a moment ago.
+/// A port of the loopback that was free a moment ago. None that the kernel gives to connections or
+/// to who asks for any port (ip_local_port_range, from 32,768 on): those are taken in between.
 pub(crate) fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?.local_addr()?.port())
+    let any = || 10_000 + u16::try_from(RandomState::new().hash_one(0) % 22_000).unwrap_or(0);
+    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    std::iter::repeat_with(any).take(100).find(is_free).context("find a free port")
 }

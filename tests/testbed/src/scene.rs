@@ -114,18 +114,25 @@ pub fn dnsmasq(bed: &mut Testbed, answer: Ipv4Addr) -> Result<Container> {
 /// Starts a server and waits until it listens, told by its namespace's own table: nothing is sent to it.
 fn run(bed: &mut Testbed, spec: ContainerSpec, port: u16) -> Result<Container> {
     let container = bed.run(spec.in_namespace(NAMESPACE))?;
-    let listening = || listens(&container, port);
-    until(&format!("{} listens on port {port}", container.name), Duration::from_secs(20), listening)
-        .with_context(|| container.output())?;
+    wait_listening(&container, port)?;
     Ok(container)
 }
 
-/// Whether any TCP socket of the container's namespace listens on `port` (`/proc/<pid>/net/tcp`:
-/// state 0A, RFC 793's LISTEN).
-fn listens(container: &Container, port: u16) -> bool {
+/// Waits until something in the container's network listens on `port`: a container runs a moment
+/// before its program does.
+pub fn wait_listening(container: &Container, port: u16) -> Result<()> {
+    let listening = || listens(container.pid, port);
+    until(&format!("{} listens on port {port}", container.name), Duration::from_secs(20), listening)
+        .with_context(|| container.output())
+}
+
+/// Whether any TCP socket of the process's network namespace listens on `port`
+/// (`/proc/<pid>/net/tcp`: state 0A, RFC 793's LISTEN).
+#[must_use]
+pub fn listens(pid: u32, port: u16) -> bool {
     let wanted = format!(":{port:04X}");
     ["tcp", "tcp6"].iter().any(|table| {
-        let text = std::fs::read_to_string(format!("/proc/{}/net/{table}", container.pid)).unwrap_or_default();
+        let text = std::fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
         text.lines().any(|line| {
             let mut fields = line.split_ascii_whitespace().skip(1);
             fields.next().is_some_and(|local| local.ends_with(&wanted)) && fields.nth(1) == Some("0A")

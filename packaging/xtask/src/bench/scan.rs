@@ -14,13 +14,12 @@ use clap::Args;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use testbed::{Agent, AgentOptions, Container, ContainerSpec, Testbed, fetch, signals, until};
+use testbed::{Agent, AgentOptions, Container, ContainerSpec, Quota, Testbed, fetch, signals, until};
 
 #[derive(Debug, Args)]
 pub struct Options {
@@ -127,38 +126,6 @@ fn scan_cost(arguments: impl IntoIterator<Item = String>) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// A control group with a CPU quota: version 1's controller, or version 2's. Gone when dropped.
-struct Quota(PathBuf);
-
-impl Quota {
-    fn new(hundredths: u32) -> Result<Quota> {
-        let name = format!("pfs-{}", std::process::id());
-        let (v1, v2) = (Path::new("/sys/fs/cgroup/cpu"), Path::new("/sys/fs/cgroup"));
-        let group = Quota(if v1.is_dir() { v1.join(&name) } else { v2.join(&name) });
-        std::fs::create_dir_all(&group.0)?;
-        let micros = hundredths * 1000;
-        if v1.is_dir() {
-            std::fs::write(group.0.join("cpu.cfs_period_us"), "100000")?;
-            std::fs::write(group.0.join("cpu.cfs_quota_us"), micros.to_string())?;
-        } else {
-            std::fs::write(group.0.join("cpu.max"), format!("{micros} 100000"))?;
-        }
-        Ok(group)
-    }
-
-    fn throttled_ms(&self) -> u64 {
-        let text = std::fs::read_to_string(self.0.join("cpu.stat")).unwrap_or_default();
-        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
-        field("throttled_time ").map(|ns| ns / 1_000_000).or(field("throttled_usec ").map(|us| us / 1000)).unwrap_or(0)
-    }
-}
-
-impl Drop for Quota {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir(&self.0);
-    }
-}
-
 /// How the scan is doing, from `pilotfish status`.
 fn progress(agent: &Agent) -> Result<(u64, u64)> {
     let status: Status = serde_json::from_str(&agent.cli(&["status", "-o", "json"])?)?;
@@ -192,9 +159,9 @@ fn livez(admin: std::net::SocketAddr, stop: &AtomicBool) -> Vec<Option<f64>> {
 }
 
 fn quota(bed: &Testbed, containers: &[Container], options: &Options, source: &str) -> Result<()> {
-    let group = Quota::new(options.quota)?;
+    let group = Quota::new(bed, &format!("agent-{source}"), options.quota)?;
     let begun = Instant::now();
-    let spawned = AgentOptions { cgroup: Some(group.0.join("cgroup.procs")), ..options_with(source) };
+    let spawned = AgentOptions { cgroup: Some(group.procs()), ..options_with(source) };
     let mut agent = Agent::spawn(bed, &spawned)?;
     let admin = agent.admin;
     // Every 10 ms, so that asking costs little of the quota.

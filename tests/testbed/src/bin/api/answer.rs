@@ -1,7 +1,9 @@
+use crate::peer::Ending;
 use std::time::Duration;
 use testbed::http::Message;
 
-/// What to answer: decided from the request alone, `/items?i=..&size=..&chunked=1&delay_ms=..&status=..`.
+/// What to answer: decided from the request alone,
+/// `/items?i=..&size=..&chunked=1&delay_ms=..&status=..&reset=instead|middle|after`.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub method: String,
@@ -11,6 +13,9 @@ pub struct Plan {
     size: usize,
     chunked: bool,
     closes: bool,
+    /// Bytes of the response that are written, where not all.
+    cut: Option<usize>,
+    pub ending: Ending,
 }
 
 /// Largest body that is made.
@@ -18,6 +23,7 @@ const MAX_SIZE: usize = 16 << 20;
 
 impl Plan {
     pub fn of(request: &Message, fails: bool) -> Plan {
+        let closes = request.closes() || request.is_broken();
         let mut plan = Plan {
             method: request.method().to_owned(),
             key: "none".into(),
@@ -25,7 +31,9 @@ impl Plan {
             delay: Duration::ZERO,
             size: 120,
             chunked: false,
-            closes: request.closes() || request.is_broken(),
+            closes,
+            cut: None,
+            ending: if closes { Ending::Close } else { Ending::None },
         };
         let query = request.target().split_once('?').map_or("", |(_, query)| query);
         for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
@@ -35,6 +43,14 @@ impl Plan {
                 "chunked" => plan.chunked = value == "1",
                 "delay_ms" => plan.delay = Duration::from_millis(value.parse().unwrap_or(0)),
                 "status" => plan.status = value.parse().unwrap_or(400),
+                "reset" => {
+                    plan.ending = Ending::Reset;
+                    plan.cut = match value {
+                        "instead" => Some(0),
+                        "middle" => Some(plan.size / 2),
+                        _ => None,
+                    };
+                }
                 _ => {}
             }
         }
@@ -44,8 +60,16 @@ impl Plan {
         plan
     }
 
-    /// Appends the whole response to `out`.
+    /// Appends the response to `out`, as much of it as is to be written.
     pub fn write(&self, out: &mut Vec<u8>) {
+        let before = out.len();
+        self.write_whole(out);
+        if let Some(cut) = self.cut {
+            out.truncate(before + cut);
+        }
+    }
+
+    fn write_whole(&self, out: &mut Vec<u8>) {
         let reason = match self.status {
             200 => "OK",
             204 => "No Content",

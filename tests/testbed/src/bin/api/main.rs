@@ -22,18 +22,21 @@ use redis::Redis;
 #[derive(Debug)]
 struct Options {
     listen: SocketAddr,
+    /// Ports from `listen`'s on.
+    ports: u16,
     redis: Option<SocketAddr>,
     /// Every so many requests fails with 500; 0: none.
     fail_every: u64,
 }
 
 fn options() -> Result<Options> {
-    let mut options = Options { listen: SocketAddr::from(([0, 0, 0, 0], 8080)), redis: None, fail_every: 0 };
+    let mut options = Options { listen: SocketAddr::from(([0, 0, 0, 0], 8080)), ports: 1, redis: None, fail_every: 0 };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let value = args.next().with_context(|| format!("{arg} wants a value"))?;
         match arg.as_str() {
             "--listen" => options.listen = value.parse()?,
+            "--ports" => options.ports = value.parse()?,
             "--redis" => options.redis = value.to_socket_addrs().context("--redis HOST:PORT")?.next(),
             "--fail-every" => options.fail_every = value.parse()?,
             other => bail!("unknown option {other}"),
@@ -42,13 +45,14 @@ fn options() -> Result<Options> {
     Ok(options)
 }
 
-const LISTENER: u64 = u64::MAX;
-const REDIS: u64 = u64::MAX - 1;
+const REDIS: u64 = u64::MAX;
+/// The first listener; the others stand below it.
+const LISTENER: u64 = u64::MAX - 1;
 
 struct Server {
     options: Options,
     epoll: Epoll,
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     peers: HashMap<u64, Peer>,
     next_peer: u64,
     redis: Option<Redis>,
@@ -63,10 +67,15 @@ struct Server {
 fn main() -> Result<()> {
     let options = options()?;
     testbed::signals::catch()?;
-    let listener = TcpListener::bind(options.listen).with_context(|| format!("listen on {}", options.listen))?;
-    listener.set_nonblocking(true)?;
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-    epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
+    let mut listeners = Vec::new();
+    for offset in 0..options.ports {
+        let at = SocketAddr::new(options.listen.ip(), options.listen.port() + offset);
+        let listener = TcpListener::bind(at).with_context(|| format!("listen on {at}"))?;
+        listener.set_nonblocking(true)?;
+        epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER - u64::from(offset)))?;
+        listeners.push(listener);
+    }
     let redis = options.redis.map(Redis::connect).transpose()?;
     if let Some(redis) = &redis {
         epoll.add(redis.socket(), EpollEvent::new(EpollFlags::EPOLLIN, REDIS))?;
@@ -74,7 +83,7 @@ fn main() -> Result<()> {
     let mut server = Server {
         options,
         epoll,
-        listener,
+        listeners,
         peers: HashMap::new(),
         next_peer: 0,
         redis,
@@ -100,8 +109,10 @@ impl Server {
         };
         for event in &events[..ready] {
             match event.data() {
-                LISTENER => self.accept()?,
                 REDIS => self.read_redis()?,
+                listener if listener > LISTENER - u64::from(self.options.ports) => {
+                    self.accept(usize::try_from(LISTENER - listener)?)?;
+                }
                 peer => self.read_peer(peer)?,
             }
         }
@@ -119,9 +130,9 @@ impl Server {
         EpollTimeout::try_from(left).unwrap_or(EpollTimeout::MAX)
     }
 
-    fn accept(&mut self) -> Result<()> {
+    fn accept(&mut self, listener: usize) -> Result<()> {
         loop {
-            let stream = match self.listener.accept() {
+            let stream = match self.listeners[listener].accept() {
                 Ok((stream, _)) => stream,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(_) => continue,
@@ -195,7 +206,7 @@ impl Server {
         *self.by_status.entry(plan.status).or_default() += 1;
         let Some(peer) = self.peers.get_mut(&id) else { return Ok(()) };
         plan.write(peer.out());
-        peer.answered();
+        peer.answered(plan.ending);
         if !peer.flush() {
             self.peers.remove(&id);
             return Ok(());

@@ -1,6 +1,18 @@
+use nix::libc::linger;
+use nix::sys::socket::{setsockopt, sockopt};
 use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
 use testbed::http::Message;
+
+/// What becomes of the connection when the answer is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    None,
+    /// A FIN.
+    Close,
+    /// A RST: closed with nothing to wait for (socket(7), SO_LINGER).
+    Reset,
+}
 
 /// A client's connection: requests are answered one at a time and in order, so a pipeline waits in `incoming`.
 pub struct Peer {
@@ -10,6 +22,7 @@ pub struct Peer {
     outgoing: Vec<u8>,
     waits_for_answer: bool,
     watches_out: bool,
+    ending: Ending,
 }
 
 impl Peer {
@@ -21,6 +34,7 @@ impl Peer {
             outgoing: Vec::new(),
             waits_for_answer: false,
             watches_out: false,
+            ending: Ending::None,
         }
     }
 
@@ -50,11 +64,12 @@ impl Peer {
         Some(std::mem::replace(&mut self.request, Message::request()))
     }
 
-    pub fn answered(&mut self) {
-        self.waits_for_answer = false;
+    pub fn answered(&mut self, ending: Ending) {
+        self.waits_for_answer = ending != Ending::None;
+        self.ending = ending;
     }
 
-    /// Writes what it can; false when the connection is gone.
+    /// Writes what it can; false when the connection is gone, or is to end.
     pub fn flush(&mut self) -> bool {
         while !self.outgoing.is_empty() {
             match self.stream.write(&self.outgoing) {
@@ -64,7 +79,10 @@ impl Peer {
                 Err(_) => return false,
             }
         }
-        true
+        if self.ending == Ending::Reset {
+            setsockopt(&self.stream, sockopt::Linger, &linger { l_onoff: 1, l_linger: 0 }).ok();
+        }
+        self.ending == Ending::None
     }
 
     /// Whether the writable event is wanted, where that changed since the last call.

@@ -1,41 +1,81 @@
 use crate::totals::{MAX_SAMPLES, Totals};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime};
+use std::collections::VecDeque;
 use std::io::{IoSliceMut, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use testbed::http::Message;
 
-/// One keep-alive connection with at most one request under way.
+/// What requests look like, and in how many writes they leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// One small GET after the other.
+    Get,
+    /// As a mix of APIs has them, each in one write.
+    Mixed,
+    /// POSTs whose bodies are a second write.
+    Post,
+    /// The mix, with bodies that leave in one to four writes.
+    Pieces,
+}
+
+impl Profile {
+    pub fn of(name: &str) -> Result<Profile> {
+        match name {
+            "get" => Ok(Profile::Get),
+            "mixed" => Ok(Profile::Mixed),
+            "post" => Ok(Profile::Post),
+            "pieces" => Ok(Profile::Pieces),
+            other => bail!("unknown profile {other}"),
+        }
+    }
+}
+
+/// A request that has no whole answer yet.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    to_head: bool,
+    sent_at_ns: u64,
+}
+
+/// One keep-alive connection. Answers come in the order of the requests (RFC 9112 section 9.3.2).
 #[derive(Debug)]
 pub struct Connection {
     server: SocketAddr,
     stream: TcpStream,
     client: u32,
-    mixed: bool,
+    profile: Profile,
     random: u64,
+    /// The answer to the first of those that wait.
     response: Message,
-    sent_at_ns: u64,
+    waiting: VecDeque<Waiting>,
+    /// Requests that leave with the next one, in one write.
+    held: Vec<u8>,
+    pipelines: bool,
     answered: u64,
     reopened: bool,
     buffer: Vec<u8>,
 }
 
 impl Connection {
-    pub fn open(server: SocketAddr, client: u32, index: usize, profile: &str) -> Result<Connection> {
+    /// `depth`: requests that may be under way at once.
+    pub fn open(server: SocketAddr, client: u32, index: usize, profile: Profile, depth: usize) -> Result<Connection> {
         Ok(Connection {
             server,
             stream: connect(server)?,
             client,
-            mixed: profile == "mixed",
+            profile,
             // Any odd start: the sequence only has to differ between connections and be the same in every run.
             random: (u64::from(client) << 32 | index as u64) * 2 + 1,
             response: Message::response(false),
-            sent_at_ns: 0,
+            waiting: VecDeque::new(),
+            held: Vec::new(),
+            pipelines: depth > 1,
             answered: 0,
             reopened: false,
             buffer: vec![0; 64 << 10],
@@ -46,7 +86,7 @@ impl Connection {
         &self.stream
     }
 
-    pub fn answered(&self) -> u64 {
+    pub fn answers(&self) -> u64 {
         self.answered
     }
 
@@ -56,24 +96,58 @@ impl Connection {
     }
 
     pub fn send(&mut self, number: u64) -> Result<()> {
-        let (method, query, body) = if self.mixed { self.mixed_request() } else { ("GET", "size=300".into(), 0) };
+        let (method, query, body) = match self.profile {
+            Profile::Get => ("GET", "size=300".into(), 0),
+            Profile::Mixed | Profile::Pieces => self.mixed_request(),
+            Profile::Post => ("POST", "size=300".into(), [1, 40, 700, 3_000][self.next_random() as usize % 4]),
+        };
         let client = self.client;
         let mut request = format!("{method} /items?i={client}-{number}&{query} HTTP/1.1\r\nHost: api.demo.test\r\n");
         if matches!(method, "POST" | "PUT") {
             request += &format!("Content-Type: application/octet-stream\r\nContent-Length: {body}\r\n");
         }
         request += "\r\n";
-        let mut bytes = request.into_bytes();
-        bytes.resize(bytes.len() + body, b'x');
-        self.response = Message::response(method == "HEAD");
-        self.sent_at_ns = now_ns()?;
-        // Requests are far smaller than the socket's buffer, and the connection was idle: a
-        // blocking write does not block.
-        if self.stream.write_all(&bytes).is_err() {
+        let waiting = Waiting { to_head: method == "HEAD", sent_at_ns: now_ns()? };
+        if self.waiting.is_empty() {
+            self.response = Message::response(waiting.to_head);
+        }
+        self.waiting.push_back(waiting);
+        let pieces = match self.profile {
+            Profile::Get | Profile::Mixed => 0,
+            Profile::Post => 1,
+            Profile::Pieces => 1 + self.next_random() as usize % 4,
+        };
+        self.held.extend_from_slice(request.as_bytes());
+        if pieces == 0 || body == 0 {
+            self.held.resize(self.held.len() + body, b'x');
+        } else {
+            self.flush();
+            for piece in vec![b'x'; body].chunks(body.div_ceil(pieces)) {
+                self.write(piece);
+            }
+        }
+        // Of a pipeline, some requests share a packet.
+        if !self.pipelines || self.next_random().is_multiple_of(2) {
+            self.flush();
+        }
+        Ok(())
+    }
+
+    /// Writes what waits for the next request.
+    pub fn flush(&mut self) {
+        if !self.held.is_empty() {
+            let held = std::mem::take(&mut self.held);
+            self.write(&held);
+        }
+    }
+
+    /// Requests are far smaller than the socket's buffer, and the server takes them whatever its own
+    /// answers wait for: a blocking write does not block.
+    fn write(&mut self, bytes: &[u8]) {
+        if self.stream.write_all(bytes).is_err() {
             // Found out by the next receive, which counts it.
             self.stream.shutdown(std::net::Shutdown::Both).ok();
         }
-        Ok(())
     }
 
     /// Methods and sizes as a mix of APIs has them: mostly small GETs, some bodies both ways, a few large.
@@ -107,9 +181,9 @@ impl Connection {
         self.random
     }
 
-    /// Reads what is there; true when the request under way is over, one way or the other.
-    pub fn receive(&mut self, totals: &mut Totals) -> Result<bool> {
-        let mut over = false;
+    /// Reads what is there; how many requests are over, one way or the other.
+    pub fn receive(&mut self, totals: &mut Totals) -> Result<usize> {
+        let mut over = 0;
         loop {
             let (length, stamp_ns) = match self.read() {
                 Ok(read) => read,
@@ -118,40 +192,52 @@ impl Connection {
                 Err(_) => (0, None),
             };
             if length == 0 {
-                return self.reopen(totals, over);
+                return Ok(over + self.reopen(totals)?);
             }
-            let was_complete = self.response.is_complete();
-            let Connection { response, buffer, .. } = self;
-            response.feed(&buffer[..length], |_| ());
-            if response.is_complete() && !was_complete {
-                over = true;
-                self.answered += 1;
-                totals.answered += 1;
-                *totals.by_status.entry(self.response.status().unwrap_or(0)).or_default() += 1;
-                let ended_ns = stamp_ns.map_or_else(now_ns, Ok)?;
-                if totals.latencies_ns.len() < MAX_SAMPLES {
-                    totals.latencies_ns.push(ended_ns.saturating_sub(self.sent_at_ns));
+            let mut at = 0;
+            while at < length && !self.waiting.is_empty() {
+                let Connection { response, buffer, .. } = self;
+                at += response.feed(&buffer[at..length], |_| ());
+                if response.is_broken() {
+                    return Ok(over + self.reopen(totals)?);
                 }
+                if !response.is_complete() {
+                    break;
+                }
+                over += 1;
+                self.answered(stamp_ns, totals)?;
             }
         }
     }
 
-    fn reopen(&mut self, totals: &mut Totals, mut over: bool) -> Result<bool> {
+    fn answered(&mut self, stamp_ns: Option<u64>, totals: &mut Totals) -> Result<()> {
+        self.answered += 1;
+        totals.answered += 1;
+        *totals.by_status.entry(self.response.status().unwrap_or(0)).or_default() += 1;
+        let ended_ns = stamp_ns.map_or_else(now_ns, Ok)?;
+        let was = self.waiting.pop_front();
+        if let Some(was) = was.filter(|_| totals.latencies_ns.len() < MAX_SAMPLES) {
+            totals.latencies_ns.push(ended_ns.saturating_sub(was.sent_at_ns));
+        }
+        self.response = Message::response(self.waiting.front().is_some_and(|next| next.to_head));
+        Ok(())
+    }
+
+    fn reopen(&mut self, totals: &mut Totals) -> Result<usize> {
         // Idle connections are closed by servers; only a request without an answer is a failure.
-        if self.sent_at_ns != 0 && !self.response.is_complete() {
+        let over = self.waiting.len();
+        if over > 0 {
             self.response.close();
-            if self.response.is_complete() {
-                self.answered += 1;
-                totals.answered += 1;
-            } else {
-                totals.failed += 1;
-            }
-            over = true;
+            let last = usize::from(self.response.is_complete());
+            self.answered += last as u64;
+            totals.answered += last as u64;
+            totals.failed += (over - last) as u64;
         }
         totals.reconnects += 1;
         self.stream = connect(self.server)?;
         self.response = Message::response(false);
-        self.sent_at_ns = 0;
+        self.waiting.clear();
+        self.held.clear();
         self.reopened = true;
         Ok(over)
     }

@@ -13,7 +13,7 @@ mod client;
 mod dns;
 mod totals;
 
-use client::Connection;
+use client::{Connection, Profile};
 use dns::Resolver;
 use totals::Totals;
 
@@ -21,12 +21,14 @@ use totals::Totals;
 struct Options {
     target: Option<SocketAddr>,
     connections: usize,
+    /// Requests under way at once on each connection.
+    depth: usize,
     count: u64,
     duration: Option<Duration>,
     /// Requests a second over all connections, sent when due; `None`: each connection sends when its last answer came.
     rate: Option<f64>,
     client: u32,
-    profile: String,
+    profile: Profile,
     dns: Option<SocketAddr>,
     dns_rate: f64,
     dns_names: Vec<String>,
@@ -39,11 +41,12 @@ fn options() -> Result<Options> {
     let mut options = Options {
         target: None,
         connections: 1,
+        depth: 1,
         count: u64::MAX,
         duration: None,
         rate: None,
         client: 1,
-        profile: "get".into(),
+        profile: Profile::Get,
         dns: None,
         dns_rate: 10.0,
         dns_names: vec!["api.demo.test".into()],
@@ -64,7 +67,8 @@ fn options() -> Result<Options> {
             "--for" => options.duration = Some(Duration::from_secs_f64(value.parse()?)),
             "--rate" => options.rate = Some(value.parse()?),
             "--client" => options.client = value.parse()?,
-            "--profile" => options.profile = value,
+            "--profile" => options.profile = Profile::of(&value)?,
+            "--depth" => options.depth = value.parse::<usize>()?.max(1),
             "--dns" => options.dns = Some(value.parse().context("--dns ADDRESS:PORT")?),
             "--dns-rate" => options.dns_rate = value.parse()?,
             "--dns-names" => options.dns_names = value.split(',').map(str::to_owned).collect(),
@@ -90,7 +94,7 @@ fn main() -> Result<()> {
     let mut connections = Vec::new();
     if let Some(target) = options.target {
         for index in 0..options.connections {
-            let connection = Connection::open(target, options.client, index, &options.profile)?;
+            let connection = Connection::open(target, options.client, index, options.profile, options.depth)?;
             epoll.add(connection.socket(), EpollEvent::new(EpollFlags::EPOLLIN, index as u64))?;
             connections.push(connection);
         }
@@ -119,7 +123,9 @@ fn run(
     totals: &mut Totals,
 ) -> Result<()> {
     let started = Instant::now();
-    let mut idle: Vec<usize> = (0..connections.len()).rev().collect();
+    let all = connections.len() * options.depth;
+    // Each connection as often as it may send.
+    let mut idle: Vec<usize> = (0..all).map(|slot| slot % connections.len()).rev().collect();
     let mut dns_sent = 0_u64;
     let mut events = [EpollEvent::empty(); 256];
     let mut stopping_since = None;
@@ -130,7 +136,7 @@ fn run(
         if over || (http_over && (options.count != u64::MAX || options.dns.is_none())) {
             let since = *stopping_since.get_or_insert_with(Instant::now);
             let dns_open = resolver.as_ref().map_or(0, |resolver| resolver.open_questions());
-            if (idle.len() == connections.len() && dns_open == 0) || since.elapsed() > Duration::from_secs(5) {
+            if (idle.len() == all && dns_open == 0) || since.elapsed() > Duration::from_secs(5) {
                 return Ok(());
             }
         }
@@ -148,6 +154,7 @@ fn run(
             connections[index].send(totals.sent)?;
             totals.sent += 1;
         }
+        connections.iter_mut().for_each(Connection::flush);
         if let Some(resolver) = resolver.as_deref_mut().filter(|_| sending) {
             let at = Duration::from_secs_f64(dns_sent as f64 / options.dns_rate);
             if at <= elapsed {
@@ -173,9 +180,7 @@ fn run(
                 }
                 index => {
                     let index = usize::try_from(index)?;
-                    if connections[index].receive(totals)? {
-                        idle.push(index);
-                    }
+                    idle.extend(std::iter::repeat_n(index, connections[index].receive(totals)?));
                     if connections[index].was_reopened() {
                         epoll.add(connections[index].socket(), EpollEvent::new(EpollFlags::EPOLLIN, index as u64))?;
                     }
@@ -211,7 +216,7 @@ fn print(options: &Options, connections: &[Connection], resolver: Option<&Resolv
         "dns_answered": resolver.map_or(0, Resolver::answered),
     });
     if options.per_connection {
-        line["connections"] = connections.iter().map(Connection::answered).collect();
+        line["connections"] = connections.iter().map(Connection::answers).collect();
     }
     println!("{line}");
 }

@@ -5,15 +5,16 @@
 //! with those of the generator, which stamps before the write and takes the kernel's receive stamp
 //! of the response's last byte. At last the ring is starved: 64 KiB, reader paused.
 
-use super::say;
-use anyhow::{Result, ensure};
+use super::equation;
+use crate::bench::say;
+use anyhow::Result;
 use clap::Args;
 use serde_json::Value;
 use std::time::{Duration, Instant};
 use testbed::{Agent, AgentOptions, Container, ContainerSpec, Testbed, scene, until};
 
 #[derive(Debug, Args)]
-pub struct Options {
+pub struct HalfLoad {
     #[arg(long, default_value_t = 1_000_000)]
     count: u64,
     #[arg(long, default_value_t = 16)]
@@ -25,7 +26,7 @@ pub struct Options {
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub fn run(options: &Options) -> Result<()> {
+pub(super) fn run(options: &HalfLoad) -> Result<()> {
     let rate = whole(options)?;
     starved(options, rate)
 }
@@ -43,7 +44,7 @@ fn finish(bed: &Testbed, generator: &Container) -> Result<Value> {
 }
 
 /// Returns the rate that was offered.
-fn whole(options: &Options) -> Result<f64> {
+fn whole(options: &HalfLoad) -> Result<f64> {
     let mut bed = Testbed::start()?;
     let server = bed.run(ContainerSpec::new("server", &["/bin/api"]))?;
     let connections = options.connections.to_string();
@@ -69,7 +70,7 @@ fn whole(options: &Options) -> Result<f64> {
         number as f64 / took,
         sent["failed"]
     ));
-    compare(&agent, number)?;
+    equation::hold(&agent, "half load", number)?;
     let after = agent.stat()?;
     let each = (after.cpu_ns - before.cpu_ns) as f64 / number as f64 / 2.0;
     say(&format!(
@@ -90,24 +91,7 @@ fn whole(options: &Options) -> Result<f64> {
     Ok(rate)
 }
 
-fn compare(agent: &Agent, sent: u64) -> Result<()> {
-    let mut exact = true;
-    for reporter in ["client", "server"] {
-        let mut seen = (0, 0);
-        let settled = until("counted", PATIENCE, || {
-            seen = agent.counted_and_lost(reporter).unwrap_or_default();
-            seen.0 + seen.1 == sent
-        });
-        let (counted, lost) = seen;
-        exact &= settled.is_ok();
-        let verdict = if settled.is_ok() { "exact" } else { "DIFFERS" };
-        say(&format!("truth: {reporter}: sent {sent}, counted {counted}, lost {lost}: {verdict}"));
-    }
-    ensure!(exact, "the equation does not hold");
-    Ok(())
-}
-
-fn starved(options: &Options, rate: f64) -> Result<()> {
+fn starved(options: &HalfLoad, rate: f64) -> Result<()> {
     let mut bed = Testbed::start()?;
     let server = bed.run(ContainerSpec::new("server", &["/bin/api"]))?;
     let agent =
@@ -140,7 +124,7 @@ fn starved(options: &Options, rate: f64) -> Result<()> {
         last - lost_before,
         grew.as_millis()
     ));
-    compare(&agent, sent)
+    equation::hold(&agent, "starved", sent)
 }
 
 /// Events that found no room in the ring: counted where it happens, when it happens.

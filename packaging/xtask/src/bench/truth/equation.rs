@@ -1,0 +1,57 @@
+//! The equation, as it is said and held.
+
+use crate::bench::say;
+use anyhow::{Result, ensure};
+use std::time::Duration;
+use testbed::{Agent, until};
+
+/// Longest time that the last exchanges take to be counted or given up.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Says what each reporter counted and lost of what was sent, and what is in neither.
+pub(super) fn hold(agent: &Agent, profile: &str, sent: u64) -> Result<()> {
+    let mut exact = true;
+    for reporter in ["client", "server"] {
+        let mut seen = (0, 0);
+        let settled = until("counted", PATIENCE, || {
+            seen = agent.counted_and_lost(reporter).unwrap_or_default();
+            seen.0 + seen.1 == sent
+        });
+        let (counted, lost) = seen;
+        exact &= settled.is_ok();
+        let found = i128::from(counted) + i128::from(lost);
+        let verdict = match i128::from(sent) - found {
+            _ if settled.is_ok() => "exact".to_owned(),
+            missing if missing > 0 => format!("DIFFERS: {missing} in neither"),
+            missing => format!("DIFFERS: {} more than were sent", -missing),
+        };
+        let why = reasons(agent, reporter);
+        say(&format!("truth: {profile}: {reporter}: sent {sent}, counted {counted}, lost {lost}{why}: {verdict}"));
+    }
+    if !exact {
+        say(&format!("truth: {profile}: places of loss: {}", places(agent)));
+    }
+    ensure!(exact, "the equation does not hold");
+    Ok(())
+}
+
+/// `stage/reason n, ...` of what was dropped anywhere.
+fn places(agent: &Agent) -> String {
+    let Ok(metrics) = agent.metrics() else { return String::new() };
+    let lost = metrics.named("pilotfish_lost_total").filter(|sample| sample.value > 0.0);
+    let each: Vec<String> =
+        lost.map(|sample| format!("{}/{} {}", sample.label("stage"), sample.label("reason"), sample.value)).collect();
+    if each.is_empty() { "none".to_owned() } else { each.join(", ") }
+}
+
+/// ` (reason n, ...)` of what a reporter lost; empty where it lost nothing.
+fn reasons(agent: &Agent, reporter: &str) -> String {
+    let Ok(metrics) = agent.metrics() else { return String::new() };
+    let of_reporter = |sample: &&testbed::Sample| sample.label("reporter") == reporter && sample.value > 0.0;
+    let each: Vec<String> = metrics
+        .named("pilotfish_exchanges_lost_total")
+        .filter(of_reporter)
+        .map(|sample| format!("{} {}", sample.label("reason"), sample.value))
+        .collect();
+    if each.is_empty() { String::new() } else { format!(" ({})", each.join(", ")) }
+}

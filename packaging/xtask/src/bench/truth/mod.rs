@@ -1,0 +1,43 @@
+//! Is sent == counted + lost{reason}, to the unit, for the client's and the server's reporter? At
+//! half load beside the client's own latencies (`half_load.rs`), or with traffic of a profile
+//! (`profiles.rs`) that is hard to count.
+
+mod equation;
+mod half_load;
+mod profiles;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+
+#[derive(Debug, Args)]
+pub struct Options {
+    /// What is hard to count; none: half load, and latencies
+    #[arg(long)]
+    profile: Option<Profile>,
+    /// Exchanges of a profile; each has a number that takes about a minute
+    #[arg(long, requires = "profile")]
+    requests: Option<u64>,
+    #[command(flatten)]
+    half_load: half_load::HalfLoad,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Profile {
+    /// POSTs whose bodies are a second write
+    PostTwoWrites,
+    /// Eight in flight on each connection
+    Pipelined,
+    /// A connection for each exchange, over 50 ports of the server
+    Close,
+    /// Connections that clients or servers reset after, amid, instead of and before exchanges
+    Reset,
+    /// A ring of 64 KiB, a starved agent, and a network that drops packets
+    Lossy,
+}
+
+pub fn run(options: &Options) -> Result<()> {
+    match options.profile {
+        None => half_load::run(&options.half_load),
+        Some(profile) => profiles::run(profile, options.requests),
+    }
+}
