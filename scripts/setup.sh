@@ -5,6 +5,7 @@
 #   scripts/setup.sh --demo     what `make demo` needs
 #   scripts/setup.sh --k8s      what `make demo-k8s` needs, too: Go, to build a Kubernetes cluster once
 #   scripts/setup.sh --test     what `make test` needs, too (the default)
+#   scripts/setup.sh --docker   what `cargo xtask runtime-test --docker` needs beyond that
 #   scripts/setup.sh --package  what `make package` and `make vm-test` need
 set -euo pipefail
 
@@ -17,8 +18,9 @@ for arg in "$@"; do
     --demo) mode=demo ;;
     --k8s) mode=k8s ;;
     --test) mode=test ;;
+    --docker) mode=docker ;;
     --package) mode=package ;;
-    *) fail "unknown option $arg; write --demo, --k8s, --test or --package" ;;
+    *) fail "unknown option $arg; write --demo, --k8s, --test, --docker or --package" ;;
   esac
 done
 
@@ -31,6 +33,7 @@ needs_k8s="$needs_demo file:/usr/lib/cni/bridge=containernetworking-plugins nft=
 needs_test="$needs_k8s wrk=wrk curl=curl tcpdump=tcpdump tshark=tshark dig=bind9-dnsutils bpftool=bpftool g++=g++ python3=python3
   qemu-system-x86_64=qemu-system-x86 cpio=cpio zstd=zstd xz=xz-utils
   file:/usr/lib/python3/dist-packages/prometheus_client/__init__.py=python3-prometheus-client"
+needs_docker="$needs_test dockerd=docker.io docker=docker.io iptables=iptables"
 needs_package="$needs_build strip=binutils gzip=gzip dpkg-deb=dpkg lintian=lintian rpmlint=rpmlint rpm=rpm mmdebstrap=mmdebstrap
   mke2fs=e2fsprogs tar=tar qemu-system-x86_64=qemu-system-x86"
 
@@ -126,6 +129,7 @@ install_packages() {
     for unit in containerd nginx redis-server dnsmasq; do
       case " $packages " in *" $unit "* | *" $unit-light "*) $as_root systemctl disable --quiet "$unit.service" 2>/dev/null || true ;; esac
     done
+    case " $packages " in *" docker.io "*) $as_root systemctl disable --quiet docker.service docker.socket 2>/dev/null || true ;; esac
   fi
 }
 

@@ -1,4 +1,5 @@
 use crate::container::{ContainerRef, LinkId};
+use crate::docker::{Described, DockerFile};
 use crate::event::ListedTask;
 use crate::name::Labels;
 use containerd_client::events::NamespaceUpdate;
@@ -8,7 +9,7 @@ use containerd_client::services::v1::namespaces_client::NamespacesClient;
 use containerd_client::services::v1::tasks_client::TasksClient;
 use containerd_client::services::v1::version_client::VersionClient;
 use containerd_client::services::v1::{
-    GetContainerRequest, ListContainersRequest, ListNamespacesRequest, ListTasksRequest, PublishRequest,
+    Container, GetContainerRequest, ListContainersRequest, ListNamespacesRequest, ListTasksRequest, PublishRequest,
     SubscribeRequest,
 };
 use containerd_client::types::Envelope;
@@ -99,33 +100,40 @@ impl Client {
             .collect())
     }
 
-    pub async fn labels(&self, container: &ContainerRef) -> Result<Labels, ClientError> {
+    pub async fn describe(&self, container: &ContainerRef) -> Result<Described, ClientError> {
         let request = in_namespace(&container.namespace, GetContainerRequest { id: container.id.to_string() })?;
         let response = within("get container", ContainersClient::new(self.0.clone()).get(request)).await?;
-        Ok(Labels::pick(&response.container.unwrap_or_default().labels))
+        Ok(described(&response.container.unwrap_or_default()))
     }
 
-    /// The labels of all containers of `namespace`, one message each: a container's record has tens of KiB of other
-    /// things, which are dropped as they come.
-    pub async fn all_labels(&self, namespace: &str) -> Result<Vec<(Arc<str>, Labels)>, ClientError> {
+    /// All containers of `namespace`, one message each: a container's record has tens of KiB of
+    /// other things, which are dropped as they come.
+    pub async fn describe_all(&self, namespace: &str) -> Result<Vec<(Arc<str>, Described)>, ClientError> {
         const CALL_NAME: &str = "list containers";
         let request = in_namespace(namespace, ListContainersRequest { filters: Vec::new() })?;
         let mut client = ContainersClient::new(self.0.clone());
         let mut stream = within(CALL_NAME, client.list_stream(request)).await?;
-        let mut labels = Vec::new();
+        let mut all = Vec::new();
         loop {
             match tokio::time::timeout(CALL, stream.message()).await {
                 Ok(Ok(Some(message))) => {
                     if let Some(container) = message.container {
-                        labels.push((container.id.into(), Labels::pick(&container.labels)));
+                        let described = described(&container);
+                        all.push((container.id.into(), described));
                     }
                 }
-                Ok(Ok(None)) => return Ok(labels),
+                Ok(Ok(None)) => return Ok(all),
                 Ok(Err(status)) => return Err(failed(CALL_NAME, status)),
                 Err(_) => return Err(ClientError::Deadline { call: CALL_NAME }),
             }
         }
     }
+}
+
+fn described(container: &Container) -> Described {
+    let Container { id, labels, spec, .. } = container;
+    let spec = spec.as_ref().map(|spec| &*spec.value).unwrap_or_default();
+    Described { labels: Labels::pick(labels), docker: DockerFile::of(id, labels, spec) }
 }
 
 async fn within<T>(

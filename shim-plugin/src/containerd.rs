@@ -2,19 +2,17 @@
 //! two queues to whoever performs the actions.
 
 use crate::action::{Action, Report};
-use crate::client::Client;
 use crate::config::Config;
-use crate::container::{ContainerRef, LinkId};
 use crate::event::TaskEvent;
+use crate::labels::{LabelReader, LabelsRead, Named};
 use crate::link::{Link, Message};
-use crate::name::Labels;
 use crate::registry::Registry;
 use crate::status::{SharedStatus, StatusReader};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -24,10 +22,6 @@ const EVENTS: usize = 1024;
 const ACTIONS: usize = 1024;
 /// Actions that wait for room, some for each task that can be. Beyond it events are left in their channel and dropped.
 const OUTBOX: usize = 4 * 8192;
-/// Label requests to one containerd at a time, so that containerd's own work is not queued behind ours.
-const LABEL_CALLS: usize = 4;
-/// More waiting containers of one namespace than this are read by one streamed list (0.5 ms for each single call).
-const SINGLE_LABEL_CALLS: usize = 32;
 
 /// What whoever performs the actions holds.
 #[derive(Debug)]
@@ -96,8 +90,7 @@ impl Containerd {
                         room.send(action);
                     }
                 }
-                Some(ended) = self.labels.calls.join_next_with_id(), if !self.labels.calls.is_empty() => {
-                    let read = self.labels.read(ended);
+                read = self.labels.next(|whose| self.shared.registry.lock().follows(whose)), if self.labels.is_asking() => {
                     self.labels_read(read);
                 }
                 _ = tick.tick(), if ticking => {
@@ -122,13 +115,18 @@ impl Containerd {
                 let unread = self.labels.disconnected(link);
                 self.labels_read(unread);
             }
-            Message::Event(event) => {
-                let listed = match &event {
+            Message::Event(mut event) => {
+                let listed = match &mut event {
                     TaskEvent::Listed { link, .. } => Some(*link),
+                    TaskEvent::Labels { container, labels } => {
+                        *labels = self.labels.updated(container, std::mem::take(labels));
+                        None
+                    }
                     _ => None,
                 };
                 self.with_registry(|registry, now| registry.apply(event, now));
                 if let Some(link) = listed {
+                    self.labels.look_again(link, |whose| self.shared.registry.lock().follows(whose));
                     let mut link = self.shared.link(link);
                     link.counts.reconciles += 1;
                     link.last_reconcile = Some(Instant::now());
@@ -147,15 +145,19 @@ impl Containerd {
         }
         if !unread.is_empty() {
             // Its containerd went away meanwhile; the next list asks again.
-            self.labels_read(unread.into_iter().map(|container| (container, None)).collect());
+            self.labels_read(unread.into_iter().map(|container| (container, Named::Unread)).collect());
         }
     }
 
     fn labels_read(&mut self, read: LabelsRead) {
-        for (container, labels) in read {
-            let event = match labels {
-                Some(labels) => TaskEvent::Labels { container, labels },
-                None => {
+        for (container, named) in read {
+            let event = match named {
+                Named::As(labels) => TaskEvent::Labels { container, labels },
+                Named::Half(labels) => {
+                    self.shared.link(container.link).counts.docker_unread += 1;
+                    TaskEvent::Labels { container, labels }
+                }
+                Named::Unread => {
                     self.shared.link(container.link).counts.labels_unread += 1;
                     TaskEvent::LabelsUnread { container }
                 }
@@ -176,83 +178,4 @@ impl Containerd {
             }
         }
     }
-}
-
-/// Reads labels beside the loop: names may come late, attaching may not. A containerd that is slow
-/// to answer delays the names of its own containers only.
-#[derive(Debug, Default)]
-struct LabelReader {
-    of_link: BTreeMap<LinkId, LinkLabels>,
-    calls: JoinSet<LabelsRead>,
-    /// Whose containerd each call asks.
-    under_way: HashMap<tokio::task::Id, LinkId>,
-}
-
-type LabelsRead = Vec<(ContainerRef, Option<Labels>)>;
-
-#[derive(Debug)]
-struct LinkLabels {
-    client: Client,
-    /// At most one entry for each admission and list, so bounded by the registry.
-    waiting: VecDeque<ContainerRef>,
-}
-
-impl LabelReader {
-    fn connected(&mut self, link: LinkId, client: Client) {
-        self.of_link.insert(link, LinkLabels { client, waiting: VecDeque::new() });
-    }
-
-    /// Gives back those that wait for nobody now.
-    fn disconnected(&mut self, link: LinkId) -> LabelsRead {
-        let waiting = self.of_link.remove(&link).map(|labels| labels.waiting).unwrap_or_default();
-        waiting.into_iter().map(|container| (container, None)).collect()
-    }
-
-    /// Gives the container back when its containerd is not there to be asked.
-    fn want(&mut self, container: ContainerRef) -> Result<(), ContainerRef> {
-        match self.of_link.get_mut(&container.link) {
-            Some(labels) => labels.waiting.push_back(container),
-            None => return Err(container),
-        }
-        Ok(())
-    }
-
-    /// What a call that has ended brought; nothing where it broke off.
-    fn read(&mut self, ended: Result<(tokio::task::Id, LabelsRead), JoinError>) -> LabelsRead {
-        let (id, read) = ended.unwrap_or_else(|error| (error.id(), LabelsRead::new()));
-        self.under_way.remove(&id);
-        read
-    }
-
-    fn call(&mut self) {
-        let LabelReader { of_link, calls, under_way } = self;
-        for (link, LinkLabels { client, waiting }) in of_link {
-            while under_way.values().filter(|of| *of == link).count() < LABEL_CALLS
-                && let Some(container) = waiting.pop_front()
-            {
-                let client = client.clone();
-                let call = if waiting.len() < SINGLE_LABEL_CALLS {
-                    calls.spawn(async move {
-                        let labels = client.labels(&container).await.ok();
-                        vec![(container, labels)]
-                    })
-                } else {
-                    let same = |other: &ContainerRef| other.namespace == container.namespace;
-                    let mut wanted: Vec<ContainerRef> = waiting.iter().filter(|other| same(other)).cloned().collect();
-                    waiting.retain(|other| !same(other));
-                    wanted.push(container);
-                    calls.spawn(async move { all_of(&client, wanted).await })
-                };
-                under_way.insert(call.id(), *link);
-            }
-        }
-    }
-}
-
-/// The labels of containers that are all in one namespace, by one list.
-async fn all_of(client: &Client, wanted: Vec<ContainerRef>) -> LabelsRead {
-    let Some(namespace) = wanted.first().map(|container| container.namespace.clone()) else { return Vec::new() };
-    let all = client.all_labels(&namespace).await.unwrap_or_default();
-    let mut all: HashMap<_, _> = all.into_iter().collect();
-    wanted.into_iter().map(|container| (all.remove(&container.id), container)).map(|(l, c)| (c, l)).collect()
 }

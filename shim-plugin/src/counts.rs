@@ -59,13 +59,23 @@ pub struct LinkCounts {
     pub unread_namespaces: u64,
     /// Labels asked for and not read (also for containers that were gone by then).
     pub labels_unread: u64,
+    /// Files of Docker's that were to be read for a container's name and could not be, at each try.
+    pub docker_unread: u64,
 }
 
 impl Sum for LinkCounts {
     fn sum<I: Iterator<Item = LinkCounts>>(all: I) -> LinkCounts {
         all.fold(LinkCounts::default(), |sum, one| {
-            let LinkCounts { events, events_lost, reconnects, failures, reconciles, unread_namespaces, labels_unread } =
-                one;
+            let LinkCounts {
+                events,
+                events_lost,
+                reconnects,
+                failures,
+                reconciles,
+                unread_namespaces,
+                labels_unread,
+                docker_unread,
+            } = one;
             LinkCounts {
                 events: sum.events.plus(events),
                 events_lost: sum.events_lost + events_lost,
@@ -74,6 +84,7 @@ impl Sum for LinkCounts {
                 reconciles: sum.reconciles + reconciles,
                 unread_namespaces: sum.unread_namespaces + unread_namespaces,
                 labels_unread: sum.labels_unread + labels_unread,
+                docker_unread: sum.docker_unread + docker_unread,
             }
         })
     }

@@ -12,6 +12,8 @@ const POD_UID: &str = "io.kubernetes.pod.uid";
 const CONTAINER_NAME: &str = "io.kubernetes.container.name";
 const CRI_KIND: &str = "io.cri-containerd.kind";
 const NERDCTL_NAME: &str = "nerdctl/name";
+/// No label: what Docker's own file says stands under it.
+const DOCKER_NAME: &str = "docker ps";
 const COMPOSE_PROJECT: &str = "com.docker.compose.project";
 const COMPOSE_SERVICE: &str = "com.docker.compose.service";
 const TEMPLATE_HASH: &str = "pod-template-hash";
@@ -54,15 +56,34 @@ impl Labels {
             KEPT.iter()
                 .filter_map(|key| {
                     let value = all.get(*key).filter(|value| !value.is_empty())?;
-                    Some((*key, value.get(..value.floor_char_boundary(NAME_BYTES))?.into()))
+                    Some((*key, cut(value)?))
                 })
                 .collect(),
         )
     }
 
+    /// What Docker says of a container: its name, and the labels that are known, but for those that
+    /// only other runtimes give.
+    pub(crate) fn of_docker(name: &str, all: &HashMap<String, String>) -> Labels {
+        let Labels(mut labels) = Labels::pick(all);
+        labels.retain(|(key, _)| ![NERDCTL_NAME, CRI_KIND].contains(key));
+        labels.extend(cut(name).filter(|name| !name.is_empty()).map(|name| (DOCKER_NAME, name)));
+        Labels(labels)
+    }
+
+    /// These, and what `others` say instead and besides.
+    pub(crate) fn overlaid(&self, others: &Labels) -> Labels {
+        let kept = self.0.iter().filter(|(key, _)| others.get(key).is_none());
+        Labels(kept.chain(&others.0).cloned().collect())
+    }
+
     fn get(&self, key: &str) -> Option<&str> {
         self.0.iter().find(|(k, _)| *k == key).map(|(_, value)| &**value)
     }
+}
+
+fn cut(value: &str) -> Option<Box<str>> {
+    value.get(..value.floor_char_boundary(NAME_BYTES)).map(Into::into)
 }
 
 /// Where a name comes from, best first: a pod's name is taken from its sandbox, then from any of its containers.
@@ -76,7 +97,9 @@ pub enum NameSource {
     Compose,
     /// `nerdctl/name`.
     Nerdctl,
-    /// Docker keeps a container's name to itself: in containerd there is only the id, which is what `docker ps` shows.
+    /// The file that Docker keeps of the container: what `docker ps` calls it.
+    Docker,
+    /// The first digits of the id, as every container CLI prints them, or the id that somebody chose.
     ContainerId,
 }
 
@@ -97,6 +120,11 @@ impl LocalName {
     #[must_use]
     pub fn of(container: &ContainerRef, labels: &Labels) -> LocalName {
         pod(labels).unwrap_or_else(|| plain(container, labels))
+    }
+
+    /// Whether it says the same of who lives there, wherever it comes from.
+    pub(crate) fn is_of_same(&self, other: &LocalName) -> bool {
+        self.workload == other.workload && self.pod_uid == other.pod_uid
     }
 }
 
@@ -142,10 +170,14 @@ fn owner<'a>(pod: &'a str, labels: &'a Labels) -> Option<(WorkloadKind, &'a str)
 
 fn plain(container: &ContainerRef, labels: &Labels) -> LocalName {
     let compose = labels.get(COMPOSE_PROJECT).zip(labels.get(COMPOSE_SERVICE));
-    let (source, name): (_, Arc<str>) = match (compose, labels.get(NERDCTL_NAME)) {
-        (Some((project, service)), _) => (NameSource::Compose, format!("{project}-{service}").into()),
-        (None, Some(name)) => (NameSource::Nerdctl, name.into()),
-        (None, None) => (NameSource::ContainerId, short_id(&container.id)),
+    let (source, name): (_, Arc<str>) = if let Some((project, service)) = compose {
+        (NameSource::Compose, format!("{project}-{service}").into())
+    } else if let Some(name) = labels.get(NERDCTL_NAME) {
+        (NameSource::Nerdctl, name.into())
+    } else if let Some(name) = labels.get(DOCKER_NAME) {
+        (NameSource::Docker, name.into())
+    } else {
+        (NameSource::ContainerId, short_id(&container.id))
     };
     let workload =
         Workload { namespace: container.namespace.clone(), name, kind: WorkloadKind::Container, pod: "".into() };

@@ -285,11 +285,28 @@ impl Registry {
             if let Some(gone) = self.slots.leave(slot, id) {
                 self.in_flight.remove(&gone.via);
                 out.push(Action::Detach { slot, netns: gone.netns });
-            } else if !vouched {
+            } else if vouched {
+                self.name_anew(slot, out);
+            } else {
                 self.place_anew(slot, out);
             }
         }
         self.ended.add(task.container, task.pid, now);
+    }
+
+    /// Where the task has ended that a namespace has its name of, the best of the others names it.
+    fn name_anew(&mut self, slot: Slot, out: &mut Vec<Action>) {
+        if !self.slots.wants_name(slot) {
+            return;
+        }
+        let tasks = self.slots.get(slot).map(|entry| &*entry.tasks).unwrap_or_default();
+        let named = |id: &TaskId| Some((*id, self.tasks.get(id)?.name.clone()?));
+        let best = tasks.iter().filter_map(named).min_by_key(|(_, name)| name.source);
+        if let Some((id, name)) = best
+            && self.slots.offer_name(slot, id, &name)
+        {
+            out.push(Action::Identify { slot, name });
+        }
     }
 
     /// The task that a namespace was attached through has ended while others seem to share it. It
@@ -378,6 +395,11 @@ impl Registry {
             self.end(id, now, out);
         }
         self.found.retain(|id| self.tasks.contains_key(id));
+    }
+
+    /// Whether a run of it is known.
+    pub(crate) fn follows(&self, container: &ContainerRef) -> bool {
+        self.by_container.contains_key(container)
     }
 
     /// What happened since the registry was made.

@@ -101,17 +101,28 @@ impl Slots {
     }
 
     /// Considers a name for `slot`. True if it is the slot's name now and was not before: a better
-    /// source wins, and the task that gave the name may change it.
+    /// source wins, and the task that gave the name may change it. Where that one is gone, another
+    /// that lives there is who is meant.
     pub fn offer_name(&mut self, slot: Slot, task: TaskId, name: &Arc<LocalName>) -> bool {
         let Some(entry) = self.entries.get_mut(&slot) else { return false };
-        let better = match &entry.name {
-            None => true,
-            Some((giver, known)) => name.source < known.source || (*giver == task && known != name),
+        let (taken, told) = match &entry.name {
+            None => (true, true),
+            Some((giver, known)) => {
+                let better = name.source < known.source || (*giver == task && known != name);
+                let inherits = !entry.tasks.contains(giver);
+                (better || inherits, better || (inherits && !known.is_of_same(name)))
+            }
         };
-        if better {
+        if taken {
             entry.name = Some((task, name.clone()));
         }
-        better
+        told
+    }
+
+    /// Whether the task that gave the name of `slot` is no longer there.
+    pub fn wants_name(&self, slot: Slot) -> bool {
+        let given = |entry: &SlotEntry| entry.name.as_ref().is_some_and(|(giver, _)| !entry.tasks.contains(giver));
+        self.entries.get(&slot).is_some_and(given)
     }
 }
 

@@ -3,7 +3,7 @@
 //! 1. `[kubernetes] kubeconfig`: where it is named, nothing else is looked at.
 //! 2. `$KUBECONFIG`.
 //! 3. The service account of a pod: `KUBERNETES_SERVICE_HOST`, `KUBERNETES_SERVICE_PORT` and the files of the account.
-//! 4. `/etc/rancher/k3s/k3s.yaml`.
+//! 4. `/etc/rancher/k3s/k3s.yaml`, or RKE2's `/etc/rancher/rke2/rke2.yaml`.
 //!
 //! The kubelet's own kubeconfig is not used, though it is on every node: its identity may see this
 //! node's pods only (node authorizer), and where it asks a program for a token (EKS) that program
@@ -61,7 +61,7 @@ impl Sources {
                 port: named("KUBERNETES_SERVICE_PORT").unwrap_or_else(|| "443".to_owned()),
                 directory: PathBuf::from("/var/run/secrets/kubernetes.io/serviceaccount"),
             }),
-            usual: vec![PathBuf::from("/etc/rancher/k3s/k3s.yaml")],
+            usual: ["/etc/rancher/k3s/k3s.yaml", "/etc/rancher/rke2/rke2.yaml"].map(PathBuf::from).to_vec(),
         }
     }
 }

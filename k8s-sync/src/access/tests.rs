@@ -57,6 +57,16 @@ fn the_usual_path_is_taken_where_nothing_was_said() {
 }
 
 #[test]
+fn k3s_and_rke2_keep_theirs_where_they_are_looked_for() {
+    let usual = Sources::of_this_process(None).usual;
+    assert_eq!(usual, ["/etc/rancher/k3s/k3s.yaml", "/etc/rancher/rke2/rke2.yaml"].map(PathBuf::from));
+    let place = directory();
+    let second = write(&place, "rke2.yaml", &kubeconfig_text("https://127.0.0.1:6443", "{token: x}"));
+    let sources = Sources { usual: vec![place.path().join("k3s.yaml"), second], ..Sources::default() };
+    assert_eq!(find(&sources).expect("found").url(), "https://127.0.0.1:6443/");
+}
+
+#[test]
 fn a_token_file_is_read_and_its_replacement_noticed() {
     let place = directory();
     let secret = write(&place, "token", "first\n");

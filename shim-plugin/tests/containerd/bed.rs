@@ -69,6 +69,10 @@ impl Bed {
         self.dir.path().join("runc").display().to_string()
     }
 
+    pub fn rootfs(&self) -> PathBuf {
+        self.dir.path().join("rootfs")
+    }
+
     pub fn ctr(&self, namespace: &str, args: &[&str]) -> Result<String, String> {
         let mut command = Command::new("ctr");
         let output = command.arg("-a").arg(self.socket()).args(["-n", namespace]).args(args).output().expect("ctr");

@@ -1,6 +1,7 @@
 //! The task against a real containerd and runc. Needs root, containerd, runc and busybox-static.
 
 mod bed;
+mod docker;
 
 use bed::{Agent, Bed, config, wait};
 use containerd_client::services::v1::tasks_client::TasksClient;

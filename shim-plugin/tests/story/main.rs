@@ -456,3 +456,96 @@ fn what_is_opened_for_a_container_that_is_gone_is_closed() {
     let actions = registry.report(Report::Opened { task: TaskId(1), netns: netns(7), cookie: None, began: None }, now);
     assert!(matches!(&actions[..], [Action::Close { task: TaskId(1) }]), "{actions:?}");
 }
+
+#[test]
+fn who_gave_a_shared_namespace_its_name_and_ends_leaves_it_to_those_who_stay() {
+    let named = |container, name| labels(container, &[("nerdctl/name", name)]);
+    check(
+        &[
+            Lives(42, 7, Some(70)),
+            Lives(43, 7, Some(70)),
+            Lives(44, 7, Some(70)),
+            created("web", 42),
+            named("web", "web"),
+            created("side", 43),
+            created("third", 44),
+            named("side", "side"),
+            exited("web", 42),
+            // It runs again, in a namespace of its own.
+            Lives(52, 8, Some(80)),
+            created("web", 52),
+            named("web", "web"),
+            named("third", "third"),
+            exited("side", 43),
+            named("third", "renamed"),
+        ],
+        expect![[r#"
+            open 42
+            attach 1 to 7 as ?
+            slot 1 is web
+            open 43
+            close task 2
+            open 44
+            close task 3
+            slot 1 is side
+            open 52
+            attach 2 to 8 as ?
+            slot 2 is web
+            slot 1 is third
+            slot 1 is renamed
+            --
+            default/third pid 44: Placed(Slot(1))
+            default/web pid 52: Placed(Slot(2))
+        "#]],
+    );
+}
+
+#[test]
+fn a_name_that_is_read_late_replaces_that_of_one_who_is_gone() {
+    check(
+        &[
+            Lives(42, 7, Some(70)),
+            Lives(43, 7, Some(70)),
+            created("web", 42),
+            labels("web", &[("nerdctl/name", "web")]),
+            created("side", 43),
+            exited("web", 42),
+            labels("side", &[("nerdctl/name", "side")]),
+        ],
+        expect![[r#"
+            open 42
+            attach 1 to 7 as ?
+            slot 1 is web
+            open 43
+            close task 2
+            slot 1 is side
+            --
+            default/side pid 43: Placed(Slot(1))
+        "#]],
+    );
+}
+
+#[test]
+fn a_pods_name_is_the_same_without_its_sandbox_and_nothing_is_said_of_it() {
+    let app = [POD[0], POD[1], POD[2], ("io.kubernetes.container.name", "app")];
+    check(
+        &[
+            Lives(42, 7, Some(70)),
+            Lives(43, 7, Some(70)),
+            created("pause", 42),
+            labels("pause", &POD),
+            created("app", 43),
+            labels("app", &app),
+            exited("pause", 42),
+        ],
+        expect![[r#"
+            open 42
+            attach 1 to 7 as ?
+            slot 1 is web-0
+            open 43
+            close task 2
+            --
+            default/app pid 43: Placed(Slot(1))
+        "#]],
+    );
+}

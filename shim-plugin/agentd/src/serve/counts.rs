@@ -137,6 +137,7 @@ impl CountPublisher {
             reconciles,
             unread_namespaces,
             labels_unread,
+            docker_unread,
         } = counts;
         let EventCounts { create, start, exit, delete, update, remove, other, undecodable } = events;
         self.events_full.set_total(events_lost);
@@ -163,6 +164,8 @@ impl CountPublisher {
         count("pilotfish_containerd_unread_namespaces_total", help, unread_namespaces);
         let help = "Containers whose labels were asked for and not read, those that were gone by then included.";
         count("pilotfish_containerd_unread_labels_total", help, labels_unread);
+        let help = "Files in which Docker keeps a container's name that could not be read, at each try.";
+        count("pilotfish_containerd_unread_docker_total", help, docker_unread);
     }
 }
 

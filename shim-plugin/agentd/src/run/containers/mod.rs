@@ -7,6 +7,7 @@ mod namespace;
 mod news;
 mod node_addresses;
 mod node_cgroups;
+mod node_news;
 mod process_end;
 mod show;
 mod show_links;
@@ -31,6 +32,7 @@ use news::{Entrance, News, Opened, Reads};
 use node_addresses::NodeAddresses;
 use node_cgroups::{Attached, Job, NodeCgroups};
 pub use node_cgroups::{Jobs, find_hierarchy, services_of};
+use node_news::{Look, NodeNews};
 use shim_plugin::{Action, Handle, Origin, Report, TaskId, TaskState, TaskView};
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -89,6 +91,8 @@ pub struct Containers {
     node: NodeCgroups,
     node_ports: NodePorts,
     node_addresses: NodeAddresses,
+    node_news: NodeNews,
+    node_look: Look,
     open: HashMap<TaskId, Open>,
     /// Those that the attacher has.
     namespaces: BTreeMap<Slot, Namespace>,
@@ -139,6 +143,8 @@ impl Containers {
             node: NodeCgroups::new(observe_node, loopback, losses),
             node_ports: NodePorts::new(losses),
             node_addresses: NodeAddresses::called(&node_name),
+            node_news: NodeNews::subscribe(),
+            node_look: Look::default(),
             open: HashMap::new(),
             namespaces: BTreeMap::new(),
             counts: CountPublisher::new(losses),
@@ -183,10 +189,15 @@ impl Containers {
                     self.begin(self.node.release());
                     self.scan.release();
                 }
-                _ = publish.tick() => self.publish(),
+                _ = publish.tick() => {
+                    self.publish();
+                    if self.node_news.any() {
+                        self.look_at_addresses();
+                    }
+                }
                 _ = upkeep.tick() => {
                     self.identities.forget(clock::now());
-                    self.reads.addresses();
+                    self.look_at_addresses();
                 }
             }
         }
@@ -200,9 +211,14 @@ impl Containers {
             News::Gone(task, Ok(true)) => self.report(Report::Gone { task }).await,
             News::Gone(_, Ok(false)) => {}
             News::Gone(_, Err(error)) => tracing::debug!(%error, "whether a process lives could not be told"),
-            News::Addresses(Ok(addresses)) => self.node_addresses.addressed(&addresses, &mut self.identities),
-            News::Addresses(Err(error)) => {
-                tracing::debug!(%error, "the node's own addresses could not be read");
+            News::Addresses(read) => {
+                match read {
+                    Ok(addresses) => self.node_addresses.addressed(&addresses, &mut self.identities),
+                    Err(error) => tracing::debug!(%error, "the node's own addresses could not be read"),
+                }
+                if self.node_look.over() {
+                    self.reads.addresses();
+                }
             }
             News::Owners(owned, at) => self.owners(&owned, at),
             News::Cgroup(slot, outcome) => {
@@ -216,6 +232,12 @@ impl Containers {
                     self.node_gone(slot);
                 }
             }
+        }
+    }
+
+    fn look_at_addresses(&mut self) {
+        if self.node_look.ask() {
+            self.reads.addresses();
         }
     }
 
