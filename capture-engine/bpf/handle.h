@@ -6,6 +6,7 @@
 #include "emit.h"
 #include "flow.h"
 #include "lock.h"
+#include "refused.h"
 
 #define PF_CLOSE_LOST 0x10000
 
@@ -27,26 +28,16 @@ static __always_inline int pf_may_begin(struct pf_packet *p)
 	return p->payload && (p->tcp_flags & (PF_TCP_RST | PF_TCP_ACK)) == PF_TCP_ACK;
 }
 
-/* The count of half-open connections of a namespace; those of the node begin at 1 << 31. */
-static __always_inline __s32 *pf_opening(struct pf_control *control, __u32 slot)
-{
-	__u64 place = slot ^ slot >> 23;
-
-	/* In one register of 64 bits: 6.1 learns no bound from an exclusive or. */
-	asm volatile("" : "+r"(place));
-	return &control->opening[place & (PF_OPENING - 1)];
-}
-
 static __always_inline void pf_count_opening(struct pf_control *control, __u32 slot, __s32 change)
 {
-	__sync_fetch_and_add(pf_opening(control, slot), change);
+	__sync_fetch_and_add(&control->opening[pf_place(slot)], change);
 	__sync_fetch_and_add(&control->opening_all, change);
 }
 
 /* Whether a SYN gets no flow: a flood or a scan of one namespace must not take the room of the others. */
 static __always_inline int pf_opening_full(struct pf_control *control, __u32 slot)
 {
-	__s32 share = control->opening_share, mine = *(volatile __s32 *)pf_opening(control, slot);
+	__s32 share = control->opening_share, mine = *(volatile __s32 *)&control->opening[pf_place(slot)];
 
 	if (*(volatile __s32 *)&control->opening_all >= (__s32)control->opening_room)
 		share = control->opening_share >> 4;
@@ -54,7 +45,7 @@ static __always_inline int pf_opening_full(struct pf_control *control, __u32 slo
 }
 
 /* A flow for the packet's key; 0 when it gets none, which is counted. */
-static __always_inline struct pf_flow *pf_new_flow(struct pf_cpu *cpu, int dir, struct pf_control *control)
+static __always_inline struct pf_flow *pf_new_flow(struct __sk_buff *skb, struct pf_cpu *cpu, int dir, struct pf_control *control)
 {
 	struct pf_flow *flow, *fresh = &cpu->fresh;
 	struct pf_packet *p = &cpu->packet;
@@ -71,6 +62,12 @@ static __always_inline struct pf_flow *pf_new_flow(struct pf_cpu *cpu, int dir, 
 			cpu->stats.count[PF_STAT_OPENING_FULL]++;
 		return 0;
 	}
+	if (pf_share_full(control, p->key.slot)) {
+		cpu->stats.count[PF_STAT_FLOWS_SHARE]++;
+		if (p->payload)
+			pf_refused(skb, cpu, control, dir);
+		return 0;
+	}
 	ports = bpf_map_lookup_elem(&pilotfish_ports, &zero);
 	if (!ports)
 		return 0;
@@ -85,11 +82,17 @@ static __always_inline struct pf_flow *pf_new_flow(struct pf_cpu *cpu, int dir, 
 	if ((marks & (PF_PORT_EXCLUDED | PF_PORT_INCLUDED)) != PF_PORT_INCLUDED)
 		fresh->flags |= PF_FLOW_NOT_COPIED;
 	/* Another CPU may have been faster: then its flow is ours too. */
-	if (!bpf_map_update_elem(&pilotfish_flows, &p->key, fresh, BPF_NOEXIST) && p->tcp_flags & PF_TCP_SYN)
-		pf_count_opening(control, p->key.slot, 1);
+	if (!bpf_map_update_elem(&pilotfish_flows, &p->key, fresh, BPF_NOEXIST)) {
+		pf_count_flow(control, p->key.slot);
+		if (p->tcp_flags & PF_TCP_SYN)
+			pf_count_opening(control, p->key.slot, 1);
+	}
 	flow = bpf_map_lookup_elem(&pilotfish_flows, &p->key);
-	if (!flow)
+	if (!flow) {
 		cpu->stats.count[PF_STAT_FLOWS_FULL]++;
+		if (p->payload)
+			pf_refused(skb, cpu, control, dir);
+	}
 	return flow;
 }
 
@@ -193,7 +196,7 @@ static __always_inline void pf_handle(struct __sk_buff *skb, __u32 slot, __u32 d
 	__builtin_memset(&cpu->after, 0, __builtin_offsetof(struct pf_after, prev));
 	cpu->before.now = bpf_ktime_get_ns();
 	if (!flow)
-		flow = pf_new_flow(cpu, dir, control);
+		flow = pf_new_flow(skb, cpu, dir, control);
 	if (!flow)
 		return;
 	if (p->payload)

@@ -46,6 +46,22 @@ struct {
 	__type(value, struct pf_ports);
 } pilotfish_ports SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, PF_ANSWERS);
+	__type(key, __u32);
+	__type(value, struct pf_answer);
+} pilotfish_answers SEC(".maps");
+
+/* Packets by namespace that interfaces handed to us. Only whether it moves is asked: it wraps, and
+ * two namespaces may have a place in common. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, PF_PLACES);
+	__type(key, __u32);
+	__type(value, __u64);
+} pilotfish_seen SEC(".maps");
+
 /* Found out before the flow's lock is taken, because helpers may not be called under it. */
 struct pf_before {
 	__u64 now;

@@ -153,7 +153,12 @@ struct pf_flow {
 #define PF_READER_NAPPING 1 /* a timer will wake it: wake it only past `wake_bytes` */
 #define PF_READER_ASLEEP 2 /* wake it for any event */
 
-#define PF_OPENING 512 /* counts of half-open connections; with more namespaces, some have one in common */
+#define PF_OPENING 512 /* counts of half-open connections and of flows; with more namespaces, some have one in common */
+#define PF_SHARE_TIMES 3 /* a namespace has so many times the flows that are left free */
+#define PF_SHARE_LEAST 16 /* or so many, while there is any room */
+
+#define PF_PLACES 2048 /* counts of packets by namespace */
+#define PF_ANSWERS 4096 /* connections without a flow whose last answer is remembered */
 
 /* Value of array `pilotfish_control` (one entry, mapped by user space). */
 struct pf_control {
@@ -165,13 +170,26 @@ struct pf_control {
 	__u32 opening_share; /* half-open connections of one namespace that get a flow */
 	__u32 opening_room; /* of all namespaces: beyond it, each has a small part of its share */
 	__s32 opening_all; /* how many there are */
-	__u8 pad[32];
+	__u32 flows_room; /* entries of `pilotfish_flows` */
+	__s32 flows_all; /* of these in use */
+	__u64 answers[2]; /* answers that were seen of flows without room, by direction: see refused.h */
+	__u8 pad[8];
 	__u32 reader; /* PF_READER_*: on a cache line of its own, it is the only one that changes often */
 	__u8 pad2[60];
 	/* Flows whose handshake is not complete, by namespace (pf_opening). The programs count up and down; user space, which
 	 * removes flows, puts right what it finds in its rounds. */
 	__s32 opening[PF_OPENING];
-}; /* 2176: less than a page, which user space maps */
+	/* All flows by namespace, and `flows_all`: the programs count up, user space down where it removes one. */
+	__s32 flows[PF_OPENING];
+}; /* 4224: user space maps its pages */
+
+/* Value of array `pilotfish_answers`: the newest answer of a connection without a flow. */
+struct pf_answer {
+	__u64 flow; /* hash of its key */
+	__u64 at_ns;
+	__u32 number; /* TCP: sequence number; DNS: id */
+	__u32 pad;
+}; /* 24 */
 
 /* Value of array `pilotfish_ports` (one entry). A flow is copied when one of its ports is included
  * and none is excluded. */
@@ -196,6 +214,7 @@ enum pf_stat {
 	PF_STAT_UNLOCKED, /* packets handled without their flow's lock: its holder kept it for too long, or was interrupted by this packet */
 	PF_STAT_NESTED, /* packets of the node's own sockets that found every work area of their CPU in use: counted nowhere else */
 	PF_STAT_OPENING_FULL, /* SYNs beyond their namespace's share: no flow before the connection's first payload */
+	PF_STAT_FLOWS_SHARE, /* packets whose flow would have been beyond its namespace's share of the table */
 	PF_STAT_MAX,
 };
 
@@ -209,6 +228,6 @@ struct pf_stats {
 #define PF_AREAS (1 + PF_HOST_AREAS)
 
 /* Size of one CPU's value in `pilotfish_stats`: pf_stats, then what the programs work with. */
-#define PF_CPU_BYTES 9040
+#define PF_CPU_BYTES 9048
 
 #endif

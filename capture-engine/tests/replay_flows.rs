@@ -330,3 +330,40 @@ proptest! {
         }
     }
 }
+
+/// Segments of a server that acknowledge what its client is not seen to send: they wait for that.
+#[test]
+fn what_waits_for_its_order_has_a_bound_over_all_flows_and_all_of_it_is_told() {
+    const FLOWS: u16 = 4000;
+    const EACH: usize = 4;
+    let payload = vec![b'z'; 1400];
+    let mut packets = Vec::new();
+    let mut add = |port: u16, server: bool, flags: &str, seq: u32, ack: u32, payload: &[u8]| {
+        let client = (CLIENT.0, port);
+        let (from, to) = if server { (SERVER, client) } else { (client, SERVER) };
+        let builder = PacketBuilder::ethernet2([2; 6], [4; 6]).ipv4(from.0, to.0, 64).tcp(from.1, to.1, seq, 64_000);
+        let builder = if flags.contains('S') { builder.syn() } else { builder };
+        let builder = if flags.contains('A') { builder.ack(ack) } else { builder };
+        let mut frame = Vec::new();
+        builder.write(&mut frame, payload).expect("a frame");
+        packets.push((0, None, frame));
+    };
+    for port in 1000..1000 + FLOWS {
+        add(port, false, "S", 0, 0, b"");
+        add(port, true, "SA", 0, 1, b"");
+        add(port, false, "A", 1, 1, b"");
+    }
+    for piece in 0..EACH as u32 {
+        for port in 1000..1000 + FLOWS {
+            add(port, true, "A", 1 + piece * 1400, 1000, &payload);
+        }
+    }
+    let mut told = 0;
+    let summary = Replay::new(Cursor::new(file(1, &packets))).expect("a capture").run(|event| {
+        if let Event::Segment(segment) = event {
+            told += segment.payload.len();
+        }
+    });
+    assert_eq!(told, FLOWS as usize * EACH * payload.len(), "each byte once");
+    assert!(summary.unordered > 0, "more than 16 MiB of them would have waited");
+}

@@ -132,12 +132,14 @@ impl Kernel {
         Ok(())
     }
 
-    pub(super) fn map_fds(&self) -> [(&'static str, BorrowedFd<'_>); 5] {
+    pub(super) fn map_fds(&self) -> [(&'static str, BorrowedFd<'_>); 7] {
         [
             ("pilotfish_flows", self.shared.flows.fd()),
             ("pilotfish_override", self.shared.overrides.fd()),
             ("pilotfish_events", self.ring_fd.as_fd()),
             ("pilotfish_stats", self.shared.stats.fd()),
+            ("pilotfish_seen", self.shared.seen.fd()),
+            ("pilotfish_answers", self.shared.answers.as_fd()),
             ("pilotfish_control", self.shared.control_map.fd()),
         ]
     }

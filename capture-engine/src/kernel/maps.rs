@@ -57,6 +57,9 @@ pub(super) struct Shared {
     pub overrides: Map,
     pub overridden: Mutex<HashSet<FlowKey, foldhash::fast::RandomState>>,
     pub stats: Map,
+    pub seen: Map,
+    /// Only the programs use it.
+    pub answers: OwnedFd,
     pub cpus: usize,
     pub control_map: Map,
     pub control: ControlPage,
@@ -75,6 +78,8 @@ impl Shared {
             overrides: Map::new(map("pilotfish_override")?, size_of::<wire::Key>(), size_of::<wire::Override>()),
             overridden: Mutex::default(),
             stats: Map::new(map("pilotfish_stats")?, 4, wire::CPU_BYTES * cpus),
+            seen: Map::new(map("pilotfish_seen")?, 4, size_of::<u64>() * cpus),
+            answers: map("pilotfish_answers")?,
             cpus,
             control_map,
             control,
@@ -90,6 +95,7 @@ impl Shared {
         control.loopback = u32::from(config.loopback);
         control.opening_share = (config.flows / OPENING_SHARE).max(16);
         control.opening_room = (config.flows / OPENING_ROOM).max(16);
+        control.flows_room = config.flows;
         let zero = 0u32.to_ne_bytes();
         self.control_map.update(&zero, control.as_bytes()).map_err(setup("write pilotfish_control"))?;
         let ports = Map::new(ports, 4, wire::PORTS);

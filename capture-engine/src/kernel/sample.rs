@@ -8,6 +8,7 @@ use crate::event::{FlowKey, Sample};
 use capture_wire as wire;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 /// No flags: the kernel copies a flow while the programs may be changing it. Every field is whole
@@ -117,6 +118,9 @@ impl Sampler {
         let mut flow = [0; size_of::<wire::Flow>()];
         let key = convert::wire_key(key);
         let found = self.shared.flows.take(key.as_bytes(), &mut flow, PLAIN)?;
+        if found {
+            self.shared.flow_removed(&key);
+        }
         Ok(if found { decode(&key, &flow) } else { None })
     }
 
@@ -129,10 +133,30 @@ impl Sampler {
         let mut removed = 0;
         // One call each (0.4 us): a batch stops at the first flow that is gone already.
         for key in keys {
-            removed += usize::from(self.shared.flows.delete(convert::wire_key(key).as_bytes())?);
+            let wire_key = convert::wire_key(key);
+            if self.shared.flows.delete(wire_key.as_bytes())? {
+                removed += 1;
+                self.shared.flow_removed(&wire_key);
+            }
             self.shared.clear_override(key)?;
         }
         Ok(removed)
+    }
+
+    /// Answers that were seen of flows without room since the programs were loaded, to a pod and
+    /// from it (by `Direction::index`): at least so many exchanges took place unfollowed.
+    #[must_use]
+    pub fn answers(&self) -> [u64; 2] {
+        [0, 1].map(|dir| self.shared.control.answers(dir).load(Ordering::Relaxed))
+    }
+}
+
+impl Shared {
+    /// The programs count what they put into the table, and nobody else takes anything out.
+    fn flow_removed(&self, key: &wire::Key) {
+        for place in [Some(wire::opening(key.slot)), None] {
+            self.control.flows(place).fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 

@@ -41,6 +41,9 @@ pub struct KernelStats {
     /// SYNs beyond their namespace's share of half-open connections, which got no flow: such a
     /// connection is followed from its first payload on, as one that was joined midway.
     pub opening_full: u64,
+    /// Packets whose flow would have been beyond its namespace's share of the table. What these
+    /// and those of `flows_full` cost in exchanges: see [`Sampler::answers`](super::Sampler::answers).
+    pub flows_share: u64,
     /// Records of the ring that made no sense to the reader.
     pub malformed: u64,
 }
@@ -97,6 +100,7 @@ impl Shared {
             unlocked: of(Stat::Unlocked),
             nested: of(Stat::Nested),
             opening_full: of(Stat::OpeningFull),
+            flows_share: of(Stat::FlowsShare),
             malformed: self.malformed.load(Ordering::Relaxed),
         })
     }

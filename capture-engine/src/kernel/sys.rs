@@ -8,7 +8,7 @@ use std::io;
 use std::mem::{offset_of, zeroed};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 fn bpf(cmd: bpf_cmd, attr: &mut bpf_attr) -> io::Result<c_long> {
     // SAFETY: `attr` is a whole, initialised bpf_attr. The pointers in it are set by the functions
@@ -207,7 +207,8 @@ pub(super) fn program_by_id(id: u32) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-/// `pilotfish_control` in our memory: the reader's state changes hundreds of times a second, without a system call.
+/// `pilotfish_control` in our memory, all of it: the reader's state changes hundreds of times a
+/// second, without a system call.
 #[derive(Debug)]
 pub(super) struct ControlPage {
     at: NonNull<u8>,
@@ -217,7 +218,8 @@ pub(super) struct ControlPage {
 impl ControlPage {
     pub(super) fn map(control: &Map) -> io::Result<ControlPage> {
         // SAFETY: sysconf only reads.
-        let length = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
+        let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
+        let length = size_of::<Control>().next_multiple_of(page);
         // SAFETY: a new mapping at an address of the kernel's choice; nothing else lies there.
         let at = unsafe {
             libc::mmap(
@@ -237,7 +239,7 @@ impl ControlPage {
 
     fn word(&self, offset: usize) -> &AtomicU32 {
         // SAFETY: `offset` is that of an aligned u32 within `Control`, which lies at the start of
-        // the page that stays mapped as long as `self`. User space touches the page through these
+        // the pages that stay mapped as long as `self`. User space touches them through these
         // atomics only; the kernel's programs load and store whole words.
         unsafe { AtomicU32::from_ptr(self.at.as_ptr().add(offset).cast()) }
     }
@@ -252,6 +254,21 @@ impl ControlPage {
             Some(place) => self.word(offset_of!(Control, opening) + place % OPENING * size_of::<i32>()),
             None => self.word(offset_of!(Control, opening_all)),
         }
+    }
+
+    /// All flows of the namespaces that have this place; None: of all. Signed, as two's complement.
+    pub(super) fn flows(&self, place: Option<usize>) -> &AtomicU32 {
+        match place {
+            Some(place) => self.word(offset_of!(Control, flows) + place % OPENING * size_of::<i32>()),
+            None => self.word(offset_of!(Control, flows_all)),
+        }
+    }
+
+    /// Answers that were seen of flows without room, by the wire's number of a direction.
+    pub(super) fn answers(&self, dir: usize) -> &AtomicU64 {
+        let offset = offset_of!(Control, answers) + dir % 2 * size_of::<u64>();
+        // SAFETY: as in `word`, and `answers` is aligned for it.
+        unsafe { AtomicU64::from_ptr(self.at.as_ptr().add(offset).cast()) }
     }
 
     pub(super) fn overrides(&self) -> &AtomicU32 {

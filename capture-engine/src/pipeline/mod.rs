@@ -10,6 +10,7 @@ mod peers;
 mod requests;
 mod sampling;
 mod shed;
+mod unfollowed;
 
 pub use requests::Requests;
 pub use sampling::Sampling;
@@ -187,8 +188,11 @@ impl<S: Sink> Pipeline<S> {
         if self.take(segment) {
             return;
         }
+        let full = self.stats.table_full;
         if self.admit(key, id, role, joined_midway, at) {
             self.take(segment);
+        } else if self.stats.table_full > full {
+            self.refused(segment);
         }
     }
 

@@ -11,11 +11,12 @@ use std::time::Duration;
 /// A round begins so long after the one before at the earliest.
 const ROUND: Duration = Duration::from_secs(1);
 /// And after this many times what that one took: sampling takes 1 % of a CPU at most.
-const SHARE: u32 = 100;
+const ROUND_TIMES: u32 = 100;
 /// A UDP flow without a packet for so long is over; most are one DNS query each. conntrack gives an
 /// unanswered one 30 s.
 const UDP_IDLE: Duration = Duration::from_secs(20);
-/// The same when the table is three quarters full.
+/// The same in a namespace that has three quarters of its share of the table: others are not to
+/// have less for it.
 const UDP_IDLE_CROWDED: Duration = Duration::from_secs(5);
 /// A handshake that was never completed: SYN retries end after 127 s with Linux' defaults.
 const HALF_OPEN: Duration = Duration::from_secs(130);
@@ -25,9 +26,12 @@ const HALF_OPEN: Duration = Duration::from_secs(130);
 /// 60 s by the kernel (`tcp_fin_timeout`).
 const HALF_CLOSED: Duration = Duration::from_secs(2);
 const HALF_CLOSED_WAITING: Duration = Duration::from_secs(60);
-/// Connections idle for hours are kept, but not when the table is nine tenths full: then they count
-/// as joined midway when they go on.
+/// Connections idle for hours are kept, but not in a namespace that has nine tenths of its share:
+/// then they count as joined midway when they go on.
 const TCP_IDLE_CROWDED: Duration = Duration::from_secs(300);
+
+/// A namespace may have so many times the flows that are left free (`bpf/refused.h`).
+const SHARE: usize = capture_wire::SHARE_TIMES as usize;
 
 /// Which round is under way, and what is to be let go of in it.
 #[derive(Debug)]
@@ -39,8 +43,21 @@ pub struct Sampling {
     began: Ts,
     next: Ts,
     /// Flows of the round before.
-    seen: usize,
-    seeing: usize,
+    seen: Flows,
+    seeing: Flows,
+}
+
+/// How many there were, of each namespace and of all.
+#[derive(Debug, Default)]
+struct Flows {
+    all: usize,
+    of: HashMap<Slot, usize>,
+}
+
+impl Flows {
+    fn of(&self, slot: Slot) -> usize {
+        self.of.get(&slot).copied().unwrap_or_default()
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +70,15 @@ impl Sampling {
     /// `room` is how many flows the kernel's table holds.
     #[must_use]
     pub fn new(room: usize) -> Sampling {
-        Sampling { room, leaving: HashMap::new(), under_way: false, began: Ts(0), next: Ts(0), seen: 0, seeing: 0 }
+        Sampling {
+            room,
+            leaving: HashMap::new(),
+            under_way: false,
+            began: Ts(0),
+            next: Ts(0),
+            seen: Flows::default(),
+            seeing: Flows::default(),
+        }
     }
 
     /// Its flows are read once more, and then settled.
@@ -72,22 +97,23 @@ impl Sampling {
         if !self.under_way && now >= self.next {
             self.under_way = true;
             self.began = now;
-            self.seeing = 0;
+            self.seeing = Flows::default();
             self.leaving.values_mut().for_each(|leaving| leaving.in_round = true);
         }
         self.under_way
     }
 
-    /// So many flows were read in this round.
-    pub fn saw(&mut self, flows: usize) {
-        self.seeing += flows;
+    /// A flow of this namespace was read in this round.
+    pub fn saw(&mut self, slot: Slot) {
+        self.seeing.all += 1;
+        *self.seeing.of.entry(slot).or_default() += 1;
     }
 
     /// The round is over; gives back the namespaces that it settled.
     pub fn end(&mut self, now: Ts) -> Vec<(Slot, Ts)> {
         self.under_way = false;
-        self.seen = self.seeing;
-        self.next = self.began.plus(ROUND.max(now.since(self.began).saturating_mul(SHARE)));
+        self.seen = std::mem::take(&mut self.seeing);
+        self.next = self.began.plus(ROUND.max(now.since(self.began).saturating_mul(ROUND_TIMES)));
         let settled =
             self.leaving.iter().filter(|(_, leaving)| leaving.in_round).map(|(slot, l)| (*slot, l.at)).collect();
         self.leaving.retain(|_, leaving| !leaving.in_round);
@@ -106,15 +132,20 @@ impl Sampling {
     #[must_use]
     pub fn is_over(&self, sample: &Sample, now: Ts) -> bool {
         let idle = now.since(sample.at);
-        let filled = self.seen.max(self.seeing);
         let slot = sample.key.slot;
         self.leaving.contains_key(&slot)
             || match sample.key.tuple.transport {
-                Transport::Udp if filled > self.room / 4 * 3 => idle > UDP_IDLE_CROWDED,
-                Transport::Udp => idle > UDP_IDLE,
+                Transport::Udp => idle > UDP_IDLE || (idle > UDP_IDLE_CROWDED && self.has_of_its_share(slot, 75)),
                 Transport::Tcp if !sample.established && idle > HALF_OPEN => true,
-                Transport::Tcp => filled > self.room / 10 * 9 && idle > TCP_IDLE_CROWDED,
+                Transport::Tcp => idle > TCP_IDLE_CROWDED && self.has_of_its_share(slot, 90),
             }
+    }
+
+    /// Whether the namespace has more than so many parts in a hundred of the flows that it may have.
+    fn has_of_its_share(&self, slot: Slot, percent: usize) -> bool {
+        let Sampling { room, seen, seeing, .. } = self;
+        let left = room.saturating_sub(seen.all.max(seeing.all));
+        seen.of(slot).max(seeing.of(slot)) > left * SHARE * percent / 100
     }
 }
 
@@ -153,8 +184,30 @@ mod tests {
         assert!(!sampling.is_over(&idle, now));
         assert!(sampling.is_over(&sample(Transport::Tcp, 1, HOUR, false), now), "half open");
         assert!(sampling.is_over(&sample(Transport::Udp, 1, HOUR, true), now));
-        sampling.seen = 950;
+        sampling.seen = Flows { all: 950, of: HashMap::from([(Slot(1), 900), (Slot(2), 50)]) };
         assert!(sampling.is_over(&idle, now), "others need the room");
+        assert!(!sampling.is_over(&sample(Transport::Tcp, 2, HOUR, true), now), "it has little of it");
+    }
+
+    #[test]
+    fn who_has_most_of_its_share_keeps_idle_flows_for_less_long() {
+        let now = Ts::default().plus(10 * HOUR);
+        let mut sampling = Sampling::new(1000);
+        let mut round = now;
+        let before = |seconds| 10 * HOUR - Duration::from_secs(seconds);
+        // Alone a namespace may have 750 of 1000.
+        for (flows, udp, tcp) in [(690, false, false), (700, true, false), (735, true, true), (750, true, true)] {
+            round = round.plus(HOUR);
+            assert!(sampling.begin(round));
+            (0..flows).for_each(|_| sampling.saw(Slot(1)));
+            assert_eq!(sampling.is_over(&sample(Transport::Udp, 1, before(6), true), now), udp, "{flows}");
+            assert_eq!(sampling.is_over(&sample(Transport::Tcp, 1, before(301), true), now), tcp, "{flows}");
+            assert!(!sampling.is_over(&sample(Transport::Udp, 1, before(5), true), now));
+            assert!(!sampling.is_over(&sample(Transport::Tcp, 1, before(299), true), now));
+            assert!(!sampling.is_over(&sample(Transport::Udp, 2, before(6), true), now), "another has few");
+            assert!(sampling.is_over(&sample(Transport::Udp, 2, before(21), true), now));
+            sampling.end(round);
+        }
     }
 
     #[test]

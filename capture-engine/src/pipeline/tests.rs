@@ -282,7 +282,7 @@ fn a_full_table_refuses_and_counts() {
     for port in 1..=3 {
         wire.at_port(port).exchange();
     }
-    wire.check(&["Client GET 200 100", "Client GET 200 100"]);
+    wire.check(&["Client GET 200 100", "Client GET 200 100", "lost 1 limit"]);
     assert_eq!(wire.pipeline.stats().table_full, 2);
 }
 

@@ -124,15 +124,19 @@ impl Flow {
         }
     }
 
-    /// Puts a segment aside that acknowledges what was not seen yet, and what follows it the same
-    /// way. False when it is to be handled at once.
-    pub fn put_aside(&mut self, packet: &Decoded<'_>, dir: Direction, at: Ts) -> bool {
-        if !packet.tcp || self.early.len() >= EARLY || !(self.is_behind(packet, dir) || self.is_early(packet, dir)) {
-            return false;
-        }
+    /// Whether a segment is to be put aside: it acknowledges what was not seen yet, or follows one that waits.
+    pub fn must_wait(&self, packet: &Decoded<'_>, dir: Direction) -> bool {
+        packet.tcp && self.early.len() < EARLY && (self.is_behind(packet, dir) || self.is_early(packet, dir))
+    }
+
+    pub fn put_aside(&mut self, packet: &Decoded<'_>, dir: Direction, at: Ts) {
         let payload = packet.held.to_vec();
         self.early.push_back(Early { packet: Decoded { held: &[], ..*packet }, payload, dir, at, waited: 0 });
-        true
+    }
+
+    /// Bytes of what waits.
+    pub fn waiting(&self) -> usize {
+        self.early.iter().map(|early| early.payload.len() + size_of::<Early>()).sum()
     }
 
     /// Whether what was waited for will not come any more: the other side has jumped over it, or
@@ -155,7 +159,11 @@ impl Flow {
         let oldest = self.early.front()?;
         let waited = oldest.waited > EARLY as u8;
         let place = ready.or_else(|| if all || waited { first(oldest.dir).map(|(place, _)| place) } else { None })?;
-        self.early.remove(place)
+        let taken = self.early.remove(place);
+        if self.early.is_empty() {
+            self.early = VecDeque::new();
+        }
+        taken
     }
 
     /// A segment of the same direction and from before waits.

@@ -71,6 +71,8 @@ pub struct Summary {
     pub flows: u64,
     /// Flows reported early because the table was full.
     pub flows_evicted: u64,
+    /// TCP segments out of order that were not put in order, because too many waited for it.
+    pub unordered: u64,
     /// IP datagrams whose fragments never fitted.
     pub fragments_given_up: u64,
     /// Times of the earliest and the latest packet.
@@ -228,6 +230,7 @@ impl Replay {
         Summary {
             flows: self.table.opened,
             flows_evicted: self.table.evicted,
+            unordered: self.table.unordered,
             fragments_given_up: self.decoder.fragments.given_up,
             seen_again: self.places.again,
             tunnels_beyond: self.tunnels.beyond,

@@ -11,6 +11,10 @@ use std::time::Duration;
 /// What still comes after a close is mostly the last ACK: it is waited for before the flow is reported.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// Bytes of segments of all flows that wait for what they answer: reordering is by a few packets, so
+/// no capture of real traffic has so much.
+const WAITING: usize = 16 << 20;
+
 /// Flows compared when one has to go: the oldest of so many is old enough.
 const EVICT_SAMPLE: usize = 16;
 
@@ -26,8 +30,12 @@ pub(super) struct Table {
     hand: usize,
     next_id: u64,
     closing: VecDeque<(Ts, u32, FlowId)>,
+    /// Bytes that wait, of all flows.
+    waiting: usize,
     pub opened: u64,
     pub evicted: u64,
+    /// Segments out of order that were handled at once, because too much was waiting.
+    pub unordered: u64,
 }
 
 impl Table {
@@ -40,8 +48,10 @@ impl Table {
             hand: 0,
             next_id: 1,
             closing: VecDeque::new(),
+            waiting: 0,
             opened: 0,
             evicted: 0,
+            unordered: 0,
         }
     }
 
@@ -59,6 +69,8 @@ impl Table {
         };
         let id = FlowId(self.next_id);
         let Some(flow) = self.flows.get_mut(place as usize) else { return };
+        // Of all but this one.
+        let waiting = self.waiting.saturating_sub(flow.waiting());
         let mut dir = direction(&flow.key, packet);
         if let Some(begin) = flow.begins_another(packet, dir) {
             if !flow.reported {
@@ -81,8 +93,13 @@ impl Table {
             self.next_id += 1;
             self.opened += 1;
         }
-        if flow.put_aside(packet, dir, at) {
-            return;
+        if flow.must_wait(packet, dir) {
+            if self.waiting + packet.held.len() < WAITING {
+                flow.put_aside(packet, dir, at);
+                self.waiting = waiting + flow.waiting();
+                return;
+            }
+            self.unordered += 1;
         }
         let open = flow.closed.is_none();
         if packet.tcp && packet.tcp_flags & RST != 0 || flow.waits_in_vain(packet, dir) {
@@ -93,6 +110,7 @@ impl Table {
             let (packet, dir, at) = early.parts();
             handle(flow, &packet, dir, at, tell);
         }
+        self.waiting = waiting + flow.waiting();
         if open && flow.closed.is_some() {
             self.closing.push_back((at, place, flow.id));
         }
@@ -135,6 +153,7 @@ impl Table {
         let place = oldest.unwrap_or(0);
         self.hand = (self.hand + EVICT_SAMPLE) % count;
         if let Some(flow) = self.flows.get_mut(place) {
+            self.waiting = self.waiting.saturating_sub(flow.waiting());
             if !flow.reported {
                 flush(flow, tell);
                 self.evicted += 1;
@@ -154,6 +173,7 @@ impl Table {
             let Some(flow) = self.flows.get_mut(place as usize) else { continue };
             let same = flow.closed.is_some_and(|(_, when)| when == at);
             if flow.id == id && same && !flow.reported {
+                self.waiting = self.waiting.saturating_sub(flow.waiting());
                 flush(flow, tell);
                 flow.reported = true;
                 tell(Event::Closed(flow.sample(at, Close::Gone)));
@@ -235,4 +255,44 @@ fn ends_of(key: &FlowKey) -> Ends {
 
 fn ip(address: u128) -> IpAddr {
     Ipv6Addr::from_bits(address).to_canonical()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replay::flow::ACK;
+    use proptest::prelude::*;
+
+    fn segment(port: u16, server: bool, seq: u32, ack: u32, held: &[u8]) -> Decoded<'_> {
+        let ends = [(1, port), (2, 80)];
+        let [source, destination] = if server { [ends[1], ends[0]] } else { ends };
+        Decoded {
+            source,
+            destination,
+            ip_bytes: 40 + held.len() as u32,
+            tcp: true,
+            tcp_flags: ACK,
+            window: 1000,
+            seq,
+            ack,
+            payload: held.len() as u32,
+            held,
+        }
+    }
+
+    proptest! {
+        /// Whatever waits, is handled, makes way or is told as over: what is counted is what waits.
+        #[test]
+        fn the_count_of_what_waits_is_exact(
+            packets in proptest::collection::vec((0u16..8, any::<bool>(), 0u32..40, 0u32..40, 0usize..9, 0u8..8), 0..200)
+        ) {
+            let mut table = Table::new(6);
+            for (at, (port, server, seq, ack, length, flags)) in (0u64..).zip(packets) {
+                let packet = segment(port, server, seq, ack, &[7; 9][..length]);
+                let flags = [ACK, ACK, ACK, ACK, ACK | FIN, SYN, SYN | ACK, RST][usize::from(flags)];
+                table.packet(&Decoded { tcp_flags: flags, ..packet }, Ts(at * 100_000_000), &mut |_| ());
+                prop_assert_eq!(table.waiting, table.flows.iter().map(Flow::waiting).sum::<usize>());
+            }
+        }
+    }
 }

@@ -1,8 +1,10 @@
-//! More SYNs in one namespace than the flow table has room for: the others lose nothing by it.
+//! More SYNs, connections or datagrams in one namespace than the flow table has room for: the others
+//! lose nothing by it, and what it loses itself is counted.
 
-use crate::frames::{Bench, Seen, Tcp};
+use crate::frames::{Bench, PEER, POD, Seen, Tcp};
 use capture_engine::event::Sample;
 use capture_engine::kernel::KernelConfig;
+use etherparse::PacketBuilder;
 use flow_model::Direction::{Egress, Ingress};
 use flow_model::Slot;
 
@@ -89,4 +91,130 @@ fn what_was_answered_or_removed_takes_no_share() {
         bench.kernel.sampler().remove(&half_open).expect("removed");
         assert_eq!(flows(&bench).len(), 999, "a round finds that they are gone");
     }
+}
+
+/// A namespace may have three quarters of an empty table, and three quarters of what is left then.
+const FIRST_SHARE: u64 = FLOWS as u64 / 4 * 3;
+
+/// Whole connections that nobody closes; none of their events matters.
+fn open(bench: &mut Bench, ports: std::ops::RangeInclusive<u16>) {
+    for peer_port in ports {
+        Tcp { bench, peer_port }.handshake();
+        bench.drain();
+    }
+}
+
+#[test]
+fn a_flood_of_connections_that_stay_open_in_one_namespace_costs_the_others_nothing() {
+    let mut bench = bench();
+    open(&mut bench, 1..=3 * FLOWS as u16);
+    let stats = bench.kernel.stats().expect("stats");
+    // Of the SYN and the SYN-ACK of each; its ACK is a stray.
+    assert_eq!((stats.flows_full, stats.flows_share), (0, 2 * (u64::from(3 * FLOWS) - FIRST_SHARE)));
+    assert_eq!(stats.opening_full, 0);
+    for slot in [8, 9, 1 << 31] {
+        bench.go_to(Slot(slot));
+        assert_eq!(talk(&mut bench, 20_000..20_090), (90, 90), "in {slot}");
+    }
+    let stats = bench.kernel.stats().expect("stats");
+    assert_eq!((stats.flows_full, stats.flows_share), (0, 2 * (u64::from(3 * FLOWS) - FIRST_SHARE)));
+    assert_eq!(flows(&bench).iter().filter(|flow| flow.key.slot == Slot(7)).count() as u64, FIRST_SHARE);
+}
+
+#[test]
+fn a_flood_of_datagrams_in_one_namespace_costs_the_others_nothing() {
+    let mut bench = bench();
+    for port in 1..=3 * FLOWS as u16 {
+        let mut frame = Vec::new();
+        PacketBuilder::ethernet2([2; 6], [4; 6])
+            .ipv4(POD, PEER, 64)
+            .udp(port, 53)
+            .write(&mut frame, b"a question of no meaning")
+            .expect("a frame");
+        bench.run(Egress, &frame);
+        bench.drain();
+    }
+    let stats = bench.kernel.stats().expect("stats");
+    assert_eq!((stats.flows_full, stats.flows_share), (0, u64::from(3 * FLOWS) - FIRST_SHARE));
+    bench.go_to(Slot(8));
+    assert_eq!(talk(&mut bench, 20_000..20_300), (300, 300));
+}
+
+#[test]
+fn each_namespace_that_floods_leaves_something_for_the_next() {
+    let mut bench = bench();
+    let mut had = Vec::new();
+    for slot in 1..=4 {
+        bench.go_to(Slot(slot));
+        open(&mut bench, 1..=FLOWS as u16);
+        had.push(flows(&bench).iter().filter(|flow| flow.key.slot == Slot(slot)).count());
+    }
+    // 2048 flows: three quarters of what is free each time, but 16 at least while there is any room.
+    assert_eq!(had, [1536, 384, 96, 24]);
+    for slot in 5..=6 {
+        bench.go_to(Slot(slot));
+        open(&mut bench, 1..=FLOWS as u16);
+        had.push(flows(&bench).iter().filter(|flow| flow.key.slot == Slot(slot)).count());
+    }
+    assert_eq!(had[4..], [8, 0], "the table is full in the end");
+    assert!(bench.kernel.stats().expect("stats").flows_full > 0);
+}
+
+#[test]
+fn what_was_removed_makes_room_in_its_namespace_s_share() {
+    let mut bench = bench();
+    for round in 0..3 {
+        open(&mut bench, 1..=FLOWS as u16);
+        let refused = 2 * (u64::from(FLOWS) - FIRST_SHARE);
+        assert_eq!(bench.kernel.stats().expect("stats").flows_share, refused * (round + 1), "round {round}");
+        let keys: Vec<_> = flows(&bench).iter().map(|flow| flow.key).collect();
+        let sampler = bench.kernel.sampler();
+        assert!(sampler.take(&keys[0]).expect("taken").is_some() && sampler.take(&keys[0]).expect("gone").is_none());
+        assert_eq!(sampler.remove(&keys).expect("removed") as u64, FIRST_SHARE - 1);
+    }
+}
+
+#[test]
+fn an_answer_without_a_flow_tells_of_an_exchange_once() {
+    let mut bench = bench();
+    open(&mut bench, 1..=FLOWS as u16);
+    let answers = |bench: &Bench| bench.kernel.sampler().answers();
+    assert_eq!(answers(&bench), [0, 0]);
+    let flow = Tcp { bench: &mut bench, peer_port: 50_000 };
+    let answer = b"HTTP/1.1 200 OK\r\n\r\n";
+    flow.request(1000, b"GET / HTTP/1.1\r\n\r\n");
+    assert_eq!(answers(flow.bench), [0, 0], "its answer may be followed");
+    for seq in [1000, 1000, 1200, 1000, 1400, 1200] {
+        flow.response(seq, answer);
+    }
+    assert_eq!(answers(flow.bench), [0, 3], "three answers, three repetitions");
+    for (seq, other) in (2000u32..).step_by(100).zip([
+        &b"HTTP/1.1 100 Continue\r\n\r\n"[..],
+        b"HTTP/2.0 200 OK\r\n\r\n",
+        b"some bytes of a body",
+        b"HTTP/1.1 20",
+    ]) {
+        flow.response(seq, other);
+    }
+    assert_eq!(answers(flow.bench), [0, 3], "nothing that is one for sure");
+    // The pod as a client.
+    flow.request(3000, answer);
+    assert_eq!(answers(flow.bench), [1, 3]);
+
+    let dns = |bench: &Bench, dir, id: u8, second: u8| {
+        let (from, to) = if dir == Ingress { (PEER, POD) } else { (POD, PEER) };
+        let mut frame = Vec::new();
+        PacketBuilder::ethernet2([2; 6], [4; 6])
+            .ipv4(from, to, 64)
+            .udp(53, 60_000)
+            .write(&mut frame, &[7, id, second, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0])
+            .expect("a frame");
+        bench.run(dir, &frame);
+    };
+    let before = answers(flow.bench);
+    for (dir, id, second) in [(Ingress, 1, 0x81), (Ingress, 1, 0x81), (Ingress, 2, 0x81), (Egress, 3, 0x85)] {
+        dns(flow.bench, dir, id, second);
+    }
+    dns(flow.bench, Ingress, 4, 1);
+    assert_eq!(answers(flow.bench), [before[0] + 2, before[1] + 1], "a query is no answer");
 }

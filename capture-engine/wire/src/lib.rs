@@ -289,20 +289,36 @@ pub struct Control {
     pub opening_room: u32,
     /// Half-open connections in the table.
     pub opening_all: i32,
+    /// Entries of `pilotfish_flows`.
+    pub flows_room: u32,
+    /// Of these, how many are in use.
+    pub flows_all: i32,
+    /// Answers that were seen of flows without room, for each direction.
+    pub answers: [u64; 2],
     /// Explicit padding, to the next cache line.
-    pub pad: [u8; 32],
+    pub pad: [u8; 8],
     /// `READER_*`. On a cache line of its own: it is the only one that changes often.
     pub reader: u32,
     /// Explicit padding.
     pub pad2: [u8; 60],
     /// Flows whose handshake is not complete, by namespace: see [`opening`].
     pub opening: [i32; OPENING],
+    /// All flows, by namespace, at the same places.
+    pub flows: [i32; OPENING],
 }
 
-/// Entries of [`Control::opening`].
+/// A namespace has so many times the flows that are left free.
+pub const SHARE_TIMES: u32 = 3;
+/// Or so many, while there is any room.
+pub const SHARE_LEAST: u32 = 16;
+
+/// Entries of `pilotfish_seen`.
+pub const PLACES: u32 = 2048;
+
+/// Entries of [`Control::opening`] and [`Control::flows`].
 pub const OPENING: usize = 512;
 
-/// Place of a namespace in [`Control::opening`].
+/// Place of a namespace in these two.
 #[must_use]
 pub const fn opening(slot: u32) -> usize {
     ((slot ^ (slot >> 23)) as usize) & (OPENING - 1)
@@ -337,16 +353,18 @@ pub enum Stat {
     Nested,
     /// SYNs beyond their namespace's share of half-open connections: they got no flow.
     OpeningFull,
+    /// Packets whose flow would have been beyond its namespace's share of the table.
+    FlowsShare,
 }
 
 /// Number of [`Stat`]s.
-pub const STAT_MAX: usize = 12;
+pub const STAT_MAX: usize = 13;
 
 /// Entries of `pilotfish_stats`.
 pub const AREAS: u32 = 3;
 
 /// Size of one CPU's value in `pilotfish_stats`: [`Stats`], then what the programs work with.
-pub const CPU_BYTES: usize = 9040;
+pub const CPU_BYTES: usize = 9048;
 
 /// Value of `pilotfish_stats` on one CPU.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -364,6 +382,6 @@ const _: () = {
     assert!(size_of::<Closed>() == 176);
     assert!(size_of::<Flow>() == 240);
     assert!(size_of::<Override>() == 16);
-    assert!(size_of::<Control>() == 2176);
-    assert!(size_of::<Stats>() == 96);
+    assert!(size_of::<Control>() == 4224);
+    assert!(size_of::<Stats>() == 104);
 };

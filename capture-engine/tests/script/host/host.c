@@ -21,6 +21,7 @@ static struct pf_ports ports;
 /* Each record: its length and whether it counts, 4 bytes each, then its bytes, to a multiple of 8. */
 static __u8 ring[HOST_RING] __attribute__((aligned(8)));
 static __u32 ring_end;
+static __u64 seen;
 static __u64 now;
 static const __u8 *frame;
 static __u32 frame_length;
@@ -33,6 +34,8 @@ static void *bpf_map_lookup_elem(void *map, const void *key)
 		return &control;
 	if (map == &pilotfish_ports)
 		return &ports;
+	if (map == &pilotfish_seen)
+		return &seen;
 	if (map != &pilotfish_flows)
 		return 0;
 	for (int i = 0; i < HOST_FLOWS; i++)
@@ -142,6 +145,7 @@ void host_reset(__u32 head_bytes)
 	memset(&control, 0, sizeof(control));
 	control.head_bytes = head_bytes;
 	control.opening_share = control.opening_room = HOST_FLOWS;
+	control.flows_room = HOST_FLOWS;
 	control.udp_datagrams = 2;
 	if (!ports.marks[0])
 		memset(&ports, PF_PORT_INCLUDED, sizeof(ports));

@@ -63,6 +63,7 @@ pub(super) fn text(summary: &Summary, noted: Noted, totals: &Totals, snapshot: &
         ("seen again at another interface", summary.seen_again),
         ("of more tunnels", summary.tunnels_beyond),
         ("flows reported early (the table was full)", summary.flows_evicted),
+        ("segments left out of order (too many were)", summary.unordered),
         ("flows that let go of what they held (64 MiB for all)", flows_shed),
         ("datagrams with fragments missing", summary.fragments_given_up),
         ("HTTP responses to nothing that was asked", unasked),

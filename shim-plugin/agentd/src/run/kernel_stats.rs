@@ -23,6 +23,7 @@ pub struct KernelStatsReader {
     nested: Loss,
     malformed: Loss,
     opening_full: Loss,
+    flows_share: Loss,
     looks: u32,
     programs: Vec<api::Program>,
 }
@@ -48,6 +49,11 @@ impl KernelStatsReader {
                 "opening_full",
                 "SYNs beyond their namespace's share of half-open connections",
             ),
+            flows_share: losses.place(
+                "kernel",
+                "flows_share",
+                "packets of flows beyond their namespace's share of the table",
+            ),
             malformed: losses.place("ring", "malformed", "records that made no sense"),
             looks: 0,
             programs: Vec::new(),
@@ -71,6 +77,7 @@ impl KernelStatsReader {
         self.nested.set_total(stats.nested);
         self.malformed.set_total(stats.malformed);
         self.opening_full.set_total(stats.opening_full);
+        self.flows_share.set_total(stats.flows_share);
         *board.engine.lock() = Engine {
             ring_bytes: self.ring_bytes,
             flows: board.flows.load(Ordering::Relaxed),

@@ -10,7 +10,7 @@ use anyhow::Context;
 use capture_engine::event::FlowKey;
 use capture_engine::kernel::{Overrides, RingReader, Sampler};
 use capture_engine::pipeline::{Pipeline, PipelineConfig, Sampling};
-use flow_model::{Close, Names, Ts};
+use flow_model::{Close, Direction, Names, Role, Ts};
 use golden_metrics::{Golden, Loss, Losses};
 use k8s_sync::NamesReader;
 use std::sync::Arc;
@@ -44,6 +44,8 @@ pub struct PipelineThread {
     board: Arc<Board>,
     orders: Receiver<Order>,
     table_full: Loss,
+    /// Answers of flows without room in the kernel's table, as far as they are told.
+    answers: [u64; 2],
     holes: Loss,
     holes_bounded: Loss,
     overrides_full: Loss,
@@ -73,6 +75,7 @@ impl PipelineThread {
             board,
             orders,
             table_full: losses.place("pipeline", "flows_full", "segments of flows that found the table full"),
+            answers: [0; 2],
             holes: losses.place("pipeline", "hole", "holes in a stream whose bytes never came"),
             holes_bounded: losses.place("pipeline", "hole_bounded", "holes given up because a bound was reached"),
             overrides_full: losses.place("kernel", "overrides_full", "flows that are copied as others are"),
@@ -180,8 +183,8 @@ impl PipelineThread {
         // Every event from before the sample must be handed over before it.
         let behind = reader.drain(CATCH_UP, &mut |event| pipeline.event(&event)) == CATCH_UP;
         let mut over: Vec<FlowKey> = Vec::new();
-        sampling.saw(page.len());
         for mut sample in page.samples() {
+            sampling.saw(sample.key.slot);
             if behind {
                 continue;
             }
@@ -218,6 +221,13 @@ impl PipelineThread {
     }
 
     fn publish_counts(&mut self) {
+        let answers = self.sampler.answers();
+        let before = std::mem::replace(&mut self.answers, answers);
+        // What came to a pod was an answer to it.
+        for (dir, role) in [(Direction::Ingress, Role::Client), (Direction::Egress, Role::Server)] {
+            let of = |counts: [u64; 2]| counts.get(dir.index()).copied().unwrap_or_default();
+            self.pipeline.unfollowed(role, of(answers).saturating_sub(of(before)));
+        }
         let stats = self.pipeline.stats();
         self.table_full.set_total(stats.table_full);
         self.holes.set_total(stats.holes.saturating_sub(stats.holes_bounded));

@@ -165,6 +165,7 @@ impl Board {
         let lost = |reason| self.traffic.exchanges_lost(reason);
         let totals = Totals {
             flows_full: kernel.flows_full + pipeline.table_full,
+            flows_share: kernel.flows_share,
             limit: lost(LossReason::Limit),
             ring_full: kernel.ring_full,
             ring: lost(LossReason::RingFull),

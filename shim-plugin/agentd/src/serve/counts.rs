@@ -185,6 +185,7 @@ pub fn kernel(stats: KernelStats, out: &mut Vec<SelfMetric>) {
         nested: _,
         malformed: _,
         opening_full: _,
+        flows_share: _,
     } = stats;
     let mut count = |name, help, total| out.push(SelfMetric::counter(name, help, total));
     count("pilotfish_ring_records_total", "Records that the kernel programs put into the ring.", events);

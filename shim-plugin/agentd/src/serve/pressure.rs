@@ -11,6 +11,8 @@ const TOLD: Duration = Duration::from_secs(60);
 pub struct Totals {
     /// Packets and segments of flows that found a table full.
     pub flows_full: u64,
+    /// Packets of flows beyond their namespace's share of the kernel's table.
+    pub flows_share: u64,
     /// Exchanges that are lost because of that or another bound.
     pub limit: u64,
     /// Records that found the ring full.
@@ -30,7 +32,7 @@ impl Pressure {
     /// To be called about once a second.
     pub fn look(&mut self, totals: Totals, now: Instant) {
         let before = std::mem::replace(&mut self.totals, totals);
-        if totals.flows_full > before.flows_full {
+        if totals.flows_full > before.flows_full || totals.flows_share > before.flows_share {
             self.flows_at = Some(now);
         }
         if totals.ring_full > before.ring_full {
@@ -41,11 +43,23 @@ impl Pressure {
     /// Part and words of each loss that goes on.
     pub fn told(&self, now: Instant) -> impl Iterator<Item = (&'static str, String)> {
         let is_recent = |at: Option<Instant>| at.is_some_and(|at| now.saturating_duration_since(at) < TOLD);
-        let Totals { flows_full, limit, ring_full, ring } = self.totals;
+        let Totals { flows_full, flows_share, limit, ring_full, ring } = self.totals;
         let flows = is_recent(self.flows_at).then(|| {
+            let what = match (flows_full, flows_share) {
+                (0, share) => {
+                    format!("a namespace has its share of the flow table: {share} packets found no room in it")
+                }
+                (full, 0) => format!("the flow table is full: {full} packets found no room in it"),
+                (full, share) => {
+                    format!(
+                        "the flow table is full: {full} packets found no room in it, {share} more none in their \
+                         namespace's share"
+                    )
+                }
+            };
             let text = format!(
-                "the flow table is full: {flows_full} packets found no room in it and {limit} exchanges were lost at a \
-                 bound since the start, and it goes on; `pilotfish status` and capture.flows"
+                "{what}, and at least {limit} exchanges were lost at a bound since the start, and it goes on; \
+                 `pilotfish status` and capture.flows"
             );
             ("flows", text)
         });
@@ -81,5 +95,19 @@ mod tests {
         assert_eq!(parts(&pressure, start + TOLD / 2), ["flows", "ring"]);
         assert_eq!(parts(&pressure, start + TOLD), ["ring"]);
         assert_eq!(parts(&pressure, start + TOLD * 2), [""; 0]);
+    }
+
+    #[test]
+    fn a_used_up_share_is_told_as_that() {
+        let (mut pressure, now) = (Pressure::default(), Instant::now());
+        let mut told = |totals| {
+            pressure.look(totals, now);
+            pressure.told(now).next().map(|(_, text)| text).unwrap_or_default()
+        };
+        let share = Totals { flows_share: 9, limit: 2, ..Totals::default() };
+        let text = told(share);
+        assert!(text.contains("its share of the flow table: 9 packets") && text.contains("at least 2 exch"), "{text}");
+        let text = told(Totals { flows_full: 3, ..share });
+        assert!(text.contains("is full: 3 packets") && text.contains("9 more none in their namespace"), "{text}");
     }
 }

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/* Who gets a flow where there is little room, and what it costs those that get none.
+ *
+ * A namespace may have PF_SHARE_TIMES the flows that are left free: three quarters of an empty
+ * table, and then the next one three quarters of what is left. So no one fills it.
+ *
+ * What a packet without a flow says is not followed. But an answer that begins with it shows that
+ * an exchange took place, so these are counted: final responses of HTTP/1 (RFC 9112 4) and of DNS
+ * (RFC 1035 4.1.1), each once, as far as can be known. An answer is told from its repetition by the
+ * newest number of its connection, for which there are PF_ANSWERS places; one that is in use by
+ * another connection counts nothing. Requests are not counted: where there is room again before the
+ * answer, that is followed and counted. So it is at least so many, seldom all. */
+#ifndef PILOTFISH_REFUSED_H
+#define PILOTFISH_REFUSED_H
+
+#include "handshake.h"
+#include "maps.h"
+#include "packet.h"
+
+#define PF_ANSWER_HELD_NS 10000000000ULL /* a place is its connection's for so long after an answer: some repetitions */
+
+/* The place of a namespace among PF_OPENING counts; numbers of the node begin at 1 << 31. */
+static __always_inline __u64 pf_place(__u32 slot)
+{
+	__u64 place = slot ^ slot >> 23;
+
+	/* In one register of 64 bits: 6.1 learns no bound from an exclusive or. */
+	asm volatile("" : "+r"(place));
+	return place & (PF_OPENING - 1);
+}
+
+static __always_inline void pf_count_flow(struct pf_control *control, __u32 slot)
+{
+	__sync_fetch_and_add(&control->flows[pf_place(slot)], 1);
+	__sync_fetch_and_add(&control->flows_all, 1);
+}
+
+/* Whether a new flow would be beyond its namespace's share. */
+static __always_inline int pf_share_full(struct pf_control *control, __u32 slot)
+{
+	__s64 left = (__s64)control->flows_room - *(volatile __s32 *)&control->flows_all;
+	__s64 mine = *(volatile __s32 *)&control->flows[pf_place(slot)];
+
+	return mine >= PF_SHARE_LEAST && mine >= PF_SHARE_TIMES * left;
+}
+
+static __always_inline __u64 pf_hash(struct pf_key *key)
+{
+	const __u32 *word = (const __u32 *)key;
+	__u64 hash = 0xcbf29ce484222325ULL;
+
+#pragma unroll
+	for (int i = 0; i < (int)(sizeof(*key) / sizeof(*word)); i++)
+		hash = (hash ^ word[i]) * 0x9e3779b97f4a7c15ULL;
+	return hash ^ hash >> 32;
+}
+
+/* Whether the payload's first 12 bytes are those of an answer that ends an exchange; `number` tells
+ * it from others. */
+static __always_inline int pf_is_answer(const __u8 *head, struct pf_packet *p, int dir, __u32 *number)
+{
+	if (p->key.proto == IPPROTO_UDP) {
+		*number = head[0] << 8 | head[1];
+		/* QR is set, OPCODE is QUERY, and there is one question. */
+		return (dir == PF_EGRESS ? p->key.local_port : p->key.remote_port) == 53 && (head[2] & 0xf8) == 0x80 && !head[4] &&
+		       head[5] == 1;
+	}
+	*number = p->seq;
+	return head[0] == 'H' && head[1] == 'T' && head[2] == 'T' && head[3] == 'P' && head[4] == '/' && head[5] == '1' &&
+	       head[6] == '.' && (head[7] == '0' || head[7] == '1') && head[8] == ' ' && head[9] >= '2' && head[9] <= '5';
+}
+
+/* A packet with payload got no flow for want of room. A function of its own, so that it is verified
+ * once. Returns nothing of use. */
+__noinline int pf_refused(struct __sk_buff *skb, struct pf_cpu *cpu, struct pf_control *control, int dir)
+{
+	struct pf_answer *answer;
+	struct pf_ports *ports;
+	struct pf_packet *p;
+	__u32 place = 0, number;
+	__u8 head[12], marks;
+	__u64 hash;
+
+	if (!cpu || !control)
+		return 0;
+	dir &= 1;
+	p = &cpu->packet;
+	ports = bpf_map_lookup_elem(&pilotfish_ports, &place);
+	if (!ports || p->held < sizeof(head))
+		return 0;
+	marks = ports->marks[p->key.local_port] | ports->marks[p->key.remote_port];
+	if ((marks & (PF_PORT_EXCLUDED | PF_PORT_INCLUDED)) != PF_PORT_INCLUDED)
+		return 0;
+	if (bpf_skb_load_bytes(skb, p->payload_at, head, sizeof(head)) || !pf_is_answer(head, p, dir, &number))
+		return 0;
+	hash = pf_hash(&p->key);
+	place = hash & (PF_ANSWERS - 1);
+	answer = bpf_map_lookup_elem(&pilotfish_answers, &place);
+	if (!answer)
+		return 0;
+	if (answer->flow != hash) {
+		if (answer->flow && cpu->before.now - answer->at_ns < PF_ANSWER_HELD_NS)
+			return 0;
+		answer->flow = hash;
+	} else if (p->key.proto == IPPROTO_UDP ? answer->number == number : pf_ahead(number, answer->number) <= 0) {
+		return 0;
+	}
+	answer->number = number;
+	answer->at_ns = cpu->before.now;
+	__sync_fetch_and_add(&control->answers[dir], 1);
+	return 0;
+}
+
+#endif
