@@ -1,6 +1,6 @@
-//! Builds the kernel programs with clang and leaves the object in `OUT_DIR` for
-//! `src/kernel/load.rs` to embed. With `PILOTFISH_NO_BPF=1` it needs no clang: what is built can
-//! then be checked and linted, and says so when it should load.
+//! Builds the kernel programs with clang and leaves the objects in `OUT_DIR` for
+//! `src/kernel/load.rs` and `alarm.rs` to embed. With `PILOTFISH_NO_BPF=1` it needs no clang: what
+//! is built can then be checked and linted, and says so when it should load.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
@@ -11,17 +11,22 @@ fn main() {
     println!("cargo::rerun-if-env-changed=LLVM_STRIP");
     println!("cargo::rerun-if-env-changed=PILOTFISH_NO_BPF");
     println!("cargo::rustc-check-cfg=cfg(no_bpf)");
-    let object = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default()).join("pilotfish.bpf.o");
-    if without_programs() {
-        if let Err(error) = std::fs::write(&object, []) {
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default());
+    let without = without_programs();
+    if without {
+        println!("cargo::rustc-cfg=no_bpf");
+    }
+    let objects = [("pilotfish", "PILOTFISH_BPF_OBJECT"), ("alarm", "PILOTFISH_ALARM_OBJECT")];
+    for (name, variable) in objects {
+        let object = out.join(format!("{name}.bpf.o"));
+        if !without {
+            compile(Path::new(&format!("bpf/{name}.c")), &object);
+        } else if let Err(error) = std::fs::write(&object, []) {
             eprintln!("write {}: {error}", object.display());
             exit(1);
         }
-        println!("cargo::rustc-cfg=no_bpf");
-    } else {
-        compile(Path::new("bpf/pilotfish.c"), &object);
+        println!("cargo::rustc-env={variable}={}", object.display());
     }
-    println!("cargo::rustc-env=PILOTFISH_BPF_OBJECT={}", object.display());
 }
 
 /// Nobody gets it by accident: a missing clang alone is an error, and so is the switch in a release.

@@ -40,6 +40,8 @@ pub enum Action {
         task: TaskId,
         /// How urgent it is.
         origin: Origin,
+        /// It ran before this agent asked its containerd: nothing that it said was to be seen.
+        is_old: bool,
         /// None while the labels are not read: it follows by `Identify`.
         name: Option<Arc<LocalName>>,
     },
@@ -64,15 +66,15 @@ pub enum Action {
     },
     /// The name of an attached namespace or cgroup became known, or better.
     Identify {
-        /// Given out before by `Attach` or `AttachCgroup`.
+        /// Given out before, as for `Detach`.
         slot: Slot,
         /// Replaces what was said before.
         name: Arc<LocalName>,
     },
-    /// The last task of the namespace ended, or that of the cgroup (then `netns` is the node's). No
-    /// answer; the slot number never comes back.
+    /// The last task of the namespace ended, or that of the cgroup (then `netns` is the node's), or
+    /// none came to one that was attached early. No answer; the slot number never comes back.
     Detach {
-        /// Given out before by `Attach` or `AttachCgroup`.
+        /// Given out before by `Attach`, `AttachCgroup` or [`Early::attach`](crate::Early::attach).
         slot: Slot,
         /// The namespace of that slot.
         netns: NetnsId,

@@ -3,6 +3,8 @@
 
 use crate::action::{Action, Report};
 use crate::config::Config;
+use crate::container::{ContainerRef, LinkId};
+use crate::early::Early;
 use crate::event::TaskEvent;
 use crate::labels::{LabelReader, LabelsRead, Named};
 use crate::link::{Link, Message};
@@ -32,6 +34,8 @@ pub struct Handle {
     pub reports: mpsc::Sender<Report>,
     /// The state for status pages and metrics; may be cloned.
     pub status: StatusReader,
+    /// For whoever hears of a namespace before containerd tells of its task; may be cloned.
+    pub early: Early,
 }
 
 /// The task that keeps the registry equal to the containerds and hands out its actions.
@@ -55,8 +59,10 @@ impl Containerd {
         let shared = Arc::new(SharedStatus::new(registry, &config.sockets));
         let status = StatusReader(shared.clone());
         let (outbox, labels) = (VecDeque::new(), LabelReader::default());
-        let task = Containerd { config: Arc::new(config), shared, actions, reports, outbox, labels };
-        (task, Handle { actions: actions_out, reports: reports_in, status })
+        let config = Arc::new(config);
+        let early = Early { config: config.clone(), shared: shared.clone() };
+        let task = Containerd { config, shared, actions, reports, outbox, labels };
+        (task, Handle { actions: actions_out, reports: reports_in, status, early })
     }
 
     /// Runs until `drain` is cancelled or nobody receives actions any more. Leaves nothing behind in containerd.
@@ -68,7 +74,7 @@ impl Containerd {
             let link = Link::new(id, self.config.clone(), self.shared.clone(), messages.clone());
             links.spawn(link.run());
         }
-        let actions = self.actions.clone();
+        let (actions, shared) = (self.actions.clone(), self.shared.clone());
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut ticking = false;
@@ -84,6 +90,7 @@ impl Containerd {
                     self.message(message);
                     ticking = true;
                 }
+                () = shared.early.notified() => ticking = true,
                 () = actions.closed() => return,
                 Ok(room) = actions.reserve(), if !self.outbox.is_empty() => {
                     if let Some(action) = self.outbox.pop_front() {

@@ -26,6 +26,12 @@ pub struct Counts {
     pub found_at_start: u64,
     /// Tasks whose process was found gone: their containerd was away, or had lost the events.
     pub found_gone: u64,
+    /// Namespaces that were attached before containerd told of a task there.
+    pub early: u64,
+    /// Those of them that no task came to, and that were let go of.
+    pub early_unowned: u64,
+    /// Namespaces that were not attached early because too many waited for their tasks.
+    pub early_full: u64,
     /// Tasks that a list showed otherwise than the events had.
     pub corrections: Corrections,
 }

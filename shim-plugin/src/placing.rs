@@ -59,6 +59,7 @@ impl Registry {
             self.in_flight.remove(&entry.via);
             entry.asked = None;
         }
+        self.end_early(now, &mut out);
         self.look_at_processes(now, &mut out);
         self.let_found_go(now, &mut out);
         out
@@ -68,7 +69,7 @@ impl Registry {
     #[must_use]
     pub fn needs_tick(&self) -> bool {
         let gauges = self.gauges();
-        gauges.discovered + gauges.attaching + gauges.failed > 0 || self.waits_for_ends()
+        gauges.discovered + gauges.attaching + gauges.failed > 0 || !self.early.is_empty() || self.waits_for_ends()
     }
 
     pub(crate) fn open(&mut self, id: TaskId, now: Instant, out: &mut Vec<Action>) {
@@ -138,12 +139,14 @@ impl Registry {
         if let Some(name) = &task.name {
             self.slots.offer_name(slot, id, name);
         }
-        out.push(Action::Attach { slot, netns, task: id, origin: task.origin, name: task.name.clone() });
+        let (origin, is_old, name) = (task.origin, task.is_old, task.name.clone());
+        out.push(Action::Attach { slot, netns, task: id, origin, is_old, name });
     }
 
     /// One more task of what has a slot already.
     fn join(&mut self, slot: Slot, id: TaskId, stage: TaskStage, out: &mut Vec<Action>) {
         self.set_stage(id, stage);
+        self.early.remove(&slot);
         if let Some(entry) = self.slots.get_mut(slot) {
             entry.tasks.push(id);
         }

@@ -28,9 +28,11 @@ pub struct Registry {
     pub(crate) in_flight: HashSet<TaskId>,
     last: u64,
     /// Links that gave a list.
-    listed_before: HashSet<LinkId>,
+    pub(crate) listed_before: HashSet<LinkId>,
     /// Links that do not answer now, and since when. What they had is kept.
     pub(crate) away: BTreeMap<LinkId, Instant>,
+    /// Attached before their first task is heard of, and since when. They have a slot without tasks.
+    pub(crate) early: BTreeMap<Slot, Instant>,
     pub(crate) counts: Counts,
 }
 
@@ -56,6 +58,8 @@ pub(crate) struct Task {
     /// Start time of its process, once that was opened.
     pub began: Option<u64>,
     pub origin: Origin,
+    /// It ran before its containerd was listed first: what it said until then is nobody's loss.
+    pub is_old: bool,
     pub stage: TaskStage,
     /// Times in a row that its namespace was not opened, or not taken by whoever attaches.
     pub attempts: u32,
@@ -80,6 +84,13 @@ pub(crate) enum TaskStage {
     /// With a slot where its cgroup is to be attached to.
     Node(Option<Slot>),
     In(Slot),
+}
+
+/// What is known of a task when it is met.
+#[derive(Clone, Copy, Debug)]
+struct Flags {
+    started: bool,
+    is_old: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +152,7 @@ impl Registry {
             last: 0,
             listed_before: HashSet::new(),
             away: BTreeMap::new(),
+            early: BTreeMap::new(),
             counts: Counts::default(),
         }
     }
@@ -212,7 +224,7 @@ impl Registry {
             }
             self.end(id, now, out);
         }
-        self.admit(container, pid, Origin::Live, started, now, out);
+        self.admit(container, pid, Origin::Live, Flags { started, is_old: false }, now, out);
     }
 
     fn over(&mut self, container: ContainerRef, pid: u32, now: Instant, out: &mut Vec<Action>) {
@@ -236,10 +248,11 @@ impl Registry {
         container: ContainerRef,
         pid: u32,
         origin: Origin,
-        started: bool,
+        flags: Flags,
         now: Instant,
         out: &mut Vec<Action>,
     ) {
+        let Flags { started, is_old } = flags;
         if self.tasks.len() >= self.limits.tasks {
             self.counts.refused += 1;
             return;
@@ -251,6 +264,7 @@ impl Registry {
             pid,
             began: None,
             origin,
+            is_old,
             stage: TaskStage::Waiting,
             attempts: 0,
             name: None,
@@ -376,7 +390,8 @@ impl Registry {
                 None if first => self.counts.found_at_start += 1,
                 None => self.counts.corrections.missed_starts += 1,
             }
-            self.admit(container.clone(), pid, Origin::Found, true, now, out);
+            let flags = Flags { started: true, is_old: first };
+            self.admit(container.clone(), pid, Origin::Found, flags, now, out);
             alive.extend(self.by_container.get(&container));
         }
         let gone: Vec<TaskId> = self

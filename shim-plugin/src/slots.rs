@@ -13,9 +13,10 @@ use std::time::Instant;
 pub struct SlotEntry {
     pub netns: NetnsId,
     pub cookie: Option<u64>,
-    /// Never empty; the one that the namespace was found through comes first.
+    /// The one that the namespace was found through comes first. Empty only while a namespace that
+    /// was attached early waits for its task.
     pub tasks: Vec<TaskId>,
-    /// The task under which the namespace was opened.
+    /// The task under which the namespace was opened; `NO_TASK` where none was.
     pub via: TaskId,
     /// Since when it has a turn: until there is an answer, or none in time. None for cgroups.
     pub asked: Option<Instant>,
@@ -27,6 +28,9 @@ pub struct SlotEntry {
 /// The last slot number that is given out. Those above it are free for sockets of the node that are
 /// no container's.
 pub const LAST_SLOT: Slot = Slot(Slot::FIRST_OF_NODE.0 + (1 << 30) - 1);
+
+/// Of no task: their numbers begin with 1.
+const NO_TASK: TaskId = TaskId(0);
 
 /// The references to namespaces: one slot for each (dev, inode), whoever shares it. And the tasks
 /// of the node's namespace: one slot for each.
@@ -71,6 +75,13 @@ impl Slots {
         let slot = Slot(self.last);
         self.entries.insert(slot, SlotEntry::new(netns, cookie, task, Some(now)));
         self.by_netns.insert(netns, slot);
+        Some(slot)
+    }
+
+    /// The same for one whose task is still to come.
+    pub fn open_early(&mut self, netns: NetnsId, cookie: Option<u64>, now: Instant) -> Option<Slot> {
+        let slot = self.open(netns, cookie, NO_TASK, now)?;
+        self.entries.get_mut(&slot)?.tasks.clear();
         Some(slot)
     }
 

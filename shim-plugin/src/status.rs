@@ -8,6 +8,7 @@ use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
+use tokio::sync::Notify;
 
 /// Everything that `pilotfish status` and the metrics show of the containerd side.
 #[derive(Clone, Debug, Serialize)]
@@ -69,13 +70,15 @@ pub enum Connection {
 #[derive(Debug)]
 pub(crate) struct SharedStatus {
     pub registry: Mutex<Registry>,
+    /// A namespace was attached early: the registry wants ticks.
+    pub early: Notify,
     links: Vec<Mutex<LinkStatus>>,
 }
 
 impl SharedStatus {
     pub fn new(registry: Registry, sockets: &[PathBuf]) -> SharedStatus {
         let link = |socket: &PathBuf| Mutex::new(LinkStatus { socket: socket.clone(), ..LinkStatus::default() });
-        SharedStatus { registry: Mutex::new(registry), links: sockets.iter().map(link).collect() }
+        SharedStatus { registry: Mutex::new(registry), early: Notify::new(), links: sockets.iter().map(link).collect() }
     }
 
     /// Ids are given out by who made this; each has its place.

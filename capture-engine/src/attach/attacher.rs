@@ -2,8 +2,9 @@
 
 use super::queue::Priority;
 use super::table::{Core, Entry};
+use super::watcher;
 use super::words::{AttachConfig, AttachCounters, AttachEvent, AttachStatus};
-use super::{watcher, worker};
+use super::worker::{self, Serves};
 use crate::kernel::Programs;
 use flow_model::Slot;
 use netns::Netns;
@@ -12,9 +13,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Two: the kernel serialises most of the work under rtnl anyway. The first serves only urgent
-/// slots, so that a new container waits for no backlog.
-const WORKERS: usize = 2;
+/// The kernel serialises most of the work under rtnl anyway. The first serves namespaces whose
+/// container does not run yet, and is scheduled before whatever else the node computes; the second
+/// serves only urgent slots, so that a new container waits for no backlog.
+const WORKERS: [Serves; 3] = [Serves::New, Serves::Urgent, Serves::All];
 
 /// Why a namespace was not taken. Nothing was changed in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,7 +35,7 @@ pub enum AttachError {
     Stopping,
 }
 
-/// Keeps programs on the interfaces of the namespaces that it was given. Two worker threads and one
+/// Keeps programs on the interfaces of the namespaces that it was given. Three worker threads and one
 /// that watches all namespaces.
 ///
 /// Dropping it without [`Attacher::shutdown`] ends the threads and leaves clsact filters behind.
@@ -56,8 +58,8 @@ impl Attacher {
         core.hear_alarm(watcher::ALARM)?;
         let attacher = Attacher { core };
         attacher.spawn("pf-link-watch", watcher::run)?;
-        for number in 0..WORKERS {
-            attacher.spawn(&format!("pf-attach-{number}"), move |core| worker::run(core, number == 0))?;
+        for (number, serves) in WORKERS.into_iter().enumerate() {
+            attacher.spawn(&format!("pf-attach-{number}"), move |core| worker::run(core, serves))?;
         }
         Ok(attacher)
     }
@@ -82,23 +84,13 @@ impl Attacher {
     /// # Errors
     /// No room, a slot or a namespace that is known, or the end is near.
     pub fn attach(&self, slot: Slot, netns: Arc<Netns>, priority: Priority) -> Result<(), AttachError> {
-        let now = Instant::now();
-        let mut table = self.core.table.lock();
-        if table.leaving {
-            return Err(AttachError::Stopping);
-        }
-        if table.slots.contains_key(&slot) {
-            return Err(AttachError::Known(slot));
-        }
-        if let Some(other) = table.stays_in(netns.id()) {
-            return Err(AttachError::SameNamespace(other));
-        }
-        if table.slots.len() >= self.core.config.max_namespaces {
-            return Err(AttachError::Full(self.core.config.max_namespaces));
-        }
-        table.slots.insert(slot, Entry::new(netns, now));
-        self.core.push(&mut table, slot, priority);
-        Ok(())
+        self.taker().attach(slot, netns, priority)
+    }
+
+    /// For a thread of its own that gives namespaces, too.
+    #[must_use]
+    pub fn taker(&self) -> Taker {
+        Taker(Arc::clone(&self.core))
     }
 
     /// Takes our programs out of the namespace and closes its descriptors; `AttachEvent::Detached`
@@ -162,6 +154,36 @@ impl Attacher {
         // A thread that the kernel holds must not hold us.
         while table.threads > 0 && !self.core.fewer.wait_until(&mut table, deadline + THREADS_END).timed_out() {}
         left
+    }
+}
+
+/// Takes namespaces for an [`Attacher`], and none any more once that is shut down.
+#[derive(Clone, Debug)]
+pub struct Taker(Arc<Core>);
+
+impl Taker {
+    /// As [`Attacher::attach`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn attach(&self, slot: Slot, netns: Arc<Netns>, priority: Priority) -> Result<(), AttachError> {
+        let now = Instant::now();
+        let mut table = self.0.table.lock();
+        if table.leaving {
+            return Err(AttachError::Stopping);
+        }
+        if table.slots.contains_key(&slot) {
+            return Err(AttachError::Known(slot));
+        }
+        if let Some(other) = table.stays_in(netns.id()) {
+            return Err(AttachError::SameNamespace(other));
+        }
+        if table.slots.len() >= self.0.config.max_namespaces {
+            return Err(AttachError::Full(self.0.config.max_namespaces));
+        }
+        table.slots.insert(slot, Entry::new(netns, now));
+        self.0.push(&mut table, slot, priority);
+        Ok(())
     }
 }
 

@@ -63,6 +63,12 @@ impl Gaps {
         unseen
     }
 
+    /// Our programs are away from this interface.
+    #[must_use]
+    pub fn is_open(&self, index: u32) -> bool {
+        self.0.contains_key(&index)
+    }
+
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -20,6 +20,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 const BOTH: [Direction; 2] = [Direction::Ingress, Direction::Egress];
+/// The kernel's number of `lo` in every namespace (`LOOPBACK_IFINDEX`).
+const LOOPBACK: u32 = 1;
 /// Messages per `sendmsg`; a link needs three, and one more for each leftover.
 const BATCH: usize = 90;
 
@@ -109,6 +111,8 @@ pub struct EntryReport {
     pub doubts: Vec<String>,
     /// Packets that may have passed without them, since the last look.
     pub unseen: u64,
+    /// Packets of the interfaces that had programs for the first time, until then.
+    pub before: u64,
 }
 
 /// The programs of this entry: loaded when the first interface needs them, closed at its end.
@@ -352,10 +356,17 @@ impl Entry<'_> {
     /// Notes what each interface has counted by now, and what passed those without programs.
     fn account(&mut self, held: &mut Held) {
         let Held { interfaces, gaps, .. } = held;
-        if !gaps.is_empty() {
+        if !gaps.is_empty() || interfaces.values().any(|have| have.packets.is_none()) {
+            // With the programs in place: what was counted by now is all that they did not see, and
+            // a packet or two more.
             self.packets = gap::packets(&mut self.route);
-            self.report.unseen = gaps.settle(&self.packets, |index| interfaces.contains_key(&index));
         }
+        let is_first = |(index, have): &(&u32, &mut HeldInterface)| {
+            have.packets.is_none() && !gaps.is_open(**index) && **index != LOOPBACK
+        };
+        let first = interfaces.iter_mut().filter(is_first);
+        self.report.before = first.filter_map(|(index, _)| self.packets.get(index)).sum();
+        self.report.unseen = gaps.settle(&self.packets, |index| interfaces.contains_key(&index));
         for (index, have) in interfaces.iter_mut().filter(|(_, have)| have.packets.is_none()) {
             have.packets = self.packets.get(index).copied();
         }

@@ -40,11 +40,12 @@ mod watcher;
 mod words;
 mod worker;
 
-pub use attacher::{AttachError, Attacher};
+pub use attacher::{AttachError, Attacher, Taker};
 pub use cgroup::{CgroupError, CgroupLinks};
 pub use queue::Priority;
 pub use retry::Retries;
 pub use state::AttachState;
+pub use sys::before_all_others;
 pub use tc::NAME_PREFIX;
 pub use words::{AttachConfig, AttachCounters, AttachEvent, AttachStatus, Interface, Mechanism, Mode};
 

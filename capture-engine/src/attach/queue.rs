@@ -8,16 +8,19 @@ use std::collections::VecDeque;
 /// Whether a namespace goes before the backlog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Priority {
+    /// A namespace whose container does not run yet: every moment counts.
+    New,
     /// A container that starts now, or an interface that appeared.
     Urgent,
     /// What existed before, and retries.
     Background,
 }
 
-/// Two lines. Each slot is in them at most once (`Attachment` sees to that), so they are bounded by
+/// Three lines. Each slot is in them at most once (`Attachment` sees to that), so they are bounded by
 /// the number of attachments.
 #[derive(Debug, Default)]
 pub struct Queue {
+    new: VecDeque<Slot>,
     urgent: VecDeque<Slot>,
     background: VecDeque<Slot>,
 }
@@ -25,27 +28,45 @@ pub struct Queue {
 impl Queue {
     pub fn push(&mut self, slot: Slot, priority: Priority) {
         match priority {
+            Priority::New => self.new.push_back(slot),
             Priority::Urgent => self.urgent.push_back(slot),
             Priority::Background => self.background.push_back(slot),
         }
     }
 
+    /// The next slot whose first look it is.
+    pub fn pop_new(&mut self) -> Option<Slot> {
+        self.new.pop_front()
+    }
+
     /// The next slot; a worker that is kept free for urgent ones takes no others.
     pub fn pop(&mut self, urgent_only: bool) -> Option<Slot> {
-        let urgent = self.urgent.pop_front();
+        let urgent = self.new.pop_front().or_else(|| self.urgent.pop_front());
         if urgent_only { urgent } else { urgent.or_else(|| self.background.pop_front()) }
     }
 
     /// Slots that wait.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.urgent.len() + self.background.len()
+        self.new.len() + self.urgent.len() + self.background.len()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_does_not_run_yet_goes_before_all_and_has_a_worker_of_its_own() {
+        let mut queue = Queue::default();
+        for (slot, priority) in [(1, Priority::Background), (2, Priority::Urgent), (3, Priority::New)] {
+            queue.push(Slot(slot), priority);
+        }
+        queue.push(Slot(4), Priority::New);
+        assert_eq!(queue.len(), 4);
+        assert_eq!([queue.pop_new(), queue.pop(true)], [Some(Slot(3)), Some(Slot(4))]);
+        assert_eq!([queue.pop_new(), queue.pop(true), queue.pop(false)], [None, Some(Slot(2)), Some(Slot(1))]);
+    }
 
     #[test]
     fn new_containers_overtake_the_backlog_and_one_worker_takes_nothing_else() {

@@ -18,6 +18,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
+/// Looks for a first interface that go before all other work, for each namespace: who may make news
+/// without end shall not take a processor by it.
+const HURRIES: u8 = 8;
+
 /// What the attacher and its threads share.
 pub(super) struct Core {
     pub config: AttachConfig,
@@ -65,6 +69,10 @@ pub(super) struct Entry {
     /// Of the last look: links with their masters, and where a packet may be counted more than once.
     pub shape: BTreeMap<u32, u32>,
     pub doubts: Vec<String>,
+    /// Packets of its interfaces before our programs were there, that were not told of yet.
+    pub before: u64,
+    /// What is left of `HURRIES`.
+    pub hurries: u8,
     pub asked_at: Instant,
     pub attached_at: Option<Instant>,
     /// When a worker looked last.
@@ -202,6 +210,8 @@ impl Entry {
             addresses: Vec::new(),
             shape: BTreeMap::new(),
             doubts: Vec::new(),
+            before: 0,
+            hurries: HURRIES,
             asked_at: now,
             attached_at: None,
             looked_at: now,

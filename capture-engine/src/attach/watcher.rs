@@ -106,6 +106,9 @@ fn hear(core: &Core, slot: Slot, changes: &mut Vec<Change>) {
     } else if !matters {
         return;
     }
+    // Its network may be brought to it after it was met, as Docker does it.
+    let priority = if entry.interfaces.is_empty() && entry.hurries > 0 { Priority::New } else { Priority::Urgent };
+    entry.hurries = entry.hurries.saturating_sub(1);
     drop(table);
-    core.changed(slot, Instant::now(), Priority::Urgent);
+    core.changed(slot, Instant::now(), priority);
 }

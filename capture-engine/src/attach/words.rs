@@ -91,6 +91,9 @@ pub enum AttachEvent {
         addresses: Vec<IfAddress>,
         /// From the call of `attach`.
         took: Duration,
+        /// Packets that these interfaces had counted when they had their programs: what was said
+        /// before, at most. Without loopback's.
+        before: u64,
     },
     /// The set of interfaces changed afterwards.
     Interfaces {
@@ -169,4 +172,7 @@ pub struct AttachCounters {
     /// Packets that may have passed without them: an upper bound, by the interfaces' own counters
     /// since the last look that found all in place.
     pub unseen_packets: u64,
+    /// Packets that interfaces which came after the first look had counted when they had their
+    /// programs: what passed before, at most.
+    pub late_packets: u64,
 }

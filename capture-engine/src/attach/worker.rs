@@ -5,6 +5,7 @@
 use super::inside::{self, EntryReport, Held};
 use super::queue::Priority;
 use super::state::{Outcome, Work};
+use super::sys;
 use super::table::Core;
 use super::watcher;
 use super::words::AttachEvent;
@@ -13,8 +14,21 @@ use netns::{Netns, NetnsId};
 use std::sync::Arc;
 use std::time::Instant;
 
-pub(super) fn run(core: &Core, urgent_only: bool) {
-    while let Some(task) = next(core, urgent_only) {
+/// Whom a worker takes from the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Serves {
+    New,
+    Urgent,
+    All,
+}
+
+pub(super) fn run(core: &Core, serves: Serves) {
+    if serves == Serves::New
+        && let Err(errno) = sys::before_all_others()
+    {
+        tracing::debug!(%errno, "new namespaces are attached to at everybody's priority");
+    }
+    while let Some(task) = next(core, serves) {
         match task.work {
             Work::Attach => attach(core, task),
             Work::Detach => detach(core, task),
@@ -29,13 +43,18 @@ struct Task {
     held: Held,
 }
 
-fn next(core: &Core, urgent_only: bool) -> Option<Task> {
+fn next(core: &Core, serves: Serves) -> Option<Task> {
     let mut table = core.table.lock();
     loop {
         if table.stopping {
             return None;
         }
-        let Some(slot) = table.queue.pop(urgent_only) else {
+        let slot = match serves {
+            Serves::New => table.queue.pop_new(),
+            Serves::Urgent => table.queue.pop(true),
+            Serves::All => table.queue.pop(false),
+        };
+        let Some(slot) = slot else {
             core.work.wait(&mut table);
             continue;
         };
@@ -103,7 +122,8 @@ fn put_down(
     entry.held = Some(held);
     let mut more_addresses = false;
     if let Some(report) = report {
-        let EntryReport { mut addresses, failures: _, vanished, swept, over_limit, shape, doubts, unseen } = report;
+        let EntryReport { mut addresses, failures: _, vanished, swept, over_limit, shape, doubts, unseen, before } =
+            report;
         (entry.shape, entry.doubts) = (shape, doubts);
         addresses.sort_unstable();
         more_addresses = entry.addresses != addresses;
@@ -112,6 +132,7 @@ fn put_down(
         table.counters.swept_filters += swept;
         table.counters.over_limit += over_limit;
         table.counters.unseen_packets += unseen;
+        entry.before += before;
     }
     match &outcome {
         Outcome::Attached if first => {
@@ -121,9 +142,13 @@ fn put_down(
                 interfaces: entry.interfaces.clone(),
                 addresses: entry.addresses.clone(),
                 took: now.saturating_duration_since(entry.asked_at),
+                before: std::mem::take(&mut entry.before),
             });
         }
         _ => {
+            if entry.attached_at.is_some() {
+                table.counters.late_packets += std::mem::take(&mut entry.before);
+            }
             if more_interfaces {
                 events.push(AttachEvent::Interfaces { slot, interfaces: entry.interfaces.clone() });
             }

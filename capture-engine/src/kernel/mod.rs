@@ -2,6 +2,7 @@
 //! attach, reads the ring, samples and cleans the flow table. Knows nothing of interfaces or
 //! namespaces; it leaves attaching to the `attach` module.
 
+mod alarm;
 mod convert;
 mod load;
 mod maps;
@@ -15,6 +16,7 @@ mod stats;
 pub mod stub;
 mod sys;
 
+pub use alarm::{Alarm, AlarmCounts, Alarmed};
 pub use load::Kernel;
 pub use maps::KernelConfig;
 pub use object::LoadError;

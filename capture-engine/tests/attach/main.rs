@@ -3,6 +3,7 @@
 mod bench;
 mod counting;
 mod joint;
+mod late;
 mod leftovers;
 mod measure;
 mod others;

@@ -203,7 +203,7 @@ pub struct Agent {
 
 impl Agent {
     pub fn start(config: Config) -> Agent {
-        let (task, Handle { mut actions, reports, status }) = Containerd::new(config);
+        let (task, Handle { mut actions, reports, status, .. }) = Containerd::new(config);
         let (done, drain) = (Arc::new(Mutex::new(Done::default())), CancellationToken::new());
         let (seen, stop) = (done.clone(), drain.clone());
         let thread = std::thread::spawn(move || {

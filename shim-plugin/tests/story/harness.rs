@@ -16,6 +16,8 @@ pub enum Step {
     Event(TaskEvent),
     /// The process is in this namespace from now on; a cookie comes with it when given.
     Lives(u32, u64, Option<u64>),
+    /// The kernel tells of this namespace, which has that cookie, before containerd does.
+    Alarm(u64, u64),
     /// The process has ended, whoever says so.
     Dies(u32),
     /// Nobody takes a namespace from now on.
@@ -149,6 +151,14 @@ impl Story {
             Later(seconds) => {
                 self.now += Duration::from_secs(seconds);
                 self.registry.tick(self.now)
+            }
+            Alarm(ino, cookie) => {
+                match self.registry.early(LinkId(0), netns(ino), Some(cookie), self.now) {
+                    Some(slot) if self.broken => self.registry.early_not_taken(slot),
+                    Some(slot) => drop(writeln!(self.told, "attach {} to {ino} early", slot.0)),
+                    None => {}
+                }
+                return;
             }
             Dies(pid) => {
                 self.homes.remove(&pid);

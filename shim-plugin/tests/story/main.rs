@@ -1,5 +1,6 @@
 //! What the registry does, told as stories.
 
+mod early;
 mod harness;
 mod links;
 

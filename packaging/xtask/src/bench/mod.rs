@@ -4,6 +4,7 @@
 
 mod attach;
 mod churn;
+mod first_words;
 mod handover;
 mod idle;
 mod k8s;
@@ -27,6 +28,8 @@ pub enum Bench {
     Overhead(overhead::Options),
     /// From a container's start to its attachment, one at a time and many at the agent's start
     Attach(attach::Options),
+    /// What containers say before the agent is there, beside busy loops
+    FirstWords(first_words::Options),
     /// What thousands of containers that came and went leave in the agent
     Churn(churn::Options),
     /// kill -9 under load: how long until it counts again, and what is attached then
@@ -51,6 +54,7 @@ pub fn run(bench: &Bench) -> Result<()> {
         Bench::Truth(options) => truth::run(options),
         Bench::Overhead(options) => overhead::run(options),
         Bench::Attach(options) => attach::run(options),
+        Bench::FirstWords(options) => first_words::run(options),
         Bench::Churn(options) => churn::run(options),
         Bench::Restart(options) => restart::run(options),
         Bench::Handover(options) => handover::run(options),

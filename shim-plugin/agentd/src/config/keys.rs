@@ -210,6 +210,14 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         section: "attach",
+        name: "early",
+        was: &[],
+        default: "true",
+        doc: "Hear of new containers from the kernel (tracepoints of fork and exec), before containerd tells of them.",
+        apply: |c, v| v.boolean().map(|v| c.attach.early = v),
+    },
+    Key {
+        section: "attach",
         name: "node",
         was: &["host"],
         default: "true",

@@ -54,6 +54,8 @@ pub struct Kubernetes {
 pub struct Attach {
     pub mode: Mode,
     pub loopback: bool,
+    /// Hear of containers from the kernel, before containerd tells of them.
+    pub early: bool,
     /// Observe the namespace that the agent runs in.
     pub node: bool,
 }
@@ -116,7 +118,7 @@ impl Config {
         Config {
             containerd: Containerd::default(),
             kubernetes: Kubernetes::default(),
-            attach: Attach { mode: Mode::Auto, loopback: false, node: false },
+            attach: Attach { mode: Mode::Auto, loopback: false, early: true, node: false },
             scan: Scan::default(),
             capture: Capture { ring_bytes: 0, head_bytes: 0, flows: 0, ports: Vec::new(), exclude_ports: Vec::new() },
             metrics: Metrics { max_series: 0, expiry: Duration::ZERO, histograms: golden_metrics::Histograms::Classic },

@@ -1,5 +1,6 @@
 //! The agent as it runs: its parts, what wires them, and in which order they come and go.
 
+pub mod alarm;
 pub mod app;
 pub mod containers;
 pub mod descriptors;

@@ -2,7 +2,8 @@
 
 use crate::config::Config;
 use crate::exit::Failure;
-use crate::run::containers::{self, Containers, Jobs, attach_news};
+use crate::run::alarm::{self, AlarmParts};
+use crate::run::containers::{self, Containers, Jobs, attach_news, early_news};
 use crate::run::descriptors::Descriptors;
 use crate::run::ends::Ends;
 use crate::run::engine::Loaded;
@@ -71,10 +72,24 @@ impl Running {
         tokio::spawn(watched(ends, "containerd", containerd.run(stop.clone())));
         let scan = Scan::start(settings::scanner(config), deadlines.clone(), orders.clone(), losses)
             .context("start the scan's thread")?;
+        let ((tell, early), heard) = (early_news(), Arc::default());
+        let alarms = AlarmParts {
+            early: handle.early.clone(),
+            taker: attacher.taker(),
+            tell,
+            descriptors: descriptors.clone(),
+            proc: config.debug.proc.clone(),
+            heard: Arc::clone(&heard),
+        };
+        if config.attach.early {
+            tokio::spawn(alarm::begin(alarms, ready.clone(), stop.clone()));
+        }
         let parts = containers::ContainersParts {
             handle,
             attacher,
             attach_events,
+            early,
+            heard,
             identities,
             pipeline: orders.clone(),
             board: board.clone(),

@@ -4,7 +4,7 @@
 
 use crate::serve::board::Board;
 use capture_engine::attach::AttachCounters;
-use capture_engine::kernel::KernelStats;
+use capture_engine::kernel::{AlarmCounts, KernelStats};
 use capture_engine::pipeline::PipelineStats;
 use golden_metrics::{Loss, Losses, SelfMetric};
 use shim_plugin::{Corrections, Counts, EventCounts, LinkCounts};
@@ -14,8 +14,25 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counted {
     pub attach: AttachCounters,
+    /// Packets of namespaces that were met after they began, until they were attached.
+    pub late_packets: u64,
+    pub heard: HeardCounts,
     pub tasks: Counts,
     pub link: LinkCounts,
+}
+
+/// What came of the kernel's alarms.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeardCounts {
+    pub kernel: AlarmCounts,
+    /// Of a containerd that is not followed, or of a shim that says no such thing.
+    pub foreign: u64,
+    /// The process ended before its namespace was opened.
+    pub vanished: u64,
+    /// Attached already, or not taken; those have their own counters.
+    pub idle: u64,
+    /// Attached before containerd told of a task there.
+    pub attached: u64,
 }
 
 /// The places of loss, and what was shown last.
@@ -26,6 +43,8 @@ pub struct CountPublisher {
     link_news: Loss,
     not_taken: Loss,
     removed: Loss,
+    late: Loss,
+    alarms_full: Loss,
     tasks_full: Loss,
     events_full: Loss,
     undecodable: Loss,
@@ -40,6 +59,8 @@ impl CountPublisher {
             link_news: losses.place("attach", "link_news", "times that the kernel dropped news of interfaces"),
             not_taken: losses.place("attach", "not_taken", "namespaces that were not taken, at each try"),
             removed: losses.place("attach", "removed", "packets at most, while somebody had removed our programs"),
+            late: losses.place("attach", "late", "packets at most, of a new interface before our programs"),
+            alarms_full: losses.place("attach", "alarms_full", "new namespaces left to containerd's news"),
             tasks_full: losses.place("containerd", "tasks_full", "containers that are not followed, at each sight"),
             events_full: losses.place("containerd", "events_full", "events that found the queue full"),
             undecodable: losses.place("containerd", "undecodable", "events that made no sense"),
@@ -54,9 +75,12 @@ impl CountPublisher {
     }
 
     fn metrics(&self, counted: Counted) -> Vec<SelfMetric> {
-        let Counted { attach, tasks, link } = counted;
+        let Counted { attach, late_packets, heard, tasks, link } = counted;
+        self.late.set_total(late_packets + attach.late_packets);
+        self.alarms_full.set_total(heard.kernel.crowded + tasks.early_full);
         let mut out = Vec::new();
         self.attach(attach, &mut out);
+        heard_of(heard, &mut out);
         self.tasks(tasks, &mut out);
         self.link(link, &mut out);
         out
@@ -73,6 +97,8 @@ impl CountPublisher {
             failed_detaches,
             removed_programs,
             unseen_packets,
+            // Together with those of the first look.
+            late_packets: _,
         } = counters;
         self.removed.set_total(unseen_packets);
         self.interfaces_full.set_total(over_limit);
@@ -102,6 +128,10 @@ impl CountPublisher {
             netns_reused,
             found_at_start,
             found_gone,
+            early: _,
+            early_unowned,
+            // Beside those of the kernel half.
+            early_full: _,
             corrections: Corrections { missed_starts, missed_exits, replaced },
         } = counts;
         self.tasks_full.set_total(refused);
@@ -119,6 +149,8 @@ impl CountPublisher {
         count("pilotfish_containerd_found_total", help, found_at_start);
         let help = "Containers whose process was found gone while no containerd told of it.";
         count("pilotfish_containerd_found_gone_total", help, found_gone);
+        let help = "Network namespaces that were attached early and let go of, because no container came.";
+        count("pilotfish_netns_unowned_total", help, early_unowned);
         let help = "Network namespaces of containers that could not be opened; tried again.";
         count("pilotfish_netns_open_failures_total", help, open_failures);
         let help = "Opens and attaches of a network namespace without an answer within 30 s.";
@@ -166,6 +198,19 @@ impl CountPublisher {
         count("pilotfish_containerd_unread_labels_total", help, labels_unread);
         let help = "Files in which Docker keeps a container's name that could not be read, at each try.";
         count("pilotfish_containerd_unread_docker_total", help, docker_unread);
+    }
+}
+
+/// What the kernel told of namespaces in which containers are made.
+fn heard_of(counts: HeardCounts, out: &mut Vec<SelfMetric>) {
+    let HeardCounts { kernel, foreign, vanished, idle, attached } = counts;
+    let AlarmCounts { told, crowded: _ } = kernel;
+    let mut count = |name, help, total| out.push(SelfMetric::counter(name, help, total));
+    let help = "New network namespaces below a shim of containerd that the kernel told of.";
+    count("pilotfish_alarms_total", help, told);
+    for (outcome, total) in [("attached", attached), ("known", idle), ("foreign", foreign), ("vanished", vanished)] {
+        let help = "What came of them: attached before containerd told of a container there, or why not.";
+        out.push(SelfMetric::counter("pilotfish_alarm_outcomes_total", help, total).with("outcome", outcome));
     }
 }
 

@@ -3,6 +3,7 @@
 //! ends.
 
 mod attach_news;
+mod early;
 mod namespace;
 mod news;
 mod node_addresses;
@@ -18,9 +19,10 @@ use crate::run::node_ports::NodePorts;
 use crate::run::orders::Order;
 use crate::run::scan::Scan;
 use crate::serve::board::Board;
-use crate::serve::counts::{CountPublisher, Counted};
+use crate::serve::counts::{CountPublisher, Counted, HeardCounts};
 pub use attach_news::{AttachNews, channel as attach_news};
 use capture_engine::attach::{AttachEvent, Attacher, Priority};
+pub use early::{Early, EarlyNews, EarlyTeller, channel as early_news};
 use flow_model::{Identity, NetnsId, Slot, Ts, Workload};
 use golden_metrics::{Loss, Losses};
 use k8s_sync::IdentityIndex;
@@ -33,6 +35,7 @@ use node_addresses::NodeAddresses;
 use node_cgroups::{Attached, Job, NodeCgroups};
 pub use node_cgroups::{Jobs, find_hierarchy, services_of};
 use node_news::{Look, NodeNews};
+use parking_lot::Mutex;
 use shim_plugin::{Action, Handle, Origin, Report, TaskId, TaskState, TaskView};
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -61,6 +64,9 @@ pub struct ContainersParts {
     pub handle: Handle,
     pub attacher: Attacher,
     pub attach_events: AttachNews,
+    pub early: EarlyNews,
+    /// Filled by whoever hears of namespaces early.
+    pub heard: Arc<Mutex<HeardCounts>>,
     pub identities: IdentityIndex,
     pub pipeline: std::sync::mpsc::Sender<Order>,
     pub board: Arc<Board>,
@@ -80,6 +86,8 @@ pub struct Containers {
     handle: Handle,
     attacher: Attacher,
     attach_events: AttachNews,
+    early: EarlyNews,
+    heard: Arc<Mutex<HeardCounts>>,
     identities: IdentityIndex,
     pipeline: std::sync::mpsc::Sender<Order>,
     board: Arc<Board>,
@@ -99,6 +107,8 @@ pub struct Containers {
     counts: CountPublisher,
     addresses_full: Loss,
     contested: Loss,
+    /// Packets of namespaces that were met late, before they were attached.
+    late_packets: u64,
     dirty: bool,
     /// Tasks without a slot, when they were shown last.
     waiting: usize,
@@ -117,6 +127,8 @@ impl Containers {
             handle,
             attacher,
             attach_events,
+            early,
+            heard,
             identities,
             pipeline,
             board,
@@ -132,6 +144,8 @@ impl Containers {
             handle,
             attacher,
             attach_events,
+            early,
+            heard,
             identities,
             pipeline,
             board,
@@ -150,6 +164,7 @@ impl Containers {
             counts: CountPublisher::new(losses),
             addresses_full: losses.place("identity", "addresses_full", "addresses that name nobody, at each look"),
             contested: losses.place("identity", "contested", "claims on an address that is somebody else's"),
+            late_packets: 0,
             dirty: false,
             waiting: 0,
         }
@@ -178,6 +193,7 @@ impl Containers {
                     Err(error) => tracing::error!(%error, "a read broke off"),
                 },
                 event = self.attach_events.next() => self.attach_event(event).await,
+                Some(news) = self.early.next() => self.early(news),
                 Some(found) = self.scan.node.recv() => {
                     self.scan.hand_on(self.node.seeds(&found), found.at);
                     let containers = self.node_containers().into_keys().collect();
@@ -245,17 +261,42 @@ impl Containers {
         jobs.into_iter().for_each(|job| self.reads.cgroup(job));
     }
 
+    /// Takes in what was given to the attacher by others.
+    fn early(&mut self, news: early::News) {
+        self.dirty = true;
+        match news {
+            early::News::Given(Early { slot, netns, heard, pid }) => {
+                self.scan.live(slot);
+                let met = Met { asked: heard, since: clock::now(), pid, is_new: true, is_old: false };
+                self.namespaces.insert(slot, Namespace::new(netns, met));
+            }
+            early::News::NotTaken(slot) => {
+                self.scan.gone(slot);
+                self.namespaces.remove(&slot);
+            }
+        }
+    }
+
+    fn early_so_far(&mut self) {
+        while let Some(news) = self.early.take() {
+            self.early(news);
+        }
+    }
+
     async fn perform(&mut self, action: Action) {
+        self.early_so_far();
         match action {
             Action::OpenNetns { task, container, pid, origin: _ } => {
                 tracing::debug!(%container, pid, "opening its network namespace");
                 self.open.insert(task, Open::Asked(Instant::now(), pid));
                 self.reads.open(task, pid);
             }
-            Action::Attach { slot, netns, task, origin, name } => match self.attach(slot, netns, task, origin) {
-                Ok(()) => name.iter().for_each(|name| self.identify(slot, name)),
-                Err(reason) => self.report(Report::NotTaken { slot, reason }).await,
-            },
+            Action::Attach { slot, netns, task, origin, is_old, name } => {
+                match self.attach(slot, netns, task, origin, is_old) {
+                    Ok(()) => name.iter().for_each(|name| self.identify(slot, name)),
+                    Err(reason) => self.report(Report::NotTaken { slot, reason }).await,
+                }
+            }
             Action::AttachCgroup { slot, container, pid, name, .. } => {
                 tracing::debug!(%container, pid, "attaching to its cgroup");
                 let job = self.node.attach(slot, pid, Instant::now());
@@ -303,12 +344,12 @@ impl Containers {
 
     /// Gives the open namespace to the attacher, which tries until it is told to detach. Says why
     /// it was not taken.
-    fn attach(&mut self, slot: Slot, netns: NetnsId, task: TaskId, origin: Origin) -> Result<(), String> {
+    fn attach(&mut self, slot: Slot, netns: NetnsId, task: TaskId, origin: Origin, is_old: bool) -> Result<(), String> {
         let Some(Open::Done(asked, Entrance { netns: open, pid })) = self.open.remove(&task) else {
             return Err("its namespace was closed before it could be attached".to_owned());
         };
         let priority = match origin {
-            Origin::Live => Priority::Urgent,
+            Origin::Live => Priority::New,
             Origin::Found => Priority::Background,
         };
         self.descriptors.room_for_another(self.namespaces.len())?;
@@ -321,7 +362,7 @@ impl Containers {
             Origin::Found => self.scan.found(slot, open, pid),
         }
         let is_new = matches!(origin, Origin::Live);
-        self.namespaces.insert(slot, Namespace::new(netns, Met { asked, since, pid, is_new }));
+        self.namespaces.insert(slot, Namespace::new(netns, Met { asked, since, pid, is_new, is_old }));
         self.dirty = true;
         Ok(())
     }
@@ -338,6 +379,7 @@ impl Containers {
     }
 
     async fn attach_event(&mut self, event: AttachEvent) {
+        self.early_so_far();
         self.dirty = true;
         let (AttachEvent::Attached { slot, .. }
         | AttachEvent::Interfaces { slot, .. }
@@ -348,7 +390,10 @@ impl Containers {
             return;
         }
         match event {
-            AttachEvent::Attached { addresses, .. } => {
+            AttachEvent::Attached { addresses, before, .. } => {
+                if self.namespaces.get(&slot).is_some_and(|namespace| !namespace.is_old()) {
+                    self.late_packets += before;
+                }
                 self.addressed(slot, &addresses);
                 self.scan.attached(slot);
                 self.report(Report::Answered { slot }).await;
@@ -415,6 +460,8 @@ impl Containers {
         let status = self.handle.status.read();
         let counted = Counted {
             attach: self.attacher.counters(),
+            late_packets: self.late_packets,
+            heard: *self.heard.lock(),
             tasks: status.counts,
             link: status.links.iter().map(|link| link.counts).sum(),
         };

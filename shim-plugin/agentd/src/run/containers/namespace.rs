@@ -31,6 +31,8 @@ pub struct Met {
     pub pid: u32,
     /// It was met when it was made, so that the first look comes before anything runs there.
     pub is_new: bool,
+    /// It was there before the agent was: what it said until then was nobody's to see.
+    pub is_old: bool,
 }
 
 #[derive(Debug)]
@@ -62,6 +64,10 @@ impl Namespace {
 
     pub fn netns(&self) -> NetnsId {
         self.netns
+    }
+
+    pub fn is_old(&self) -> bool {
+        self.met.is_old
     }
 
     pub fn asked(&self) -> Instant {
@@ -195,7 +201,7 @@ mod tests {
     }
 
     fn met(since: u64, is_new: bool) -> Namespace {
-        let met = Met { asked: Instant::now(), since: Ts(since), pid: std::process::id(), is_new };
+        let met = Met { asked: Instant::now(), since: Ts(since), pid: std::process::id(), is_new, is_old: !is_new };
         Namespace::new(NetnsId { dev: 4, ino: 1 }, met)
     }
 
@@ -309,7 +315,7 @@ mod tests {
         for (pid, expected) in [(ended, "new"), (std::process::id(), "Ambiguous")] {
             let mut identities = IdentityIndex::new(Limits::default());
             let names = identities.reader(Addresses::ByAddress);
-            let met = Met { asked: Instant::now(), since: Ts(100), pid, is_new: true };
+            let met = Met { asked: Instant::now(), since: Ts(100), pid, is_new: true, is_old: false };
             let mut old = Namespace::new(NetnsId { dev: 4, ino: 1 }, met);
             old.named(workload("old"), None, &mut identities);
             old.addressed(&[address("10.0.0.1", 0), address("10.0.0.2", 0)], Ts(110), &mut identities);

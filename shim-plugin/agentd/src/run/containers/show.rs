@@ -103,7 +103,7 @@ mod tests {
     fn the_attacher_says_how_a_namespace_stands_and_the_registry_why_a_task_has_none() {
         let asked = Instant::now();
         let at = Some(asked + Duration::from_millis(7));
-        let met = Met { asked, since: Ts(0), pid: 1, is_new: true };
+        let met = Met { asked, since: Ts(0), pid: 1, is_new: true, is_old: false };
         let known = (1..=6).map(|slot| (Slot(slot), Namespace::new(NetnsId { dev: 4, ino: 9 }, met))).collect();
         let refused = || AttachState::Failed { reason: "refused".to_owned() };
         let attached = vec![
