@@ -12,7 +12,7 @@ use super::words::{AttachConfig, Interface, Mechanism, Mode};
 use crate::kernel::StubError;
 use flow_model::Direction;
 use netns::wire::Batch;
-use netns::{IfAddress, InNetns, Link, LinkWatch, NetlinkError, Refusal, RouteSocket};
+use netns::{IfAddress, InNetns, Link, LinkWatch, NetlinkError, Own, Refusal, RouteSocket};
 use nix::errno::Errno;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -109,6 +109,8 @@ pub struct EntryReport {
     pub doubts: Vec<String>,
     /// Packets that may have passed without them, since the last look.
     pub unseen: u64,
+    /// What belongs to the namespace itself.
+    pub own: Own,
 }
 
 /// The programs of this entry: loaded when the first interface needs them, closed at its end.
@@ -161,6 +163,7 @@ pub fn attach(
     let links = entry.route.links()?;
     entry.report.addresses = entry.route.addresses()?;
     IfAddress::among(&mut entry.report.addresses, &links);
+    entry.report.own = Own::of(&links, &entry.report.addresses, &[]);
     held.interfaces.retain(|index, _| links.iter().any(|link| link.index == *index));
     held.rivals.retain(|index| links.iter().any(|link| link.index == index));
     let mut attempts = entry.look(config, links, held)?;

@@ -2,7 +2,7 @@
 
 use super::state::AttachState;
 use flow_model::Slot;
-use netns::IfAddress;
+use netns::{IfAddress, Own};
 use std::time::{Duration, Instant};
 
 /// `attach.mode`.
@@ -105,6 +105,14 @@ pub enum AttachEvent {
         slot: Slot,
         /// All of the namespace, as they are now.
         addresses: Vec<IfAddress>,
+    },
+    /// What belongs to the namespace itself, at the first look and whenever that changes. Comes
+    /// before what else a look tells.
+    Own {
+        /// As given to `attach`.
+        slot: Slot,
+        /// From now on.
+        own: Own,
     },
     /// It will be tried again.
     Failed {

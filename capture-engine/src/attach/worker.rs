@@ -102,8 +102,15 @@ fn put_down(
     entry.interfaces = interfaces;
     entry.held = Some(held);
     let mut more_addresses = false;
+    // Without a look nothing is known.
+    let own = report.as_ref().map(|report| report.own.clone()).unwrap_or_default();
+    if entry.own != own {
+        entry.own = own.clone();
+        events.push(AttachEvent::Own { slot, own });
+    }
     if let Some(report) = report {
-        let EntryReport { mut addresses, failures: _, vanished, swept, over_limit, shape, doubts, unseen } = report;
+        let EntryReport { mut addresses, failures: _, vanished, swept, over_limit, shape, doubts, unseen, own: _ } =
+            report;
         (entry.shape, entry.doubts) = (shape, doubts);
         addresses.sort_unstable();
         more_addresses = entry.addresses != addresses;

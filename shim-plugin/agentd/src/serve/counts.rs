@@ -207,6 +207,10 @@ pub fn pipeline(stats: PipelineStats, out: &mut Vec<SelfMetric>) {
         table_full: _,
         holes: _,
         holes_bounded: _,
+        forwarded_flows,
+        forwarded_packets,
+        forwarded_bytes,
+        address_late: _,
     } = stats;
     let mut count = |name, help, total| out.push(SelfMetric::counter(name, help, total));
     count("pilotfish_pipeline_segments_total", "Captured payloads that the agent has read.", segments);
@@ -216,6 +220,12 @@ pub fn pipeline(stats: PipelineStats, out: &mut Vec<SelfMetric>) {
     count("pilotfish_pipeline_flows_found_total", help, seeded);
     let help = "Captured payloads of flows that had already ended.";
     count("pilotfish_pipeline_stale_segments_total", help, stale);
+    let help = "Flows that only passed through a namespace: none of its exchanges, and of no edge.";
+    count("pilotfish_forwarded_flows_total", help, forwarded_flows);
+    let help = "Packets of flows that only passed through a namespace, at each interface.";
+    count("pilotfish_forwarded_packets_total", help, forwarded_packets);
+    let help = "IP bytes of flows that only passed through a namespace, at each interface.";
+    count("pilotfish_forwarded_bytes_total", help, forwarded_bytes);
 }
 
 #[cfg(test)]

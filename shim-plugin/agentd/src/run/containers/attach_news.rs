@@ -50,6 +50,7 @@ impl Teller {
         let (AttachEvent::Attached { slot, .. }
         | AttachEvent::Interfaces { slot, .. }
         | AttachEvent::Addresses { slot, .. }
+        | AttachEvent::Own { slot, .. }
         | AttachEvent::Failed { slot, .. }
         | AttachEvent::Detached { slot }) = event;
         let mut waiting = self.0.waiting.lock();
@@ -65,6 +66,8 @@ impl Teller {
             AttachEvent::Interfaces { .. } => kept.interfaces = Some(event),
             AttachEvent::Addresses { .. } => kept.addresses = Some(event),
             AttachEvent::Detached { .. } => kept.detached = Some(event),
+            // The pipeline thread hears of it, not the containers task.
+            AttachEvent::Own { .. } => {}
         }
         drop(waiting);
         self.0.news.notify_one();
