@@ -89,6 +89,8 @@ pub enum AttachEvent {
         interfaces: Vec<Interface>,
         /// All of the namespace, loopback's too.
         addresses: Vec<IfAddress>,
+        /// What is the namespace's own, and not passed on.
+        own: Own,
         /// From the call of `attach`.
         took: Duration,
     },
@@ -99,19 +101,13 @@ pub enum AttachEvent {
         /// All that carry programs now.
         interfaces: Vec<Interface>,
     },
-    /// The addresses of the namespace changed afterwards: all of them.
+    /// The addresses of the namespace changed afterwards, or whether more is its own than these.
     Addresses {
         /// As given to `attach`.
         slot: Slot,
         /// All of the namespace, as they are now.
         addresses: Vec<IfAddress>,
-    },
-    /// What belongs to the namespace itself, at the first look and whenever that changes. Comes
-    /// before what else a look tells.
-    Own {
-        /// As given to `attach`.
-        slot: Slot,
-        /// From now on.
+        /// What is its own, from now on.
         own: Own,
     },
     /// It will be tried again.

@@ -80,7 +80,7 @@ fn put_down(
     core: &Core,
     slot: Slot,
     mut held: Held,
-    report: Option<EntryReport>,
+    mut report: Option<EntryReport>,
     outcome: Outcome,
     now: Instant,
 ) -> Vec<AttachEvent> {
@@ -103,11 +103,9 @@ fn put_down(
     entry.held = Some(held);
     let mut more_addresses = false;
     // Without a look nothing is known.
-    let own = report.as_ref().map(|report| report.own.clone()).unwrap_or_default();
-    if entry.own != own {
-        entry.own = own.clone();
-        events.push(AttachEvent::Own { slot, own });
-    }
+    let own = report.as_mut().map(|report| std::mem::take(&mut report.own)).unwrap_or_default();
+    let more_own = entry.own != own;
+    entry.own = own;
     if let Some(report) = report {
         let EntryReport { mut addresses, failures: _, vanished, swept, over_limit, shape, doubts, unseen, own: _ } =
             report;
@@ -127,6 +125,7 @@ fn put_down(
                 slot,
                 interfaces: entry.interfaces.clone(),
                 addresses: entry.addresses.clone(),
+                own: entry.own.clone(),
                 took: now.saturating_duration_since(entry.asked_at),
             });
         }
@@ -134,8 +133,9 @@ fn put_down(
             if more_interfaces {
                 events.push(AttachEvent::Interfaces { slot, interfaces: entry.interfaces.clone() });
             }
-            if more_addresses {
-                events.push(AttachEvent::Addresses { slot, addresses: entry.addresses.clone() });
+            if more_addresses || more_own {
+                let (addresses, own) = (entry.addresses.clone(), entry.own.clone());
+                events.push(AttachEvent::Addresses { slot, addresses, own });
             }
         }
     }

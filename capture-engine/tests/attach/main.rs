@@ -6,6 +6,7 @@ mod joint;
 mod leftovers;
 mod measure;
 mod others;
+mod own;
 mod place;
 mod removed;
 mod several;

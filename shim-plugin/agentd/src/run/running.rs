@@ -60,10 +60,12 @@ impl Running {
         let (events, attach_events) = attach_news();
         let own_news = OwnNews::default();
         let owned = own_news.clone();
-        let tell = move |event| match event {
-            // Straight to where flows are judged.
-            AttachEvent::Own { slot, own } => owned.tell(slot, own),
-            event => events.tell(event),
+        let tell = move |event| {
+            // Straight to where flows are judged, too.
+            if let AttachEvent::Attached { slot, own, .. } | AttachEvent::Addresses { slot, own, .. } = &event {
+                owned.tell(*slot, own.clone());
+            }
+            events.tell(event);
         };
         let attacher = Attacher::start(settings::attach(config), loaded.programs(), tell);
         let attacher = attacher.context("start the attach workers")?;

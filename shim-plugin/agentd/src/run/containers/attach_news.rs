@@ -50,7 +50,6 @@ impl Teller {
         let (AttachEvent::Attached { slot, .. }
         | AttachEvent::Interfaces { slot, .. }
         | AttachEvent::Addresses { slot, .. }
-        | AttachEvent::Own { slot, .. }
         | AttachEvent::Failed { slot, .. }
         | AttachEvent::Detached { slot }) = event;
         let mut waiting = self.0.waiting.lock();
@@ -66,8 +65,6 @@ impl Teller {
             AttachEvent::Interfaces { .. } => kept.interfaces = Some(event),
             AttachEvent::Addresses { .. } => kept.addresses = Some(event),
             AttachEvent::Detached { .. } => kept.detached = Some(event),
-            // The pipeline thread hears of it, not the containers task.
-            AttachEvent::Own { .. } => {}
         }
         drop(waiting);
         self.0.news.notify_one();
@@ -105,6 +102,7 @@ impl AttachNews {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use netns::Own;
 
     fn failed(slot: u32, reason: &str) -> AttachEvent {
         AttachEvent::Failed { slot: Slot(slot), reason: reason.to_owned() }
@@ -113,7 +111,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_newer_takes_the_place_of_what_is_older_and_nothing_follows_the_end() {
         let (teller, mut news) = channel();
-        let none = || AttachEvent::Addresses { slot: Slot(1), addresses: Vec::new() };
+        let none = || AttachEvent::Addresses { slot: Slot(1), addresses: Vec::new(), own: Own::default() };
         for turn in 0..10_000 {
             teller.tell(failed(1, &turn.to_string()));
             teller.tell(none());

@@ -320,7 +320,6 @@ impl Containers {
         let (AttachEvent::Attached { slot, .. }
         | AttachEvent::Interfaces { slot, .. }
         | AttachEvent::Addresses { slot, .. }
-        | AttachEvent::Own { slot, .. }
         | AttachEvent::Failed { slot, .. }
         | AttachEvent::Detached { slot }) = event;
         if !self.namespaces.contains_key(&slot) {
@@ -332,8 +331,8 @@ impl Containers {
                 self.scan.attached(slot);
                 self.report(Report::Answered { slot }).await;
             }
-            // The attacher shows them; the pipeline thread has heard of what is its own.
-            AttachEvent::Interfaces { .. } | AttachEvent::Own { .. } => {}
+            // The attacher shows them.
+            AttachEvent::Interfaces { .. } => {}
             AttachEvent::Addresses { addresses, .. } => self.addressed(slot, &addresses),
             AttachEvent::Failed { .. } => {
                 self.scan.answered(slot);
