@@ -204,6 +204,10 @@ pub struct Namespace {
     pub interfaces: Vec<String>,
     /// From the news of the container to the programs on its interfaces, milliseconds.
     pub attach_ms: Option<f64>,
+    /// Flows that passed through it and are counted at no end of theirs; 0 from an agent that does
+    /// not tell.
+    #[serde(default)]
+    pub forwarded: u64,
 }
 
 /// How the namespace that the agent runs in is observed.
@@ -344,8 +348,23 @@ pub struct Status {
     pub events: u64,
     /// Flows in the pipeline's table now.
     pub flows: u64,
+    /// What passed through namespaces that are no end of it; zeros from an agent that does not tell.
+    #[serde(default)]
+    pub forwarded: Forwarded,
     /// What the agent itself uses.
     pub process: Process,
+}
+
+/// What namespaces passed on. It is in no exchange and no edge of theirs. A packet is counted where
+/// it comes in and where it goes out, unless its address was changed in between.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forwarded {
+    /// Connections and UDP conversations.
+    pub flows: u64,
+    /// As the interfaces hand them over: one GSO packet is one.
+    pub packets: u64,
+    /// IP bytes, headers and payload.
+    pub bytes: u64,
 }
 
 /// What a process uses. 0 is what could not be read.

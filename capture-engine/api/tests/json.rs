@@ -1,8 +1,8 @@
 //! The answers as scripts read them: byte for byte, with every field.
 
 use agent_api::{
-    Cgroup, Containerd, ContainerdLink, EdgeRow, Exchanges, Fact, Golden, Identity, Kubernetes, LossRow, Namespace,
-    Node, Party, Process, Program, Readiness, Reason, Scan, Status, Version, Watch, WorkloadRow,
+    Cgroup, Containerd, ContainerdLink, EdgeRow, Exchanges, Fact, Forwarded, Golden, Identity, Kubernetes, LossRow,
+    Namespace, Node, Party, Process, Program, Readiness, Reason, Scan, Status, Version, Watch, WorkloadRow,
 };
 use expect_test::{Expect, expect};
 use serde::{Deserialize, Serialize};
@@ -99,6 +99,7 @@ fn status_as_json() {
             addresses: vec!["10.0.0.1".into()],
             interfaces: vec!["eth0".into()],
             attach_ms: Some(1.5),
+            forwarded: 12,
         }],
         node: Node {
             observed: true,
@@ -132,6 +133,7 @@ fn status_as_json() {
         packets: 9,
         events: 10,
         flows: 11,
+        forwarded: Forwarded { flows: 12, packets: 13, bytes: 14 },
         process: Process { rss_bytes: 1, cpu_seconds: 2.5, threads: 3, descriptors: 4 },
     };
     check(
@@ -221,7 +223,8 @@ fn status_as_json() {
               "interfaces": [
                 "eth0"
               ],
-              "attach_ms": 1.5
+              "attach_ms": 1.5,
+              "forwarded": 12
             }
           ],
           "host": {
@@ -282,6 +285,11 @@ fn status_as_json() {
           "packets": 9,
           "events": 10,
           "flows": 11,
+          "forwarded": {
+            "flows": 12,
+            "packets": 13,
+            "bytes": 14
+          },
           "process": {
             "rss_bytes": 1,
             "cpu_seconds": 2.5,

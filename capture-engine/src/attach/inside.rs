@@ -12,7 +12,7 @@ use super::words::{AttachConfig, Interface, Mechanism, Mode};
 use crate::kernel::StubError;
 use flow_model::Direction;
 use netns::wire::Batch;
-use netns::{IfAddress, InNetns, Link, LinkWatch, NetlinkError, Refusal, RouteSocket};
+use netns::{IfAddress, InNetns, Link, LinkWatch, NetlinkError, Own, Refusal, RouteSocket};
 use nix::errno::Errno;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -113,6 +113,8 @@ pub struct EntryReport {
     pub unseen: u64,
     /// Packets of the interfaces that had programs for the first time, until then.
     pub before: u64,
+    /// What belongs to the namespace itself.
+    pub own: Own,
 }
 
 /// The programs of this entry: loaded when the first interface needs them, closed at its end.
@@ -165,6 +167,7 @@ pub fn attach(
     let links = entry.route.links()?;
     entry.report.addresses = entry.route.addresses()?;
     IfAddress::among(&mut entry.report.addresses, &links);
+    entry.report.own = Own::of(&links, &entry.report.addresses, &[]);
     held.interfaces.retain(|index, _| links.iter().any(|link| link.index == *index));
     held.rivals.retain(|index| links.iter().any(|link| link.index == index));
     let mut attempts = entry.look(config, links, held)?;

@@ -8,7 +8,7 @@ use super::state::Attachment;
 use super::words::{AttachConfig, AttachCounters, AttachEvent, AttachStatus, Interface};
 use crate::kernel::Programs;
 use flow_model::Slot;
-use netns::{IfAddress, LinkWatch, Netns, NetnsId};
+use netns::{IfAddress, LinkWatch, Netns, NetnsId, Own};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use parking_lot::{Condvar, Mutex};
@@ -66,6 +66,7 @@ pub(super) struct Entry {
     pub watch: Option<Arc<LinkWatch>>,
     pub interfaces: Vec<Interface>,
     pub addresses: Vec<IfAddress>,
+    pub own: Own,
     /// Of the last look: links with their masters, and where a packet may be counted more than once.
     pub shape: BTreeMap<u32, u32>,
     pub doubts: Vec<String>,
@@ -208,6 +209,7 @@ impl Entry {
             watch: None,
             interfaces: Vec::new(),
             addresses: Vec::new(),
+            own: Own::default(),
             shape: BTreeMap::new(),
             doubts: Vec::new(),
             before: 0,

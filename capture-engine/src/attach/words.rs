@@ -2,7 +2,7 @@
 
 use super::state::AttachState;
 use flow_model::Slot;
-use netns::IfAddress;
+use netns::{IfAddress, Own};
 use std::time::{Duration, Instant};
 
 /// `attach.mode`.
@@ -89,6 +89,8 @@ pub enum AttachEvent {
         interfaces: Vec<Interface>,
         /// All of the namespace, loopback's too.
         addresses: Vec<IfAddress>,
+        /// What is the namespace's own, and not passed on.
+        own: Own,
         /// From the call of `attach`.
         took: Duration,
         /// Packets that these interfaces had counted when they had their programs: what was said
@@ -102,12 +104,14 @@ pub enum AttachEvent {
         /// All that carry programs now.
         interfaces: Vec<Interface>,
     },
-    /// The addresses of the namespace changed afterwards: all of them.
+    /// The addresses of the namespace changed afterwards, or whether more is its own than these.
     Addresses {
         /// As given to `attach`.
         slot: Slot,
         /// All of the namespace, as they are now.
         addresses: Vec<IfAddress>,
+        /// What is its own, from now on.
+        own: Own,
     },
     /// It will be tried again.
     Failed {

@@ -99,7 +99,7 @@ fn put_down(
     core: &Core,
     slot: Slot,
     mut held: Held,
-    report: Option<EntryReport>,
+    mut report: Option<EntryReport>,
     outcome: Outcome,
     now: Instant,
 ) -> Vec<AttachEvent> {
@@ -121,9 +121,23 @@ fn put_down(
     entry.interfaces = interfaces;
     entry.held = Some(held);
     let mut more_addresses = false;
+    // Without a look nothing is known.
+    let own = report.as_mut().map(|report| std::mem::take(&mut report.own)).unwrap_or_default();
+    let more_own = entry.own != own;
+    entry.own = own;
     if let Some(report) = report {
-        let EntryReport { mut addresses, failures: _, vanished, swept, over_limit, shape, doubts, unseen, before } =
-            report;
+        let EntryReport {
+            mut addresses,
+            failures: _,
+            vanished,
+            swept,
+            over_limit,
+            shape,
+            doubts,
+            unseen,
+            before,
+            own: _,
+        } = report;
         (entry.shape, entry.doubts) = (shape, doubts);
         addresses.sort_unstable();
         more_addresses = entry.addresses != addresses;
@@ -141,6 +155,7 @@ fn put_down(
                 slot,
                 interfaces: entry.interfaces.clone(),
                 addresses: entry.addresses.clone(),
+                own: entry.own.clone(),
                 took: now.saturating_duration_since(entry.asked_at),
                 before: std::mem::take(&mut entry.before),
             });
@@ -152,8 +167,9 @@ fn put_down(
             if more_interfaces {
                 events.push(AttachEvent::Interfaces { slot, interfaces: entry.interfaces.clone() });
             }
-            if more_addresses {
-                events.push(AttachEvent::Addresses { slot, addresses: entry.addresses.clone() });
+            if more_addresses || more_own {
+                let (addresses, own) = (entry.addresses.clone(), entry.own.clone());
+                events.push(AttachEvent::Addresses { slot, addresses, own });
             }
         }
     }

@@ -7,6 +7,9 @@ use std::time::Duration;
 /// The instance of a connection of which no packet was seen: the kernel counts from its start, which is never 0.
 pub(super) const SEEDED: FlowId = FlowId(0);
 
+/// Messages of a conversation that is probably over after them: a request and its response.
+const SHORT: u32 = 2;
+
 /// One flow of the table: what is known of it, its dissector, and what the sink keeps of it.
 #[derive(Debug)]
 pub(super) struct Flow<P> {
@@ -21,15 +24,37 @@ pub(super) struct Flow<P> {
     /// Wait before the next look at the flow; zero while no timer runs.
     probe_after: Duration,
     announced: bool,
-    recognised: bool,
-    /// A piece of payload was handed over.
-    any_seen: bool,
+    seen: Seen,
     /// Messages by the kernel's last count.
     turns: u32,
     /// Heads that were lost before the protocol showed, as the dissector had it when the flow ended.
     unsettled: u32,
     /// Pairs of messages of which nothing was seen and that were told as lost exchanges.
     settled_pairs: u32,
+    part: Part,
+}
+
+/// How much of a flow was seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Seen {
+    #[default]
+    Nothing,
+    /// A piece of payload was handed over.
+    Pieces,
+    /// It is known what it carries.
+    Protocol,
+}
+
+/// What the namespace that shows a flow has to do with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Part {
+    /// One of its ends lives there; nobody has told whose the addresses are.
+    #[default]
+    Unjudged,
+    /// One of its ends lives there.
+    End,
+    /// It only passes through. Nothing of it is told to the sink.
+    PassedOn,
 }
 
 /// Where a service listens, as one namespace sees it.
@@ -94,12 +119,50 @@ impl<P: Default> Flow<P> {
             interest: Interest::default(),
             probe_after: Duration::ZERO,
             announced: false,
-            recognised: false,
-            any_seen: false,
+            seen: Seen::default(),
             turns: 0,
             unsettled: 0,
             settled_pairs: 0,
+            part: Part::default(),
         }
+    }
+
+    pub fn part(&self) -> Part {
+        self.part
+    }
+
+    pub fn is_passed_on(&self) -> bool {
+        self.part == Part::PassedOn
+    }
+
+    /// Before anything was made of it.
+    pub fn with_part(self, part: Part) -> Self {
+        Flow { part, ..self }
+    }
+
+    /// It is known by now to be an end, or that it is none: what was made of it until now is
+    /// forgotten. An end begins with the next message; those that passed meanwhile are then lost.
+    pub fn turns_out<S: Sink<PerFlow = P>>(&mut self, part: Part, limits: &Limits, sink: &mut S) {
+        if self.part == Part::PassedOn || part == Part::PassedOn {
+            if self.announced {
+                self.report_gone(Close::Gone, sink);
+            }
+            let FlowInfo { role, joined_midway, opened, .. } = self.info;
+            let anew = Flow::new(self.key, self.id, role, joined_midway, opened, limits);
+            let (reported, interest) = (self.reported, self.interest);
+            *self = Flow { reported, interest, ..anew };
+        }
+        self.part = part;
+    }
+
+    /// Whether the kernel is to be told that nothing more is wanted of a flow that only passes on.
+    /// Not of those that are over before it hears of it.
+    pub fn wants_nothing_more(&mut self, turn: u32) -> bool {
+        let tell = turn > SHORT && self.interest != Interest::Nothing;
+        if tell {
+            self.interest = Interest::Nothing;
+        }
+        tell
     }
 
     pub fn key(&self) -> FlowKey {
@@ -142,7 +205,9 @@ impl<P: Default> Flow<P> {
     }
 
     pub fn segment(&mut self, segment: &Segment<'_>, out: &mut Collected) {
-        self.any_seen = true;
+        if self.seen == Seen::Nothing {
+            self.seen = Seen::Pieces;
+        }
         match &mut self.dissector {
             Dissector::Tcp(tcp) => {
                 if let Some(end) = &segment.prev {
@@ -179,7 +244,7 @@ impl<P: Default> Flow<P> {
                 None => {
                     // Before the first piece the dissector can't tell whose heads are missing;
                     // `settle_open` and that piece do.
-                    if self.any_seen {
+                    if self.seen != Seen::Nothing {
                         tcp.sampled_turns(sample.turns, out);
                     }
                     if let Some(message) = &sample.message {
@@ -271,12 +336,12 @@ impl<P: Default> Flow<P> {
 
     /// The server's end, once it is known that this flow carries a protocol of ours. Told once.
     pub fn newly_recognised(&mut self) -> Option<ServerEnd> {
-        if self.recognised {
+        if self.seen == Seen::Protocol {
             return None;
         }
         let Dissector::Tcp(tcp) = &self.dissector else { return None };
         tcp.wire()?;
-        self.recognised = true;
+        self.seen = Seen::Protocol;
         Some(self.server_end())
     }
 
@@ -288,7 +353,7 @@ impl<P: Default> Flow<P> {
     /// shown what it carries. Each is told once; a message without its answer waits.
     pub fn settle_open(&mut self) -> u64 {
         let Dissector::Tcp(tcp) = &mut self.dissector else { return 0 };
-        if self.any_seen {
+        if self.seen != Seen::Nothing {
             return u64::from(tcp.take_unsettled_pairs());
         }
         let pairs = (self.turns / 2).saturating_sub(self.settled_pairs);
@@ -326,14 +391,16 @@ impl<P: Default> Flow<P> {
 
     /// What it carries is not known yet.
     pub fn is_unrecognised(&self) -> bool {
-        !self.recognised
+        self.seen != Seen::Protocol
     }
 
     /// Exchanges that took place unseen on a connection that ends without ever having shown what it carried.
     pub fn unsettled(&self) -> u64 {
         match &self.dissector {
             // Not a single head was seen: the dissector doesn't even know which direction began.
-            Dissector::Tcp(_) if !self.any_seen => u64::from(self.turns.div_ceil(2).saturating_sub(self.settled_pairs)),
+            Dissector::Tcp(_) if self.seen == Seen::Nothing => {
+                u64::from(self.turns.div_ceil(2).saturating_sub(self.settled_pairs))
+            }
             Dissector::Tcp(_) => u64::from(self.unsettled).div_ceil(2),
             Dissector::Udp(_) => 0,
         }
@@ -370,21 +437,27 @@ impl<P: Default> Flow<P> {
 
     /// Tells the sink what the flow's packets did since the last report.
     pub fn report<S: Sink<PerFlow = P>>(&mut self, sample: &Sample, sink: &mut S) {
+        let opened = !self.announced && sample.established && !self.info.joined_midway && !self.key.is_udp();
+        let delta = FlowDelta { opened, ..self.since_last(sample) };
+        self.announced |= opened;
+        sink.flow(&self.info, &mut self.cache, &delta);
+    }
+
+    /// What its packets did since this was asked last.
+    pub fn since_last(&mut self, sample: &Sample) -> FlowDelta {
         let now = &sample.counters;
         let before = &self.reported;
-        let opened = !self.announced && sample.established && !self.info.joined_midway && !self.key.is_udp();
         let delta = FlowDelta {
             packets: less(now.packets, before.packets),
             bytes: less(now.bytes, before.bytes),
             retransmits: less32(now.retransmits, before.retransmits),
             zero_windows: less32(now.zero_windows, before.zero_windows),
             handshake_rtt_ns: now.rtt_ns.filter(|_| before.rtt_ns.is_none()),
-            opened,
+            opened: false,
             closed: sample.closed,
         };
-        self.announced |= opened;
         self.reported = *now;
-        sink.flow(&self.info, &mut self.cache, &delta);
+        delta
     }
 
     /// The flow went without a last word from the kernel.

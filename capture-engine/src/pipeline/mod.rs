@@ -6,6 +6,8 @@
 
 mod again;
 mod flow;
+mod forwarding;
+mod judge;
 mod peers;
 mod requests;
 mod sampling;
@@ -17,9 +19,10 @@ pub use sampling::Sampling;
 
 use crate::event::{Event, FlowId, FlowKey, Sample, Segment};
 use flow::{Collected, Flow, SEEDED, ServerEnd};
-use flow_model::{Close, FlowSeed, LossReason, Role, Sink, Slot, Ts};
+use flow_model::{Close, FlowDelta, FlowSeed, LossReason, Role, Sink, Slot, Ts};
+use forwarding::Forwarding;
 use hashbrown::HashMap;
-use l7::Out;
+use l7::{Interest, Out};
 use lru::LruCache;
 use peers::Peers;
 use std::num::NonZeroUsize;
@@ -63,6 +66,14 @@ pub struct PipelineStats {
     pub holes_bounded: u64,
     /// Responses of servers that nothing had asked for: no exchanges.
     pub unasked: u64,
+    /// Flows that only passed through a namespace.
+    pub forwarded_flows: u64,
+    /// Their packets, as the interfaces hand them over.
+    pub forwarded_packets: u64,
+    /// Their IP bytes.
+    pub forwarded_bytes: u64,
+    /// Those that were over before their address was known to be the namespace's own.
+    pub address_late: u64,
 }
 
 /// What [`Pipeline::shed`] found and did.
@@ -75,6 +86,11 @@ pub struct Shed {
 }
 
 impl PipelineStats {
+    fn forwarded(&mut self, passed: &FlowDelta) {
+        self.forwarded_packets += passed.packets.iter().sum::<u64>();
+        self.forwarded_bytes += passed.bytes.iter().sum::<u64>();
+    }
+
     fn flow_closed(&mut self, holes: l7::Counters) {
         let l7::Counters { gaps, bounded } = holes;
         self.flows_closed += 1;
@@ -104,6 +120,7 @@ pub struct Pipeline<S: Sink> {
     /// head was lost can then still be counted as exchanges.
     servers: LruCache<ServerEnd, ()>,
     peers: Peers,
+    forwarding: Forwarding,
 }
 
 /// Servers remembered: a node runs some hundred pods with a few ports each, and their peers.
@@ -121,6 +138,7 @@ impl<S: Sink> Pipeline<S> {
             stats: PipelineStats::default(),
             servers: LruCache::sparse(SERVERS),
             peers: Peers::default(),
+            forwarding: Forwarding::default(),
         }
     }
 
@@ -161,6 +179,8 @@ impl<S: Sink> Pipeline<S> {
         let key = FlowKey { slot: seed.slot, tuple: seed.tuple };
         if let Some(flow) = self.flows.get_mut(&key) {
             flow.suggest_role(seed.role);
+            // Whatever its address: there is a socket.
+            self.proved(&key);
             return;
         }
         if self.requests.is_closed_recently(&key) || !self.admit(key, SEEDED, seed.role, true, at) {
@@ -201,6 +221,12 @@ impl<S: Sink> Pipeline<S> {
         let Segment { key, id, at, .. } = *segment;
         let Pipeline { flows, collected, sink, requests, stats, servers, .. } = self;
         let Some(flow) = flows.get_mut(&key).filter(|flow| flow.id() == id) else { return false };
+        if flow.is_passed_on() {
+            if flow.wants_nothing_more(segment.turn) {
+                requests.interest(key, id, Interest::Nothing);
+            }
+            return true;
+        }
         flow.segment(segment, collected);
         stats.exchanges += flow.deliver(collected, sink);
         if let Some(server) = flow.newly_recognised() {
@@ -230,8 +256,10 @@ impl<S: Sink> Pipeline<S> {
         if sample.closed.is_some() || !self.admit_sampled(sample) {
             return;
         }
-        if let Some(flow) = self.flows.get_mut(&sample.key) {
-            flow.report(sample, &mut self.sink);
+        match self.flows.get_mut(&sample.key) {
+            Some(flow) if flow.is_passed_on() => self.stats.forwarded(&flow.since_last(sample)),
+            Some(flow) => flow.report(sample, &mut self.sink),
+            None => {}
         }
     }
 
@@ -248,6 +276,13 @@ impl<S: Sink> Pipeline<S> {
         }
         let Pipeline { flows, collected, sink, requests, stats, servers, peers, .. } = self;
         let Some(flow) = flows.get_mut(&key) else { return };
+        if flow.is_passed_on() {
+            stats.forwarded(&flow.since_last(sample));
+            if closed.is_some() {
+                self.end(&key, at, Close::Gone);
+            }
+            return;
+        }
         flow.sample(sample, collected);
         if closed.is_some() {
             settle(flow, servers, collected);
@@ -273,9 +308,12 @@ impl<S: Sink> Pipeline<S> {
     /// looked at. Call some ten times a second; `probe` is asked for the kernel's view of a flow
     /// and may answer `None` when it has none.
     pub fn tick(&mut self, now: Ts, mut probe: impl FnMut(&FlowKey) -> Option<Sample>) {
+        self.judge_again(now);
         let Pipeline { flows, collected, sink, requests, stats, .. } = self;
         while let Some((key, id)) = requests.due(now) {
-            let Some(flow) = flows.get_mut(&key).filter(|flow| flow.id() == id) else { continue };
+            let Some(flow) = flows.get_mut(&key).filter(|flow| flow.id() == id && !flow.is_passed_on()) else {
+                continue;
+            };
             flow.expire(now, collected);
             if flow.waits_for_end()
                 && let Some(sample) = probe(&key)
@@ -300,6 +338,7 @@ impl<S: Sink> Pipeline<S> {
         for key in keys {
             self.end(&key, at, Close::Gone);
         }
+        self.forwarding.gone(slot);
     }
 
     /// A flow that fell idle and is let go of (UDP after its timeout, the oldest when the table is under pressure).
@@ -318,6 +357,11 @@ impl<S: Sink> Pipeline<S> {
     fn end(&mut self, key: &FlowKey, at: Ts, close: Close) {
         let Some(mut flow) = self.flows.remove(key) else { return };
         self.peers.removed(key);
+        if flow.is_passed_on() {
+            self.forwarding.ended(key, at);
+            self.stats.flow_closed(l7::Counters::default());
+            return self.requests.closed(*key, flow.id(), at);
+        }
         flow.closed(at, close, &mut self.collected);
         settle(&flow, &mut self.servers, &mut self.collected);
         self.stats.exchanges += flow.deliver(&mut self.collected, &mut self.sink);
@@ -353,20 +397,29 @@ impl<S: Sink> Pipeline<S> {
             return false;
         }
         self.stats.flows_opened += 1;
-        let mut flow = Flow::new(key, id, role, joined_midway, at, &self.config.l7);
-        if let Some(other) = self.peers.added(&key)
-            && let Some(met) = self.flows.get_mut(&other)
-        {
-            if other.slot.is_of_node() {
-                flow.set_peer(other.slot);
-            }
-            if key.slot.is_of_node() {
-                met.set_peer(key.slot);
-                met.announce(&mut self.sink);
-            }
-        }
+        let part = self.judge(&key, id);
+        let flow = Flow::new(key, id, role, joined_midway, at, &self.config.l7).with_part(part);
+        let is_passed_on = flow.is_passed_on();
         self.flows.insert(key, Box::new(flow));
+        if !is_passed_on {
+            self.meet(&key);
+        }
         true
+    }
+
+    /// Tells both ends of each other where the other one is in the table, too.
+    fn meet(&mut self, key: &FlowKey) {
+        let Some(other) = self.peers.added(key) else { return };
+        let Some(met) = self.flows.get_mut(&other) else { return };
+        if key.slot.is_of_node() {
+            met.set_peer(key.slot);
+            met.announce(&mut self.sink);
+        }
+        if other.slot.is_of_node()
+            && let Some(flow) = self.flows.get_mut(key)
+        {
+            flow.set_peer(other.slot);
+        }
     }
 }
 

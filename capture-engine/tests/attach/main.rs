@@ -7,6 +7,7 @@ mod late;
 mod leftovers;
 mod measure;
 mod others;
+mod own;
 mod place;
 mod removed;
 mod several;

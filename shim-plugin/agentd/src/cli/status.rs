@@ -4,7 +4,7 @@ use super::output::{for_people, json, print};
 use crate::cli::args::Output;
 use crate::cli::table::{Align, age, bytes, latency, list, table};
 use crate::exit::Failure;
-use agent_api::{self as api, Client, Exchanges, Status};
+use agent_api::{self as api, Client, Exchanges, Forwarded, Status};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -145,6 +145,17 @@ fn cgroups(cgroups: &[api::Cgroup]) -> String {
     table(&columns, &cgroups.iter().map(row).collect::<Vec<_>>())
 }
 
+/// Why it stands as it does, and what it passed on.
+fn reason(row: &api::Namespace) -> String {
+    let passed = (row.forwarded > 0).then(|| format!("{} flows were passed on", row.forwarded));
+    Some(row.reason.clone())
+        .filter(|reason| !reason.is_empty())
+        .into_iter()
+        .chain(passed)
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
 fn page(status: &Status) -> String {
     let Status { version, pid, uptime_s, readiness, containerd, states, namespaces, losses, programs, .. } = status;
     let mut out = format!("pilotfish {} (pid {pid}), up {}\n", version.version, age(*uptime_s));
@@ -173,6 +184,13 @@ fn page(status: &Status) -> String {
     for Exchanges { reporter, counted, lost } in &status.exchanges {
         out.push_str(&format!("exchanges at the {reporter}: {counted} counted, {lost} lost\n"));
     }
+    let Forwarded { flows, packets, bytes: passed } = status.forwarded;
+    if flows > 0 {
+        out.push_str(&format!(
+            "passed on by namespaces that are no end of it: {flows} flows, {packets} packets, {}\n",
+            bytes(passed)
+        ));
+    }
     if !namespaces.is_empty() {
         let columns = [
             ("SLOT", Align::Right),
@@ -195,7 +213,7 @@ fn page(status: &Status) -> String {
                     row.namespace.clone(),
                     row.workload.clone(),
                     list(&row.addresses, ADDRESSES),
-                    row.reason.clone(),
+                    reason(row),
                 ]
             })
             .collect();
@@ -292,6 +310,7 @@ mod tests {
             addresses: vec!["10.0.0.1".into()],
             interfaces: vec!["eth0".into()],
             attach_ms: Some(1.5),
+            forwarded: 0,
         };
         let watch = |resource: &str, objects| api::Watch {
             resource: resource.into(),

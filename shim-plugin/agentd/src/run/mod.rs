@@ -10,6 +10,7 @@ pub mod join;
 pub mod kernel_stats;
 pub mod node_ports;
 pub mod orders;
+pub mod own_news;
 pub mod pipeline_thread;
 pub mod process;
 pub mod reload;

@@ -5,6 +5,7 @@
 use crate::clock;
 use crate::run::engine::Loaded;
 use crate::run::orders::Order;
+use crate::run::own_news::OwnNews;
 use crate::serve::board::Board;
 use anyhow::Context;
 use capture_engine::event::FlowKey;
@@ -34,6 +35,14 @@ const TURN: usize = 1024;
 /// refilled faster than it is read makes the sample worthless; the next round brings another.
 const CATCH_UP: usize = 1 << 20;
 
+/// Where it hears from others.
+#[derive(Debug)]
+pub struct Told {
+    pub orders: Receiver<Order>,
+    /// What belongs to namespaces.
+    pub own: OwnNews,
+}
+
 #[derive(Debug)]
 pub struct PipelineThread {
     reader: RingReader,
@@ -42,10 +51,11 @@ pub struct PipelineThread {
     pipeline: Pipeline<Golden<NamesReader>>,
     sampling: Sampling,
     board: Arc<Board>,
-    orders: Receiver<Order>,
+    told: Told,
     table_full: Loss,
     /// Answers of flows without room in the kernel's table, as far as they are told.
     answers: [u64; 2],
+    address_late: Loss,
     holes: Loss,
     holes_bounded: Loss,
     overrides_full: Loss,
@@ -63,7 +73,7 @@ impl PipelineThread {
         golden: Golden<NamesReader>,
         board: Arc<Board>,
         losses: &Losses,
-        orders: Receiver<Order>,
+        told: Told,
     ) -> PipelineThread {
         let Loaded { kernel, reader } = loaded;
         PipelineThread {
@@ -73,9 +83,14 @@ impl PipelineThread {
             pipeline: Pipeline::new(config, golden),
             sampling: Sampling::new(config.flows),
             board,
-            orders,
+            told,
             table_full: losses.place("pipeline", "flows_full", "segments of flows that found the table full"),
             answers: [0; 2],
+            address_late: losses.place(
+                "pipeline",
+                "address_late",
+                "flows that ended before their address was known to be their namespace's",
+            ),
             holes: losses.place("pipeline", "hole", "holes in a stream whose bytes never came"),
             holes_bounded: losses.place("pipeline", "hole_bounded", "holes given up because a bound was reached"),
             overrides_full: losses.place("kernel", "overrides_full", "flows that are copied as others are"),
@@ -96,11 +111,15 @@ impl PipelineThread {
                 tracing::warn!(?pause, "the ring's reader sleeps, as asked");
                 std::thread::sleep(pause);
             }
+            // First: what is in the ring may be of an address that has just come.
+            for (slot, own) in self.told.own.take() {
+                self.pipeline.own(slot, own, clock::now());
+            }
             let drained = self.drain(BATCH);
             self.board.pulse.beat(Instant::now());
             let now = clock::now();
             let mut more_orders = true;
-            match self.orders.try_recv() {
+            match self.told.orders.try_recv() {
                 Ok(Order::NamespaceGone { slot, at }) => self.sampling.leaving(slot, at),
                 Ok(Order::Seeds(seeds)) => seeds.seeds.iter().for_each(|seed| self.pipeline.seed(seed, seeds.at)),
                 Ok(Order::Silent { answer }) => {
@@ -232,6 +251,8 @@ impl PipelineThread {
         self.table_full.set_total(stats.table_full);
         self.holes.set_total(stats.holes.saturating_sub(stats.holes_bounded));
         self.holes_bounded.set_total(stats.holes_bounded);
+        self.address_late.set_total(stats.address_late);
+        *self.board.forwarded.lock() = self.pipeline.forwarded().collect();
         *self.board.pipeline.lock() = stats;
         self.board.flows.store(self.pipeline.len() as u64, Ordering::Relaxed);
     }

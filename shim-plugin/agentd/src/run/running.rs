@@ -8,12 +8,13 @@ use crate::run::descriptors::Descriptors;
 use crate::run::ends::Ends;
 use crate::run::engine::Loaded;
 use crate::run::orders::Order;
-use crate::run::pipeline_thread::PipelineThread;
+use crate::run::own_news::OwnNews;
+use crate::run::pipeline_thread::{PipelineThread, Told};
 use crate::run::scan::Scan;
 use crate::run::settings;
 use crate::serve::board::Board;
 use anyhow::Context;
-use capture_engine::attach::Attacher;
+use capture_engine::attach::{AttachEvent, Attacher};
 use golden_metrics::{Golden, Losses};
 use k8s_sync::{IdentityIndex, NamesReader};
 use netns_scanner::deadline::Deadlines;
@@ -58,7 +59,15 @@ impl Running {
         let Shared { board, losses, ends, deadlines, claims } = shared;
         let (stop, ready) = (CancellationToken::new(), CancellationToken::new());
         let (events, attach_events) = attach_news();
-        let tell = move |event| events.tell(event);
+        let own_news = OwnNews::default();
+        let owned = own_news.clone();
+        let tell = move |event| {
+            // Straight to where flows are judged, too.
+            if let AttachEvent::Attached { slot, own, .. } | AttachEvent::Addresses { slot, own, .. } = &event {
+                owned.tell(*slot, own.clone());
+            }
+            events.tell(event);
+        };
         let attacher = Attacher::start(settings::attach(config), loaded.programs(), tell);
         let attacher = attacher.context("start the attach workers")?;
         let descriptors = Descriptors::look();
@@ -66,7 +75,8 @@ impl Running {
         // Bounded by who sends: seeds by the scan, which counts those under way; the end of a
         // namespace once for each that was attached; the others a few in a run.
         let (orders, received) = mpsc::channel();
-        let pipeline = PipelineThread::new(settings::pipeline(config), loaded, golden, board.clone(), losses, received);
+        let told = Told { orders: received, own: own_news };
+        let pipeline = PipelineThread::new(settings::pipeline(config), loaded, golden, board.clone(), losses, told);
         let pipeline = ends.thread("pipeline", move || pipeline.run()).context("start the pipeline thread")?;
         let (containerd, handle) = Containerd::new(shim_plugin::Config { claims, ..settings::containerd(config) });
         tokio::spawn(watched(ends, "containerd", containerd.run(stop.clone())));

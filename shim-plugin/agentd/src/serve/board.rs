@@ -11,11 +11,11 @@ use crate::serve::traffic::Traffic;
 use agent_api::{self as api, Containerd, Namespace, Process, Program, Readiness, Reason, Scan, Status, Version};
 use capture_engine::kernel::KernelStats;
 use capture_engine::pipeline::PipelineStats;
-use flow_model::LossReason;
+use flow_model::{LossReason, Slot};
 use golden_metrics::SelfMetric;
 use k8s_sync::TableMetric;
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -63,6 +63,8 @@ pub struct Board {
     pub scan: Mutex<Scan>,
     pub engine: Mutex<Engine>,
     pub pipeline: Mutex<PipelineStats>,
+    /// Flows that each namespace has passed on, of those that did.
+    pub forwarded: Mutex<HashMap<Slot, u64>>,
     /// What is being lost for want of room.
     pub pressure: Mutex<Pressure>,
     /// Flows in the pipeline's table.
@@ -100,6 +102,7 @@ impl Board {
             scan: Mutex::default(),
             engine: Mutex::default(),
             pipeline: Mutex::default(),
+            forwarded: Mutex::default(),
             pressure: Mutex::default(),
             flows: AtomicU64::new(0),
             kernel: Mutex::default(),
@@ -236,6 +239,11 @@ impl Board {
     #[must_use]
     pub fn status(&self, now: Instant) -> Status {
         let Engine { ring_bytes, flows, stats, programs } = copy(&self.engine);
+        let (passed_on, by_slot) = (copy(&self.pipeline), copy(&self.forwarded));
+        let mut namespaces = copy(&self.namespaces).as_ref().clone();
+        for namespace in &mut namespaces {
+            namespace.forwarded = by_slot.get(&Slot(namespace.slot)).copied().unwrap_or(0);
+        }
         Status {
             version: self.version.clone(),
             pid: std::process::id(),
@@ -244,7 +252,7 @@ impl Board {
             containerd: copy(&self.containerd),
             kubernetes: self.kubernetes_report(now).as_ref().map(kubernetes::shown).unwrap_or_default(),
             states: self.states(),
-            namespaces: copy(&self.namespaces).as_ref().clone(),
+            namespaces,
             node: copy(&self.node).as_ref().clone(),
             scan: copy(&self.scan),
             exchanges: self.traffic.exchanges(),
@@ -254,6 +262,11 @@ impl Board {
             packets: stats.packets,
             events: stats.events,
             flows,
+            forwarded: api::Forwarded {
+                flows: passed_on.forwarded_flows,
+                packets: passed_on.forwarded_packets,
+                bytes: passed_on.forwarded_bytes,
+            },
             process: copy(&self.process),
         }
     }

@@ -257,6 +257,10 @@ pub fn pipeline(stats: PipelineStats, out: &mut Vec<SelfMetric>) {
         holes: _,
         holes_bounded: _,
         unasked,
+        forwarded_flows,
+        forwarded_packets,
+        forwarded_bytes,
+        address_late: _,
     } = stats;
     let mut count = |name, help, total| out.push(SelfMetric::counter(name, help, total));
     count("pilotfish_pipeline_segments_total", "Captured payloads that the agent has read.", segments);
@@ -268,6 +272,12 @@ pub fn pipeline(stats: PipelineStats, out: &mut Vec<SelfMetric>) {
     count("pilotfish_pipeline_stale_segments_total", help, stale);
     let help = "Responses of HTTP/1 servers that nothing had asked for, as a 408 to an idle connection: no exchanges.";
     count("pilotfish_http_unasked_responses_total", help, unasked);
+    let help = "Flows that only passed through a namespace: none of its exchanges, and of no edge.";
+    count("pilotfish_forwarded_flows_total", help, forwarded_flows);
+    let help = "Packets of flows that only passed through a namespace, at each interface.";
+    count("pilotfish_forwarded_packets_total", help, forwarded_packets);
+    let help = "IP bytes of flows that only passed through a namespace, at each interface.";
+    count("pilotfish_forwarded_bytes_total", help, forwarded_bytes);
 }
 
 #[cfg(test)]

@@ -102,6 +102,7 @@ impl AttachNews {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use netns::Own;
 
     fn failed(slot: u32, reason: &str) -> AttachEvent {
         AttachEvent::Failed { slot: Slot(slot), reason: reason.to_owned() }
@@ -110,7 +111,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_newer_takes_the_place_of_what_is_older_and_nothing_follows_the_end() {
         let (teller, mut news) = channel();
-        let none = || AttachEvent::Addresses { slot: Slot(1), addresses: Vec::new() };
+        let none = || AttachEvent::Addresses { slot: Slot(1), addresses: Vec::new(), own: Own::default() };
         for turn in 0..10_000 {
             teller.tell(failed(1, &turn.to_string()));
             teller.tell(none());

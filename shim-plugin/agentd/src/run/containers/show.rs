@@ -52,6 +52,8 @@ fn namespace(slot: Slot, known: &Namespace, status: Option<AttachStatus>) -> api
         addresses: known.addresses().map(|ip| ip.to_string()).collect(),
         interfaces: interfaces.into_iter().map(|interface| interface.name).collect(),
         attach_ms: attached_at.map(|at| at.saturating_duration_since(known.asked()).as_secs_f64() * 1e3),
+        // The board knows.
+        forwarded: 0,
     }
 }
 
