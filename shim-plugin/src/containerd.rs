@@ -3,7 +3,6 @@
 
 use crate::action::{Action, Report};
 use crate::config::Config;
-use crate::container::{ContainerRef, LinkId};
 use crate::early::Early;
 use crate::event::TaskEvent;
 use crate::labels::{LabelReader, LabelsRead, Named};
