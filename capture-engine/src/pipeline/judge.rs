@@ -162,6 +162,7 @@ mod tests {
                 seq,
                 turn: of.turns,
                 wire_len: payload.len() as u32,
+                first: true,
                 prev: None,
                 payload,
             }));

@@ -80,6 +80,7 @@ mod tests {
             seq: 1,
             turn: 1,
             wire_len: payload.len() as u32,
+            first: true,
             prev: None,
             payload,
         })
