@@ -7,32 +7,18 @@ mod half_load;
 mod profiles;
 
 use anyhow::Result;
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 #[derive(Debug, Args)]
 pub struct Options {
     /// What is hard to count; none: half load, and latencies
     #[arg(long)]
-    profile: Option<Profile>,
+    profile: Option<profiles::Profile>,
     /// Exchanges of a profile; each has a number that takes about a minute
     #[arg(long, requires = "profile")]
     requests: Option<u64>,
     #[command(flatten)]
     half_load: half_load::HalfLoad,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Profile {
-    /// POSTs whose bodies are a second write
-    PostTwoWrites,
-    /// Eight in flight on each connection
-    Pipelined,
-    /// A connection for each exchange, over 50 ports of the server
-    Close,
-    /// Connections that clients or servers reset after, amid, instead of and before exchanges
-    Reset,
-    /// A ring of 64 KiB, a starved agent, and a network that drops packets
-    Lossy,
 }
 
 pub fn run(options: &Options) -> Result<()> {

@@ -3,9 +3,10 @@
 //! whose head was written whole to an open connection. What became of it afterwards (answered,
 //! cut, reset) is no matter: it is counted, with an answer or without, or lost with a reason.
 
-use super::{Profile, equation};
+use super::equation;
 use crate::bench::say;
 use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
 use serde_json::Value;
 use std::time::{Duration, Instant};
 use testbed::{Agent, AgentOptions, Container, ContainerSpec, Quota, Testbed, installed, scene, signals};
@@ -16,6 +17,20 @@ const HOURS: Duration = Duration::from_secs(4 * 3600);
 const PORTS: &str = "50";
 /// Of a processor, what a starved agent may have.
 const STARVED: u32 = 15;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Profile {
+    /// POSTs whose bodies are a second write
+    PostTwoWrites,
+    /// Eight in flight on each connection
+    Pipelined,
+    /// A connection for each exchange, over 50 ports of the server
+    Close,
+    /// Connections that clients or servers reset after, amid, instead of and before exchanges
+    Reset,
+    /// A ring of 64 KiB, a starved agent, and a network that drops packets
+    Lossy,
+}
 
 pub(super) fn run(profile: Profile, requests: Option<u64>) -> Result<()> {
     match profile {
