@@ -3,6 +3,7 @@
 use super::audit;
 use super::binaries::{Program, find};
 use super::client::Client;
+use super::kinds;
 use super::place::Place;
 use crate::process::Process;
 use crate::wait::until;
