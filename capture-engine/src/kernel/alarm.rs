@@ -1,10 +1,12 @@
 //! Hears of the network namespaces of new containers from the kernel itself: `bpf/alarm.c` tells of
 //! the first process in each, before the container's own program runs there.
 
+use super::btf::{Btf, Member};
 use super::object::{LoadError, refused, setup, take, verified};
+use super::sys;
 use aya::maps::{Array, HashMap, Map, MapData, RingBuf};
 use aya::programs::RawTracePoint;
-use aya::{Btf, Ebpf, EbpfLoader};
+use aya::{Ebpf, EbpfLoader};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use std::fmt;
@@ -18,6 +20,21 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("PILOTFISH_ALARM_OBJECT"
 /// The programs, by their names and those of the tracepoints that they are attached to.
 const PROGRAMS: [(&str, &str); 2] =
     [("pilotfish_fork", "sched_process_fork"), ("pilotfish_exec", "sched_process_exec")];
+
+/// The kernel's description of itself.
+const BTF: &str = "/sys/kernel/btf/vmlinux";
+/// What the programs read, by the constant that holds its offset. The last is in a struct that is
+/// itself a member.
+const FIELDS: [(&str, &[Member]); 7] = [
+    ("pf_task_nsproxy", &[("task_struct", "nsproxy")]),
+    ("pf_task_parent", &[("task_struct", "real_parent")]),
+    ("pf_task_tgid", &[("task_struct", "tgid")]),
+    ("pf_task_comm", &[("task_struct", "comm")]),
+    ("pf_nsproxy_net", &[("nsproxy", "net_ns")]),
+    ("pf_net_cookie", &[("net", "net_cookie")]),
+    ("pf_net_inum", &[("net", "ns"), ("ns_common", "inum")]),
+];
+const STRUCTS: [&str; 4] = ["task_struct", "nsproxy", "net", "ns_common"];
 
 /// A namespace in which a container is being made. As `struct pf_alarm` of `bpf/alarm.c`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, Immutable, KnownLayout)]
@@ -64,7 +81,7 @@ impl fmt::Debug for Alarm {
 
 impl Alarm {
     /// Loads and attaches them. `node` is the cookie of the namespace that is nobody's container.
-    /// Takes some 30 ms, most of it to read the kernel's BTF.
+    /// Takes some 30 ms, most of it in the library (see below).
     ///
     /// # Errors
     /// The kernel has no BTF or refuses the programs; then containerd alone tells of containers.
@@ -72,11 +89,16 @@ impl Alarm {
         if cfg!(no_bpf) {
             return Err(LoadError::NotBuilt);
         }
-        let btf = Btf::from_sys_fs().map_err(refused)?;
+        let offsets = offsets()?;
         let mut loader = EbpfLoader::new();
-        let loader = loader.btf(Some(&btf)).override_global("pf_node_cookie", &node, true);
+        loader.btf(None).override_global("pf_node_cookie", &node, true);
+        for ((name, _), offset) in FIELDS.iter().zip(&offsets) {
+            loader.override_global(name, offset, true);
+        }
         let mut ebpf = loader.load(OBJECT).map_err(refused)?;
-        drop(btf);
+        // Each new loader reads all of the kernel's BTF into 30 MB of small pieces, wanted or not.
+        drop(loader);
+        sys::give_back_memory();
         let ring = RingBuf::try_from(Map::RingBuf(take(&mut ebpf, "pilotfish_alarms")?)).map_err(refused)?;
         let known = ebpf.take_map("pilotfish_known").ok_or(LoadError::Missing("pilotfish_known"))?;
         let known = HashMap::try_from(known).map_err(refused)?;
@@ -129,4 +151,18 @@ impl Alarm {
         let [told, crowded, _, _] = self.counts.get(&0, 0).unwrap_or_default();
         AlarmCounts { told, crowded }
     }
+}
+
+/// Of `FIELDS`, in the running kernel.
+fn offsets() -> Result<[u32; FIELDS.len()], LoadError> {
+    let read = setup("read the kernel's BTF");
+    let blob = std::fs::read(BTF).map_err(read)?;
+    let lacks = |what: &str| setup("find what the programs read")(io::Error::other(format!("no {what} in {BTF}")));
+    let btf = Btf::index(&blob, &STRUCTS).ok_or_else(|| lacks("types"))?;
+    let mut offsets = [0; FIELDS.len()];
+    for (offset, (name, path)) in offsets.iter_mut().zip(FIELDS) {
+        let places = path.iter().map(|member| btf.offset(*member));
+        *offset = places.sum::<Option<u32>>().ok_or_else(|| lacks(name))?;
+    }
+    Ok(offsets)
 }

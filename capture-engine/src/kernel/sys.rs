@@ -158,6 +158,17 @@ pub(super) fn load_stub(kind: Kind, name: &str, insns: &[bpf_insn]) -> io::Resul
     unless_interrupted(|| bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr), |error| Some(error)).map(owned)
 }
 
+/// Gives memory that was freed back to the kernel. For what takes much of it once.
+#[cfg(target_env = "gnu")]
+pub(super) fn give_back_memory() {
+    // SAFETY: it moves nothing that is in use.
+    unsafe { libc::malloc_trim(0) };
+}
+
+/// Allocators other than glibc's do it by themselves.
+#[cfg(not(target_env = "gnu"))]
+pub(super) fn give_back_memory() {}
+
 /// How often a program is offered to the verifier before an interruption counts as a refusal;
 /// several a second would have to arrive for that.
 const LOAD_ATTEMPTS: u32 = 16;
