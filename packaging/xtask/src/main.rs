@@ -44,7 +44,7 @@ enum Command {
     Package(package::Options),
     /// Install the deb in a virtual machine with systemd and containerd, and tell its life there
     VmTest(vm_test::Options),
-    /// Run the tests that meet a container runtime with other containerds, or with Docker
+    /// Run the tests that meet a container runtime of another kind: Docker
     RuntimeTest(runtime_test::Options),
     /// Compare what two programs make of the same captures
     Same(same::Options),
