@@ -77,16 +77,18 @@ impl DockerFile {
 
     /// Reads it, unless it is still what was read before. Blocks, as files do.
     pub fn refresh(&mut self, container: &ContainerRef) -> Result<Changed, Unread> {
-        let before = self.read.as_ref().map(|(stamp, _)| *stamp);
-        if before.is_some() && before == std::fs::metadata(&self.path).ok().as_ref().map(Stamp::of) {
+        let before = self.read.take();
+        // Asked before it is opened: to open what is no file may wait for ever.
+        let found = std::fs::metadata(&self.path)?;
+        if before.as_ref().is_some_and(|(stamp, _)| *stamp == Stamp::of(&found)) {
+            self.read = before;
             return Ok(Changed(false));
         }
-        self.read = None;
-        let mut file = File::open(&self.path)?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() || metadata.len() > LARGEST {
+        if !found.is_file() || found.len() > LARGEST {
             return Err(Unread::Kind);
         }
+        let mut file = File::open(&self.path)?;
+        let metadata = file.metadata()?;
         let mut text = Vec::new();
         file.by_ref().take(LARGEST).read_to_end(&mut text)?;
         self.read = Some((Stamp::of(&metadata), parse(&container.id, &text)?));

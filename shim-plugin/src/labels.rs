@@ -233,3 +233,60 @@ fn refresh(container: ContainerRef, mut described: Option<Described>) -> (Contai
     };
     (container, described, filed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::docker::DockerFile;
+    use crate::name::LocalName;
+    use std::fs;
+
+    fn described(root: &str, id: &str) -> Described {
+        let labels = HashMap::from([("com.docker/engine.bundle.path".to_owned(), String::new())]);
+        let source = format!("{root}/containers/{id}/hostname");
+        let spec = serde_json::json!({"mounts": [{"destination": "/etc/hostname", "source": source}]}).to_string();
+        Described { labels: Labels::default(), docker: DockerFile::of(id, &labels, spec.as_bytes()) }
+    }
+
+    fn run<T>(test: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(test)
+    }
+
+    #[test]
+    fn every_file_of_many_is_read_and_one_that_is_not_there_costs_no_other() {
+        let root = tempfile::tempdir().expect("a directory");
+        let at = root.path().display().to_string();
+        let ids: Vec<String> = (0..3 * FILES_AT_ONCE + 1).map(|n| format!("{n:064x}")).collect();
+        for (number, id) in ids.iter().enumerate().filter(|(number, _)| number % 7 != 0) {
+            let of = root.path().join("containers").join(id);
+            fs::create_dir_all(&of).expect("a directory");
+            let text = format!(r#"{{"ID":"{id}","Name":"/c{number}","Config":{{"Labels":null}}}}"#);
+            fs::write(of.join("config.v2.json"), text).expect("a file");
+        }
+        let asked =
+            ids.iter().map(|id| (ContainerRef::new(LinkId(0), "moby", &**id), Some(described(&at, id)))).collect();
+        let read = run(with_files(Arc::new(Semaphore::new(FILE_READERS)), asked));
+        assert_eq!(read.len(), ids.len());
+        for (container, it, filed) in read {
+            let number = ids.iter().position(|id| **id == *container.id).expect("it was asked for");
+            let Some(Described { labels, docker: Some(file) }) = it else { panic!("its description is kept") };
+            let name = LocalName::of(&container, &file.over(&labels)).workload.name.to_string();
+            if number % 7 == 0 {
+                assert_eq!((filed, &*name), (Filed::Unread, &container.id[..12]));
+            } else {
+                assert_eq!((filed, name), (Filed::Read, format!("c{number}")));
+            }
+        }
+    }
+
+    #[test]
+    fn where_all_readers_hang_a_container_has_its_id_and_others_their_names() {
+        let id = "a".repeat(64);
+        let (docker, other) = (ContainerRef::new(LinkId(0), "moby", &*id), ContainerRef::new(LinkId(0), "moby", "x"));
+        let plain = Described { labels: Labels::default(), docker: None };
+        let asked = vec![(docker.clone(), Some(described("/nowhere", &id))), (other.clone(), Some(plain))];
+        let read = run(with_files(Arc::new(Semaphore::new(0)), asked));
+        let found: Vec<_> = read.into_iter().map(|(container, it, filed)| (container, it.is_some(), filed)).collect();
+        assert_eq!(found, [(other, true, Filed::Read), (docker, true, Filed::Unread)]);
+    }
+}

@@ -11,6 +11,7 @@ mod demo_k8s;
 mod fuzz;
 mod kernel_test;
 mod package;
+mod runtime_test;
 mod same;
 mod vm_test;
 
@@ -43,6 +44,8 @@ enum Command {
     Package(package::Options),
     /// Install the deb in a virtual machine with systemd and containerd, and tell its life there
     VmTest(vm_test::Options),
+    /// Run the tests that meet a container runtime of another kind: Docker
+    RuntimeTest(runtime_test::Options),
     /// Compare what two programs make of the same captures
     Same(same::Options),
     /// Run each fuzz target for a bounded time
@@ -62,6 +65,7 @@ fn main() -> Result<ExitCode> {
         Command::KernelTest(options) => kernel_test::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Package(options) => package::run(&options).map(|()| ExitCode::SUCCESS),
         Command::VmTest(options) => vm_test::run(&options).map(|()| ExitCode::SUCCESS),
+        Command::RuntimeTest(options) => runtime_test::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Same(options) => same::run(&options),
         Command::Fuzz(options) => fuzz::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Sweep => {
