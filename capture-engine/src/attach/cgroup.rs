@@ -47,7 +47,7 @@ pub enum CgroupError {
 #[derive(Debug)]
 pub struct CgroupLinks {
     id: u64,
-    _links: [OwnedFd; 2],
+    links: [OwnedFd; 2],
 }
 
 impl CgroupLinks {
@@ -75,7 +75,15 @@ impl CgroupLinks {
                 source,
             })
         };
-        Ok(CgroupLinks { id, _links: [link(Direction::Ingress)?, link(Direction::Egress)?] })
+        Ok(CgroupLinks { id, links: [link(Direction::Ingress)?, link(Direction::Egress)?] })
+    }
+
+    /// Whether both programs are still there: whoever may can take a link off its cgroup, and its
+    /// descriptor stays. One that the kernel does not tell of is believed. Takes the kernel's lock
+    /// of all cgroups, too.
+    #[must_use]
+    pub fn in_place(&self) -> bool {
+        self.links.iter().all(|link| sys::cgroup_of(link.as_fd()).map_or(true, |at| at == self.id))
     }
 
     /// The kernel's number of the cgroup, which sockets carry.

@@ -6,8 +6,9 @@
 use super::gap::{self, Gaps};
 use super::plan::{Found, How, plan};
 use super::rival::Rivals;
+use super::sight::{Sees, Sight};
 use super::sys;
-use super::tc::{self, QdiscKind, QdiscMaker};
+use super::tc::{self, NAME_PREFIX, QdiscKind, QdiscMaker};
 use super::words::{AttachConfig, Interface, Mechanism, Mode};
 use crate::kernel::StubError;
 use flow_model::Direction;
@@ -47,6 +48,7 @@ pub struct Held {
     /// down. Here and not in its report: an entry that fails has none.
     pub removed: u64,
     rivals: Rivals,
+    sight: Sight,
 }
 
 /// What we have on one interface.
@@ -59,13 +61,15 @@ pub struct HeldInterface {
     programs: [u32; 2],
     /// By clsact, though something of others runs before it: there was no better way.
     behind: bool,
-    /// What the interface had counted when our programs were in place last.
+    /// What the interface had counted when our programs were in place last, and saw packets.
     packets: Option<u64>,
+    /// The same one look before: what they saw in between they may have seen at its beginning.
+    earlier: Option<u64>,
 }
 
 impl HeldInterface {
     fn new(name: String, tcx: Option<[OwnedFd; 2]>, programs: [u32; 2], behind: bool) -> HeldInterface {
-        HeldInterface { name, tcx, programs, behind, packets: None }
+        HeldInterface { name, tcx, programs, behind, packets: None, earlier: None }
     }
 
     /// What we put there is there, and sees every packet as it did.
@@ -78,6 +82,17 @@ impl HeldInterface {
                 found.whole(self.programs) && !shadowed
             }
         }
+    }
+
+    /// By TCX, and something of others runs before it. Another agent of ours lets every packet pass.
+    fn is_overtaken(&self, found: &Found) -> bool {
+        let others = |dir: &Direction| {
+            let before = found.tcx[dir.index()].iter().take_while(|id| **id != self.programs[dir.index()]);
+            before
+                .copied()
+                .any(|id| !sys::program_name(id).is_some_and(|name| name.starts_with(NAME_PREFIX.as_bytes())))
+        };
+        self.tcx.is_some() && BOTH.iter().any(others)
     }
 }
 
@@ -120,6 +135,16 @@ pub struct EntryReport {
 /// The programs of this entry: loaded when the first interface needs them, closed at its end.
 pub type Load<'a> = &'a (dyn Fn(Direction) -> Result<OwnedFd, StubError> + Sync);
 
+/// Asks how many packets the programs have seen ([`Programs::seen`](crate::kernel::Programs::seen)).
+pub type Seen<'a> = &'a (dyn Fn() -> Option<u64> + Sync);
+
+/// What an entry has of the kernel half.
+#[derive(Clone, Copy)]
+pub struct Ours<'a> {
+    pub load: Load<'a>,
+    pub seen: Seen<'a>,
+}
+
 struct Entry<'a> {
     route: RouteSocket,
     programs: Option<Programs>,
@@ -128,6 +153,8 @@ struct Entry<'a> {
     now: Instant,
     /// What each interface had counted when this entry began.
     packets: HashMap<u32, u64>,
+    /// Whether our programs see what passes.
+    sees: Sees,
 }
 
 struct Programs {
@@ -152,14 +179,17 @@ struct Attempt {
 pub fn attach(
     inside: &InNetns<'_>,
     config: &AttachConfig,
-    load: Load<'_>,
+    ours: Ours<'_>,
     held: &mut Held,
     now: Instant,
 ) -> Result<EntryReport, InsideError> {
     let mut route = inside.route().map_err(NetlinkError::from)?;
     // First, so that a gap is never taken for shorter than it was.
+    let before = (ours.seen)();
     let packets = gap::packets(&mut route);
-    let mut entry = Entry { route, programs: None, load, report: EntryReport::default(), now, packets };
+    let sees = held.sight.look([before, (ours.seen)()], &packets);
+    let report = EntryReport::default();
+    let mut entry = Entry { route, programs: None, load: ours.load, report, now, packets, sees };
     // Watch before listing: what comes in between is then in either.
     if held.watch.is_none() {
         held.watch = Some(Arc::new(inside.watch().map_err(InsideError::Watch)?));
@@ -298,22 +328,36 @@ impl Entry<'_> {
             let qdisc = qdiscs.iter().find(|qdisc| qdisc.index == index).map(|qdisc| qdisc.kind);
             let mut found = find(&mut self.route, index, qdisc)?;
             // A kernel without TCX refuses the question: nobody has any there.
-            found.tcx_in_use = config.mode == Mode::Auto
-                && BOTH.iter().any(|dir| sys::tcx_count(index, *dir).is_ok_and(|count| count > 0));
+            if config.mode != Mode::Clsact {
+                found.tcx = BOTH.map(|dir| sys::tcx_programs(index, dir).unwrap_or_default());
+            }
             if let Some(have) = held.interfaces.get_mut(&index) {
-                if have.in_place(index, config.mode, &found) {
+                let overtaken = have.is_overtaken(&found);
+                let stays = have.in_place(index, config.mode, &found)
+                    && (!overtaken || held.rivals.have(index, self.now))
+                    && !matches!(self.sees, Sees::NotNow(_));
+                let since = match self.sees {
+                    Sees::NotNow(_) => have.earlier.or(have.packets),
+                    Sees::Never(_) => have.packets,
+                    Sees::Well | Sees::Unknown => have.packets.filter(|_| !stays),
+                };
+                if let Some(packets) = since {
+                    held.gaps.begin(index, packets);
+                }
+                if stays {
                     have.name = name;
-                    have.packets = self.packets.get(&index).copied();
+                    if self.sees == Sees::Well {
+                        have.earlier = std::mem::replace(&mut have.packets, self.packets.get(&index).copied());
+                    }
                     continue;
                 }
                 held.removed += 1;
-                if let Some(packets) = have.packets {
-                    held.gaps.begin(index, packets);
-                }
-                if have.tcx.is_none() && found.has_anothers(have.programs) {
+                if overtaken || (have.tcx.is_none() && found.has_anothers(have.programs)) {
                     held.rivals.took(index, self.now);
                 }
                 held.interfaces.remove(&index);
+                // Whatever is before a filter of ours, a TCX program comes before that.
+                found.hidden = matches!(self.sees, Sees::NotNow(_));
             }
             if held.rivals.have(index, self.now) && found.has_ours() {
                 self.report.failures.push(format!("attach to {name}: another agent has put its programs in our place"));
@@ -358,7 +402,8 @@ impl Entry<'_> {
 
     /// Notes what each interface has counted by now, and what passed those without programs.
     fn account(&mut self, held: &mut Held) {
-        let Held { interfaces, gaps, .. } = held;
+        let Held { interfaces, gaps, sight, .. } = held;
+        let blind = matches!(self.sees, Sees::Never(_));
         if !gaps.is_empty() || interfaces.values().any(|have| have.packets.is_none()) {
             // With the programs in place: what was counted by now is all that they did not see, and
             // a packet or two more.
@@ -369,10 +414,19 @@ impl Entry<'_> {
         };
         let first = interfaces.iter_mut().filter(is_first);
         self.report.before = first.filter_map(|(index, _)| self.packets.get(index)).sum();
-        self.report.unseen = gaps.settle(&self.packets, |index| interfaces.contains_key(&index));
+        if !gaps.is_empty() {
+            self.report.unseen = gaps.settle(&self.packets, |index| interfaces.contains_key(&index) && !blind);
+        }
         for (index, have) in interfaces.iter_mut().filter(|(_, have)| have.packets.is_none()) {
             have.packets = self.packets.get(index).copied();
         }
+        sight.retain(|index| interfaces.contains_key(&index));
+        for (index, have) in interfaces.iter() {
+            if let Some(packets) = have.packets {
+                sight.attached(*index, packets);
+            }
+        }
+        self.report.failures.extend(self.sees.failure());
     }
 
     fn programs(&mut self) -> Result<&Programs, InsideError> {

@@ -16,7 +16,8 @@
 //! What was attached is looked at again: at once where the kernel tells of a filter that went, and
 //! every `AttachConfig::look_every` where it does not. Programs that were taken off, replaced, or
 //! shadowed by a program of others are put back, or the namespace is failed and says why; what may
-//! have passed meanwhile is counted by the interface's own counters.
+//! have passed meanwhile is counted by the interface's own counters. The same where interfaces count
+//! packets and the programs none, whatever the reason.
 //!
 //! # Descriptors
 //! Two per attached namespace: the namespace itself, needed to enter it again (detach, interfaces
@@ -32,6 +33,7 @@ mod plan;
 mod queue;
 mod retry;
 mod rival;
+mod sight;
 mod state;
 mod sys;
 mod table;

@@ -14,8 +14,11 @@ pub struct Found {
     pub qdisc: Option<QdiscKind>,
     /// All filters of both directions, groups included.
     pub filters: Vec<Filter>,
-    /// Somebody has TCX programs here; these run before any clsact filter and may keep packets from it.
-    pub tcx_in_use: bool,
+    /// TCX programs by `Direction::index`, the first that runs first; these run before any clsact
+    /// filter and may keep packets from it. Not asked for where only clsact may be used.
+    pub tcx: [Vec<u32>; 2],
+    /// A filter of ours did not see what passed, and nothing that is listed says why.
+    pub hidden: bool,
 }
 
 /// One way to attach, in the order in which they are tried.
@@ -91,7 +94,7 @@ impl Found {
     /// A clsact filter of ours sees every packet: nothing of others runs before it.
     #[must_use]
     pub fn clsact_is_first(&self) -> bool {
-        BOTH.iter().all(|dir| !self.taken(*dir).contains(&1)) && !self.tcx_in_use
+        BOTH.iter().all(|dir| !self.taken(*dir).contains(&1)) && self.tcx.iter().all(Vec::is_empty) && !self.hidden
     }
 
     /// Priorities in use by others where a filter of ours would sit.
@@ -143,7 +146,7 @@ mod tests {
     }
 
     fn clsact(filters: Vec<Filter>) -> Found {
-        Found { qdisc: Some(QdiscKind::Clsact), filters, tcx_in_use: false }
+        Found { qdisc: Some(QdiscKind::Clsact), filters, ..Found::default() }
     }
 
     const NEW: How = How::Clsact { make_qdisc: true, maker: QdiscMaker::Us, prio: [1, 1] };
@@ -167,7 +170,9 @@ mod tests {
         let behind = How::Clsact { make_qdisc: false, maker: QdiscMaker::Other, prio: [1, 3] };
         assert_eq!(plan(&found, Mode::Auto).ways, [How::Tcx, behind]);
         assert_eq!(plan(&found, Mode::Clsact).ways, [behind]);
-        assert_eq!(plan(&Found { tcx_in_use: true, ..Found::default() }, Mode::Auto).ways, [How::Tcx, NEW]);
+        let tcx = [vec![], vec![9]];
+        assert_eq!(plan(&Found { tcx, ..Found::default() }, Mode::Auto).ways, [How::Tcx, NEW]);
+        assert_eq!(plan(&Found { hidden: true, ..Found::default() }, Mode::Auto).ways, [How::Tcx, NEW]);
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! Raw `bpf()` for TCX (kernel 6.6 and later): make a link at the head of an interface's programs,
-//! ask whether there are any, and whether ours still are. And for links on cgroups (5.7). And the
+//! ask which there are, and whether ours still are. And for links on cgroups (5.7). And the
 //! scheduler's word that a thread goes before all others.
 
 #![allow(unsafe_code)]
 
 use flow_model::Direction;
 use nix::errno::Errno;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_PROG_QUERY: libc::c_long = 16;
 const BPF_LINK_CREATE: libc::c_long = 28;
@@ -107,26 +108,35 @@ pub fn cgroup_link(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, dir: Directi
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Number of TCX programs of `dir` at interface `index` of the calling thread's namespace.
+/// TCX programs of one direction at an interface: no kernel takes more (`BPF_MPROG_MAX`).
+const MOST_TCX: usize = 64;
+
+/// The kernel's numbers of the TCX programs of `dir` at interface `index` of the calling thread's
+/// namespace, the first that runs first.
 ///
 /// # Errors
 /// EINVAL where the kernel has no TCX, ENODEV when the interface is gone.
-pub fn tcx_count(index: u32, dir: Direction) -> Result<u32, Errno> {
+pub fn tcx_programs(index: u32, dir: Direction) -> Result<Vec<u32>, Errno> {
+    let mut ids = [0u32; MOST_TCX];
     let mut attr = ProgQuery {
         target_ifindex: index,
         attach_type: attach_type(dir),
         query_flags: 0,
         attach_flags: 0,
-        prog_ids: 0,
-        count: 0,
+        prog_ids: std::ptr::from_mut(&mut ids) as u64,
+        count: MOST_TCX as u32,
         pad: 0,
         prog_attach_flags: 0,
         link_ids: 0,
         link_attach_flags: 0,
         revision: 0,
     };
-    bpf(BPF_PROG_QUERY, &mut attr)?;
-    Ok(attr.count)
+    // SAFETY: `attr` is valid for reads and writes of its size; its one pointer is to `ids`, which
+    // outlives the call and has room for `count` numbers.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_QUERY, std::ptr::from_mut(&mut attr), size_of::<ProgQuery>()) };
+    Errno::result(result)?;
+    Ok(ids.iter().copied().take(attr.count as usize).collect())
 }
 
 /// `info` of `union bpf_attr`.
@@ -147,6 +157,29 @@ pub fn program_id(program: BorrowedFd<'_>) -> Result<u32, Errno> {
     info::<2>(program).map(|[_, id]| id)
 }
 
+/// The name of the program with this number, to the first zero; none when it is gone.
+#[must_use]
+pub fn program_name(id: u32) -> Option<[u8; 16]> {
+    let mut attr = GetFd { id, next: 0, flags: 0 };
+    let fd = bpf(BPF_PROG_GET_FD_BY_ID, &mut attr).ok()?;
+    // SAFETY: BPF_PROG_GET_FD_BY_ID returned a new descriptor, which nothing else owns.
+    let program = unsafe { OwnedFd::from_raw_fd(fd) };
+    // `struct bpf_prog_info`: 64 bytes of numbers, then the name.
+    let words = info::<20>(program.as_fd()).ok()?;
+    let mut name = [0; 16];
+    name.chunks_exact_mut(4).zip(&words[16..]).for_each(|(bytes, word)| bytes.copy_from_slice(&word.to_ne_bytes()));
+    Some(name)
+}
+
+/// `BPF_*_GET_FD_BY_ID` of `union bpf_attr`.
+#[derive(IntoBytes, FromBytes, Immutable)]
+#[repr(C)]
+struct GetFd {
+    id: u32,
+    next: u32,
+    flags: u32,
+}
+
 /// The interface that a TCX link sits on, 0 once it was taken off.
 ///
 /// # Errors
@@ -154,6 +187,20 @@ pub fn program_id(program: BorrowedFd<'_>) -> Result<u32, Errno> {
 pub fn tcx_interface(link: BorrowedFd<'_>) -> Result<u32, Errno> {
     // `struct bpf_link_info`: type, id, prog_id, padding, then by kind: ifindex, attach_type.
     info::<6>(link).map(|words| words[4])
+}
+
+/// The cgroup that a link sits on, 0 once it was taken off. Takes the kernel's lock of all cgroups.
+///
+/// # Errors
+/// That is no link.
+pub fn cgroup_of(link: BorrowedFd<'_>) -> Result<u64, Errno> {
+    // As above, then by kind: cgroup_id in two words, attach_type.
+    info::<8>(link).map(|words| {
+        let mut id = [0; 8];
+        id[..4].copy_from_slice(&words[4].to_ne_bytes());
+        id[4..].copy_from_slice(&words[5].to_ne_bytes());
+        u64::from_ne_bytes(id)
+    })
 }
 
 /// The first words of what the kernel tells of an object; it writes no more than it is asked for.

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::inside::{self, EntryReport, Held};
+use super::inside::{self, EntryReport, Held, Ours};
 use super::queue::Priority;
 use super::state::{Outcome, Work};
 use super::sys;
@@ -76,8 +76,10 @@ fn next(core: &Core, serves: Serves) -> Option<Task> {
 fn attach(core: &Core, task: Task) {
     let Task { slot, work: _, netns, mut held } = task;
     let load = |dir| core.programs.stub(slot, dir);
+    let seen = || core.programs.seen(slot);
+    let ours = Ours { load: &load, seen: &seen };
     // A panic in there leaves `held` as far as it got.
-    let entered = netns.run(|inside| inside::attach(inside, &core.config, &load, &mut held, Instant::now()));
+    let entered = netns.run(|inside| inside::attach(inside, &core.config, ours, &mut held, Instant::now()));
     let now = Instant::now();
     let (report, outcome) = match entered {
         Ok(Ok(report)) if report.failures.is_empty() => (Some(report), Outcome::Attached),

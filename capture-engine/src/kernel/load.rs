@@ -151,6 +151,10 @@ impl Programs for Kernel {
         self.remember(&fd, Hook::Interface(dir)).map_err(|source| StubError { slot, dir, source })?;
         Ok(fd)
     }
+
+    fn seen(&self, slot: Slot) -> Option<u64> {
+        self.shared.seen(slot)
+    }
 }
 
 impl NodePrograms for Kernel {

@@ -6,7 +6,7 @@ use super::stub::{Hook, Stubs};
 use super::sys;
 use capture_wire as wire;
 use capture_wire::Stat;
-use flow_model::Direction;
+use flow_model::{Direction, Slot};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::atomic::Ordering;
@@ -103,6 +103,16 @@ impl Shared {
             flows_share: of(Stat::FlowsShare),
             malformed: self.malformed.load(Ordering::Relaxed),
         })
+    }
+}
+
+impl Shared {
+    pub(super) fn seen(&self, slot: Slot) -> Option<u64> {
+        let mut values = vec![0; size_of::<u64>() * self.cpus];
+        let place = slot.0 & (wire::PLACES - 1);
+        self.seen.lookup(&place.to_ne_bytes(), &mut values, 0).ok()?;
+        let counts = values.chunks_exact(size_of::<u64>()).filter_map(|count| u64::read_from_bytes(count).ok());
+        Some(counts.fold(0, u64::wrapping_add))
     }
 }
 

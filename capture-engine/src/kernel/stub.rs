@@ -20,6 +20,13 @@ pub trait Programs: Send + Sync {
     /// # Errors
     /// When the kernel refuses the program (missing `CAP_BPF` or `CAP_NET_ADMIN`, out of memory).
     fn stub(&self, slot: Slot, dir: Direction) -> Result<OwnedFd, StubError>;
+
+    /// Packets that the programs of `slot` have seen, so that it can be told whether they see any:
+    /// a count that may wrap, and that others may have a part in. None where nobody counts.
+    fn seen(&self, slot: Slot) -> Option<u64> {
+        let _ = slot;
+        None
+    }
 }
 
 /// What goes onto the cgroups of processes that live in the node's own namespace.

@@ -3,14 +3,17 @@
 
 use capture_engine::kernel::{Programs, StubError};
 use flow_model::{Direction, Slot};
+use netns::Netns;
 use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 const BPF_MAP_CREATE: libc::c_long = 0;
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_PROG_LOAD: libc::c_long = 5;
+const BPF_LINK_CREATE: libc::c_long = 28;
 
 /// Counts packets by direction, over all slots; refuses the slots that it was told to.
 pub struct Counting {
@@ -18,6 +21,11 @@ pub struct Counting {
     pub refuses: Mutex<HashSet<Slot>>,
     /// What happens in the middle of the next attach: after the look at the interfaces, before the first change.
     pub meanwhile: Mutex<Option<fn()>>,
+    /// What its programs are called.
+    pub name: Mutex<&'static str>,
+    /// The count that is told stands still.
+    pub stands_still: AtomicBool,
+    told: AtomicU64,
 }
 
 #[repr(C)]
@@ -55,6 +63,18 @@ struct ProgLoad {
     rest: [u64; 6],
 }
 
+/// `link_create`, as far as TCX needs it.
+#[repr(C)]
+#[derive(Default)]
+struct LinkCreate {
+    program: u32,
+    index: u32,
+    attach_type: u32,
+    flags: u32,
+    relative: u64,
+    revision: u64,
+}
+
 fn bpf<A>(command: libc::c_long, attr: &mut A) -> io::Result<i32> {
     // SAFETY: `attr` is valid for its size, and the pointers in it are to values that outlive the call.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<A>()) };
@@ -71,7 +91,48 @@ impl Counting {
         // BPF_MAP_TYPE_ARRAY with one element, the two counters.
         let mut attr = MapCreate { map_type: 2, key_size: 4, value_size: 16, max_entries: 1, ..MapCreate::default() };
         let map = owned(bpf(BPF_MAP_CREATE, &mut attr).expect("these tests load BPF programs: run them as root"));
-        Counting { map, refuses: Mutex::default(), meanwhile: Mutex::default() }
+        Counting {
+            map,
+            refuses: Mutex::default(),
+            meanwhile: Mutex::default(),
+            name: Mutex::new("pilotfish_test"),
+            stands_still: AtomicBool::new(false),
+            told: AtomicU64::new(0),
+        }
+    }
+
+    fn program(&self, name: &str, dir: Direction, verdict: i32) -> io::Result<OwnedFd> {
+        let counter = dir.index() as i32 * 8;
+        let code = [
+            instruction(0x18, 0x21, self.map.as_raw_fd()), // r1 = address of the map's value ..
+            instruction(0, 0, counter),                    // .. plus offset
+            instruction(0xb7, 0x02, 1),                    // r2 = 1
+            instruction(0xdb, 0x21, 0),                    // lock *(u64 *)r1 += r2
+            instruction(0xb7, 0x00, verdict),              // r0 = verdict
+            instruction(0x95, 0, 0),                       // exit
+        ];
+        let mut attr = ProgLoad {
+            prog_type: 3, // BPF_PROG_TYPE_SCHED_CLS
+            count: code.len() as u32,
+            instructions: code.as_ptr() as u64,
+            license: c"GPL".as_ptr() as u64,
+            ..ProgLoad::default()
+        };
+        attr.name.iter_mut().zip(name.bytes()).for_each(|(to, from)| *to = from);
+        bpf(BPF_PROG_LOAD, &mut attr).map(owned)
+    }
+
+    /// Puts a program before all others that run by TCX at `eth0` of `netns`, as long as the link is held.
+    pub fn overtake(&self, netns: &Netns, name: &str, dir: Direction, verdict: i32) -> OwnedFd {
+        let program = self.program(name, dir, verdict).expect("a program");
+        let mut attr = LinkCreate { program: program.as_raw_fd() as u32, ..LinkCreate::default() };
+        attr.attach_type = 46 + dir.index() as u32; // BPF_TCX_INGRESS, BPF_TCX_EGRESS
+        attr.flags = 1 << 3; // BPF_F_BEFORE
+        let link = netns.run(|_| {
+            attr.index = nix::net::if_::if_nametoindex("eth0").expect("eth0");
+            bpf(BPF_LINK_CREATE, &mut attr)
+        });
+        owned(link.expect("enter").expect("a link"))
     }
 
     /// Packets so far, by `Direction::index`.
@@ -88,6 +149,11 @@ impl Counting {
     }
 }
 
+/// Lets the next program decide.
+pub const NEXT: i32 = -1;
+/// Ends the way past the programs: those behind it see nothing.
+pub const PASS: i32 = 0;
+
 /// `code`, registers (source in the upper half), offset, immediate.
 fn instruction(code: u8, registers: u8, immediate: i32) -> u64 {
     u64::from(code) | u64::from(registers) << 8 | u64::from(immediate.cast_unsigned()) << 32
@@ -103,23 +169,14 @@ impl Programs for Counting {
         if let Some(act) = meanwhile {
             act();
         }
-        let counter = dir.index() as i32 * 8;
-        let code = [
-            instruction(0x18, 0x21, self.map.as_raw_fd()), // r1 = address of the map's value ..
-            instruction(0, 0, counter),                    // .. plus offset
-            instruction(0xb7, 0x02, 1),                    // r2 = 1
-            instruction(0xdb, 0x21, 0),                    // lock *(u64 *)r1 += r2
-            instruction(0xb7, 0x00, -1),                   // r0 = TC_ACT_UNSPEC
-            instruction(0x95, 0, 0),                       // exit
-        ];
-        let mut attr = ProgLoad {
-            prog_type: 3, // BPF_PROG_TYPE_SCHED_CLS
-            count: code.len() as u32,
-            instructions: code.as_ptr() as u64,
-            license: c"GPL".as_ptr() as u64,
-            name: *b"pilotfish_test\0\0",
-            ..ProgLoad::default()
-        };
-        bpf(BPF_PROG_LOAD, &mut attr).map(owned).map_err(refused)
+        let name = *self.name.lock();
+        self.program(name, dir, NEXT).map_err(refused)
+    }
+
+    fn seen(&self, _: Slot) -> Option<u64> {
+        if !self.stands_still.load(Ordering::Relaxed) {
+            self.told.store(self.packets().iter().sum(), Ordering::Relaxed);
+        }
+        Some(self.told.load(Ordering::Relaxed))
     }
 }

@@ -1,6 +1,7 @@
 //! Attaching to real interfaces in real namespaces. Needs root and iproute2, and says so instead of skipping.
 
 mod bench;
+mod blind;
 mod counting;
 mod joint;
 mod late;

@@ -7,7 +7,7 @@ use capture_engine::attach::{AttachConfig, AttachEvent, Mechanism, Mode};
 use std::fs;
 use std::time::{Duration, Instant};
 
-fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "{what}");
@@ -16,13 +16,13 @@ fn until(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// Looks again so often that a test need not wait; or so rarely that only news can have told.
-fn looking(mode: Mode, every: Duration) -> Bench {
+pub fn looking(mode: Mode, every: Duration) -> Bench {
     Bench::with(AttachConfig { mode, look_every: every, ..AttachConfig::default() })
 }
-const OFTEN: Duration = Duration::from_millis(100);
-const NEVER: Duration = Duration::from_secs(3600);
+pub const OFTEN: Duration = Duration::from_millis(100);
+pub const NEVER: Duration = Duration::from_secs(3600);
 
-fn check_counts_again(pair: &Pair, bench: &Bench) {
+pub fn check_counts_again(pair: &Pair, bench: &Bench) {
     let before = bench.programs.packets();
     ping_pong(pair, 20);
     let after = bench.programs.packets();
@@ -157,7 +157,7 @@ fn role_tcx_link_taken_off() {
 }
 
 /// Numbers of the BPF links that this process has open, lowest first.
-fn own_links() -> Vec<u32> {
+pub fn own_links() -> Vec<u32> {
     let mut links: Vec<u32> = fs::read_dir("/proc/self/fdinfo")
         .expect("procfs")
         .flatten()

@@ -241,6 +241,12 @@ impl Containers {
                 let unwanted = self.node.attached(slot, outcome, Instant::now(), &mut self.identities);
                 let_go(unwanted);
             }
+            News::TakenOff(Ok(off)) => {
+                self.node.taken_off(off, Instant::now()).into_iter().for_each(|left| let_go(Some(left)));
+            }
+            News::TakenOff(Err(error)) => {
+                tracing::debug!(%error, "whether our programs are in place could not be told")
+            }
             News::Services(listed) => {
                 let listed = self.node.listed(listed, Instant::now());
                 self.begin(listed.jobs);
@@ -474,6 +480,7 @@ impl Containers {
         *self.board.scan.lock() = self.scan.publish();
         let due = self.node.tick(settled, now);
         self.begin(due.jobs);
+        self.reads.links(due.links);
         if self.ready.is_cancelled() && (self.node_ports.is_due(status.tasks.node, now) || due.look) {
             self.scan.look_at_node();
         }

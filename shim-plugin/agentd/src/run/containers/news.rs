@@ -3,7 +3,7 @@
 
 use super::node_addresses;
 use super::node_cgroups::services::Watch;
-use super::node_cgroups::{Attached, Job, Jobs, Why};
+use super::node_cgroups::{Attached, Job, Jobs, LinksOf, Why};
 use super::process_end;
 use crate::run::descriptors::Descriptors;
 use crate::run::scan::NodeSockets;
@@ -35,6 +35,8 @@ pub enum News {
     Owners(Vec<Owned>, Ts),
     /// What came of attaching to a cgroup.
     Cgroup(Slot, Result<Attached, Why>),
+    /// Cgroups that have lost our programs.
+    TakenOff(Result<Vec<LinksOf>, String>),
     /// The node's services.
     Services(Result<(Option<Watch>, BTreeMap<String, u64>), String>),
 }
@@ -97,6 +99,15 @@ impl Reads {
                 self.begin("cgroup", "system.slice".to_owned(), PATIENCE, list, News::Services);
             }
         }
+    }
+
+    /// Whether these are still where they were put.
+    pub fn links(&mut self, links: Vec<LinksOf>) {
+        if links.is_empty() {
+            return;
+        }
+        let look = move || Ok(links.into_iter().filter(|(_, links)| !links.in_place()).collect());
+        self.begin("cgroup", "links".to_owned(), CGROUP_PATIENCE, look, News::TakenOff);
     }
 
     fn attach_cgroup(

@@ -27,10 +27,32 @@ pub enum Job {
     List { watch: bool },
 }
 
+/// Our programs on a cgroup: they go with it.
+pub trait Links: std::fmt::Debug + Send + Sync {
+    /// The kernel's number of the cgroup.
+    fn id(&self) -> u64;
+
+    /// Whether nobody has taken them off. Waits for the kernel's lock of all cgroups.
+    fn in_place(&self) -> bool;
+}
+
+/// Those of one slot's cgroup.
+pub type LinksOf = (Slot, Arc<dyn Links>);
+
+impl Links for CgroupLinks {
+    fn id(&self) -> u64 {
+        self.id()
+    }
+
+    fn in_place(&self) -> bool {
+        self.in_place()
+    }
+}
+
 /// A cgroup with our programs on it.
 #[derive(Debug)]
 pub struct Attached {
-    pub links: CgroupLinks,
+    pub links: Arc<dyn Links>,
     pub path: PathBuf,
     /// Of a service: what it is called.
     pub name: String,
@@ -124,7 +146,7 @@ impl Jobs {
         drop(opened);
         let links =
             CgroupLinks::attach(&*self.kernel, slot, &path, cookie).map_err(|error| Why::Failed(in_full(&error)))?;
-        Ok(Attached { links, path, name, at: clock::now() })
+        Ok(Attached { links: Arc::new(links), path, name, at: clock::now() })
     }
 
     fn hierarchy(&self) -> Result<&Hierarchy, String> {

@@ -6,7 +6,7 @@ pub mod hierarchy;
 mod jobs;
 pub mod services;
 
-pub use jobs::{Attached, Job, Jobs, Why, find_hierarchy, services_of};
+pub use jobs::{Attached, Job, Jobs, LinksOf, Why, find_hierarchy, services_of};
 
 use crate::run::scan::NodeSockets;
 use agent_api as api;
@@ -27,6 +27,8 @@ const GATHER: Duration = Duration::from_millis(300);
 const LOOK_AFTER: Duration = Duration::from_millis(500);
 /// Longest wait of that look for other containers to be attached, whose names the connections' other ends have.
 const LOOK_WITHIN: Duration = Duration::from_secs(10);
+/// Between two looks whether our programs are still where they were put, as for interfaces.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// Tries of a service that has no process or could not be attached to. A container's have no end.
 const AGAIN: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(10), Duration::from_secs(60)];
 
@@ -45,6 +47,9 @@ pub struct NodeCgroups {
     trouble: String,
     full: Loss,
     left_out: u64,
+    /// When the links were looked at last, and how often somebody had taken some off.
+    looked_at: Option<Instant>,
+    removed: Loss,
     dirty: bool,
 }
 
@@ -91,6 +96,8 @@ pub struct Due {
     pub jobs: Vec<Job>,
     /// The sockets of the node are to be looked at.
     pub look: bool,
+    /// To be asked whether they are in place: [`NodeCgroups::taken_off`] wants to know which are not.
+    pub links: Vec<LinksOf>,
 }
 
 impl NodeCgroups {
@@ -108,6 +115,12 @@ impl NodeCgroups {
             trouble: String::new(),
             full: losses.place("attach", "services_full", "services of the node that are not observed"),
             left_out: 0,
+            looked_at: None,
+            removed: losses.place(
+                "attach",
+                "cgroup_removed",
+                "times that somebody had taken our programs off a cgroup",
+            ),
             dirty: true,
         }
     }
@@ -237,7 +250,39 @@ impl NodeCgroups {
         if look {
             self.look_at = None;
         }
-        Due { jobs, look }
+        Due { jobs, look, links: self.links(now) }
+    }
+
+    /// All of them, when they were not looked at for long.
+    fn links(&mut self, now: Instant) -> Vec<LinksOf> {
+        if now.saturating_duration_since(*self.looked_at.get_or_insert(now)) < LOOK_AGAIN {
+            return Vec::new();
+        }
+        self.looked_at = Some(now);
+        let of = |(slot, cgroup): (&Slot, &Cgroup)| match &cgroup.state {
+            CgroupState::Attached { attached, .. } => Some((*slot, Arc::clone(&attached.links))),
+            _ => None,
+        };
+        self.slots.iter().filter_map(of).collect()
+    }
+
+    /// Somebody has taken our programs off these cgroups: they are attached to again at once. What
+    /// passed meanwhile nobody knows. Gives back what is left of them, as above.
+    #[must_use]
+    pub fn taken_off(&mut self, off: Vec<LinksOf>, now: Instant) -> Vec<Attached> {
+        let mut left = Vec::new();
+        for (slot, links) in off {
+            let Some(cgroup) = self.slots.get_mut(&slot) else { continue };
+            if matches!(&cgroup.state, CgroupState::Attached { attached, .. } if Arc::ptr_eq(&attached.links, &links)) {
+                let failed = CgroupState::Failed("somebody took our programs off its cgroup".to_owned(), Some(now));
+                if let CgroupState::Attached { attached, .. } = std::mem::replace(&mut cgroup.state, failed) {
+                    left.push(attached);
+                }
+                self.removed.add(1);
+                self.dirty = true;
+            }
+        }
+        left
     }
 
     /// The container or service is over: some when it was one of ours, with its programs if it has
@@ -413,6 +458,49 @@ mod tests {
         assert_eq!((waits, story.shown()), (vec![1, 10, 60], "failed no memory".to_owned()));
         let listed = story.node.listed(Ok((None, BTreeMap::new())), story.now);
         assert_eq!(listed.gone, [*slot]);
+    }
+
+    #[derive(Debug)]
+    struct On;
+
+    use jobs::Links;
+
+    impl Links for On {
+        fn id(&self) -> u64 {
+            7
+        }
+
+        fn in_place(&self) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn programs_that_somebody_takes_off_a_cgroup_are_looked_for_and_put_back() {
+        let mut story = Story::new();
+        let attached = || {
+            let at = flow_model::Ts(1);
+            Ok(Attached { links: Arc::new(On), path: "/a/cgroup".into(), name: String::new(), at })
+        };
+        assert!(story.node.tick(true, story.now).links.is_empty());
+        let _ = story.node.attach(SLOT, 42, story.now);
+        assert!(story.node.attached(SLOT, attached(), story.now, &mut story.identities).is_none());
+        let mut looks = Vec::new();
+        for second in 1..=60 {
+            story.now += Duration::from_secs(1);
+            looks.extend((!story.node.tick(true, story.now).links.is_empty()).then_some(second));
+        }
+        assert_eq!((looks, story.shown()), (vec![30, 60], "attached ".to_owned()));
+        story.now += LOOK_AGAIN;
+        let off = story.node.tick(true, story.now).links;
+        assert_eq!(story.node.taken_off(off.clone(), story.now).len(), 1);
+        assert_eq!(story.shown(), "failed somebody took our programs off its cgroup");
+        assert_eq!(story.node.taken_off(off.clone(), story.now).len(), 0, "that is known");
+        let Due { jobs, links, .. } = story.node.tick(true, story.now);
+        assert_eq!((jobs, links.len()), (vec![Job::Container { slot: SLOT, pid: 42 }], 0));
+        assert!(story.node.attached(SLOT, attached(), story.now, &mut story.identities).is_none());
+        assert_eq!(story.node.taken_off(off, story.now).len(), 0, "that was of the links before");
+        assert_eq!(story.shown(), "attached ");
     }
 
     #[test]
