@@ -197,7 +197,9 @@ pub fn attach(
     let links = entry.route.links()?;
     entry.report.addresses = entry.route.addresses()?;
     IfAddress::among(&mut entry.report.addresses, &links);
-    entry.report.own = Own::of(&links, &entry.report.addresses, &[]);
+    // Without the routes it is not known what is its own.
+    let local = entry.route.local_networks();
+    entry.report.own = local.map(|local| Own::of(&links, &entry.report.addresses, &local)).unwrap_or_default();
     held.interfaces.retain(|index, _| links.iter().any(|link| link.index == *index));
     held.rivals.retain(|index| links.iter().any(|link| link.index == index));
     let mut attempts = entry.look(config, links, held)?;

@@ -41,6 +41,26 @@ fn addresses_that_come_and_go_are_its_own_as_long_as_they_are_there() {
 }
 
 #[test]
+fn what_a_local_route_sends_to_it_is_its_own_without_an_address() {
+    let (pair, bench) = (Pair::new(), Bench::new(Mode::Auto));
+    within(&pair.pod, "ip link set lo up");
+    bench.attacher.attach(POD, pair.pod.clone(), Priority::Urgent).expect("room");
+    bench.wait_own("its address", |own| passes_on(own, OTHERS, PEER));
+    within(&pair.pod, "ip route add local 10.99.0.0/24 dev lo");
+    // The kernel tells of no link or address.
+    bench.attacher.recheck(POD);
+    bench.wait_own("a range of addresses", |own| !passes_on(own, OTHERS, PEER) && passes_on(own, [10, 99, 1, 1], PEER));
+    within(&pair.pod, "ip -6 route add local 2001:db8::/64 dev lo");
+    within(&pair.pod, "ip address add fd00::5/64 dev eth0");
+    let six = |text: &str| text.parse::<IpAddr>().expect("an address");
+    bench.wait_own("one of IPv6", |own| {
+        let passes_on = |local| own.passes_on(six(local), six("fd00::9"));
+        !passes_on("2001:db8::7") && passes_on("2001:db8:1::7")
+    });
+    bench.detach(POD);
+}
+
+#[test]
 fn a_guest_that_comes_later_is_the_namespace() {
     let (pair, bench) = (Pair::new(), Bench::new(Mode::Auto));
     bench.attacher.attach(POD, pair.pod.clone(), Priority::Urgent).expect("room");

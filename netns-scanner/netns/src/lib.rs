@@ -15,6 +15,7 @@ mod create;
 mod edge;
 mod enter;
 mod link;
+mod local;
 mod own;
 mod route;
 mod sys;

@@ -55,6 +55,12 @@ impl Network {
         Network::of(ip, self.bits).first == self.first
     }
 
+    /// The only address in it.
+    fn single(&self) -> Option<IpAddr> {
+        let all = if self.first.is_ipv4() { 32 } else { 128 };
+        (self.bits >= all).then_some(self.first)
+    }
+
     /// The address that means all of them, where there is one.
     fn broadcast(&self) -> Option<IpAddr> {
         match self.first {
@@ -80,13 +86,15 @@ impl Own {
     #[must_use]
     pub fn of(links: &[Link], addresses: &[IfAddress], local: &[Network]) -> Own {
         let (guests, has_guests) = guests(links, addresses);
-        let mut networks: Vec<Network> = guests.into_iter().chain(local.iter().copied()).collect();
+        let (single, local): (Vec<Network>, Vec<Network>) = local.iter().partition(|local| local.single().is_some());
+        let mut networks: Vec<Network> = guests.into_iter().chain(local).collect();
         networks.sort_unstable();
         networks.dedup();
         let mut own: Vec<IpAddr> = addresses
             .iter()
             .flat_map(|address| [Some(address.ip), Network::of(address.ip, address.prefix).broadcast()])
             .flatten()
+            .chain(single.iter().filter_map(Network::single))
             .collect();
         own.sort_unstable();
         own.dedup();
@@ -362,6 +370,10 @@ mod tests {
         let any_ip = [Network::of([192, 0, 2, 77].into(), 24), Network::of([127, 0, 0, 1].into(), 8)];
         let own = Own::of(&links, &addresses(&links, &ETH0), &any_ip);
         check(&own, &["192.0.2.200 10.9.0.1", "10.1.0.5 10.9.0.1"], &["192.0.3.1 10.9.0.1", "10.9.0.1 192.0.2.200"]);
+        // A route for each address is no network: there may be many.
+        let each: Vec<Network> = (0..200).map(|n| Network::of([198, 51, 100, n].into(), 32)).collect();
+        let own = Own::of(&links, &addresses(&links, &ETH0), &each);
+        check(&own, &["198.51.100.7 10.9.0.1"], &["198.51.100.201 10.9.0.1"]);
         let everything = Own::of(&links, &addresses(&links, &ETH0), &[Network::of([0, 0, 0, 0].into(), 0)]);
         check(&everything, &["10.9.0.1 10.2.0.7"], &[]);
     }

@@ -179,6 +179,11 @@ impl RouteSocket {
         self.dump(libc::RTM_GETADDR, link::address_request, IfAddress::parse)
     }
 
+    /// Whether dumps bring only what their request's fixed part names (`NETLINK_GET_STRICT_CHK`).
+    pub(crate) fn set_strict(&mut self, strict: bool) -> io::Result<()> {
+        self.socket.set_netlink_get_strict_chk(strict)
+    }
+
     fn send(&mut self, batch: &mut Batch) -> Result<u32, NetlinkError> {
         let first = self.next_seq;
         self.next_seq = first.wrapping_add(batch.len() as u32);
