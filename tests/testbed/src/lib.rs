@@ -14,6 +14,7 @@ mod bed;
 pub mod cluster;
 mod container;
 mod containerd;
+pub mod crowd;
 mod exposition;
 mod fetch;
 pub mod http;

@@ -1,13 +1,15 @@
 //! Is sent == counted + lost{reason}, to the unit, for the client's and the server's reporter? At
 //! half load beside the client's own latencies (`half_load.rs`), or with traffic of a profile
-//! (`profiles.rs`) that is hard to count.
+//! (`profiles.rs`, `hostile.rs`) that is hard to count.
 
 mod equation;
 mod half_load;
+mod hostile;
 mod profiles;
 
 use anyhow::Result;
-use clap::{Args, ValueEnum};
+use clap::Args;
+use profiles::Profile;
 
 #[derive(Debug, Args)]
 pub struct Options {
@@ -19,20 +21,6 @@ pub struct Options {
     requests: Option<u64>,
     #[command(flatten)]
     half_load: half_load::HalfLoad,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Profile {
-    /// POSTs whose bodies are a second write
-    PostTwoWrites,
-    /// Eight in flight on each connection
-    Pipelined,
-    /// A connection for each exchange, over 50 ports of the server
-    Close,
-    /// Connections that clients or servers reset after, amid, instead of and before exchanges
-    Reset,
-    /// A ring of 64 KiB, a starved agent, and a network that drops packets
-    Lossy,
 }
 
 pub fn run(options: &Options) -> Result<()> {
