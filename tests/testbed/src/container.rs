@@ -31,6 +31,8 @@ pub struct ContainerSpec {
     pub(crate) on_the_node: bool,
     /// Place of the containerd that runs it.
     pub(crate) containerd: usize,
+    /// Beside those that containerd gives to all.
+    pub(crate) capabilities: Vec<&'static str>,
 }
 
 impl ContainerSpec {
@@ -48,6 +50,7 @@ impl ContainerSpec {
             processor: None,
             on_the_node: false,
             containerd: 0,
+            capabilities: Vec::new(),
         }
     }
 
@@ -75,6 +78,13 @@ impl ContainerSpec {
     #[must_use]
     pub fn run_by(mut self, containerd: usize) -> Self {
         self.containerd = containerd;
+        self
+    }
+
+    /// Gives it one more capability (`CAP_..`).
+    #[must_use]
+    pub fn may(mut self, capability: &'static str) -> Self {
+        self.capabilities.push(capability);
         self
     }
 

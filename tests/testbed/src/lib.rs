@@ -14,6 +14,7 @@ mod bed;
 pub mod cluster;
 mod container;
 mod containerd;
+pub mod crowd;
 pub mod docker;
 mod exposition;
 mod fetch;

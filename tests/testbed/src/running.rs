@@ -22,6 +22,7 @@ impl Testbed {
             processor,
             on_the_node,
             containerd,
+            capabilities,
         } = spec;
         let (netns, address) = match (shares, address) {
             _ if on_the_node => (self.node_shared(), crate::network::address_of(1)),
@@ -47,6 +48,9 @@ impl Testbed {
         ctr.arg("--log-uri").arg(format!("file://{}", log.display()));
         ctr.arg("--pid-file").arg(&pid_file);
         ctr.arg("--mount").arg(format!("type=bind,src={},dst=/conf,options=rbind:ro", conf.display()));
+        for capability in capabilities {
+            ctr.args(["--cap-add", capability]);
+        }
         for (label, value) in &labels {
             ctr.arg("--label").arg(format!("{label}={value}"));
         }

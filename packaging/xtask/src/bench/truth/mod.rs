@@ -1,19 +1,21 @@
 //! Is sent == counted + lost{reason}, to the unit, for the client's and the server's reporter? At
 //! half load beside the client's own latencies (`half_load.rs`), or with traffic of a profile
-//! (`profiles.rs`) that is hard to count.
+//! (`profiles.rs`, `hostile.rs`) that is hard to count.
 
 mod equation;
 mod half_load;
+mod hostile;
 mod profiles;
 
 use anyhow::Result;
 use clap::Args;
+use profiles::Profile;
 
 #[derive(Debug, Args)]
 pub struct Options {
     /// What is hard to count; none: half load, and latencies
     #[arg(long)]
-    profile: Option<profiles::Profile>,
+    profile: Option<Profile>,
     /// Exchanges of a profile; each has a number that takes about a minute
     #[arg(long, requires = "profile")]
     requests: Option<u64>,

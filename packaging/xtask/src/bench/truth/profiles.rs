@@ -3,7 +3,7 @@
 //! whose head was written whole to an open connection. What became of it afterwards (answered,
 //! cut, reset) is no matter: it is counted, with an answer or without, or lost with a reason.
 
-use super::equation;
+use super::{equation, hostile};
 use crate::bench::say;
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
@@ -11,15 +11,8 @@ use serde_json::Value;
 use std::time::{Duration, Instant};
 use testbed::{Agent, AgentOptions, Container, ContainerSpec, Quota, Testbed, installed, scene, signals};
 
-const PATIENCE: Duration = Duration::from_secs(30);
-/// A million exchanges on a busy machine.
-const HOURS: Duration = Duration::from_secs(4 * 3600);
-const PORTS: &str = "50";
-/// Of a processor, what a starved agent may have.
-const STARVED: u32 = 15;
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Profile {
+pub(super) enum Profile {
     /// POSTs whose bodies are a second write
     PostTwoWrites,
     /// Eight in flight on each connection
@@ -30,7 +23,16 @@ pub enum Profile {
     Reset,
     /// A ring of 64 KiB, a starved agent, and a network that drops packets
     Lossy,
+    /// Honest pods beside a neighbour that does everything at once in half a core
+    Hostile,
 }
+
+const PATIENCE: Duration = Duration::from_secs(30);
+/// A million exchanges on a busy machine.
+const HOURS: Duration = Duration::from_secs(4 * 3600);
+const PORTS: &str = "50";
+/// Of a processor, what a starved agent may have.
+const STARVED: u32 = 15;
 
 pub(super) fn run(profile: Profile, requests: Option<u64>) -> Result<()> {
     match profile {
@@ -44,6 +46,7 @@ pub(super) fn run(profile: Profile, requests: Option<u64>) -> Result<()> {
         Profile::Close => ends("close", requests.unwrap_or(200_000)),
         Profile::Reset => ends("reset", requests.unwrap_or(200_000)),
         Profile::Lossy => lossy(requests.unwrap_or(100_000)),
+        Profile::Hostile => hostile::run(requests),
     }
 }
 

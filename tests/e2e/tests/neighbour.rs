@@ -1,0 +1,84 @@
+//! Honest pods beside a neighbour that does everything at once, in half a core. Counts and orders
+//! only; the times are those of `cargo xtask bench truth --profile hostile`. Needs root.
+#![forbid(unsafe_code)]
+
+use anyhow::{Context, Result, ensure};
+use e2e::{PATIENCE, alone, exchanges, losses};
+use std::time::{Duration, Instant};
+use testbed::crowd::{ADDRESSES, Crowd, Neighbour, PAIRS, Sent};
+use testbed::{Agent, AgentOptions, ContainerSpec, Testbed, until};
+
+/// Looks at a namespace whose container makes news without end: so many at once, then so many a second.
+const LOOKS_AT_ONCE: u64 = 16;
+const LOOKS_A_SECOND: u64 = 4;
+/// Containers that start beside it.
+const STARTS: u64 = 5;
+/// Of an agent whose tables are as large as they may be.
+const MOST_MEMORY: u64 = 512 << 20;
+
+fn entries(agent: &Agent) -> Result<u64> {
+    Ok(agent.metrics()?.count("pilotfish_attach_entries_total", &[]))
+}
+
+fn refused(agent: &Agent) -> Result<u64> {
+    Ok(agent.metrics()?.count("pilotfish_lost_total", &[("stage", "kernel"), ("reason", "ring_full")]))
+}
+
+/// All that the honest sent is counted at both ends. What is not, where an agent that is slower than
+/// the neighbour had no room in its ring, is told as lost; nothing is counted that was not sent.
+fn honest(agent: &Agent, sent: &[Sent]) -> Result<()> {
+    let mut seen = Vec::new();
+    let is_told = |reporter: &str, missing: u64| {
+        missing == 0
+            || (refused(agent).is_ok_and(|refused| refused > 0)
+                && agent.counted_and_lost(reporter).is_ok_and(|(_, lost)| lost >= missing))
+    };
+    until("what the honest sent is counted, or told as lost", PATIENCE, || {
+        seen.clear();
+        for Sent { client, server, requests } in sent {
+            let counted = ["client", "server"].map(|end| exchanges(agent, client, server, "http", end));
+            seen.push((*requests, counted));
+        }
+        assert!(seen.iter().all(|(sent, counted)| counted.iter().all(|counted| counted <= sent)), "{seen:?}");
+        let missing = |end: usize| seen.iter().map(|(sent, counted)| sent - counted[end]).sum::<u64>();
+        is_told("client", missing(0)) && is_told("server", missing(1))
+    })
+    .with_context(|| format!("(sent, [counted]): {seen:?}\n{}", losses(agent)))
+}
+
+#[test]
+fn a_neighbour_that_does_everything_at_once_costs_the_honest_pods_nothing() -> Result<()> {
+    let _alone = alone();
+    let mut bed = Testbed::start()?;
+    let agent = Agent::start(&bed, &AgentOptions::default())?;
+    let crowd = Crowd::start(&mut bed)?;
+    let neighbour = Neighbour::start(&mut bed)?;
+    agent.wait_attached(2 * PAIRS as u64 + 2, PATIENCE)?;
+    crowd.begin(&bed)?;
+    neighbour.crowd_with_addresses(&bed)?;
+    let (before, begun) = (entries(&agent)?, Instant::now());
+    neighbour.begin(&bed)?;
+    for number in 0..STARTS {
+        let name = format!("late{number}");
+        let late = bed.run(ContainerSpec::new(&name, &["/bin/sleep", "10000"]))?;
+        agent.wait_attached_to(&name, PATIENCE).context("beside the neighbour")?;
+        bed.stop(late, Duration::ZERO)?;
+    }
+    let did = neighbour.end(&bed, PATIENCE)?;
+    let sent = crowd.end(&bed, PATIENCE)?;
+    let idle: Vec<_> = did.as_object().into_iter().flatten().filter(|(_, times)| **times == 0).collect();
+    ensure!(idle.is_empty() && !did.is_null(), "the neighbour did not do {idle:?}");
+
+    // An attach and a detach of each that started, and a look at the address that each is given; what
+    // the neighbour has is looked at as often as anybody may make us look.
+    let looks = entries(&agent)? - before;
+    let most = LOOKS_AT_ONCE + LOOKS_A_SECOND * (begun.elapsed().as_secs() + 1) + 4 * STARTS;
+    ensure!(looks <= most, "{looks} looks, at most {most}");
+    honest(&agent, &sent)?;
+    let full = agent.metrics()?.count("pilotfish_lost_total", &[("stage", "identity"), ("reason", "addresses_full")]);
+    ensure!(full >= u64::from(ADDRESSES) - 16, "{full} addresses that name nobody are told");
+    let memory = agent.stat()?.rss_bytes;
+    ensure!(memory <= MOST_MEMORY, "{} MB resident", memory >> 20);
+    ensure!(agent.get("/readyz")?.status == 200);
+    Ok(())
+}
