@@ -69,6 +69,7 @@ impl Hearing {
         if !sees_the_node(&own) {
             return Err("the agent does not run in the node's own pid and network namespace".to_owned());
         }
+        parts.descriptors.room_for_more_than_namespaces()?;
         let lock = lock().map_err(|_| "another agent hears of containers early".to_owned())?;
         let cookie = own.run(|inside| inside.cookie()).ok().flatten();
         let cookie = cookie.ok_or("the kernel gives network namespaces no cookies (Linux 5.14)")?;

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 const RESERVE: (u64, u64) = (16, 512);
 /// The namespace, and the news of its links; TCX has two more for each interface.
 const EACH: u64 = 2;
+/// What a process has unless somebody says otherwise.
+const ROOMY: u64 = 1024;
 /// Between two lines of the log.
 const SAID: Duration = Duration::from_secs(60);
 
@@ -51,6 +53,15 @@ impl Descriptors {
     pub fn look() -> Descriptors {
         let own = fs::read_dir("/proc/self/fd").map_or(0, |all| all.count().saturating_sub(1) as u64);
         Descriptors { said: Arc::default(), own }
+    }
+
+    /// Whether there are enough for what the agent can do without: with fewer, namespaces have them.
+    ///
+    /// # Errors
+    /// Why not, for people.
+    pub fn room_for_more_than_namespaces(&self) -> Result<(), String> {
+        let limit = limit();
+        if limit < ROOMY { Err(format!("of {limit} descriptors none can be spared (LimitNOFILE)")) } else { Ok(()) }
     }
 
     /// Whether one more namespace may be attached beside so many.
