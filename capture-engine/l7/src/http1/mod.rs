@@ -177,6 +177,8 @@ impl Dissector for Http1 {
             return;
         }
         let Begun { turn, at, unsure } = begun;
+        // A capture may have dropped the rest of a response: no sign that the client does not wait for it.
+        let unsure = unsure || limits.report_partial && self.reply.is_some();
         self.unread = None;
         self.unsure = unsure;
         if self.reply.as_ref().is_some_and(|reply| !reply.answers.knows_method()) {
