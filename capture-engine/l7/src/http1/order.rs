@@ -164,9 +164,8 @@ impl Order {
         self.manner = Manner::Overlaps;
     }
 
-    /// A message of the client begins, `waiting` requests before it being open. `clear`: neither
-    /// direction is amid a message.
-    /// `unsure`: what the server said last may be held back.
+    /// A message of the client begins, `waiting` requests before it being open. `clear`: the server is
+    /// not amid a response. `unsure`: what it said last may be held back.
     pub(super) fn client_speaks(&mut self, at: Ts, waiting: usize, clear: bool, unsure: bool) {
         let Some(doubt) = &mut self.doubt else {
             if self.manner == Manner::Pipelines && waiting == 0 && clear {
