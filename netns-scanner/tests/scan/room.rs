@@ -3,21 +3,29 @@
 use flow_model::{FlowSeed, Role, Slot, Transport};
 use netns::Netns;
 use netns_scanner::{Looked, Seeded, Socket, SocketIterator, Target, Want, dump_by_procfs, dump_by_sock_diag, seeds};
+use parking_lot::{ReentrantMutex, ReentrantMutexGuard};
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
+/// Held by a test as long as it has a room. A process that one test starts holds copies of all
+/// descriptors until its exec: another test's socket would have two holders for that moment, or
+/// outlive its close.
+static TURN: ReentrantMutex<()> = ReentrantMutex::new(());
+
 /// A namespace held by a process of its own, with loopback up. Gone when dropped.
 pub struct Room {
     pub holder: Child,
     pub netns: Arc<Netns>,
+    _turn: ReentrantMutexGuard<'static, ()>,
 }
 
 impl Room {
     pub fn new() -> Room {
         assert!(nix::unistd::Uid::effective().is_root(), "this test makes network namespaces: run it as root");
+        let turn = TURN.lock();
         let mut holder = Command::new("unshare")
             .args(["--net", "sh", "-c", "ip link set lo up && echo ready && exec sleep 120"])
             .stdout(Stdio::piped())
@@ -28,7 +36,7 @@ impl Room {
         BufReader::new(stdout).read_line(&mut line).expect("the holder says that it is ready");
         assert_eq!(line, "ready\n");
         let netns = Arc::new(Netns::open_pid(holder.id()).expect("open its namespace"));
-        Room { holder, netns }
+        Room { holder, netns, _turn: turn }
     }
 
     pub fn target(&self, slot: u32) -> Target {
