@@ -5,8 +5,7 @@
 use agent_api::Client;
 use anyhow::{Context, Result, ensure};
 use e2e::{PATIENCE, alone, api, wait_edge};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use testbed::{Agent, AgentOptions, ContainerSpec, Process, Testbed, filters_in, installed, scene, until};
@@ -95,11 +94,10 @@ fn what_a_namespace_said_before_it_was_met_is_counted() -> Result<()> {
     let before = late();
     let script = format!("/bin/loadgen --target {}:8080 --count 50; exec sleep 10000", server.address);
     // Nobody hears of the container while it talks.
-    let process = Pid::from_raw(i32::try_from(agent.pid())?);
-    kill(process, Signal::SIGSTOP)?;
+    agent.signal(Signal::SIGSTOP)?;
     let client = bed.run(ContainerSpec::new("client", &["/bin/sh", "-c", &script]));
     let said = client.and_then(|client| scene::last_line(&client, PATIENCE));
-    kill(process, Signal::SIGCONT)?;
+    agent.signal(Signal::SIGCONT)?;
     ensure!(said?["answered"] == 50);
     agent.wait_attached_to("client", PATIENCE)?;
     until("what it said is counted", PATIENCE, || late() >= before + 100)?;

@@ -6,6 +6,7 @@ use crate::process::{Process, Stat};
 use crate::programs::built_binary;
 use crate::wait::until;
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -148,6 +149,10 @@ impl Agent {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
     }
 
     pub fn stat(&self) -> Result<Stat> {

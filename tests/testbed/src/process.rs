@@ -1,3 +1,4 @@
+use crate::wait::until;
 use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -53,8 +54,16 @@ impl Process {
         self.child.try_wait().ok().flatten().and_then(|status| status.code())
     }
 
+    /// SIGSTOP returns when each of its threads stands: on another CPU one may still answer for a
+    /// moment after kill(2) has returned.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        kill(Pid::from_raw(i32::try_from(self.pid())?), signal).with_context(|| format!("{signal} to {}", self.name))
+        kill(Pid::from_raw(i32::try_from(self.pid())?), signal)
+            .with_context(|| format!("{signal} to {}", self.name))?;
+        if signal == Signal::SIGSTOP {
+            let what = format!("{} stands still", self.name);
+            until(&what, Duration::from_secs(30), || stands(self.pid()).unwrap_or(false))?;
+        }
+        Ok(())
     }
 
     /// Asks it to end, and makes it after `grace`. The exit code where it ended by itself.
@@ -99,6 +108,15 @@ impl Drop for Process {
             self.stop(Duration::from_secs(3));
         }
     }
+}
+
+/// Whether each thread is stopped (state T) or has ended: field 3 of proc_pid_stat(5).
+fn stands(pid: u32) -> Option<bool> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    Some(tasks.flatten().all(|task| {
+        let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_none_or(|(_, after)| after.starts_with(['T', 'X', 'Z']))
+    }))
 }
 
 /// What `/proc/<pid>` tells of a process.
