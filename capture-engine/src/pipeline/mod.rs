@@ -134,7 +134,7 @@ impl<S: Sink> Pipeline<S> {
             sink,
             flows: HashMap::default(),
             collected: Collected::default(),
-            requests: Requests::default(),
+            requests: Requests::new(config.flows),
             stats: PipelineStats::default(),
             servers: LruCache::sparse(SERVERS),
             peers: Peers::default(),

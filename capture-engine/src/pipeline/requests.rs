@@ -6,17 +6,23 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
-/// Trailing ACKs of a closed connection arrive for about this long; the kernel's entry must still
-/// be there to swallow them.
+/// Trailing packets of a closed connection arrive for about this long; the kernel's entry must
+/// still be there to swallow them.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// Closed flows that wait for their linger; as many as the table may hold. With more, the oldest go
-/// early: what still arrives of them makes a small flow of its own.
-const MOST_CLOSED: usize = 65_536;
+/// Of the table, what flows may have that wait for their linger. With more, the oldest go early: a
+/// table full of connections that are over has no room for those that are not. Of what still
+/// arrives of them, an ACK or a FIN begins no flow, and payload was sent again for nothing.
+const SHARE_CLOSED: usize = 8;
+
+/// Closed flows whose end is remembered where nobody takes them out.
+const MOST_CLOSED: usize = 131_072;
 
 /// What the pipeline wants done by the owner of the kernel's maps, and the timers of its flows.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Requests {
+    /// Flows that may wait for their linger.
+    lingering: usize,
     interests: Vec<(FlowKey, FlowId, Interest)>,
     timers: BinaryHeap<Reverse<(Ts, TimerKey)>>,
     closed: VecDeque<(Ts, FlowKey, FlowId)>,
@@ -40,17 +46,28 @@ impl PartialOrd for TimerKey {
 }
 
 impl Requests {
+    /// For a table of so many flows.
+    pub(super) fn new(flows: usize) -> Requests {
+        Requests {
+            lingering: flows / SHARE_CLOSED,
+            interests: Vec::new(),
+            timers: BinaryHeap::new(),
+            closed: VecDeque::new(),
+            closed_ids: HashMap::default(),
+        }
+    }
+
     /// Flows whose dissector changed its mind on how much it needs; drained by the caller.
     pub fn take_interests(&mut self) -> impl Iterator<Item = (FlowKey, FlowId, Interest)> + '_ {
         self.interests.drain(..)
     }
 
-    /// Flows that ended long enough ago: their entries in the kernel's table can be removed, if
-    /// they still are of this instance.
+    /// Flows that ended long enough ago, or are too many: their entries in the kernel's table can be
+    /// removed, if they still are of this instance.
     pub fn take_removable(&mut self, now: Ts) -> Vec<(FlowKey, FlowId)> {
         let mut removable = Vec::new();
         while let Some(&(at, key, id)) = self.closed.front() {
-            if now.since(at) < LINGER && self.closed.len() <= MOST_CLOSED {
+            if now.since(at) < LINGER && self.closed.len() <= self.lingering {
                 break;
             }
             self.closed.pop_front();
@@ -88,7 +105,7 @@ impl Requests {
 
     pub(super) fn closed(&mut self, key: FlowKey, id: FlowId, at: Ts) {
         // A source without a table of its own (a capture) takes nothing out.
-        if self.closed.len() >= 2 * MOST_CLOSED
+        if self.closed.len() >= MOST_CLOSED
             && let Some((_, key, id)) = self.closed.pop_front()
         {
             self.forget_closed(key, id);
@@ -105,5 +122,32 @@ impl Requests {
     /// This instance has been settled; what still arrives of it is stale.
     pub(super) fn closed_recently(&self, key: &FlowKey, id: FlowId) -> bool {
         self.closed_ids.get(key).is_some_and(|closed| id.0 <= closed.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flow_model::{Endpoint, Slot, Transport};
+
+    fn key(port: u16) -> FlowKey {
+        let end = |port| Endpoint { ip: "10.0.0.1".parse().expect("address"), port };
+        FlowKey {
+            slot: Slot(1),
+            tuple: flow_model::FiveTuple { transport: Transport::Tcp, local: end(port), remote: end(80) },
+        }
+    }
+
+    #[test]
+    fn what_is_over_has_an_eighth_of_the_table_and_the_rest_of_it_goes_early() {
+        let mut requests = Requests::new(800);
+        for port in 1..=1000 {
+            requests.closed(key(port), FlowId(u64::from(port)), Ts(u64::from(port)));
+        }
+        let early: Vec<u64> = requests.take_removable(Ts(1001)).into_iter().map(|(_, id)| id.0).collect();
+        assert_eq!(early, (1..=900).collect::<Vec<u64>>(), "the oldest");
+        assert!(requests.take_removable(Ts(1001)).is_empty());
+        assert!(requests.is_closed_recently(&key(901)) && !requests.is_closed_recently(&key(900)));
+        assert_eq!(requests.take_removable(Ts(1000 + LINGER.as_nanos() as u64)).len(), 100);
     }
 }
