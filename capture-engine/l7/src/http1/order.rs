@@ -33,6 +33,8 @@ struct Doubt {
     /// Requests and final responses that were seen, or must have passed unseen.
     asked: u32,
     answered: u32,
+    /// Of those asked, the ones that nobody saw: they may have been answered before this began.
+    inferred: u32,
     /// How many of both are in the requests and responses of the newest pair of messages.
     pair: [u32; 2],
     /// Responses of this pair that were not seen, though they must have passed.
@@ -82,6 +84,7 @@ impl Order {
     pub(super) fn lost_request<O: Out>(&mut self, reason: LossReason, seen: bool, out: &mut O) {
         let doubt = self.doubt(reason);
         doubt.requests_lost |= !seen;
+        doubt.inferred = doubt.inferred.saturating_add(u32::from(!seen));
         doubt.ask(1);
         doubt.count(out);
         if doubt.pair[0] > 1 {
@@ -93,6 +96,7 @@ impl Order {
     pub(super) fn has_lost_request(&mut self, reason: LossReason) {
         let doubt = self.doubt(reason);
         doubt.requests_lost = true;
+        doubt.inferred = doubt.inferred.saturating_add(1);
         doubt.ask(1);
         doubt.counted += 1;
     }
@@ -173,7 +177,7 @@ impl Order {
             }
             return;
         };
-        let waits = clear && doubt.asked > doubt.answered && !doubt.responses_lost;
+        let waits = clear && doubt.asked.saturating_sub(doubt.inferred) > doubt.answered && !doubt.responses_lost;
         let earlier = self.manner > Manner::Alternates && doubt.answered > doubt.asked && !doubt.requests_lost;
         if waits || earlier {
             self.manner = Manner::Overlaps;
@@ -199,6 +203,7 @@ impl Order {
                 reason,
                 asked: 0,
                 answered: 0,
+                inferred: 0,
                 pair: [0; 2],
                 unseen: 0,
                 counted: 0,
