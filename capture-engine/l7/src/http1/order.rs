@@ -46,6 +46,8 @@ struct Doubt {
     /// So are responses; and of some loss it is not certain that one was in it.
     responses_lost: bool,
     responses_unsure: bool,
+    /// Something of the server is missing; most often it is of a response that was seen.
+    responses_perhaps: bool,
 }
 
 /// What is known of the order.
@@ -104,7 +106,13 @@ impl Order {
     /// Responses were lost. `given_up` requests, which wait no more, had them, as far as is known.
     /// `certain`: one response at least was among what was not seen.
     pub(super) fn lost_responses<O: Out>(&mut self, reason: LossReason, given_up: u64, certain: bool, out: &mut O) {
-        if given_up == 0 && (self.doubt.is_none() || !certain) {
+        if given_up == 0 && !certain {
+            if let Some(doubt) = &mut self.doubt {
+                doubt.responses_perhaps = true;
+            }
+            return;
+        }
+        if given_up == 0 && self.doubt.is_none() {
             return;
         }
         let doubt = self.doubt(reason);
@@ -177,7 +185,9 @@ impl Order {
             }
             return;
         };
-        let waits = clear && doubt.asked.saturating_sub(doubt.inferred) > doubt.answered && !doubt.responses_lost;
+        let unanswered = doubt.asked.saturating_sub(doubt.inferred) > doubt.answered;
+        let unheard = doubt.responses_lost || doubt.responses_unsure || doubt.responses_perhaps;
+        let waits = clear && unanswered && !unheard;
         let earlier = self.manner > Manner::Alternates && doubt.answered > doubt.asked && !doubt.requests_lost;
         if waits || earlier {
             self.manner = Manner::Overlaps;
@@ -210,6 +220,7 @@ impl Order {
                 requests_lost: false,
                 responses_lost: false,
                 responses_unsure: false,
+                responses_perhaps: false,
             })
         })
     }
