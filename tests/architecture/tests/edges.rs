@@ -22,6 +22,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     ("capture-engine", &["capture-wire", "l7", "netns", "flow-model"]),
     ("netns-scanner", &["netns", "flow-model"]),
+    ("doctor", &["netns-scanner", "netns", "flow-model"]),
     ("shim-plugin", &["flow-model"]),
     ("k8s-sync", &["flow-model"]),
     // Its rows are those that the agent answers.
