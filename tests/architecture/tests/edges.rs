@@ -12,6 +12,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "shim-plugin",
             "netns-scanner",
             "netns",
+            "doctor",
             "capture-engine",
             "k8s-sync",
             "golden-metrics",
