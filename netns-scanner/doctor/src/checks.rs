@@ -21,6 +21,16 @@ pub enum CheckId {
     DeadPeer,
     /// A process asks itself by way of an address that leads back to it.
     SelfCall,
+    /// A container ended, and requests that it had begun were cut.
+    CutByExit,
+    /// A container did not end on SIGTERM.
+    TermIgnored,
+    /// A probe is near its timeout, or fails.
+    ProbeSlow,
+    /// A container was ended because its probe failed.
+    ProbeKill,
+    /// Names are looked up with every suffix before they are looked up as they are.
+    DnsSearch,
 }
 
 /// What `--explain` tells.
@@ -40,7 +50,23 @@ pub struct Check {
 
 impl CheckId {
     /// All, in the order in which they are told.
-    pub const ALL: [CheckId; 7] = [
+    pub const ALL: [CheckId; 12] = [
+        CheckId::CutByExit,
+        CheckId::TermIgnored,
+        CheckId::ProbeSlow,
+        CheckId::ProbeKill,
+        CheckId::DnsSearch,
+        CheckId::ListenOverflow,
+        CheckId::UdpDrop,
+        CheckId::PortsGone,
+        CheckId::OomInside,
+        CheckId::ClosedWatch,
+        CheckId::DeadPeer,
+        CheckId::SelfCall,
+    ];
+
+    /// Those that two looks a moment apart can make. The others need what an agent saw before.
+    pub const ON_DEMAND: [CheckId; 7] = [
         CheckId::ListenOverflow,
         CheckId::UdpDrop,
         CheckId::PortsGone,
@@ -61,6 +87,11 @@ impl CheckId {
             CheckId::ClosedWatch => "closed-watch",
             CheckId::DeadPeer => "dead-peer",
             CheckId::SelfCall => "self-call",
+            CheckId::CutByExit => "cut-by-exit",
+            CheckId::TermIgnored => "term-ignored",
+            CheckId::ProbeSlow => "probe-slow",
+            CheckId::ProbeKill => "probe-kill",
+            CheckId::DnsSearch => "dns-search",
         }
     }
 
@@ -138,6 +169,54 @@ impl CheckId {
                     "look at the backends of the virtual IP or Service that it asks",
                 ],
             },
+            CheckId::CutByExit => Check {
+                id: self,
+                sees: "clients get empty answers and resets, at odd times",
+                found_by: "a container's exit, or the kernel's kill for memory, and the requests without an answer that closed around it",
+                threshold: "1 request: warning; killed for memory: error",
+                remedy: &[
+                    "killed for memory: raise the limit, or find the leak",
+                    "exit 0 or 143: on SIGTERM answer what is under way; a preStop sleep of 5 s helps",
+                    "else: its log tells why it ended",
+                ],
+            },
+            CheckId::TermIgnored => Check {
+                id: self,
+                sees: "roll-outs take 30 seconds for each pod, and cut requests",
+                found_by: "exit 137, without a kill for memory, when the pod's grace period was over",
+                threshold: "1: warning",
+                remedy: &["handle SIGTERM; a process that is PID 1 has no default for it, and an init gives it one"],
+            },
+            CheckId::ProbeSlow => Check {
+                id: self,
+                sees: "pods restart, or leave their Service, under load",
+                found_by: "plain HTTP probes of the kubelet, their times and the timeout of the pod's spec",
+                threshold: "p99 of 5 minutes above half of the timeout: warning; one failure before the threshold: error",
+                remedy: &[
+                    "raise timeoutSeconds, give it more CPU, or do less in the probe",
+                    "a container that starts slowly wants a startupProbe",
+                ],
+            },
+            CheckId::ProbeKill => Check {
+                id: self,
+                sees: "\"it just restarts\"",
+                found_by: "an exit within grace period + 5 s of as many failed liveness or startup probes as the spec allows",
+                threshold: "1: error",
+                remedy: &[
+                    "raise timeoutSeconds or failureThreshold, or give it more CPU",
+                    "a liveness probe must not ask what others can break",
+                ],
+            },
+            CheckId::DnsSearch => Check {
+                id: self,
+                sees: "the cluster's DNS is busy with answers that a name does not exist",
+                found_by: "names with a search suffix that do not exist, asked for again without it",
+                threshold: "60 % of a client's lookups and 5 a second: warning",
+                remedy: &[
+                    "write outside names with a trailing dot, or set ndots:2 in the pod's dnsConfig",
+                    "a node-local cache, or CoreDNS's autopath",
+                ],
+            },
         }
     }
 }
@@ -176,6 +255,7 @@ mod tests {
     fn every_check_has_an_id_of_its_own_and_a_whole_page() {
         let ids: BTreeSet<&str> = CheckId::ALL.iter().map(|id| id.as_str()).collect();
         assert_eq!(ids.len(), CheckId::ALL.len());
+        assert!(CheckId::ON_DEMAND.iter().all(|id| CheckId::ALL.contains(id)));
         for id in CheckId::ALL {
             let Check { id: told, sees, found_by, threshold, remedy } = id.check();
             assert_eq!((told, id.as_str().parse()), (id, Ok(id)));

@@ -68,7 +68,7 @@ pub struct Asked {
 impl Default for Asked {
     fn default() -> Asked {
         Asked {
-            checks: CheckId::ALL.to_vec(),
+            checks: CheckId::ON_DEMAND.to_vec(),
             since: Duration::from_secs(600),
             only: None,
             names: BTreeMap::new(),
@@ -88,7 +88,7 @@ pub fn examine(asked: &Asked) -> Report {
     let sockets = match look.pass() {
         Ok(sockets) => sockets,
         Err(reason) => {
-            look.gaps.add(&CheckId::ALL, &reason);
+            look.gaps.add(&CheckId::ON_DEMAND, &reason);
             return look.report(Vec::new());
         }
     };
@@ -179,7 +179,7 @@ impl<'a> Look<'a> {
             Err(error) => return Err(error.to_string()),
         };
         (self.looked.sockets, self.looked.processes) = (sockets.seen, sockets.processes.len());
-        self.left_out("sockets", sockets.left_out, &CheckId::ALL);
+        self.left_out("sockets", sockets.left_out, &CheckId::ON_DEMAND);
         Ok(sockets)
     }
 

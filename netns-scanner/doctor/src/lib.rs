@@ -11,6 +11,7 @@ mod checks;
 pub mod decide;
 mod examine;
 mod finding;
+pub mod history;
 mod holding;
 mod read;
 mod report;

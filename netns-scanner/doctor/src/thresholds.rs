@@ -35,6 +35,21 @@ pub struct Thresholds {
     pub self_segments_per_second: f64,
     /// Share that they may be of what it serves. Judgement.
     pub self_share: f64,
+    /// How long before a container's exit what closed was cut by it: the exit is told late.
+    pub cut_before: Duration,
+    /// How long after it: the kernel closes the last connections milliseconds later.
+    pub cut_after: Duration,
+    /// Share of its timeout that the slowest hundredth of a probe may take. Judgement: twice as slow
+    /// once, and it fails.
+    pub probe_share: f64,
+    /// The time of which a probe's slowest hundredth is.
+    pub probe_window: Duration,
+    /// How long after the grace period an exit is still the kubelet's doing.
+    pub probe_kill_after: Duration,
+    /// Share of a client's lookups that may be of names with a suffix that does not exist.
+    pub search_share: f64,
+    /// How many of them in a second are worth a word.
+    pub searches_per_second: f64,
     /// Windows in a row that a finding must hold before it is shown (by an agent, not on demand).
     pub up_after: u32,
     /// Windows in a row without it before it is gone.
@@ -55,6 +70,13 @@ impl Default for Thresholds {
             dead_silence: Duration::from_secs(10),
             self_segments_per_second: 50.0,
             self_share: 0.3,
+            cut_before: Duration::from_secs(1),
+            cut_after: Duration::from_secs(2),
+            probe_share: 0.5,
+            probe_window: Duration::from_secs(300),
+            probe_kill_after: Duration::from_secs(5),
+            search_share: 0.6,
+            searches_per_second: 5.0,
             up_after: 2,
             down_after: 5,
         }

@@ -12,3 +12,8 @@ pub fn seconds(time: Duration) -> String {
         _ => format!("{} days", time.as_secs() / 86_400),
     }
 }
+
+/// A number of things.
+pub fn plural(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}

@@ -145,8 +145,10 @@ pub struct DoctorArgs {
 }
 
 fn check_id(text: &str) -> Result<CheckId, String> {
-    let known = || CheckId::ALL.map(CheckId::as_str).join(", ");
-    text.parse().map_err(|error| format!("{error}; there are {}", known()))
+    let known = || CheckId::ON_DEMAND.map(CheckId::as_str).join(", ");
+    let made = |id: &CheckId| CheckId::ON_DEMAND.contains(id);
+    let found = text.parse().ok().filter(made);
+    found.ok_or_else(|| format!("no check is called {text:?}; there are {}", known()))
 }
 
 fn time(text: &str) -> Result<Duration, String> {
@@ -200,6 +202,7 @@ mod tests {
     fn a_word_that_is_no_check_is_refused_with_those_that_are() {
         let refused = check_id("dns").expect_err("no such check");
         assert!(refused.contains("listen-overflow, udp-drop"), "{refused}");
+        assert!(check_id("probe-kill").is_err(), "not without an agent that keeps what it saw");
         assert_eq!(time("10m"), Ok(Duration::from_secs(600)));
         assert!(time("ten").is_err());
     }
