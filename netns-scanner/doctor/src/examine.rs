@@ -13,6 +13,7 @@ use flow_model::{Transport, Ts};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How far a look goes. What is beyond is counted, and the checks that miss it say so.
@@ -42,7 +43,7 @@ impl Default for Bounds {
             processes: 4096,
             connections: 100_000,
             cpu: Duration::from_millis(1500),
-            patience: Duration::from_secs(1),
+            patience: Duration::from_secs(2),
             all: Duration::from_secs(9),
         }
     }
@@ -100,8 +101,7 @@ pub fn examine(asked: &Asked) -> Report {
     let cpu = look.cpu(&polling);
     let cgroups = look.cgroups(&sockets);
     let kills = look.kills(&cgroups);
-    let window = asked.thresholds.window;
-    std::thread::sleep(window);
+    std::thread::sleep(asked.thresholds.window.min(look.readers.left()));
 
     let mut found = Vec::new();
     look.decide_counters(&places, &sockets, &before, &mut found);
@@ -112,8 +112,17 @@ pub fn examine(asked: &Asked) -> Report {
     look.report(found)
 }
 
-/// A process in whose name a namespace is looked at.
-type Places = BTreeMap<u64, (u32, bool)>;
+/// A namespace that is looked at.
+struct Place {
+    /// Processes by which it is entered: those that hold its sockets.
+    pids: Arc<[u32]>,
+    /// One of them that lives in it.
+    pid: u32,
+    connected: bool,
+}
+
+/// By inode.
+type Places = BTreeMap<u64, Place>;
 /// Connections of a namespace by process, and when they were read.
 type Selves = BTreeMap<u64, (Ts, Vec<Held>)>;
 /// Connections of a process.
@@ -189,9 +198,10 @@ impl<'a> Look<'a> {
         self.left_out("namespaces", sockets.places.len().saturating_sub(most), &checks);
         let mut places = Places::new();
         for (ino, place) in sockets.places.iter().take(most) {
-            let inside = self.readers.inside(*ino, &place.pids);
+            let pids: Arc<[u32]> = place.pids.as_slice().into();
+            let inside = self.readers.inside(*ino, &pids);
             if let Some(pid) = self.seen(inside, &checks) {
-                places.insert(*ino, (pid, place.connected));
+                places.insert(*ino, Place { pids, pid, connected: place.connected });
             }
         }
         self.looked.namespaces = places.len();
@@ -203,8 +213,8 @@ impl<'a> Look<'a> {
         // They also tell where connections wait in TIME_WAIT, which no process holds.
         let checks = [COUNTED.as_slice(), &[CheckId::PortsGone]].concat();
         if self.wants(&checks) {
-            for (ino, (pid, _)) in places {
-                let counters = self.readers.counters(*ino, *pid);
+            for (ino, place) in places {
+                let counters = self.readers.counters(*ino, &place.pids);
                 read.extend(self.seen(counters, &checks).map(|counters| (*ino, counters)));
             }
         }
@@ -214,16 +224,16 @@ impl<'a> Look<'a> {
     fn connections(&mut self, places: &Places, counters: &BTreeMap<u64, NetReading>) -> BTreeMap<u64, NetConnections> {
         let mut read = BTreeMap::new();
         let mut unpaid = 0;
-        for (ino, (pid, connected)) in places {
+        for (ino, place) in places {
             let waits = counters.get(ino).is_some_and(|counters| counters.time_wait > 0);
-            if !(*connected || waits) || !self.wants(&CONNECTIONS) {
+            if !(place.connected || waits) || !self.wants(&CONNECTIONS) {
                 continue;
             }
             if self.is_spent() {
                 unpaid += 1;
                 continue;
             }
-            let connections = self.readers.connections(*ino, *pid, self.asked.bounds.connections);
+            let connections = self.readers.connections(*ino, &place.pids, self.asked.bounds.connections);
             let Some(connections) = self.seen(connections, &CONNECTIONS) else { continue };
             self.left_out("connections", connections.connections.left_out, &CONNECTIONS);
             read.insert(*ino, connections);
@@ -255,7 +265,7 @@ impl<'a> Look<'a> {
 
     /// The same where nobody knows who holds it: in a namespace of its own the one that lives there.
     fn subject_of_place(&mut self, ino: u64, places: &Places) -> Subject {
-        let pid = places.get(&ino).map(|(pid, _)| *pid).filter(|_| self.node != Some(ino));
+        let pid = places.get(&ino).map(|place| place.pid).filter(|_| self.node != Some(ino));
         self.subject(ino, pid)
     }
 
@@ -268,12 +278,12 @@ impl<'a> Look<'a> {
     ) {
         let (thresholds, wanted) = (&self.asked.thresholds, self.wants(&COUNTED));
         for (ino, before) in before.iter().filter(|_| wanted) {
-            let Some((pid, _)) = places.get(ino) else { continue };
-            let after = self.readers.counters(*ino, *pid);
+            let Some(place) = places.get(ino) else { continue };
+            let after = self.readers.counters(*ino, &place.pids);
             let Some(after) = self.seen(after, &COUNTED) else { continue };
             let overflows = Delta::between(before.overflows, after.overflows).filter(|delta| delta.count > 0);
             if let Some(overflows) = overflows {
-                let queues = self.readers.listening(*ino, *pid, self.asked.bounds.connections);
+                let queues = self.readers.listening(*ino, &place.pids, self.asked.bounds.connections);
                 let queues =
                     self.seen(queues, &[CheckId::ListenOverflow]).map(|queues| queues.found).unwrap_or_default();
                 let full = listen_overflow(&Subject::default(), overflows, &queues, thresholds);
@@ -281,7 +291,7 @@ impl<'a> Look<'a> {
             }
             let drops = Delta::between(before.udp_drops, after.udp_drops);
             if let Some(drops) = drops.filter(|delta| delta.count > thresholds.udp_drops) {
-                let lossy = self.readers.udp_sockets(*ino, *pid);
+                let lossy = self.readers.udp_sockets(*ino, &place.pids);
                 let lossy = self.seen(lossy, &[CheckId::UdpDrop]).unwrap_or_default();
                 let dropped = udp_drop(&Subject::default(), drops, &lossy, thresholds);
                 found.extend(dropped.map(|dropped| self.owned(dropped, *ino, Transport::Udp, places, sockets)));
@@ -375,8 +385,8 @@ impl<'a> Look<'a> {
             Err(reason) => return self.gaps.add(&[CheckId::SelfCall], &reason),
         };
         for (ino, (at, before)) in before {
-            let Some((pid, _)) = places.get(ino) else { continue };
-            let after = self.readers.connections(*ino, *pid, self.asked.bounds.connections);
+            let Some(place) = places.get(ino) else { continue };
+            let after = self.readers.connections(*ino, &place.pids, self.asked.bounds.connections);
             let Some(after) = self.seen(after, &[CheckId::SelfCall]) else { continue };
             let window = after.at.since(*at);
             let after: Vec<Held> =

@@ -16,6 +16,7 @@ use nix::time::{ClockId, clock_gettime};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A second of it is `USER_HZ`: 100 on every architecture that is built for.
@@ -103,13 +104,18 @@ impl Readers {
         Readers { deadlines: Deadlines::default(), over_at: now().plus(all), patience }
     }
 
+    /// What is left of the time for all reads.
+    pub fn left(&self) -> Duration {
+        self.over_at.since(now())
+    }
+
     /// Reads on a thread of its own.
     pub fn read<T: Send + 'static>(
         &self,
         what: &str,
         read: impl FnOnce() -> Result<T, Unread> + Send + 'static,
     ) -> Result<T, Unread> {
-        let left = self.over_at.since(now());
+        let left = self.left();
         if left.is_zero() {
             return Err(Unread::TimeIsOver);
         }
@@ -122,25 +128,16 @@ impl Readers {
     }
 
     /// The first of these processes that lives in the namespace.
-    pub fn inside(&self, ino: u64, pids: &[u32]) -> Result<u32, Unread> {
-        let (pids, mut reached) = (pids.to_vec(), false);
-        self.read(&format!("{PROC}/*/ns/net of {ino}"), move || {
-            for pid in pids {
-                match Netns::open_pid(pid) {
-                    Ok(netns) if netns.id().ino == ino => return Ok(pid),
-                    Ok(_) => reached = true,
-                    Err(OpenError::Gone { .. }) => {}
-                    Err(error) => return Err(error.into()),
-                }
-            }
-            Err(if reached { Unread::HeldFromOutside } else { Unread::Gone })
-        })
+    pub fn inside(&self, ino: u64, pids: &Arc<[u32]>) -> Result<u32, Unread> {
+        let pids = Arc::clone(pids);
+        self.read(&format!("{PROC}/*/ns/net of {ino}"), move || Ok(opened(ino, &pids)?.1))
     }
 
-    /// The counters of the namespace, by a process that lives in it.
-    pub fn counters(&self, ino: u64, pid: u32) -> Result<NetReading, Unread> {
-        self.read(&format!("{PROC}/{pid}/net"), move || {
-            let _open = opened(ino, pid)?;
+    /// The counters of the namespace, by one of these processes that lives in it.
+    pub fn counters(&self, ino: u64, pids: &Arc<[u32]>) -> Result<NetReading, Unread> {
+        let pids = Arc::clone(pids);
+        self.read(&format!("{PROC}/*/net of {ino}"), move || {
+            let (_open, pid) = opened(ino, &pids)?;
             let at = now();
             let net = |name: &str| file(&Path::new(PROC).join(pid.to_string()).join("net").join(name));
             let overflows = text::counter(&net("netstat")?, "TcpExt", "ListenOverflows")
@@ -163,9 +160,10 @@ impl Readers {
     }
 
     /// Sockets of the namespace that ever dropped a datagram.
-    pub fn udp_sockets(&self, ino: u64, pid: u32) -> Result<Vec<UdpSocket>, Unread> {
-        self.read(&format!("{PROC}/{pid}/net/udp"), move || {
-            let _open = opened(ino, pid)?;
+    pub fn udp_sockets(&self, ino: u64, pids: &Arc<[u32]>) -> Result<Vec<UdpSocket>, Unread> {
+        let pids = Arc::clone(pids);
+        self.read(&format!("{PROC}/*/net/udp of {ino}"), move || {
+            let (_open, pid) = opened(ino, &pids)?;
             let net = Path::new(PROC).join(pid.to_string()).join("net");
             let mut sockets = text::udp_sockets(&file(&net.join("udp"))?);
             match file(&net.join("udp6")) {
@@ -178,8 +176,8 @@ impl Readers {
     }
 
     /// Its connections, at most so many of them.
-    pub fn connections(&self, ino: u64, pid: u32, most: usize) -> Result<NetConnections, Unread> {
-        self.within(ino, pid, "connections", move |inside| {
+    pub fn connections(&self, ino: u64, pids: &Arc<[u32]>, most: usize) -> Result<NetConnections, Unread> {
+        self.within(ino, pids, "connections", move |inside| {
             let connections = diag::connections(inside, most)?;
             // Of the thread's own namespace, wherever `/proc` was mounted.
             let ipv4 = Path::new(PROC).join("sys/net/ipv4");
@@ -194,18 +192,19 @@ impl Readers {
     }
 
     /// Its listening sockets, at most so many.
-    pub fn listening(&self, ino: u64, pid: u32, most: usize) -> Result<Bounded<ListenQueue>, Unread> {
-        self.within(ino, pid, "listening sockets", move |inside| Ok(diag::listening(inside, most)?))
+    pub fn listening(&self, ino: u64, pids: &Arc<[u32]>, most: usize) -> Result<Bounded<ListenQueue>, Unread> {
+        self.within(ino, pids, "listening sockets", move |inside| Ok(diag::listening(inside, most)?))
     }
 
     fn within<T: Send + 'static>(
         &self,
         ino: u64,
-        pid: u32,
+        pids: &Arc<[u32]>,
         what: &str,
         ask: impl FnOnce(&InNetns<'_>) -> Result<T, Unread> + Send + 'static,
     ) -> Result<T, Unread> {
-        self.read(&format!("{what} of the namespace {ino}"), move || opened(ino, pid)?.run(ask)?)
+        let pids = Arc::clone(pids);
+        self.read(&format!("{what} of the namespace {ino}"), move || opened(ino, &pids)?.0.run(ask)?)
     }
 
     /// Whose a process is.
@@ -250,13 +249,19 @@ impl Readers {
     }
 }
 
-/// A pid may have been given to another process since it was seen.
-fn opened(ino: u64, pid: u32) -> Result<Netns, Unread> {
-    match Netns::open_pid(pid) {
-        Ok(netns) if netns.id().ino == ino => Ok(netns),
-        Ok(_) | Err(OpenError::Gone { .. }) => Err(Unread::Gone),
-        Err(error) => Err(error.into()),
+/// The namespace by the first of these processes that lives in it. A process may have ended since
+/// it was seen, and its pid may be another's by now.
+fn opened(ino: u64, pids: &[u32]) -> Result<(Netns, u32), Unread> {
+    let mut elsewhere = false;
+    for pid in pids {
+        match Netns::open_pid(*pid) {
+            Ok(netns) if netns.id().ino == ino => return Ok((netns, *pid)),
+            Ok(_) => elsewhere = true,
+            Err(OpenError::Gone { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
+    Err(if elsewhere { Unread::HeldFromOutside } else { Unread::Gone })
 }
 
 fn stat(pid: u32) -> Result<text::Stat, Unread> {

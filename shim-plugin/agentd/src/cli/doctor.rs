@@ -5,7 +5,7 @@ use crate::cli::args::{DoctorArgs, Output};
 use crate::cli::moment::rfc3339;
 use crate::cli::privileges;
 use crate::exit::{Exit, Failure};
-use agent_api::{AskError, Client, Namespace};
+use agent_api::{AskError, Cgroup, Client, Namespace};
 use doctor::{Asked, Check, CheckId, Finding, NotMade, Report, Severity, Subject, examine};
 use flow_model::shown;
 use serde::Serialize;
@@ -56,7 +56,7 @@ pub fn run<P: AsRef<Path>>(args: &DoctorArgs, socket: impl FnOnce() -> Result<P,
         return Ok(Exit::Ok);
     }
     permitted()?;
-    let (agent, namespaces) = ask(&Client::new(socket()?.as_ref()));
+    let (agent, namespaces, of_the_node) = ask(&Client::new(socket()?.as_ref()));
     let mut asked = Asked {
         checks: args.id.map_or(CheckId::ON_DEMAND.to_vec(), |id| vec![id]),
         since: args.since,
@@ -71,10 +71,12 @@ pub fn run<P: AsRef<Path>>(args: &DoctorArgs, socket: impl FnOnce() -> Result<P,
             nowhere = Some(no_workload(wanted, &agent));
         }
     }
-    let report = match nowhere {
+    let mut report = match nowhere {
         Some(reason) => not_made(&asked, &reason),
         None => examine(&asked),
     };
+    let on_the_node = |wanted: &String| of_the_node.iter().filter(|cgroup| cgroup.namespace == *wanted).count();
+    passed_over(&mut report, args.namespace.as_ref().map_or(0, on_the_node));
     match args.output {
         Output::Json => print(&document(&report, &agent)?)?,
         Output::Table => print(&page(&report, &agent))?,
@@ -92,15 +94,17 @@ fn permitted() -> Result<(), Failure> {
     Err(Failure::say(Exit::NoPermission, text))
 }
 
-fn ask(client: &Client) -> (Agent, Vec<Namespace>) {
+/// How it is with the agent, the namespaces that it knows, and what it knows on the node's own
+/// network.
+fn ask(client: &Client) -> (Agent, Vec<Namespace>, Vec<Cgroup>) {
     match client.status() {
         Ok(status) => {
             let agent = if status.readiness.ready { "ready" } else { "not_ready" };
-            (Agent { agent, agent_detail: String::new() }, status.namespaces)
+            (Agent { agent, agent_detail: String::new() }, status.namespaces, status.node.cgroups)
         }
         Err(error) => {
             let agent = if matches!(error, AskError::NoAgent(_)) { "absent" } else { "unreachable" };
-            (Agent { agent, agent_detail: crate::exit::in_full(error) }, Vec::new())
+            (Agent { agent, agent_detail: crate::exit::in_full(error) }, Vec::new(), Vec::new())
         }
     }
 }
@@ -129,6 +133,14 @@ fn not_made(asked: &Asked, reason: &str) -> Report {
     let not_made = asked.checks.iter().map(|id| NotMade { id: *id, reason: reason.to_owned() }).collect();
     let (findings, fine) = (Vec::new(), Vec::new());
     Report { window_s: 0.0, findings, fine, not_made, looked: doctor::Looked::default() }
+}
+
+/// A look into a namespace's own networks misses its workloads on the node's: no check of it is fine.
+fn passed_over(report: &mut Report, count: usize) {
+    if count > 0 {
+        let reason = format!("{count} of its workloads are on the node's own network: look without -n");
+        report.not_made.extend(report.fine.drain(..).map(|id| NotMade { id, reason: reason.clone() }));
+    }
 }
 
 fn exit(report: &Report) -> Exit {
@@ -330,6 +342,16 @@ mod tests {
         assert!(found["since"].as_str().is_some_and(|since| since.ends_with('Z')), "{text}");
         assert_eq!((&value["fine"], &value["not_made"]), (&serde_json::json!(["dead-peer"]), &serde_json::json!([])));
         assert_eq!(value["looked"]["left_out"], serde_json::json!({"sockets": 4}));
+    }
+
+    #[test]
+    fn workloads_on_the_nodes_own_network_are_not_passed_over_in_silence() {
+        let mut report = report(vec![], &[CheckId::UdpDrop], &[]);
+        passed_over(&mut report, 0);
+        assert_eq!(exit(&report), Exit::Ok);
+        passed_over(&mut report, 2);
+        assert_eq!((exit(&report), report.fine.len()), (Exit::NotMade, 0));
+        assert!(summary(&report).contains("udp-drop (2 of its workloads are on the node's own network"));
     }
 
     #[test]
