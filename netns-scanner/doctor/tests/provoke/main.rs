@@ -2,6 +2,7 @@
 //! twin, the same load without the fault, in which nothing is found. Needs root.
 #![forbid(unsafe_code)]
 
+mod bounds;
 mod cost;
 mod memory;
 mod peers;
