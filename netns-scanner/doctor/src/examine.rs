@@ -93,6 +93,7 @@ pub fn examine(asked: &Asked) -> Report {
             return look.report(Vec::new());
         }
     };
+    look.sees(&sockets);
     let places = look.places(&sockets);
     let before = look.counters(&places);
     let connections = look.connections(&places, &before);
@@ -190,6 +191,16 @@ impl<'a> Look<'a> {
         (self.looked.sockets, self.looked.processes) = (sockets.seen, sockets.processes.len());
         self.left_out("sockets", sockets.left_out, &CheckId::ON_DEMAND);
         Ok(sockets)
+    }
+
+    /// Whoever sees nobody, or only some of all processes, cannot say that the node is fine.
+    fn sees(&mut self, sockets: &Sockets) {
+        if sockets.seen == 0 {
+            self.gaps.add(&CheckId::ON_DEMAND, "no process that holds a TCP or UDP socket was seen");
+        } else if self.asked.only.is_none() && !self.readers.sees_all_processes() {
+            let reason = "it runs in a pid namespace of its own, and sees no process outside of it";
+            self.gaps.add(&CheckId::ON_DEMAND, reason);
+        }
     }
 
     fn places(&mut self, sockets: &Sockets) -> Places {

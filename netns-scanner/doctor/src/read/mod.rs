@@ -25,6 +25,8 @@ const TICKS: u64 = 100;
 const FILE: u64 = 1 << 20;
 /// Processes of a cgroup among which the oldest is looked for; the first is told first.
 const OLDEST_OF: usize = 64;
+/// `PROC_PID_INIT_INO` of include/linux/proc_ns.h.
+const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
 const PROC: &str = "/proc";
 const CGROUPS: &str = "/sys/fs/cgroup";
 
@@ -122,9 +124,16 @@ impl Readers {
         self.deadlines.read("doctor", what, self.patience.min(left), read)?
     }
 
-    /// Inode of the namespace of the node's first process.
+    /// Inode of the node's own network namespace: that of its first process, or ours where that
+    /// one is closed to us.
     pub fn node(&self) -> Option<u64> {
-        self.read("/proc/1/ns/net", || Ok(Netns::open_pid(1)?.id().ino)).ok()
+        self.read("/proc/1/ns/net", || Ok(Netns::open_pid(1).or_else(|_| Netns::current())?.id().ino)).ok()
+    }
+
+    /// Whether the kernel's iterators show us every process: they do in its first pid namespace.
+    pub fn sees_all_processes(&self) -> bool {
+        let link = self.read("/proc/self/ns/pid", || Ok(std::fs::read_link("/proc/self/ns/pid").ok()));
+        link.ok().flatten().is_some_and(|link| link.to_string_lossy() == FIRST_PID_NAMESPACE)
     }
 
     /// The first of these processes that lives in the namespace.

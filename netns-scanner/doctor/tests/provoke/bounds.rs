@@ -44,6 +44,15 @@ fn a_namespace_or_a_process_beyond_the_bound_is_counted() {
 }
 
 #[test]
+fn a_look_that_sees_nobody_is_not_fine() {
+    let nobody = netns::Netns::create().expect("make a namespace: run this as root");
+    let report = examine(&Asked { only: Some([nobody.id().ino].into()), thresholds: brief(), ..Asked::default() });
+    assert_eq!((report.findings.len(), report.fine.len(), report.looked.sockets), (0, 0, 0));
+    let reason = "no process that holds a TCP or UDP socket was seen";
+    assert!(reasons(&report).iter().all(|(_, told)| *told == reason), "{report:?}");
+}
+
+#[test]
 fn a_look_without_time_says_so() {
     let report = look(Bounds { all: Duration::ZERO, ..Bounds::default() });
     assert_eq!(report.fine, vec![]);
