@@ -9,6 +9,12 @@ use std::process::ExitCode;
 pub enum Exit {
     /// Done, or ended by a signal and drained.
     Ok,
+    /// `doctor` found warnings, and nothing worse.
+    Warnings,
+    /// `doctor` found errors.
+    Errors,
+    /// `doctor` found nothing, and could not make a check that was asked for.
+    NotMade,
     /// The agent ended because one of its parts did.
     Software,
     /// Command line, environment or file name something that cannot be: also an address or socket
@@ -27,8 +33,11 @@ pub enum Exit {
 }
 
 impl Exit {
-    pub const ALL: [Exit; 8] = [
+    pub const ALL: [Exit; 11] = [
         Exit::Ok,
+        Exit::Warnings,
+        Exit::Errors,
+        Exit::NotMade,
         Exit::Software,
         Exit::Usage,
         Exit::Data,
@@ -42,6 +51,9 @@ impl Exit {
     pub fn code(self) -> u8 {
         match self {
             Exit::Ok => 0,
+            Exit::Warnings => 1,
+            Exit::Errors => 2,
+            Exit::NotMade => 3,
             Exit::Software => 70,
             Exit::Usage => 64,
             Exit::Data => 65,
@@ -57,6 +69,9 @@ impl Exit {
         match self {
             Exit::Ok => "done; the agent was told to stop and has removed what it attached",
             Exit::Software => "a part of the agent ended; the log's last error says which and why",
+            Exit::Warnings => "`pilotfish doctor` found warnings, and nothing worse",
+            Exit::Errors => "`pilotfish doctor` found errors",
+            Exit::NotMade => "`pilotfish doctor` found nothing, but could not make each check that was asked for",
             Exit::Usage => {
                 "a fault in flags, environment or configuration file, or what it names is taken: an address, or a containerd by another agent"
             }

@@ -56,6 +56,7 @@ fn perform(cli: Cli) -> Result<Exit, Failure> {
         Command::Stat(rows) => cli::stat::run(&socket()?, &rows)?,
         Command::Edges(rows) => cli::edges::run(&socket()?, &rows)?,
         Command::Identity { address, output } => return cli::identity::run(&socket()?, &address, output),
+        Command::Doctor(args) => return cli::doctor::run(&args, socket),
         Command::Replay(args) => return replay::run(&args),
         Command::Config { print_default: true } => cli::output::print(&Config::documented_default())?,
         Command::Config { print_default: false } => {

@@ -12,6 +12,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "shim-plugin",
             "netns-scanner",
             "netns",
+            "doctor",
             "capture-engine",
             "k8s-sync",
             "golden-metrics",
@@ -22,6 +23,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     ("capture-engine", &["capture-wire", "l7", "netns", "flow-model"]),
     ("netns-scanner", &["netns", "flow-model"]),
+    ("doctor", &["netns-scanner", "netns", "flow-model"]),
     ("shim-plugin", &["flow-model"]),
     ("k8s-sync", &["flow-model"]),
     // Its rows are those that the agent answers.

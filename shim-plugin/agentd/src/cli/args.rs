@@ -1,10 +1,12 @@
 //! The command line as people type it.
 
-use crate::config::Flags;
+use crate::config::{Flags, Given};
 use crate::exit::Exit;
 use crate::replay::ReplayArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use doctor::CheckId;
 use std::path::PathBuf;
+use std::time::Duration;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -68,6 +70,9 @@ pub enum Command {
         #[arg(short, long, value_enum, default_value = "table")]
         output: Output,
     },
+    /// What is wrong on this node, whose it is, and what to do about it
+    #[command(after_long_help = Exit::table())]
+    Doctor(DoctorArgs),
     /// Read a capture file as if its traffic were live: exchanges, flows, golden metrics
     #[command(after_long_help = Exit::table())]
     Replay(ReplayArgs),
@@ -121,6 +126,35 @@ pub struct Rows {
     pub watch: bool,
 }
 
+#[derive(Clone, Debug, Args)]
+pub struct DoctorArgs {
+    /// Only workloads of this namespace (needs an agent that answers)
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    /// Only this check
+    #[arg(long, value_name = "ID", value_parser = check_id)]
+    pub id: Option<CheckId>,
+    /// How far back what happened is news
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = time)]
+    pub since: Duration,
+    /// Say what a check looks at, from where it is a finding, and what to do; looks at nothing
+    #[arg(long, value_name = "ID", value_parser = check_id)]
+    pub explain: Option<CheckId>,
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+fn check_id(text: &str) -> Result<CheckId, String> {
+    let known = || CheckId::ON_DEMAND.map(CheckId::as_str).join(", ");
+    let made = |id: &CheckId| CheckId::ON_DEMAND.contains(id);
+    let found = text.parse().ok().filter(made);
+    found.ok_or_else(|| format!("no check is called {text:?}; there are {}", known()))
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    Given::Text(text).duration(Duration::ZERO, Duration::from_secs(365 * 86_400))
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
     Table,
@@ -162,6 +196,15 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_word_that_is_no_check_is_refused_with_those_that_are() {
+        let refused = check_id("dns").expect_err("no such check");
+        assert!(refused.contains("listen-overflow, udp-drop"), "{refused}");
+        assert!(check_id("probe-kill").is_err(), "not without an agent that keeps what it saw");
+        assert_eq!(time("10m"), Ok(Duration::from_secs(600)));
+        assert!(time("ten").is_err());
     }
 
     #[test]

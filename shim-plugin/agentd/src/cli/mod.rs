@@ -3,9 +3,11 @@
 pub mod agent;
 pub mod args;
 pub mod check;
+pub mod doctor;
 pub mod edges;
 pub mod golden;
 pub mod identity;
+pub mod moment;
 pub mod output;
 pub mod privileges;
 pub mod shell;

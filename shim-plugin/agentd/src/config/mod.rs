@@ -12,3 +12,4 @@ pub use fault::Faults;
 pub use keys::KEYS;
 pub use load::{Flags, load, read_file};
 pub use sections::{Config, Kubernetes, KubernetesMode, Log, LogFormat};
+pub use value::Given;

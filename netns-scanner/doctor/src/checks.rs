@@ -1,0 +1,266 @@
+//! The checks by their ids, and what each means to a person: the pages of `--explain`.
+
+use serde::{Serialize, Serializer};
+use std::fmt;
+use std::str::FromStr;
+
+/// One thing that may be wrong on a node. The ids are stable: scripts and alerts name them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CheckId {
+    /// A process accepts its connections too slowly.
+    ListenOverflow,
+    /// A process reads its datagrams too slowly.
+    UdpDrop,
+    /// One destination has taken a client's ports.
+    PortsGone,
+    /// A process of a container was killed for memory, and the container lives.
+    OomInside,
+    /// A process polls connections that their peers closed.
+    ClosedWatch,
+    /// A peer does not answer any more, and nobody has noticed.
+    DeadPeer,
+    /// A process asks itself by way of an address that leads back to it.
+    SelfCall,
+    /// A container ended, and requests that it had begun were cut.
+    CutByExit,
+    /// A container did not end on SIGTERM.
+    TermIgnored,
+    /// A probe is near its timeout, or fails.
+    ProbeSlow,
+    /// A container was ended because its probe failed.
+    ProbeKill,
+    /// Names are looked up with every suffix before they are looked up as they are.
+    DnsSearch,
+}
+
+/// What `--explain` tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// Its id.
+    pub id: CheckId,
+    /// What a person sees who does not know of it.
+    pub sees: &'static str,
+    /// How it is found.
+    pub found_by: &'static str,
+    /// From where it is a finding.
+    pub threshold: &'static str,
+    /// What to do.
+    pub remedy: &'static [&'static str],
+}
+
+impl CheckId {
+    /// All, in the order in which they are told.
+    pub const ALL: [CheckId; 12] = [
+        CheckId::CutByExit,
+        CheckId::TermIgnored,
+        CheckId::ProbeSlow,
+        CheckId::ProbeKill,
+        CheckId::DnsSearch,
+        CheckId::ListenOverflow,
+        CheckId::UdpDrop,
+        CheckId::PortsGone,
+        CheckId::OomInside,
+        CheckId::ClosedWatch,
+        CheckId::DeadPeer,
+        CheckId::SelfCall,
+    ];
+
+    /// Those that two looks a moment apart can make. The others need what an agent saw before.
+    pub const ON_DEMAND: [CheckId; 7] = [
+        CheckId::ListenOverflow,
+        CheckId::UdpDrop,
+        CheckId::PortsGone,
+        CheckId::OomInside,
+        CheckId::ClosedWatch,
+        CheckId::DeadPeer,
+        CheckId::SelfCall,
+    ];
+
+    /// As it is typed and written.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CheckId::ListenOverflow => "listen-overflow",
+            CheckId::UdpDrop => "udp-drop",
+            CheckId::PortsGone => "ports-gone",
+            CheckId::OomInside => "oom-inside",
+            CheckId::ClosedWatch => "closed-watch",
+            CheckId::DeadPeer => "dead-peer",
+            CheckId::SelfCall => "self-call",
+            CheckId::CutByExit => "cut-by-exit",
+            CheckId::TermIgnored => "term-ignored",
+            CheckId::ProbeSlow => "probe-slow",
+            CheckId::ProbeKill => "probe-kill",
+            CheckId::DnsSearch => "dns-search",
+        }
+    }
+
+    /// What it means, and what to do.
+    #[must_use]
+    pub fn check(self) -> Check {
+        match self {
+            CheckId::ListenOverflow => Check {
+                id: self,
+                sees: "connects take 1, 3 or 7 seconds, now and then",
+                found_by: "TcpExt ListenOverflows of the namespace rises; the listening socket whose queue is full names the port",
+                threshold: "more than 0 in the window: warning; 5 a second: error",
+                remedy: &[
+                    "the process accepts too slowly: give it more CPU or more replicas",
+                    "or raise its backlog and net.core.somaxconn of its namespace: both, the smaller one counts",
+                ],
+            },
+            CheckId::UdpDrop => Check {
+                id: self,
+                sees: "DNS answers or metrics are lost, and nobody logs an error",
+                found_by: "Udp RcvbufErrors of the namespace rises; the column drops of net/udp names the socket",
+                threshold: "more than 10 in the window: warning; on port 53: error",
+                remedy: &[
+                    "the reader is too slow: give it more CPU or more workers",
+                    "a larger receive buffer helps against bursts only",
+                ],
+            },
+            CheckId::PortsGone => Check {
+                id: self,
+                sees: "\"cannot assign requested address\" on connects to one service",
+                found_by: "connections, TIME_WAIT included, from one address to one address and port, of the namespace's ip_local_port_range",
+                threshold: "more than 80 % of the range: warning; 99 %: error",
+                remedy: &[
+                    "keep connections open and use them again (keep-alive, a pool)",
+                    "or give the server more addresses or ports; bind with IP_BIND_ADDRESS_NO_PORT where a client binds",
+                ],
+            },
+            CheckId::OomInside => Check {
+                id: self,
+                sees: "a worker vanishes, and the pod looks healthy",
+                found_by: "oom_kill of the cgroup (memory.events, or memory.oom_control) counts, and the cgroup's first process lives",
+                threshold: "1 in the window, or 1 in the life of a container that began within --since: warning; older ones: info",
+                remedy: &[
+                    "raise the memory limit, or find the leak",
+                    "the main process must notice that it lost a child, and end or replace it",
+                ],
+            },
+            CheckId::ClosedWatch => Check {
+                id: self,
+                sees: "a process uses a whole core, and there is no traffic",
+                found_by: "connections that have been in CLOSE_WAIT for at least 60 s, and the CPU that their owner uses in the window",
+                threshold: "1 such connection and more than 80 % of a core, or more than 100 such connections of one process: warning",
+                remedy: &[
+                    "upgrade or restart the process: it takes the end of a stream for \"nothing there yet\"",
+                    "where it uses no CPU but the connections pile up, it forgets to close them",
+                ],
+            },
+            CheckId::DeadPeer => Check {
+                id: self,
+                sees: "requests hang for up to 15 minutes after a node or a pod went away",
+                found_by: "tcp_info of open connections: segments are sent again, or probes, and nothing has come back",
+                threshold: "10 s of silence: warning",
+                remedy: &[
+                    "set TCP_USER_TIMEOUT (20 s) on such connections, or HTTP/2 pings, or keepalive",
+                    "restarting the client frees it at once",
+                ],
+            },
+            CheckId::SelfCall => Check {
+                id: self,
+                sees: "CPU and load of a server grow, and no client has more to do",
+                found_by: "both ends of a connection belong to one process, reached by an address that is no loopback one; rates by tcp_info",
+                threshold: "more than 50 data segments a second and 30 % of what the process serves: warning",
+                remedy: &[
+                    "let its server URL name another node, or leave itself out of its peers",
+                    "look at the backends of the virtual IP or Service that it asks",
+                ],
+            },
+            CheckId::CutByExit => Check {
+                id: self,
+                sees: "clients get empty answers and resets, at odd times",
+                found_by: "a container's exit, or the kernel's kill for memory, and the requests without an answer that closed around it",
+                threshold: "1 request: warning; killed for memory: error",
+                remedy: &[
+                    "killed for memory: raise the limit, or find the leak",
+                    "exit 0 or 143: on SIGTERM answer what is under way; a preStop sleep of 5 s helps",
+                    "else: its log tells why it ended",
+                ],
+            },
+            CheckId::TermIgnored => Check {
+                id: self,
+                sees: "roll-outs take 30 seconds for each pod, and cut requests",
+                found_by: "exit 137, without a kill for memory, when the pod's grace period was over",
+                threshold: "1: warning",
+                remedy: &["handle SIGTERM; a process that is PID 1 has no default for it, and an init gives it one"],
+            },
+            CheckId::ProbeSlow => Check {
+                id: self,
+                sees: "pods restart, or leave their Service, under load",
+                found_by: "plain HTTP probes of the kubelet, their times and the timeout of the pod's spec",
+                threshold: "p99 of 5 minutes above half of the timeout: warning; one failure before the threshold: error",
+                remedy: &[
+                    "raise timeoutSeconds, give it more CPU, or do less in the probe",
+                    "a container that starts slowly wants a startupProbe",
+                ],
+            },
+            CheckId::ProbeKill => Check {
+                id: self,
+                sees: "\"it just restarts\"",
+                found_by: "an exit within grace period + 5 s of as many failed liveness or startup probes as the spec allows",
+                threshold: "1: error",
+                remedy: &[
+                    "raise timeoutSeconds or failureThreshold, or give it more CPU",
+                    "a liveness probe must not ask what others can break",
+                ],
+            },
+            CheckId::DnsSearch => Check {
+                id: self,
+                sees: "the cluster's DNS is busy with answers that a name does not exist",
+                found_by: "names with a search suffix that do not exist, asked for again without it",
+                threshold: "60 % of a client's lookups and 5 a second: warning",
+                remedy: &[
+                    "write outside names with a trailing dot, or set ndots:2 in the pod's dnsConfig",
+                    "a node-local cache, or CoreDNS's autopath",
+                ],
+            },
+        }
+    }
+}
+
+impl fmt::Display for CheckId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl Serialize for CheckId {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self.as_str())
+    }
+}
+
+/// No check has this id.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no check is called {0:?}")]
+pub struct UnknownCheck(String);
+
+impl FromStr for CheckId {
+    type Err = UnknownCheck;
+
+    fn from_str(text: &str) -> Result<CheckId, UnknownCheck> {
+        CheckId::ALL.into_iter().find(|id| id.as_str() == text).ok_or_else(|| UnknownCheck(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_check_has_an_id_of_its_own_and_a_whole_page() {
+        let ids: BTreeSet<&str> = CheckId::ALL.iter().map(|id| id.as_str()).collect();
+        assert_eq!(ids.len(), CheckId::ALL.len());
+        assert!(CheckId::ON_DEMAND.iter().all(|id| CheckId::ALL.contains(id)));
+        for id in CheckId::ALL {
+            let Check { id: told, sees, found_by, threshold, remedy } = id.check();
+            assert_eq!((told, id.as_str().parse()), (id, Ok(id)));
+            assert!([sees, found_by, threshold].iter().all(|text| !text.is_empty()) && !remedy.is_empty(), "{id}");
+        }
+        assert_eq!("dns".parse::<CheckId>(), Err(UnknownCheck("dns".to_owned())));
+    }
+}

@@ -1,0 +1,84 @@
+//! Every threshold and window of the checks, in one table that tests set.
+
+use std::time::Duration;
+
+/// From where a finding is one. The defaults are those that people alert on elsewhere, where there
+/// are such; the others are judgement and say so.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Thresholds {
+    /// Between the two samples of a look on demand. 2 s: a client whose SYN was dropped tries again
+    /// after 1 s, so one that suffers is seen suffering.
+    pub window: Duration,
+    /// SYNs dropped at a full listen queue, for each second: an error from here on, a warning below.
+    /// Netdata's two thresholds (`tcp_listen_overflows`: 1 and 5).
+    pub overflows_per_second: f64,
+    /// Datagrams dropped at full receive buffers within a window that are still nothing: Netdata's
+    /// `1m_ipv4_udp_receive_buffer_errors`. A window shorter than its minute has fewer, so nothing
+    /// is found too early.
+    pub udp_drops: u64,
+    /// Share of a namespace's ports that one address:port may take before it is a warning.
+    pub ports_warning: f64,
+    /// The same for an error: the search for a free port fails or takes very long.
+    pub ports_error: f64,
+    /// How long a connection may stay in CLOSE_WAIT. A server that drains takes seconds.
+    pub close_wait_age: Duration,
+    /// Share of one core that the owner of such a connection may use. Judgement: polling takes a
+    /// whole core, and a busy server rarely keeps connections that its clients closed a minute ago.
+    pub close_wait_cpu: f64,
+    /// Connections that one process may leave in CLOSE_WAIT so long: more is a leak. Judgement.
+    pub close_wait_leak: usize,
+    /// How long a peer may be silent to what is sent again and again. The kernel gives up after
+    /// about 15 min (`tcp_retries2`).
+    pub dead_silence: Duration,
+    /// Segments with data that a process may exchange with itself in a second, by an address that
+    /// is no loopback one. Judgement.
+    pub self_segments_per_second: f64,
+    /// Share that they may be of what it serves. Judgement.
+    pub self_share: f64,
+    /// How long before a container's exit what closed was cut by it: the exit is told late.
+    pub cut_before: Duration,
+    /// How long after it: the kernel closes the last connections milliseconds later.
+    pub cut_after: Duration,
+    /// Share of its timeout that the slowest hundredth of a probe may take. Judgement: twice as slow
+    /// once, and it fails.
+    pub probe_share: f64,
+    /// The time of which a probe's slowest hundredth is.
+    pub probe_window: Duration,
+    /// How long after the grace period an exit is still the kubelet's doing.
+    pub probe_kill_after: Duration,
+    /// Share of a client's lookups that may be of names with a suffix that does not exist.
+    pub search_share: f64,
+    /// How many of them in a second are worth a word.
+    pub searches_per_second: f64,
+    /// Windows in a row that a finding must hold before it is shown (by an agent, not on demand).
+    pub up_after: u32,
+    /// Windows in a row without it before it is gone.
+    pub down_after: u32,
+}
+
+impl Default for Thresholds {
+    fn default() -> Thresholds {
+        Thresholds {
+            window: Duration::from_secs(2),
+            overflows_per_second: 5.0,
+            udp_drops: 10,
+            ports_warning: 0.8,
+            ports_error: 0.99,
+            close_wait_age: Duration::from_secs(60),
+            close_wait_cpu: 0.8,
+            close_wait_leak: 100,
+            dead_silence: Duration::from_secs(10),
+            self_segments_per_second: 50.0,
+            self_share: 0.3,
+            cut_before: Duration::from_secs(1),
+            cut_after: Duration::from_secs(2),
+            probe_share: 0.5,
+            probe_window: Duration::from_secs(300),
+            probe_kill_after: Duration::from_secs(5),
+            search_share: 0.6,
+            searches_per_second: 5.0,
+            up_after: 2,
+            down_after: 5,
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Peers that are gone without a word.
+
+use crate::room::{Room, brief, number, run};
+use doctor::{CheckId, Severity, Thresholds};
+use netns::Netns;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A client and a server in two namespaces with a link between them, and one connection.
+struct Pair {
+    client: Room,
+    server: Room,
+}
+
+impl Pair {
+    fn new() -> Pair {
+        let (mut client, server) = (Room::begun("sends", "true", "-"), Room::new("serves", "true", "-"));
+        let pid = |room: &Room| room.holder.id().to_string();
+        let ends = ["link", "add", "a0", "netns", &pid(&client), "type", "veth", "peer", "name", "b0", "netns"];
+        run("ip", &[&ends[..], &[&pid(&server)]].concat());
+        for (room, link, address) in [(&client, "a0", "10.9.0.1/24"), (&server, "b0", "10.9.0.2/24")] {
+            let inside = ["--net", "-t", &pid(room), "ip"];
+            run("nsenter", &[&inside[..], &["addr", "add", address, "dev", link]].concat());
+            run("nsenter", &[&inside[..], &["link", "set", link, "up"]].concat());
+        }
+        client.hears("here");
+        client.tell("10.9.0.2:80");
+        client.hears("ready");
+        Pair { client, server }
+    }
+
+    fn send(&mut self) {
+        self.client.tell("send");
+        self.client.hears("sent");
+    }
+
+    fn link(&self, state: &str) {
+        let pid = self.server.holder.id().to_string();
+        run("nsenter", &["--net", "-t", &pid, "ip", "link", "set", "b0", state]);
+    }
+}
+
+fn patient_for(silence: Duration) -> Thresholds {
+    Thresholds { dead_silence: silence, ..brief() }
+}
+
+#[test]
+fn a_peer_whose_link_went_is_found_by_its_address_and_one_that_is_only_slow_is_fine() {
+    let mut pair = Pair::new();
+    pair.send();
+    let silence = Duration::from_secs(1);
+    // The server has acknowledged the request and is silent for longer than that.
+    thread::sleep(silence);
+    pair.client.finds_nothing(CheckId::DeadPeer, patient_for(silence));
+    pair.link("down");
+    // Nothing is on its way: nobody can know that the peer is gone.
+    pair.client.finds_nothing(CheckId::DeadPeer, patient_for(silence));
+    pair.send();
+    let until = Instant::now() + Duration::from_secs(30);
+    while pair.client.look(CheckId::DeadPeer, patient_for(silence)).findings.is_empty() {
+        assert!(Instant::now() < until, "never found");
+    }
+    let found = pair.client.finds(CheckId::DeadPeer, patient_for(silence));
+    assert_eq!(found.severity, Severity::Warning);
+    assert_eq!(found.evidence.get("peer"), Some(&"10.9.0.2".to_owned().into()), "{found:?}");
+    assert_eq!(number(&found, "connections"), 1.0);
+    assert!(number(&found, "unacknowledged_segments") >= 1.0 && number(&found, "silent_s") >= 1.0, "{found:?}");
+    pair.client.finds_nothing(CheckId::DeadPeer, patient_for(Duration::from_secs(600)));
+    // Where the peer comes back the finding goes.
+    pair.link("up");
+    while !pair.client.look(CheckId::DeadPeer, patient_for(silence)).findings.is_empty() {
+        assert!(Instant::now() < until + Duration::from_secs(30), "never gone");
+    }
+}
+
+#[test]
+fn a_namespace_is_looked_into_by_whoever_lives_there_and_not_where_nobody_does() {
+    let room = Room::new("serves", "true", "-");
+    let ino = room.ino;
+    let netns = Netns::open_pid(room.holder.id()).expect("it lives");
+    let held = netns.run(|_| std::net::TcpListener::bind("0.0.0.0:81")).expect("enter").expect("listen");
+    drop(room);
+    // Its only socket is held by this process, which lives elsewhere.
+    let only = Some([ino].into());
+    let asked =
+        doctor::Asked { checks: vec![CheckId::ListenOverflow], only, thresholds: brief(), ..Default::default() };
+    let report = doctor::examine(&asked);
+    assert_eq!((report.fine, report.findings), (vec![], vec![]));
+    assert_eq!(report.not_made[0].reason, "its sockets are held by processes outside of it alone");
+    drop(held);
+}

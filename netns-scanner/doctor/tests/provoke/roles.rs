@@ -1,0 +1,213 @@
+//! What the processes in the rooms do: each goes on until its test ends it. The load comes by the
+//! variable `LOAD`; with the same load and without the fault the same role is the healthy twin.
+
+use std::io::{Read, Write, stdin, stdout};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::thread;
+use std::time::Duration;
+
+fn load() -> String {
+    std::env::var("LOAD").expect("played by another test")
+}
+
+fn say(word: &str) {
+    // At a line's end of its own, whatever the harness wrote before.
+    let mut out = stdout();
+    writeln!(out, "\n{word}").and_then(|()| out.flush()).expect("the test listens");
+}
+
+fn hear() -> String {
+    let mut line = String::new();
+    stdin().read_line(&mut line).expect("the test speaks");
+    line.trim().to_owned()
+}
+
+fn forever() -> ! {
+    loop {
+        thread::park();
+    }
+}
+
+fn local(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+/// Clients come all the time; "slow" accepts nobody.
+#[test]
+#[ignore = "a role for other tests"]
+fn accepts() {
+    let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("socket");
+    listener.bind(&local(8080).into()).and_then(|()| listener.listen(4)).expect("listen");
+    let listener = TcpListener::from(listener);
+    if load() != "slow" {
+        thread::spawn(move || listener.incoming().for_each(drop));
+    } else {
+        // Descriptors leak on purpose: nobody accepts, and the socket stays.
+        std::mem::forget(listener);
+    }
+    thread::spawn(|| {
+        loop {
+            let _ = TcpStream::connect_timeout(&local(8080), Duration::from_millis(5));
+            thread::sleep(Duration::from_millis(1));
+        }
+    });
+    thread::sleep(Duration::from_millis(50));
+    say("ready");
+    forever();
+}
+
+/// Datagrams come all the time, to a small buffer; "slow" reads none of them.
+#[test]
+#[ignore = "a role for other tests"]
+fn receives() {
+    let load = load();
+    let (port, reads) = load.split_once(' ').expect("a port and how it reads");
+    let address = local(port.parse().expect("a port"));
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).expect("socket");
+    socket.bind(&address.into()).expect("bind");
+    let (told, heard) = std::sync::mpsc::channel();
+    if reads == "slow" {
+        socket.set_recv_buffer_size(4096).expect("a small buffer");
+        std::mem::forget(socket);
+    } else {
+        let socket = UdpSocket::from(socket);
+        thread::spawn(move || {
+            let mut buffer = [0; 2048];
+            while socket.recv(&mut buffer).is_ok() {
+                let _ = told.send(());
+            }
+        });
+    }
+    let sender = UdpSocket::bind(local(0)).expect("bind");
+    say("ready");
+    loop {
+        let _ = sender.send_to(&[7; 200], address);
+        // Waits for the reader where there is one, so that it never has more than one to read.
+        let _ = heard.recv_timeout(Duration::from_millis(1));
+    }
+}
+
+/// Holds so many connections to one server.
+#[test]
+#[ignore = "a role for other tests"]
+fn connects() {
+    let listener = TcpListener::bind(local(80)).expect("listen");
+    let count: usize = load().parse().expect("a number");
+    let mut held = Vec::new();
+    for _ in 0..count {
+        held.push(TcpStream::connect(local(80)).expect("a port is left"));
+        held.push(listener.accept().expect("accept").0);
+    }
+    say("ready");
+    forever();
+}
+
+/// A client of connections that the server has closed; "polls" asks them again and again.
+#[test]
+#[ignore = "a role for other tests"]
+fn is_left() {
+    let listener = TcpListener::bind(local(80)).expect("listen");
+    let load = load();
+    let (count, what) = load.split_once(' ').expect("a number and what to do");
+    let connect = |_| {
+        let client = TcpStream::connect(local(80)).expect("connect");
+        let server = listener.accept().expect("accept").0;
+        (client, server)
+    };
+    let pairs: Vec<(TcpStream, TcpStream)> = (0..count.parse().expect("a number")).map(connect).collect();
+    let (mut clients, servers): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+    let mut held = Some(servers);
+    if what != "open-polls" {
+        held = None;
+    }
+    say("ready");
+    let mut byte = [0];
+    for client in &clients {
+        client.set_nonblocking(true).expect("non-blocking");
+    }
+    while what.ends_with("polls") {
+        for client in &mut clients {
+            let _ = client.read(&mut byte);
+        }
+    }
+    let _held = (held, clients);
+    forever();
+}
+
+/// A server and a client that talk as fast as they can. The first word of the load is where it
+/// listens, the second whom it asks, "-" for nobody.
+#[test]
+#[ignore = "a role for other tests"]
+fn talks() {
+    let load = load();
+    let (listens, asks) = load.split_once(' ').expect("two addresses");
+    if listens != "-" {
+        let listener = TcpListener::bind(listens).expect("listen");
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                thread::spawn(move || answer(stream.expect("accept")));
+            }
+        });
+    }
+    if asks != "-" {
+        let stream = TcpStream::connect(asks).expect("connect");
+        thread::spawn(move || ask(stream));
+    }
+    say("ready");
+    forever();
+}
+
+fn answer(mut stream: TcpStream) {
+    let mut byte = [0];
+    while stream.read_exact(&mut byte).and_then(|()| stream.write_all(&byte)).is_ok() {}
+}
+
+fn ask(mut stream: TcpStream) {
+    let mut byte = [0];
+    while stream.write_all(&byte).and_then(|()| stream.read_exact(&mut byte)).is_ok() {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A client that sends a request each time that it is told to, and does not wait for the answer.
+#[test]
+#[ignore = "a role for other tests"]
+fn sends() {
+    say("here");
+    let address = hear();
+    let mut stream = TcpStream::connect(address).expect("connect");
+    say("ready");
+    loop {
+        hear();
+        stream.write_all(b"request").expect("the kernel takes it");
+        say("sent");
+    }
+}
+
+/// A server that reads and never answers.
+#[test]
+#[ignore = "a role for other tests"]
+fn serves() {
+    let listener = TcpListener::bind("0.0.0.0:80").expect("listen");
+    say("ready");
+    let mut held = Vec::new();
+    for stream in listener.incoming() {
+        held.push(stream);
+    }
+}
+
+/// Holds a socket, and eats so many MiB in a child when it is told to.
+#[test]
+#[ignore = "a role for other tests"]
+fn eats() {
+    let _socket = TcpListener::bind(local(80)).expect("listen");
+    say("ready");
+    loop {
+        let mib = hear();
+        let eaten = std::process::Command::new("sh")
+            .args(["-c", &format!("head -c {mib}m /dev/zero | tail | wc -c > /dev/null")])
+            .status();
+        assert!(eaten.is_ok());
+        say("eaten");
+    }
+}
