@@ -35,10 +35,9 @@ fn waits_for_the_socket_then_picks_up_what_ran_before_and_names_it() {
         names == ["cart-0", "web"] && status.tasks.placed == 2 && status.tasks.node == 1 && reconciled
     });
     let status = agent.read();
-    assert_eq!(
-        status.links[1].version.as_deref().map(|version| version.starts_with("1.") || version.starts_with("2.")),
-        Some(true)
-    );
+    // Distributions' own builds say it without the "v".
+    let version = status.links[1].version.as_deref().map(|version| version.trim_start_matches('v'));
+    assert_eq!(version.map(|version| version.starts_with("1.") || version.starts_with("2.")), Some(true));
     assert_eq!((status.counts.found_at_start, status.links[1].counts.reconciles), (3, 1));
     assert_eq!(agent.done().asked["plain"].1, Origin::Found);
     drop(agent);
@@ -187,9 +186,11 @@ fn fifty_quick_cycles_leave_the_registry_empty() {
     }
     agent.wait("nothing is left", |done, status| {
         let events = status.links[1].counts.events;
+        // 2.x forgets to tell of some tasks' ends, and never of a container's.
+        let forgets = status.links[1].version.as_ref().is_some_and(|version| version.starts_with("v2."));
         // What the registry has forgotten may still wait to be performed.
         let performed = done.attached.is_empty() && done.asked.len() >= 50 && done.attaches == done.detaches;
-        performed && status.tasks.namespaces == 0 && events.delete >= 50 && events.remove >= 50
+        performed && status.tasks.namespaces == 0 && (forgets || events.delete >= 50) && events.remove >= 50
     });
     assert_eq!(agent.status.tasks().len(), 0);
     let (done, status) = (agent.done(), agent.read());

@@ -147,6 +147,15 @@ impl Testbed {
         Ok((Arc::new(netns), address_of(host)))
     }
 
+    /// Takes a container off the network, and gives its address to a new pod's namespace. The old one
+    /// keeps the address where nobody reaches it, as long as it lives.
+    pub fn pass_on_address(&self, old: &Container, name: &str) -> Result<Arc<Netns>> {
+        let [.., high, low] = old.address.octets();
+        let host = u16::from_be_bytes([high, low]);
+        network::unplug(&self.node, host)?;
+        Ok(Arc::new(network::create_pod(&self.node, &format!("{}-{name}", self.id), host)?))
+    }
+
     /// Adds an interface to a running container's namespace; returns its address.
     pub fn plug(&mut self, container: &Container, interface: &str) -> Result<Ipv4Addr> {
         let host = self.next_address()?;

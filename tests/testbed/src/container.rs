@@ -33,6 +33,8 @@ pub struct ContainerSpec {
     pub(crate) containerd: usize,
     /// Beside those that containerd gives to all.
     pub(crate) capabilities: Vec<&'static str>,
+    /// A sandbox that is no container, and the shim that both are run by.
+    pub(crate) sandbox: Option<(String, String)>,
 }
 
 impl ContainerSpec {
@@ -51,6 +53,7 @@ impl ContainerSpec {
             on_the_node: false,
             containerd: 0,
             capabilities: Vec::new(),
+            sandbox: None,
         }
     }
 
@@ -88,11 +91,26 @@ impl ContainerSpec {
         self
     }
 
+    /// Puts it into this sandbox of containerd's, run by the same shim.
+    #[must_use]
+    pub fn in_sandbox(mut self, sandbox: &str, shim: &str) -> Self {
+        self.sandbox = Some((sandbox.into(), shim.into()));
+        self
+    }
+
     /// Shares the network namespace of another container.
     #[must_use]
     pub fn sharing(mut self, other: &Container) -> Self {
         self.shares = Some(Arc::clone(&other.netns));
         self.address = Some(other.address);
+        self
+    }
+
+    /// Lives in this namespace, which has this address.
+    #[must_use]
+    pub fn inside(mut self, netns: Arc<Netns>, address: Ipv4Addr) -> Self {
+        self.shares = Some(netns);
+        self.address = Some(address);
         self
     }
 

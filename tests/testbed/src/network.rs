@@ -85,6 +85,14 @@ pub(crate) fn create_pod(node: &Netns, name: &str, host: u16) -> Result<Netns> {
     Ok(pod)
 }
 
+/// Takes the pod off the node's bridge; its address stays on the interface. The number is free.
+pub(crate) fn unplug(node: &Netns, host: u16) -> Result<()> {
+    let outer = format!("v{host}");
+    node.ip(&["link", "set", &outer, "down"])?;
+    node.ip(&["link", "set", &outer, "nomaster", "name", &format!("old{host}")])?;
+    Ok(())
+}
+
 /// Adds one more interface to a pod.
 pub(crate) fn plug(node: &Netns, pod: &Netns, interface: &str, host: u16) -> Result<()> {
     let outer = format!("v{host}");

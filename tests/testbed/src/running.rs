@@ -23,6 +23,7 @@ impl Testbed {
             on_the_node,
             containerd,
             capabilities,
+            sandbox,
         } = spec;
         let (netns, address) = match (shares, address) {
             _ if on_the_node => (self.node_shared(), crate::network::address_of(1)),
@@ -50,6 +51,9 @@ impl Testbed {
         ctr.arg("--mount").arg(format!("type=bind,src={},dst=/conf,options=rbind:ro", conf.display()));
         for capability in capabilities {
             ctr.args(["--cap-add", capability]);
+        }
+        if let Some((sandbox, shim)) = sandbox {
+            ctr.args(["--sandbox", &sandbox, "--runtime", &shim]);
         }
         for (label, value) in &labels {
             ctr.arg("--label").arg(format!("{label}={value}"));

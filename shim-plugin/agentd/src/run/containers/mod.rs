@@ -426,8 +426,13 @@ impl Containers {
         let Some(namespace) = self.namespaces.get_mut(&slot) else { return };
         let (given, since) = namespace.addressed(addresses, clock::now(), &mut self.identities);
         self.addresses_full.add(namespace.take_crowded());
-        for (_, older) in self.namespaces.iter_mut().filter(|(other, _)| !given.is_empty() && **other != slot) {
-            older.yield_to_newer(&given, since, &mut self.identities);
+        let mut tasks = None;
+        let others = self.namespaces.iter_mut().filter(|(other, _)| !given.is_empty() && **other != slot);
+        for (other, older) in others.filter(|(_, older)| older.holds_any(&given)) {
+            // Asked for once, and only where two have one address.
+            let tasks = tasks.get_or_insert_with(|| self.handle.status.tasks());
+            let inside: Vec<u32> = tasks.iter().filter(|task| lives_in(task, *other)).map(|task| task.pid).collect();
+            older.yield_to_newer(&given, &inside, since, &mut self.identities);
         }
     }
 
@@ -495,6 +500,10 @@ impl Containers {
             *self.board.namespaces.lock() = Arc::new(all);
         }
     }
+}
+
+fn lives_in(task: &TaskView, slot: Slot) -> bool {
+    matches!(task.state, TaskState::Placed(of) | TaskState::Attaching(of) if of == slot)
 }
 
 /// Taking programs off a cgroup may take a while.

@@ -150,10 +150,16 @@ impl Namespace {
         self.named = Some((who, pod));
     }
 
+    pub fn holds_any(&self, ips: &[IpAddr]) -> bool {
+        self.addresses.iter().any(|held| ips.contains(&held.ip))
+    }
+
     /// `ips` were given to another namespace at `at`. Where nobody lives here any more, they are
-    /// its own: the news of this one's end were lost, or are late.
-    pub fn yield_to_newer(&mut self, ips: &[IpAddr], at: Ts, identities: &mut IdentityIndex) {
-        if self.addresses.iter().all(|held| !ips.contains(&held.ip)) || lives(self.met.pid) {
+    /// its own: the news of this one's end were lost, or are late. `tasks` are the processes of its
+    /// containers; where none is known, whoever it was met by stands for them.
+    pub fn yield_to_newer(&mut self, ips: &[IpAddr], tasks: &[u32], at: Ts, identities: &mut IdentityIndex) {
+        let is_inhabited = if tasks.is_empty() { lives(self.met.pid) } else { tasks.iter().any(|pid| lives(*pid)) };
+        if is_inhabited {
             return;
         }
         let (lost, kept) = self.addresses.drain(..).partition(|held| ips.contains(&held.ip));
@@ -312,7 +318,16 @@ mod tests {
             child.wait().expect("its end");
             child.id()
         };
-        for (pid, expected) in [(ended, "new"), (std::process::id(), "Ambiguous")] {
+        let own = std::process::id();
+        // Of a pod, the container that it was met by may have ended while another one lives.
+        let cases: [(u32, &[u32], &str); 5] = [
+            (ended, &[], "new"),
+            (own, &[], "Ambiguous"),
+            (ended, &[ended, own], "Ambiguous"),
+            (ended, &[ended], "new"),
+            (own, &[ended], "new"),
+        ];
+        for (pid, tasks, expected) in cases {
             let mut identities = IdentityIndex::new(Limits::default());
             let names = identities.reader(Addresses::ByAddress);
             let met = Met { asked: Instant::now(), since: Ts(100), pid, is_new: true, is_old: false };
@@ -322,9 +337,10 @@ mod tests {
             let mut new = namespace(500);
             new.named(workload("new"), None, &mut identities);
             let (given, since) = new.addressed(&[address("10.0.0.1", 0)], Ts(510), &mut identities);
-            old.yield_to_newer(&given, since, &mut identities);
+            assert!(old.holds_any(&given));
+            old.yield_to_newer(&given, tasks, since, &mut identities);
             assert_eq!(holder(&names, "10.0.0.1", 400), "old");
-            assert_eq!(holder(&names, "10.0.0.1", 600), expected);
+            assert_eq!(holder(&names, "10.0.0.1", 600), expected, "{pid} {tasks:?}");
             assert_eq!(holder(&names, "10.0.0.2", 600), "old");
             old.leaving(Ts(700));
             old.gone(&mut identities);
