@@ -3,17 +3,18 @@
 
 #![forbid(unsafe_code)]
 
+use super::asker::Asker;
 use super::gap::{self, Gaps};
 use super::plan::{Found, How, plan};
 use super::rival::Rivals;
 use super::sight::{Sees, Sight};
 use super::sys;
-use super::tc::{self, NAME_PREFIX, QdiscKind, QdiscMaker};
-use super::words::{AttachConfig, Interface, Mechanism, Mode};
+use super::tc::{self, NAME_PREFIX, Qdisc, QdiscKind, QdiscMaker};
+use super::words::{AttachConfig, CutLists, Interface, Mechanism, Mode};
 use crate::kernel::StubError;
 use flow_model::Direction;
 use netns::wire::Batch;
-use netns::{IfAddress, InNetns, Link, LinkWatch, NetlinkError, Own, Refusal, RouteSocket};
+use netns::{IfAddress, InNetns, Link, LinkWatch, NetlinkError, Own, Part, Refusal};
 use nix::errno::Errno;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -97,8 +98,13 @@ impl HeldInterface {
 }
 
 impl Held {
+    /// Interfaces whose own counts of packets are of use.
+    fn counted(&self) -> impl Iterator<Item = u32> {
+        self.interfaces.keys().copied().chain(self.gaps.indexes())
+    }
+
     #[must_use]
-    pub fn list(&self) -> Vec<Interface> {
+    pub fn list(&self) -> Arc<[Interface]> {
         let of = |(index, held): (&u32, &HeldInterface)| Interface {
             index: *index,
             name: held.name.clone(),
@@ -120,7 +126,7 @@ pub struct EntryReport {
     pub swept: u64,
     /// Interfaces beyond `AttachConfig::max_interfaces`.
     pub over_limit: u64,
-    /// All links by number with their masters: what the choice among them came from.
+    /// Links by number with their masters: what the choice among them came from.
     pub shape: BTreeMap<u32, u32>,
     /// Where a packet may be counted more than once; see [`netns::edges`].
     pub doubts: Vec<String>,
@@ -130,6 +136,10 @@ pub struct EntryReport {
     pub before: u64,
     /// What belongs to the namespace itself.
     pub own: Own,
+    /// Lists that were read in part.
+    pub cut: CutLists,
+    /// Entries of lists that were read.
+    pub messages: u64,
 }
 
 /// The programs of this entry: loaded when the first interface needs them, closed at its end.
@@ -146,7 +156,7 @@ pub struct Ours<'a> {
 }
 
 struct Entry<'a> {
-    route: RouteSocket,
+    asker: Asker<'a>,
     programs: Option<Programs>,
     load: Load<'a>,
     report: EntryReport,
@@ -183,25 +193,25 @@ pub fn attach(
     held: &mut Held,
     now: Instant,
 ) -> Result<EntryReport, InsideError> {
-    let mut route = inside.route().map_err(NetlinkError::from)?;
+    let mut asker = Asker::new(inside)?;
     // First, so that a gap is never taken for shorter than it was.
     let before = (ours.seen)();
-    let packets = gap::packets(&mut route);
+    let packets = gap::packets(&mut asker.route, held.counted());
     let sees = held.sight.look([before, (ours.seen)()], &packets);
     let report = EntryReport::default();
-    let mut entry = Entry { route, programs: None, load: ours.load, report, now, packets, sees };
+    let mut entry = Entry { asker, programs: None, load: ours.load, report, now, packets, sees };
     // Watch before listing: what comes in between is then in either.
     if held.watch.is_none() {
         held.watch = Some(Arc::new(inside.watch().map_err(InsideError::Watch)?));
     }
-    let links = entry.route.links()?;
-    entry.report.addresses = entry.route.addresses()?;
-    IfAddress::among(&mut entry.report.addresses, &links);
-    // Without the routes it is not known what is its own.
-    let local = entry.route.local_networks();
-    entry.report.own = local.map(|local| Own::of(&links, &entry.report.addresses, &local)).unwrap_or_default();
-    held.interfaces.retain(|index, _| links.iter().any(|link| link.index == *index));
-    held.rivals.retain(|index| links.iter().any(|link| link.index == index));
+    let had: Vec<u32> = held.interfaces.keys().copied().collect();
+    let mut links = entry.asker.links(&had)?;
+    // Of more than may be had, those that are had stay.
+    links.sort_by_key(|link| !held.interfaces.contains_key(&link.index));
+    (entry.report.addresses, entry.report.own) = entry.asker.addresses(&links)?;
+    let there: HashSet<u32> = links.iter().map(|link| link.index).collect();
+    held.interfaces.retain(|index, _| there.contains(index));
+    held.rivals.retain(|index| there.contains(&index));
     let mut attempts = entry.look(config, links, held)?;
     while !attempts.is_empty() {
         let (clsact, rest): (Vec<Attempt>, Vec<Attempt>) =
@@ -213,19 +223,21 @@ pub fn attach(
         attempts = open;
     }
     entry.account(held);
+    (entry.report.cut, entry.report.messages) = (entry.asker.cut, entry.asker.messages());
     Ok(entry.report)
 }
 
-/// As [`sweep`], and says what passed unseen since the last look.
+/// As [`sweep`], also of the interfaces that we `had`, however much else there is. Says what passed
+/// unseen since the last look.
 ///
 /// # Errors
 /// As there.
-pub fn leave(inside: &InNetns<'_>, gaps: &mut Gaps) -> Result<u64, NetlinkError> {
-    sweep(inside)?;
+pub fn leave(inside: &InNetns<'_>, had: &[u32], gaps: &mut Gaps) -> Result<u64, NetlinkError> {
+    sweep_with(inside, had)?;
     if gaps.is_empty() {
         return Ok(0);
     }
-    Ok(gaps.settle(&gap::packets(&mut inside.route()?), |_| true))
+    Ok(gaps.settle(&gap::packets(&mut inside.route()?, gaps.indexes()), |_| true))
 }
 
 /// Removes every filter of ours from the namespace, whichever process made it, and the clsact
@@ -234,30 +246,39 @@ pub fn leave(inside: &InNetns<'_>, gaps: &mut Gaps) -> Result<u64, NetlinkError>
 /// # Errors
 /// The namespace could not be listed, or the kernel refused a removal.
 pub fn sweep(inside: &InNetns<'_>) -> Result<u64, NetlinkError> {
-    let mut route = inside.route()?;
-    let qdiscs = route.dump(libc::RTM_GETQDISC, tc::qdiscs_request, tc::parse_qdisc)?;
+    sweep_with(inside, &[])
+}
+
+fn sweep_with(inside: &InNetns<'_>, had: &[u32]) -> Result<u64, NetlinkError> {
+    let mut asker = Asker::new(inside)?;
+    let Part { found: mut qdiscs, is_whole } = asker.qdiscs()?;
+    if !is_whole {
+        let listed: HashSet<u32> = qdiscs.iter().map(|qdisc| qdisc.index).collect();
+        let unlisted = had.iter().filter(|index| !listed.contains(index));
+        qdiscs.extend(unlisted.map(|index| Qdisc { index: *index, kind: QdiscKind::Clsact }));
+    }
     let mut batch = Batch::new();
     let mut filters = 0;
     for qdisc in qdiscs.iter().filter(|qdisc| qdisc.kind == QdiscKind::Clsact) {
-        let found = find(&mut route, qdisc.index, Some(qdisc.kind))?;
+        let found = asker.found(qdisc.index, Some(qdisc.kind))?;
         for filter in found.filters.iter().filter(|filter| filter.ours().is_some()) {
             tc::remove_filter(&mut batch, filter);
             filters += 1;
+            if batch.len() >= BATCH {
+                settle(asker.route.transact(std::mem::take(&mut batch))?)?;
+            }
         }
         if found.qdisc_is_ours_alone() {
             tc::remove_clsact(&mut batch, qdisc.index);
         }
-        if batch.len() > BATCH {
-            settle(route.transact(std::mem::take(&mut batch))?)?;
-        }
     }
-    settle(route.transact(batch)?)?;
+    settle(asker.route.transact(batch)?)?;
     Ok(filters)
 }
 
 /// Removes what [`sweep`] does from one interface.
-fn take_off(route: &mut RouteSocket, index: u32) -> Result<u64, NetlinkError> {
-    let found = find(route, index, Some(QdiscKind::Clsact))?;
+fn take_off(asker: &mut Asker<'_>, index: u32) -> Result<u64, NetlinkError> {
+    let found = asker.found(index, Some(QdiscKind::Clsact))?;
     let mut batch = Batch::new();
     let mut filters = 0;
     // More than fit one batch only somebody else can have made; the next look takes the rest.
@@ -268,7 +289,7 @@ fn take_off(route: &mut RouteSocket, index: u32) -> Result<u64, NetlinkError> {
     if found.qdisc_is_ours_alone() {
         tc::remove_clsact(&mut batch, index);
     }
-    settle(route.transact(batch)?)?;
+    settle(asker.route.transact(batch)?)?;
     Ok(filters)
 }
 
@@ -281,54 +302,36 @@ fn settle(outcomes: Vec<Result<(), Refusal>>) -> Result<(), NetlinkError> {
     }
 }
 
-fn find(route: &mut RouteSocket, index: u32, qdisc: Option<QdiscKind>) -> Result<Found, NetlinkError> {
-    let mut found = Found { qdisc, ..Found::default() };
-    if qdisc != Some(QdiscKind::Clsact) {
-        return Ok(found);
-    }
-    for dir in BOTH {
-        let request = |message: &mut netns::wire::Payload<'_>| tc::filters_request(message, index, dir);
-        match route.dump(libc::RTM_GETTFILTER, request, |message| tc::parse_filter(message, dir)) {
-            Ok(filters) => found.filters.extend(filters),
-            // The link went away since it was listed; attaching to it will tell.
-            Err(NetlinkError::Refused(refusal)) if refusal.errno == Errno::ENODEV => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(found)
-}
-
 impl Entry<'_> {
     /// The links that need something, with what sits on them.
     fn look(&mut self, config: &AttachConfig, links: Vec<Link>, held: &mut Held) -> Result<Vec<Attempt>, InsideError> {
-        let edges = netns::edges(&links);
+        let mut edges = netns::edges(&links);
         self.report.shape = links.iter().map(|link| (link.index, link.master)).collect();
         let (inner, mut wanted): (Vec<Link>, Vec<Link>) = links
             .into_iter()
             .filter(|link| config.include_loopback || !link.loopback())
             .partition(|link| edges.is_inner(link.index));
-        self.report.doubts = edges.doubts;
+        self.report.doubts = std::mem::take(&mut edges.doubts);
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
         self.report.over_limit = wanted.len().saturating_sub(config.max_interfaces) as u64;
         wanted.truncate(config.max_interfaces);
-        let qdiscs = self.route.dump(libc::RTM_GETQDISC, tc::qdiscs_request, tc::parse_qdisc)?;
+        let qdiscs = self.asker.qdiscs()?;
         let with_clsact: HashSet<u32> =
-            qdiscs.iter().filter(|qdisc| qdisc.kind == QdiscKind::Clsact).map(|qdisc| qdisc.index).collect();
+            qdiscs.found.iter().filter(|qdisc| qdisc.kind == QdiscKind::Clsact).map(|qdisc| qdisc.index).collect();
         // What we hold, and so many more that may have leftovers: containers make any number of them.
         let mut room = config.max_interfaces;
         for Link { index, .. } in inner.iter().filter(|link| with_clsact.contains(&link.index)) {
             if held.interfaces.contains_key(index) || room > 0 {
                 room = room.saturating_sub(1);
-                self.report.swept += take_off(&mut self.route, *index)?;
+                self.report.swept += take_off(&mut self.asker, *index)?;
             }
         }
-        held.interfaces.retain(|index, _| inner.iter().all(|link| link.index != *index));
+        held.interfaces.retain(|index, _| !edges.is_inner(*index));
         let mut attempts = Vec::new();
         for Link { index, name, .. } in wanted {
-            let qdisc = qdiscs.iter().find(|qdisc| qdisc.index == index).map(|qdisc| qdisc.kind);
-            let mut found = find(&mut self.route, index, qdisc)?;
+            let mut found = self.asker.listed(index, &qdiscs)?;
             // A kernel without TCX refuses the question: nobody has any there.
             if config.mode != Mode::Clsact {
                 found.tcx = BOTH.map(|dir| sys::tcx_programs(index, dir).unwrap_or_default());
@@ -391,13 +394,13 @@ impl Entry<'_> {
             for filter in part {
                 tc::remove_filter(&mut batch, filter);
             }
-            settle(self.route.transact(batch)?)?;
+            settle(self.asker.route.transact(batch)?)?;
         }
         self.report.swept += leftovers.len() as u64;
         if mode == Mode::Tcx && found.qdisc_is_ours_alone() {
             let mut batch = Batch::new();
             tc::remove_clsact(&mut batch, leftovers[0].index);
-            settle(self.route.transact(batch)?)?;
+            settle(self.asker.route.transact(batch)?)?;
         }
         Ok(())
     }
@@ -409,7 +412,8 @@ impl Entry<'_> {
         if !gaps.is_empty() || interfaces.values().any(|have| have.packets.is_none()) {
             // With the programs in place: what was counted by now is all that they did not see, and
             // a packet or two more.
-            self.packets = gap::packets(&mut self.route);
+            let counted = interfaces.keys().copied().chain(gaps.indexes());
+            self.packets = gap::packets(&mut self.asker.route, counted);
         }
         let is_first = |(index, have): &(&u32, &mut HeldInterface)| {
             have.packets.is_none() && !gaps.is_open(**index) && **index != LOOPBACK
@@ -466,7 +470,7 @@ impl Entry<'_> {
                     sent.push((attempt, make_qdisc, maker, prio));
                 }
             }
-            let mut outcomes = self.route.transact(batch)?.into_iter();
+            let mut outcomes = self.asker.route.transact(batch)?.into_iter();
             let mut next = || outcomes.next().unwrap_or(Ok(()));
             let mut judged = Vec::new();
             for (attempt, make_qdisc, maker, prio) in sent {
@@ -503,12 +507,12 @@ impl Entry<'_> {
             }
         }
         if !batch.is_empty() {
-            settle(self.route.transact(batch)?)?;
+            settle(self.asker.route.transact(batch)?)?;
         }
-        if made && find(&mut self.route, index, Some(QdiscKind::Clsact))?.foreign().next().is_none() {
+        if made && self.asker.found(index, Some(QdiscKind::Clsact))?.foreign().next().is_none() {
             let mut batch = Batch::new();
             tc::remove_clsact(&mut batch, index);
-            settle(self.route.transact(batch)?)?;
+            settle(self.asker.route.transact(batch)?)?;
         }
         Ok(())
     }

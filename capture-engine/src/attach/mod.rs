@@ -25,6 +25,7 @@
 //! [`Attacher::detach`] must be called when the container goes; it closes both. With TCX, two more
 //! for each interface.
 
+mod asker;
 mod attacher;
 mod cgroup;
 mod gap;
@@ -49,7 +50,7 @@ pub use retry::Retries;
 pub use state::AttachState;
 pub use sys::before_all_others;
 pub use tc::NAME_PREFIX;
-pub use words::{AttachConfig, AttachCounters, AttachEvent, AttachStatus, Interface, Mechanism, Mode};
+pub use words::{AttachConfig, AttachCounters, AttachEvent, AttachStatus, CutLists, Interface, Mechanism, Mode};
 
 use netns::Netns;
 

@@ -44,7 +44,7 @@ impl Bench {
     pub fn attach(&self, netns: &Arc<Netns>) -> Vec<Interface> {
         self.attacher.attach(POD, Arc::clone(netns), Priority::Urgent).expect("room");
         self.wait("Attached", |event| match event {
-            AttachEvent::Attached { slot: POD, interfaces, .. } => Some(interfaces),
+            AttachEvent::Attached { slot: POD, interfaces, .. } => Some(interfaces.to_vec()),
             AttachEvent::Failed { reason, .. } => panic!("failed: {reason}"),
             _ => None,
         })

@@ -3,6 +3,7 @@
 mod bench;
 mod blind;
 mod counting;
+mod crowded;
 mod joint;
 mod late;
 mod leftovers;

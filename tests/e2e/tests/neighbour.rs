@@ -16,8 +16,16 @@ const STARTS: u64 = 5;
 /// Of an agent whose tables are as large as they may be.
 const MOST_MEMORY: u64 = 512 << 20;
 
-fn entries(agent: &Agent) -> Result<u64> {
-    Ok(agent.metrics()?.count("pilotfish_attach_entries_total", &[]))
+/// Addresses of a namespace that a look reads, and those among them that name it.
+const READ: u64 = 2048;
+const NAMING: u64 = 16;
+/// Entries of all lists that a look reads, for a namespace with many addresses and some forty links.
+const LISTED_A_LOOK: u64 = 4000;
+
+/// Entries into namespaces, and what was listed in them.
+fn looks(agent: &Agent) -> Result<[u64; 2]> {
+    let metrics = agent.metrics()?;
+    Ok(["entries", "listed"].map(|what| metrics.count(&format!("pilotfish_attach_{what}_total"), &[])))
 }
 
 fn refused(agent: &Agent) -> Result<u64> {
@@ -56,7 +64,7 @@ fn a_neighbour_that_does_everything_at_once_costs_the_honest_pods_nothing() -> R
     agent.wait_attached(2 * PAIRS as u64 + 2, PATIENCE)?;
     crowd.begin(&bed)?;
     neighbour.crowd_with_addresses(&bed)?;
-    let (before, begun) = (entries(&agent)?, Instant::now());
+    let (before, begun) = (looks(&agent)?, Instant::now());
     neighbour.begin(&bed)?;
     for number in 0..STARTS {
         let name = format!("late{number}");
@@ -71,12 +79,17 @@ fn a_neighbour_that_does_everything_at_once_costs_the_honest_pods_nothing() -> R
 
     // An attach and a detach of each that started, and a look at the address that each is given; what
     // the neighbour has is looked at as often as anybody may make us look.
-    let looks = entries(&agent)? - before;
+    let after = looks(&agent)?;
+    let [looks, listed] = [after[0] - before[0], after[1] - before[1]];
     let most = LOOKS_AT_ONCE + LOOKS_A_SECOND * (begun.elapsed().as_secs() + 1) + 4 * STARTS;
     ensure!(looks <= most, "{looks} looks, at most {most}");
+    ensure!(listed <= looks * LISTED_A_LOOK, "{listed} listed in {looks} looks");
     honest(&agent, &sent)?;
-    let full = agent.metrics()?.count("pilotfish_lost_total", &[("stage", "identity"), ("reason", "addresses_full")]);
-    ensure!(full >= u64::from(ADDRESSES) - 16, "{full} addresses that name nobody are told");
+    let metrics = agent.metrics()?;
+    let full = metrics.count("pilotfish_lost_total", &[("stage", "identity"), ("reason", "addresses_full")]);
+    ensure!(u64::from(ADDRESSES) > READ && full >= READ - NAMING, "{full} addresses that name nobody are told");
+    let cut = metrics.count("pilotfish_attach_cut_lists_total", &[("list", "addresses")]);
+    ensure!(cut > 0, "that not all were read is told");
     let memory = agent.stat()?.rss_bytes;
     ensure!(memory <= MOST_MEMORY, "{} MB resident", memory >> 20);
     ensure!(agent.get("/readyz")?.status == 200);
