@@ -21,6 +21,8 @@ pub struct Requests {
     timers: BinaryHeap<Reverse<(Ts, TimerKey)>>,
     closed: VecDeque<(Ts, FlowKey, FlowId)>,
     closed_ids: HashMap<FlowKey, FlowId, foldhash::fast::RandomState>,
+    /// Closed flows that did not wait for their linger.
+    closed_early: u64,
 }
 
 /// Orders timers by time only.
@@ -54,6 +56,7 @@ impl Requests {
                 break;
             }
             self.closed.pop_front();
+            self.closed_early += u64::from(now.since(at) < LINGER);
             self.forget_closed(key, id);
             removable.push((key, id));
         }
@@ -64,6 +67,11 @@ impl Requests {
         if self.closed_ids.get(&key) == Some(&id) {
             self.closed_ids.remove(&key);
         }
+    }
+
+    /// Closed flows that made room for others before their trailing ACKs had come.
+    pub fn closed_early(&self) -> u64 {
+        self.closed_early
     }
 
     /// Timers held; a gauge.
@@ -89,8 +97,9 @@ impl Requests {
     pub(super) fn closed(&mut self, key: FlowKey, id: FlowId, at: Ts) {
         // A source without a table of its own (a capture) takes nothing out.
         if self.closed.len() >= 2 * MOST_CLOSED
-            && let Some((_, key, id)) = self.closed.pop_front()
+            && let Some((since, key, id)) = self.closed.pop_front()
         {
+            self.closed_early += u64::from(at.since(since) < LINGER);
             self.forget_closed(key, id);
         }
         self.closed.push_back((at, key, id));
@@ -105,5 +114,34 @@ impl Requests {
     /// This instance has been settled; what still arrives of it is stale.
     pub(super) fn closed_recently(&self, key: &FlowKey, id: FlowId) -> bool {
         self.closed_ids.get(key).is_some_and(|closed| id.0 <= closed.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flow_model::{Endpoint, Slot, Transport};
+
+    fn key(number: u32) -> FlowKey {
+        let end = |net: u32| Endpoint { ip: std::net::IpAddr::from((net + number).to_be_bytes()), port: 80 };
+        FlowKey {
+            slot: Slot(1),
+            tuple: flow_model::FiveTuple {
+                transport: Transport::Tcp,
+                local: end(0x0a00_0000),
+                remote: end(0x0b00_0000),
+            },
+        }
+    }
+
+    #[test]
+    fn closed_flows_wait_for_their_last_packets_and_those_that_cannot_are_counted() {
+        let mut requests = Requests::default();
+        let (begun, most) = (Ts(1_000_000_000), MOST_CLOSED as u32);
+        (0..most + 5).for_each(|number| requests.closed(key(number), FlowId(1), begun));
+        assert_eq!(requests.take_removable(begun.plus(Duration::from_secs(1))).len(), 5);
+        assert_eq!(requests.closed_early(), 5);
+        assert_eq!(requests.take_removable(begun.plus(Duration::from_secs(3))).len(), MOST_CLOSED);
+        assert_eq!(requests.closed_early(), 5, "those had their time");
     }
 }

@@ -271,12 +271,15 @@ pub fn pipeline(stats: PipelineStats, out: &mut Vec<SelfMetric>) {
         forwarded_flows,
         forwarded_packets,
         forwarded_bytes,
+        closed_early,
         address_late: _,
     } = stats;
     let mut count = |name, help, total| out.push(SelfMetric::counter(name, help, total));
     count("pilotfish_pipeline_segments_total", "Captured payloads that the agent has read.", segments);
     count("pilotfish_pipeline_flows_opened_total", "Flows that came into the agent's table.", flows_opened);
     count("pilotfish_pipeline_flows_closed_total", "Flows that left it.", flows_closed);
+    let help = "Flows that were forgotten before the last packets of their end, because too many ended at once.";
+    count("pilotfish_pipeline_flows_closed_early_total", help, closed_early);
     let help = "Connections older than the agent that came into its table.";
     count("pilotfish_pipeline_flows_found_total", help, seeded);
     let help = "Captured payloads of flows that had already ended.";
