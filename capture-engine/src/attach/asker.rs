@@ -12,18 +12,15 @@ use netns::wire::Payload;
 use netns::{IfAddress, InNetns, Link, MOST_ASKED, MOST_OWN, NetlinkError, Own, Part, RouteSocket};
 use nix::errno::Errno;
 
-/// Links of a namespace that are read (some 0.7 ms). At most `AttachConfig::max_interfaces` of them
-/// are attached to.
-pub const MOST_LINKS: usize = 1024;
 /// Addresses that are read (some 0.5 ms). A few name the namespace, and whoever has more than
 /// [`MOST_OWN`] is an end of all it shows.
-pub const MOST_ADDRESSES: usize = 2048;
+const MOST_ADDRESSES: usize = 2048;
 /// Routes of the local table, in each family: what is the namespace's own shows in fewer.
-pub const MOST_ROUTES: usize = 4096;
+const MOST_ROUTES: usize = 4096;
 /// Qdiscs; a namespace has one or two on each link.
-pub const MOST_QDISCS: usize = 2048;
+const MOST_QDISCS: usize = 2048;
 /// Filters in one direction of one link. They are listed by priority, and ours is the first.
-pub const MOST_FILTERS: usize = 256;
+const MOST_FILTERS: usize = 256;
 /// Where the addresses were not all read: links that lead out whose addresses are read for
 /// themselves, and how many of each. More name nobody.
 const OUTER_LINKS: usize = 4;
@@ -58,9 +55,9 @@ impl<'a> Asker<'a> {
         self.messages + self.route.messages()
     }
 
-    /// The namespace's links, those that are `held` among them, if they are still there.
-    pub fn links(&mut self, held: &[u32]) -> Result<Vec<Link>, NetlinkError> {
-        let part = self.route.links(MOST_LINKS)?;
+    /// The namespace's links, `most` of them and those that are `held`, if they are still there.
+    pub fn links(&mut self, most: usize, held: &[u32]) -> Result<Vec<Link>, NetlinkError> {
+        let part = self.route.links(most)?;
         let Part { found: mut links, is_whole } = self.take(part, |cut| &mut cut.links)?;
         if !is_whole {
             let unseen: Vec<u32> =
@@ -73,8 +70,8 @@ impl<'a> Asker<'a> {
     }
 
     /// The namespace's addresses, in the order in which they are told apart (`addressed` of the
-    /// names), and what is its own.
-    pub fn addresses(&mut self, links: &[Link]) -> Result<(Vec<IfAddress>, Own), NetlinkError> {
+    /// names).
+    pub fn addresses(&mut self, links: &[Link]) -> Result<Vec<IfAddress>, NetlinkError> {
         let part = self.route.addresses(MOST_ADDRESSES)?;
         let Part { found: mut addresses, is_whole } = self.take(part, |cut| &mut cut.addresses)?;
         if !is_whole {
@@ -87,16 +84,20 @@ impl<'a> Asker<'a> {
         IfAddress::among(&mut addresses, links);
         addresses.sort_unstable_by_key(|address| (address.ip, !address.leads_out, *address));
         addresses.dedup();
+        Ok(addresses)
+    }
+
+    /// What is the namespace's own.
+    pub fn own(&mut self, links: &[Link], addresses: &[IfAddress]) -> Result<Own, NetlinkError> {
         if addresses.len() > MOST_OWN {
-            return Ok((addresses, Own::default()));
+            return Ok(Own::default());
         }
         let part = match self.route.local_networks(MOST_ROUTES) {
             Ok(part) => self.take(part, |cut| &mut cut.routes)?,
             // Without the routes it is not known what is its own.
-            Err(_) => return Ok((addresses, Own::default())),
+            Err(_) => return Ok(Own::default()),
         };
-        let own = if part.is_whole { Own::of(links, &addresses, &part.found) } else { Own::default() };
-        Ok((addresses, own))
+        Ok(if part.is_whole { Own::of(links, addresses, &part.found) } else { Own::default() })
     }
 
     /// Clsact and ingress qdiscs.

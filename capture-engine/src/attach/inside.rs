@@ -1,5 +1,5 @@
-//! What happens within one entry into a namespace: look at its interfaces, bring programs onto
-//! those that lack them, or take ours away.
+//! What happens within one entry into a namespace: look at its interfaces, and bring programs onto
+//! those that lack them.
 
 #![forbid(unsafe_code)]
 
@@ -8,8 +8,9 @@ use super::gap::{self, Gaps};
 use super::plan::{Found, How, plan};
 use super::rival::Rivals;
 use super::sight::{Sees, Sight};
+use super::sweeping::{BATCH, settle, take_off};
 use super::sys;
-use super::tc::{self, NAME_PREFIX, Qdisc, QdiscKind, QdiscMaker};
+use super::tc::{self, NAME_PREFIX, QdiscKind, QdiscMaker};
 use super::words::{AttachConfig, CutLists, Interface, Mechanism, Mode};
 use crate::kernel::StubError;
 use flow_model::Direction;
@@ -24,8 +25,6 @@ use std::time::Instant;
 const BOTH: [Direction; 2] = [Direction::Ingress, Direction::Egress];
 /// The kernel's number of `lo` in every namespace (`LOOPBACK_IFINDEX`).
 const LOOPBACK: u32 = 1;
-/// Messages per `sendmsg`; a link needs three, and one more for each leftover.
-const BATCH: usize = 90;
 
 #[derive(Debug, thiserror::Error)]
 pub enum InsideError {
@@ -134,6 +133,8 @@ pub struct EntryReport {
     pub unseen: u64,
     /// Packets of the interfaces that had programs for the first time, until then.
     pub before: u64,
+    /// When the programs were there.
+    pub in_place: Option<Instant>,
     /// What belongs to the namespace itself.
     pub own: Own,
     /// Lists that were read in part.
@@ -165,6 +166,10 @@ struct Entry<'a> {
     packets: HashMap<u32, u64>,
     /// Whether our programs see what passes.
     sees: Sees,
+    /// It is not asked what sits on the interfaces, until the kernel says that something does.
+    believes: bool,
+    /// It has said so.
+    is_wrong: bool,
 }
 
 struct Programs {
@@ -181,7 +186,9 @@ struct Attempt {
     refused: Vec<String>,
 }
 
-/// Attaches to every interface that lacks its programs, and forgets those that are gone.
+/// Attaches to every interface that lacks its programs, and forgets those that are gone. Of a
+/// namespace that `is_new` it is believed that nothing sits on its interfaces, and looked at
+/// afterwards.
 ///
 /// # Errors
 /// The namespace could not be listed or watched, or the kernel refused the program itself. What
@@ -191,6 +198,7 @@ pub fn attach(
     config: &AttachConfig,
     ours: Ours<'_>,
     held: &mut Held,
+    is_new: bool,
     now: Instant,
 ) -> Result<EntryReport, InsideError> {
     let mut asker = Asker::new(inside)?;
@@ -199,116 +207,69 @@ pub fn attach(
     let packets = gap::packets(&mut asker.route, held.counted());
     let sees = held.sight.look([before, (ours.seen)()], &packets);
     let report = EntryReport::default();
-    let mut entry = Entry { asker, programs: None, load: ours.load, report, now, packets, sees };
+    let mut entry =
+        Entry { asker, programs: None, load: ours.load, report, now, packets, sees, believes: false, is_wrong: false };
     // Watch before listing: what comes in between is then in either.
     if held.watch.is_none() {
         held.watch = Some(Arc::new(inside.watch().map_err(InsideError::Watch)?));
     }
     let had: Vec<u32> = held.interfaces.keys().copied().collect();
-    let mut links = entry.asker.links(&had)?;
+    let mut links = entry.asker.links(config.max_links, &had)?;
     // Of more than may be had, those that are had stay.
     links.sort_by_key(|link| !held.interfaces.contains_key(&link.index));
-    (entry.report.addresses, entry.report.own) = entry.asker.addresses(&links)?;
+    entry.report.addresses = entry.asker.addresses(&links)?;
     let there: HashSet<u32> = links.iter().map(|link| link.index).collect();
     held.interfaces.retain(|index, _| there.contains(index));
     held.rivals.retain(|index| there.contains(&index));
-    let mut attempts = entry.look(config, links, held)?;
-    while !attempts.is_empty() {
-        let (clsact, rest): (Vec<Attempt>, Vec<Attempt>) =
-            attempts.into_iter().partition(|attempt| matches!(attempt.ways.front(), Some(How::Clsact { .. })));
-        let mut open = entry.try_clsact(clsact, held)?;
-        for attempt in rest {
-            open.extend(entry.try_tcx(attempt, held)?);
-        }
-        attempts = open;
+    // Each question waits for a lock that others on this machine may hold for long.
+    entry.believes = is_new && held.interfaces.is_empty() && config.mode != Mode::Tcx;
+    entry.bring(config, &links, held)?;
+    entry.report.in_place = Some(Instant::now());
+    if entry.believes && !entry.is_confirmed(config, held) {
+        entry.believes = false;
+        let removed = held.removed;
+        entry.bring(config, &links, held)?;
+        // What is put elsewhere now was taken away by nobody.
+        held.removed = removed;
+        entry.report.in_place = Some(Instant::now());
     }
+    entry.report.own = entry.asker.own(&links, &entry.report.addresses)?;
     entry.account(held);
     (entry.report.cut, entry.report.messages) = (entry.asker.cut, entry.asker.messages());
     Ok(entry.report)
 }
 
-/// As [`sweep`], also of the interfaces that we `had`, however much else there is. Says what passed
-/// unseen since the last look.
-///
-/// # Errors
-/// As there.
-pub fn leave(inside: &InNetns<'_>, had: &[u32], gaps: &mut Gaps) -> Result<u64, NetlinkError> {
-    sweep_with(inside, had)?;
-    if gaps.is_empty() {
-        return Ok(0);
-    }
-    Ok(gaps.settle(&gap::packets(&mut inside.route()?, gaps.indexes()), |_| true))
-}
-
-/// Removes every filter of ours from the namespace, whichever process made it, and the clsact
-/// qdiscs that are there for them alone. Returns the number of filters.
-///
-/// # Errors
-/// The namespace could not be listed, or the kernel refused a removal.
-pub fn sweep(inside: &InNetns<'_>) -> Result<u64, NetlinkError> {
-    sweep_with(inside, &[])
-}
-
-fn sweep_with(inside: &InNetns<'_>, had: &[u32]) -> Result<u64, NetlinkError> {
-    let mut asker = Asker::new(inside)?;
-    let Part { found: mut qdiscs, is_whole } = asker.qdiscs()?;
-    if !is_whole {
-        let listed: HashSet<u32> = qdiscs.iter().map(|qdisc| qdisc.index).collect();
-        let unlisted = had.iter().filter(|index| !listed.contains(index));
-        qdiscs.extend(unlisted.map(|index| Qdisc { index: *index, kind: QdiscKind::Clsact }));
-    }
-    let mut batch = Batch::new();
-    let mut filters = 0;
-    for qdisc in qdiscs.iter().filter(|qdisc| qdisc.kind == QdiscKind::Clsact) {
-        let found = asker.found(qdisc.index, Some(qdisc.kind))?;
-        for filter in found.filters.iter().filter(|filter| filter.ours().is_some()) {
-            tc::remove_filter(&mut batch, filter);
-            filters += 1;
-            if batch.len() >= BATCH {
-                settle(asker.route.transact(std::mem::take(&mut batch))?)?;
-            }
-        }
-        if found.qdisc_is_ours_alone() {
-            tc::remove_clsact(&mut batch, qdisc.index);
-        }
-    }
-    settle(asker.route.transact(batch)?)?;
-    Ok(filters)
-}
-
-/// Removes what [`sweep`] does from one interface.
-fn take_off(asker: &mut Asker<'_>, index: u32) -> Result<u64, NetlinkError> {
-    let found = asker.found(index, Some(QdiscKind::Clsact))?;
-    let mut batch = Batch::new();
-    let mut filters = 0;
-    // More than fit one batch only somebody else can have made; the next look takes the rest.
-    for filter in found.filters.iter().filter(|filter| filter.ours().is_some()).take(BATCH) {
-        tc::remove_filter(&mut batch, filter);
-        filters += 1;
-    }
-    if found.qdisc_is_ours_alone() {
-        tc::remove_clsact(&mut batch, index);
-    }
-    settle(asker.route.transact(batch)?)?;
-    Ok(filters)
-}
-
-/// What a removal found gone already is as good as removed.
-fn settle(outcomes: Vec<Result<(), Refusal>>) -> Result<(), NetlinkError> {
-    let gone = |errno| matches!(errno, Errno::ENOENT | Errno::ENODEV | Errno::EINVAL);
-    match outcomes.into_iter().filter_map(Result::err).find(|refusal| !gone(refusal.errno)) {
-        Some(refusal) => Err(NetlinkError::Refused(refusal)),
-        None => Ok(()),
-    }
-}
-
 impl Entry<'_> {
+    /// Brings programs onto all links that lack them.
+    fn bring(&mut self, config: &AttachConfig, links: &[Link], held: &mut Held) -> Result<(), InsideError> {
+        let mut attempts = self.look(config, links, held)?;
+        while !attempts.is_empty() {
+            let (clsact, rest): (Vec<Attempt>, Vec<Attempt>) =
+                attempts.into_iter().partition(|attempt| matches!(attempt.ways.front(), Some(How::Clsact { .. })));
+            let mut open = self.try_clsact(clsact, held)?;
+            for attempt in rest {
+                open.extend(self.try_tcx(attempt, held)?);
+            }
+            attempts = open;
+        }
+        Ok(())
+    }
+
+    /// Nothing was there before our programs.
+    fn is_confirmed(&self, config: &AttachConfig, held: &Held) -> bool {
+        let free = |(index, have): (&u32, &HeldInterface)| {
+            let tcx = || BOTH.map(|dir| sys::tcx_programs(*index, dir).unwrap_or_default());
+            have.tcx.is_some() || config.mode == Mode::Clsact || tcx().iter().all(Vec::is_empty)
+        };
+        !self.is_wrong && held.interfaces.iter().all(free)
+    }
+
     /// The links that need something, with what sits on them.
-    fn look(&mut self, config: &AttachConfig, links: Vec<Link>, held: &mut Held) -> Result<Vec<Attempt>, InsideError> {
-        let mut edges = netns::edges(&links);
+    fn look(&mut self, config: &AttachConfig, links: &[Link], held: &mut Held) -> Result<Vec<Attempt>, InsideError> {
+        let mut edges = netns::edges(links);
         self.report.shape = links.iter().map(|link| (link.index, link.master)).collect();
-        let (inner, mut wanted): (Vec<Link>, Vec<Link>) = links
-            .into_iter()
+        let (inner, mut wanted): (Vec<&Link>, Vec<&Link>) = links
+            .iter()
             .filter(|link| config.include_loopback || !link.loopback())
             .partition(|link| edges.is_inner(link.index));
         self.report.doubts = std::mem::take(&mut edges.doubts);
@@ -317,7 +278,8 @@ impl Entry<'_> {
         }
         self.report.over_limit = wanted.len().saturating_sub(config.max_interfaces) as u64;
         wanted.truncate(config.max_interfaces);
-        let qdiscs = self.asker.qdiscs()?;
+        let nothing = || Part { found: Vec::new(), is_whole: true };
+        let qdiscs = if self.believes { nothing() } else { self.asker.qdiscs()? };
         let with_clsact: HashSet<u32> =
             qdiscs.found.iter().filter(|qdisc| qdisc.kind == QdiscKind::Clsact).map(|qdisc| qdisc.index).collect();
         // What we hold, and so many more that may have leftovers: containers make any number of them.
@@ -331,9 +293,10 @@ impl Entry<'_> {
         held.interfaces.retain(|index, _| !edges.is_inner(*index));
         let mut attempts = Vec::new();
         for Link { index, name, .. } in wanted {
+            let (index, name) = (*index, name.clone());
             let mut found = self.asker.listed(index, &qdiscs)?;
             // A kernel without TCX refuses the question: nobody has any there.
-            if config.mode != Mode::Clsact {
+            if config.mode != Mode::Clsact && !self.believes {
                 found.tcx = BOTH.map(|dir| sys::tcx_programs(index, dir).unwrap_or_default());
             }
             if let Some(have) = held.interfaces.get_mut(&index) {
@@ -527,6 +490,10 @@ impl Entry<'_> {
         filters: [Result<(), Refusal>; 2],
     ) -> Option<Attempt> {
         if make_qdisc && qdisc.as_ref().is_err_and(|refusal| refusal.errno == Errno::EEXIST) {
+            if self.believes {
+                self.is_wrong = true;
+                return None;
+            }
             let found = Found { qdisc: Some(QdiscKind::Clsact), ..attempt.found.clone() };
             let again = plan(&found, Mode::Clsact).ways;
             attempt.found = found;

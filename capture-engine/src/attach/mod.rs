@@ -36,6 +36,7 @@ mod retry;
 mod rival;
 mod sight;
 mod state;
+mod sweeping;
 mod sys;
 mod table;
 mod tc;
@@ -59,5 +60,5 @@ use netns::Netns;
 /// # Errors
 /// The namespace could not be entered or listed, or the kernel refused.
 pub fn sweep(netns: &Netns) -> Result<u64, Box<dyn std::error::Error + Send + Sync>> {
-    Ok(netns.run(inside::sweep)??)
+    Ok(netns.run(sweeping::sweep)??)
 }

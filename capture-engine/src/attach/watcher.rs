@@ -111,8 +111,13 @@ fn hear(core: &Core, slot: Slot, changes: &mut Vec<Change>) {
         return;
     }
     // Its network may be brought to it after it was met, as Docker does it.
-    let priority = if entry.view.interfaces.is_empty() && entry.hurries > 0 { Priority::New } else { Priority::Urgent };
+    let now = Instant::now();
+    let priority = match entry.machine.is_restless(now) {
+        _ if entry.view.interfaces.is_empty() && entry.hurries > 0 => Priority::New,
+        true => Priority::Background,
+        false => Priority::Urgent,
+    };
     entry.hurries = entry.hurries.saturating_sub(1);
     drop(table);
-    core.changed(slot, Instant::now(), priority);
+    core.changed(slot, now, priority);
 }

@@ -52,6 +52,9 @@ pub struct AttachConfig {
     /// Interfaces per namespace; more are counted (`AttachCounters::over_limit`) and left alone.
     /// Containers that may make interfaces can make any number.
     pub max_interfaces: usize,
+    /// Links of a namespace that are read (some 0.7 ms for 1,024); of what is beyond, only what has
+    /// our programs is known.
+    pub max_links: usize,
     /// What sits on the interfaces of a namespace is looked at again after this time, where no news
     /// told of a change. A look takes about 0.2 ms of CPU.
     pub look_every: Duration,
@@ -64,6 +67,7 @@ impl Default for AttachConfig {
             include_loopback: false,
             max_namespaces: 4096,
             max_interfaces: 64,
+            max_links: 1024,
             look_every: Duration::from_secs(30),
         }
     }

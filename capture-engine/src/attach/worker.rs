@@ -5,10 +5,10 @@
 use super::inside::{self, EntryReport, Held, Ours};
 use super::queue::Priority;
 use super::state::{Outcome, Work};
-use super::sys;
 use super::table::{Core, View};
 use super::watcher;
 use super::words::{AttachEvent, CutLists, Interface};
+use super::{sweeping, sys};
 use flow_model::{Slot, in_full};
 use netns::{Netns, NetnsId};
 use std::sync::Arc;
@@ -39,6 +39,7 @@ pub(super) fn run(core: &Core, serves: Serves) {
 struct Task {
     slot: Slot,
     work: Work,
+    priority: Priority,
     netns: Arc<Netns>,
     held: Held,
     /// What the last look saw.
@@ -72,17 +73,18 @@ fn next(core: &Core, serves: Serves) -> Option<Task> {
         table.busy.insert(id);
         table.counters.entries += 1;
         table.reschedule(slot);
-        return Some(Task { slot, work, netns, held, view });
+        return Some(Task { slot, work, priority, netns, held, view });
     }
 }
 
 fn attach(core: &Core, task: Task) {
-    let Task { slot, work: _, netns, mut held, view } = task;
+    let Task { slot, work: _, priority, netns, mut held, view } = task;
     let load = |dir| core.programs.stub(slot, dir);
     let seen = || core.programs.seen(slot);
     let ours = Ours { load: &load, seen: &seen };
     // A panic in there leaves `held` as far as it got.
-    let entered = netns.run(|inside| inside::attach(inside, &core.config, ours, &mut held, Instant::now()));
+    let is_new = priority == Priority::New;
+    let entered = netns.run(|inside| inside::attach(inside, &core.config, ours, &mut held, is_new, Instant::now()));
     let now = Instant::now();
     let (report, outcome) = match entered {
         Ok(Ok(report)) if report.failures.is_empty() => (Some(report), Outcome::Attached),
@@ -109,6 +111,8 @@ struct Seen {
     view: Arc<View>,
     more_interfaces: bool,
     more_addresses: bool,
+    /// When the programs were there.
+    in_place: Option<Instant>,
     counts: Counts,
 }
 
@@ -126,6 +130,7 @@ struct Counts {
 
 impl Seen {
     fn of(old: &View, interfaces: Arc<[Interface]>, report: Option<EntryReport>) -> Seen {
+        let in_place = report.as_ref().and_then(|report| report.in_place);
         let (view, counts) = match report {
             Some(report) => {
                 let EntryReport {
@@ -141,6 +146,7 @@ impl Seen {
                     own,
                     cut,
                     messages,
+                    in_place: _,
                 } = report;
                 let (addresses, doubts) = (addresses.into(), doubts.into());
                 let view = View { interfaces, addresses, own: Arc::new(own), shape, doubts };
@@ -156,6 +162,7 @@ impl Seen {
         Seen {
             more_interfaces: old.interfaces != view.interfaces,
             more_addresses: old.addresses != view.addresses || old.own != view.own,
+            in_place,
             view: Arc::new(view),
             counts,
         }
@@ -172,7 +179,7 @@ fn put_down(
     outcome: Outcome,
     now: Instant,
 ) -> (Vec<AttachEvent>, Option<Arc<View>>) {
-    let Seen { view, more_interfaces, more_addresses, counts } = seen;
+    let Seen { view, more_interfaces, more_addresses, in_place, counts } = seen;
     let mut guard = core.table.lock();
     let table = &mut *guard;
     let Some(entry) = table.slots.get_mut(&slot) else { return (Vec::new(), None) };
@@ -200,8 +207,9 @@ fn put_down(
     let old = std::mem::replace(&mut entry.view, view);
     match &outcome {
         Outcome::Attached if first => {
-            entry.attached_at.get_or_insert(now);
-            let took = now.saturating_duration_since(entry.asked_at);
+            let at = in_place.unwrap_or(now);
+            entry.attached_at.get_or_insert(at);
+            let took = at.saturating_duration_since(entry.asked_at);
             let before = std::mem::take(&mut entry.before);
             events.push(AttachEvent::Attached { slot, interfaces, addresses, own, took, before });
         }
@@ -229,8 +237,11 @@ fn release(core: &Core, slot: Slot, netns: NetnsId) {
     let mut table = core.table.lock();
     core.leave(&mut table, netns);
     let Some(entry) = table.slots.get_mut(&slot) else { return };
-    if entry.machine.release(Instant::now()) {
-        core.push(&mut table, slot, Priority::Urgent);
+    let now = Instant::now();
+    if entry.machine.release(now) {
+        let is_restless = entry.machine.is_restless(now) && !entry.machine.is_leaving();
+        let priority = if is_restless { Priority::Background } else { Priority::Urgent };
+        core.push(&mut table, slot, priority);
     }
     table.reschedule(slot);
     let waits = !table.due.is_empty();
@@ -241,7 +252,7 @@ fn release(core: &Core, slot: Slot, netns: NetnsId) {
 }
 
 fn detach(core: &Core, task: Task) {
-    let Task { slot, work: _, netns, mut held, view } = task;
+    let Task { slot, work: _, priority: _, netns, mut held, view } = task;
     drop(view);
     // TCX links end when they are closed, from anywhere. The watch goes before the sweep makes news.
     let watch = held.watch.clone();
@@ -253,7 +264,7 @@ fn detach(core: &Core, task: Task) {
     }
     // Attached anew meanwhile: what is there is the new slot's, whose attach sweeps (or swept) what this one leaves.
     let inherited = core.table.lock().stays_in(netns.id()).is_some();
-    let (unseen, failed) = match (!inherited).then(|| netns.run(|inside| inside::leave(inside, &had, &mut gaps))) {
+    let (unseen, failed) = match (!inherited).then(|| netns.run(|inside| sweeping::leave(inside, &had, &mut gaps))) {
         None => (0, None),
         Some(Ok(Ok(unseen))) => (unseen, None),
         Some(Ok(Err(error))) => (0, Some(in_full(&error))),

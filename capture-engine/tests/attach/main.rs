@@ -13,6 +13,7 @@ mod own;
 mod place;
 mod removed;
 mod several;
+mod soon;
 mod trouble;
 
 use bench::{Bench, PATIENCE, POD, one_interface};
