@@ -4,9 +4,9 @@
 
 #![forbid(unsafe_code)]
 
-use netns::wire::{self, Message, Payload};
-use netns::{NetlinkError, RouteSocket};
-use std::collections::{BTreeMap, HashMap};
+use netns::wire::{self, Batch, Message, Payload};
+use netns::{MOST_ASKED, RouteSocket};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// `RTM_GETSTATS` and its answer, since Linux 4.7.
 const RTM_NEWSTATS: u16 = 92;
@@ -17,15 +17,25 @@ const INDEX: usize = 4;
 /// `IFLA_STATS_LINK_64`, a `struct rtnl_link_stats64` that begins with packets received and sent.
 const LINK_64: u16 = 1;
 
-/// Packets of each interface of the namespace in both directions, since it exists. Nothing where
-/// the kernel does not tell: then a gap is seen, and has no size.
-pub fn packets(route: &mut RouteSocket) -> HashMap<u32, u64> {
-    let asked: Result<Vec<(u32, u64)>, NetlinkError> = route.dump(RTM_GETSTATS, request, parse);
-    asked.unwrap_or_default().into_iter().collect()
+/// Packets of these interfaces in both directions, since they exist. Nothing where the kernel does
+/// not tell: then a gap is seen, and has no size. They are asked for one by one: the namespace may
+/// have any number of others.
+pub fn packets(route: &mut RouteSocket, of: impl IntoIterator<Item = u32>) -> HashMap<u32, u64> {
+    let of: BTreeSet<u32> = of.into_iter().collect();
+    let of: Vec<u32> = of.into_iter().collect();
+    let mut all = HashMap::new();
+    for some in of.chunks(MOST_ASKED) {
+        let mut batch = Batch::new();
+        some.iter().for_each(|index| batch.message(RTM_GETSTATS, 0, |message| request(message, *index)));
+        let asked = route.ask(batch, parse).unwrap_or_default();
+        all.extend(asked.into_iter().flatten());
+    }
+    all
 }
 
-fn request(message: &mut Payload<'_>) {
+fn request(message: &mut Payload<'_>, index: u32) {
     let mut bytes = [0; IF_STATS_MSG];
+    bytes[INDEX..INDEX + 4].copy_from_slice(&index.to_ne_bytes());
     bytes[8..].copy_from_slice(&(1u32 << (LINK_64 - 1)).to_ne_bytes());
     message.raw(&bytes);
 }
@@ -69,6 +79,11 @@ impl Gaps {
         self.0.contains_key(&index)
     }
 
+    /// Those interfaces.
+    pub fn indexes(&self) -> impl Iterator<Item = u32> {
+        self.0.keys().copied()
+    }
+
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -78,7 +93,6 @@ impl Gaps {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use netns::wire::Batch;
 
     #[test]
     fn both_directions_of_an_interface_are_added_up() {

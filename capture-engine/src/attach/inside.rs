@@ -1,19 +1,21 @@
-//! What happens within one entry into a namespace: look at its interfaces, bring programs onto
-//! those that lack them, or take ours away.
+//! What happens within one entry into a namespace: look at its interfaces, and bring programs onto
+//! those that lack them.
 
 #![forbid(unsafe_code)]
 
+use super::asker::Asker;
 use super::gap::{self, Gaps};
 use super::plan::{Found, How, plan};
 use super::rival::Rivals;
 use super::sight::{Sees, Sight};
+use super::sweeping::{BATCH, settle, take_off};
 use super::sys;
 use super::tc::{self, NAME_PREFIX, QdiscKind, QdiscMaker};
-use super::words::{AttachConfig, Interface, Mechanism, Mode};
+use super::words::{AttachConfig, CutLists, Interface, Mechanism, Mode};
 use crate::kernel::StubError;
 use flow_model::Direction;
 use netns::wire::Batch;
-use netns::{IfAddress, InNetns, Link, LinkWatch, NetlinkError, Own, Refusal, RouteSocket};
+use netns::{IfAddress, InNetns, Link, LinkWatch, NetlinkError, Own, Part, Refusal};
 use nix::errno::Errno;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -23,8 +25,6 @@ use std::time::Instant;
 const BOTH: [Direction; 2] = [Direction::Ingress, Direction::Egress];
 /// The kernel's number of `lo` in every namespace (`LOOPBACK_IFINDEX`).
 const LOOPBACK: u32 = 1;
-/// Messages per `sendmsg`; a link needs three, and one more for each leftover.
-const BATCH: usize = 90;
 
 #[derive(Debug, thiserror::Error)]
 pub enum InsideError {
@@ -97,8 +97,13 @@ impl HeldInterface {
 }
 
 impl Held {
+    /// Interfaces whose own counts of packets are of use.
+    fn counted(&self) -> impl Iterator<Item = u32> {
+        self.interfaces.keys().copied().chain(self.gaps.indexes())
+    }
+
     #[must_use]
-    pub fn list(&self) -> Vec<Interface> {
+    pub fn list(&self) -> Arc<[Interface]> {
         let of = |(index, held): (&u32, &HeldInterface)| Interface {
             index: *index,
             name: held.name.clone(),
@@ -120,7 +125,7 @@ pub struct EntryReport {
     pub swept: u64,
     /// Interfaces beyond `AttachConfig::max_interfaces`.
     pub over_limit: u64,
-    /// All links by number with their masters: what the choice among them came from.
+    /// Links by number with their masters: what the choice among them came from.
     pub shape: BTreeMap<u32, u32>,
     /// Where a packet may be counted more than once; see [`netns::edges`].
     pub doubts: Vec<String>,
@@ -128,8 +133,14 @@ pub struct EntryReport {
     pub unseen: u64,
     /// Packets of the interfaces that had programs for the first time, until then.
     pub before: u64,
+    /// When the programs were there.
+    pub in_place: Option<Instant>,
     /// What belongs to the namespace itself.
     pub own: Own,
+    /// Lists that were read in part.
+    pub cut: CutLists,
+    /// Entries of lists that were read.
+    pub messages: u64,
 }
 
 /// The programs of this entry: loaded when the first interface needs them, closed at its end.
@@ -146,7 +157,7 @@ pub struct Ours<'a> {
 }
 
 struct Entry<'a> {
-    route: RouteSocket,
+    asker: Asker<'a>,
     programs: Option<Programs>,
     load: Load<'a>,
     report: EntryReport,
@@ -155,6 +166,10 @@ struct Entry<'a> {
     packets: HashMap<u32, u64>,
     /// Whether our programs see what passes.
     sees: Sees,
+    /// It is not asked what sits on the interfaces, until the kernel says that something does.
+    believes: bool,
+    /// It has said so.
+    is_wrong: bool,
 }
 
 struct Programs {
@@ -171,7 +186,9 @@ struct Attempt {
     refused: Vec<String>,
 }
 
-/// Attaches to every interface that lacks its programs, and forgets those that are gone.
+/// Attaches to every interface that lacks its programs, and forgets those that are gone. Of a
+/// namespace that `is_new` it is believed that nothing sits on its interfaces, and looked at
+/// afterwards.
 ///
 /// # Errors
 /// The namespace could not be listed or watched, or the kernel refused the program itself. What
@@ -181,156 +198,105 @@ pub fn attach(
     config: &AttachConfig,
     ours: Ours<'_>,
     held: &mut Held,
+    is_new: bool,
     now: Instant,
 ) -> Result<EntryReport, InsideError> {
-    let mut route = inside.route().map_err(NetlinkError::from)?;
+    let mut asker = Asker::new(inside)?;
     // First, so that a gap is never taken for shorter than it was.
     let before = (ours.seen)();
-    let packets = gap::packets(&mut route);
+    let packets = gap::packets(&mut asker.route, held.counted());
     let sees = held.sight.look([before, (ours.seen)()], &packets);
     let report = EntryReport::default();
-    let mut entry = Entry { route, programs: None, load: ours.load, report, now, packets, sees };
+    let mut entry =
+        Entry { asker, programs: None, load: ours.load, report, now, packets, sees, believes: false, is_wrong: false };
     // Watch before listing: what comes in between is then in either.
     if held.watch.is_none() {
         held.watch = Some(Arc::new(inside.watch().map_err(InsideError::Watch)?));
     }
-    let links = entry.route.links()?;
-    entry.report.addresses = entry.route.addresses()?;
-    IfAddress::among(&mut entry.report.addresses, &links);
-    // Without the routes it is not known what is its own.
-    let local = entry.route.local_networks();
-    entry.report.own = local.map(|local| Own::of(&links, &entry.report.addresses, &local)).unwrap_or_default();
-    held.interfaces.retain(|index, _| links.iter().any(|link| link.index == *index));
-    held.rivals.retain(|index| links.iter().any(|link| link.index == index));
-    let mut attempts = entry.look(config, links, held)?;
-    while !attempts.is_empty() {
-        let (clsact, rest): (Vec<Attempt>, Vec<Attempt>) =
-            attempts.into_iter().partition(|attempt| matches!(attempt.ways.front(), Some(How::Clsact { .. })));
-        let mut open = entry.try_clsact(clsact, held)?;
-        for attempt in rest {
-            open.extend(entry.try_tcx(attempt, held)?);
-        }
-        attempts = open;
+    let had: Vec<u32> = held.interfaces.keys().copied().collect();
+    let mut links = entry.asker.links(config.max_links, &had)?;
+    // Of more than may be had, those that are had stay.
+    links.sort_by_key(|link| !held.interfaces.contains_key(&link.index));
+    entry.report.addresses = entry.asker.addresses(&links)?;
+    let there: HashSet<u32> = links.iter().map(|link| link.index).collect();
+    held.interfaces.retain(|index, _| there.contains(index));
+    held.rivals.retain(|index| there.contains(&index));
+    // Each question waits for a lock that others on this machine may hold for long.
+    entry.believes = is_new && held.interfaces.is_empty() && config.mode != Mode::Tcx;
+    entry.bring(config, &links, held)?;
+    entry.report.in_place = Some(Instant::now());
+    if entry.believes && !entry.is_confirmed(config, held) {
+        entry.believes = false;
+        let removed = held.removed;
+        entry.bring(config, &links, held)?;
+        // What is put elsewhere now was taken away by nobody.
+        held.removed = removed;
+        entry.report.in_place = Some(Instant::now());
     }
+    entry.report.own = entry.asker.own(&links, &entry.report.addresses)?;
     entry.account(held);
+    (entry.report.cut, entry.report.messages) = (entry.asker.cut, entry.asker.messages());
     Ok(entry.report)
 }
 
-/// As [`sweep`], and says what passed unseen since the last look.
-///
-/// # Errors
-/// As there.
-pub fn leave(inside: &InNetns<'_>, gaps: &mut Gaps) -> Result<u64, NetlinkError> {
-    sweep(inside)?;
-    if gaps.is_empty() {
-        return Ok(0);
-    }
-    Ok(gaps.settle(&gap::packets(&mut inside.route()?), |_| true))
-}
-
-/// Removes every filter of ours from the namespace, whichever process made it, and the clsact
-/// qdiscs that are there for them alone. Returns the number of filters.
-///
-/// # Errors
-/// The namespace could not be listed, or the kernel refused a removal.
-pub fn sweep(inside: &InNetns<'_>) -> Result<u64, NetlinkError> {
-    let mut route = inside.route()?;
-    let qdiscs = route.dump(libc::RTM_GETQDISC, tc::qdiscs_request, tc::parse_qdisc)?;
-    let mut batch = Batch::new();
-    let mut filters = 0;
-    for qdisc in qdiscs.iter().filter(|qdisc| qdisc.kind == QdiscKind::Clsact) {
-        let found = find(&mut route, qdisc.index, Some(qdisc.kind))?;
-        for filter in found.filters.iter().filter(|filter| filter.ours().is_some()) {
-            tc::remove_filter(&mut batch, filter);
-            filters += 1;
-        }
-        if found.qdisc_is_ours_alone() {
-            tc::remove_clsact(&mut batch, qdisc.index);
-        }
-        if batch.len() > BATCH {
-            settle(route.transact(std::mem::take(&mut batch))?)?;
-        }
-    }
-    settle(route.transact(batch)?)?;
-    Ok(filters)
-}
-
-/// Removes what [`sweep`] does from one interface.
-fn take_off(route: &mut RouteSocket, index: u32) -> Result<u64, NetlinkError> {
-    let found = find(route, index, Some(QdiscKind::Clsact))?;
-    let mut batch = Batch::new();
-    let mut filters = 0;
-    // More than fit one batch only somebody else can have made; the next look takes the rest.
-    for filter in found.filters.iter().filter(|filter| filter.ours().is_some()).take(BATCH) {
-        tc::remove_filter(&mut batch, filter);
-        filters += 1;
-    }
-    if found.qdisc_is_ours_alone() {
-        tc::remove_clsact(&mut batch, index);
-    }
-    settle(route.transact(batch)?)?;
-    Ok(filters)
-}
-
-/// What a removal found gone already is as good as removed.
-fn settle(outcomes: Vec<Result<(), Refusal>>) -> Result<(), NetlinkError> {
-    let gone = |errno| matches!(errno, Errno::ENOENT | Errno::ENODEV | Errno::EINVAL);
-    match outcomes.into_iter().filter_map(Result::err).find(|refusal| !gone(refusal.errno)) {
-        Some(refusal) => Err(NetlinkError::Refused(refusal)),
-        None => Ok(()),
-    }
-}
-
-fn find(route: &mut RouteSocket, index: u32, qdisc: Option<QdiscKind>) -> Result<Found, NetlinkError> {
-    let mut found = Found { qdisc, ..Found::default() };
-    if qdisc != Some(QdiscKind::Clsact) {
-        return Ok(found);
-    }
-    for dir in BOTH {
-        let request = |message: &mut netns::wire::Payload<'_>| tc::filters_request(message, index, dir);
-        match route.dump(libc::RTM_GETTFILTER, request, |message| tc::parse_filter(message, dir)) {
-            Ok(filters) => found.filters.extend(filters),
-            // The link went away since it was listed; attaching to it will tell.
-            Err(NetlinkError::Refused(refusal)) if refusal.errno == Errno::ENODEV => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(found)
-}
-
 impl Entry<'_> {
+    /// Brings programs onto all links that lack them.
+    fn bring(&mut self, config: &AttachConfig, links: &[Link], held: &mut Held) -> Result<(), InsideError> {
+        let mut attempts = self.look(config, links, held)?;
+        while !attempts.is_empty() {
+            let (clsact, rest): (Vec<Attempt>, Vec<Attempt>) =
+                attempts.into_iter().partition(|attempt| matches!(attempt.ways.front(), Some(How::Clsact { .. })));
+            let mut open = self.try_clsact(clsact, held)?;
+            for attempt in rest {
+                open.extend(self.try_tcx(attempt, held)?);
+            }
+            attempts = open;
+        }
+        Ok(())
+    }
+
+    /// Nothing was there before our programs.
+    fn is_confirmed(&self, config: &AttachConfig, held: &Held) -> bool {
+        let free = |(index, have): (&u32, &HeldInterface)| {
+            let tcx = || BOTH.map(|dir| sys::tcx_programs(*index, dir).unwrap_or_default());
+            have.tcx.is_some() || config.mode == Mode::Clsact || tcx().iter().all(Vec::is_empty)
+        };
+        !self.is_wrong && held.interfaces.iter().all(free)
+    }
+
     /// The links that need something, with what sits on them.
-    fn look(&mut self, config: &AttachConfig, links: Vec<Link>, held: &mut Held) -> Result<Vec<Attempt>, InsideError> {
-        let edges = netns::edges(&links);
+    fn look(&mut self, config: &AttachConfig, links: &[Link], held: &mut Held) -> Result<Vec<Attempt>, InsideError> {
+        let mut edges = netns::edges(links);
         self.report.shape = links.iter().map(|link| (link.index, link.master)).collect();
-        let (inner, mut wanted): (Vec<Link>, Vec<Link>) = links
-            .into_iter()
+        let (inner, mut wanted): (Vec<&Link>, Vec<&Link>) = links
+            .iter()
             .filter(|link| config.include_loopback || !link.loopback())
             .partition(|link| edges.is_inner(link.index));
-        self.report.doubts = edges.doubts;
+        self.report.doubts = std::mem::take(&mut edges.doubts);
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
         self.report.over_limit = wanted.len().saturating_sub(config.max_interfaces) as u64;
         wanted.truncate(config.max_interfaces);
-        let qdiscs = self.route.dump(libc::RTM_GETQDISC, tc::qdiscs_request, tc::parse_qdisc)?;
+        let nothing = || Part { found: Vec::new(), is_whole: true };
+        let qdiscs = if self.believes { nothing() } else { self.asker.qdiscs()? };
         let with_clsact: HashSet<u32> =
-            qdiscs.iter().filter(|qdisc| qdisc.kind == QdiscKind::Clsact).map(|qdisc| qdisc.index).collect();
+            qdiscs.found.iter().filter(|qdisc| qdisc.kind == QdiscKind::Clsact).map(|qdisc| qdisc.index).collect();
         // What we hold, and so many more that may have leftovers: containers make any number of them.
         let mut room = config.max_interfaces;
         for Link { index, .. } in inner.iter().filter(|link| with_clsact.contains(&link.index)) {
             if held.interfaces.contains_key(index) || room > 0 {
                 room = room.saturating_sub(1);
-                self.report.swept += take_off(&mut self.route, *index)?;
+                self.report.swept += take_off(&mut self.asker, *index)?;
             }
         }
-        held.interfaces.retain(|index, _| inner.iter().all(|link| link.index != *index));
+        held.interfaces.retain(|index, _| !edges.is_inner(*index));
         let mut attempts = Vec::new();
         for Link { index, name, .. } in wanted {
-            let qdisc = qdiscs.iter().find(|qdisc| qdisc.index == index).map(|qdisc| qdisc.kind);
-            let mut found = find(&mut self.route, index, qdisc)?;
+            let (index, name) = (*index, name.clone());
+            let mut found = self.asker.listed(index, &qdiscs)?;
             // A kernel without TCX refuses the question: nobody has any there.
-            if config.mode != Mode::Clsact {
+            if config.mode != Mode::Clsact && !self.believes {
                 found.tcx = BOTH.map(|dir| sys::tcx_programs(index, dir).unwrap_or_default());
             }
             if let Some(have) = held.interfaces.get_mut(&index) {
@@ -391,13 +357,13 @@ impl Entry<'_> {
             for filter in part {
                 tc::remove_filter(&mut batch, filter);
             }
-            settle(self.route.transact(batch)?)?;
+            settle(self.asker.route.transact(batch)?)?;
         }
         self.report.swept += leftovers.len() as u64;
         if mode == Mode::Tcx && found.qdisc_is_ours_alone() {
             let mut batch = Batch::new();
             tc::remove_clsact(&mut batch, leftovers[0].index);
-            settle(self.route.transact(batch)?)?;
+            settle(self.asker.route.transact(batch)?)?;
         }
         Ok(())
     }
@@ -409,7 +375,8 @@ impl Entry<'_> {
         if !gaps.is_empty() || interfaces.values().any(|have| have.packets.is_none()) {
             // With the programs in place: what was counted by now is all that they did not see, and
             // a packet or two more.
-            self.packets = gap::packets(&mut self.route);
+            let counted = interfaces.keys().copied().chain(gaps.indexes());
+            self.packets = gap::packets(&mut self.asker.route, counted);
         }
         let is_first = |(index, have): &(&u32, &mut HeldInterface)| {
             have.packets.is_none() && !gaps.is_open(**index) && **index != LOOPBACK
@@ -466,7 +433,7 @@ impl Entry<'_> {
                     sent.push((attempt, make_qdisc, maker, prio));
                 }
             }
-            let mut outcomes = self.route.transact(batch)?.into_iter();
+            let mut outcomes = self.asker.route.transact(batch)?.into_iter();
             let mut next = || outcomes.next().unwrap_or(Ok(()));
             let mut judged = Vec::new();
             for (attempt, make_qdisc, maker, prio) in sent {
@@ -503,12 +470,12 @@ impl Entry<'_> {
             }
         }
         if !batch.is_empty() {
-            settle(self.route.transact(batch)?)?;
+            settle(self.asker.route.transact(batch)?)?;
         }
-        if made && find(&mut self.route, index, Some(QdiscKind::Clsact))?.foreign().next().is_none() {
+        if made && self.asker.found(index, Some(QdiscKind::Clsact))?.foreign().next().is_none() {
             let mut batch = Batch::new();
             tc::remove_clsact(&mut batch, index);
-            settle(self.route.transact(batch)?)?;
+            settle(self.asker.route.transact(batch)?)?;
         }
         Ok(())
     }
@@ -523,6 +490,10 @@ impl Entry<'_> {
         filters: [Result<(), Refusal>; 2],
     ) -> Option<Attempt> {
         if make_qdisc && qdisc.as_ref().is_err_and(|refusal| refusal.errno == Errno::EEXIST) {
+            if self.believes {
+                self.is_wrong = true;
+                return None;
+            }
             let found = Found { qdisc: Some(QdiscKind::Clsact), ..attempt.found.clone() };
             let again = plan(&found, Mode::Clsact).ways;
             attempt.found = found;

@@ -25,6 +25,7 @@
 //! [`Attacher::detach`] must be called when the container goes; it closes both. With TCX, two more
 //! for each interface.
 
+mod asker;
 mod attacher;
 mod cgroup;
 mod gap;
@@ -35,6 +36,7 @@ mod retry;
 mod rival;
 mod sight;
 mod state;
+mod sweeping;
 mod sys;
 mod table;
 mod tc;
@@ -49,7 +51,7 @@ pub use retry::Retries;
 pub use state::AttachState;
 pub use sys::before_all_others;
 pub use tc::NAME_PREFIX;
-pub use words::{AttachConfig, AttachCounters, AttachEvent, AttachStatus, Interface, Mechanism, Mode};
+pub use words::{AttachConfig, AttachCounters, AttachEvent, AttachStatus, CutLists, Interface, Mechanism, Mode};
 
 use netns::Netns;
 
@@ -58,5 +60,5 @@ use netns::Netns;
 /// # Errors
 /// The namespace could not be entered or listed, or the kernel refused.
 pub fn sweep(netns: &Netns) -> Result<u64, Box<dyn std::error::Error + Send + Sync>> {
-    Ok(netns.run(inside::sweep)??)
+    Ok(netns.run(sweeping::sweep)??)
 }

@@ -35,14 +35,17 @@ impl Queue {
     }
 
     /// The next slot whose first look it is.
-    pub fn pop_new(&mut self) -> Option<Slot> {
-        self.new.pop_front()
+    pub fn pop_new(&mut self) -> Option<(Slot, Priority)> {
+        self.new.pop_front().map(|slot| (slot, Priority::New))
     }
 
     /// The next slot; a worker that is kept free for urgent ones takes no others.
-    pub fn pop(&mut self, urgent_only: bool) -> Option<Slot> {
-        let urgent = self.new.pop_front().or_else(|| self.urgent.pop_front());
-        if urgent_only { urgent } else { urgent.or_else(|| self.background.pop_front()) }
+    pub fn pop(&mut self, urgent_only: bool) -> Option<(Slot, Priority)> {
+        let urgent = self.pop_new().or_else(|| self.urgent.pop_front().map(|slot| (slot, Priority::Urgent)));
+        if urgent_only {
+            return urgent;
+        }
+        urgent.or_else(|| self.background.pop_front().map(|slot| (slot, Priority::Background)))
     }
 
     /// Slots that wait.
@@ -64,8 +67,10 @@ mod tests {
         }
         queue.push(Slot(4), Priority::New);
         assert_eq!(queue.len(), 4);
-        assert_eq!([queue.pop_new(), queue.pop(true)], [Some(Slot(3)), Some(Slot(4))]);
-        assert_eq!([queue.pop_new(), queue.pop(true), queue.pop(false)], [None, Some(Slot(2)), Some(Slot(1))]);
+        let new = |slot| Some((Slot(slot), Priority::New));
+        assert_eq!([queue.pop_new(), queue.pop(true)], [new(3), new(4)]);
+        let rest = [None, Some((Slot(2), Priority::Urgent)), Some((Slot(1), Priority::Background))];
+        assert_eq!([queue.pop_new(), queue.pop(true), queue.pop(false)], rest);
     }
 
     #[test]
@@ -77,6 +82,7 @@ mod tests {
         assert_eq!(queue.pop(true), None);
         queue.push(Slot(9), Priority::Urgent);
         assert_eq!(queue.len(), 4);
-        assert_eq!([queue.pop(false), queue.pop(false)], [Some(Slot(9)), Some(Slot(1))]);
+        let next = [queue.pop(false), queue.pop(false)].map(|next| next.map(|(slot, _)| slot));
+        assert_eq!(next, [Some(Slot(9)), Some(Slot(1))]);
     }
 }

@@ -186,6 +186,13 @@ impl Attachment {
         self.enqueue()
     }
 
+    /// It has made so much news lately that its next looks go behind those of others.
+    #[must_use]
+    pub fn is_restless(&mut self, now: Instant) -> bool {
+        self.refill(now);
+        self.looks < LOOKS_AT_ONCE / 2
+    }
+
     /// Nothing is known to have changed, but what was seen last is old. What failed has a time of
     /// its own.
     #[must_use]
@@ -326,6 +333,26 @@ mod tests {
             }
         }
         assert!((20..=32).contains(&looks), "{looks} looks in 2 s");
+    }
+
+    #[test]
+    fn who_makes_news_without_end_goes_behind_others_until_it_is_quiet_for_a_while() {
+        let start = Instant::now();
+        let mut attachment = Attachment::new(start);
+        run(&mut attachment, Outcome::Attached, start);
+        let mut first = 0;
+        let mut end = start;
+        for millisecond in 0..4000 {
+            end = after(start, f64::from(millisecond) / 1000.0);
+            let is_calm = !attachment.is_restless(end);
+            if attachment.changed(end) || attachment.due(end) {
+                first += u32::from(is_calm);
+                run(&mut attachment, Outcome::Attached, end);
+            }
+        }
+        assert_eq!(first, LOOKS_AT_ONCE / 2 + 1, "so many looks are as urgent as anybody's");
+        assert!(attachment.is_restless(end));
+        assert!(!attachment.is_restless(end + LOOK_EVERY * LOOKS_AT_ONCE));
     }
 
     #[test]

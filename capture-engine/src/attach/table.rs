@@ -48,13 +48,32 @@ pub(super) struct Table {
     /// Namespaces that a worker is in. One worker each: a slot's detach must not cross the attach
     /// of the next.
     pub busy: HashSet<NetnsId>,
-    /// Slots that wait for a busy namespace.
-    pub parked: Vec<Slot>,
+    /// Slots that wait for a busy namespace, as they stood in the queue.
+    pub parked: Vec<(Slot, Priority)>,
     /// Takes no new namespaces.
     pub leaving: bool,
     /// Threads end.
     pub stopping: bool,
     pub threads: usize,
+}
+
+/// What a look saw of a namespace.
+#[derive(Debug)]
+pub(super) struct View {
+    pub interfaces: Arc<[Interface]>,
+    pub addresses: Arc<[IfAddress]>,
+    pub own: Arc<Own>,
+    /// Links with their masters.
+    pub shape: BTreeMap<u32, u32>,
+    /// Where a packet may be counted more than once.
+    pub doubts: Arc<[String]>,
+}
+
+impl Default for View {
+    fn default() -> View {
+        let (interfaces, addresses, doubts) = (Arc::new([]), Arc::new([]), Arc::new([]));
+        View { interfaces, addresses, own: Arc::default(), shape: BTreeMap::new(), doubts }
+    }
 }
 
 /// One namespace that was taken.
@@ -64,12 +83,9 @@ pub(super) struct Entry {
     /// Taken out by the worker that is at it.
     pub held: Option<Held>,
     pub watch: Option<Arc<LinkWatch>>,
-    pub interfaces: Vec<Interface>,
-    pub addresses: Vec<IfAddress>,
-    pub own: Own,
-    /// Of the last look: links with their masters, and where a packet may be counted more than once.
-    pub shape: BTreeMap<u32, u32>,
-    pub doubts: Vec<String>,
+    /// What the last look saw. As large as the namespace is: it is made, compared and dropped where
+    /// nobody waits for the table.
+    pub view: Arc<View>,
     /// Packets of its interfaces before our programs were there, that were not told of yet.
     pub before: u64,
     /// What is left of `HURRIES`.
@@ -114,8 +130,8 @@ impl Core {
     /// A worker is out of this namespace.
     pub fn leave(&self, table: &mut Table, netns: NetnsId) {
         table.busy.remove(&netns);
-        for slot in std::mem::take(&mut table.parked) {
-            self.push(table, slot, Priority::Urgent);
+        for (slot, priority) in std::mem::take(&mut table.parked) {
+            self.push(table, slot, priority);
         }
     }
 
@@ -207,11 +223,7 @@ impl Entry {
             netns,
             held: Some(Held::default()),
             watch: None,
-            interfaces: Vec::new(),
-            addresses: Vec::new(),
-            own: Own::default(),
-            shape: BTreeMap::new(),
-            doubts: Vec::new(),
+            view: Arc::default(),
             before: 0,
             hurries: HURRIES,
             asked_at: now,
@@ -225,11 +237,11 @@ impl Entry {
         AttachStatus {
             slot,
             state: self.machine.state(),
-            interfaces: self.interfaces.clone(),
+            interfaces: self.view.interfaces.clone(),
             attached_at: self.attached_at,
             took: self.attached_at.map(|at| at.saturating_duration_since(self.asked_at)),
             failures: self.machine.failures(),
-            doubts: self.doubts.clone(),
+            doubts: self.view.doubts.clone(),
         }
     }
 }

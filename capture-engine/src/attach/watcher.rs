@@ -80,20 +80,24 @@ fn hear(core: &Core, slot: Slot, changes: &mut Vec<Change>) {
     let Some(watch) = watch else { return };
     changes.clear();
     let heard = watch.drain(changes);
-    let mut table = core.table.lock();
-    table.counters.missed_news += changes.iter().filter(|change| **change == Change::Missed).count() as u64;
-    let Some(entry) = table.slots.get_mut(&slot) else { return };
-    let known = |index: u32| entry.interfaces.iter().any(|interface| interface.index == index);
+    let missed = changes.iter().filter(|change| **change == Change::Missed).count() as u64;
+    let view = core.table.lock().slots.get(&slot).map(|entry| Arc::clone(&entry.view));
+    let Some(view) = view else { return };
+    let known = |index: u32| view.interfaces.iter().any(|interface| interface.index == index);
     let include_loopback = core.config.include_loopback;
     let matters = changes.iter().any(|change| match change {
         // New, or a port of another one than before.
         Change::Link(link) => {
-            entry.shape.get(&link.index) != Some(&link.master) && (include_loopback || !link.loopback())
+            view.shape.get(&link.index) != Some(&link.master) && (include_loopback || !link.loopback())
         }
         // Also our own removals of an earlier process' filters, once at most.
         Change::LinkGone { index } | Change::FilterGone { index } => known(*index),
         Change::Address(_) | Change::AddressGone(_) | Change::Missed => true,
     });
+    drop(view);
+    let mut table = core.table.lock();
+    table.counters.missed_news += missed;
+    let Some(entry) = table.slots.get_mut(&slot) else { return };
     if let Err(error) = heard {
         tracing::warn!(slot = slot.0, %error, "subscription to a namespace's links broke; subscribing anew");
         let broken: Option<Arc<LinkWatch>> = entry.watch.take();
@@ -107,8 +111,13 @@ fn hear(core: &Core, slot: Slot, changes: &mut Vec<Change>) {
         return;
     }
     // Its network may be brought to it after it was met, as Docker does it.
-    let priority = if entry.interfaces.is_empty() && entry.hurries > 0 { Priority::New } else { Priority::Urgent };
+    let now = Instant::now();
+    let priority = match entry.machine.is_restless(now) {
+        _ if entry.view.interfaces.is_empty() && entry.hurries > 0 => Priority::New,
+        true => Priority::Background,
+        false => Priority::Urgent,
+    };
     entry.hurries = entry.hurries.saturating_sub(1);
     drop(table);
-    core.changed(slot, Instant::now(), priority);
+    core.changed(slot, now, priority);
 }

@@ -5,10 +5,10 @@
 use super::inside::{self, EntryReport, Held, Ours};
 use super::queue::Priority;
 use super::state::{Outcome, Work};
-use super::sys;
-use super::table::Core;
+use super::table::{Core, View};
 use super::watcher;
-use super::words::AttachEvent;
+use super::words::{AttachEvent, CutLists, Interface};
+use super::{sweeping, sys};
 use flow_model::{Slot, in_full};
 use netns::{Netns, NetnsId};
 use std::sync::Arc;
@@ -39,8 +39,11 @@ pub(super) fn run(core: &Core, serves: Serves) {
 struct Task {
     slot: Slot,
     work: Work,
+    priority: Priority,
     netns: Arc<Netns>,
     held: Held,
+    /// What the last look saw.
+    view: Arc<View>,
 }
 
 fn next(core: &Core, serves: Serves) -> Option<Task> {
@@ -49,37 +52,39 @@ fn next(core: &Core, serves: Serves) -> Option<Task> {
         if table.stopping {
             return None;
         }
-        let slot = match serves {
+        let next = match serves {
             Serves::New => table.queue.pop_new(),
             Serves::Urgent => table.queue.pop(true),
             Serves::All => table.queue.pop(false),
         };
-        let Some(slot) = slot else {
+        let Some((slot, priority)) = next else {
             core.work.wait(&mut table);
             continue;
         };
         let Some(id) = table.slots.get(&slot).map(|entry| entry.netns.id()) else { continue };
         if table.busy.contains(&id) {
-            table.parked.push(slot);
+            table.parked.push((slot, priority));
             continue;
         }
         let Some(entry) = table.slots.get_mut(&slot) else { continue };
         let Some(work) = entry.machine.begin() else { continue };
         let (netns, held) = (Arc::clone(&entry.netns), entry.held.take().unwrap_or_default());
+        let view = Arc::clone(&entry.view);
         table.busy.insert(id);
         table.counters.entries += 1;
         table.reschedule(slot);
-        return Some(Task { slot, work, netns, held });
+        return Some(Task { slot, work, priority, netns, held, view });
     }
 }
 
 fn attach(core: &Core, task: Task) {
-    let Task { slot, work: _, netns, mut held } = task;
+    let Task { slot, work: _, priority, netns, mut held, view } = task;
     let load = |dir| core.programs.stub(slot, dir);
     let seen = || core.programs.seen(slot);
     let ours = Ours { load: &load, seen: &seen };
     // A panic in there leaves `held` as far as it got.
-    let entered = netns.run(|inside| inside::attach(inside, &core.config, ours, &mut held, Instant::now()));
+    let is_new = priority == Priority::New;
+    let entered = netns.run(|inside| inside::attach(inside, &core.config, ours, &mut held, is_new, Instant::now()));
     let now = Instant::now();
     let (report, outcome) = match entered {
         Ok(Ok(report)) if report.failures.is_empty() => (Some(report), Outcome::Attached),
@@ -90,24 +95,94 @@ fn attach(core: &Core, task: Task) {
         Ok(Err(error)) => (None, Outcome::Failed(in_full(&error))),
         Err(error) => (None, Outcome::Failed(in_full(&error))),
     };
-    for event in put_down(core, slot, held, report, outcome, now) {
+    let seen = Seen::of(&view, held.list(), report);
+    drop(view);
+    let (events, old) = put_down(core, slot, held, seen, outcome, now);
+    // What was seen before may be large, too.
+    drop(old);
+    for event in events {
         (core.events)(event);
     }
     release(core, slot, netns.id());
 }
 
-/// Notes the result, and returns what to tell about it.
+/// What a look brought, compared with the one before.
+struct Seen {
+    view: Arc<View>,
+    more_interfaces: bool,
+    more_addresses: bool,
+    /// When the programs were there.
+    in_place: Option<Instant>,
+    counts: Counts,
+}
+
+/// What a look counted.
+#[derive(Default)]
+struct Counts {
+    vanished: u64,
+    swept: u64,
+    over_limit: u64,
+    unseen: u64,
+    before: u64,
+    cut: CutLists,
+    messages: u64,
+}
+
+impl Seen {
+    fn of(old: &View, interfaces: Arc<[Interface]>, report: Option<EntryReport>) -> Seen {
+        let in_place = report.as_ref().and_then(|report| report.in_place);
+        let (view, counts) = match report {
+            Some(report) => {
+                let EntryReport {
+                    addresses,
+                    failures: _,
+                    vanished,
+                    swept,
+                    over_limit,
+                    shape,
+                    doubts,
+                    unseen,
+                    before,
+                    own,
+                    cut,
+                    messages,
+                    in_place: _,
+                } = report;
+                let (addresses, doubts) = (addresses.into(), doubts.into());
+                let view = View { interfaces, addresses, own: Arc::new(own), shape, doubts };
+                (view, Counts { vanished, swept, over_limit, unseen, before, cut, messages })
+            }
+            None => {
+                let View { interfaces: _, addresses, own: _, shape, doubts } = old;
+                let (addresses, doubts) = (Arc::clone(addresses), Arc::clone(doubts));
+                // Without a look it is not known what is its own.
+                (View { interfaces, addresses, own: Arc::default(), shape: shape.clone(), doubts }, Counts::default())
+            }
+        };
+        Seen {
+            more_interfaces: old.interfaces != view.interfaces,
+            more_addresses: old.addresses != view.addresses || old.own != view.own,
+            in_place,
+            view: Arc::new(view),
+            counts,
+        }
+    }
+}
+
+/// Notes the result, and returns what to tell about it, and what was seen before. Under the table's
+/// lock: no work here that grows with the namespace.
 fn put_down(
     core: &Core,
     slot: Slot,
     mut held: Held,
-    mut report: Option<EntryReport>,
+    seen: Seen,
     outcome: Outcome,
     now: Instant,
-) -> Vec<AttachEvent> {
+) -> (Vec<AttachEvent>, Option<Arc<View>>) {
+    let Seen { view, more_interfaces, more_addresses, in_place, counts } = seen;
     let mut guard = core.table.lock();
     let table = &mut *guard;
-    let Some(entry) = table.slots.get_mut(&slot) else { return Vec::new() };
+    let Some(entry) = table.slots.get_mut(&slot) else { return (Vec::new(), None) };
     let mut events = Vec::new();
     if entry.watch.is_none()
         && let Some(watch) = &held.watch
@@ -117,60 +192,35 @@ fn put_down(
     }
     entry.looked_at = now;
     table.counters.removed_programs += std::mem::take(&mut held.removed);
-    let interfaces = held.list();
     let first = entry.attached_at.is_none() || entry.machine.failures() > 0;
-    let more_interfaces = entry.interfaces != interfaces;
-    entry.interfaces = interfaces;
     entry.held = Some(held);
-    let mut more_addresses = false;
-    // Without a look nothing is known.
-    let own = report.as_mut().map(|report| std::mem::take(&mut report.own)).unwrap_or_default();
-    let more_own = entry.own != own;
-    entry.own = own;
-    if let Some(report) = report {
-        let EntryReport {
-            mut addresses,
-            failures: _,
-            vanished,
-            swept,
-            over_limit,
-            shape,
-            doubts,
-            unseen,
-            before,
-            own: _,
-        } = report;
-        (entry.shape, entry.doubts) = (shape, doubts);
-        addresses.sort_unstable();
-        more_addresses = entry.addresses != addresses;
-        entry.addresses = addresses;
-        table.counters.vanished_interfaces += vanished;
-        table.counters.swept_filters += swept;
-        table.counters.over_limit += over_limit;
-        table.counters.unseen_packets += unseen;
-        entry.before += before;
-    }
+    let Counts { vanished, swept, over_limit, unseen, before, cut, messages } = counts;
+    table.counters.vanished_interfaces += vanished;
+    table.counters.swept_filters += swept;
+    table.counters.over_limit += over_limit;
+    table.counters.unseen_packets += unseen;
+    table.counters.cut += cut;
+    table.counters.messages += messages;
+    entry.before += before;
+    let (interfaces, addresses, own) =
+        (Arc::clone(&view.interfaces), Arc::clone(&view.addresses), Arc::clone(&view.own));
+    let old = std::mem::replace(&mut entry.view, view);
     match &outcome {
         Outcome::Attached if first => {
-            entry.attached_at.get_or_insert(now);
-            events.push(AttachEvent::Attached {
-                slot,
-                interfaces: entry.interfaces.clone(),
-                addresses: entry.addresses.clone(),
-                own: entry.own.clone(),
-                took: now.saturating_duration_since(entry.asked_at),
-                before: std::mem::take(&mut entry.before),
-            });
+            let at = in_place.unwrap_or(now);
+            entry.attached_at.get_or_insert(at);
+            let took = at.saturating_duration_since(entry.asked_at);
+            let before = std::mem::take(&mut entry.before);
+            events.push(AttachEvent::Attached { slot, interfaces, addresses, own, took, before });
         }
         _ => {
             if entry.attached_at.is_some() {
                 table.counters.late_packets += std::mem::take(&mut entry.before);
             }
             if more_interfaces {
-                events.push(AttachEvent::Interfaces { slot, interfaces: entry.interfaces.clone() });
+                events.push(AttachEvent::Interfaces { slot, interfaces });
             }
-            if more_addresses || more_own {
-                let (addresses, own) = (entry.addresses.clone(), entry.own.clone());
+            if more_addresses {
                 events.push(AttachEvent::Addresses { slot, addresses, own });
             }
         }
@@ -180,15 +230,18 @@ fn put_down(
         events.push(AttachEvent::Failed { slot, reason: reason.clone() });
     }
     entry.machine.finish(outcome, now);
-    events
+    (events, Some(old))
 }
 
 fn release(core: &Core, slot: Slot, netns: NetnsId) {
     let mut table = core.table.lock();
     core.leave(&mut table, netns);
     let Some(entry) = table.slots.get_mut(&slot) else { return };
-    if entry.machine.release(Instant::now()) {
-        core.push(&mut table, slot, Priority::Urgent);
+    let now = Instant::now();
+    if entry.machine.release(now) {
+        let is_restless = entry.machine.is_restless(now) && !entry.machine.is_leaving();
+        let priority = if is_restless { Priority::Background } else { Priority::Urgent };
+        core.push(&mut table, slot, priority);
     }
     table.reschedule(slot);
     let waits = !table.due.is_empty();
@@ -199,17 +252,19 @@ fn release(core: &Core, slot: Slot, netns: NetnsId) {
 }
 
 fn detach(core: &Core, task: Task) {
-    let Task { slot, work: _, netns, mut held } = task;
+    let Task { slot, work: _, priority: _, netns, mut held, view } = task;
+    drop(view);
     // TCX links end when they are closed, from anywhere. The watch goes before the sweep makes news.
     let watch = held.watch.clone();
     let mut gaps = std::mem::take(&mut held.gaps);
+    let had: Vec<u32> = held.interfaces.keys().copied().collect();
     drop(held);
     if let Some(watch) = watch {
         watcher::remove(core, &watch);
     }
     // Attached anew meanwhile: what is there is the new slot's, whose attach sweeps (or swept) what this one leaves.
     let inherited = core.table.lock().stays_in(netns.id()).is_some();
-    let (unseen, failed) = match (!inherited).then(|| netns.run(|inside| inside::leave(inside, &mut gaps))) {
+    let (unseen, failed) = match (!inherited).then(|| netns.run(|inside| sweeping::leave(inside, &had, &mut gaps))) {
         None => (0, None),
         Some(Ok(Ok(unseen))) => (unseen, None),
         Some(Ok(Err(error))) => (0, Some(in_full(&error))),

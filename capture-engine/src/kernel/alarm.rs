@@ -1,12 +1,12 @@
 //! Hears of the network namespaces of new containers from the kernel itself: `bpf/alarm.c` tells of
 //! the first process in each, before the container's own program runs there.
 
-use super::btf::{Btf, Member};
 use super::object::{LoadError, refused, setup, take, verified};
 use super::sys;
 use aya::maps::{Array, HashMap, Map, MapData, RingBuf};
 use aya::programs::RawTracePoint;
 use aya::{Ebpf, EbpfLoader};
+use btf::{Btf, Member};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use std::fmt;
@@ -158,7 +158,7 @@ fn offsets() -> Result<[u32; FIELDS.len()], LoadError> {
     let read = setup("read the kernel's BTF");
     let blob = std::fs::read(BTF).map_err(read)?;
     let lacks = |what: &str| setup("find what the programs read")(io::Error::other(format!("no {what} in {BTF}")));
-    let btf = Btf::index(&blob, &STRUCTS).ok_or_else(|| lacks("types"))?;
+    let btf = Btf::index(&blob, &STRUCTS, &[]).ok_or_else(|| lacks("types"))?;
     let mut offsets = [0; FIELDS.len()];
     for (offset, (name, path)) in offsets.iter_mut().zip(FIELDS) {
         let places = path.iter().map(|member| btf.offset(*member));

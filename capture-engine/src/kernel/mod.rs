@@ -3,7 +3,6 @@
 //! namespaces; it leaves attaching to the `attach` module.
 
 mod alarm;
-mod btf;
 mod convert;
 mod load;
 mod maps;

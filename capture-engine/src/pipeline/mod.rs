@@ -72,6 +72,8 @@ pub struct PipelineStats {
     pub forwarded_packets: u64,
     /// Their IP bytes.
     pub forwarded_bytes: u64,
+    /// Flows that were forgotten before the last packets of their end, because too many ended at once.
+    pub closed_early: u64,
     /// Those that were over before their address was known to be the namespace's own.
     pub address_late: u64,
 }
@@ -154,7 +156,7 @@ impl<S: Sink> Pipeline<S> {
 
     /// Counts since the start; a copy.
     pub fn stats(&self) -> PipelineStats {
-        PipelineStats { unasked: self.collected.unasked(), ..self.stats }
+        PipelineStats { unasked: self.collected.unasked(), closed_early: self.requests.closed_early(), ..self.stats }
     }
 
     /// Flows held now.

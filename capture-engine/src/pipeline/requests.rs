@@ -27,6 +27,8 @@ pub struct Requests {
     timers: BinaryHeap<Reverse<(Ts, TimerKey)>>,
     closed: VecDeque<(Ts, FlowKey, FlowId)>,
     closed_ids: HashMap<FlowKey, FlowId, foldhash::fast::RandomState>,
+    /// Closed flows that did not wait for their linger.
+    closed_early: u64,
 }
 
 /// Orders timers by time only.
@@ -54,6 +56,7 @@ impl Requests {
             timers: BinaryHeap::new(),
             closed: VecDeque::new(),
             closed_ids: HashMap::default(),
+            closed_early: 0,
         }
     }
 
@@ -71,6 +74,7 @@ impl Requests {
                 break;
             }
             self.closed.pop_front();
+            self.closed_early += u64::from(now.since(at) < LINGER);
             self.forget_closed(key, id);
             removable.push((key, id));
         }
@@ -81,6 +85,11 @@ impl Requests {
         if self.closed_ids.get(&key) == Some(&id) {
             self.closed_ids.remove(&key);
         }
+    }
+
+    /// Closed flows that made room for others before their trailing packets had come.
+    pub fn closed_early(&self) -> u64 {
+        self.closed_early
     }
 
     /// Timers held; a gauge.
@@ -106,8 +115,9 @@ impl Requests {
     pub(super) fn closed(&mut self, key: FlowKey, id: FlowId, at: Ts) {
         // A source without a table of its own (a capture) takes nothing out.
         if self.closed.len() >= MOST_CLOSED
-            && let Some((_, key, id)) = self.closed.pop_front()
+            && let Some((since, key, id)) = self.closed.pop_front()
         {
+            self.closed_early += u64::from(at.since(since) < LINGER);
             self.forget_closed(key, id);
         }
         self.closed.push_back((at, key, id));
@@ -148,6 +158,8 @@ mod tests {
         assert_eq!(early, (1..=900).collect::<Vec<u64>>(), "the oldest");
         assert!(requests.take_removable(Ts(1001)).is_empty());
         assert!(requests.is_closed_recently(&key(901)) && !requests.is_closed_recently(&key(900)));
+        assert_eq!(requests.closed_early(), 900);
         assert_eq!(requests.take_removable(Ts(1000 + LINGER.as_nanos() as u64)).len(), 100);
+        assert_eq!(requests.closed_early(), 900, "those had their time");
     }
 }

@@ -41,10 +41,15 @@ impl Bench {
         }
     }
 
+    /// As a container's that is being made.
     pub fn attach(&self, netns: &Arc<Netns>) -> Vec<Interface> {
-        self.attacher.attach(POD, Arc::clone(netns), Priority::Urgent).expect("room");
+        self.attach_as(netns, Priority::New)
+    }
+
+    pub fn attach_as(&self, netns: &Arc<Netns>, priority: Priority) -> Vec<Interface> {
+        self.attacher.attach(POD, Arc::clone(netns), priority).expect("room");
         self.wait("Attached", |event| match event {
-            AttachEvent::Attached { slot: POD, interfaces, .. } => Some(interfaces),
+            AttachEvent::Attached { slot: POD, interfaces, .. } => Some(interfaces.to_vec()),
             AttachEvent::Failed { reason, .. } => panic!("failed: {reason}"),
             _ => None,
         })

@@ -3,6 +3,7 @@
 mod bench;
 mod blind;
 mod counting;
+mod crowded;
 mod joint;
 mod late;
 mod leftovers;
@@ -12,6 +13,7 @@ mod own;
 mod place;
 mod removed;
 mod several;
+mod soon;
 mod trouble;
 
 use bench::{Bench, PATIENCE, POD, one_interface};

@@ -21,7 +21,7 @@ fn each_packet_once(pair: &Pair, bench: &Bench, what: &str) {
 
 fn doubts(bench: &Bench) -> Vec<String> {
     let status = bench.attacher.snapshot();
-    status.into_iter().filter(|status| status.slot == POD).flat_map(|status| status.doubts).collect()
+    status.into_iter().filter(|status| status.slot == POD).flat_map(|status| status.doubts.to_vec()).collect()
 }
 
 #[test]

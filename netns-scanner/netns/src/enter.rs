@@ -1,4 +1,5 @@
 use crate::{IfAddress, Link, LinkWatch, NetlinkError, RouteSocket};
+use crate::{link, wire};
 use flow_model::NetnsId;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -238,7 +239,7 @@ impl InNetns<'_> {
     /// # Errors
     /// See [`RouteSocket::dump`].
     pub fn links(&self) -> Result<Vec<Link>, NetlinkError> {
-        self.route()?.links()
+        Ok(self.route()?.links(usize::MAX)?.found)
     }
 
     /// All addresses of all links, IPv4 and IPv6.
@@ -246,7 +247,29 @@ impl InNetns<'_> {
     /// # Errors
     /// See [`RouteSocket::dump`].
     pub fn addresses(&self) -> Result<Vec<IfAddress>, NetlinkError> {
-        self.route()?.addresses()
+        Ok(self.route()?.addresses(usize::MAX)?.found)
+    }
+
+    /// The first addresses of one link, `most` of each family. None where the link is not there, or
+    /// the kernel cannot be asked for those of one alone (before 5.0).
+    ///
+    /// # Errors
+    /// See [`RouteSocket::dump`].
+    pub fn addresses_of(&self, index: u32, most: usize) -> Result<Vec<IfAddress>, NetlinkError> {
+        let mut all = Vec::new();
+        for family in [libc::AF_INET, libc::AF_INET6] {
+            let mut route = self.route()?;
+            if route.set_strict(true).is_err() {
+                break;
+            }
+            let request = |request: &mut wire::Payload<'_>| link::addresses_of_request(request, family, index);
+            match route.dump_part(most, libc::RTM_GETADDR, request, IfAddress::parse) {
+                Ok(part) => all.extend(part.found),
+                Err(NetlinkError::Refused(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
     }
 }
 

@@ -26,6 +26,6 @@ pub use edge::{Edges, edges};
 pub use enter::{EnterError, InNetns, Netns, OpenError};
 pub use flow_model::NetnsId;
 pub use link::{IfAddress, Link};
-pub use own::{Network, Own};
-pub use route::{NetlinkError, Refusal, RouteSocket};
+pub use own::{MOST as MOST_OWN, Network, Own};
+pub use route::{MOST_ASKED, NetlinkError, Part, Refusal, RouteSocket};
 pub use watch::{Change, LinkWatch};

@@ -161,6 +161,21 @@ pub(crate) fn link_request(request: &mut Payload<'_>) {
     request.attr_u32(IFLA_EXT_MASK, SKIP_STATS);
 }
 
+pub(crate) fn one_link_request(request: &mut Payload<'_>, index: u32) {
+    let mut fixed = [0; IFINFOMSG];
+    fixed[4..8].copy_from_slice(&index.to_ne_bytes());
+    request.raw(&fixed);
+    request.attr_u32(IFLA_EXT_MASK, SKIP_STATS);
+}
+
+/// Of one link and family, where dumps are strict.
+pub(crate) fn addresses_of_request(request: &mut Payload<'_>, family: i32, index: u32) {
+    let mut fixed = [0; IFADDRMSG];
+    fixed[0] = family as u8;
+    fixed[4..8].copy_from_slice(&index.to_ne_bytes());
+    request.raw(&fixed);
+}
+
 pub(crate) fn address_request(request: &mut Payload<'_>) {
     request.raw(&[0; IFADDRMSG]);
 }

@@ -2,7 +2,7 @@
 //! (`ip route add local 192.0.2.0/24 dev lo`).
 
 use crate::own::Network;
-use crate::route::{NetlinkError, RouteSocket};
+use crate::route::{NetlinkError, Part, RouteSocket};
 use crate::wire::{self, Message};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -14,36 +14,48 @@ const RTA_DST: u16 = 1;
 const FAMILIES: [i32; 2] = [libc::AF_INET, libc::AF_INET6];
 
 impl RouteSocket {
-    /// Destinations of the namespace's local routes, those of its addresses among them. Empty where
-    /// the kernel cannot be asked for these alone (before 5.0): the whole of its routes may be a
-    /// million.
+    /// Destinations of the namespace's local routes, those of its addresses among them, of `most`
+    /// routes of that table in each family. Empty where the kernel cannot be asked for this table
+    /// alone (before 5.0): the whole of its routes may be a million.
     ///
     /// # Errors
     /// See [`RouteSocket::dump`].
-    pub fn local_networks(&mut self) -> Result<Vec<Network>, NetlinkError> {
+    pub fn local_networks(&mut self, most: usize) -> Result<Part<Network>, NetlinkError> {
+        let mut all = Part { found: Vec::new(), is_whole: true };
         if self.set_strict(true).is_err() {
-            return Ok(Vec::new());
+            return Ok(all);
         }
-        let asked =
-            FAMILIES.map(|family| self.dump(libc::RTM_GETROUTE, |request| request.raw(&fixed(family)), network));
+        for family in FAMILIES {
+            let asked = self.dump_part(most, libc::RTM_GETROUTE, |request| request.raw(&fixed(family, 0)), network);
+            let Part { found, is_whole } = match asked {
+                Ok(part) => part,
+                Err(error) => {
+                    self.set_strict(false)?;
+                    return Err(error);
+                }
+            };
+            all.found.extend(found);
+            all.is_whole &= is_whole;
+            if !is_whole {
+                return Ok(all);
+            }
+        }
         self.set_strict(false)?;
-        let [mut four, six] = asked;
-        if let (Ok(all), Ok(six)) = (&mut four, &six) {
-            all.extend(six);
-        }
-        six.and(four)
+        Ok(all)
     }
 }
 
-fn fixed(family: i32) -> [u8; RTMSG] {
+/// `RTN_UNSPEC` asks for routes of any type: of one type alone, the kernel walks the others without a
+/// pause.
+fn fixed(family: i32, of_type: u8) -> [u8; RTMSG] {
     let mut fixed = [0; RTMSG];
     fixed[0] = family as u8;
     fixed[TABLE] = libc::RT_TABLE_LOCAL;
-    fixed[TYPE] = libc::RTN_LOCAL;
+    fixed[TYPE] = of_type;
     fixed
 }
 
-/// Reads `RTM_NEWROUTE` of the local table; what is not of it, is not asked for.
+/// Reads `RTM_NEWROUTE` of the local table; broadcast addresses and the like are none of these.
 fn network(message: &Message<'_>) -> Option<Network> {
     let fixed = message.payload.get(..RTMSG)?;
     if message.kind != libc::RTM_NEWROUTE || fixed[TABLE] != libc::RT_TABLE_LOCAL || fixed[TYPE] != libc::RTN_LOCAL {
@@ -69,7 +81,7 @@ mod tests {
     fn read(family: i32, bits: u8, table: u8, destination: Option<&[u8]>) -> Option<Network> {
         let mut batch = Batch::new();
         batch.message(libc::RTM_NEWROUTE, 0, |message| {
-            let mut fixed = fixed(family);
+            let mut fixed = fixed(family, libc::RTN_LOCAL);
             (fixed[1], fixed[TABLE]) = (bits, table);
             message.raw(&fixed);
             if let Some(destination) = destination {

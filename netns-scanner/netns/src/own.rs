@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Addresses that are told apart. A namespace that has more is an end of all it shows: whoever may
 /// add addresses can add any number of them.
-const MOST: usize = 1024;
+pub const MOST: usize = 1024;
 /// Networks, likewise.
 const MOST_NETWORKS: usize = 64;
 /// A guest or a bridge of its makes packets with addresses that no link here has.
@@ -85,6 +85,9 @@ impl Own {
     /// itself.
     #[must_use]
     pub fn of(links: &[Link], addresses: &[IfAddress], local: &[Network]) -> Own {
+        if addresses.len() > MOST {
+            return Own::default();
+        }
         let (guests, has_guests) = guests(links, addresses);
         let (single, local): (Vec<Network>, Vec<Network>) = local.iter().partition(|local| local.single().is_some());
         let mut networks: Vec<Network> = guests.into_iter().chain(local).collect();
@@ -147,6 +150,10 @@ fn is_reached_by_others(address: &IfAddress) -> bool {
 fn guests(links: &[Link], addresses: &[IfAddress]) -> (Vec<Network>, bool) {
     let kinds: HashMap<u32, &str> = links.iter().map(|link| (link.index, kind(link))).collect();
     let is_port = |link: &Link| kinds.get(&link.master) == Some(&"bridge");
+    let mut by_link: HashMap<u32, Vec<&IfAddress>> = HashMap::new();
+    for address in addresses.iter().filter(|address| is_reached_by_others(address)) {
+        by_link.entry(address.index).or_default().push(address);
+    }
     let has_wire = links.iter().any(|link| link.leads_out() && !is_port(link));
     let mut networks = Vec::new();
     let mut has_guests = false;
@@ -155,7 +162,7 @@ fn guests(links: &[Link], addresses: &[IfAddress]) -> (Vec<Network>, bool) {
             0 => link.index,
             master => master,
         };
-        let of_on = || addresses.iter().filter(move |a| a.index == on && is_reached_by_others(a));
+        let of_on = || by_link.get(&on).into_iter().flatten();
         let is_tap = kind(link) == TUN && link.mac_type == ETHERNET;
         if is_tap {
             networks.extend(of_on().map(|address| Network::of(address.ip, address.prefix)));

@@ -17,6 +17,8 @@ const BUFFER_BYTES: usize = 32 * 1024;
 const MAX_BATCH: usize = 128;
 /// A dump is begun anew when its table changed meanwhile. Under steady change nothing better can be had.
 const DUMP_ATTEMPTS: u32 = 8;
+/// Single entries that are asked for at once. An answer takes some 2 KiB of that buffer.
+pub const MOST_ASKED: usize = 64;
 /// The kernel answers within the `sendmsg`; waiting for an answer this long means that it was lost.
 const ANSWER_SECONDS: i64 = 5;
 
@@ -72,6 +74,16 @@ pub struct RouteSocket {
     socket: Socket,
     buffer: Vec<u8>,
     next_seq: u32,
+    messages: u64,
+}
+
+/// The beginning of a table, or all of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part<T> {
+    /// In the kernel's order.
+    pub found: Vec<T>,
+    /// There is no more. Else the socket is of no further use: the kernel waits for it to read on.
+    pub is_whole: bool,
 }
 
 /// How one received message ends or feeds a dump.
@@ -97,7 +109,7 @@ impl RouteSocket {
         socket.set_ext_ack(true)?;
         socket.set_cap_ack(true)?;
         setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::new(ANSWER_SECONDS, 0))?;
-        Ok(RouteSocket { socket, buffer: vec![0; BUFFER_BYTES], next_seq: 1 })
+        Ok(RouteSocket { socket, buffer: vec![0; BUFFER_BYTES], next_seq: 1, messages: 0 })
     }
 
     /// Sends `batch` in one system call and returns what became of each of its messages, in order.
@@ -140,43 +152,119 @@ impl RouteSocket {
         &mut self,
         kind: u16,
         fill: impl Fn(&mut wire::Payload<'_>),
-        mut parse: impl FnMut(&Message<'_>) -> Option<T>,
+        parse: impl FnMut(&Message<'_>) -> Option<T>,
     ) -> Result<Vec<T>, NetlinkError> {
+        self.dump_part(usize::MAX, kind, fill, parse).map(|part| part.found)
+    }
+
+    /// As [`RouteSocket::dump`], and reads no further than the datagram in which the table shows more
+    /// than `most` entries, whatever `parse` makes of them. A part may be of a table that changed
+    /// meanwhile: it is not asked for again.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn dump_part<T>(
+        &mut self,
+        most: usize,
+        kind: u16,
+        fill: impl Fn(&mut wire::Payload<'_>),
+        mut parse: impl FnMut(&Message<'_>) -> Option<T>,
+    ) -> Result<Part<T>, NetlinkError> {
         for _ in 0..DUMP_ATTEMPTS {
             let mut request = Batch::new();
             request.message(kind, wire::DUMP, &fill);
             let seq = self.send(&mut request)?;
-            let mut found = Vec::new();
+            let (mut found, mut read) = (Vec::new(), 0);
             let mut interrupted = false;
             loop {
                 let length = receive(&self.socket, &mut self.buffer, MsgFlags::empty())?;
-                let progress =
-                    feed(&self.buffer[..length], seq, &mut interrupted, &mut |message| found.extend(parse(message)))?;
-                if let Progress::Done = progress {
-                    break;
+                let so_far = read;
+                let progress = feed(&self.buffer[..length], seq, &mut interrupted, &mut |message| {
+                    if read < most {
+                        found.extend(parse(message));
+                    }
+                    read += 1;
+                })?;
+                self.messages += (read - so_far) as u64;
+                match progress {
+                    _ if read > most => return Ok(Part { found, is_whole: false }),
+                    Progress::Done => break,
+                    Progress::More => {}
                 }
             }
             if !interrupted {
-                return Ok(found);
+                return Ok(Part { found, is_whole: true });
             }
         }
         Err(NetlinkError::Unstable)
     }
 
-    /// All links of the namespace, loopback included.
+    /// Asks for single entries, a request each without `ACK`, and returns what `parse` makes of each
+    /// answer, in order. What is refused, as what is not there, has none.
     ///
     /// # Errors
-    /// See [`RouteSocket::dump`].
-    pub fn links(&mut self) -> Result<Vec<Link>, NetlinkError> {
-        self.dump(libc::RTM_GETLINK, link::link_request, Link::parse)
+    /// The socket failed, or an answer got lost.
+    pub fn ask<T>(
+        &mut self,
+        mut requests: Batch,
+        parse: impl Fn(&Message<'_>) -> Option<T>,
+    ) -> Result<Vec<Option<T>>, NetlinkError> {
+        let asked = requests.len();
+        if asked > MOST_ASKED {
+            return Err(NetlinkError::TooLong(asked));
+        }
+        let mut answers: Vec<Option<T>> = Vec::new();
+        answers.resize_with(asked, || None);
+        if asked == 0 {
+            return Ok(answers);
+        }
+        let first = self.send(&mut requests)?;
+        let mut open = vec![true; asked];
+        while open.contains(&true) {
+            let length = receive(&self.socket, &mut self.buffer, MsgFlags::empty())?;
+            for message in wire::messages(&self.buffer[..length]) {
+                let index = message.seq.wrapping_sub(first) as usize;
+                if let (Some(answer), Some(open @ true)) = (answers.get_mut(index), open.get_mut(index)) {
+                    (*answer, *open) = (parse(&message), false);
+                    self.messages += 1;
+                }
+            }
+        }
+        Ok(answers)
     }
 
-    /// All addresses of the namespace.
+    /// Links of the namespace, loopback included; `most` of them.
     ///
     /// # Errors
     /// See [`RouteSocket::dump`].
-    pub fn addresses(&mut self) -> Result<Vec<IfAddress>, NetlinkError> {
-        self.dump(libc::RTM_GETADDR, link::address_request, IfAddress::parse)
+    pub fn links(&mut self, most: usize) -> Result<Part<Link>, NetlinkError> {
+        self.dump_part(most, libc::RTM_GETLINK, link::link_request, Link::parse)
+    }
+
+    /// Those of these links that are there. At most [`MOST_ASKED`].
+    ///
+    /// # Errors
+    /// See [`RouteSocket::ask`].
+    pub fn links_of(&mut self, indexes: &[u32]) -> Result<Vec<Link>, NetlinkError> {
+        let mut batch = Batch::new();
+        for index in indexes {
+            batch.message(libc::RTM_GETLINK, 0, |request| link::one_link_request(request, *index));
+        }
+        Ok(self.ask(batch, Link::parse)?.into_iter().flatten().collect())
+    }
+
+    /// Addresses of the namespace; `most` of them.
+    ///
+    /// # Errors
+    /// See [`RouteSocket::dump`].
+    pub fn addresses(&mut self, most: usize) -> Result<Part<IfAddress>, NetlinkError> {
+        self.dump_part(most, libc::RTM_GETADDR, link::address_request, IfAddress::parse)
+    }
+
+    /// Entries that were read through this socket: what its questions cost.
+    #[must_use]
+    pub fn messages(&self) -> u64 {
+        self.messages
     }
 
     /// Whether dumps bring only what their request's fixed part names (`NETLINK_GET_STRICT_CHK`).

@@ -110,7 +110,7 @@ fn replayed(args: &ReplayArgs, mut replay: Replay, out: &Output) -> io::Result<S
     let losses = Losses::default();
     // A capture's own time says nothing of how long its figures are wanted.
     let config = Config { expiry: Duration::MAX, ..Config::default() };
-    let (golden, reader) = Golden::new(CaptureNames::default(), config, &losses);
+    let (golden, reader) = Golden::new(CaptureNames::new(&losses), config, &losses);
     let mut pipeline = Pipeline::new(pipeline_config(), Report::new(golden, lines, out));
     let bar = progress(&args.file);
     let mut told = 0;

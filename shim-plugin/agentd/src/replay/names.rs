@@ -1,4 +1,5 @@
 use flow_model::{Endpoint, Identity, Names, Slot, Ts, Workload, WorkloadKind};
+use golden_metrics::{Loss, Losses};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,9 +11,17 @@ const MAX_NAMES: usize = 65_536;
 const LONGEST: usize = 255;
 
 /// What a capture itself says of its addresses: the last name that a DNS answer before gave them, else the address.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct CaptureNames {
     answered: HashMap<IpAddr, Arc<Workload>>,
+    full: Loss,
+}
+
+impl CaptureNames {
+    pub(super) fn new(losses: &Losses) -> CaptureNames {
+        let full = losses.place("names", "answers_full", "addresses without the name of a DNS answer, at each answer");
+        CaptureNames { answered: HashMap::new(), full }
+    }
 }
 
 impl Names for CaptureNames {
@@ -40,6 +49,8 @@ impl Names for CaptureNames {
         for ip in ips {
             if self.answered.len() < MAX_NAMES || self.answered.contains_key(ip) {
                 self.answered.insert(*ip, named.clone());
+            } else {
+                self.full.add(1);
             }
         }
     }
@@ -47,4 +58,29 @@ impl Names for CaptureNames {
 
 fn workload(name: &str, kind: WorkloadKind) -> Arc<Workload> {
     Arc::new(Workload { namespace: "".into(), name: name.into(), kind, pod: "".into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_beyond_those_that_are_kept_are_counted_and_a_known_address_may_have_another() {
+        let losses = Losses::default();
+        let mut names = CaptureNames::new(&losses);
+        let ips =
+            |from: u32, count: u32| (from..from + count).map(|n| IpAddr::from(n.to_be_bytes())).collect::<Vec<_>>();
+        let full = || losses.rows().iter().find(|row| row.reason == "answers_full").map(|row| row.total);
+        names.dns_answer(Slot(1), "all.test", &ips(0x0a00_0000, MAX_NAMES as u32), 60, Ts(1));
+        assert_eq!(full(), Some(0));
+        names.dns_answer(Slot(1), "more.test", &ips(0x0b00_0000, 3), 60, Ts(2));
+        names.dns_answer(Slot(1), "new.test", &ips(0x0a00_0000, 1), 60, Ts(3));
+        assert_eq!(full(), Some(3));
+        let name =
+            |ip: u32| match names.remote(Slot(1), Endpoint { ip: IpAddr::from(ip.to_be_bytes()), port: 80 }, Ts(4)) {
+                Identity::Known(who) => who.name.to_string(),
+                Identity::Unknown(why) => format!("{why:?}"),
+            };
+        assert_eq!([name(0x0a00_0000), name(0x0a00_0001), name(0x0b00_0000)], ["new.test", "all.test", "11.0.0.0"]);
+    }
 }

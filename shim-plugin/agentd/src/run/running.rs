@@ -17,6 +17,7 @@ use anyhow::Context;
 use capture_engine::attach::{AttachEvent, Attacher};
 use golden_metrics::{Golden, Losses};
 use k8s_sync::{IdentityIndex, NamesReader};
+use netns::Own;
 use netns_scanner::deadline::Deadlines;
 use shim_plugin::{Claims, Containerd};
 use std::future::Future;
@@ -64,7 +65,7 @@ impl Running {
         let tell = move |event| {
             // Straight to where flows are judged, too.
             if let AttachEvent::Attached { slot, own, .. } | AttachEvent::Addresses { slot, own, .. } = &event {
-                owned.tell(*slot, own.clone());
+                owned.tell(*slot, Own::clone(own));
             }
             events.tell(event);
         };

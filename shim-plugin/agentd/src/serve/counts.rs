@@ -3,7 +3,7 @@
 //! new one is not forgotten here.
 
 use crate::serve::board::Board;
-use capture_engine::attach::AttachCounters;
+use capture_engine::attach::{AttachCounters, CutLists};
 use capture_engine::kernel::{AlarmCounts, KernelStats};
 use capture_engine::pipeline::PipelineStats;
 use golden_metrics::{Loss, Losses, SelfMetric};
@@ -89,6 +89,7 @@ impl CountPublisher {
     fn attach(&self, counters: AttachCounters, out: &mut Vec<SelfMetric>) {
         let AttachCounters {
             entries,
+            messages,
             failures,
             vanished_interfaces,
             over_limit,
@@ -99,12 +100,22 @@ impl CountPublisher {
             unseen_packets,
             // Together with those of the first look.
             late_packets: _,
+            cut: CutLists { links, addresses, routes, qdiscs, filters },
         } = counters;
+        let lists =
+            [("links", links), ("addresses", addresses), ("routes", routes), ("qdiscs", qdiscs), ("filters", filters)];
+        for (list, total) in lists {
+            let help =
+                "Lists of a network namespace that were read in part, because it has very many, by what they list.";
+            out.push(SelfMetric::counter("pilotfish_attach_cut_lists_total", help, total).with("list", list));
+        }
         self.removed.set_total(unseen_packets);
         self.interfaces_full.set_total(over_limit);
         self.link_news.set_total(missed_news);
         let mut count = |name, help, total| out.push(SelfMetric::counter(name, help, total));
         count("pilotfish_attach_entries_total", "Entries into network namespaces to attach or detach.", entries);
+        let help = "Links, addresses, routes, qdiscs and filters that were listed to attach.";
+        count("pilotfish_attach_listed_total", help, messages);
         count("pilotfish_attach_failures_total", "Entries that ended in a failure; tried again.", failures);
         let help = "Interfaces that went away while they were being attached to.";
         count("pilotfish_attach_vanished_interfaces_total", help, vanished_interfaces);
@@ -260,12 +271,15 @@ pub fn pipeline(stats: PipelineStats, out: &mut Vec<SelfMetric>) {
         forwarded_flows,
         forwarded_packets,
         forwarded_bytes,
+        closed_early,
         address_late: _,
     } = stats;
     let mut count = |name, help, total| out.push(SelfMetric::counter(name, help, total));
     count("pilotfish_pipeline_segments_total", "Captured payloads that the agent has read.", segments);
     count("pilotfish_pipeline_flows_opened_total", "Flows that came into the agent's table.", flows_opened);
     count("pilotfish_pipeline_flows_closed_total", "Flows that left it.", flows_closed);
+    let help = "Flows that were forgotten before the last packets of their end, because too many ended at once.";
+    count("pilotfish_pipeline_flows_closed_early_total", help, closed_early);
     let help = "Connections older than the agent that came into its table.";
     count("pilotfish_pipeline_flows_found_total", help, seeded);
     let help = "Captured payloads of flows that had already ended.";
@@ -294,6 +308,7 @@ mod tests {
         let mut counted = Counted::default();
         counted.attach.over_limit = 3;
         counted.attach.failed_detaches = 2;
+        counted.attach.cut.addresses = 7;
         counted.tasks.refused = 4;
         counted.link.events_lost = 5;
         counted.link.events.create = 6;
@@ -315,6 +330,7 @@ mod tests {
         assert_eq!(
             shown,
             [
+                r#"pilotfish_attach_cut_lists_total [("list", "addresses")] 7"#,
                 "pilotfish_attach_failed_detaches_total [] 2",
                 r#"pilotfish_containerd_events_total [("topic", "create")] 6"#,
             ]

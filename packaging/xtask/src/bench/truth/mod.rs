@@ -6,6 +6,7 @@ mod equation;
 mod half_load;
 mod hostile;
 mod profiles;
+mod rtnl;
 
 use anyhow::Result;
 use clap::Args;

@@ -111,7 +111,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_newer_takes_the_place_of_what_is_older_and_nothing_follows_the_end() {
         let (teller, mut news) = channel();
-        let none = || AttachEvent::Addresses { slot: Slot(1), addresses: Vec::new(), own: Own::default() };
+        let none = || AttachEvent::Addresses { slot: Slot(1), addresses: Arc::new([]), own: Arc::new(Own::default()) };
         for turn in 0..10_000 {
             teller.tell(failed(1, &turn.to_string()));
             teller.tell(none());

@@ -6,6 +6,7 @@ use capture_engine::attach::{AttachState, AttachStatus, Mechanism};
 use flow_model::Slot;
 use shim_plugin::{TaskState, TaskView};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 /// Namespaces with a slot, as the attacher has them, and tasks that have none.
 pub fn namespaces(
@@ -25,7 +26,7 @@ fn namespace(slot: Slot, known: &Namespace, status: Option<AttachStatus>) -> api
             (state, interfaces, attached_at, doubts.join("; "))
         }
         // The attacher has let go of it, and its word for that is on the way.
-        None => (AttachState::Leaving, Vec::new(), None, String::new()),
+        None => (AttachState::Leaving, Arc::new([]) as Arc<[_]>, None, String::new()),
     };
     let (state, mode, reason, attached_at) = match state {
         // It has a slot: to wait for a worker is part of attaching.
@@ -50,7 +51,7 @@ fn namespace(slot: Slot, known: &Namespace, status: Option<AttachStatus>) -> api
         namespace,
         workload,
         addresses: known.addresses().map(|ip| ip.to_string()).collect(),
-        interfaces: interfaces.into_iter().map(|interface| interface.name).collect(),
+        interfaces: interfaces.iter().map(|interface| interface.name.clone()).collect(),
         attach_ms: attached_at.map(|at| at.saturating_duration_since(known.asked()).as_secs_f64() * 1e3),
         // The board knows.
         forwarded: 0,
@@ -86,11 +87,11 @@ mod tests {
         AttachStatus {
             slot: Slot(slot),
             state,
-            interfaces: vec![eth0],
+            interfaces: Arc::new([eth0]),
             attached_at,
             took: None,
             failures: 0,
-            doubts: vec![],
+            doubts: Arc::new([]),
         }
     }
 

@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 use std::io::{Read, Write};
 use std::net::{SocketAddrV4, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use testbed::http::Message;
 
@@ -33,34 +34,38 @@ fn read_answers(stream: &mut TcpStream, count: usize) -> Result<()> {
 }
 
 /// All statuses of three digits that have a body, and a method for each turn.
-pub fn statuses(target: SocketAddrV4, number: u64) -> Result<()> {
+pub fn statuses(target: SocketAddrV4, number: u64, asked: &AtomicU64) -> Result<()> {
     let mut stream = connect(target)?;
     for status in (200..1000).filter(|status| !matches!(status, 204 | 304)) {
         let method = format!("M{number}X{}", status % 7);
-        write!(stream, "{method} /?status={status}&size=10 HTTP/1.1\r\nHost: h{number}.test\r\n\r\n")?;
+        let request = format!("{method} /?status={status}&size=10 HTTP/1.1\r\nHost: h{number}.test\r\n\r\n");
+        stream.write_all(request.as_bytes())?;
+        asked.fetch_add(1, Ordering::Relaxed);
         read_answers(&mut stream, 1)?;
     }
     Ok(())
 }
 
 /// 64 in one write.
-pub fn pipeline(target: SocketAddrV4, number: u64) -> Result<()> {
+pub fn pipeline(target: SocketAddrV4, number: u64, asked: &AtomicU64) -> Result<()> {
     let mut stream = connect(target)?;
     for _ in 0..20 {
         let one = format!("GET /{number}?size=2000 HTTP/1.1\r\nHost: pipe.test\r\n\r\n");
         stream.write_all(one.repeat(64).as_bytes())?;
+        asked.fetch_add(64, Ordering::Relaxed);
         read_answers(&mut stream, 64)?;
     }
     Ok(())
 }
 
 /// A segment for each byte.
-pub fn tiny_segments(target: SocketAddrV4, number: u64) -> Result<()> {
+pub fn tiny_segments(target: SocketAddrV4, number: u64, asked: &AtomicU64) -> Result<()> {
     let mut stream = connect(target)?;
     let request =
         format!("POST /{number} HTTP/1.1\r\nHost: tiny.test\r\nContent-Length: 100\r\n\r\n{}", "x".repeat(100));
     for byte in request.as_bytes() {
         stream.write_all(&[*byte])?;
     }
+    asked.fetch_add(1, Ordering::Relaxed);
     read_answers(&mut stream, 1)
 }

@@ -1,7 +1,7 @@
 //! A neighbour that does everything at once, each kind in a thread of its own, as fast as it is let:
 //! addresses, links and forks; sockets; SYNs from addresses that are nobody's; DNS names that repeat
 //! never; statuses and methods that nobody lists; pipelines; requests a byte at a time. Prints how
-//! often it did what when it is asked to end.
+//! often it did what, and how many exchanges it asked for, when it is asked to end.
 #![forbid(unsafe_code)]
 
 mod http;
@@ -12,7 +12,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSo
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 struct Options {
@@ -36,8 +36,8 @@ fn options() -> Result<Options> {
     Ok(Options { target: target.context("--target ADDRESS:PORT")?, gate })
 }
 
-/// One kind of trouble: a turn of it, and its number.
-type Turn = fn(SocketAddrV4, u64) -> Result<()>;
+/// One kind of trouble: a turn of it, its number, and where to count what it asks for.
+type Turn = fn(SocketAddrV4, u64, &AtomicU64) -> Result<()>;
 
 const KINDS: [(&str, Turn); 8] = [
     ("addresses", addresses),
@@ -57,24 +57,33 @@ fn main() -> Result<()> {
     if let Some(gate) = gate {
         testbed::until("the gate opens", Duration::MAX, || gate.exists()).ok();
     }
+    let (asked, ends) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
     let mut running = Vec::new();
     for (name, turn) in KINDS {
-        let done = Arc::new(AtomicU64::new(0));
-        running.push((name, Arc::clone(&done)));
-        std::thread::spawn(move || {
-            for number in 0.. {
+        let (asked, ends) = (asked.clone(), ends.clone());
+        let act = move || {
+            let mut done = 0_u64;
+            for number in (0..).take_while(|_| !ends.load(Ordering::Relaxed)) {
                 // What fails for want of room is tried again: that is what it is for.
-                match turn(target, number) {
-                    Ok(()) => _ = done.fetch_add(1, Ordering::Relaxed),
+                match turn(target, number, &asked) {
+                    Ok(()) => done += 1,
                     Err(_) => std::thread::sleep(Duration::from_millis(1)),
                 }
             }
-        });
+            done
+        };
+        running.push((name, std::thread::spawn(act)));
     }
     testbed::until("it is asked to end", Duration::MAX, || false).ok();
-    let done: serde_json::Map<String, serde_json::Value> =
-        running.iter().map(|(name, done)| ((*name).to_owned(), done.load(Ordering::Relaxed).into())).collect();
-    println!("{}", serde_json::Value::from(done));
+    // Turns are done to their end: what is asked for is answered, and counted.
+    ends.store(true, Ordering::Relaxed);
+    let mut told = serde_json::Map::new();
+    for (name, thread) in running {
+        let done = thread.join().map_err(|_| anyhow::anyhow!("{name} broke off"))?;
+        told.insert(name.to_owned(), done.into());
+    }
+    told.insert("asked".to_owned(), asked.load(Ordering::Relaxed).into());
+    println!("{}", serde_json::Value::from(told));
     Ok(())
 }
 
@@ -88,7 +97,7 @@ fn ip(words: &str) -> Result<()> {
 }
 
 /// Comes, and goes a few turns later.
-fn addresses(_: SocketAddrV4, number: u64) -> Result<()> {
+fn addresses(_: SocketAddrV4, number: u64, _: &AtomicU64) -> Result<()> {
     let of = |number: u64| format!("10.9.{}.{}/32", number / 250 % 250, 1 + number % 250);
     if let Some(old) = number.checked_sub(20) {
         ip(&format!("addr del {} dev eth0", of(old))).ok();
@@ -96,7 +105,7 @@ fn addresses(_: SocketAddrV4, number: u64) -> Result<()> {
     ip(&format!("addr add {} dev eth0", of(number)))
 }
 
-fn links(_: SocketAddrV4, number: u64) -> Result<()> {
+fn links(_: SocketAddrV4, number: u64, _: &AtomicU64) -> Result<()> {
     let name = format!("h{}", number % 40);
     if ip(&format!("link add name {name} type bridge")).is_err() {
         ip(&format!("link del {name}")).ok();
@@ -106,7 +115,7 @@ fn links(_: SocketAddrV4, number: u64) -> Result<()> {
 }
 
 /// Two hundred that listen, and as many connections, for a moment.
-fn sockets(_: SocketAddrV4, _: u64) -> Result<()> {
+fn sockets(_: SocketAddrV4, _: u64, _: &AtomicU64) -> Result<()> {
     let listeners: Vec<TcpListener> =
         (0..200).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>()?;
     let connect = |listener: &TcpListener| TcpStream::connect(listener.local_addr()?);
@@ -117,7 +126,7 @@ fn sockets(_: SocketAddrV4, _: u64) -> Result<()> {
 }
 
 /// A question (RFC 1035) for a name that was never asked for before, at a port where nobody is.
-fn dns(target: SocketAddrV4, number: u64) -> Result<()> {
+fn dns(target: SocketAddrV4, number: u64, asked: &AtomicU64) -> Result<()> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     let server = SocketAddr::from((*target.ip(), 53));
     for one in 0..50 {
@@ -129,7 +138,9 @@ fn dns(target: SocketAddrV4, number: u64) -> Result<()> {
             packet.extend(label.as_bytes());
         }
         packet.extend([0, 0, 1, 0, 1]);
-        socket.send_to(&packet, server).ok();
+        if socket.send_to(&packet, server).is_ok() {
+            asked.fetch_add(1, Ordering::Relaxed);
+        }
     }
     Ok(())
 }

@@ -4,9 +4,10 @@ use anyhow::Result;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, sendto, socket};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::AsRawFd;
+use std::sync::atomic::AtomicU64;
 
 /// Two hundred SYNs to the target's ports, every other one from an address that is nobody's.
-pub fn syns(target: SocketAddrV4, number: u64) -> Result<()> {
+pub fn syns(target: SocketAddrV4, number: u64, _: &AtomicU64) -> Result<()> {
     let socket = socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw)?;
     // IPPROTO_RAW: the IP header comes with the packet (raw(7)).
     let to = SockaddrIn::from(target);
