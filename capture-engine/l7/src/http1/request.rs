@@ -142,7 +142,10 @@ impl Http1 {
         self.midway = false;
         self.unread = None;
         self.settle_unasked(out);
-        if self.order.is_lost() || begin.turn < self.given_up {
+        // In a capture that dropped packets: a request behind bytes of which nobody knows what they were may not
+        // be the first that its message asks, and one that shows when the client has gone on may be answered.
+        let unsure = limits.report_partial && (self.blurred || begin.turn < self.spoke);
+        if unsure || self.order.is_lost() || begin.turn < self.given_up {
             return self.order.lost_request(LossReason::Gap, true, out);
         }
         if self.beyond > 0 || self.open.len() >= limits.open_exchanges.max(1) {
@@ -213,9 +216,17 @@ impl Http1 {
             }
             State::Chunked(mut chunked) => {
                 self.request_unseen(hole.counted(), hole.at);
-                self.requests.state = if chunked.skip(hole.bytes) { State::Chunked(chunked) } else { State::Unframed };
+                if chunked.skip(hole.bytes) {
+                    self.requests.state = State::Chunked(chunked);
+                } else {
+                    self.requests.state = State::Unframed;
+                    self.blurred |= hole.cause == Cause::Unknown;
+                }
             }
-            State::Unframed => self.request_unseen(hole.counted(), hole.at),
+            State::Unframed => {
+                self.request_unseen(hole.counted(), hole.at);
+                self.blurred |= hole.cause == Cause::Unknown;
+            }
             // Whatever it was that made no sense, a request may have followed it.
             State::Lost if self.order.is_lost() => self.order.requests_unread(),
             // The source counts messages: this is the end of one of which a loss has been counted.
