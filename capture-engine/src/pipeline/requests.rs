@@ -18,6 +18,7 @@ const MOST_CLOSED: usize = 65_536;
 #[derive(Debug, Default)]
 pub struct Requests {
     interests: Vec<(FlowKey, FlowId, Interest)>,
+    headers: Vec<(FlowKey, FlowId, [Option<u32>; 2])>,
     timers: BinaryHeap<Reverse<(Ts, TimerKey)>>,
     closed: VecDeque<(Ts, FlowKey, FlowId)>,
     closed_ids: HashMap<FlowKey, FlowId, foldhash::fast::RandomState>,
@@ -43,6 +44,12 @@ impl Requests {
     /// Flows whose dissector changed its mind on how much it needs; drained by the caller.
     pub fn take_interests(&mut self) -> impl Iterator<Item = (FlowKey, FlowId, Interest)> + '_ {
         self.interests.drain(..)
+    }
+
+    /// Walked flows of which the kernel does not know where the next header is, and where it is, by
+    /// direction; drained by the caller.
+    pub fn take_headers(&mut self) -> impl Iterator<Item = (FlowKey, FlowId, [Option<u32>; 2])> + '_ {
+        self.headers.drain(..)
     }
 
     /// Flows that ended long enough ago: their entries in the kernel's table can be removed, if
@@ -73,6 +80,14 @@ impl Requests {
 
     pub(super) fn interest(&mut self, key: FlowKey, id: FlowId, interest: Interest) {
         self.interests.push((key, id, interest));
+    }
+
+    /// Of several of one flow in a row the last one counts.
+    pub(super) fn headers(&mut self, key: FlowKey, id: FlowId, headers: [Option<u32>; 2]) {
+        match self.headers.last_mut() {
+            Some(last) if last.0 == key && last.1 == id => last.2 = headers,
+            _ => self.headers.push((key, id, headers)),
+        }
     }
 
     pub(super) fn timer(&mut self, due: Ts, key: FlowKey, id: FlowId) {
