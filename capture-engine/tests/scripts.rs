@@ -9,7 +9,7 @@
 mod script;
 
 use capture_engine::replay::Replay;
-use script::{Packet, Told, check_table, dns, engine, host, random, walks};
+use script::{Packet, Told, check_table, dns, engine, frames, host, random, walks};
 use std::io::Cursor;
 use std::process::{Child, Command};
 
@@ -51,6 +51,18 @@ fn the_programs_tell_of_random_scripts_what_both_ends_know() {
     random::check(30_000, |story| Ok(host::run(&story.packets)));
 }
 
+#[test]
+#[cfg_attr(no_bpf, ignore = "built without clang")]
+fn the_programs_for_the_host_walk_as_the_table_of_frames_says() {
+    frames::check(walks::on_the_host);
+}
+
+#[test]
+#[cfg_attr(no_bpf, ignore = "built without clang")]
+fn of_a_message_of_rows_the_beginning_and_the_last_bytes_are_told() {
+    frames::check_rows(walks::on_the_host);
+}
+
 /// `PILOTFISH_SCRIPTS=1000000` for a long run.
 #[test]
 #[cfg_attr(no_bpf, ignore = "built without clang")]
@@ -59,7 +71,7 @@ fn of_each_frame_the_beginning_is_told_and_of_the_rest_that_it_was_left_out() {
     eprintln!("{count} scripts from PILOTFISH_SCRIPTS_SEED={first} on");
     for seed in first..first.saturating_add(count) {
         let mut story = walks::Story::new(seed, 65_000);
-        let records = walks::on_the_host(&story);
+        let records = walks::on_the_host(story.walking());
         if let Some(wrong) = story.differs(&records) {
             panic!("PILOTFISH_SCRIPTS=1 PILOTFISH_SCRIPTS_SEED={seed} {}, rough {}: {wrong}", story.name, story.rough);
         }

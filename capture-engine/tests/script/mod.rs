@@ -5,6 +5,7 @@
 mod beginnings;
 pub mod dns;
 mod endings;
+pub mod frames;
 pub mod host;
 pub mod random;
 mod sys;

@@ -399,16 +399,31 @@ fn packet(from_client: bool, flags: &'static str, seq: u32, ack: u32, payload: &
     Packet { from_client, flags, seq, ack, window: 64_000, payload: payload.to_vec() }
 }
 
-/// The records of the packets from `story.from` on, through the programs as built for the host.
-pub fn on_the_host(story: &Story) -> Vec<Told> {
+/// Packets of which those from `from` on are walked; a header of each direction then begins there.
+#[derive(Clone, Copy)]
+pub struct Walking<'a> {
+    pub packets: &'a [Packet],
+    pub from: usize,
+    pub walk: &'static Walk,
+    pub headers: [u32; 2],
+}
+
+impl Story {
+    pub fn walking(&self) -> Walking<'_> {
+        Walking { packets: &self.packets, from: self.from, walk: self.walk, headers: self.headers }
+    }
+}
+
+/// What the programs as built for the host tell of the packets that are walked.
+pub fn on_the_host(walking: Walking<'_>) -> Vec<Told> {
     let mut library = Library::get().lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     library.reset(4096);
     let mut frame = Vec::with_capacity(1 << 16);
     let mut records = Vec::new();
-    for (number, packet) in story.packets.iter().enumerate() {
-        if number == story.from {
+    for (number, packet) in walking.packets.iter().enumerate() {
+        if number == walking.from {
             records.clear();
-            library.walk(&capture_engine::kernel::frames(story.walk), 3, story.headers);
+            library.walk(&capture_engine::kernel::frames(walking.walk), 3, walking.headers);
         }
         packet.frame(&mut frame);
         let dir = if packet.from_client { wire::INGRESS } else { wire::EGRESS };
