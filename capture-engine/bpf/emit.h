@@ -56,7 +56,7 @@ static __always_inline void pf_fill_segment(struct pf_segment *segment, struct p
 	segment->kind = p->key.proto == IPPROTO_TCP ? PF_EVENT_SEGMENT : PF_EVENT_DATAGRAM;
 	segment->key = p->key;
 	segment->dir = cpu->after.dir;
-	segment->flags = 0;
+	segment->flags = cpu->after.seg;
 	segment->tcp_flags = p->tcp_flags;
 	segment->pad = 0;
 	segment->flow_id = cpu->after.flow_id;
@@ -65,9 +65,10 @@ static __always_inline void pf_fill_segment(struct pf_segment *segment, struct p
 	segment->turn = cpu->after.turn;
 	segment->flow_flags = cpu->after.flow_flags;
 	if (cpu->after.start) {
-		segment->flags = PF_SEG_MESSAGE_START;
+		segment->flags |= PF_SEG_MESSAGE_START;
 		segment->prev = cpu->after.prev;
 	}
+	segment->prev.skipped = cpu->after.skipped;
 }
 
 /* One record with room for `room` bytes of payload, a constant, of which `captured` says how many count. */
@@ -142,6 +143,7 @@ static long pf_emit_piece(__u32 index, void *context)
 		rest->lost++;
 	else
 		segment->flags &= ~PF_SEG_MESSAGE_START;
+	segment->prev.skipped = 0;
 	return 0;
 }
 
@@ -171,6 +173,94 @@ static __always_inline __u32 pf_emit_segment(struct __sk_buff *skb, struct pf_cp
 	if (copy <= 4096)
 		return pf_emit_at_once(skb, cpu, control, 4096);
 	return pf_emit_pieces(skb, cpu, control);
+}
+
+struct pf_ranges {
+	struct __sk_buff *skb;
+	struct pf_cpu *cpu;
+	struct pf_control *control;
+	__u32 range;
+	__u32 done; /* bytes of it */
+	__u32 lost;
+};
+
+/* One range of a walked packet, or a part of a long one; 1 ends the loop. */
+static long pf_emit_range(__u32 index, void *context)
+{
+	struct pf_ranges *rest = context;
+	struct pf_cpu *cpu = rest->cpu;
+	struct pf_walking *walking = &cpu->walking;
+	struct pf_segment *segment = &cpu->segment;
+	struct pf_packet *p = &cpu->packet;
+	struct pf_range *range = &walking->ranges[rest->range & (PF_RANGES - 1)];
+	__u32 at = range->at + rest->done, left = range->length - rest->done, next = p->payload;
+	__u64 size = left < PF_CHUNK ? left : PF_CHUNK;
+
+	(void)index;
+	if (rest->range >= cpu->after.ranges)
+		return 1;
+	segment->captured = size;
+	if (size) {
+		asm volatile("" : "+r"(size));
+		size = ((size - 1) & (PF_CHUNK - 1)) + 1;
+		if (bpf_skb_load_bytes(rest->skb, p->payload_at + at, cpu->payload, size))
+			return 1;
+	}
+	if (size < left) {
+		rest->done += size;
+		next = at + size;
+	} else {
+		rest->done = 0;
+		rest->range++;
+		if (rest->range < cpu->after.ranges)
+			next = walking->ranges[rest->range & (PF_RANGES - 1)].at;
+		else if (cpu->after.open)
+			next = at + size;
+	}
+	segment->seq = p->seq + at;
+	segment->payload = next - at;
+	segment->flags &= ~PF_SEG_CUT;
+	if (size < segment->payload)
+		segment->flags |= PF_SEG_CUT;
+	size &= 2 * PF_CHUNK - 1;
+	if (size > PF_CHUNK)
+		size = PF_CHUNK;
+	if (pf_output(rest->control, cpu, segment, sizeof(*segment) + size))
+		rest->lost++;
+	else
+		segment->flags &= ~PF_SEG_MESSAGE_START;
+	segment->prev.skipped = 0;
+	return 0;
+}
+
+/* The ranges that the walker found; the number of records that found no room. */
+static __always_inline __u32 pf_emit_ranges(struct __sk_buff *skb, struct pf_cpu *cpu, struct pf_control *control)
+{
+	struct pf_ranges rest = { skb, cpu, control, 0, 0, 0 };
+
+	pf_fill_segment(&cpu->segment, cpu);
+	bpf_loop(PF_RANGES + PF_MAX_CHUNKS, pf_emit_range, &rest, 0);
+	return rest.lost;
+}
+
+/* The last bytes of a message of rows, which are in `cpu->payload`. */
+static __always_inline __u32 pf_emit_tail(struct pf_cpu *cpu, struct pf_control *control)
+{
+	struct pf_segment *segment = &cpu->segment;
+	struct pf_after *after = &cpu->after;
+	__u8 start = after->start;
+
+	after->start = 0;
+	pf_fill_segment(segment, cpu);
+	after->start = start;
+	segment->flags = PF_SEG_WALKED | PF_SEG_TAIL;
+	segment->dir = after->tail_dir;
+	segment->turn = after->tail_turn;
+	segment->at_ns = after->tail_ns;
+	segment->seq = after->tail_seq;
+	segment->captured = segment->payload = PF_TAIL;
+	segment->prev.skipped = after->tail_skipped;
+	return pf_output(control, cpu, segment, sizeof(*segment) + PF_TAIL) ? 1 : 0;
 }
 
 #endif

@@ -8,6 +8,7 @@
 #include "handshake.h"
 #include "maps.h"
 #include "packet.h"
+#include "walk.h"
 
 #define PF_LONG_MESSAGE 0x40000000 /* offsets in a message are 32 bits wide: past this one, its head is not looked for any more */
 
@@ -61,6 +62,9 @@ static __always_inline void pf_start_message(struct pf_flow *flow, int dir, __u3
 	flow->turn_dir = dir;
 	flow->turn_seq[dir] = seq;
 	flow->head_bytes = control->head_bytes;
+	flow->flags &= ~PF_FLOW_WALKED;
+	if (cpu->before.frames)
+		flow->flags |= PF_FLOW_WALKED;
 	/* Everything, but not of a message that is longer than any that could be made of many. */
 	if (cpu->before.overridden)
 		flow->head_bytes = cpu->before.override < PF_EVERYTHING_MOST ? cpu->before.override : PF_EVERYTHING_MOST;
@@ -93,7 +97,7 @@ static __always_inline int pf_is_older(struct pf_flow *flow, int dir, __u32 end)
 }
 
 /* Payload of one TCP segment; p->seq is the sequence number of its first byte. */
-static __always_inline void pf_payload(struct pf_flow *flow, int dir, struct pf_cpu *cpu, struct pf_control *control)
+static __always_inline void pf_payload(struct pf_flow *flow, int dir, struct pf_cpu *cpu, struct pf_control *control, struct pf_walk *walk)
 {
 	struct pf_packet *p = &cpu->packet;
 	struct pf_before *before = &cpu->before;
@@ -131,8 +135,11 @@ static __always_inline void pf_payload(struct pf_flow *flow, int dir, struct pf_
 			flow->hole_end[dir] = seq;
 		}
 		if (messages) {
-			if (!flow->turn || flow->turn_dir != dir)
+			if (!flow->turn || flow->turn_dir != dir) {
+				if (walk)
+					pf_flush_tail(walk, cpu);
 				pf_start_message(flow, dir, next, cpu, control);
+			}
 			flow->message.bytes += end - next;
 			if (before->tail_read)
 				pf_keep_tail(&flow->message, before->tail, p->payload, pf_ahead(seq, next) <= 0);
@@ -169,6 +176,12 @@ static __always_inline void pf_payload(struct pf_flow *flow, int dir, struct pf_
 	after->skip = skip;
 	after->copy = p->held - skip < room ? p->held - skip : room;
 	after->turn = turn;
+	if (walk && flow->flags & PF_FLOW_WALKED) {
+		if (progress)
+			pf_walked(flow, dir, walk, cpu, next);
+		else if (!fills)
+			after->copy = 0; /* what was left out is so again */
+	}
 }
 
 /* What is left of the payload, when a FIN was seen: nothing behind it is any (RFC 9293 3.10.7.4). */
@@ -183,10 +196,11 @@ static __always_inline void pf_cut_at_fin(struct pf_flow *flow, int dir, struct 
 	if (p->held > p->payload)
 		p->held = p->payload;
 	cpu->before.tail_read = 0; /* that was what is cut off */
+	cpu->before.walked = 0;
 }
 
 /* A function of its own: see pf_find_l3. Returns nothing of use. */
-__noinline int pf_tcp(struct pf_flow *flow, int dir, struct pf_cpu *cpu, struct pf_control *control)
+__noinline int pf_tcp(struct pf_flow *flow, int dir, struct pf_cpu *cpu, struct pf_control *control, struct pf_walk *walk)
 {
 	struct pf_packet *p;
 	__u8 tcp_flags;
@@ -204,6 +218,8 @@ __noinline int pf_tcp(struct pf_flow *flow, int dir, struct pf_cpu *cpu, struct 
 
 	if (tcp_flags & (PF_TCP_SYN | PF_TCP_RST))
 		pf_begin(flow, dir, cpu, control);
+	if (walk && walk->flow_id != flow->flow_id)
+		walk = 0; /* of a connection before */
 	flow->last_ns = now;
 	__sync_fetch_and_add(&flow->counters.packets[dir], 1);
 	__sync_fetch_and_add(&flow->counters.bytes[dir], p->ip_bytes);
@@ -212,13 +228,15 @@ __noinline int pf_tcp(struct pf_flow *flow, int dir, struct pf_cpu *cpu, struct 
 		return 0;
 	if (tcp_flags & PF_TCP_RST) {
 		pf_reset(flow, dir, cpu); /* its payload is a text for people (RFC 9293 3.10.7.4) */
+		if (walk && flow->flags & PF_FLOW_CLOSED)
+			pf_flush_tail(walk, cpu);
 		return 0;
 	}
 	if (tcp_flags & PF_TCP_SYN) {
 		first = tcp_flags & PF_TCP_ACK ? pf_syn_ack(flow, dir, p, now) : pf_syn(flow, dir, p, now);
 		p->seq++;
 		if (first && p->payload)
-			pf_payload(flow, dir, cpu, control);
+			pf_payload(flow, dir, cpu, control, walk);
 		return 0;
 	}
 	if (pf_half_open(flow) && (flow->flags & PF_FLOW_CLOSED || !pf_complete(flow, dir, p, now)))
@@ -230,7 +248,7 @@ __noinline int pf_tcp(struct pf_flow *flow, int dir, struct pf_cpu *cpu, struct 
 	if (p->payload)
 		pf_cut_at_fin(flow, dir, cpu);
 	if (p->payload)
-		pf_payload(flow, dir, cpu, control);
+		pf_payload(flow, dir, cpu, control, walk);
 	if (tcp_flags & PF_TCP_FIN) {
 		pf_fin(flow, dir, p);
 	} else if (p->window) {
@@ -240,6 +258,8 @@ __noinline int pf_tcp(struct pf_flow *flow, int dir, struct pf_cpu *cpu, struct 
 		flow->counters.zero_windows[dir]++;
 	}
 	pf_end(flow, cpu);
+	if (walk && cpu->after.closed)
+		pf_flush_tail(walk, cpu);
 	return 0;
 }
 

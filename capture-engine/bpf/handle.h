@@ -115,6 +115,7 @@ static __always_inline void pf_look_ahead(struct __sk_buff *skb, struct pf_flow 
 		if (override && override->flow_id == flow->flow_id) {
 			cpu->before.override = override->budget;
 			cpu->before.overridden = 1;
+			cpu->before.frames = override->frames;
 		}
 	}
 	if (tcp && p->held == p->payload && bytes + p->payload > flow->head_bytes && flow->head_bytes &&
@@ -155,8 +156,12 @@ __noinline int pf_emit(struct __sk_buff *skb, struct pf_cpu *cpu, struct pf_cont
 		cpu->stats.count[PF_STAT_REPLACED]++;
 		pf_emit_closed(cpu, control);
 	}
-	if (cpu->after.copy)
-		lost = pf_emit_segment(skb, cpu, control);
+	if (cpu->after.tail)
+		lost = pf_emit_tail(cpu, control);
+	if (cpu->after.ranges)
+		lost += pf_emit_ranges(skb, cpu, control);
+	else if (cpu->after.copy)
+		lost += pf_emit_segment(skb, cpu, control);
 	if (cpu->after.closed && !cpu->after.replaced && pf_emit_closed(cpu, control))
 		lost |= PF_CLOSE_LOST;
 	return lost;
@@ -181,6 +186,7 @@ static __always_inline void pf_handle(struct __sk_buff *skb, __u32 slot, __u32 d
 {
 	struct pf_packet *p = &cpu->packet;
 	struct pf_control *control;
+	struct pf_walk *walk = 0;
 	struct pf_flow *flow;
 	int lost, locked, opening = 0;
 	__u32 zero = 0;
@@ -201,11 +207,18 @@ static __always_inline void pf_handle(struct __sk_buff *skb, __u32 slot, __u32 d
 		return;
 	if (p->payload)
 		pf_look_ahead(skb, flow, cpu, dir, control);
+	if ((flow->flags & PF_FLOW_WALKED || cpu->before.frames) && p->key.proto == IPPROTO_TCP) {
+		walk = bpf_map_lookup_elem(&pilotfish_walks, &p->key);
+		if (walk && walk->flow_id == flow->flow_id)
+			pf_walk(skb, flow, walk, cpu, dir);
+		else
+			cpu->before.frames = 0;
+	}
 
 	locked = pf_lock(flow, cpu);
 	if (p->key.proto == IPPROTO_TCP) {
 		opening = -pf_half_open(flow);
-		pf_tcp(flow, dir, cpu, control);
+		pf_tcp(flow, dir, cpu, control, walk);
 		opening += pf_half_open(flow);
 	} else {
 		pf_udp(flow, dir, cpu, control);
@@ -218,7 +231,7 @@ static __always_inline void pf_handle(struct __sk_buff *skb, __u32 slot, __u32 d
 
 	if (opening)
 		pf_count_opening(control, slot, opening);
-	if (cpu->after.copy || cpu->after.closed) {
+	if (cpu->after.copy || cpu->after.ranges || cpu->after.tail || cpu->after.closed) {
 		lost = pf_emit(skb, cpu, control);
 		if (lost)
 			pf_take_back(flow, cpu, lost);

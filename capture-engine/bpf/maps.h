@@ -26,6 +26,22 @@ struct {
 	__type(value, struct pf_override);
 } pilotfish_override SEC(".maps");
 
+/* Where the walker stands, of flows that are walked. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, struct pf_key);
+	__type(value, struct pf_walk);
+} pilotfish_walks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, PF_PROTOCOLS);
+	__type(key, __u32);
+	__type(value, struct pf_frames);
+} pilotfish_frames SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 8388608);
@@ -69,7 +85,8 @@ struct pf_before {
 	__u32 override;
 	__u8 overridden;
 	__u8 tail_read;
-	__u8 pad[2];
+	__u8 frames; /* of the override */
+	__u8 walked; /* pf_cpu.walking is of this packet */
 };
 
 /* To be done after the lock is released. */
@@ -83,8 +100,39 @@ struct pf_after {
 	__u8 closed; /* pf_cpu.closed is filled */
 	__u8 replaced;
 	__u8 dir;
-	__u8 pad[4];
+	__u8 seg; /* PF_SEG_* of the walker */
+	__u8 tail; /* pf_cpu.payload has the last bytes of a message of rows, to be told first */
+	__u8 tail_dir;
+	__u8 open; /* what the packet has behind the last range is told later */
+	__u32 ranges; /* 0, or how many of pf_cpu.walking.ranges are to be told, instead of `copy` bytes */
+	__u32 skipped; /* before the first of them */
+	__u32 tail_seq;
+	__u32 tail_turn;
+	__u32 tail_skipped;
+	__u64 tail_ns;
 	struct pf_message prev; /* valid when `start` */
+};
+
+/* Bytes of a packet's payload that are told. */
+struct pf_range {
+	__u32 at;
+	__u32 length;
+};
+#define PF_RANGES 64
+
+/* What the walker found in a packet, before the lock. */
+struct pf_walking {
+	struct pf_way was; /* where the direction stood */
+	struct pf_way is; /* and stands behind the packet, if it still stood there under the lock */
+	__u32 next; /* the direction's next number then */
+	__u32 count; /* of `ranges` */
+	__u32 frames; /* that were followed */
+	__u8 tail_read;
+	__u8 form;
+	__u8 pad[2];
+	__u8 head[2 * PF_HEADER];
+	struct pf_range ranges[PF_RANGES];
+	__u8 tail[PF_TAIL];
 };
 
 /* A packet as parsed. */
@@ -117,6 +165,7 @@ struct pf_cpu {
 	struct pf_after after;
 	struct pf_flow fresh; /* a new flow */
 	struct pf_closed closed;
+	struct pf_walking walking;
 	struct pf_segment segment;
 	__u8 payload[PF_CHUNK]; /* directly behind the segment: they leave as one record */
 };

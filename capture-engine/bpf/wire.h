@@ -16,6 +16,9 @@
 /* pf_segment.flags */
 #define PF_SEG_MESSAGE_START 1 /* first captured piece of a message: `prev` is valid (prev.turn == 0: there was none) */
 #define PF_SEG_CUT 2 /* this packet had payload beyond the budget that was not copied */
+#define PF_SEG_WALKED 4 /* the walker chose what is copied: what is not, and `skipped`, lies inside of frames */
+#define PF_SEG_ASTRAY 8 /* the walker does not know where the next header of this direction is: all is copied, within the budget */
+#define PF_SEG_TAIL 16 /* the last bytes of a message of more frames than were followed */
 
 /* pf_flow.flags */
 #define PF_FLOW_LOCAL_CLIENT 1 /* SYN left the pod */
@@ -32,6 +35,7 @@
 #define PF_FLOW_FIN_EARLY_OUT 2048
 #define PF_FLOW_SYN_AGAIN_IN 4096 /* a SYN that may begin another connection: `again_seq`; its SYN-ACK decides */
 #define PF_FLOW_SYN_AGAIN_OUT 8192
+#define PF_FLOW_WALKED 16384 /* user space wants it walked: look into `pilotfish_walks` */
 
 /* Budgets with a meaning of their own: of a message, in pf_flow and in map `pilotfish_override` */
 #define PF_BUDGET_NOTHING 0
@@ -66,7 +70,8 @@ struct pf_message {
 	__u8 tail[8]; /* the last bytes of payload seen, right-aligned: tail[7] is the last byte; only for messages longer than the budget */
 	__u8 tail_len;
 	__u8 dir; /* PF_INGRESS, PF_EGRESS */
-	__u8 pad[6];
+	__u8 pad[2];
+	__u32 skipped; /* only in pf_segment, and valid there in any: so many bytes right before `seq` passed and were left out */
 }; /* 48 */
 
 struct pf_counters {
@@ -92,7 +97,7 @@ struct pf_segment {
 	__u32 turn; /* message number; for UDP the number among the flow's datagrams that were to be copied */
 	__u32 flow_flags;
 	struct pf_message prev;
-}; /* 136 */
+}; /* 136: with the ring's 8, payload begins at a multiple of 16, where copying is faster */
 
 struct pf_closed {
 	__u32 kind;
@@ -110,8 +115,79 @@ struct pf_closed {
 struct pf_override {
 	__u64 flow_id;
 	__u32 budget;
-	__u32 pad;
-}; /* 16 */
+	__u8 frames; /* 0: it is not walked; else one more than the place of its protocol in `pilotfish_frames` */
+	__u8 straight; /* bit per direction: `header` is where a header begins */
+	__u8 command; /* another number than before: to be done; 0: nothing is */
+	__u8 pad;
+	__u32 header[2];
+}; /* 24 */
+
+/* How the frames of a protocol say their length, and how much of them is copied: value of array
+ * `pilotfish_frames`. A header has PF_HEADER bytes at most that matter. */
+#define PF_HEADER 16
+#define PF_PROTOCOLS 32
+#define PF_CLASSES 4
+
+/* pf_frames.form */
+#define PF_FORM_FIXED 0 /* `width` bytes at `at`, least significant first or (`big`) last */
+#define PF_FORM_VARINT 1 /* 7 bits a byte from `at` on, least significant first, four bytes at most */
+#define PF_FORM_WEBSOCKET 2 /* RFC 6455 section 5.2 */
+#define PF_FORM_PACKETS 3 /* no frames: `keep[0]` bytes of each packet */
+
+/* pf_frames.flags */
+#define PF_FRAMES_ALIGNED 1 /* a message begins with a header */
+#define PF_FRAMES_ROWS 2 /* beyond `most` frames in a packet, the rest of the message is rows: its last bytes are kept */
+
+struct pf_frames {
+	__u8 form;
+	__u8 at;
+	__u8 width; /* 1 to 4 */
+	__u8 big;
+	__u8 kind_at;
+	__u8 kind_mask; /* 0: all frames are of class 0 */
+	__u8 header; /* bytes of the header: no frame is shorter */
+	__u8 flags;
+	__s32 add; /* bytes of the frame that its length does not count */
+	__u32 most; /* frames of a packet that are followed, PF_MOST_FRAMES at most */
+	__u32 keep[PF_CLASSES]; /* bytes of a frame of the class that are copied, from its header on */
+	__u8 classes[64]; /* of each kind, two bits: kind 0 in the lowest of the first byte */
+}; /* 96 */
+
+#define PF_MOST_FRAMES 64
+#define PF_TAIL 256
+
+/* pf_way.mode */
+#define PF_WAY_ASTRAY 0
+#define PF_WAY_WALKS 1
+#define PF_WAY_ROWS 2 /* until the direction's next message */
+
+/* Where a direction stands. All numbers are sequence numbers. */
+struct pf_way {
+	__u32 header; /* of the next header, or of the one under way */
+	__u32 keep; /* what comes before it is copied */
+	__u32 told; /* all before it was told: copied, or as left out */
+	__u8 mode;
+	__u8 have; /* bytes of the header that came with earlier packets */
+	__u8 told_known;
+	__u8 command; /* the last one that was done */
+	__u8 head[PF_HEADER]; /* these bytes */
+}; /* 32 */
+
+/* Value of map `pilotfish_walks` (key: pf_key), made by user space before it asks for the walk, and
+ * from then on changed by the programs under the flow's lock. */
+struct pf_walk {
+	__u64 flow_id;
+	struct pf_way way[2];
+	__u32 seen[2]; /* pf_control.commands when commands were last looked for */
+	__u8 frames; /* as in pf_override */
+	__u8 tail_dir;
+	__u8 pad[2];
+	__u32 tail_end; /* sequence number after the last byte of `tail` */
+	__u32 tail_turn; /* 0: there is none */
+	__u32 pad2;
+	__u64 tail_ns;
+	__u8 tail[PF_TAIL];
+}; /* 360 */
 
 /* Value of map `pilotfish_flows` (key: pf_key). Changed under `lock`, but for what an ACK without
  * payload changes: `last_ns`, `acked`, `packets` and `bytes`. These and what decides about such an
@@ -173,7 +249,8 @@ struct pf_control {
 	__u32 flows_room; /* entries of `pilotfish_flows` */
 	__s32 flows_all; /* of these in use */
 	__u64 answers[2]; /* answers that were seen of flows without room, by direction: see refused.h */
-	__u8 pad[8];
+	__u32 commands; /* changed with each command to a walk: only then they are looked for */
+	__u8 pad[4];
 	__u32 reader; /* PF_READER_*: on a cache line of its own, it is the only one that changes often */
 	__u8 pad2[60];
 	/* Flows whose handshake is not complete, by namespace (pf_opening). The programs count up and down; user space, which
@@ -215,6 +292,8 @@ enum pf_stat {
 	PF_STAT_NESTED, /* packets of the node's own sockets that found every work area of their CPU in use: counted nowhere else */
 	PF_STAT_OPENING_FULL, /* SYNs beyond their namespace's share: no flow before the connection's first payload */
 	PF_STAT_FLOWS_SHARE, /* packets whose flow would have been beyond its namespace's share of the table */
+	PF_STAT_ASTRAY, /* packets of walked flows that were copied because the place of the next header is not known */
+	PF_STAT_ROWS, /* messages of walked flows of which only the beginning and the last bytes were copied */
 	PF_STAT_MAX,
 };
 
@@ -228,6 +307,6 @@ struct pf_stats {
 #define PF_AREAS (1 + PF_HOST_AREAS)
 
 /* Size of one CPU's value in `pilotfish_stats`: pf_stats, then what the programs work with. */
-#define PF_CPU_BYTES 9048
+#define PF_CPU_BYTES 9976
 
 #endif

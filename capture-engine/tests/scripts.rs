@@ -9,7 +9,7 @@
 mod script;
 
 use capture_engine::replay::Replay;
-use script::{Packet, Told, check_table, engine, host, random};
+use script::{Packet, Told, check_table, dns, engine, frames, host, random, walks};
 use std::io::Cursor;
 use std::process::{Child, Command};
 
@@ -49,6 +49,68 @@ fn the_programs_tell_of_random_scripts_what_both_ends_know() {
         return in_processes(jobs);
     }
     random::check(30_000, |story| Ok(host::run(&story.packets)));
+}
+
+#[test]
+#[cfg_attr(no_bpf, ignore = "built without clang")]
+fn the_programs_for_the_host_walk_as_the_table_of_frames_says() {
+    frames::check(walks::on_the_host);
+}
+
+#[test]
+#[cfg_attr(no_bpf, ignore = "built without clang")]
+fn of_a_message_of_rows_the_beginning_and_the_last_bytes_are_told() {
+    frames::check_rows(walks::on_the_host);
+}
+
+/// `PILOTFISH_SCRIPTS=1000000` for a long run.
+#[test]
+#[cfg_attr(no_bpf, ignore = "built without clang")]
+fn of_each_frame_the_beginning_is_told_and_of_the_rest_that_it_was_left_out() {
+    let (count, first) = random::scale(3000);
+    eprintln!("{count} scripts from PILOTFISH_SCRIPTS_SEED={first} on");
+    for seed in first..first.saturating_add(count) {
+        let mut story = walks::Story::new(seed, 65_000);
+        let records = walks::on_the_host(story.walking());
+        if let Some(wrong) = story.differs(&records) {
+            panic!("PILOTFISH_SCRIPTS=1 PILOTFISH_SCRIPTS_SEED={seed} {}, rough {}: {wrong}", story.name, story.rough);
+        }
+    }
+}
+
+#[test]
+#[cfg_attr(no_bpf, ignore = "built without clang")]
+fn what_is_walked_and_what_is_replayed_make_the_same_records() {
+    let (count, first) = random::scale(300);
+    eprintln!("{count} scripts from PILOTFISH_SCRIPTS_SEED={first} on");
+    for seed in first..first.saturating_add(count) {
+        let (packets, queries) = dns::conversation(seed, false);
+        let all = dns::replayed(file(&packets));
+        let (walked, copied) = dns::walked(&packets);
+        let sent: usize = packets.iter().map(|packet| packet.payload.len()).sum();
+        assert_eq!((all.records.len(), all.lost), (usize::from(queries), 0), "PILOTFISH_SCRIPTS_SEED={seed}");
+        assert_eq!(walked.facts(), all.facts(), "PILOTFISH_SCRIPTS_SEED={seed}: lost {}", walked.lost);
+        assert!(copied <= sent, "{copied} of {sent}");
+    }
+}
+
+#[test]
+#[cfg_attr(no_bpf, ignore = "built without clang")]
+fn what_is_walked_makes_no_wrong_record_of_a_damaged_connection() {
+    let (count, first) = random::scale(300);
+    let (mut found, mut sent) = (0, 0);
+    eprintln!("{count} scripts from PILOTFISH_SCRIPTS_SEED={first} on");
+    for seed in first..first.saturating_add(count) {
+        let truth = dns::replayed(file(&dns::conversation(seed, false).0)).facts();
+        let (walked, _) = dns::walked(&dns::conversation(seed, true).0);
+        for fact in walked.facts().iter().filter(|fact| fact.starts_with("Answered")) {
+            assert!(truth.contains(fact), "PILOTFISH_SCRIPTS_SEED={seed}: {fact} is none of {truth:#?}");
+        }
+        found += walked.records.len();
+        sent += truth.len();
+    }
+    eprintln!("{found} records of {sent} exchanges");
+    assert!(found * 2 > sent, "it comes into step again: {found} of {sent}");
 }
 
 /// The programs have one set of maps in each process, so that threads would wait for each other.

@@ -79,6 +79,9 @@ fn exchange(tcp: &mut Tcp, round: u32, out: &mut Counted) {
             );
         }
         let seq = round.wrapping_mul(sizes[index]);
-        tcp.piece(&Piece { dir, at, seq, turn, first: true, wire_len: sizes[index], payload }, out);
+        tcp.piece(
+            &Piece { dir, at, seq, turn, first: true, wire_len: sizes[index], payload, walked: l7::Walked::default() },
+            out,
+        );
     }
 }

@@ -244,6 +244,11 @@ impl Conversation {
         }
     }
 
+    /// Bytes until the next header of `dir`, where frames are followed.
+    pub(crate) fn header_in(&self, dir: Direction) -> Option<u64> {
+        self.spoken()?.header_in(dir)
+    }
+
     pub(crate) fn role(&self) -> Role {
         self.role
     }
@@ -350,7 +355,7 @@ impl Kept {
         let [first, second] = self.heads.each_ref().map(|(dir, head)| {
             let head = head.as_ref()?;
             let after = if *dir == self.dir && newest.take().is_some() { self.after } else { 0 };
-            let data = Bytes { at: head.at, turn: head.turn, start: true, bytes: &head.bytes };
+            let data = Bytes { at: head.at, turn: head.turn, start: true, tail: false, bytes: &head.bytes };
             Some((*dir, Bytes { start: true, ..data.after(after) }))
         });
         let last = newest.map(|data| (self.dir, Bytes { start: true, ..data.after(self.after) }));

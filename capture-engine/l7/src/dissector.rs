@@ -65,8 +65,16 @@ pub(crate) trait Dissector: Sized {
         None
     }
 
+    /// How much of the connection is to be copied. Where its frames say their lengths:
+    /// `Interest::Frames` of a constant of the protocol.
     fn interest(&self) -> Interest {
         Interest::Heads
+    }
+
+    /// Bytes between what was handed over of `dir` and its next header, for a source that follows frames
+    /// ([`Interest::Frames`]); `None` where nobody knows.
+    fn header_in(&self, _dir: Direction) -> Option<u64> {
+        None
     }
 
     /// Bytes of `dir` may be the answer to bytes of the other direction that are still held back

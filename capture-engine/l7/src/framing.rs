@@ -49,9 +49,13 @@ impl<F> Default for Frames<F> {
 impl<F: Framing> Frames<F> {
     /// Takes captured bytes. `read` gets each frame that they end; false: its length is believed no more.
     pub(crate) fn bytes(&mut self, data: Bytes<'_>, mut read: impl FnMut(Frame<'_>) -> bool) {
-        let Bytes { at, turn, start, mut bytes } = data;
+        let Bytes { at, turn, start, tail, mut bytes } = data;
         if start && self.lost.is_some_and(|lost| lost < turn) {
             self.lost = None;
+        }
+        if tail {
+            // They begin in the middle of one.
+            *self = Frames { lost: Some(turn), ..Frames::default() };
         }
         while !bytes.is_empty() && self.lost.is_none() {
             let used = self.take(bytes, at);
@@ -70,10 +74,21 @@ impl<F: Framing> Frames<F> {
             *self = Frames::default();
             return false;
         }
+        let left = self.left();
+        if cause == Cause::Skipped {
+            // The rest of a frame; beyond it, whole frames that were not wanted.
+            let begun = self.bytes.len() >= F::HEADER || self.rest > 0;
+            self.rest = left.saturating_sub(bytes);
+            if begun && self.rest == 0 {
+                self.end(at, turn, &mut read);
+            } else if !begun {
+                *self = Frames::default();
+            }
+            return false;
+        }
         if self.lost.is_some() {
             return false;
         }
-        let left = self.left();
         let begun = self.bytes.len() > F::HEADER;
         if begun && bytes <= left {
             self.rest = left - bytes;
@@ -87,6 +102,14 @@ impl<F: Framing> Frames<F> {
         }
         *self = Frames { lost: Some(turn), ..Frames::default() };
         true
+    }
+
+    /// Bytes until the next frame begins; `None` where that is not known.
+    pub(crate) fn header_in(&self) -> Option<u64> {
+        if self.lost.is_some() || self.rest == 0 && !self.bytes.is_empty() && F::length(&self.bytes).is_none() {
+            return None;
+        }
+        Some(self.left())
     }
 
     /// Bytes that are kept.

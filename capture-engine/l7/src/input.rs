@@ -1,3 +1,4 @@
+use crate::walk::{Walk, Walked};
 use flow_model::{Direction, L7Record, LossReason, Ts};
 
 /// Captured TCP payload of one packet: the part of it that was copied.
@@ -22,6 +23,8 @@ pub struct Piece<'a> {
     pub wire_len: u32,
     /// The bytes that were copied; may be empty.
     pub payload: &'a [u8],
+    /// Where the source follows frames.
+    pub walked: Walked,
 }
 
 /// What was counted of a message, though its bytes may never have been copied: final when the next
@@ -52,6 +55,8 @@ pub enum Interest {
     Heads,
     /// Every byte: framed or deeply pipelined.
     Everything,
+    /// The beginning of each frame.
+    Frames(&'static Walk),
     /// Nothing more: encrypted, unrecognised, switched to something opaque.
     Nothing,
 }
@@ -110,6 +115,8 @@ pub(crate) struct Bytes<'a> {
     pub turn: u32,
     /// They are the first of their message.
     pub start: bool,
+    /// They are the last of a message of many frames that were left out, and begin anywhere in one.
+    pub tail: bool,
     pub bytes: &'a [u8],
 }
 
@@ -132,6 +139,9 @@ pub(crate) struct Hole {
 pub(crate) enum Cause {
     /// Counted by the source but not copied; `at` is exact.
     Counted,
+    /// Left out by a source that follows frames: the rest of the frame under way, or of whole frames
+    /// that are not wanted. What follows begins with a header, but for a `tail`.
+    Skipped,
     /// The numbers of whole messages are missing, and the dissector was told by `missing`.
     Messages,
     /// Nobody told: dropped by the capture.

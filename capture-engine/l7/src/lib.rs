@@ -19,8 +19,10 @@ mod protocols;
 mod recognise;
 mod stream;
 mod tcp;
+mod walk;
 
 pub use input::{Interest, Limits, MessageEnd, Out, Piece};
 pub use ordered::Ordered;
 pub use protocols::Wire;
 pub use tcp::{Counters, Tcp};
+pub use walk::{Length, Walk, Walked};

@@ -40,7 +40,7 @@ impl Ordered {
         }
         let start = self.advance(dir, at, bytes.len() as u64, out);
         let turn = self.conversation.turn();
-        self.conversation.feed(dir, Bytes { at, turn, start, bytes }, out);
+        self.conversation.feed(dir, Bytes { at, turn, start, tail: false, bytes }, out);
     }
 
     /// The next bytes of a direction were not copied: so many, or nobody knows how many. `at`: when the

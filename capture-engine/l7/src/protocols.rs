@@ -98,6 +98,10 @@ macro_rules! protocols {
                 match self { $(Spoken::$name(it) => it.interest(),)* }
             }
 
+            pub(crate) fn header_in(&self, dir: Direction) -> Option<u64> {
+                match self { $(Spoken::$name(it) => it.header_in(dir),)* }
+            }
+
             pub(crate) fn needs_other(&self, dir: Direction) -> bool {
                 match self { $(Spoken::$name(it) => it.needs_other(dir),)* }
             }

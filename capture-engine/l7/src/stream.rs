@@ -1,4 +1,4 @@
-use crate::{MessageEnd, Piece};
+use crate::{MessageEnd, Piece, Walked};
 use flow_model::Ts;
 use std::collections::VecDeque;
 
@@ -38,6 +38,7 @@ pub(crate) struct HeldPiece {
     pub turn: u32,
     pub start: bool,
     pub wire_len: u32,
+    pub walked: Walked,
     pub payload: Box<[u8]>,
 }
 
@@ -79,6 +80,11 @@ impl Stream {
         } else {
             Place::Old
         }
+    }
+
+    /// Sequence number of the byte after the next `bytes`, where no other is waited for.
+    pub(crate) fn after(&self, bytes: u64) -> Option<u32> {
+        (self.known && !self.holds()).then(|| self.next.wrapping_add(bytes as u32))
     }
 
     /// A message begins at the next byte.
@@ -135,8 +141,8 @@ impl Stream {
             return false;
         }
         held.bytes += cost;
-        let &Piece { at: time, seq, turn, wire_len, payload, .. } = piece;
-        held.pieces.insert(at, HeldPiece { seq, at: time, turn, start, wire_len, payload: payload.into() });
+        let &Piece { at: time, seq, turn, wire_len, payload, walked, .. } = piece;
+        held.pieces.insert(at, HeldPiece { seq, at: time, turn, start, wire_len, walked, payload: payload.into() });
         true
     }
 

@@ -5,7 +5,7 @@ use crate::dissector::Begun;
 use crate::input::{Bytes, Cause, Hole};
 use crate::protocols::Wire;
 use crate::stream::{HeldPiece, Place, Stream};
-use crate::{Interest, Limits, MessageEnd, Out, Piece};
+use crate::{Interest, Limits, MessageEnd, Out, Piece, Walked};
 use flow_model::{Close, Direction, Role, Ts};
 
 /// One TCP connection: puts captured pieces in order, finds out what protocol it carries, and reports its exchanges.
@@ -55,7 +55,13 @@ impl Tcp {
 
     /// Takes the captured payload of one packet.
     pub fn piece<O: Out>(&mut self, piece: &Piece<'_>, out: &mut O) {
-        if self.conversation.is_opaque() || piece.payload.is_empty() && piece.wire_len == 0 {
+        if self.conversation.is_opaque() {
+            return;
+        }
+        if piece.walked.skipped > 0 {
+            return self.walked(piece, out);
+        }
+        if piece.payload.is_empty() && piece.wire_len == 0 {
             return;
         }
         let captured = u32::try_from(piece.payload.len()).unwrap_or(u32::MAX);
@@ -106,6 +112,25 @@ impl Tcp {
                 }
             }
         }
+    }
+
+    /// What a source that follows frames left out before the piece is no hole to wait for.
+    #[cold]
+    fn walked<O: Out>(&mut self, piece: &Piece<'_>, out: &mut O) {
+        let skipped = piece.walked.skipped;
+        let (seq, walked) = (piece.seq.wrapping_sub(skipped), Walked { frames: true, ..Walked::default() });
+        self.piece(&Piece { seq, wire_len: skipped, payload: &[], walked, ..*piece }, out);
+        // Where the piece begins a message, what was left out has begun it.
+        let walked = Walked { skipped: 0, ..piece.walked };
+        self.piece(&Piece { first: false, walked, ..*piece }, out);
+    }
+
+    /// The sequence number of each direction's next header, as far as it is known: with it a source that
+    /// has lost its way goes on following frames. By [`Direction::index`].
+    #[must_use]
+    pub fn headers(&self) -> [Option<u32>; 2] {
+        [Direction::Ingress, Direction::Egress]
+            .map(|dir| self.streams[dir.index()].after(self.conversation.header_in(dir)?))
     }
 
     /// The kernel's final count of a message. Call it before the first piece of the next one.
@@ -302,16 +327,17 @@ impl Tcp {
 
     /// Takes a piece of which the bytes from `from` on are next.
     fn take<O: Out>(&mut self, piece: &Piece<'_>, from: usize, start: bool, out: &mut O) {
-        let Piece { dir, at, turn, wire_len, payload, .. } = *piece;
+        let Piece { dir, at, turn, wire_len, payload, walked, .. } = *piece;
         let fresh = u64::from(wire_len).saturating_sub(from as u64);
         let bytes = payload.get(from..).unwrap_or_default();
         self.streams[dir.index()].advance(fresh);
         if !bytes.is_empty() {
-            self.feed(dir, Bytes { at, turn, start, bytes }, out);
+            self.feed(dir, Bytes { at, turn, start, tail: walked.tail, bytes }, out);
         }
         let cut = fresh - bytes.len() as u64;
         if cut > 0 {
-            let hole = Hole { bytes: cut, at, turn: turn + 1, before_start: false, cause: Cause::Counted };
+            let cause = if walked.frames { Cause::Skipped } else { Cause::Counted };
+            let hole = Hole { bytes: cut, at, turn: turn + 1, before_start: false, cause };
             self.pass(dir, hole, out);
         }
     }
@@ -339,8 +365,9 @@ impl Tcp {
     /// Takes the held pieces that have become next. A piece that began a message still does when
     /// what was missing before it will not come.
     fn drain<O: Out>(&mut self, dir: Direction, mut after_gap: bool, out: &mut O) {
-        while let Some(HeldPiece { seq, at, turn, start, wire_len, payload }) = self.streams[dir.index()].ready() {
-            let piece = Piece { dir, at, seq, turn, first: start, wire_len, payload: &payload };
+        while let Some(held) = self.streams[dir.index()].ready() {
+            let HeldPiece { seq, at, turn, start, wire_len, walked, payload } = held;
+            let piece = Piece { dir, at, seq, turn, first: start, wire_len, payload: &payload, walked };
             if let Place::Next(from) = self.streams[dir.index()].place(&piece) {
                 self.take(&piece, from, start && after_gap, out);
             }

@@ -61,7 +61,10 @@ fn segments(limits: &Limits, said: &[Said]) -> (Found, Option<Wire>) {
         let seq = seqs[dir.index()];
         seqs[dir.index()] = seq.wrapping_add(wire_len);
         let (turn, first) = (message.turn, message.bytes == u64::from(wire_len));
-        tcp.piece(&Piece { dir: *dir, at: *at, seq, turn, first, wire_len, payload: bytes }, &mut found);
+        tcp.piece(
+            &Piece { dir: *dir, at: *at, seq, turn, first, wire_len, payload: bytes, walked: l7::Walked::default() },
+            &mut found,
+        );
     }
     let wire = tcp.wire();
     let at = said.last().map_or(Ts(0), |said| said.at);

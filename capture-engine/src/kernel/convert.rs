@@ -45,6 +45,12 @@ fn segment<'a>(header: &wire::Segment, payload: &'a [u8]) -> Result<Segment<'a>,
         wire_len: if header.flags & wire::SEG_CUT != 0 { header.payload } else { header.captured },
         prev: if starts { message_end(&header.prev) } else { None },
         payload: payload.get(..header.captured as usize).ok_or(Malformed)?,
+        walked: l7::Walked {
+            skipped: header.prev.skipped,
+            frames: header.flags & wire::SEG_WALKED != 0,
+            astray: header.flags & wire::SEG_ASTRAY != 0,
+            tail: header.flags & wire::SEG_TAIL != 0,
+        },
     })
 }
 
@@ -119,6 +125,42 @@ pub(super) fn wire_key(key: &FlowKey) -> wire::Key {
     }
 }
 
+/// A protocol's frames as the programs follow them.
+#[must_use]
+pub fn frames(walk: &l7::Walk) -> wire::Frames {
+    let l7::Walk { length, header, uncounted, kind, classes, keep, most, aligned, rows } = *walk;
+    let (form, at, width, big) = match length {
+        l7::Length::Fixed { at, width, big_endian } => (wire::FORM_FIXED, at, width, u8::from(big_endian)),
+        l7::Length::Varint { at } => (wire::FORM_VARINT, at, 0, 0),
+        l7::Length::WebSocket => (wire::FORM_WEBSOCKET, 0, 0, 0),
+        l7::Length::Packets => (wire::FORM_PACKETS, 0, 0, 0),
+    };
+    let (kind_at, kind_mask) = kind.unwrap_or_default();
+    let mut table = [0u8; 64];
+    for &(class, kinds) in classes {
+        for &kind in kinds {
+            if let Some(byte) = table.get_mut(usize::from(kind >> 2)) {
+                *byte |= (class & 3) << ((kind & 3) * 2);
+            }
+        }
+    }
+    let flag = |is, flag| if is { flag } else { 0 };
+    wire::Frames {
+        form,
+        at,
+        width: width.min(4),
+        big,
+        kind_at,
+        kind_mask,
+        header: header.clamp(1, wire::HEADER as u8),
+        flags: flag(aligned, wire::FRAMES_ALIGNED) | flag(rows, wire::FRAMES_ROWS),
+        add: uncounted,
+        most: most.min(wire::MOST_FRAMES),
+        keep,
+        classes: table,
+    }
+}
+
 fn direction(dir: u8) -> Result<Direction, Malformed> {
     match dir {
         wire::INGRESS => Ok(Direction::Ingress),
@@ -154,7 +196,8 @@ fn counters(counters: &wire::Counters) -> Counters {
 }
 
 fn message_end(message: &wire::Message) -> Option<l7::MessageEnd> {
-    let wire::Message { first_ns, last_ns, bytes, packets, turn, tail, tail_len, dir: _, pad: _ } = *message;
+    let wire::Message { first_ns, last_ns, bytes, packets, turn, tail, tail_len, dir: _, pad: _, skipped: _ } =
+        *message;
     (turn != 0).then_some(l7::MessageEnd {
         turn,
         bytes,

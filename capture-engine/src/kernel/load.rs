@@ -61,6 +61,7 @@ impl Kernel {
             .map_max_entries("pilotfish_events", config.ring_bytes)
             .map_max_entries("pilotfish_flows", config.flows)
             .map_max_entries("pilotfish_override", config.flows)
+            .map_max_entries("pilotfish_walks", config.flows)
             .load(OBJECT)
             .map_err(refused)?;
         let program = program(&mut ebpf)?;
@@ -132,10 +133,12 @@ impl Kernel {
         Ok(())
     }
 
-    pub(super) fn map_fds(&self) -> [(&'static str, BorrowedFd<'_>); 7] {
+    pub(super) fn map_fds(&self) -> [(&'static str, BorrowedFd<'_>); 9] {
         [
             ("pilotfish_flows", self.shared.flows.fd()),
             ("pilotfish_override", self.shared.overrides.fd()),
+            ("pilotfish_walks", self.shared.walks.fd()),
+            ("pilotfish_frames", self.shared.frames.fd()),
             ("pilotfish_events", self.ring_fd.as_fd()),
             ("pilotfish_stats", self.shared.stats.fd()),
             ("pilotfish_seen", self.shared.seen.fd()),

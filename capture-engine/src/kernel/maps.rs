@@ -4,8 +4,9 @@ use super::object::{LoadError, setup};
 use super::sys::{ControlPage, Map};
 use crate::event::FlowKey;
 use capture_wire as wire;
+use hashbrown::HashMap;
+use l7::Walk;
 use parking_lot::Mutex;
-use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicU64;
@@ -50,12 +51,22 @@ impl Default for KernelConfig {
     }
 }
 
+/// What user space wants of single flows, as it was set.
+#[derive(Debug, Default)]
+pub(super) struct Overridden {
+    pub flows: HashMap<FlowKey, wire::Override, foldhash::fast::RandomState>,
+    /// In the order of their places in `pilotfish_frames`.
+    pub walks: Vec<&'static Walk>,
+}
+
 /// What the parts of the door have in common.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub flows: Map,
     pub overrides: Map,
-    pub overridden: Mutex<HashSet<FlowKey, foldhash::fast::RandomState>>,
+    pub walks: Map,
+    pub frames: Map,
+    pub overridden: Mutex<Overridden>,
     pub stats: Map,
     pub seen: Map,
     /// Only the programs use it.
@@ -76,6 +87,8 @@ impl Shared {
         Ok(Shared {
             flows: Map::new(map("pilotfish_flows")?, size_of::<wire::Key>(), size_of::<wire::Flow>()),
             overrides: Map::new(map("pilotfish_override")?, size_of::<wire::Key>(), size_of::<wire::Override>()),
+            walks: Map::new(map("pilotfish_walks")?, size_of::<wire::Key>(), size_of::<wire::Walk>()),
+            frames: Map::new(map("pilotfish_frames")?, 4, size_of::<wire::Frames>()),
             overridden: Mutex::default(),
             stats: Map::new(map("pilotfish_stats")?, 4, wire::CPU_BYTES * cpus),
             seen: Map::new(map("pilotfish_seen")?, 4, size_of::<u64>() * cpus),

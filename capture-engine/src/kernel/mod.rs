@@ -17,6 +17,7 @@ pub mod stub;
 mod sys;
 
 pub use alarm::{Alarm, AlarmCounts, Alarmed};
+pub use convert::frames;
 pub use load::Kernel;
 pub use maps::KernelConfig;
 pub use object::LoadError;

@@ -1,14 +1,14 @@
-//! What user space wants of single flows: more than the heads of their messages, or nothing.
+//! What user space wants of single flows: more than the heads of their messages, their frames, or nothing.
 
 use super::convert;
-use super::maps::Shared;
+use super::maps::{Overridden, Shared};
 use crate::event::{FlowId, FlowKey};
-use l7::Interest;
-use std::collections::HashSet;
+use capture_wire as wire;
+use l7::{Interest, Walk};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use zerocopy::IntoBytes;
+use zerocopy::{FromZeros, IntoBytes};
 
 /// Sets how much of a flow is copied, from its next message on (UDP: from the next datagram on).
 #[derive(Clone, Debug)]
@@ -24,21 +24,45 @@ impl Overrides {
     /// Puts `interest` in the place of what was set before; `Heads` is the same as
     /// [`Overrides::clear`]. Meant is the flow that began as `id`: one that had its key before, or
     /// has it after, is copied as flows begin. Of a message, `Everything` copies the first MiB
-    /// ([`capture_wire::EVERYTHING_MOST`]): what is longer ends as it does for `Heads`.
+    /// ([`capture_wire::EVERYTHING_MOST`]): what is longer ends as it does for `Heads`. So do
+    /// `Frames` where the place of the next header is not known.
     ///
     /// # Errors
     /// `E2BIG` when the table of overrides is full: the flow stays as it is.
     pub fn set(&self, key: &FlowKey, id: FlowId, interest: Interest) -> io::Result<()> {
-        let budget = match interest {
+        let (budget, walk) = match interest {
             Interest::Heads => return self.clear(key),
-            Interest::Everything => capture_wire::BUDGET_EVERYTHING,
-            Interest::Nothing => capture_wire::BUDGET_NOTHING,
+            Interest::Everything => (wire::BUDGET_EVERYTHING, None),
+            Interest::Frames(walk) => (wire::BUDGET_EVERYTHING, Some(walk)),
+            Interest::Nothing => (wire::BUDGET_NOTHING, None),
         };
         let mut set = self.shared.overridden.lock();
-        let value = capture_wire::Override { flow_id: id.0, budget, pad: 0 };
+        let mut value = wire::Override { flow_id: id.0, budget, ..wire::Override::new_zeroed() };
+        if let Some(walk) = walk {
+            value.frames = self.shared.frames_of(&mut set, walk)?;
+            self.shared.begin_walk(key, id, value.frames)?;
+        }
         self.shared.overrides.update(convert::wire_key(key).as_bytes(), value.as_bytes())?;
-        set.insert(*key);
+        set.flows.insert(*key, value);
         self.shared.publish_overrides(&set);
+        Ok(())
+    }
+
+    /// A header of each direction begins at these sequence numbers ([`l7::Tcp::headers`]): a walked flow
+    /// that has lost its way goes on there, if it is not past them. Nothing where it is not walked.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn straighten(&self, key: &FlowKey, id: FlowId, headers: [Option<u32>; 2]) -> io::Result<()> {
+        let mut set = self.shared.overridden.lock();
+        let Some(value) = set.flows.get_mut(key).filter(|value| value.flow_id == id.0 && value.frames > 0) else {
+            return Ok(());
+        };
+        value.command = value.command.wrapping_add(1).max(1);
+        value.straight = u8::from(headers[0].is_some()) | u8::from(headers[1].is_some()) << 1;
+        value.header = headers.map(Option::unwrap_or_default);
+        self.shared.overrides.update(convert::wire_key(key).as_bytes(), value.as_bytes())?;
+        self.shared.control.commands().fetch_add(1, Ordering::Release);
         Ok(())
     }
 
@@ -54,15 +78,41 @@ impl Overrides {
 impl Shared {
     pub(super) fn clear_override(&self, key: &FlowKey) -> io::Result<()> {
         let mut set = self.overridden.lock();
-        if set.remove(key) {
-            self.overrides.delete(convert::wire_key(key).as_bytes())?;
+        if let Some(old) = set.flows.remove(key) {
+            let key = convert::wire_key(key);
+            self.overrides.delete(key.as_bytes())?;
+            if old.frames > 0 {
+                self.walks.delete(key.as_bytes())?;
+            }
             self.publish_overrides(&set);
         }
         Ok(())
     }
 
+    /// One more than the place of `walk` among the protocols that are followed.
+    fn frames_of(&self, set: &mut Overridden, walk: &'static Walk) -> io::Result<u8> {
+        let known = set.walks.iter().position(|known| *known == walk);
+        let place = known.unwrap_or(set.walks.len());
+        if place >= wire::PROTOCOLS {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        if known.is_none() {
+            self.frames.update(&(place as u32).to_ne_bytes(), convert::frames(walk).as_bytes())?;
+            set.walks.push(walk);
+        }
+        Ok(place as u8 + 1)
+    }
+
+    /// It stands nowhere until a message begins, or a command says where.
+    fn begin_walk(&self, key: &FlowKey, id: FlowId, frames: u8) -> io::Result<()> {
+        let mut walk = wire::Walk::new_zeroed();
+        walk.flow_id = id.0;
+        walk.frames = frames;
+        self.walks.update(convert::wire_key(key).as_bytes(), walk.as_bytes())
+    }
+
     /// While there are none, the programs do not look for them.
-    fn publish_overrides(&self, set: &HashSet<FlowKey, foldhash::fast::RandomState>) {
-        self.control.overrides().store(u32::try_from(set.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
+    fn publish_overrides(&self, set: &Overridden) {
+        self.control.overrides().store(u32::try_from(set.flows.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 }

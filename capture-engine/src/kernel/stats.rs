@@ -44,6 +44,10 @@ pub struct KernelStats {
     /// Packets whose flow would have been beyond its namespace's share of the table. What these
     /// and those of `flows_full` cost in exchanges: see [`Sampler::answers`](super::Sampler::answers).
     pub flows_share: u64,
+    /// Packets of walked flows that were copied because the place of the next header was not known.
+    pub astray: u64,
+    /// Messages of walked flows of which only the beginning and the last bytes were copied.
+    pub rows: u64,
     /// Records of the ring that made no sense to the reader.
     pub malformed: u64,
 }
@@ -101,6 +105,8 @@ impl Shared {
             nested: of(Stat::Nested),
             opening_full: of(Stat::OpeningFull),
             flows_share: of(Stat::FlowsShare),
+            astray: of(Stat::Astray),
+            rows: of(Stat::Rows),
             malformed: self.malformed.load(Ordering::Relaxed),
         })
     }

@@ -282,6 +282,10 @@ impl ControlPage {
         unsafe { AtomicU64::from_ptr(self.at.as_ptr().add(offset).cast()) }
     }
 
+    pub(super) fn commands(&self) -> &AtomicU32 {
+        self.word(offset_of!(Control, commands))
+    }
+
     pub(super) fn overrides(&self) -> &AtomicU32 {
         self.word(offset_of!(Control, overrides))
     }

@@ -20,7 +20,7 @@ pub(super) struct Flow<P> {
     cache: P,
     reported: Counters,
     /// What the kernel was last told.
-    interest: Interest,
+    interest: Told,
     /// Wait before the next look at the flow; zero while no timer runs.
     probe_after: Duration,
     announced: bool,
@@ -32,6 +32,28 @@ pub(super) struct Flow<P> {
     /// Pairs of messages of which nothing was seen and that were told as lost exchanges.
     settled_pairs: u32,
     part: Part,
+}
+
+/// An [`Interest`] in one byte: which frames they are changes with the protocol only, and between two
+/// protocols heads are asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Told {
+    #[default]
+    Heads,
+    Everything,
+    Frames,
+    Nothing,
+}
+
+impl From<Interest> for Told {
+    fn from(interest: Interest) -> Told {
+        match interest {
+            Interest::Heads => Told::Heads,
+            Interest::Everything => Told::Everything,
+            Interest::Frames(_) => Told::Frames,
+            Interest::Nothing => Told::Nothing,
+        }
+    }
 }
 
 /// How much of a flow was seen.
@@ -116,7 +138,7 @@ impl<P: Default> Flow<P> {
             dissector,
             cache: P::default(),
             reported: Counters::default(),
-            interest: Interest::default(),
+            interest: Told::default(),
             probe_after: Duration::ZERO,
             announced: false,
             seen: Seen::default(),
@@ -158,9 +180,9 @@ impl<P: Default> Flow<P> {
     /// Whether the kernel is to be told that nothing more is wanted of a flow that only passes on.
     /// Not of those that are over before it hears of it.
     pub fn wants_nothing_more(&mut self, turn: u32) -> bool {
-        let tell = turn > SHORT && self.interest != Interest::Nothing;
+        let tell = turn > SHORT && self.interest != Told::Nothing;
         if tell {
-            self.interest = Interest::Nothing;
+            self.interest = Told::Nothing;
         }
         tell
     }
@@ -221,6 +243,7 @@ impl<P: Default> Flow<P> {
                     first: segment.first,
                     wire_len: segment.wire_len,
                     payload: segment.payload,
+                    walked: segment.walked,
                 };
                 tcp.piece(&piece, out);
             }
@@ -328,10 +351,19 @@ impl<P: Default> Flow<P> {
             Dissector::Tcp(tcp) => tcp.interest(),
             Dissector::Udp(udp) => udp.interest(),
         };
-        (interest != self.interest).then(|| {
-            self.interest = interest;
+        let told = Told::from(interest);
+        (told != self.interest).then(|| {
+            self.interest = told;
             interest
         })
+    }
+
+    /// Where the next header of each direction begins, for the kernel that follows frames.
+    pub fn headers(&self) -> [Option<u32>; 2] {
+        match &self.dissector {
+            Dissector::Tcp(tcp) => tcp.headers(),
+            Dissector::Udp(_) => [None; 2],
+        }
     }
 
     /// The server's end, once it is known that this flow carries a protocol of ours. Told once.

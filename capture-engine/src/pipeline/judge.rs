@@ -165,6 +165,7 @@ mod tests {
                 first: true,
                 prev: None,
                 payload,
+                walked: l7::Walked::default(),
             }));
         }
 

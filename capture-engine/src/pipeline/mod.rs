@@ -234,8 +234,12 @@ impl<S: Sink> Pipeline<S> {
         if let Some(server) = flow.newly_recognised() {
             servers.put(server, ());
         }
-        if let Some(interest) = flow.interest_if_changed() {
+        let changed = flow.interest_if_changed();
+        if let Some(interest) = changed {
             requests.interest(key, id, interest);
+        }
+        if segment.walked.astray || matches!(changed, Some(Interest::Frames(_))) {
+            requests.headers(key, id, flow.headers());
         }
         if let Some(due) = flow.want_timer(at, FIRST_PROBE) {
             requests.timer(due, key, id);

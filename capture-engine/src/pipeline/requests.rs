@@ -24,6 +24,7 @@ pub struct Requests {
     /// Flows that may wait for their linger.
     lingering: usize,
     interests: Vec<(FlowKey, FlowId, Interest)>,
+    headers: Vec<(FlowKey, FlowId, [Option<u32>; 2])>,
     timers: BinaryHeap<Reverse<(Ts, TimerKey)>>,
     closed: VecDeque<(Ts, FlowKey, FlowId)>,
     closed_ids: HashMap<FlowKey, FlowId, foldhash::fast::RandomState>,
@@ -53,6 +54,7 @@ impl Requests {
         Requests {
             lingering: flows / SHARE_CLOSED,
             interests: Vec::new(),
+            headers: Vec::new(),
             timers: BinaryHeap::new(),
             closed: VecDeque::new(),
             closed_ids: HashMap::default(),
@@ -63,6 +65,12 @@ impl Requests {
     /// Flows whose dissector changed its mind on how much it needs; drained by the caller.
     pub fn take_interests(&mut self) -> impl Iterator<Item = (FlowKey, FlowId, Interest)> + '_ {
         self.interests.drain(..)
+    }
+
+    /// Walked flows of which the kernel does not know where the next header is, and where it is, by
+    /// direction; drained by the caller.
+    pub fn take_headers(&mut self) -> impl Iterator<Item = (FlowKey, FlowId, [Option<u32>; 2])> + '_ {
+        self.headers.drain(..)
     }
 
     /// Flows that ended long enough ago, or are too many: their entries in the kernel's table can be
@@ -99,6 +107,14 @@ impl Requests {
 
     pub(super) fn interest(&mut self, key: FlowKey, id: FlowId, interest: Interest) {
         self.interests.push((key, id, interest));
+    }
+
+    /// Of several of one flow in a row the last one counts.
+    pub(super) fn headers(&mut self, key: FlowKey, id: FlowId, headers: [Option<u32>; 2]) {
+        match self.headers.last_mut() {
+            Some(last) if last.0 == key && last.1 == id => last.2 = headers,
+            _ => self.headers.push((key, id, headers)),
+        }
     }
 
     pub(super) fn timer(&mut self, due: Ts, key: FlowKey, id: FlowId) {

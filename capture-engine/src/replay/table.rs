@@ -199,6 +199,7 @@ fn handle(flow: &mut Flow, packet: &Decoded<'_>, dir: Direction, at: Ts, tell: &
         first,
         prev: None,
         payload,
+        walked: l7::Walked::default(),
     };
     if missed > 0 {
         let seq = seq.wrapping_sub(missed);

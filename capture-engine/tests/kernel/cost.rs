@@ -8,6 +8,7 @@ use crate::node::Cgroup;
 use capture_engine::attach::CgroupLinks;
 use capture_engine::kernel::KernelConfig;
 use flow_model::{Direction, Slot};
+use l7::{Interest, Length, Walk};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,6 +34,71 @@ fn cost_of_one_frame() {
         bench.drain();
         eprintln!("one frame, hot: ACK {ack} ns, old payload {old} ns, 1 KiB copied {head} ns");
     }
+}
+
+/// As PostgreSQL's rows: a kind, and a length that counts itself.
+static ROWS: Walk = Walk {
+    length: Length::Fixed { at: 1, width: 4, big_endian: true },
+    header: 5,
+    uncounted: 1,
+    kind: Some((0, 0xff)),
+    classes: &[(1, b"Dd")],
+    keep: [256, 5, 0, 0],
+    most: 16,
+    aligned: true,
+    rows: true,
+};
+static UNWANTED: Walk = Walk { keep: [256, 0, 0, 0], ..ROWS };
+static ALL_FRAMES: Walk = Walk { most: 64, rows: false, ..ROWS };
+static PACKETS: Walk = Walk { length: Length::Packets, keep: [256; 4], ..ROWS };
+
+/// What there is to choose from for a long answer in packets of 3,000 bytes: each packet once, in
+/// the order of its numbers, so no two runs are the same.
+#[test]
+#[ignore = "measures"]
+fn cost_of_rows() {
+    let ways = [
+        ("heads of messages", Interest::Heads),
+        ("everything", Interest::Everything),
+        ("256 bytes of each packet", Interest::Frames(&PACKETS)),
+        ("frames, 5 bytes of each row", Interest::Frames(&ROWS)),
+        ("frames, no byte of a row", Interest::Frames(&UNWANTED)),
+        ("every frame, 64 of a packet", Interest::Frames(&ALL_FRAMES)),
+    ];
+    for row in [30u32, 300, 8192] {
+        for (what, interest) in ways {
+            let mut costs: Vec<(u64, usize, usize)> = (0..5).map(|_| rows(row, interest)).collect();
+            costs.sort_unstable();
+            let (ns, records, bytes) = costs[costs.len() / 2];
+            eprintln!("rows of {row}, {what}: {ns} ns a packet, {records} records, {bytes} bytes of 9000000");
+        }
+    }
+}
+
+fn rows(row: u32, interest: Interest) -> (u64, usize, usize) {
+    let mut bench = Bench::new(&KernelConfig { ring_bytes: 32 << 20, ..KernelConfig::default() });
+    let flow = Tcp { bench: &mut bench, peer_port: PEER_PORT };
+    flow.handshake();
+    flow.request(1000, b"x");
+    let sample = flow.bench.only_flow();
+    let overrides = flow.bench.kernel.overrides();
+    overrides.set(&sample.key, sample.id, interest).expect("an override");
+    let one = [&b"D"[..], &(row - 1).to_be_bytes(), &vec![b'.'; row as usize - 5]].concat();
+    let stream: Vec<u8> = one.iter().copied().cycle().take(9_000_000).collect();
+    let frames: Vec<Vec<u8>> = stream
+        .chunks(3000)
+        .zip(0u32..)
+        .map(|(payload, number)| flow.frame(Direction::Egress, 1000 + number * 3000, "A", 1000, payload))
+        .collect();
+    flow.bench.drain();
+    let mut ns = 0;
+    for frame in &frames {
+        ns += u64::from(flow.bench.repeat(Direction::Egress, frame, 1).1);
+    }
+    let seen = flow.bench.drain();
+    let segments: Vec<_> = seen.iter().filter_map(|seen| seen.segment()).collect();
+    let bytes = segments.iter().map(|segment| segment.payload.len()).sum();
+    (ns / frames.len() as u64, segments.len(), bytes)
 }
 
 /// Ping-pong over a veth pair, as the kernel's statistics see it (about 50 ns of each run are

@@ -15,3 +15,4 @@ mod script;
 mod scripts;
 mod several;
 mod turns;
+mod walk;

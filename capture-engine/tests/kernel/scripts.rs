@@ -1,9 +1,11 @@
 //! The table of packet scripts through the kernel programs.
 
 use crate::frames::Bench;
-use crate::script::{Packet, Told, check_table, engine, host, random};
+use crate::script::walks::{self, Told as Walk, Walking};
+use crate::script::{Packet, Told, check_table, engine, frames, host, random};
 use capture_engine::kernel::KernelConfig;
 use flow_model::Direction;
+use l7::Interest;
 
 pub fn bench() -> Bench {
     Bench::new(&KernelConfig { ring_bytes: 1 << 18, flows: 64, ..KernelConfig::default() })
@@ -47,4 +49,54 @@ fn the_kernel_tells_of_random_scripts_what_their_ends_know_and_the_host_says() {
         let host = host::run(&story.packets);
         if told == host { Ok(told) } else { Err(format!("in the kernel\n{told}for the host\n{host}")) }
     });
+}
+
+/// What the walker in the kernel tells of the packets that are walked. The table is empty afterwards.
+fn walk(bench: &mut Bench, walking: Walking<'_>) -> Vec<Walk> {
+    let Walking { packets, from, walk, headers } = walking;
+    let mut told = Vec::new();
+    for (number, packet) in packets.iter().enumerate() {
+        if number == from {
+            bench.drain();
+            let flow = bench.only_flow();
+            let overrides = bench.kernel.overrides();
+            overrides.set(&flow.key, flow.id, Interest::Frames(walk)).expect("an override");
+            overrides.straighten(&flow.key, flow.id, headers.map(Some)).expect("a command");
+        }
+        let dir = if packet.from_client { Direction::Ingress } else { Direction::Egress };
+        bench.run(dir, &packet.ethernet());
+        bench.hear(&mut |event| {
+            if number >= from {
+                told.extend(Walk::heard(&event));
+            }
+        });
+    }
+    let key = bench.only_flow().key;
+    bench.kernel.sampler().remove(&[key]).expect("removed");
+    told
+}
+
+#[test]
+fn the_kernel_walks_as_the_table_of_frames_says() {
+    let mut bench = bench();
+    frames::check(|walking| walk(&mut bench, walking));
+    frames::check_rows(|walking| walk(&mut bench, walking));
+}
+
+#[test]
+fn the_kernel_walks_random_frames_as_the_host_does() {
+    let mut bench = Bench::new(&KernelConfig { ring_bytes: 1 << 20, flows: 64, ..KernelConfig::default() });
+    let (count, first) = random::scale(if host::can_run() { 1000 } else { 100 });
+    eprintln!("{count} scripts from PILOTFISH_SCRIPTS_SEED={first} on");
+    for seed in first..first.saturating_add(count) {
+        // What the kernel takes from a test in one piece is less than a page.
+        let mut story = walks::Story::new(seed, 3000);
+        let told = walk(&mut bench, story.walking());
+        let wrong = story.differs(&told);
+        assert_eq!(wrong, None, "PILOTFISH_SCRIPTS=1 PILOTFISH_SCRIPTS_SEED={seed} {}", story.name);
+        if host::can_run() {
+            let host = walks::on_the_host(story.walking());
+            assert_eq!(told, host, "PILOTFISH_SCRIPTS=1 PILOTFISH_SCRIPTS_SEED={seed} {}", story.name);
+        }
+    }
 }

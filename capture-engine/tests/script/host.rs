@@ -32,15 +32,7 @@ pub fn run(packets: &[Packet]) -> Told {
         assert_eq!(library.packet(7, u32::from(dir), &frame), -1, "the packet goes on");
     }
     let mut told = Told::default();
-    let mut ring = library.ring();
-    while !ring.is_empty() {
-        let (head, rest) = <[u32; 2]>::read_from_prefix(ring).unwrap();
-        let (record, next) = rest.split_at((head[0] as usize).next_multiple_of(8));
-        ring = next;
-        if head[1] != 0 {
-            hear(&mut told, record);
-        }
-    }
+    records(library.ring(), &mut |record| hear(&mut told, record));
     for entry in library.flows().chunks_exact(size_of::<Entry>()) {
         let Entry { used, key: _, flow } = Entry::read_from_bytes(entry).unwrap();
         if used != 0 {
@@ -48,6 +40,18 @@ pub fn run(packets: &[Packet]) -> Told {
         }
     }
     told.sorted()
+}
+
+/// Each record of the ring that counts.
+pub fn records(mut ring: &[u8], each: &mut impl FnMut(&[u8])) {
+    while !ring.is_empty() {
+        let (head, rest) = <[u32; 2]>::read_from_prefix(ring).unwrap();
+        let (record, next) = rest.split_at((head[0] as usize).next_multiple_of(8));
+        ring = next;
+        if head[1] != 0 {
+            each(record);
+        }
+    }
 }
 
 fn hear(told: &mut Told, record: &[u8]) {

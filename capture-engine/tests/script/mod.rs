@@ -3,10 +3,13 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod beginnings;
+pub mod dns;
 mod endings;
+pub mod frames;
 pub mod host;
 pub mod random;
 mod sys;
+pub mod walks;
 
 use std::fmt::Write;
 

@@ -7,6 +7,7 @@ use std::sync::{Mutex, OnceLock};
 
 type Reset = unsafe extern "C" fn(u32);
 type Packet = unsafe extern "C" fn(u32, u32, *const u8, u32) -> i32;
+type Walk = unsafe extern "C" fn(*const capture_wire::Frames, u32, u32, u32);
 type Bytes = unsafe extern "C" fn(*mut u32) -> *const u8;
 
 /// The folder of what stands in for the kernel.
@@ -18,6 +19,8 @@ pub fn source() -> PathBuf {
 pub struct Library {
     reset: Reset,
     packet: Packet,
+    walk: Walk,
+    empty: Reset,
     ring: Bytes,
     flows: Bytes,
 }
@@ -69,6 +72,8 @@ impl Library {
             Library {
                 reset: std::mem::transmute::<*mut libc::c_void, Reset>(symbol("host_reset")),
                 packet: std::mem::transmute::<*mut libc::c_void, Packet>(symbol("host_packet")),
+                walk: std::mem::transmute::<*mut libc::c_void, Walk>(symbol("host_walk")),
+                empty: std::mem::transmute::<*mut libc::c_void, Reset>(symbol("host_empty")),
                 ring: std::mem::transmute::<*mut libc::c_void, Bytes>(symbol("host_ring")),
                 flows: std::mem::transmute::<*mut libc::c_void, Bytes>(symbol("host_flows")),
             }
@@ -83,6 +88,20 @@ impl Library {
     pub fn packet(&mut self, slot: u32, dir: u32, frame: &[u8]) -> i32 {
         // SAFETY: as above; the frame outlives the call and its length is told.
         unsafe { (self.packet)(slot, dir, frame.as_ptr(), frame.len() as u32) }
+    }
+
+    /// From here on flows are walked; bit per direction of `straight`: a header begins there.
+    pub fn walk(&mut self, frames: &capture_wire::Frames, straight: u32, headers: [u32; 2]) {
+        // SAFETY: one thread at a time, by `&mut`; it is copied.
+        unsafe { (self.walk)(frames, straight, headers[0], headers[1]) }
+    }
+
+    /// Takes what is in the ring.
+    pub fn take_ring(&mut self) -> Vec<u8> {
+        let taken = self.ring().to_vec();
+        // SAFETY: as above.
+        unsafe { (self.empty)(0) }
+        taken
     }
 
     /// What is in the ring: see `host.c`.

@@ -23,6 +23,13 @@ pub const EVENT_WAKE: u32 = 4;
 pub const SEG_MESSAGE_START: u8 = 1;
 /// Bit of [`Segment::flags`]: payload beyond the budget was not copied.
 pub const SEG_CUT: u8 = 2;
+/// Bit of [`Segment::flags`]: the walker chose what is copied; what is not, and `skipped`, lies
+/// inside of frames.
+pub const SEG_WALKED: u8 = 4;
+/// Bit of [`Segment::flags`]: the walker does not know where the next header of this direction is.
+pub const SEG_ASTRAY: u8 = 8;
+/// Bit of [`Segment::flags`]: the last bytes of a message of more frames than were followed.
+pub const SEG_TAIL: u8 = 16;
 
 /// Bit of [`Flow::flags`]: a SYN left the pod.
 pub const FLOW_LOCAL_CLIENT: u32 = 1;
@@ -52,6 +59,8 @@ pub const FLOW_FIN_EARLY_OUT: u32 = 2048;
 pub const FLOW_SYN_AGAIN_IN: u32 = 4096;
 /// Bit of [`Flow::flags`]: the same of one that left it.
 pub const FLOW_SYN_AGAIN_OUT: u32 = 8192;
+/// Bit of [`Flow::flags`]: its frames are followed.
+pub const FLOW_WALKED: u32 = 16384;
 
 /// Budget of a message, in [`Flow::head_bytes`] and `pilotfish_override`: copy no byte.
 pub const BUDGET_NOTHING: u32 = 0;
@@ -119,7 +128,10 @@ pub struct Message {
     /// [`INGRESS`] or [`EGRESS`].
     pub dir: u8,
     /// Explicit padding.
-    pub pad: [u8; 6],
+    pub pad: [u8; 2],
+    /// Only in a [`Segment`], and valid there in any: so many bytes right before `seq` passed and were
+    /// left out by the walker.
+    pub skipped: u32,
 }
 
 /// What is counted of a flow since its start (`pf_counters`), for each direction.
@@ -151,7 +163,7 @@ pub struct Segment {
     pub key: Key,
     /// [`INGRESS`] or [`EGRESS`].
     pub dir: u8,
-    /// Set of [`SEG_MESSAGE_START`] and [`SEG_CUT`].
+    /// Set of `SEG_*`.
     pub flags: u8,
     /// Flags of the TCP header (RFC 9293 section 3.1): FIN is bit 0. For UDP without meaning.
     pub tcp_flags: u8,
@@ -204,8 +216,120 @@ pub struct Override {
     pub flow_id: u64,
     /// A number of bytes, or `BUDGET_*`.
     pub budget: u32,
+    /// 0: it is not walked; else one more than the place of its protocol in `pilotfish_frames`.
+    pub frames: u8,
+    /// Bit for each direction: `header` is valid.
+    pub straight: u8,
+    /// Another number than before: to be done.
+    pub command: u8,
     /// Explicit padding.
-    pub pad: u32,
+    pub pad: u8,
+    /// Sequence number at which a header of each direction begins.
+    pub header: [u32; 2],
+}
+
+/// Bytes of a header that matter, at most.
+pub const HEADER: usize = 16;
+/// Entries of `pilotfish_frames`.
+pub const PROTOCOLS: usize = 32;
+/// Most frames of a packet that are followed.
+pub const MOST_FRAMES: u32 = 64;
+/// Bytes that are kept of the end of a message of more frames than were followed.
+pub const TAIL: usize = 256;
+
+/// [`Frames::form`]: `width` bytes at `at`.
+pub const FORM_FIXED: u8 = 0;
+/// [`Frames::form`]: 7 bits a byte from `at` on.
+pub const FORM_VARINT: u8 = 1;
+/// [`Frames::form`]: RFC 6455 section 5.2.
+pub const FORM_WEBSOCKET: u8 = 2;
+/// [`Frames::form`]: no frames, `keep[0]` bytes of each packet.
+pub const FORM_PACKETS: u8 = 3;
+
+/// Bit of [`Frames::flags`]: a message begins with a header.
+pub const FRAMES_ALIGNED: u8 = 1;
+/// Bit of [`Frames::flags`]: beyond `most` frames in a packet, the rest of the message is rows.
+pub const FRAMES_ROWS: u8 = 2;
+
+/// Value of `pilotfish_frames`: how the frames of a protocol say their length, and how much of them
+/// is copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Frames {
+    /// `FORM_*`.
+    pub form: u8,
+    /// Place of the length in the header.
+    pub at: u8,
+    /// Its bytes, 1 to 4.
+    pub width: u8,
+    /// Not 0: most significant byte first.
+    pub big: u8,
+    /// Place of the frame's kind.
+    pub kind_at: u8,
+    /// Bits of it that count; 0: all frames are of class 0.
+    pub kind_mask: u8,
+    /// Bytes of the header: no frame is shorter.
+    pub header: u8,
+    /// Set of `FRAMES_*`.
+    pub flags: u8,
+    /// Bytes of the frame that its length does not count.
+    pub add: i32,
+    /// Frames of a packet that are followed, [`MOST_FRAMES`] at most.
+    pub most: u32,
+    /// Bytes of a frame of each class that are copied.
+    pub keep: [u32; 4],
+    /// The class of each kind, two bits: kind 0 in the lowest of the first byte.
+    pub classes: [u8; 64],
+}
+
+/// Where a direction of a walked flow stands. Numbers are sequence numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Way {
+    /// Of the next header, or of the one under way.
+    pub header: u32,
+    /// What comes before it is copied.
+    pub keep: u32,
+    /// All before it was told.
+    pub told: u32,
+    /// 0: astray, 1: walks, 2: rows.
+    pub mode: u8,
+    /// Bytes of the header that came with earlier packets.
+    pub have: u8,
+    /// `told` is valid.
+    pub told_known: u8,
+    /// The last command that was done.
+    pub command: u8,
+    /// These bytes.
+    pub head: [u8; HEADER],
+}
+
+/// Value of `pilotfish_walks`.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Walk {
+    /// [`Flow::flow_id`] of the one that is meant.
+    pub flow_id: u64,
+    /// By direction.
+    pub way: [Way; 2],
+    /// [`Control::commands`] when commands were last looked for.
+    pub seen: [u32; 2],
+    /// As in [`Override`].
+    pub frames: u8,
+    /// Direction of `tail`.
+    pub tail_dir: u8,
+    /// Explicit padding.
+    pub pad: [u8; 2],
+    /// Sequence number after its last byte.
+    pub tail_end: u32,
+    /// Its message; 0: there is none.
+    pub tail_turn: u32,
+    /// Explicit padding.
+    pub pad2: u32,
+    /// When it passed, nanoseconds.
+    pub tail_ns: u64,
+    /// The last bytes of a message of rows.
+    pub tail: [u8; TAIL],
 }
 
 /// Value of `pilotfish_flows`.
@@ -295,8 +419,10 @@ pub struct Control {
     pub flows_all: i32,
     /// Answers that were seen of flows without room, for each direction.
     pub answers: [u64; 2],
+    /// Changed with each command to a walk.
+    pub commands: u32,
     /// Explicit padding, to the next cache line.
-    pub pad: [u8; 8],
+    pub pad: [u8; 4],
     /// `READER_*`. On a cache line of its own: it is the only one that changes often.
     pub reader: u32,
     /// Explicit padding.
@@ -355,16 +481,20 @@ pub enum Stat {
     OpeningFull,
     /// Packets whose flow would have been beyond its namespace's share of the table.
     FlowsShare,
+    /// Packets of walked flows that were copied because the place of the next header is not known.
+    Astray,
+    /// Messages of walked flows of which only the beginning and the last bytes were copied.
+    Rows,
 }
 
 /// Number of [`Stat`]s.
-pub const STAT_MAX: usize = 13;
+pub const STAT_MAX: usize = 15;
 
 /// Entries of `pilotfish_stats`.
 pub const AREAS: u32 = 3;
 
 /// Size of one CPU's value in `pilotfish_stats`: [`Stats`], then what the programs work with.
-pub const CPU_BYTES: usize = 9048;
+pub const CPU_BYTES: usize = 9976;
 
 /// Value of `pilotfish_stats` on one CPU.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -381,7 +511,10 @@ const _: () = {
     assert!(size_of::<Segment>() == 136);
     assert!(size_of::<Closed>() == 176);
     assert!(size_of::<Flow>() == 240);
-    assert!(size_of::<Override>() == 16);
+    assert!(size_of::<Override>() == 24);
+    assert!(size_of::<Frames>() == 96);
+    assert!(size_of::<Way>() == 32);
+    assert!(size_of::<Walk>() == 360);
     assert!(size_of::<Control>() == 4224);
-    assert!(size_of::<Stats>() == 104);
+    assert!(size_of::<Stats>() == 120);
 };

@@ -6,7 +6,7 @@
 
 use flow_model::{Close, Direction, L7Record, LossReason, Role, Ts};
 use l7::dns::{Datagram, Udp};
-use l7::{Limits, MessageEnd, Out, Piece, Tcp};
+use l7::{Limits, MessageEnd, Out, Piece, Tcp, Walked};
 use std::time::Duration;
 
 /// Counts what comes out, and looks at each.
@@ -70,6 +70,7 @@ pub fn tcp(data: &[u8]) {
         let op = script.byte();
         let dir = if op & 1 == 0 { Direction::Egress } else { Direction::Ingress };
         now = now.plus(Duration::from_micros(u64::from(script.byte())));
+        let _ = tcp.headers();
         match op >> 1 & 7 {
             0..=3 => {
                 let (skew, length) = (script.byte(), usize::from(script.byte()));
@@ -85,7 +86,11 @@ pub fn tcp(data: &[u8]) {
                 let wire_len = u32::try_from(payload.len()).unwrap_or(0) + cut;
                 next_seq[dir.index()] = seq.wrapping_add(wire_len);
                 let first = op & 0x10 == 0;
-                tcp.piece(&Piece { dir, at: now, seq, turn, first, wire_len, payload }, &mut found);
+                // As a source says it that follows frames.
+                let frames = cut & 0x80 != 0;
+                let skipped = if frames { cut & 0x0f } else { 0 };
+                let walked = Walked { skipped, frames, astray: cut & 0x10 != 0, tail: cut & 0x60 == 0x60 };
+                tcp.piece(&Piece { dir, at: now, seq, turn, first, wire_len, payload, walked }, &mut found);
             }
             4 => tcp.message_ended(&end(&mut script, turn, now), &mut found),
             5 => tcp.progress(&end(&mut script, turn, now), now, &mut found),

@@ -4,7 +4,7 @@ use super::{Exchanges, looks_like_message};
 use crate::dissector::{Dissector, Next, Opening, Sign, Used};
 use crate::framing::{Frame, Frames, Framing};
 use crate::input::{Bytes, Hole};
-use crate::{Interest, Limits, Out};
+use crate::{Interest, Length, Limits, Out, Walk};
 use flow_model::{Close, Direction, LossReason, Role, Ts};
 
 /// Cuts the two directions into messages at their lengths.
@@ -17,6 +17,20 @@ pub(crate) struct Stream {
 /// Messages over TCP, with their length before them.
 #[derive(Debug)]
 struct Prefixed;
+
+/// As a source follows them. Queries may go on while a long answer passes, so a message of the flow
+/// begins anywhere.
+static WALK: Walk = Walk {
+    length: Length::Fixed { at: 0, width: 2, big_endian: true },
+    header: 2,
+    uncounted: 2,
+    kind: None,
+    classes: &[],
+    keep: [Prefixed::KEPT as u32; 4],
+    most: 64,
+    aligned: false,
+    rows: false,
+};
 
 impl Framing for Prefixed {
     const HEADER: usize = 2;
@@ -94,7 +108,11 @@ impl Dissector for Stream {
     }
 
     fn interest(&self) -> Interest {
-        Interest::Everything
+        Interest::Frames(&WALK)
+    }
+
+    fn header_in(&self, dir: Direction) -> Option<u64> {
+        self.sides[dir.index()].header_in()
     }
 
     fn buffered(&self) -> usize {

@@ -460,6 +460,7 @@ impl Hole {
     /// Between two messages: whether there may have been another one, or part of one, that is not accounted for.
     fn may_hold_head(&self) -> bool {
         match self.cause {
+            Cause::Skipped => false,
             Cause::Counted => self.bytes >= SHORTEST_HEAD,
             Cause::Unknown => self.bytes > 0,
             Cause::Messages => false,

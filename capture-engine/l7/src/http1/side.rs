@@ -177,7 +177,7 @@ mod tests {
         for length in pieces {
             let (piece, after) = rest.split_at(length.clamp(1, rest.len().max(1)).min(rest.len()));
             rest = after;
-            let data = Bytes { at: Ts(0), turn: 1, start: false, bytes: piece };
+            let data = Bytes { at: Ts(0), turn: 1, start: false, tail: false, bytes: piece };
             let Some(gathered) = side.gather(&data, piece, &limits) else { continue };
             let text = gathered.text();
             let over = [head::request(text) != Scan::Partial, head::response(text) != Scan::Partial];

@@ -146,6 +146,7 @@ pub fn hand_over(tcp: &mut Tcp, event: &Event, found: &mut Found) {
             first: event.first,
             wire_len: (payload.len() - event.from) as u32,
             payload: &payload[event.from..to],
+            walked: l7::Walked::default(),
         },
         found,
     );

@@ -18,6 +18,13 @@ static struct host_flow flows[HOST_FLOWS];
 static struct pf_cpu cpus[PF_AREAS];
 static struct pf_control control;
 static struct pf_ports ports;
+static struct pf_frames frames;
+static struct pf_override override;
+static struct pf_walk walk;
+/* 0: no flow is walked. */
+static __u8 command;
+static __u32 straight;
+static __u32 header[2];
 /* Each record: its length and whether it counts, 4 bytes each, then its bytes, to a multiple of 8. */
 static __u8 ring[HOST_RING] __attribute__((aligned(8)));
 static __u32 ring_end;
@@ -36,6 +43,22 @@ static void *bpf_map_lookup_elem(void *map, const void *key)
 		return &ports;
 	if (map == &pilotfish_seen)
 		return &seen;
+	if (map == &pilotfish_frames)
+		return *(const __u32 *)key ? 0 : &frames;
+	if (map == &pilotfish_override || map == &pilotfish_walks) {
+		struct pf_flow *flow = command ? bpf_map_lookup_elem(&pilotfish_flows, key) : 0;
+
+		/* What user space would have asked for of the flow, whichever has the key. */
+		if (!flow)
+			return 0;
+		if (walk.flow_id != flow->flow_id) {
+			memset(&walk, 0, sizeof(walk));
+			walk.flow_id = flow->flow_id;
+			walk.frames = 1;
+		}
+		override = (struct pf_override){ flow->flow_id, PF_BUDGET_EVERYTHING, 1, straight, command, 0, { header[0], header[1] } };
+		return map == &pilotfish_walks ? (void *)&walk : &override;
+	}
 	if (map != &pilotfish_flows)
 		return 0;
 	for (int i = 0; i < HOST_FLOWS; i++)
@@ -142,6 +165,8 @@ void host_reset(__u32 head_bytes)
 {
 	memset(flows, 0, sizeof(flows));
 	ring_end = 0;
+	command = 0;
+	memset(&walk, 0, sizeof(walk));
 	memset(&control, 0, sizeof(control));
 	control.head_bytes = head_bytes;
 	control.opening_share = control.opening_room = HOST_FLOWS;
@@ -149,6 +174,25 @@ void host_reset(__u32 head_bytes)
 	control.udp_datagrams = 2;
 	if (!ports.marks[0])
 		memset(&ports, PF_PORT_INCLUDED, sizeof(ports));
+}
+
+/* From here on flows are walked; `bits`: a header begins at these numbers. */
+void host_walk(const struct pf_frames *how, __u32 bits, __u32 in, __u32 out)
+{
+	frames = *how;
+	straight = bits;
+	header[0] = in;
+	header[1] = out;
+	command++;
+	control.overrides = 1;
+	control.commands++;
+}
+
+/* The ring was read. */
+void host_empty(__u32 unused)
+{
+	(void)unused;
+	ring_end = 0;
 }
 
 /* Its program's verdict. */

@@ -197,6 +197,7 @@ fn settle(pipeline: &mut Pipeline<Report>, now: Ts) {
     pipeline.tick(now, |_| None);
     let requests = pipeline.requests();
     requests.take_interests().for_each(drop);
+    requests.take_headers().for_each(drop);
     drop(requests.take_removable(now));
 }
 

@@ -162,6 +162,10 @@ impl PipelineThread {
                 self.overrides_full.add(1);
             }
         }
+        for (key, id, headers) in self.pipeline.requests().take_headers() {
+            // What the kernel refuses leaves the flow astray, which is counted there.
+            let _ = self.overrides.straighten(&key, id, headers);
+        }
     }
 
     fn upkeep(&mut self, now: Ts) {

@@ -242,10 +242,14 @@ pub fn kernel(stats: KernelStats, out: &mut Vec<SelfMetric>) {
         malformed: _,
         opening_full: _,
         flows_share: _,
+        astray: _,
+        rows,
     } = stats;
     let mut count = |name, help, total| out.push(SelfMetric::counter(name, help, total));
     count("pilotfish_ring_records_total", "Records that the kernel programs put into the ring.", events);
     count("pilotfish_packets_total", "Packets that the kernel programs saw.", packets);
+    let help = "Messages of many small frames of which only the beginning and the end were copied.";
+    count("pilotfish_messages_of_rows_total", help, rows);
     let help = "Flows that a SYN began anew before their end was told.";
     count("pilotfish_flows_replaced_total", help, replaced);
     for (why, total) in [("other_protocol", other), ("no_flow", stray)] {

@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
+/* Follows frames that say their length: of each, only its beginning is copied (decision 0021).
+ *
+ * Of each direction the number of the next header is kept, so what is lost or comes in another order
+ * inside of a frame does no harm. A packet is walked before the flow's lock is taken, since its
+ * bytes can be had only there; under the lock the result counts if the direction still stands where
+ * the walk began. Where a header was jumped over, is no header, or another CPU came in between, the
+ * direction is astray: it is copied within the budget, and user space, which puts bytes in order,
+ * tells where the next header is. */
+#ifndef PILOTFISH_WALK_H
+#define PILOTFISH_WALK_H
+
+#include "handshake.h"
+#include "maps.h"
+#include "packet.h"
+
+/* Ranges with less between them are one: a record costs more than these bytes. */
+#define PF_GAP 256
+
+#define PF_FRAME_SHORT 0 /* more bytes tell */
+#define PF_FRAME_BROKEN 1 /* no frame */
+
+/* Length of the frame whose first `have` bytes are in `head`. */
+static __always_inline __u32 pf_frame_length(const struct pf_frames *frames, const __u8 *head, __u32 have)
+{
+	__u32 value = 0, at = frames->at, length;
+
+	if (have < frames->header)
+		return PF_FRAME_SHORT;
+	if (frames->form == PF_FORM_FIXED) {
+#pragma unroll
+		for (__u32 i = 0; i < 4; i++) {
+			__u32 byte = head[(at + i) & (PF_HEADER - 1)];
+
+			if (i < frames->width)
+				value = frames->big ? value << 8 | byte : value | byte << 8 * i;
+		}
+	} else if (frames->form == PF_FORM_VARINT) {
+		__u32 more = 1;
+
+#pragma unroll
+		for (__u32 i = 0; i < 4; i++) {
+			__u32 byte = head[(at + i) & (PF_HEADER - 1)];
+
+			if (!more)
+				continue;
+			if (at + i >= have)
+				return PF_FRAME_SHORT;
+			value |= (byte & 127) << 7 * i;
+			more = byte & 128;
+			length = at + i + 1;
+		}
+		if (more)
+			return PF_FRAME_BROKEN;
+		value += length;
+	} else {
+		__u32 mask = head[1] & 128 ? 4 : 0;
+
+		value = head[1] & 127;
+		if (value < 126) {
+			value += 2 + mask;
+		} else if (value == 126) {
+			if (have < 4)
+				return PF_FRAME_SHORT;
+			value = (head[2] << 8 | head[3]) + 4 + mask;
+		} else {
+			if (have < 10)
+				return PF_FRAME_SHORT;
+			if (head[2] | head[3] | head[4] | head[5])
+				return PF_FRAME_BROKEN;
+			value = (__u32)head[6] << 24 | head[7] << 16 | head[8] << 8 | head[9];
+			if (value >= PF_FURTHEST)
+				return PF_FRAME_BROKEN;
+			value += 10 + mask;
+		}
+	}
+	length = value + frames->add;
+	/* Numbers that are further apart than a window can not be compared for long. */
+	if (value >= PF_FURTHEST || length >= PF_FURTHEST || length < frames->header || length < 2)
+		return PF_FRAME_BROKEN;
+	return length;
+}
+
+static __always_inline __u32 pf_frame_keep(const struct pf_frames *frames, const __u8 *head)
+{
+	__u32 kind = head[frames->kind_at & (PF_HEADER - 1)] & frames->kind_mask;
+
+	return frames->keep[(frames->classes[(kind >> 2) & 63] >> (kind & 3) * 2) & (PF_CLASSES - 1)];
+}
+
+/* Bytes [at, end) of the payload are to be told. */
+static __always_inline void pf_add_range(struct pf_walking *walking, __u32 at, __u32 end)
+{
+	struct pf_range *last = &walking->ranges[(walking->count - 1) & (PF_RANGES - 1)];
+
+	if (walking->count && (at - (last->at + last->length) <= PF_GAP || walking->count >= PF_RANGES)) {
+		last->length = end - last->at;
+		return;
+	}
+	last = &walking->ranges[walking->count & (PF_RANGES - 1)];
+	last->at = at;
+	last->length = end - at;
+	walking->count++;
+}
+
+struct pf_walker {
+	struct __sk_buff *skb;
+	struct pf_cpu *cpu;
+	struct pf_frames *frames;
+};
+
+/* One header; 1 ends the walk. */
+static long pf_walk_header(__u32 index, void *context)
+{
+	struct pf_walker *walker = context;
+	struct pf_frames *frames = walker->frames;
+	struct pf_walking *walking = &walker->cpu->walking;
+	struct pf_packet *p = &walker->cpu->packet;
+	struct pf_way *way = &walking->is;
+	__u32 at = way->header + way->have - p->seq, end = p->payload, length, keep;
+	__u64 have = way->have, size;
+
+	if (at >= end)
+		return 1;
+	if (index >= frames->most || index >= PF_MOST_FRAMES) {
+		/* Frames so small that following them costs more than it saves. */
+		way->mode = frames->flags & PF_FRAMES_ROWS ? PF_WAY_ROWS : PF_WAY_ASTRAY;
+		if (way->mode == PF_WAY_ASTRAY)
+			pf_add_range(walking, at, end);
+		return 1;
+	}
+	asm volatile("" : "+r"(have));
+	have &= PF_HEADER - 1;
+	size = end - at;
+	/* 1 to PF_HEADER, in words that 6.1 understands. */
+	size--;
+	asm volatile("" : "+r"(size));
+	if (size > PF_HEADER - 1)
+		size = PF_HEADER - 1;
+	asm volatile("" : "+r"(size));
+	size++;
+	if (bpf_skb_load_bytes(walker->skb, p->payload_at + at, walking->head + have, size)) {
+		way->mode = PF_WAY_ASTRAY;
+		pf_add_range(walking, at, end);
+		return 1;
+	}
+	length = pf_frame_length(frames, walking->head, have + size);
+	if (length == PF_FRAME_SHORT && have + size < PF_HEADER) {
+		way->have = have + size;
+		__builtin_memcpy(way->head, walking->head, PF_HEADER);
+		pf_add_range(walking, at, end);
+		return 1;
+	}
+	if (length == PF_FRAME_SHORT || length == PF_FRAME_BROKEN) {
+		way->mode = PF_WAY_ASTRAY;
+		pf_add_range(walking, at, end);
+		return 1;
+	}
+	walking->frames++;
+	keep = pf_frame_keep(frames, walking->head);
+	if (keep > length)
+		keep = length;
+	way->keep = way->header + keep;
+	way->header += length;
+	way->have = 0;
+	keep = way->keep - p->seq;
+	if (keep > end)
+		keep = end;
+	if ((__s32)keep > (__s32)at)
+		pf_add_range(walking, at, keep);
+	return 0;
+}
+
+/* Before the lock. A function of its own, so that it is verified once. Returns nothing of use. */
+__noinline int pf_walk(struct __sk_buff *skb, struct pf_flow *flow, struct pf_walk *walk, struct pf_cpu *cpu, int dir)
+{
+	struct pf_override *override;
+	struct pf_control *control;
+	struct pf_walking *walking;
+	struct pf_walker walker;
+	struct pf_frames *frames;
+	struct pf_packet *p;
+	struct pf_way *way;
+	struct pf_key key;
+	__u32 place = 0, end;
+	int starts;
+
+	if (!flow || !walk || !cpu)
+		return 0;
+	dir &= 1;
+	p = &cpu->packet;
+	walking = &cpu->walking;
+	way = &walking->is;
+	control = bpf_map_lookup_elem(&pilotfish_control, &place);
+	if (!control || p->held != p->payload || !p->payload)
+		return 0;
+	place = walk->frames - 1;
+	frames = bpf_map_lookup_elem(&pilotfish_frames, &place);
+	if (!frames)
+		return 0;
+	walking->was = walk->way[dir];
+	walking->is = walking->was;
+	walking->next = flow->seq_known & PF_KNOWN_SEQ(dir) ? flow->next_seq[dir] : p->seq;
+	walking->count = 0;
+	walking->frames = 0;
+	walking->tail_read = 0;
+	walking->form = frames->form;
+	cpu->before.walked = 1;
+	end = p->seq + p->payload;
+	if (pf_ahead(end, walking->next) <= 0)
+		return 0; /* nothing new in it */
+	if (walk->seen[dir] != control->commands) {
+		/* User space has said something to a flow: perhaps to this one, that it knows where a header is. */
+		walk->seen[dir] = control->commands;
+		key = p->key; /* 6.1 takes no key from here but from the stack */
+		override = bpf_map_lookup_elem(&pilotfish_override, &key);
+		if (override && override->flow_id == flow->flow_id && override->command != way->command) {
+			way->command = override->command;
+			/* In the past it says nothing: other headers have passed since. */
+			if (override->straight & (1 << dir) && override->header[dir] - walking->next < PF_FURTHEST) {
+				way->mode = PF_WAY_WALKS;
+				way->header = way->keep = override->header[dir];
+				way->have = 0;
+			}
+		}
+	}
+	if (frames->form == PF_FORM_PACKETS) {
+		way->mode = PF_WAY_WALKS;
+		pf_add_range(walking, 0, p->payload < frames->keep[0] ? p->payload : frames->keep[0]);
+		return 0;
+	}
+	starts = !flow->turn || flow->turn_dir != dir;
+	if (starts && frames->flags & PF_FRAMES_ALIGNED) {
+		way->mode = PF_WAY_WALKS;
+		way->header = way->keep = walking->next;
+		way->have = 0;
+	}
+	if (way->mode == PF_WAY_WALKS) {
+		if (pf_ahead(p->seq, way->header + way->have) > 0) {
+			way->mode = PF_WAY_ASTRAY;
+			return 0;
+		}
+		if (way->have)
+			__builtin_memcpy(walking->head, way->head, PF_HEADER);
+		if (pf_ahead(way->keep, p->seq) > 0)
+			pf_add_range(walking, 0, way->keep - p->seq < p->payload ? way->keep - p->seq : p->payload);
+		walker.skb = skb;
+		walker.cpu = cpu;
+		walker.frames = frames;
+		bpf_loop(PF_MOST_FRAMES + 1, pf_walk_header, &walker, 0);
+		/* That a frame ends here is told, as is the first packet of a message. */
+		if (!walking->count && way->mode == PF_WAY_WALKS && way->header == end)
+			pf_add_range(walking, p->payload, p->payload);
+	} else if (way->mode == PF_WAY_ROWS && p->payload < PF_TAIL) {
+		pf_add_range(walking, 0, p->payload);
+	}
+	if (way->mode == PF_WAY_ROWS && p->payload >= PF_TAIL &&
+	    !bpf_skb_load_bytes(skb, p->payload_at + p->payload - PF_TAIL, walking->tail, PF_TAIL))
+		walking->tail_read = 1;
+	if (starts && !walking->count)
+		pf_add_range(walking, 0, 0);
+	return 0;
+}
+
+/* The kept end of a message of rows is told before anything else. */
+static __always_inline void pf_flush_tail(struct pf_walk *walk, struct pf_cpu *cpu)
+{
+	struct pf_after *after = &cpu->after;
+	struct pf_way *way = &walk->way[walk->tail_dir & 1];
+	__u32 from = walk->tail_end - PF_TAIL;
+
+	if (!walk->tail_turn)
+		return;
+	after->tail = 1;
+	after->tail_dir = walk->tail_dir & 1;
+	after->tail_turn = walk->tail_turn;
+	after->tail_ns = walk->tail_ns;
+	after->tail_seq = from;
+	after->tail_skipped = way->told_known && pf_ahead(from, way->told) > 0 ? from - way->told : 0;
+	__builtin_memcpy(cpu->payload, walk->tail, PF_TAIL);
+	way->told = walk->tail_end;
+	walk->tail_turn = 0;
+}
+
+/* Under the lock: the packet, which brings something new, goes on from `next`. What the walk found
+ * is told if the direction stood there. */
+static __always_inline void pf_walked(struct pf_flow *flow, int dir, struct pf_walk *walk, struct pf_cpu *cpu, __u32 next)
+{
+	struct pf_walking *walking = &cpu->walking;
+	struct pf_after *after = &cpu->after;
+	struct pf_packet *p = &cpu->packet;
+	struct pf_way *way = &walk->way[dir & 1], *was = &walking->was;
+	__u32 end = p->seq + p->payload, first, from;
+	struct pf_range *last;
+	int known = 1;
+
+	/* From where on nothing was told. What was to be copied and did not come is not left out, but lost. */
+	from = way->told_known ? way->told : next;
+	if (pf_ahead(p->seq, next) > 0 && pf_ahead(way->keep, next) > 0)
+		from = pf_ahead(way->keep, p->seq) < 0 ? way->keep : p->seq;
+	if (!cpu->before.walked || walking->next != next || way->header != was->header || way->keep != was->keep ||
+	    way->told != was->told || way->mode != was->mode || way->have != was->have) {
+		walking->is = *way;
+		walking->is.mode = PF_WAY_ASTRAY;
+		walking->is.have = 0;
+		walking->tail_read = 0;
+	}
+	if (walking->is.mode == PF_WAY_ROWS && way->mode != PF_WAY_ROWS)
+		cpu->stats.count[PF_STAT_ROWS]++;
+	if (walk->tail_turn && !walking->tail_read) {
+		pf_flush_tail(walk, cpu);
+		from = way->told;
+	}
+	if (walking->is.mode == PF_WAY_ASTRAY) {
+		cpu->stats.count[PF_STAT_ASTRAY]++;
+		after->seg = PF_SEG_ASTRAY;
+		/* Nothing but the frame that was followed until here is known to be left out. */
+		known = way->mode == PF_WAY_ROWS || (way->mode == PF_WAY_WALKS && pf_ahead(p->seq, way->header) <= 0);
+		first = p->seq + after->skip;
+		walking->is.told = end;
+	} else {
+		if (walking->form != PF_FORM_PACKETS)
+			after->seg = PF_SEG_WALKED;
+		if (way->mode == PF_WAY_ROWS && walking->is.mode == PF_WAY_ROWS)
+			after->seg |= PF_SEG_TAIL;
+		after->copy = 0;
+		after->ranges = walking->count;
+		after->open = walking->tail_read;
+		last = &walking->ranges[(walking->count - 1) & (PF_RANGES - 1)];
+		first = walking->count ? p->seq + walking->ranges[0].at : from;
+		walking->is.told = !walking->count ? from : walking->tail_read ? p->seq + last->at + last->length : end;
+	}
+	if (walking->form != PF_FORM_PACKETS && known && pf_ahead(first, from) > 0)
+		after->skipped = first - from;
+	*way = walking->is;
+	way->told_known = 1;
+	if (walking->tail_read) {
+		__builtin_memcpy(walk->tail, walking->tail, PF_TAIL);
+		walk->tail_end = end;
+		walk->tail_turn = flow->turn;
+		walk->tail_dir = dir;
+		walk->tail_ns = cpu->before.now;
+	}
+}
+
+#endif

@@ -1,0 +1,193 @@
+//! DNS over TCP, which is walked: queries that do not wait, and answers of which most is left out.
+
+use super::random::Dice;
+use super::sys::Library;
+use super::walks::Told;
+use super::{Packet, host};
+use capture_engine::event::Event;
+use capture_engine::replay::Replay;
+use capture_wire as wire;
+use flow_model::{Direction, L7Record, LossReason, Role, Ts};
+use l7::{Interest, Limits, MessageEnd, Out, Piece, Tcp};
+use std::io::Cursor;
+use zerocopy::FromBytes;
+
+#[derive(Debug, Default)]
+pub struct Found {
+    pub records: Vec<L7Record>,
+    pub lost: u64,
+}
+
+impl Out for Found {
+    fn record(&mut self, record: L7Record) {
+        self.records.push(record);
+    }
+
+    fn lost(&mut self, _: LossReason, count: u64) {
+        self.lost += count;
+    }
+}
+
+impl Found {
+    /// Each record without its times, which are not the same in both sources.
+    pub fn facts(&self) -> Vec<String> {
+        let record = |record: &L7Record| {
+            let L7Record { request_bytes, response_bytes, outcome, detail, .. } = record;
+            format!("{outcome:?} {request_bytes}>{response_bytes} {detail:?}")
+        };
+        self.records.iter().map(record).collect()
+    }
+}
+
+/// `length` bytes of a query or its answer, with their length before them.
+fn message(id: u16, answer: bool, length: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    bytes.extend(id.to_be_bytes());
+    bytes.extend(if answer { [0x81, 0x80] } else { [1, 0] });
+    bytes.extend([0, 1, 0, u8::from(answer), 0, 0, 0, 0]);
+    let name = format!("n{id}");
+    bytes.push(name.len() as u8);
+    bytes.extend(name.bytes());
+    bytes.extend([0, 0, 16, 0, 1]);
+    if answer {
+        bytes.extend([0xc0, 12, 0, 16, 0, 1, 0, 0, 0, 60]);
+        bytes.extend((length as u16).to_be_bytes());
+        bytes.resize(bytes.len() + length, 1);
+    }
+    [&(bytes.len() as u16).to_be_bytes()[..], &bytes].concat()
+}
+
+/// The packets of a connection, and how many queries they ask.
+pub fn conversation(seed: u64, rough: bool) -> (Vec<Packet>, u16) {
+    let mut dice = Dice::new(seed);
+    let isn = [dice.below(100_000).wrapping_neg(), dice.below(u32::MAX)];
+    let mut next = isn.map(|isn| isn.wrapping_add(1));
+    let mut packets = Vec::new();
+    let push = |packets: &mut Vec<Packet>, who: usize, flags, seq, ack, payload: &[u8]| {
+        let payload = payload.to_vec();
+        packets.push(Packet { from_client: who == 0, flags, seq, ack, window: 64_000, payload });
+    };
+    push(&mut packets, 0, "S", isn[0], 0, b"");
+    push(&mut packets, 1, "SA", isn[1], next[0], b"");
+    push(&mut packets, 0, "A", next[0], next[1], b"");
+    let queries = 10 + dice.below(30) as u16;
+    // The first ones show what it is.
+    for (who, first) in [message(0, false, 0), message(0, true, 500)].iter().enumerate() {
+        push(&mut packets, who, "A", next[who], next[1 - who], first);
+        next[who] = next[who].wrapping_add(first.len() as u32);
+    }
+    let (mut asked, mut answered) = (1, 1);
+    let mut waiting: [Vec<u8>; 2] = Default::default();
+    while answered < queries || !waiting[0].is_empty() || !waiting[1].is_empty() {
+        if asked < queries && dice.below(3) == 0 {
+            waiting[0].extend(message(asked, false, 0));
+            asked += 1;
+        }
+        // It answers what has passed as a whole.
+        if answered < asked && waiting[0].is_empty() && dice.below(2) == 0 {
+            let length = [40, 3000, 20_000, 60_000][dice.below(4) as usize];
+            waiting[1].extend(message(answered, true, dice.below(length) as usize));
+            answered += 1;
+        }
+        let who = dice.below(2) as usize;
+        let most = [100, 1448, 60_000][dice.below(3) as usize];
+        let length = waiting[who].len().min(1 + dice.below(most) as usize);
+        if length > 0 {
+            let payload: Vec<u8> = waiting[who].drain(..length).collect();
+            push(&mut packets, who, "A", next[who], next[1 - who], &payload);
+            next[who] = next[who].wrapping_add(length as u32);
+        }
+    }
+    push(&mut packets, 0, "FA", next[0], next[1], b"");
+    push(&mut packets, 1, "FA", next[1], next[0].wrapping_add(1), b"");
+    if rough {
+        for at in 6..packets.len() - 2 {
+            let at = at.min(packets.len() - 3);
+            match dice.below(15) {
+                0 => drop(packets.remove(at)),
+                1 if packets[at].from_client == packets[at - 1].from_client => packets.swap(at, at - 1),
+                2 => packets.insert(at, packets[at].clone()),
+                _ => {}
+            }
+        }
+    }
+    (packets, queries)
+}
+
+fn limits() -> Limits {
+    Limits { keep_strings: true, ..Limits::default() }
+}
+
+/// What is found where everything is copied.
+pub fn replayed(file: Vec<u8>) -> Found {
+    let (mut found, mut tcp) = (Found::default(), Tcp::new(&limits(), Role::Server));
+    tcp.seen_to_begin();
+    Replay::new(Cursor::new(file)).unwrap().run(|event| match event {
+        Event::Segment(segment) => {
+            if let Some(prev) = &segment.prev {
+                tcp.message_ended(prev, &mut found);
+            }
+            let capture_engine::event::Segment { dir, at, seq, turn, first, wire_len, payload, walked, .. } = segment;
+            // The one whose first packet it saw is local to it: the client. Here it is the server.
+            let dir = dir.reverse();
+            tcp.piece(&Piece { dir, at, seq, turn, first, wire_len, payload, walked }, &mut found);
+        }
+        Event::Closed(sample) => {
+            let close = sample.closed.unwrap();
+            tcp.closed(sample.at, close, sample.message.as_ref(), sample.turns, &mut found);
+        }
+    });
+    found
+}
+
+/// What is found by way of the walker, which is told at once what the dissector knows; and how many
+/// bytes were copied.
+pub fn walked(packets: &[Packet]) -> (Found, usize) {
+    let mut library = Library::get().lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    library.reset(4096);
+    let (mut found, mut tcp) = (Found::default(), Tcp::new(&limits(), Role::Server));
+    tcp.seen_to_begin();
+    let (mut frame, mut copied, mut asked) = (Vec::new(), 0, false);
+    for packet in packets {
+        packet.frame(&mut frame);
+        let dir = if packet.from_client { wire::INGRESS } else { wire::EGRESS };
+        library.packet(7, u32::from(dir), &frame);
+        let mut astray = false;
+        host::records(&library.take_ring(), &mut |record| {
+            if let Some(told) = Told::of(record) {
+                astray |= told.walked.astray;
+                copied += told.bytes.len();
+                hand_over(&mut tcp, record, &told, &mut found);
+            } else if let Ok((closed, _)) = wire::Closed::read_from_prefix(record) {
+                let close = flow_model::Close::Fin;
+                let last = end(&closed.last);
+                tcp.closed(Ts(closed.at_ns), close, last.as_ref(), closed.turn, &mut found);
+            }
+        });
+        if let Interest::Frames(walk) = tcp.interest()
+            && (astray || !asked)
+        {
+            asked = true;
+            let headers = tcp.headers();
+            let straight = u32::from(headers[0].is_some()) | u32::from(headers[1].is_some()) << 1;
+            library.walk(&capture_engine::kernel::frames(walk), straight, headers.map(Option::unwrap_or_default));
+        }
+    }
+    (found, copied)
+}
+
+fn hand_over(tcp: &mut Tcp, record: &[u8], told: &Told, found: &mut Found) {
+    let (segment, _) = wire::Segment::read_from_prefix(record).unwrap();
+    let Told { from_client, turn, seq, first, wire_len, walked, ref bytes } = *told;
+    if let Some(prev) = end(&segment.prev).filter(|_| first) {
+        tcp.message_ended(&prev, found);
+    }
+    let dir = if from_client { Direction::Ingress } else { Direction::Egress };
+    tcp.piece(&Piece { dir, at: Ts(segment.at_ns), seq, turn, first, wire_len, payload: bytes, walked }, found);
+}
+
+fn end(message: &wire::Message) -> Option<MessageEnd> {
+    let wire::Message { first_ns, last_ns, bytes, packets, turn, tail, tail_len, .. } = *message;
+    let (first, last) = (Ts(first_ns), Ts(last_ns));
+    (turn != 0).then_some(MessageEnd { turn, bytes, packets, first, last, tail, tail_len })
+}
