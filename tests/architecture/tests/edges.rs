@@ -24,6 +24,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("netns-scanner", &["netns", "flow-model"]),
     ("shim-plugin", &["flow-model"]),
     ("k8s-sync", &["flow-model"]),
+    // What a series is called and counts are bytes to it.
+    ("join", &[]),
     // Its rows are those that the agent answers.
     ("golden-metrics", &["agent-api", "flow-model"]),
     ("agent-api", &[]),
