@@ -6,10 +6,15 @@
 //! What a series is called and what it has counted are bytes here: whoever counts knows what they
 //! mean, and a series of another version passes through as it is.
 //!
-//! Does not open a connection, name a pod or serve anything.
+//! [`Client`] is the thin task that does with a connection what a link says: TLS to the companion of a
+//! [`Ticket`], one gRPC stream.
+//!
+//! Does not name a pod, and does not serve: the companion does.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod client;
+pub mod grpc;
 mod hello;
 mod jitter;
 pub mod limits;
@@ -19,10 +24,15 @@ mod pack;
 mod refusal;
 mod replica;
 mod source;
+mod ticket;
+mod token;
 
+pub use client::{Client, Feed};
 pub use hello::{Me, welcome};
 pub use link::{Action, Cut, Link};
 pub use pack::{PackError, Parts};
 pub use refusal::{Reason, Refusal};
 pub use replica::{Applied, Changes, Counted, Replica, Was};
 pub use source::{Source, SourceCounted};
+pub use ticket::{SERVER_NAME, Ticket, TicketError};
+pub use token::{Token, TokenHash};

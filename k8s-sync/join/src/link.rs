@@ -166,7 +166,6 @@ impl Link {
         match (&mut self.state, answer) {
             // What was on its way when the stream was given up.
             (State::Waiting { .. } | State::Dialing { .. }, _) => None,
-            (_, Answers::Refused(refused)) => self.hang(now, Refusal::from(refused)),
             (_, Answers::Period(Period { period_ms })) => {
                 self.set_period(period_ms);
                 // A shorter one counts from now on, not after a longer one has passed.

@@ -100,7 +100,7 @@ pub struct Bye {
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct FromCompanion {
     /// `None`: a message of another version.
-    #[prost(oneof = "Answers", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "Answers", tags = "1, 2, 3, 4")]
     pub answers: Option<Answers>,
 }
 
@@ -116,11 +116,8 @@ pub enum Answers {
     /// Everything is to be sent anew: the copy does not fit what comes.
     #[prost(message, tag = "3")]
     Resync(Resync),
-    /// The stream ends.
-    #[prost(message, tag = "4")]
-    Refused(Refused),
     /// From now on.
-    #[prost(message, tag = "5")]
+    #[prost(message, tag = "4")]
     Period(Period),
 }
 
@@ -165,17 +162,6 @@ pub struct Period {
     /// Milliseconds from push to push; 0: as the agent likes.
     #[prost(uint32, tag = "1")]
     pub period_ms: u32,
-}
-
-/// Why the stream ends.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct Refused {
-    /// A word of `Reason`.
-    #[prost(string, tag = "1")]
-    pub reason: String,
-    /// For people: what to do.
-    #[prost(string, tag = "2")]
-    pub text: String,
 }
 
 impl From<Says> for FromAgent {

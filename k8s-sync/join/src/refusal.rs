@@ -1,6 +1,5 @@
 //! Why an agent may not push, said so that whoever reads it knows what to do.
 
-use crate::message::Refused;
 use std::fmt;
 
 /// A closed set: the label of what is counted, and the word on the wire.
@@ -85,19 +84,5 @@ impl Refusal {
     #[must_use]
     pub fn new(reason: Reason, text: impl Into<String>) -> Refusal {
         Refusal { reason, text: text.into() }
-    }
-}
-
-impl From<Refusal> for Refused {
-    fn from(refusal: Refusal) -> Refused {
-        Refused { reason: refusal.reason.as_str().to_owned(), text: refusal.text }
-    }
-}
-
-impl From<Refused> for Refusal {
-    fn from(refused: Refused) -> Refusal {
-        let Refused { reason, text } = refused;
-        let known = Reason::ALL.into_iter().find(|known| known.as_str() == reason);
-        Refusal { reason: known.unwrap_or(Reason::Other), text }
     }
 }

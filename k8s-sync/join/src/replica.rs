@@ -99,6 +99,9 @@ pub struct Replica<N> {
 }
 
 impl<N: Clone + Eq + Hash> Replica<N> {
+    /// What a series takes besides its value: two places in maps that are half full at worst.
+    pub const BESIDES: usize = 2 * (size_of::<(N, Kept)>() + size_of::<(u64, N)>() + 2);
+
     /// An empty one. After `silence` without a push nobody knows any more when something was counted.
     #[must_use]
     pub fn new(silence: Duration) -> Replica<N> {
@@ -118,11 +121,16 @@ impl<N: Clone + Eq + Hash> Replica<N> {
         }
     }
 
-    /// With other bounds on series and on their bytes.
+    /// With other bounds on series and on their bytes, as `memory` has them.
     #[must_use]
     pub fn bounded(mut self, series: usize, bytes: usize) -> Replica<N> {
         self.most = (series, bytes);
         self
+    }
+
+    /// From now on it takes no more bytes than this, as far as it does not have them already.
+    pub fn bound(&mut self, bytes: usize) {
+        self.most.1 = bytes.min(limits::BYTES);
     }
 
     /// A stream of this process of the agent begins. Returns the generation that the copy has of it.
@@ -225,7 +233,15 @@ impl<N: Clone + Eq + Hash> Replica<N> {
 
     fn set<C: Changes<Name = N>>(&mut self, id: u64, name: N, value: Bytes, push: Push, changes: &mut C) {
         let value: Box<[u8]> = (*value).into();
+        let (series, most) = self.most;
         if let Some(kept) = self.series.get_mut(&name) {
+            let bytes = self.bytes - kept.value.len() + value.len();
+            if bytes > most && value.len() > kept.value.len() {
+                // It stays as it was.
+                kept.sweep = self.sweep;
+                self.refuse();
+                return;
+            }
             let was = match (push.watched, kept.id == id || push.since == 0) {
                 (true, true) => Was::Value(&kept.value),
                 // The one of this name ended, and its end was not heard.
@@ -236,20 +252,20 @@ impl<N: Clone + Eq + Hash> Replica<N> {
             if kept.id != id && self.ids.get(&kept.id) == Some(&name) {
                 self.ids.remove(&kept.id);
             }
-            self.bytes = self.bytes - kept.value.len() + value.len();
+            self.bytes = bytes;
             *kept = Kept { id, value, sweep: self.sweep };
             self.ids.insert(id, name);
             return;
         }
-        let (series, bytes) = self.most;
-        if self.series.len() >= series || self.bytes + value.len() > bytes {
+        let bytes = self.bytes + value.len() + Self::BESIDES;
+        if self.series.len() >= series || bytes > most {
             self.refuse();
             return;
         }
         // In a full push a name may be new only because there was no room for it before.
         let was = if push.watched && push.since > 0 { Was::New } else { Was::Unknown };
         changes.changed(&name, was, &value);
-        self.bytes += value.len();
+        self.bytes = bytes;
         self.series.insert(name.clone(), Kept { id, value, sweep: self.sweep });
         self.ids.insert(id, name);
     }
@@ -264,7 +280,7 @@ impl<N: Clone + Eq + Hash> Replica<N> {
         if self.series.get(&name).is_some_and(|kept| kept.id == id)
             && let Some(kept) = self.series.remove(&name)
         {
-            self.bytes -= kept.value.len();
+            self.bytes -= kept.value.len() + Self::BESIDES;
             changes.gone(&name, &kept.value);
         }
     }
@@ -275,7 +291,7 @@ impl<N: Clone + Eq + Hash> Replica<N> {
         series.retain(|name, kept| {
             let stays = kept.sweep == *sweep;
             if !stays {
-                *bytes -= kept.value.len();
+                *bytes -= kept.value.len() + Self::BESIDES;
                 changes.gone(name, &kept.value);
                 if ids.get(&kept.id) == Some(name) {
                     ids.remove(&kept.id);
@@ -283,12 +299,14 @@ impl<N: Clone + Eq + Hash> Replica<N> {
             }
             stays
         });
+        series.shrink_to_fit();
+        ids.shrink_to_fit();
     }
 
     /// The series ended with their agent or their node.
     pub fn clear<C: Changes<Name = N>>(&mut self, changes: &mut C) {
-        self.series.drain().for_each(|(name, kept)| changes.gone(&name, &kept.value));
-        self.ids.clear();
+        std::mem::take(&mut self.series).iter().for_each(|(name, kept)| changes.gone(name, &kept.value));
+        self.ids = Map::default();
         (self.generation, self.push, self.bytes) = (0, None, 0);
     }
 
@@ -324,9 +342,7 @@ impl<N: Clone + Eq + Hash> Replica<N> {
     /// Bytes that it takes, without what the names refer to.
     #[must_use]
     pub fn memory(&self) -> usize {
-        // hashbrown keeps one byte of control for each place.
-        let series = self.series.capacity() * (size_of::<(N, Kept)>() + 1);
-        series + self.ids.capacity() * (size_of::<(u64, N)>() + 1) + self.bytes
+        self.bytes
     }
 
     /// What was kept out.

@@ -28,6 +28,8 @@ impl Changes for Heard {
 }
 
 const NOW: Duration = Duration::from_secs(1);
+/// Room for a hundred bytes of values.
+const BYTES: usize = 100 + 3 * Replica::<Vec<u8>>::BESIDES;
 
 fn entry(id: u64, key: &str, value: &str) -> Entry {
     let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
@@ -41,7 +43,7 @@ fn push(generation: u64, since: u64, entries: &[Entry]) -> Part {
 }
 
 fn replica() -> (Replica<Vec<u8>>, Heard) {
-    let mut replica = Replica::new(NOW).bounded(3, 100);
+    let mut replica = Replica::new(NOW).bounded(3, BYTES);
     replica.begin(5);
     (replica, Heard::default())
 }
@@ -58,10 +60,11 @@ fn series_beyond_the_bounds_are_refused_and_the_others_go_on() {
     assert!(matches!(replica.part(NOW, &push(2, 1, &later), &mut heard), Ok(Applied::Complete(_))));
     assert_eq!(replica.counted(), Counted { refused: 2, unnamed: 2, resyncs: 0 });
     assert_eq!(heard.0[&b"a".to_vec()], b"2");
-    // Too many bytes.
-    let wide = [entry(6, "a", &"x".repeat(101))];
-    let Ok(Applied::Complete(_)) = replica.part(NOW, &push(3, 0, &wide), &mut heard) else { panic!() };
-    assert!(replica.memory() < 1_000, "{}", replica.memory());
+    // A value that grows past the bytes that there are.
+    let wide = [entry(6, "a", &"x".repeat(101)), entry(7, "b", "3")];
+    let Ok(Applied::Complete(ack)) = replica.part(NOW, &push(3, 0, &wide), &mut heard) else { panic!() };
+    assert_eq!((ack.refused, replica.len(), replica.memory() <= BYTES), (3, 2, true));
+    assert_eq!((&*heard.0[&b"a".to_vec()], &*heard.0[&b"b".to_vec()]), (&b"2"[..], &b"3"[..]));
 }
 
 #[test]
@@ -121,7 +124,9 @@ proptest! {
             let _ = replica.part(NOW, &part, &mut heard);
             let copy: BTreeMap<Vec<u8>, Vec<u8>> =
                 replica.series().map(|(name, value)| (name.clone(), value.to_vec())).collect();
-            prop_assert!(copy.len() <= 3 && copy.values().map(Vec::len).sum::<usize>() <= 100);
+            prop_assert!(copy.len() <= 3 && replica.memory() <= BYTES);
+            let values: usize = copy.values().map(Vec::len).sum();
+            prop_assert_eq!(replica.memory(), values + copy.len() * Replica::<Vec<u8>>::BESIDES);
             prop_assert_eq!(&copy, &heard.0);
         }
         replica.clear(&mut heard);

@@ -386,9 +386,7 @@ fn who_is_refused_waits_for_people_and_says_why() {
     let mut bed = Bed::new();
     bed.send();
     let refusal = Refusal::new(join::Reason::Token, "the join token is not this cluster's");
-    let refused = join::message::Answers::Refused(refusal.clone().into());
-    let action = bed.link.received(bed.now, refused.into());
-    assert_eq!(action, Some(Action::Hang(Cut::Refused(refusal.clone()))));
+    bed.link.cut(bed.now, Cut::Refused(refusal.clone()));
     assert_eq!(bed.link.why(), Some(&Cut::Refused(refusal)));
     assert!(bed.link.deadline() >= bed.now + Duration::from_secs(30));
 }

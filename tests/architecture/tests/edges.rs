@@ -26,6 +26,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("k8s-sync", &["flow-model"]),
     // What a series is called and counts are bytes to it.
     ("join", &[]),
+    ("companion", &["join", "golden-metrics"]),
     // Its rows are those that the agent answers.
     ("golden-metrics", &["agent-api", "flow-model"]),
     ("agent-api", &[]),
@@ -55,7 +56,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("aya", &["capture-engine"]),
     ("aya-obj", &["capture-engine"]),
     ("containerd-client", &["shim-plugin"]),
-    ("tonic", &["shim-plugin"]),
+    ("tonic", &["shim-plugin", "join", "companion"]),
     ("prometheus-client", &["golden-metrics"]),
     ("axum", &["agentd"]),
     ("clap", &["agentd", "xtask"]),

@@ -1,0 +1,313 @@
+//! The agents that have joined, and what each of them has counted. Told the time.
+
+use crate::names::{Name, Names};
+use hashbrown::HashMap;
+use join::limits::{MISSING, PERIOD, TEXT};
+use join::message::{Bye, Hello, Part, Welcome};
+use join::{Applied, Changes, Me, Reason, Refusal, Replica, Was};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// A silent node's series end after this; those of a node that comes back go on where they were.
+pub const KEPT: Duration = Duration::from_secs(5 * 60);
+
+/// Bounds over all agents.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// From one push of an agent to the next.
+    pub period: Duration,
+    /// Nodes that may have joined.
+    pub agents: usize,
+    /// Bytes of the names of all series. 300,000 series of 1,000 nodes have some 30,000 names.
+    pub names: usize,
+    /// Bytes of what all series have counted, with their places.
+    pub values: usize,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config { period: PERIOD, agents: 5_000, names: 128 << 20, values: 512 << 20 }
+    }
+}
+
+impl Config {
+    /// After so long without a push an agent is silent, and its next push is taken for its first:
+    /// nobody knows when it counted what it says.
+    #[must_use]
+    pub fn silence(&self) -> Duration {
+        self.period.max(PERIOD) * MISSING
+    }
+}
+
+/// What was taken and what was not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FleetCounts {
+    /// Complete pushes.
+    pub pushes: u64,
+    /// Streams that were refused or ended, by `Reason::index`.
+    pub refused: [u64; Reason::ALL.len()],
+    /// Connections and streams that said nothing in time.
+    pub silent: u64,
+    /// Values of series for which there was no room.
+    pub no_room: u64,
+    /// Values of series that their agent had never named.
+    pub unnamed: u64,
+    /// Pushes that did not fit the copy.
+    pub resyncs: u64,
+    /// Nodes whose series ended after `KEPT`.
+    pub expired: u64,
+}
+
+/// Where an agent stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It pushes.
+    Live,
+    /// Three pushes are missing.
+    Silent {
+        /// Since it pushed last.
+        since: Duration,
+    },
+    /// It said why it ended.
+    Ended {
+        /// Its exit code.
+        code: u32,
+        /// Its words.
+        text: String,
+    },
+}
+
+#[derive(Debug)]
+struct Node {
+    replica: Replica<Name>,
+    /// Of the stream that may push; 0: none.
+    stream: u64,
+    version: String,
+    heard: Duration,
+    ended: Option<(u32, String)>,
+    seen: join::Counted,
+}
+
+/// One agent, as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentRow {
+    /// Name of its node.
+    pub node: String,
+    /// Its version.
+    pub version: String,
+    /// Whether it pushes.
+    pub standing: Standing,
+    /// Series of it that are kept.
+    pub series: usize,
+}
+
+/// All agents.
+#[derive(Debug)]
+pub struct Fleet {
+    me: Me,
+    config: Config,
+    names: Names,
+    nodes: HashMap<String, Node, foldhash::fast::RandomState>,
+    /// Nodes of the cluster. `None`: nobody has told yet.
+    known: Option<BTreeSet<String>>,
+    streams: u64,
+    values: usize,
+    counts: FleetCounts,
+}
+
+/// Gives names to what a replica keeps.
+struct Naming<'a>(&'a mut Names);
+
+impl Changes for Naming<'_> {
+    type Name = Name;
+
+    fn named(&mut self, key: &[u8]) -> Option<Name> {
+        self.0.get(key)
+    }
+
+    fn changed(&mut self, _: &Name, _: Was<'_>, _: &[u8]) {}
+
+    fn gone(&mut self, _: &Name, _: &[u8]) {}
+}
+
+impl Fleet {
+    /// Of the companion `me`.
+    #[must_use]
+    pub fn new(me: Me, config: Config) -> Fleet {
+        let names = Names::new(config.names);
+        let nodes = HashMap::default();
+        Fleet { me, config, names, nodes, known: None, streams: 0, values: 0, counts: FleetCounts::default() }
+    }
+
+    /// The nodes that the cluster has. The series of others end: a node that was deleted is not silent.
+    pub fn set_nodes(&mut self, known: BTreeSet<String>) {
+        let Fleet { nodes, values, names, .. } = self;
+        nodes.retain(|name, node| {
+            let stays = known.contains(name);
+            if !stays {
+                *values -= node.replica.memory();
+                node.replica.clear(&mut Naming(names));
+            }
+            stays
+        });
+        self.names.sweep();
+        self.known = Some(known);
+    }
+
+    /// An agent greets. Returns the number of its stream, and the answer. An older stream of the node
+    /// may push no more.
+    ///
+    /// # Errors
+    /// When it may not push.
+    pub fn open(&mut self, now: Duration, hello: &Hello) -> Result<(u64, Welcome), Refusal> {
+        let opened = self.admit(now, hello);
+        if let Err(refusal) = &opened {
+            self.refused(refusal.reason);
+        }
+        opened
+    }
+
+    fn admit(&mut self, now: Duration, hello: &Hello) -> Result<(u64, Welcome), Refusal> {
+        let protocol = join::welcome(&self.me, hello)?;
+        if self.known.as_ref().is_some_and(|known| !known.contains(&hello.node)) {
+            let text = format!("the cluster has no node \"{}\": set kubernetes.node to its name there", hello.node);
+            return Err(Refusal::new(Reason::Node, text));
+        }
+        if !self.nodes.contains_key(&hello.node) && self.nodes.len() >= self.config.agents {
+            let text = format!("{} agents have joined, which is all that this companion takes", self.nodes.len());
+            return Err(Refusal::new(Reason::Busy, text));
+        }
+        self.streams += 1;
+        let node = self.nodes.entry(hello.node.clone()).or_insert_with(|| Node {
+            replica: Replica::new(self.config.silence()),
+            stream: 0,
+            version: String::new(),
+            heard: now,
+            ended: None,
+            seen: join::Counted::default(),
+        });
+        node.stream = self.streams;
+        node.version = hello.version.chars().filter(|c| !c.is_control()).take(TEXT).collect();
+        let generation = node.replica.begin(hello.instance);
+        let Me { version, instance, .. } = self.me.clone();
+        let period_ms = u32::try_from(self.config.period.as_millis()).unwrap_or(u32::MAX);
+        Ok((self.streams, Welcome { protocol, version, instance, generation, period_ms }))
+    }
+
+    /// Takes over a part of a push on a stream.
+    ///
+    /// # Errors
+    /// When the stream is to end: it is not the node's newest one, or the part is none.
+    pub fn part(&mut self, now: Duration, name: &str, stream: u64, part: &Part) -> Result<Applied, Refusal> {
+        let applied = self.take(now, name, stream, part);
+        match &applied {
+            Ok(Applied::Complete(_)) => self.counts.pushes += 1,
+            Ok(Applied::More | Applied::Resync) => {}
+            Err(refusal) => self.refused(refusal.reason),
+        }
+        applied
+    }
+
+    fn take(&mut self, now: Duration, name: &str, stream: u64, part: &Part) -> Result<Applied, Refusal> {
+        let Fleet { nodes, names, values, counts, config, .. } = self;
+        let node = nodes.get_mut(name).filter(|node| node.stream == stream);
+        let node = node.ok_or_else(|| Refusal::new(Reason::Replaced, "a newer stream of this node took over"))?;
+        let had = node.replica.memory();
+        node.replica.bound(had + config.values.saturating_sub(*values));
+        let applied = node.replica.part(now, part, &mut Naming(names));
+        *values = *values - had + node.replica.memory();
+        let join::Counted { refused, unnamed, resyncs } = node.replica.counted();
+        counts.no_room += refused - node.seen.refused;
+        counts.unnamed += unnamed - node.seen.unnamed;
+        counts.resyncs += resyncs - node.seen.resyncs;
+        node.seen = node.replica.counted();
+        node.heard = now;
+        node.ended = None;
+        applied
+    }
+
+    /// The agent says why it ends.
+    pub fn bye(&mut self, name: &str, stream: u64, bye: Bye) {
+        if let Some(node) = self.nodes.get_mut(name).filter(|node| node.stream == stream) {
+            let text = bye.text.chars().filter(|c| !c.is_control()).take(TEXT).collect();
+            node.ended = Some((bye.code, text));
+        }
+    }
+
+    /// A stream ended, for whatever reason.
+    pub fn closed(&mut self, name: &str, stream: u64) {
+        if let Some(node) = self.nodes.get_mut(name).filter(|node| node.stream == stream) {
+            node.stream = 0;
+        }
+    }
+
+    /// A connection or a stream was refused before it came here.
+    pub fn refused(&mut self, reason: Reason) {
+        if let Some(count) = self.counts.refused.get_mut(reason.index()) {
+            *count += 1;
+        }
+    }
+
+    /// A connection or a stream said nothing in time.
+    pub fn said_nothing(&mut self) {
+        self.counts.silent += 1;
+    }
+
+    /// Ends the series of nodes that have been silent for long. To be called about once a period.
+    pub fn tick(&mut self, now: Duration) {
+        let Fleet { nodes, names, values, counts, .. } = self;
+        for node in nodes.values_mut().filter(|node| !node.replica.is_empty()) {
+            if now.saturating_sub(node.heard) > KEPT {
+                *values -= node.replica.memory();
+                node.replica.clear(&mut Naming(names));
+                *values += node.replica.memory();
+                counts.expired += 1;
+            }
+        }
+        self.names.sweep();
+    }
+
+    /// Every agent that has joined, by name of its node.
+    #[must_use]
+    pub fn agents(&self, now: Duration) -> Vec<AgentRow> {
+        let silence = self.config.silence();
+        let mut rows: Vec<AgentRow> = self.nodes.iter().map(|(name, node)| node.row(name, now, silence)).collect();
+        rows.sort_by(|a, b| a.node.cmp(&b.node));
+        rows
+    }
+
+    /// The series of a node, with what they have counted.
+    pub fn series(&self, node: &str) -> impl Iterator<Item = (&Name, &[u8])> {
+        self.nodes.get(node).into_iter().flat_map(|node| node.replica.series())
+    }
+
+    /// When the next thing that an agent says is late.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        self.config.silence()
+    }
+
+    /// What was taken and what was not.
+    #[must_use]
+    pub fn counts(&self) -> FleetCounts {
+        self.counts
+    }
+
+    /// Bytes of all names, and of all values.
+    #[must_use]
+    pub fn memory(&self) -> (usize, usize) {
+        (self.names.bytes(), self.values)
+    }
+}
+
+impl Node {
+    fn row(&self, name: &str, now: Duration, silence: Duration) -> AgentRow {
+        let since = now.saturating_sub(self.heard);
+        let standing = match &self.ended {
+            Some((code, text)) => Standing::Ended { code: *code, text: text.clone() },
+            None if since > silence => Standing::Silent { since },
+            None => Standing::Live,
+        };
+        AgentRow { node: name.to_owned(), version: self.version.clone(), standing, series: self.replica.len() }
+    }
+}
