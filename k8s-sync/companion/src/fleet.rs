@@ -1,15 +1,22 @@
 //! The agents that have joined, and what each of them has counted. Told the time.
 
 use crate::names::{Name, Names};
+use golden_metrics::{Cluster, ClusterView, RowKey, RowValue};
 use hashbrown::HashMap;
 use join::limits::{MISSING, PERIOD, TEXT};
 use join::message::{Bye, Hello, Part, Welcome};
 use join::{Applied, Changes, Me, Reason, Refusal, Replica, Was};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A silent node's series end after this; those of a node that comes back go on where they were.
 pub const KEPT: Duration = Duration::from_secs(5 * 60);
+/// Rates are of a minute and the step under way.
+const STEP: Duration = Duration::from_secs(10);
+const STEPS: usize = 6;
+/// Whoever asks more often gets the same table.
+const TABLE: Duration = Duration::from_secs(1);
 
 /// Bounds over all agents.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +61,8 @@ pub struct FleetCounts {
     pub unnamed: u64,
     /// Pushes that did not fit the copy.
     pub resyncs: u64,
+    /// Values that are none.
+    pub unreadable: u64,
     /// Nodes whose series ended after `KEPT`.
     pub expired: u64,
 }
@@ -113,16 +122,51 @@ pub struct Fleet {
     streams: u64,
     values: usize,
     counts: FleetCounts,
+    cluster: Cluster,
+    table: Option<(Duration, Arc<ClusterView>)>,
 }
 
-/// Gives names to what a replica keeps.
-struct Naming<'a>(&'a mut Names);
+/// Gives names to what a replica keeps, and adds up what is counted.
+struct Taking<'a> {
+    now: Duration,
+    names: &'a mut Names,
+    cluster: &'a mut Cluster,
+    unreadable: &'a mut u64,
+}
 
-impl Changes for Naming<'_> {
+impl Changes for Taking<'_> {
     type Name = Name;
 
     fn named(&mut self, key: &[u8]) -> Option<Name> {
-        self.0.get(key)
+        self.names.get(key)
+    }
+
+    fn changed(&mut self, name: &Name, was: Was<'_>, value: &[u8]) {
+        let Some(key) = name.row() else { return };
+        let was = match was {
+            Was::Value(was) => RowValue::read(was).map(Some),
+            Was::New => Some(None),
+            // Nobody knows how much of it is of late.
+            Was::Unknown => None,
+        };
+        match (was, RowValue::read(value)) {
+            (Some(was), Some(value)) => self.cluster.count(self.now, key, was.as_ref(), &value),
+            (None, Some(_)) => {}
+            (_, None) => *self.unreadable += 1,
+        }
+    }
+
+    fn gone(&mut self, _: &Name, _: &[u8]) {}
+}
+
+/// Who has the names of copies that end.
+struct Ending;
+
+impl Changes for Ending {
+    type Name = Name;
+
+    fn named(&mut self, _: &[u8]) -> Option<Name> {
+        None
     }
 
     fn changed(&mut self, _: &Name, _: Was<'_>, _: &[u8]) {}
@@ -135,23 +179,24 @@ impl Fleet {
     #[must_use]
     pub fn new(me: Me, config: Config) -> Fleet {
         let names = Names::new(config.names);
-        let nodes = HashMap::default();
-        Fleet { me, config, names, nodes, known: None, streams: 0, values: 0, counts: FleetCounts::default() }
+        let (nodes, counts) = (HashMap::default(), FleetCounts::default());
+        let cluster = Cluster::new(STEP, STEPS);
+        Fleet { me, config, names, nodes, known: None, streams: 0, values: 0, counts, cluster, table: None }
     }
 
     /// The nodes that the cluster has. The series of others end: a node that was deleted is not silent.
     pub fn set_nodes(&mut self, known: BTreeSet<String>) {
-        let Fleet { nodes, values, names, .. } = self;
+        let Fleet { nodes, values, .. } = self;
         nodes.retain(|name, node| {
             let stays = known.contains(name);
             if !stays {
                 *values -= node.replica.memory();
-                node.replica.clear(&mut Naming(names));
             }
             stays
         });
         self.names.sweep();
         self.known = Some(known);
+        self.table = None;
     }
 
     /// An agent greets. Returns the number of its stream, and the answer. An older stream of the node
@@ -209,12 +254,17 @@ impl Fleet {
     }
 
     fn take(&mut self, now: Duration, name: &str, stream: u64, part: &Part) -> Result<Applied, Refusal> {
-        let Fleet { nodes, names, values, counts, config, .. } = self;
-        let node = nodes.get_mut(name).filter(|node| node.stream == stream);
-        let node = node.ok_or_else(|| Refusal::new(Reason::Replaced, "a newer stream of this node took over"))?;
+        let Fleet { nodes, names, values, counts, config, cluster, .. } = self;
+        let Some(node) = nodes.get_mut(name) else {
+            return Err(Refusal::new(Reason::Node, "the node was deleted from the cluster"));
+        };
+        if node.stream != stream {
+            return Err(Refusal::new(Reason::Replaced, "a newer stream of this node took over"));
+        }
         let had = node.replica.memory();
         node.replica.bound(had + config.values.saturating_sub(*values));
-        let applied = node.replica.part(now, part, &mut Naming(names));
+        let mut taking = Taking { now, names, cluster, unreadable: &mut counts.unreadable };
+        let applied = node.replica.part(now, part, &mut taking);
         *values = *values - had + node.replica.memory();
         let join::Counted { refused, unnamed, resyncs } = node.replica.counted();
         counts.no_room += refused - node.seen.refused;
@@ -255,12 +305,11 @@ impl Fleet {
 
     /// Ends the series of nodes that have been silent for long. To be called about once a period.
     pub fn tick(&mut self, now: Duration) {
-        let Fleet { nodes, names, values, counts, .. } = self;
+        let Fleet { nodes, values, counts, .. } = self;
         for node in nodes.values_mut().filter(|node| !node.replica.is_empty()) {
             if now.saturating_sub(node.heard) > KEPT {
                 *values -= node.replica.memory();
-                node.replica.clear(&mut Naming(names));
-                *values += node.replica.memory();
+                node.replica.clear(&mut Ending);
                 counts.expired += 1;
             }
         }
@@ -276,9 +325,35 @@ impl Fleet {
         rows
     }
 
+    /// Nodes of the cluster from which no agent has joined.
+    #[must_use]
+    pub fn uncovered(&self) -> Vec<&str> {
+        let known = self.known.iter().flatten().map(String::as_str);
+        known.filter(|name| !self.nodes.contains_key(*name)).collect()
+    }
+
     /// The series of a node, with what they have counted.
     pub fn series(&self, node: &str) -> impl Iterator<Item = (&Name, &[u8])> {
         self.nodes.get(node).into_iter().flat_map(|node| node.replica.series())
+    }
+
+    /// What the cluster did in the last minute. The same for a second, whoever asks.
+    pub fn table(&mut self, now: Duration) -> Arc<ClusterView> {
+        let silence = self.config.silence();
+        let Fleet { nodes, cluster, table, .. } = self;
+        if let Some((_, table)) = table.as_ref().filter(|(at, _)| now.saturating_sub(*at) < TABLE) {
+            return table.clone();
+        }
+        let agents = nodes.values().map(|node| (node.is_live(now, silence), node.rows()));
+        let made = Arc::new(cluster.table(now, agents));
+        *table = Some((now, made.clone()));
+        made
+    }
+
+    /// Names of series of another version, which are kept and not shown.
+    #[must_use]
+    pub fn unknown_names(&self) -> usize {
+        self.names.unknown()
     }
 
     /// When the next thing that an agent says is late.
@@ -301,6 +376,16 @@ impl Fleet {
 }
 
 impl Node {
+    /// Whether what it has counted is part of the table: it has pushed twice, and of late.
+    fn is_live(&self, now: Duration, silence: Duration) -> bool {
+        let is_heard = now.saturating_sub(self.heard) <= silence && self.ended.is_none();
+        is_heard && self.replica.is_watched()
+    }
+
+    fn rows(&self) -> impl Iterator<Item = (&RowKey, RowValue)> {
+        self.replica.series().filter_map(|(name, value)| Some((name.row()?, RowValue::read(value)?)))
+    }
+
     fn row(&self, name: &str, now: Duration, silence: Duration) -> AgentRow {
         let since = now.saturating_sub(self.heard);
         let standing = match &self.ended {

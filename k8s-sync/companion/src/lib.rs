@@ -1,4 +1,5 @@
-//! The companion: takes the series that agents push, one copy for each node.
+//! The companion: takes the series that agents push, one copy for each node, and makes one table of
+//! them.
 //!
 //! Counts nothing itself and watches no traffic. It never dials an agent, and a read of it causes no
 //! request to anybody.

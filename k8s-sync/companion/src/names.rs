@@ -1,5 +1,6 @@
 //! Names of series, each kept once however many nodes have it.
 
+use golden_metrics::RowKey;
 use hashbrown::HashSet;
 use std::borrow::Borrow;
 use std::hash::{Hash, Hasher};
@@ -7,14 +8,35 @@ use std::sync::Arc;
 
 /// The name of a series. Equal names are the same one, so they are compared by their place.
 #[derive(Clone, Debug)]
-pub struct Name(Arc<[u8]>);
+pub struct Name(Arc<Named>);
+
+#[derive(Debug)]
+struct Named {
+    key: Box<[u8]>,
+    row: Option<RowKey>,
+}
 
 impl Name {
     /// Its bytes, as the agent wrote them.
     #[must_use]
     pub fn key(&self) -> &[u8] {
-        &self.0
+        &self.0.key
     }
+
+    /// What they say. `None`: a series of another version, which is kept and not shown.
+    #[must_use]
+    pub fn row(&self) -> Option<&RowKey> {
+        self.0.row.as_ref()
+    }
+
+    fn cost(&self) -> usize {
+        cost(self.key(), self.row())
+    }
+}
+
+/// Bytes of a name with what it says, two counts, and its place in a set that is half full.
+fn cost(key: &[u8], row: Option<&RowKey>) -> usize {
+    size_of::<Named>() + 32 + key.len() + row.map_or(0, |row| row.memory() - size_of::<RowKey>())
 }
 
 impl PartialEq for Name {
@@ -27,7 +49,7 @@ impl Eq for Name {}
 
 impl Hash for Name {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.as_ptr().hash(state);
+        Arc::as_ptr(&self.0).hash(state);
     }
 }
 
@@ -61,16 +83,14 @@ pub struct Names {
     kept: HashSet<Kept, foldhash::fast::RandomState>,
     bytes: usize,
     most: usize,
+    unknown: usize,
 }
-
-/// What a name takes besides its bytes: two counts, its length, and its place.
-const BESIDES: usize = 48;
 
 impl Names {
     /// With room for `most` bytes.
     #[must_use]
     pub fn new(most: usize) -> Names {
-        Names { kept: HashSet::default(), bytes: 0, most }
+        Names { kept: HashSet::default(), bytes: 0, most, unknown: 0 }
     }
 
     /// The name for these bytes; `None` where there is no room for a new one.
@@ -78,23 +98,26 @@ impl Names {
         if let Some(Kept(name)) = self.kept.get(key) {
             return Some(name.clone());
         }
-        let bytes = self.bytes + key.len() + BESIDES;
+        let row = RowKey::read(key);
+        let bytes = self.bytes + cost(key, row.as_ref());
         if bytes > self.most {
             return None;
         }
         self.bytes = bytes;
-        let name = Name(key.into());
+        self.unknown += usize::from(row.is_none());
+        let name = Name(Arc::new(Named { key: key.into(), row }));
         self.kept.insert(Kept(name.clone()));
         Some(name)
     }
 
     /// Forgets the names that nobody has any more.
     pub fn sweep(&mut self) {
-        let Names { kept, bytes, .. } = self;
+        let Names { kept, bytes, unknown, .. } = self;
         kept.retain(|Kept(name)| {
             let is_used = Arc::strong_count(&name.0) > 1;
             if !is_used {
-                *bytes -= name.0.len() + BESIDES;
+                *bytes -= name.cost();
+                *unknown -= usize::from(name.row().is_none());
             }
             is_used
         });
@@ -110,6 +133,12 @@ impl Names {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.kept.is_empty()
+    }
+
+    /// Those of another version.
+    #[must_use]
+    pub fn unknown(&self) -> usize {
+        self.unknown
     }
 
     /// Bytes that they take.
@@ -128,18 +157,18 @@ mod tests {
         let mut names = Names::new(1_000);
         let (a, again, b) = (names.get(b"a").unwrap(), names.get(b"a").unwrap(), names.get(b"b").unwrap());
         assert!(a == again && a != b);
-        assert_eq!((names.len(), names.bytes()), (2, 2 * (1 + BESIDES)));
+        assert_eq!((names.len(), names.unknown(), names.bytes()), (2, 2, 2 * cost(b"a", None)));
         drop((a, b));
         names.sweep();
         assert_eq!((names.len(), again.key()), (1, &b"a"[..]));
         drop(again);
         names.sweep();
-        assert_eq!((names.is_empty(), names.bytes()), (true, 0));
+        assert_eq!((names.is_empty(), names.unknown(), names.bytes()), (true, 0, 0));
     }
 
     #[test]
     fn names_beyond_the_bound_are_refused_and_the_others_are_found() {
-        let mut names = Names::new(2 * (1 + BESIDES));
+        let mut names = Names::new(2 * cost(b"a", None));
         let kept = [names.get(b"a"), names.get(b"b")];
         assert!(kept.iter().all(Option::is_some));
         assert_eq!(names.get(b"c"), None);

@@ -92,6 +92,8 @@ pub struct Replica<N> {
     sweep: u32,
     /// A series was refused since the last full push: later values of it come without its name.
     lacks: bool,
+    /// What the latest complete push added was counted.
+    watched: bool,
     bytes: usize,
     silence: Duration,
     most: (usize, usize),
@@ -114,6 +116,7 @@ impl<N: Clone + Eq + Hash> Replica<N> {
             ids: Map::default(),
             sweep: 0,
             lacks: false,
+            watched: false,
             bytes: 0,
             silence,
             most: (limits::SERIES, limits::BYTES),
@@ -180,6 +183,7 @@ impl<N: Clone + Eq + Hash> Replica<N> {
         }
         self.push = None;
         self.generation = push.generation;
+        self.watched = push.watched;
         self.completed = Some(now);
         Ok(Applied::Complete(Ack { generation: push.generation, refused: self.counted.refused }))
     }
@@ -307,13 +311,20 @@ impl<N: Clone + Eq + Hash> Replica<N> {
     pub fn clear<C: Changes<Name = N>>(&mut self, changes: &mut C) {
         std::mem::take(&mut self.series).iter().for_each(|(name, kept)| changes.gone(name, &kept.value));
         self.ids = Map::default();
-        (self.generation, self.push, self.bytes) = (0, None, 0);
+        (self.generation, self.push, self.bytes, self.watched) = (0, None, 0, false);
     }
 
     /// Of the latest complete push.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Whether what was counted between the two latest pushes is known: not after the first push of a
+    /// process, nor after a long silence.
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
+        self.watched && self.generation > 0
     }
 
     /// When the latest push was complete.

@@ -26,7 +26,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("k8s-sync", &["flow-model"]),
     // What a series is called and counts are bytes to it.
     ("join", &[]),
-    ("companion", &["join", "golden-metrics"]),
+    ("companion", &["join", "golden-metrics", "flow-model"]),
     // Its rows are those that the agent answers.
     ("golden-metrics", &["agent-api", "flow-model"]),
     ("agent-api", &[]),

@@ -8,7 +8,7 @@ use std::time::Duration;
 /// Everything that is counted, at zero too.
 #[must_use]
 pub fn self_metrics(fleet: &Fleet, now: Duration) -> Vec<SelfMetric> {
-    let FleetCounts { pushes, refused, silent, no_room, unnamed, resyncs, expired } = fleet.counts();
+    let FleetCounts { pushes, refused, silent, no_room, unnamed, resyncs, unreadable, expired } = fleet.counts();
     let (names, values) = fleet.memory();
     let agents = fleet.agents(now);
     let standing = |is: fn(&Standing) -> bool| agents.iter().filter(|agent| is(&agent.standing)).count() as f64;
@@ -34,6 +34,7 @@ pub fn self_metrics(fleet: &Fleet, now: Duration) -> Vec<SelfMetric> {
         lost("no_room", no_room),
         lost("unnamed", unnamed),
         lost("resync", resyncs),
+        lost("unreadable", unreadable),
         lost("expired_node", expired),
         gauge(
             "pilotfish_companion_series",
@@ -41,6 +42,11 @@ pub fn self_metrics(fleet: &Fleet, now: Duration) -> Vec<SelfMetric> {
             agents.iter().map(|agent| agent.series).sum::<usize>() as f64,
         ),
     ];
+    metrics.push(gauge(
+        "pilotfish_companion_unknown_names",
+        "Names of series of another version, which are kept and not shown.",
+        fleet.unknown_names() as f64,
+    ));
     for (what, bytes) in [("names", names), ("values", values)] {
         let help = "Memory of the series of all nodes, by what it is for.";
         metrics.push(gauge("pilotfish_companion_series_bytes", help, bytes as f64).with("of", what));
