@@ -155,10 +155,10 @@ fn stats(key: &RowKey, value: &RowValue) -> Stats {
         Of::Exchanges(_) => {
             let error = key.label(ERROR_TYPE);
             let unanswered = error == Some(UNANSWERED);
-            Stats::of_exchanges(value.histogram.clone(), value.value(Cell::OneWay), error.is_some(), unanswered)
+            Stats::of_exchanges(value.histogram.clone(), value.numbers.value(Cell::OneWay), error.is_some(), unanswered)
         }
-        Of::Tcp => Stats { tcp_open: value.open, bytes: value.bytes, ..Stats::default() },
-        Of::Udp => Stats { bytes: value.bytes, ..Stats::default() },
+        Of::Tcp => Stats { tcp_open: value.numbers.open, bytes: value.numbers.bytes, ..Stats::default() },
+        Of::Udp => Stats { bytes: value.numbers.bytes, ..Stats::default() },
         Of::Counted | Of::Missed | Of::Lost => Stats::default(),
     }
 }
@@ -188,8 +188,8 @@ impl There {
         for (key, value) in rows {
             let Some(place) = place(key) else { continue };
             count(self.servers.entry(place.server.clone()).or_default());
-            if live && value.open > 0 {
-                *self.open.entry(place.clone()).or_default() += value.open;
+            if live && value.numbers.open > 0 {
+                *self.open.entry(place.clone()).or_default() += value.numbers.open;
             }
             count(self.nodes.entry(place).or_default());
         }

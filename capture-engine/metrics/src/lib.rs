@@ -35,7 +35,7 @@ mod waiting;
 
 pub use agent_api::{EdgeRow, LossRow, WorkloadRow};
 pub use cluster::{Cluster, ClusterView, Covered, Nodes};
-pub use exposition::{Exposition, Format, Histograms, Kind, SelfMetric};
+pub use exposition::{Exposition, Format, Histograms, Kind, NodePage, SelfMetric};
 pub use golden::{Config, FlowCache, Golden};
 pub use histogram::{CLASSIC, Histogram, HistogramSnapshot, SCHEMA, ZERO_THRESHOLD};
 pub use labels::{End, OVERFLOW, Reporter, UNKNOWN};

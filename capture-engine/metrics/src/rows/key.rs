@@ -67,6 +67,23 @@ pub(crate) enum Of {
     Lost,
 }
 
+impl Of {
+    pub(crate) const ALL: usize = FamilyId::ALL.len() + 5;
+
+    /// From 0 on, in the order in which they are shown.
+    pub(crate) fn index(self) -> usize {
+        let exchanges = FamilyId::ALL.len();
+        match self {
+            Of::Exchanges(id) => id.index(),
+            Of::Tcp => exchanges,
+            Of::Udp => exchanges + 1,
+            Of::Counted => exchanges + 2,
+            Of::Missed => exchanges + 3,
+            Of::Lost => exchanges + 4,
+        }
+    }
+}
+
 /// The ends of an edge, its Service, and who saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct EdgeName {
@@ -149,6 +166,14 @@ impl RowKey {
 
     pub(crate) fn label(&self, name: &str) -> Option<&str> {
         self.labels().find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+
+    /// Whether one of its ends is in this namespace; totals have no ends.
+    #[must_use]
+    pub fn is_of_namespace(&self, namespace: &str) -> bool {
+        self.edge
+            .as_ref()
+            .is_some_and(|edge| [&edge.client, &edge.server].iter().any(|end| &*end.namespace == namespace))
     }
 
     /// Bytes that it takes, about.

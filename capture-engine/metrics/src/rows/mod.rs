@@ -8,8 +8,9 @@
 mod key;
 mod value;
 
-pub(crate) use key::Of;
 pub use key::RowKey;
+pub(crate) use key::{EdgeName, Of};
+pub(crate) use value::Numbers;
 pub use value::RowValue;
 
 use crate::families::FamilyId;

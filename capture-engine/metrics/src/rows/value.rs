@@ -23,6 +23,12 @@ const _: () = assert!(CELLS + Cell::ALL.len() as u64 <= BYTES, "another cell goe
 pub struct RowValue {
     /// Durations of exchanges, or of TCP handshakes.
     pub(crate) histogram: HistogramSnapshot,
+    pub(crate) numbers: Numbers,
+}
+
+/// All but the histogram.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Numbers {
     /// In the order of `Cell::ALL`.
     pub(crate) cells: [u64; Cell::ALL.len()],
     pub(crate) bytes: [u64; 2],
@@ -35,19 +41,6 @@ pub struct RowValue {
     pub(crate) total: u64,
 }
 
-/// Numbers from a field on.
-fn numbers<const N: usize>(out: &mut Vec<u8>, from: u64, cells: &[AtomicU64; N]) {
-    for (field, cell) in (from..).zip(cells) {
-        number(out, field, cell.load(Relaxed));
-    }
-}
-
-fn number(out: &mut Vec<u8>, field: u64, value: u64) {
-    if value > 0 {
-        uint(out, field, value);
-    }
-}
-
 fn histogram(out: &mut Vec<u8>, histogram: &HistogramSnapshot) {
     if histogram.count > 0 {
         let mut message = Vec::new();
@@ -58,47 +51,110 @@ fn histogram(out: &mut Vec<u8>, histogram: &HistogramSnapshot) {
 
 pub(super) fn of_exchanges(out: &mut Vec<u8>, series: &ExchangeSeries) {
     histogram(out, &series.duration.snapshot());
-    numbers(out, CELLS, &series.cells);
+    Numbers::of_exchanges(series).write(out);
 }
 
 pub(super) fn of_tcp(out: &mut Vec<u8>, series: &TcpSeries) {
-    let TcpSeries { edge, bytes, retransmits, zero_windows, opened, closed, handshake_rtt, life: _ } = series;
-    if let Some(rtt) = handshake_rtt.get() {
+    if let Some(rtt) = series.handshake_rtt.get() {
         histogram(out, &rtt.snapshot());
     }
-    numbers(out, BYTES, bytes);
-    numbers(out, RETRANSMITS, retransmits);
-    numbers(out, ZERO_WINDOWS, zero_windows);
-    number(out, OPENED, opened.load(Relaxed));
-    numbers(out, CLOSED, closed);
-    number(out, OPEN, edge.open_connections());
+    Numbers::of_tcp(series).write(out);
 }
 
 pub(super) fn of_udp(out: &mut Vec<u8>, series: &UdpSeries) {
-    numbers(out, BYTES, &series.bytes);
+    Numbers::of_udp(series).write(out);
 }
 
 pub(super) fn of_total(out: &mut Vec<u8>, total: u64) {
-    number(out, TOTAL, total);
+    Numbers { total, ..Numbers::default() }.write(out);
 }
 
 impl RowValue {
     /// `None` for what nobody wrote. Fields of a later version are passed over.
     #[must_use]
     pub fn read(message: &[u8]) -> Option<RowValue> {
-        let mut value = RowValue::default();
+        let histogram = RowValue::read_histogram(message)?;
+        Some(RowValue { histogram, numbers: Numbers::read(message)? })
+    }
+
+    pub(crate) fn read_histogram(message: &[u8]) -> Option<HistogramSnapshot> {
+        let mut histogram = HistogramSnapshot::default();
         for field in Fields(message) {
-            match field? {
-                (HISTOGRAM, Field::Bytes(message)) => value.histogram = HistogramSnapshot::read(message)?,
-                (number, Field::Uint(count)) => {
-                    if let Some(cell) = value.cell(number) {
-                        *cell = count;
-                    }
-                }
-                _ => {}
+            if let (HISTOGRAM, Field::Bytes(message)) = field? {
+                histogram = HistogramSnapshot::read(message)?;
             }
         }
-        Some(value)
+        Some(histogram)
+    }
+
+    /// What was counted since `earlier` of the same series. One that is below it has begun anew: all
+    /// that it has is new.
+    #[must_use]
+    pub fn since(&self, earlier: &RowValue) -> RowValue {
+        let (now, then) = (&self.numbers, &earlier.numbers);
+        let counts = |value: &RowValue| {
+            let [sent, received] = value.numbers.bytes;
+            [value.histogram.count, value.numbers.value(Cell::OneWay), sent, received]
+        };
+        if counts(self).iter().zip(counts(earlier)).any(|(now, then)| *now < then) {
+            return self.clone();
+        }
+        RowValue { histogram: self.histogram.since(&earlier.histogram), numbers: now.since(then) }
+    }
+}
+
+impl Numbers {
+    /// `None` for what nobody wrote. Fields of a later version are passed over.
+    pub(crate) fn read(message: &[u8]) -> Option<Numbers> {
+        let mut numbers = Numbers::default();
+        for field in Fields(message) {
+            if let (number, Field::Uint(count)) = field?
+                && let Some(cell) = numbers.cell(number)
+            {
+                *cell = count;
+            }
+        }
+        Some(numbers)
+    }
+
+    pub(crate) fn of_exchanges(series: &ExchangeSeries) -> Numbers {
+        Numbers { cells: Cell::ALL.map(|cell| series.value(cell)), ..Numbers::default() }
+    }
+
+    pub(crate) fn of_tcp(series: &TcpSeries) -> Numbers {
+        let TcpSeries { edge, bytes, retransmits, zero_windows, opened, closed, handshake_rtt: _, life: _ } = series;
+        Numbers {
+            bytes: values(bytes),
+            retransmits: values(retransmits),
+            zero_windows: values(zero_windows),
+            opened: opened.load(Relaxed),
+            closed: values(closed),
+            open: edge.open_connections(),
+            ..Numbers::default()
+        }
+    }
+
+    pub(crate) fn of_udp(series: &UdpSeries) -> Numbers {
+        Numbers { bytes: values(&series.bytes), ..Numbers::default() }
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        let Numbers { cells, bytes, retransmits, zero_windows, opened, closed, open, total } = self;
+        let groups: [(u64, &[u64]); 8] = [
+            (CELLS, cells),
+            (BYTES, bytes),
+            (RETRANSMITS, retransmits),
+            (ZERO_WINDOWS, zero_windows),
+            (OPENED, std::slice::from_ref(opened)),
+            (CLOSED, closed),
+            (OPEN, std::slice::from_ref(open)),
+            (TOTAL, std::slice::from_ref(total)),
+        ];
+        for (from, values) in groups {
+            for (field, value) in (from..).zip(values).filter(|(_, value)| **value > 0) {
+                uint(out, field, *value);
+            }
+        }
     }
 
     fn cell(&mut self, field: u64) -> Option<&mut u64> {
@@ -120,30 +176,23 @@ impl RowValue {
         self.cells[cell.index()]
     }
 
-    /// What was counted since `earlier` of the same series. One that is below it has begun anew: all
-    /// that it has is new.
-    #[must_use]
-    pub fn since(&self, earlier: &RowValue) -> RowValue {
-        let falls = |now: u64, then: u64| now < then;
-        if falls(self.histogram.count, earlier.histogram.count)
-            || falls(self.value(Cell::OneWay), earlier.value(Cell::OneWay))
-            || self.bytes.iter().zip(earlier.bytes).any(|(now, then)| falls(*now, then))
-        {
-            return self.clone();
-        }
+    fn since(&self, then: &Numbers) -> Numbers {
         fn less<const N: usize>(now: &[u64; N], then: &[u64; N]) -> [u64; N] {
             std::array::from_fn(|i| now[i].saturating_sub(then[i]))
         }
-        RowValue {
-            histogram: self.histogram.since(&earlier.histogram),
-            cells: less(&self.cells, &earlier.cells),
-            bytes: less(&self.bytes, &earlier.bytes),
-            retransmits: less(&self.retransmits, &earlier.retransmits),
-            zero_windows: less(&self.zero_windows, &earlier.zero_windows),
-            opened: self.opened.saturating_sub(earlier.opened),
-            closed: less(&self.closed, &earlier.closed),
+        Numbers {
+            cells: less(&self.cells, &then.cells),
+            bytes: less(&self.bytes, &then.bytes),
+            retransmits: less(&self.retransmits, &then.retransmits),
+            zero_windows: less(&self.zero_windows, &then.zero_windows),
+            opened: self.opened.saturating_sub(then.opened),
+            closed: less(&self.closed, &then.closed),
             open: self.open,
-            total: self.total.saturating_sub(earlier.total),
+            total: self.total.saturating_sub(then.total),
         }
     }
+}
+
+fn values<const N: usize>(cells: &[AtomicU64; N]) -> [u64; N] {
+    cells.each_ref().map(|cell| cell.load(Relaxed))
 }
