@@ -1,7 +1,7 @@
 //! The agents that have joined, and what each of them has counted. Told the time.
 
 use crate::names::{Name, Names};
-use golden_metrics::{Cluster, ClusterView, RowKey, RowValue};
+use golden_metrics::{Cluster, ClusterView, NodePage, RowKey, RowValue};
 use hashbrown::HashMap;
 use join::limits::{MISSING, PERIOD, TEXT};
 use join::message::{Bye, Hello, Part, Welcome};
@@ -108,6 +108,43 @@ pub struct AgentRow {
     pub standing: Standing,
     /// Series of it that are kept.
     pub series: usize,
+}
+
+/// What is asked for; `None`: all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Only {
+    /// Of this node.
+    pub node: Option<String>,
+    /// Of edges with an end in this namespace. Totals of an agent have no ends.
+    pub namespace: Option<String>,
+}
+
+/// Series at one time.
+#[derive(Debug, Default)]
+pub struct Rows {
+    nodes: Vec<OfNode>,
+}
+
+#[derive(Debug)]
+struct OfNode {
+    node: String,
+    series: Vec<(Name, Arc<[u8]>)>,
+}
+
+impl Rows {
+    /// To be written for a scraper.
+    #[must_use]
+    pub fn page(&self) -> NodePage<'_> {
+        let mut page = NodePage::default();
+        for OfNode { node, series } in &self.nodes {
+            for (name, value) in series {
+                if let Some(key) = name.row() {
+                    page.add(node, key, value);
+                }
+            }
+        }
+        page
+    }
 }
 
 /// All agents.
@@ -334,7 +371,27 @@ impl Fleet {
 
     /// The series of a node, with what they have counted.
     pub fn series(&self, node: &str) -> impl Iterator<Item = (&Name, &[u8])> {
-        self.nodes.get(node).into_iter().flat_map(|node| node.replica.series())
+        self.nodes.get(node).into_iter().flat_map(|node| node.replica.series().map(|(name, value)| (name, &**value)))
+    }
+
+    /// The series that are to be shown, as they are now. Shared, not copied, so that pushes wait for no
+    /// page.
+    #[must_use]
+    pub fn rows(&self, only: &Only) -> Rows {
+        let Only { node, namespace } = only;
+        let is_asked_for = |name: &Name| {
+            name.row().is_some_and(|row| namespace.as_ref().is_none_or(|namespace| row.is_of_namespace(namespace)))
+        };
+        let nodes = self.nodes.iter().filter(|(name, _)| node.as_ref().is_none_or(|node| node == *name));
+        let mut nodes: Vec<OfNode> = nodes
+            .map(|(node, Node { replica, .. })| {
+                let series = replica.series().filter(|(name, _)| is_asked_for(name));
+                let series = series.map(|(name, value)| (name.clone(), value.clone())).collect();
+                OfNode { node: node.clone(), series }
+            })
+            .collect();
+        nodes.sort_by(|a, b| a.node.cmp(&b.node));
+        Rows { nodes }
     }
 
     /// What the cluster did in the last minute. The same for a second, whoever asks.

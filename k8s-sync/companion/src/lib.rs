@@ -11,6 +11,6 @@ mod names;
 pub mod serve;
 mod session;
 
-pub use fleet::{AgentRow, Config, Fleet, FleetCounts, KEPT, Standing};
+pub use fleet::{AgentRow, Config, Fleet, FleetCounts, KEPT, Only, Rows, Standing};
 pub use names::{Name, Names};
 pub use session::Session;

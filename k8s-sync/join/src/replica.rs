@@ -10,6 +10,7 @@ use crate::pack::Entries;
 use crate::refusal::{Reason, Refusal};
 use bytes::Bytes;
 use std::hash::Hash;
+use std::sync::Arc;
 use std::time::Duration;
 
 type Map<K, V> = hashbrown::HashMap<K, V, foldhash::fast::RandomState>;
@@ -43,7 +44,8 @@ pub enum Was<'a> {
 #[derive(Debug)]
 struct Kept {
     id: u64,
-    value: Box<[u8]>,
+    /// Shared with whoever shows it, so that nobody waits for a page.
+    value: Arc<[u8]>,
     /// The full push that named it last.
     sweep: u32,
 }
@@ -101,8 +103,9 @@ pub struct Replica<N> {
 }
 
 impl<N: Clone + Eq + Hash> Replica<N> {
-    /// What a series takes besides its value: two places in maps that are half full at worst.
-    pub const BESIDES: usize = 2 * (size_of::<(N, Kept)>() + size_of::<(u64, N)>() + 2);
+    /// What a series takes besides its value: two places in maps that are half full at worst, and the
+    /// counts of those who share it.
+    pub const BESIDES: usize = 2 * (size_of::<(N, Kept)>() + size_of::<(u64, N)>() + 2) + 16;
 
     /// An empty one. After `silence` without a push nobody knows any more when something was counted.
     #[must_use]
@@ -236,7 +239,7 @@ impl<N: Clone + Eq + Hash> Replica<N> {
     }
 
     fn set<C: Changes<Name = N>>(&mut self, id: u64, name: N, value: Bytes, push: Push, changes: &mut C) {
-        let value: Box<[u8]> = (*value).into();
+        let value: Arc<[u8]> = (*value).into();
         let (series, most) = self.most;
         if let Some(kept) = self.series.get_mut(&name) {
             let bytes = self.bytes - kept.value.len() + value.len();
@@ -334,8 +337,8 @@ impl<N: Clone + Eq + Hash> Replica<N> {
     }
 
     /// Every series with what it has counted.
-    pub fn series(&self) -> impl Iterator<Item = (&N, &[u8])> {
-        self.series.iter().map(|(name, kept)| (name, &*kept.value))
+    pub fn series(&self) -> impl Iterator<Item = (&N, &Arc<[u8]>)> {
+        self.series.iter().map(|(name, kept)| (name, &kept.value))
     }
 
     /// How many there are.

@@ -1,9 +1,12 @@
 //! The thin tasks: connections in, messages to the pure parts, answers out.
 
+mod http;
 mod listener;
+mod page;
 mod push;
 mod self_metrics;
 
+pub use http::{Http, HttpConfig};
 pub use listener::{Listener, ListenerConfig};
 pub use push::Push;
 pub use self_metrics::self_metrics;

@@ -16,8 +16,8 @@ use std::time::Duration;
 struct Known;
 
 impl Names for Known {
-    fn local(&self, _: Slot) -> Identity {
-        deployment("api")
+    fn local(&self, slot: Slot) -> Identity {
+        if slot == Slot(1) { deployment("api") } else { deployment(&format!("api-{}", slot.0)) }
     }
 
     fn remote(&self, _: Slot, _: Endpoint, _: Ts) -> Identity {
@@ -62,9 +62,14 @@ impl Agent {
 
     /// api answers web, so many times.
     pub fn answers(&mut self, times: u64, status: u16, took_ms: u64) {
+        self.answers_as(0, times, status, took_ms);
+    }
+
+    /// The same of one of many.
+    pub fn answers_as(&mut self, server: u16, times: u64, status: u16, took_ms: u64) {
         let end = |last, port| Endpoint { ip: [10, 0, 0, last].into(), port };
         let tuple = FiveTuple { transport: Transport::Tcp, local: end(2, 80), remote: end(1, 40_000) };
-        let (slot, role, opened) = (Slot(1), Role::Server, Ts(1));
+        let (slot, role, opened) = (Slot(u32::from(server) + 1), Role::Server, Ts(1));
         let flow = FlowInfo { slot, tuple, role, opened, joined_midway: false, peer: None };
         let (start, end) = (Ts(1_000_000_000), Ts(1_000_000_000 + took_ms * 1_000_000));
         let method = "GET".to_owned().into();

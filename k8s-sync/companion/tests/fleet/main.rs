@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod bed;
+mod scraped;
 
 use bed::{Agent, at, fleet, fleet_with};
 use companion::serve::self_metrics;
