@@ -1,11 +1,12 @@
 //! The companion: takes the series that agents push, one copy for each node, and makes one table of
-//! them.
+//! them, which a scraper, kubectl and whoever links this crate can read.
 //!
 //! Counts nothing itself and watches no traffic. It never dials an agent, and a read of it causes no
 //! request to anybody.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod apis;
 mod fleet;
 mod names;
 pub mod serve;

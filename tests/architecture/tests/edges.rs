@@ -47,6 +47,8 @@ const EDGES: &[(&str, &[&str])] = &[
 const TEST_EDGES: &[(&str, &[&str])] = &[
     // A watch that cannot die is shown against a real API server.
     ("k8s-sync", &["testbed"]),
+    // And so is what kubectl reads through it.
+    ("companion", &["testbed"]),
 ];
 
 /// Crate of others, and the only crates of ours that may depend on it.

@@ -2,6 +2,7 @@
 //! anybody, and changes nothing.
 
 use crate::fleet::{Only, Rows};
+use crate::serve::api::Api;
 use crate::serve::page::{self, Body};
 use crate::serve::push::Push;
 use crate::serve::self_metrics::self_metrics;
@@ -49,6 +50,7 @@ pub struct Http {
     /// Whether this replica shows the series of the nodes.
     shows_nodes: AtomicBool,
     refused: AtomicU64,
+    api: Option<Arc<Api>>,
 }
 
 impl Http {
@@ -56,7 +58,14 @@ impl Http {
     #[must_use]
     pub fn new(push: Arc<Push>, config: HttpConfig) -> Http {
         let pages = Arc::new(Semaphore::new(config.pages));
-        Http { push, config, pages, shows_nodes: AtomicBool::new(true), refused: AtomicU64::new(0) }
+        Http { push, config, pages, shows_nodes: AtomicBool::new(true), refused: AtomicU64::new(0), api: None }
+    }
+
+    /// Shows what the aggregated API says of itself, too.
+    #[must_use]
+    pub fn with_api(mut self, api: Arc<Api>) -> Http {
+        self.api = Some(api);
+        self
     }
 
     /// Of several replicas one shows the series of the nodes, so that whoever scrapes all of them
@@ -134,6 +143,7 @@ impl Http {
             "Connections and scrapes that were refused because others were being answered.",
             self.refused.load(Relaxed),
         ));
+        own.extend(self.api.iter().flat_map(|api| api.metrics()));
         let body = page::body(gzip, move |take| {
             let _place: OwnedSemaphorePermit = place;
             Exposition::render_nodes(&rows.page(), &own, format, asked.histograms, take);
@@ -152,7 +162,7 @@ impl Http {
 const TEXT: hyper::header::HeaderValue = hyper::header::HeaderValue::from_static("text/plain; charset=utf-8");
 
 fn text(status: StatusCode, body: &str) -> Response<Body> {
-    let body = Full::new(Bytes::copy_from_slice(body.as_bytes())).boxed();
+    let body = Full::new(Bytes::copy_from_slice(body.as_bytes())).boxed_unsync();
     let mut response = Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, TEXT);

@@ -6,14 +6,14 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures_util::stream;
 use http_body_util::StreamBody;
-use http_body_util::combinators::BoxBody;
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Frame;
 use std::convert::Infallible;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
-pub(super) type Body = BoxBody<Bytes, Infallible>;
+pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// A piece of the page; the text encoder's are of this size, too.
 const PIECE: usize = 32 << 10;
@@ -95,5 +95,5 @@ pub(super) fn body(gzip: bool, write: impl FnOnce(&mut dyn FnMut(&[u8])) + Send 
     let frames = stream::unfold(pieces, async |mut pieces: mpsc::Receiver<Bytes>| {
         Some((Ok(Frame::data(pieces.recv().await?)), pieces))
     });
-    BoxBody::new(StreamBody::new(frames))
+    UnsyncBoxBody::new(StreamBody::new(frames))
 }

@@ -1,7 +1,9 @@
 //! What the companion makes of the pushes of many agents. Time is passed in.
 #![forbid(unsafe_code)]
 
+mod api;
 mod bed;
+mod kubectl;
 mod scraped;
 
 use bed::{Agent, at, fleet, fleet_with};
