@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod cluster;
 mod ends;
 mod exchanges;
 mod exposition;
@@ -21,6 +22,8 @@ mod label_sets;
 mod labels;
 mod losses;
 mod observers;
+mod proto;
+mod rows;
 mod saved;
 mod series;
 mod shares;
@@ -31,12 +34,14 @@ mod view;
 mod waiting;
 
 pub use agent_api::{EdgeRow, LossRow, WorkloadRow};
-pub use exposition::{Exposition, Format, Histograms, Kind, SelfMetric};
+pub use cluster::{Cluster, ClusterView, Covered, Nodes};
+pub use exposition::{Exposition, Format, Histograms, Kind, NodePage, SelfMetric};
 pub use golden::{Config, FlowCache, Golden};
 pub use histogram::{CLASSIC, Histogram, HistogramSnapshot, SCHEMA, ZERO_THRESHOLD};
 pub use labels::{End, OVERFLOW, Reporter, UNKNOWN};
 pub use losses::{Loss, Losses};
 pub use observers::{Feed, Observer};
+pub use rows::{RowKey, RowValue};
 pub use saved::Saved;
 pub use series::Edge;
 pub use snapshot::{Reader, Snapshot};

@@ -34,6 +34,12 @@ pub struct Edge {
 }
 
 impl Edge {
+    /// One of no table, for its name.
+    pub(crate) fn apart(client: End, server: End, service: Arc<str>, reporter: Reporter) -> Edge {
+        let (became, open) = Default::default();
+        Edge { id: 0, client, server, service, reporter, overflow: false, waits: false, became, open }
+    }
+
     /// What it is called by now.
     pub(crate) fn named(self: &Arc<Edge>) -> &Arc<Edge> {
         self.became.get().unwrap_or(self)

@@ -13,23 +13,23 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Key {
-    client: Name,
-    server: Name,
-    service: Arc<str>,
-    reporter: Reporter,
-    protocol: &'static str,
+pub(crate) struct Key {
+    pub(crate) client: Name,
+    pub(crate) server: Name,
+    pub(crate) service: Arc<str>,
+    pub(crate) reporter: Reporter,
+    pub(crate) protocol: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Name {
+pub(crate) struct Name {
     namespace: Arc<str>,
     workload: Arc<str>,
     kind: &'static str,
 }
 
 impl Name {
-    fn of(end: &End) -> Name {
+    pub(crate) fn of(end: &End) -> Name {
         Name { namespace: end.namespace.clone(), workload: end.workload.clone(), kind: end.kind }
     }
 
@@ -40,24 +40,36 @@ impl Name {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Stats {
-    requests: u64,
-    failures: u64,
+pub(crate) struct Stats {
+    pub(crate) requests: u64,
+    pub(crate) failures: u64,
     /// Of the answered ones.
-    latency: HistogramSnapshot,
-    tcp_open: u64,
+    pub(crate) latency: HistogramSnapshot,
+    pub(crate) tcp_open: u64,
     /// IP bytes (sent, received) by the reporter.
-    bytes: [u64; 2],
+    pub(crate) bytes: [u64; 2],
 }
 
 impl Stats {
-    fn add(&mut self, other: &Stats) {
+    /// Of exchanges with the same labels.
+    pub(crate) fn of_exchanges(latency: HistogramSnapshot, one_way: u64, failed: bool, unanswered: bool) -> Stats {
+        let requests = latency.count.saturating_add(one_way);
+        Stats {
+            requests,
+            failures: if failed { requests } else { 0 },
+            latency: if unanswered { HistogramSnapshot::default() } else { latency },
+            ..Stats::default()
+        }
+    }
+
+    pub(crate) fn add(&mut self, other: &Stats) {
         let Stats { requests, failures, latency, tcp_open, bytes } = other;
-        self.requests += requests;
-        self.failures += failures;
+        // Those of other processes may be anything.
+        self.requests = self.requests.saturating_add(*requests);
+        self.failures = self.failures.saturating_add(*failures);
         self.latency.add(latency);
-        self.tcp_open += tcp_open;
-        self.bytes = [0, 1].map(|i| self.bytes[i] + bytes[i]);
+        self.tcp_open = self.tcp_open.saturating_add(*tcp_open);
+        self.bytes = [0, 1].map(|i| self.bytes[i].saturating_add(bytes[i]));
     }
 
     fn since(&self, earlier: &Stats) -> Stats {
@@ -74,8 +86,8 @@ impl Stats {
 /// All edges, frozen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct View {
-    edges: BTreeMap<Key, Stats>,
-    span: Option<Duration>,
+    pub(crate) edges: BTreeMap<Key, Stats>,
+    pub(crate) span: Option<Duration>,
 }
 
 impl Snapshot {
@@ -99,14 +111,8 @@ impl Snapshot {
         for (id, series) in self.families() {
             let family = id.family();
             for s in series {
-                let latency = s.duration.snapshot();
-                let requests = latency.count + s.value(Cell::OneWay);
-                let stats = Stats {
-                    requests,
-                    failures: if s.labels.failed { requests } else { 0 },
-                    latency: if s.labels.unanswered { HistogramSnapshot::default() } else { latency },
-                    ..Stats::default()
-                };
+                let (latency, one_way) = (s.duration.snapshot(), s.value(Cell::OneWay));
+                let stats = Stats::of_exchanges(latency, one_way, s.labels.failed, s.labels.unanswered);
                 at(&s.edge, family.name, stats);
                 shown_with.entry((family.transport, s.edge.id)).or_insert(family.name);
             }
@@ -161,7 +167,7 @@ impl View {
             p95: latency.quantile(0.95),
             p99: latency.quantile(0.99),
             tcp_connections: *tcp_open,
-            bytes: bytes.iter().sum(),
+            bytes: bytes[0].saturating_add(bytes[1]),
         }
     }
 
@@ -175,16 +181,18 @@ impl View {
     /// As `edges`, but what both ends report is shown as the client saw it.
     #[must_use]
     pub fn edges_once(&self) -> Vec<EdgeRow> {
+        self.once().map(|(key, stats)| self.edge_row(key, stats)).collect()
+    }
+
+    pub(crate) fn once(&self) -> impl Iterator<Item = (&Key, &Stats)> {
         // The two ends need not agree on the Service: a pod of two Services cannot tell by which it was asked.
         let of = |key: &Key| (key.client.clone(), key.server.clone(), key.protocol);
         let clients = self.edges.keys().filter(|key| key.reporter == Reporter::Client);
         let by_client: BTreeSet<_> = clients.map(of).collect();
-        let once =
-            self.edges.iter().filter(|(key, _)| key.reporter != Reporter::Server || !by_client.contains(&of(key)));
-        once.map(|(key, stats)| self.edge_row(key, stats)).collect()
+        self.edges.iter().filter(move |(key, _)| key.reporter != Reporter::Server || !by_client.contains(&of(key)))
     }
 
-    fn edge_row(&self, key: &Key, stats: &Stats) -> EdgeRow {
+    pub(crate) fn edge_row(&self, key: &Key, stats: &Stats) -> EdgeRow {
         let Key { client, server, service, reporter, protocol } = key;
         EdgeRow {
             src: client.party(),
@@ -199,6 +207,11 @@ impl View {
     /// What each workload did as a server, by its own report where there is one, else by its clients'.
     #[must_use]
     pub fn workloads(&self) -> Vec<WorkloadRow> {
+        self.servers().into_iter().map(|(_, row)| row).collect()
+    }
+
+    /// The same with the name of each.
+    pub(crate) fn servers(&self) -> Vec<(&Name, WorkloadRow)> {
         let mut servers: BTreeMap<&Name, [Stats; 2]> = BTreeMap::new();
         for (key, stats) in &self.edges {
             let [own, others] = servers.entry(&key.server).or_default();
@@ -208,9 +221,9 @@ impl View {
             }
         }
         let none = Stats::default();
-        let row = |(name, [own, others]): (&Name, [Stats; 2])| WorkloadRow {
-            workload: name.party(),
-            golden: self.golden(if own == none { &others } else { &own }),
+        let row = |(name, [own, others]): (_, [Stats; 2])| {
+            let golden = self.golden(if own == none { &others } else { &own });
+            (name, WorkloadRow { workload: Name::party(name), golden })
         };
         servers.into_iter().map(row).collect()
     }

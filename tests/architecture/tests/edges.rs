@@ -26,6 +26,9 @@ const EDGES: &[(&str, &[&str])] = &[
     ("doctor", &["netns-scanner", "netns", "flow-model"]),
     ("shim-plugin", &["flow-model"]),
     ("k8s-sync", &["flow-model"]),
+    // What a series is called and counts are bytes to it.
+    ("join", &[]),
+    ("companion", &["join", "golden-metrics", "flow-model"]),
     // Its rows are those that the agent answers.
     ("golden-metrics", &["agent-api", "flow-model"]),
     ("agent-api", &[]),
@@ -47,6 +50,8 @@ const EDGES: &[(&str, &[&str])] = &[
 const TEST_EDGES: &[(&str, &[&str])] = &[
     // A watch that cannot die is shown against a real API server.
     ("k8s-sync", &["testbed"]),
+    // And so is what kubectl reads through it.
+    ("companion", &["testbed"]),
 ];
 
 /// Crate of others, and the only crates of ours that may depend on it.
@@ -56,7 +61,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("aya", &["capture-engine"]),
     ("aya-obj", &["capture-engine"]),
     ("containerd-client", &["shim-plugin"]),
-    ("tonic", &["shim-plugin"]),
+    ("tonic", &["shim-plugin", "join", "companion"]),
     ("prometheus-client", &["golden-metrics"]),
     ("axum", &["agentd"]),
     ("clap", &["agentd", "xtask"]),

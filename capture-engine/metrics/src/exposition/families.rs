@@ -1,162 +1,113 @@
 //! Which families there are, what they are called, and which labels they carry.
 
 use super::encoder::{Descriptor, Encoder, Kind, SelfMetric, Type};
-use crate::families::{Cell, Family, MOST_LABELS};
-use crate::histogram::Histogram;
+use super::walk::Walk;
+use crate::families::FamilyId;
 use crate::labels::Reporter;
-use crate::series::{Edge, ExchangeSeries, TcpSeries};
+use crate::rows::{Numbers, Of};
 use crate::snapshot::Snapshot;
 use agent_api::LossRow;
 use flow_model::{LossReason, Protocol};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
-/// Labels of an edge.
-const EDGE_LABELS: usize = 8;
-/// Of a sample: those of the edge, and its family's with `error_type`.
-const MOST: usize = EDGE_LABELS + MOST_LABELS + 1;
-
-/// Label names and values of one sample.
-struct LabelSet<'a> {
-    labels: [(&'a str, &'a str); MOST],
-    len: usize,
-}
-
-impl<'a> LabelSet<'a> {
-    /// Empty ones are left out: to Prometheus that is the same.
-    fn of(edge: &'a Edge) -> LabelSet<'a> {
-        let Edge { client, server, service, reporter, .. } = edge;
-        let labels: [_; EDGE_LABELS] = [
-            ("client_workload", &*client.workload),
-            ("client_namespace", &client.namespace),
-            ("client_kind", client.kind),
-            ("server_workload", &server.workload),
-            ("server_namespace", &server.namespace),
-            ("server_kind", server.kind),
-            ("server_service", service),
-            ("reporter", reporter.as_str()),
-        ];
-        let mut set = LabelSet { labels: [("", ""); MOST], len: 0 };
-        labels.into_iter().for_each(|(name, value)| set.add(name, value));
-        set
-    }
-
-    fn of_exchange(series: &'a ExchangeSeries) -> LabelSet<'a> {
-        let mut set = LabelSet::of(&series.edge);
-        series.labels.shown.iter().for_each(|(name, value)| set.add(name, value));
-        set
-    }
-
-    fn add(&mut self, name: &'a str, value: &'a str) {
-        if value.is_empty() {
-            return;
-        }
-        debug_assert!(self.len < MOST, "no family has more labels");
-        if let Some(slot) = self.labels.get_mut(self.len) {
-            *slot = (name, value);
-            self.len += 1;
-        }
-    }
-
-    fn as_slice(&self) -> &[(&'a str, &'a str)] {
-        &self.labels[..self.len]
-    }
-}
 
 fn family<E: Encoder>(out: &mut E, kind: Type, name: &str, help: &str) {
     out.family(Descriptor { name, help, kind });
 }
 
 pub(super) fn write<E: Encoder>(out: &mut E, snapshot: &Snapshot) {
-    for (id, series) in snapshot.families() {
-        exchanges(out, id.family(), series);
-    }
-    tcp(out, snapshot);
-    udp(out, snapshot);
+    series(out, snapshot);
     own(out, snapshot);
 }
 
-fn exchanges<E: Encoder>(out: &mut E, of: &Family, series: &[Arc<ExchangeSeries>]) {
+/// All that is counted of edges.
+pub(super) fn series<E: Encoder>(out: &mut E, walk: &impl Walk) {
+    for id in FamilyId::ALL.into_iter().filter(|id| id.family().always || walk.has(Of::Exchanges(*id))) {
+        exchanges(out, id, walk);
+    }
+    tcp(out, walk);
+    udp(out, walk);
+}
+
+fn exchanges<E: Encoder>(out: &mut E, id: FamilyId, walk: &impl Walk) {
+    let of = id.family();
     for duration in of.durations {
         family(out, Type::Histogram, duration.name, duration.help);
-        for series in series.iter().filter(|series| duration.seen.by(series.edge.reporter)) {
-            let histogram = series.duration.snapshot();
-            // What asks for no answer has no duration.
-            if histogram.count > 0 || series.value(Cell::OneWay) == 0 {
-                out.histogram(LabelSet::of_exchange(series).as_slice(), &histogram);
-            }
-        }
+        walk.histograms(Of::Exchanges(id), &|reporter| duration.seen.by(reporter), &mut |labels, histogram| {
+            out.histogram(labels.as_slice(), histogram);
+        });
     }
     for counter in of.counters {
         family(out, Type::Counter, counter.name, counter.help);
-        for series in series {
-            let value = series.value(counter.cell);
+        walk.numbers(Of::Exchanges(id), &mut |labels, numbers| {
+            let value = numbers.value(counter.cell);
             if value > 0 || counter.cell.is_shown_at_zero() {
-                out.number(LabelSet::of_exchange(series).as_slice(), value as f64);
+                out.number(labels.as_slice(), value as f64);
             }
-        }
+        });
     }
 }
 
-fn tcp<E: Encoder>(out: &mut E, snapshot: &Snapshot) {
-    let series = &snapshot.published.tcp;
-    let mut plain = |name, help, of: fn(&TcpSeries) -> u64| {
-        family(out, Type::Counter, name, help);
-        series.iter().for_each(|s| out.number(LabelSet::of(&s.edge).as_slice(), of(s) as f64));
+fn tcp<E: Encoder>(out: &mut E, walk: &impl Walk) {
+    let mut plain = |kind, name, help, of: fn(&Numbers) -> u64| {
+        family(out, kind, name, help);
+        walk.numbers(Of::Tcp, &mut |labels, numbers| out.number(labels.as_slice(), of(numbers) as f64));
     };
-    plain("pilotfish_tcp_sent_bytes_total", "IP bytes of TCP packets that the reporter sent.", |s| {
-        s.bytes[0].load(Relaxed)
+    let counter = Type::Counter;
+    plain(counter, "pilotfish_tcp_sent_bytes_total", "IP bytes of TCP packets that the reporter sent.", |n| n.bytes[0]);
+    plain(counter, "pilotfish_tcp_received_bytes_total", "IP bytes of TCP packets that the reporter received.", |n| {
+        n.bytes[1]
     });
-    plain("pilotfish_tcp_received_bytes_total", "IP bytes of TCP packets that the reporter received.", |s| {
-        s.bytes[1].load(Relaxed)
-    });
-    plain("pilotfish_tcp_connections_opened_total", "TCP connections whose opening was seen.", |s| {
-        s.opened.load(Relaxed)
-    });
-    plain("pilotfish_tcp_resets_total", "TCP connections that ended with a reset.", |s| s.closed[1].load(Relaxed));
+    plain(counter, "pilotfish_tcp_connections_opened_total", "TCP connections whose opening was seen.", |n| n.opened);
+    plain(counter, "pilotfish_tcp_resets_total", "TCP connections that ended with a reset.", |n| n.closed[1]);
 
-    let mut by = |name, help, label, values: &[&str], of: fn(&TcpSeries) -> &[AtomicU64]| {
+    let mut by = |name, help, label, values: &[&str], of: fn(&Numbers) -> &[u64]| {
         family(out, Type::Counter, name, help);
-        for s in series {
-            for (cell, value) in of(s).iter().zip(values) {
-                let mut labels = LabelSet::of(&s.edge);
-                labels.add(label, value);
-                out.number(labels.as_slice(), cell.load(Relaxed) as f64);
+        walk.numbers(Of::Tcp, &mut |labels, numbers| {
+            for (value, text) in of(numbers).iter().zip(values) {
+                out.number(labels.with(label, text).as_slice(), *value as f64);
             }
-        }
+        });
     };
     let closed = "TCP connections that ended, by what was seen of the end; gone: nothing was.";
-    by("pilotfish_tcp_connections_closed_total", closed, "reason", &["fin", "reset", "gone"], |s| &s.closed);
+    by("pilotfish_tcp_connections_closed_total", closed, "reason", &["fin", "reset", "gone"], |n| &n.closed);
     let retransmits = "TCP segments that had been seen in full before, by whether the reporter sent or received them.";
-    by("pilotfish_tcp_retransmits_total", retransmits, "direction", &["sent", "received"], |s| &s.retransmits);
+    by("pilotfish_tcp_retransmits_total", retransmits, "direction", &["sent", "received"], |n| &n.retransmits);
     let zero_windows = "TCP packets that announced a window of zero, by whether the reporter sent or received them.";
-    by("pilotfish_tcp_zero_windows_total", zero_windows, "direction", &["sent", "received"], |s| &s.zero_windows);
+    by("pilotfish_tcp_zero_windows_total", zero_windows, "direction", &["sent", "received"], |n| &n.zero_windows);
 
     let open = "TCP connections that are open now, whether or not their opening was seen.";
     family(out, Type::Gauge, "pilotfish_tcp_open_connections", open);
-    series.iter().for_each(|s| out.number(LabelSet::of(&s.edge).as_slice(), s.edge.open_connections() as f64));
+    walk.numbers(Of::Tcp, &mut |labels, numbers| out.number(labels.as_slice(), numbers.open as f64));
 
     let rtt = "Round trip of the TCP handshake: at the client SYN to SYN-ACK, at the server SYN-ACK to ACK.";
     family(out, Type::Histogram, "pilotfish_tcp_handshake_rtt_seconds", rtt);
-    for (s, histogram) in series.iter().filter_map(|s| Some((s, s.handshake_rtt.get()?))) {
-        out.histogram(LabelSet::of(&s.edge).as_slice(), &Histogram::snapshot(histogram));
-    }
+    walk.histograms(Of::Tcp, &|_| true, &mut |labels, histogram| out.histogram(labels.as_slice(), histogram));
 }
 
-fn udp<E: Encoder>(out: &mut E, snapshot: &Snapshot) {
+fn udp<E: Encoder>(out: &mut E, walk: &impl Walk) {
     let families = [
         ("pilotfish_udp_sent_bytes_total", "IP bytes of UDP packets that the reporter sent."),
         ("pilotfish_udp_received_bytes_total", "IP bytes of UDP packets that the reporter received."),
     ];
     for (i, (name, help)) in families.into_iter().enumerate() {
         family(out, Type::Counter, name, help);
-        snapshot
-            .published
-            .udp
-            .iter()
-            .for_each(|s| out.number(LabelSet::of(&s.edge).as_slice(), s.bytes[i].load(Relaxed) as f64));
+        walk.numbers(Of::Udp, &mut |labels, numbers| out.number(labels.as_slice(), numbers.bytes[i] as f64));
+    }
+}
+
+const COUNTED: (&str, &str) =
+    ("pilotfish_exchanges_total", "Exchanges that are counted in a series, each seen from one end.");
+const MISSED: (&str, &str) =
+    ("pilotfish_exchanges_lost_total", "Exchanges that took place and are in no series, each seen from one end.");
+const LOST: &str = "pilotfish_lost_total";
+
+/// The totals of other agents.
+pub(super) fn totals<E: Encoder>(out: &mut E, walk: &impl Walk, losses: &[LossRow]) {
+    let help = help_of_losses(losses);
+    for (of, (name, help)) in [(Of::Counted, COUNTED), (Of::Missed, MISSED), (Of::Lost, (LOST, &*help))] {
+        family(out, Type::Counter, name, help);
+        walk.numbers(of, &mut |labels, numbers| out.number(labels.as_slice(), numbers.total as f64));
     }
 }
 
@@ -165,12 +116,7 @@ fn own<E: Encoder>(out: &mut E, snapshot: &Snapshot) {
     // The two ends are always there, at zero too, so that an absent value is not taken for none. A
     // capture only where there is one.
     let is_shown = |reporter: Reporter, value: u64| reporter != Reporter::Capture || value > 0;
-    family(
-        out,
-        Type::Counter,
-        "pilotfish_exchanges_total",
-        "Exchanges that are counted in a series, each seen from one end.",
-    );
+    family(out, Type::Counter, COUNTED.0, COUNTED.1);
     for reporter in Reporter::ALL {
         for protocol in Protocol::ALL {
             let value = snapshot.exchanges(reporter, protocol);
@@ -179,12 +125,7 @@ fn own<E: Encoder>(out: &mut E, snapshot: &Snapshot) {
             }
         }
     }
-    family(
-        out,
-        Type::Counter,
-        "pilotfish_exchanges_lost_total",
-        "Exchanges that took place and are in no series, each seen from one end.",
-    );
+    family(out, Type::Counter, MISSED.0, MISSED.1);
     for reporter in Reporter::ALL {
         for reason in LossReason::ALL {
             let value = snapshot.exchanges_lost(reporter, reason);
@@ -194,7 +135,7 @@ fn own<E: Encoder>(out: &mut E, snapshot: &Snapshot) {
         }
     }
     let rows = snapshot.lost();
-    family(out, Type::Counter, "pilotfish_lost_total", &help_of_losses(&rows));
+    family(out, Type::Counter, LOST, &help_of_losses(&rows));
     for row in &rows {
         out.number(&[("stage", &*row.stage), ("reason", &*row.reason)], row.total as f64);
     }

@@ -3,10 +3,13 @@
 
 mod encoder;
 mod families;
+mod nodes;
 mod protobuf;
 mod text;
+mod walk;
 
 pub use encoder::{Histograms, Kind, SelfMetric};
+pub use nodes::NodePage;
 
 use crate::snapshot::Snapshot;
 use encoder::Encoder;
@@ -101,16 +104,60 @@ impl Exposition {
         histograms: Histograms,
         take: &mut dyn FnMut(&[u8]),
     ) {
-        fn all<E: Encoder>(mut encoder: E, snapshot: &Snapshot, others: &[SelfMetric]) {
-            families::write(&mut encoder, snapshot);
-            families::write_others(&mut encoder, others);
-            encoder.finish();
-        }
-        match format {
-            Format::OpenMetrics => all(text::TextEncoder::open_metrics(histograms, take), snapshot, others),
-            Format::Text => all(text::TextEncoder::plain(histograms, take), snapshot, others),
-            Format::Protobuf => all(protobuf::ProtobufEncoder::new(histograms, take), snapshot, others),
-        }
+        encoded(format, histograms, take, &Page { snapshot, others });
+    }
+
+    /// As `render_to`, of the series of many agents, each with a label `node`.
+    pub fn render_nodes(
+        nodes: &NodePage<'_>,
+        others: &[SelfMetric],
+        format: Format,
+        histograms: Histograms,
+        take: &mut dyn FnMut(&[u8]),
+    ) {
+        encoded(format, histograms, take, &Nodes { nodes, others });
+    }
+}
+
+/// What is written whatever the encoder.
+trait Write {
+    fn write<E: Encoder>(&self, out: &mut E);
+}
+
+struct Page<'a> {
+    snapshot: &'a Snapshot,
+    others: &'a [SelfMetric],
+}
+
+impl Write for Page<'_> {
+    fn write<E: Encoder>(&self, out: &mut E) {
+        families::write(out, self.snapshot);
+        families::write_others(out, self.others);
+    }
+}
+
+struct Nodes<'a> {
+    nodes: &'a NodePage<'a>,
+    others: &'a [SelfMetric],
+}
+
+impl Write for Nodes<'_> {
+    fn write<E: Encoder>(&self, out: &mut E) {
+        families::series(out, self.nodes);
+        families::totals(out, self.nodes, &self.nodes.losses());
+        families::write_others(out, self.others);
+    }
+}
+
+fn encoded(format: Format, histograms: Histograms, take: &mut dyn FnMut(&[u8]), what: &impl Write) {
+    fn all<E: Encoder>(mut encoder: E, what: &impl Write) {
+        what.write(&mut encoder);
+        encoder.finish();
+    }
+    match format {
+        Format::OpenMetrics => all(text::TextEncoder::open_metrics(histograms, take), what),
+        Format::Text => all(text::TextEncoder::plain(histograms, take), what),
+        Format::Protobuf => all(protobuf::ProtobufEncoder::new(histograms, take), what),
     }
 }
 

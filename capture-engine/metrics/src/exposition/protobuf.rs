@@ -5,6 +5,7 @@
 use super::encoder::{Descriptor, Encoder, Histograms, Labels, Taker, Type};
 use crate::histogram::varint::push as varint;
 use crate::histogram::{CLASSIC, HistogramSnapshot, SCHEMA, ZERO_THRESHOLD, spans};
+use crate::proto::{bytes, double, uint, zigzag};
 
 pub(super) struct ProtobufEncoder<'a> {
     take: &'a mut Taker<'a>,
@@ -124,25 +125,4 @@ fn native(out: &mut Vec<u8>, inner: &mut Vec<u8>, histogram: &HistogramSnapshot)
     if !inner.is_empty() {
         bytes(out, 13, inner);
     }
-}
-
-/// How sint32 and sint64 are mapped to unsigned: small in magnitude is small.
-fn zigzag(value: i64) -> u64 {
-    ((value << 1) ^ (value >> 63)) as u64
-}
-
-fn uint(out: &mut Vec<u8>, field: u64, value: u64) {
-    varint(out, field << 3);
-    varint(out, value);
-}
-
-fn double(out: &mut Vec<u8>, field: u64, value: f64) {
-    varint(out, field << 3 | 1);
-    out.extend_from_slice(&value.to_le_bytes());
-}
-
-fn bytes(out: &mut Vec<u8>, field: u64, value: &[u8]) {
-    varint(out, field << 3 | 2);
-    varint(out, value.len() as u64);
-    out.extend_from_slice(value);
 }

@@ -3,6 +3,7 @@
 
 use super::cells::{self, CLASSIC, ZERO_THRESHOLD, cells_of, place};
 use super::varint;
+use crate::proto::{Field, Fields, bytes, uint, unzigzag, zigzag};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -90,6 +91,55 @@ impl HistogramSnapshot {
             }
         }
         buckets
+    }
+
+    /// For another process: `sum_ns` = 1, zero bucket = 2, native buckets = 3 (distance from the one
+    /// before, count, ..), classic buckets = 4, not cumulative. What both kinds say, as in files.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        let mut packed = Vec::new();
+        let mut before = 0;
+        uint(out, 1, self.sum_ns);
+        uint(out, 2, self.zero());
+        for (index, count) in self.buckets() {
+            varint::push(&mut packed, zigzag(i64::from(index) - before));
+            varint::push(&mut packed, count);
+            before = i64::from(index);
+        }
+        bytes(out, 3, &packed);
+        packed.clear();
+        let mut below = 0;
+        for cumulated in self.classic() {
+            varint::push(&mut packed, cumulated - below);
+            below = cumulated;
+        }
+        bytes(out, 4, &packed);
+    }
+
+    /// `None` for what nobody wrote. Fields of a later version are passed over.
+    pub(crate) fn read(message: &[u8]) -> Option<HistogramSnapshot> {
+        let mut stored = Stored { sum_ns: 0, count: 0, zero: 0, classic: [0; CLASSIC.len()], buckets: Vec::new() };
+        for field in Fields(message) {
+            match field? {
+                (1, Field::Uint(sum_ns)) => stored.sum_ns = sum_ns,
+                (2, Field::Uint(zero)) => stored.zero = zero,
+                (3, Field::Bytes(mut packed)) => {
+                    let mut index = 0_i64;
+                    while !packed.is_empty() {
+                        index = index.saturating_add(unzigzag(varint::take(&mut packed)?));
+                        stored.buckets.push((i32::try_from(index).ok()?, varint::take(&mut packed)?));
+                    }
+                }
+                (4, Field::Bytes(mut packed)) => {
+                    let mut below = 0_u64;
+                    for cumulated in &mut stored.classic {
+                        below = below.saturating_add(varint::take(&mut packed)?);
+                        *cumulated = below;
+                    }
+                }
+                _ => {}
+            }
+        }
+        Some(stored.into())
     }
 
     /// The value below which a share of `p` (0 to 1) of all values lies, seconds; `None` when there

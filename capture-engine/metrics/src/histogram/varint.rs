@@ -9,7 +9,7 @@ pub(crate) fn push(out: &mut Vec<u8>, mut value: u64) {
 }
 
 /// Takes the next number off; `None` at the end.
-pub(super) fn take(bytes: &mut &[u8]) -> Option<u64> {
+pub(crate) fn take(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0;
     for shift in (0..u64::BITS).step_by(7) {
         let (byte, rest) = bytes.split_first()?;

@@ -15,6 +15,7 @@ mod raw;
 mod row;
 mod words;
 
+pub(crate) use row::end;
 pub(crate) use words::Foreign;
 pub use words::Saved;
 

@@ -155,11 +155,16 @@ impl SavedEdge {
 impl SavedEnd {
     fn read(&self) -> Option<End> {
         let SavedEnd { workload, namespace, kind } = self;
-        let known = WorkloadKind::ALL.map(WorkloadKind::as_str).into_iter();
-        let kind = known.chain(["NotFound", "Pending", "Ambiguous", ""]).find(|known| known == kind)?;
-        let named = kind.is_empty() == (workload == OVERFLOW) || workload == UNKNOWN;
-        named.then(|| End { workload: workload.as_str().into(), namespace: namespace.as_str().into(), kind })
+        end(workload, namespace, kind)
     }
+}
+
+/// `None` where the kind is none of ours, or not of such a workload.
+pub(crate) fn end(workload: &str, namespace: &str, kind: &str) -> Option<End> {
+    let known = WorkloadKind::ALL.map(WorkloadKind::as_str).into_iter();
+    let kind = known.chain(["NotFound", "Pending", "Ambiguous", ""]).find(|known| *known == kind)?;
+    let named = kind.is_empty() == (workload == OVERFLOW) || workload == UNKNOWN;
+    named.then(|| End { workload: workload.into(), namespace: namespace.into(), kind })
 }
 
 impl ExchangeRow {

@@ -1,0 +1,244 @@
+//! The series of several agents as one table: what they counted lately, added up, and which of them
+//! have a part in a row.
+//!
+//! Rates are made of what each agent counted between its pushes, added up. So an agent that comes,
+//! goes or begins anew makes no rate negative and no spike; a sum of totals would. Histograms add up
+//! bucket by bucket, so a quantile over nodes is as exact as one of a node.
+
+use crate::families::{Cell, FamilyId};
+use crate::labels::{ERROR_TYPE, UNANSWERED};
+use crate::rows::{Of, RowKey, RowValue};
+use crate::view::{Key, Name, Stats, View};
+use agent_api::{EdgeRow, WorkloadRow};
+use flow_model::Transport;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+/// What was counted in a step of time.
+#[derive(Debug)]
+struct Slot {
+    began: Duration,
+    edges: BTreeMap<Key, Stats>,
+}
+
+/// What all agents counted in the last steps. As large as there are edges, whatever the number of
+/// agents.
+#[derive(Debug)]
+pub struct Cluster {
+    step: Duration,
+    kept: usize,
+    slots: VecDeque<Slot>,
+}
+
+/// How many agents have a series of a row, and how many of them push.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Nodes {
+    /// Those that push now.
+    pub live: u32,
+    /// All of which a copy is there.
+    pub all: u32,
+}
+
+/// A row with the agents behind it. Where not all of them push it says less than there is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Covered<R> {
+    /// What was counted.
+    pub row: R,
+    /// By whom.
+    pub nodes: Nodes,
+}
+
+/// A table at one time.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterView {
+    view: View,
+    nodes: BTreeMap<Key, Nodes>,
+    servers: BTreeMap<Name, Nodes>,
+}
+
+impl Cluster {
+    /// Keeps `kept` steps beside the one that is under way.
+    #[must_use]
+    pub fn new(step: Duration, kept: usize) -> Cluster {
+        Cluster { step, kept: kept.max(1), slots: VecDeque::new() }
+    }
+
+    /// An agent's series went from `was` to `value`. `None`: it began since.
+    pub fn count(&mut self, now: Duration, key: &RowKey, was: Option<&RowValue>, value: &RowValue) {
+        let Some(place) = place(key) else { return };
+        let value = was.map_or_else(|| value.clone(), |was| value.since(was));
+        let stats = Stats { tcp_open: 0, ..stats(key, &value) };
+        if stats == Stats::default() {
+            return;
+        }
+        self.pass(now);
+        if let Some(slot) = self.slots.back_mut() {
+            slot.edges.entry(place).or_default().add(&stats);
+        }
+    }
+
+    /// Begins a step where one is due, and forgets the oldest.
+    fn pass(&mut self, now: Duration) {
+        let Some(latest) = self.slots.back().map(|slot| slot.began) else {
+            return self.slots.push_back(Slot { began: now, edges: BTreeMap::new() });
+        };
+        let steps = now.saturating_sub(latest).as_nanos().checked_div(self.step.as_nanos()).unwrap_or(0);
+        // After a pause all that is kept is empty.
+        let first = steps.saturating_sub(self.kept as u128).max(1);
+        for n in first..=steps {
+            let began = latest + self.step.saturating_mul(u32::try_from(n).unwrap_or(u32::MAX));
+            self.slots.push_back(Slot { began, edges: BTreeMap::new() });
+        }
+        while self.slots.len() > self.kept + 1 {
+            self.slots.pop_front();
+        }
+    }
+
+    /// The table now. `agents` are the copies: whether the agent pushes, and its series.
+    pub fn table<'a, A>(&mut self, now: Duration, agents: impl Iterator<Item = (bool, A)>) -> ClusterView
+    where
+        A: Iterator<Item = (&'a RowKey, RowValue)>,
+    {
+        self.pass(now);
+        let mut edges: BTreeMap<Key, Stats> = BTreeMap::new();
+        for slot in &self.slots {
+            slot.edges.iter().for_each(|(key, stats)| edges.entry(key.clone()).or_default().add(stats));
+        }
+        let span = self.slots.front().map(|slot| now.saturating_sub(slot.began)).filter(|span| !span.is_zero());
+        let mut there = There::default();
+        agents.for_each(|(live, rows)| there.agent(live, rows));
+        for (place, open) in &there.open {
+            edges.entry(place.clone()).or_default().tcp_open += open;
+        }
+        there.table(edges, span)
+    }
+
+    /// What all agents have counted since their beginnings.
+    pub fn totals<'a, A>(agents: impl Iterator<Item = (bool, A)>) -> ClusterView
+    where
+        A: Iterator<Item = (&'a RowKey, RowValue)>,
+    {
+        let mut edges: BTreeMap<Key, Stats> = BTreeMap::new();
+        let mut there = There::default();
+        for (live, rows) in agents {
+            let counted = |(key, value): &(&RowKey, RowValue)| {
+                if let Some(place) = place(key) {
+                    edges.entry(place).or_default().add(&stats(key, value));
+                }
+            };
+            there.agent(live, rows.inspect(counted));
+        }
+        there.table(edges, None)
+    }
+}
+
+/// The row that a series adds to; totals have none.
+fn place(key: &RowKey) -> Option<Key> {
+    let edge = key.edge.as_ref()?;
+    let protocol = match key.of {
+        Of::Exchanges(id) => id.family().name,
+        Of::Tcp => "tcp",
+        Of::Udp => "udp",
+        Of::Counted | Of::Missed | Of::Lost => return None,
+    };
+    Some(Key {
+        client: Name::of(&edge.client),
+        server: Name::of(&edge.server),
+        service: edge.service.clone(),
+        reporter: edge.reporter,
+        protocol,
+    })
+}
+
+fn stats(key: &RowKey, value: &RowValue) -> Stats {
+    match key.of {
+        Of::Exchanges(_) => {
+            let error = key.label(ERROR_TYPE);
+            let unanswered = error == Some(UNANSWERED);
+            Stats::of_exchanges(value.histogram.clone(), value.numbers.value(Cell::OneWay), error.is_some(), unanswered)
+        }
+        Of::Tcp => Stats { tcp_open: value.numbers.open, bytes: value.numbers.bytes, ..Stats::default() },
+        Of::Udp => Stats { bytes: value.numbers.bytes, ..Stats::default() },
+        Of::Counted | Of::Missed | Of::Lost => Stats::default(),
+    }
+}
+
+/// Who has which rows.
+#[derive(Default)]
+struct There {
+    agents: u64,
+    /// With the last agent that was counted for it.
+    nodes: BTreeMap<Key, (Nodes, u64)>,
+    servers: BTreeMap<Name, (Nodes, u64)>,
+    /// Of those that push: what was open at an agent that is silent may be closed.
+    open: BTreeMap<Key, u64>,
+}
+
+impl There {
+    fn agent<'a>(&mut self, live: bool, rows: impl Iterator<Item = (&'a RowKey, RowValue)>) {
+        self.agents += 1;
+        let agent = self.agents;
+        let count = |entry: &mut (Nodes, u64)| {
+            if entry.1 != agent {
+                entry.0.all += 1;
+                entry.0.live += u32::from(live);
+                entry.1 = agent;
+            }
+        };
+        for (key, value) in rows {
+            let Some(place) = place(key) else { continue };
+            count(self.servers.entry(place.server.clone()).or_default());
+            if live && value.numbers.open > 0 {
+                *self.open.entry(place.clone()).or_default() += value.numbers.open;
+            }
+            count(self.nodes.entry(place).or_default());
+        }
+    }
+
+    fn table(self, mut edges: BTreeMap<Key, Stats>, span: Option<Duration>) -> ClusterView {
+        let mut nodes: BTreeMap<Key, Nodes> = self.nodes.into_iter().map(|(key, (nodes, _))| (key, nodes)).collect();
+        for (transport, alone) in [(Transport::Tcp, "tcp"), (Transport::Udp, "udp")] {
+            let apart: Vec<Key> = nodes.keys().filter(|key| key.protocol == alone).cloned().collect();
+            for key in apart {
+                // An edge's transport is shown with the first family that was recognised on it.
+                let families = FamilyId::ALL.map(FamilyId::family);
+                let of_transport = families.iter().filter(|family| family.transport == transport);
+                let shown = of_transport.map(|family| Key { protocol: family.name, ..key.clone() });
+                if let Some(shown) = shown.into_iter().find(|shown| nodes.contains_key(shown)) {
+                    nodes.remove(&key);
+                    if let Some(stats) = edges.remove(&key) {
+                        edges.entry(shown).or_default().add(&stats);
+                    }
+                }
+            }
+        }
+        // What nobody has any more counted in the window all the same.
+        let servers = self.servers.into_iter().map(|(name, (nodes, _))| (name, nodes)).collect();
+        ClusterView { view: View { edges, span }, nodes, servers }
+    }
+}
+
+impl ClusterView {
+    /// One row for each observer of an edge. An edge that both its ends report has two.
+    #[must_use]
+    pub fn edges(&self) -> Vec<Covered<EdgeRow>> {
+        self.view.edges.iter().map(|(key, stats)| self.edge(key, stats)).collect()
+    }
+
+    /// As `edges`, but what both ends report is shown as the client saw it.
+    #[must_use]
+    pub fn edges_once(&self) -> Vec<Covered<EdgeRow>> {
+        self.view.once().map(|(key, stats)| self.edge(key, stats)).collect()
+    }
+
+    fn edge(&self, key: &Key, stats: &Stats) -> Covered<EdgeRow> {
+        Covered { row: self.view.edge_row(key, stats), nodes: self.nodes.get(key).copied().unwrap_or_default() }
+    }
+
+    /// What each workload did as a server.
+    #[must_use]
+    pub fn workloads(&self) -> Vec<Covered<WorkloadRow>> {
+        let covered = |(name, row)| Covered { row, nodes: self.servers.get(name).copied().unwrap_or_default() };
+        self.view.servers().into_iter().map(covered).collect()
+    }
+}

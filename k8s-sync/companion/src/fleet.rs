@@ -1,0 +1,455 @@
+//! The agents that have joined, and what each of them has counted. Told the time.
+
+use crate::names::{Name, Names};
+use golden_metrics::{Cluster, ClusterView, NodePage, RowKey, RowValue};
+use hashbrown::HashMap;
+use join::limits::{MISSING, PERIOD, TEXT};
+use join::message::{Bye, Hello, Part, Welcome};
+use join::{Applied, Changes, Me, Reason, Refusal, Replica, Was};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A silent node's series end after this; those of a node that comes back go on where they were.
+pub const KEPT: Duration = Duration::from_secs(5 * 60);
+/// Rates are of a minute and the step under way.
+const STEP: Duration = Duration::from_secs(10);
+const STEPS: usize = 6;
+/// Whoever asks more often gets the same table.
+const TABLE: Duration = Duration::from_secs(1);
+
+/// Bounds over all agents.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// From one push of an agent to the next.
+    pub period: Duration,
+    /// Nodes that may have joined.
+    pub agents: usize,
+    /// Bytes of the names of all series. 300,000 series of 1,000 nodes have some 30,000 names.
+    pub names: usize,
+    /// Bytes of what all series have counted, with their places.
+    pub values: usize,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config { period: PERIOD, agents: 5_000, names: 128 << 20, values: 512 << 20 }
+    }
+}
+
+impl Config {
+    /// After so long without a push an agent is silent, and its next push is taken for its first:
+    /// nobody knows when it counted what it says.
+    #[must_use]
+    pub fn silence(&self) -> Duration {
+        self.period.max(PERIOD) * MISSING
+    }
+}
+
+/// What was taken and what was not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FleetCounts {
+    /// Complete pushes.
+    pub pushes: u64,
+    /// Streams that were refused or ended, by `Reason::index`.
+    pub refused: [u64; Reason::ALL.len()],
+    /// Connections and streams that said nothing in time.
+    pub silent: u64,
+    /// Values of series for which there was no room.
+    pub no_room: u64,
+    /// Values of series that their agent had never named.
+    pub unnamed: u64,
+    /// Pushes that did not fit the copy.
+    pub resyncs: u64,
+    /// Values that are none.
+    pub unreadable: u64,
+    /// Nodes whose series ended after `KEPT`.
+    pub expired: u64,
+}
+
+/// Where an agent stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It pushes.
+    Live,
+    /// Three pushes are missing.
+    Silent {
+        /// Since it pushed last.
+        since: Duration,
+    },
+    /// It said why it ended.
+    Ended {
+        /// Its exit code.
+        code: u32,
+        /// Its words.
+        text: String,
+    },
+}
+
+#[derive(Debug)]
+struct Node {
+    replica: Replica<Name>,
+    /// Of the stream that may push; 0: none.
+    stream: u64,
+    version: String,
+    heard: Duration,
+    ended: Option<(u32, String)>,
+    seen: join::Counted,
+}
+
+/// One agent, as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentRow {
+    /// Name of its node.
+    pub node: String,
+    /// Its version.
+    pub version: String,
+    /// Whether it pushes.
+    pub standing: Standing,
+    /// Series of it that are kept.
+    pub series: usize,
+}
+
+/// What is asked for; `None`: all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Only {
+    /// Of this node.
+    pub node: Option<String>,
+    /// Of edges with an end in this namespace. Totals of an agent have no ends.
+    pub namespace: Option<String>,
+}
+
+/// Series at one time.
+#[derive(Debug, Default)]
+pub struct Rows {
+    nodes: Vec<OfNode>,
+}
+
+#[derive(Debug)]
+struct OfNode {
+    node: String,
+    series: Vec<(Name, Arc<[u8]>)>,
+}
+
+impl Rows {
+    /// To be written for a scraper.
+    #[must_use]
+    pub fn page(&self) -> NodePage<'_> {
+        let mut page = NodePage::default();
+        for OfNode { node, series } in &self.nodes {
+            for (name, value) in series {
+                if let Some(key) = name.row() {
+                    page.add(node, key, value);
+                }
+            }
+        }
+        page
+    }
+}
+
+/// All agents.
+#[derive(Debug)]
+pub struct Fleet {
+    me: Me,
+    config: Config,
+    names: Names,
+    nodes: HashMap<String, Node, foldhash::fast::RandomState>,
+    /// Nodes of the cluster. `None`: nobody has told yet.
+    known: Option<BTreeSet<String>>,
+    streams: u64,
+    values: usize,
+    counts: FleetCounts,
+    cluster: Cluster,
+    table: Option<(Duration, Arc<ClusterView>)>,
+}
+
+/// Gives names to what a replica keeps, and adds up what is counted.
+struct Taking<'a> {
+    now: Duration,
+    names: &'a mut Names,
+    cluster: &'a mut Cluster,
+    unreadable: &'a mut u64,
+}
+
+impl Changes for Taking<'_> {
+    type Name = Name;
+
+    fn named(&mut self, key: &[u8]) -> Option<Name> {
+        self.names.get(key)
+    }
+
+    fn changed(&mut self, name: &Name, was: Was<'_>, value: &[u8]) {
+        let Some(key) = name.row() else { return };
+        let was = match was {
+            Was::Value(was) => RowValue::read(was).map(Some),
+            Was::New => Some(None),
+            // Nobody knows how much of it is of late.
+            Was::Unknown => None,
+        };
+        match (was, RowValue::read(value)) {
+            (Some(was), Some(value)) => self.cluster.count(self.now, key, was.as_ref(), &value),
+            (None, Some(_)) => {}
+            (_, None) => *self.unreadable += 1,
+        }
+    }
+
+    fn gone(&mut self, _: &Name, _: &[u8]) {}
+}
+
+/// Who has the names of copies that end.
+struct Ending;
+
+impl Changes for Ending {
+    type Name = Name;
+
+    fn named(&mut self, _: &[u8]) -> Option<Name> {
+        None
+    }
+
+    fn changed(&mut self, _: &Name, _: Was<'_>, _: &[u8]) {}
+
+    fn gone(&mut self, _: &Name, _: &[u8]) {}
+}
+
+impl Fleet {
+    /// Of the companion `me`.
+    #[must_use]
+    pub fn new(me: Me, config: Config) -> Fleet {
+        let names = Names::new(config.names);
+        let (nodes, counts) = (HashMap::default(), FleetCounts::default());
+        let cluster = Cluster::new(STEP, STEPS);
+        Fleet { me, config, names, nodes, known: None, streams: 0, values: 0, counts, cluster, table: None }
+    }
+
+    /// The nodes that the cluster has. The series of others end: a node that was deleted is not silent.
+    pub fn set_nodes(&mut self, known: BTreeSet<String>) {
+        let Fleet { nodes, values, .. } = self;
+        nodes.retain(|name, node| {
+            let stays = known.contains(name);
+            if !stays {
+                *values -= node.replica.memory();
+            }
+            stays
+        });
+        self.names.sweep();
+        self.known = Some(known);
+        self.table = None;
+    }
+
+    /// An agent greets. Returns the number of its stream, and the answer. An older stream of the node
+    /// may push no more.
+    ///
+    /// # Errors
+    /// When it may not push.
+    pub fn open(&mut self, now: Duration, hello: &Hello) -> Result<(u64, Welcome), Refusal> {
+        let opened = self.admit(now, hello);
+        if let Err(refusal) = &opened {
+            self.refused(refusal.reason);
+        }
+        opened
+    }
+
+    fn admit(&mut self, now: Duration, hello: &Hello) -> Result<(u64, Welcome), Refusal> {
+        let protocol = join::welcome(&self.me, hello)?;
+        if self.known.as_ref().is_some_and(|known| !known.contains(&hello.node)) {
+            let text = format!("the cluster has no node \"{}\": set kubernetes.node to its name there", hello.node);
+            return Err(Refusal::new(Reason::Node, text));
+        }
+        if !self.nodes.contains_key(&hello.node) && self.nodes.len() >= self.config.agents {
+            let text = format!("{} agents have joined, which is all that this companion takes", self.nodes.len());
+            return Err(Refusal::new(Reason::Busy, text));
+        }
+        self.streams += 1;
+        let node = self.nodes.entry(hello.node.clone()).or_insert_with(|| Node {
+            replica: Replica::new(self.config.silence()),
+            stream: 0,
+            version: String::new(),
+            heard: now,
+            ended: None,
+            seen: join::Counted::default(),
+        });
+        node.stream = self.streams;
+        node.version = hello.version.chars().filter(|c| !c.is_control()).take(TEXT).collect();
+        let generation = node.replica.begin(hello.instance);
+        let Me { version, instance, .. } = self.me.clone();
+        let period_ms = u32::try_from(self.config.period.as_millis()).unwrap_or(u32::MAX);
+        Ok((self.streams, Welcome { protocol, version, instance, generation, period_ms }))
+    }
+
+    /// Takes over a part of a push on a stream.
+    ///
+    /// # Errors
+    /// When the stream is to end: it is not the node's newest one, or the part is none.
+    pub fn part(&mut self, now: Duration, name: &str, stream: u64, part: &Part) -> Result<Applied, Refusal> {
+        let applied = self.take(now, name, stream, part);
+        match &applied {
+            Ok(Applied::Complete(_)) => self.counts.pushes += 1,
+            Ok(Applied::More | Applied::Resync) => {}
+            Err(refusal) => self.refused(refusal.reason),
+        }
+        applied
+    }
+
+    fn take(&mut self, now: Duration, name: &str, stream: u64, part: &Part) -> Result<Applied, Refusal> {
+        let Fleet { nodes, names, values, counts, config, cluster, .. } = self;
+        let Some(node) = nodes.get_mut(name) else {
+            return Err(Refusal::new(Reason::Node, "the node was deleted from the cluster"));
+        };
+        if node.stream != stream {
+            return Err(Refusal::new(Reason::Replaced, "a newer stream of this node took over"));
+        }
+        let had = node.replica.memory();
+        node.replica.bound(had + config.values.saturating_sub(*values));
+        let mut taking = Taking { now, names, cluster, unreadable: &mut counts.unreadable };
+        let applied = node.replica.part(now, part, &mut taking);
+        *values = *values - had + node.replica.memory();
+        let join::Counted { refused, unnamed, resyncs } = node.replica.counted();
+        counts.no_room += refused - node.seen.refused;
+        counts.unnamed += unnamed - node.seen.unnamed;
+        counts.resyncs += resyncs - node.seen.resyncs;
+        node.seen = node.replica.counted();
+        node.heard = now;
+        node.ended = None;
+        applied
+    }
+
+    /// The agent says why it ends.
+    pub fn bye(&mut self, name: &str, stream: u64, bye: Bye) {
+        if let Some(node) = self.nodes.get_mut(name).filter(|node| node.stream == stream) {
+            let text = bye.text.chars().filter(|c| !c.is_control()).take(TEXT).collect();
+            node.ended = Some((bye.code, text));
+        }
+    }
+
+    /// A stream ended, for whatever reason.
+    pub fn closed(&mut self, name: &str, stream: u64) {
+        if let Some(node) = self.nodes.get_mut(name).filter(|node| node.stream == stream) {
+            node.stream = 0;
+        }
+    }
+
+    /// A connection or a stream was refused before it came here.
+    pub fn refused(&mut self, reason: Reason) {
+        if let Some(count) = self.counts.refused.get_mut(reason.index()) {
+            *count += 1;
+        }
+    }
+
+    /// A connection or a stream said nothing in time.
+    pub fn said_nothing(&mut self) {
+        self.counts.silent += 1;
+    }
+
+    /// Ends the series of nodes that have been silent for long. To be called about once a period.
+    pub fn tick(&mut self, now: Duration) {
+        let Fleet { nodes, values, counts, .. } = self;
+        for node in nodes.values_mut().filter(|node| !node.replica.is_empty()) {
+            if now.saturating_sub(node.heard) > KEPT {
+                *values -= node.replica.memory();
+                node.replica.clear(&mut Ending);
+                counts.expired += 1;
+            }
+        }
+        self.names.sweep();
+    }
+
+    /// Every agent that has joined, by name of its node.
+    #[must_use]
+    pub fn agents(&self, now: Duration) -> Vec<AgentRow> {
+        let silence = self.config.silence();
+        let mut rows: Vec<AgentRow> = self.nodes.iter().map(|(name, node)| node.row(name, now, silence)).collect();
+        rows.sort_by(|a, b| a.node.cmp(&b.node));
+        rows
+    }
+
+    /// Nodes of the cluster from which no agent has joined.
+    #[must_use]
+    pub fn uncovered(&self) -> Vec<&str> {
+        let known = self.known.iter().flatten().map(String::as_str);
+        known.filter(|name| !self.nodes.contains_key(*name)).collect()
+    }
+
+    /// The series of a node, with what they have counted.
+    pub fn series(&self, node: &str) -> impl Iterator<Item = (&Name, &[u8])> {
+        self.nodes.get(node).into_iter().flat_map(|node| node.replica.series().map(|(name, value)| (name, &**value)))
+    }
+
+    /// The series that are to be shown, as they are now. Shared, not copied, so that pushes wait for no
+    /// page.
+    #[must_use]
+    pub fn rows(&self, only: &Only) -> Rows {
+        let Only { node, namespace } = only;
+        let is_asked_for = |name: &Name| {
+            name.row().is_some_and(|row| namespace.as_ref().is_none_or(|namespace| row.is_of_namespace(namespace)))
+        };
+        let nodes = self.nodes.iter().filter(|(name, _)| node.as_ref().is_none_or(|node| node == *name));
+        let mut nodes: Vec<OfNode> = nodes
+            .map(|(node, Node { replica, .. })| {
+                let series = replica.series().filter(|(name, _)| is_asked_for(name));
+                let series = series.map(|(name, value)| (name.clone(), value.clone())).collect();
+                OfNode { node: node.clone(), series }
+            })
+            .collect();
+        nodes.sort_by(|a, b| a.node.cmp(&b.node));
+        Rows { nodes }
+    }
+
+    /// What the cluster did in the last minute. The same for a second, whoever asks.
+    pub fn table(&mut self, now: Duration) -> Arc<ClusterView> {
+        let silence = self.config.silence();
+        let Fleet { nodes, cluster, table, .. } = self;
+        if let Some((_, table)) = table.as_ref().filter(|(at, _)| now.saturating_sub(*at) < TABLE) {
+            return table.clone();
+        }
+        let agents = nodes.values().map(|node| (node.is_live(now, silence), node.rows()));
+        let made = Arc::new(cluster.table(now, agents));
+        *table = Some((now, made.clone()));
+        made
+    }
+
+    /// Names of series of another version, which are kept and not shown.
+    #[must_use]
+    pub fn unknown_names(&self) -> usize {
+        self.names.unknown()
+    }
+
+    /// When the next thing that an agent says is late.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        self.config.silence()
+    }
+
+    /// What was taken and what was not.
+    #[must_use]
+    pub fn counts(&self) -> FleetCounts {
+        self.counts
+    }
+
+    /// Bytes of all names, and of all values.
+    #[must_use]
+    pub fn memory(&self) -> (usize, usize) {
+        (self.names.bytes(), self.values)
+    }
+}
+
+impl Node {
+    /// Whether what it has counted is part of the table: it has pushed twice, and of late.
+    fn is_live(&self, now: Duration, silence: Duration) -> bool {
+        let is_heard = now.saturating_sub(self.heard) <= silence && self.ended.is_none();
+        is_heard && self.replica.is_watched()
+    }
+
+    fn rows(&self) -> impl Iterator<Item = (&RowKey, RowValue)> {
+        self.replica.series().filter_map(|(name, value)| Some((name.row()?, RowValue::read(value)?)))
+    }
+
+    fn row(&self, name: &str, now: Duration, silence: Duration) -> AgentRow {
+        let since = now.saturating_sub(self.heard);
+        let standing = match &self.ended {
+            Some((code, text)) => Standing::Ended { code: *code, text: text.clone() },
+            None if since > silence => Standing::Silent { since },
+            None => Standing::Live,
+        };
+        AgentRow { node: name.to_owned(), version: self.version.clone(), standing, series: self.replica.len() }
+    }
+}

@@ -1,0 +1,17 @@
+//! The companion: takes the series that agents push, one copy for each node, and makes one table of
+//! them, which a scraper, kubectl and whoever links this crate can read.
+//!
+//! Counts nothing itself and watches no traffic. It never dials an agent, and a read of it causes no
+//! request to anybody.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod apis;
+mod fleet;
+mod names;
+pub mod serve;
+mod session;
+
+pub use fleet::{AgentRow, Config, Fleet, FleetCounts, KEPT, Only, Rows, Standing};
+pub use names::{Name, Names};
+pub use session::Session;

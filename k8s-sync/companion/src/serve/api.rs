@@ -1,0 +1,217 @@
+//! The aggregated API over TLS, for the API server alone. A read is answered from memory.
+
+use crate::apis::{self, Answer, Asked, Failure, Form, FrontProxy, Reads, Selected, Watch};
+use crate::serve::listener::ListenerError;
+use crate::serve::page::Body;
+use crate::serve::push::Push;
+use bytes::Bytes;
+use futures_util::stream;
+use golden_metrics::SelfMetric;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::header::{ACCEPT, CONTENT_TYPE};
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use join::limits::PATIENCE;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use serde_json::Value;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, interval, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+/// Connections at one time: a few of each API server, and what scans ports.
+const CONNECTIONS: usize = 256;
+/// Watches at one time.
+const WATCHES: usize = 256;
+/// A watch tells of changes so often; pushes come every ten seconds.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Serves the aggregated API.
+pub struct Api {
+    push: Arc<Push>,
+    proxy: FrontProxy,
+    tls: TlsAcceptor,
+    watches: Arc<Semaphore>,
+    refused: AtomicU64,
+}
+
+impl std::fmt::Debug for Api {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Api").field("proxy", &self.proxy.allowed_names).finish_non_exhaustive()
+    }
+}
+
+impl Api {
+    /// With a certificate and its key, both PEM.
+    ///
+    /// # Errors
+    /// When these, or the front proxy's CA, are none.
+    pub fn new(certificate: &str, key: &str, proxy: FrontProxy, push: Arc<Push>) -> Result<Api, ListenerError> {
+        let mut roots = RootCertStore::empty();
+        for ca in CertificateDer::pem_slice_iter(proxy.ca.as_bytes()) {
+            roots.add(ca?)?;
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        // Probes show no certificate; who shows one of another CA gets no further.
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+        let verifier = verifier.allow_unauthenticated().build().map_err(|e| rustls::Error::General(e.to_string()))?;
+        let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect::<Result<Vec<_>, _>>()?;
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes())?;
+        let tls = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        let mut tls = tls.with_client_cert_verifier(verifier).with_single_cert(chain, key)?;
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let tls = TlsAcceptor::from(Arc::new(tls));
+        Ok(Api { push, proxy, tls, watches: Arc::new(Semaphore::new(WATCHES)), refused: AtomicU64::new(0) })
+    }
+
+    /// What it says of itself.
+    #[must_use]
+    pub fn metrics(&self) -> [SelfMetric; 2] {
+        let watches = WATCHES - self.watches.available_permits();
+        let help =
+            "Calls of the aggregated API that were not taken: not from the API server, not understood, or too many.";
+        [
+            SelfMetric::counter("pilotfish_companion_api_refused_total", help, self.refused.load(Relaxed)),
+            SelfMetric::gauge("pilotfish_companion_api_watches", "Watches that are open.", watches as f64),
+        ]
+    }
+
+    /// Until `stop` is cancelled.
+    pub async fn run(self: Arc<Api>, listener: TcpListener, stop: CancellationToken) {
+        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = stop.cancelled() => return,
+            };
+            let Ok((tcp, _)) = accepted else {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            let Ok(place) = places.clone().try_acquire_owned() else {
+                self.refused.fetch_add(1, Relaxed);
+                continue;
+            };
+            let (this, stop) = (self.clone(), stop.clone());
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = this.connection(tcp) => {}
+                    () = stop.cancelled() => {}
+                }
+                drop(place);
+            });
+        }
+    }
+
+    async fn connection(self: Arc<Api>, tcp: TcpStream) {
+        let Ok(Ok(tls)) = timeout(PATIENCE, self.tls.accept(tcp)).await else {
+            self.refused.fetch_add(1, Relaxed);
+            return;
+        };
+        let (_, session) = tls.get_ref();
+        let certificate = session.peer_certificates().and_then(|chain| chain.first()).map(|first| first.to_vec());
+        let is_h2 = session.alpn_protocol() == Some(b"h2");
+        let service = service_fn(move |request: Request<Incoming>| {
+            let answer = self.answer(&request, certificate.as_deref());
+            async move { Ok::<_, Infallible>(answer) }
+        });
+        let io = TokioIo::new(tls);
+        // Either ends when its other end does; what it says of that is for nobody.
+        if is_h2 {
+            let mut builder = http2::Builder::new(TokioExecutor::new());
+            builder.timer(TokioTimer::new()).keep_alive_interval(Some(Duration::from_secs(30)));
+            let _ = builder.max_header_list_size(64 << 10).serve_connection(io, service).await;
+        } else {
+            let mut builder = http1::Builder::new();
+            builder.timer(TokioTimer::new()).header_read_timeout(PATIENCE * 12);
+            let _ = builder.serve_connection(io, service).await;
+        }
+    }
+
+    fn answer(&self, request: &Request<Incoming>, certificate: Option<&[u8]>) -> Response<Body> {
+        let text = |name: &str| request.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let accept = text(ACCEPT.as_str()).unwrap_or_default();
+        let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+        let is_probe = matches!(path, "/readyz" | "/livez" | "/healthz");
+        let asked = match is_probe {
+            true => Ok(()),
+            false => self.proxy.user(certificate, text).map(drop),
+        };
+        let asked = asked.and_then(|()| Asked::read(request.method().as_str(), path, query, &accept));
+        let asked = match asked {
+            Ok(asked) => asked,
+            Err(failure) => {
+                self.refused.fetch_add(1, Relaxed);
+                return document(failure.into());
+            }
+        };
+        let table = self.push.fleet().lock().table(self.push.now());
+        match asked {
+            Asked::Objects { selected, form, reads: Reads::Watch { from_nothing, seconds } } => {
+                self.watch(selected, form, from_nothing, seconds)
+            }
+            asked => document(apis::answer(&asked, &table, version())),
+        }
+    }
+
+    fn watch(&self, selected: Selected, form: Form, from_nothing: bool, seconds: u64) -> Response<Body> {
+        let Ok(place) = self.watches.clone().try_acquire_owned() else {
+            self.refused.fetch_add(1, Relaxed);
+            return document(Failure::too_many().into());
+        };
+        let push = self.push.clone();
+        let table = push.fleet().lock().table(push.now());
+        let watch = Watch::new(selected, form, from_nothing, &table);
+        let until = Instant::now() + Duration::from_secs(seconds);
+        let ticks = interval(LOOK);
+        let events =
+            stream::unfold((watch, push, ticks, place), move |(mut watch, push, mut ticks, place)| async move {
+                loop {
+                    tokio::select! {
+                        _ = ticks.tick() => {}
+                        () = tokio::time::sleep_until(until) => return None,
+                    }
+                    let table = push.fleet().lock().table(push.now());
+                    let lines: Vec<u8> = watch.events(&table, version()).iter().flat_map(line).collect();
+                    if !lines.is_empty() {
+                        return Some((Ok(Frame::data(Bytes::from(lines))), (watch, push, ticks, place)));
+                    }
+                }
+            });
+        let mut response = Response::new(StreamBody::new(events).boxed_unsync());
+        response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
+        response
+    }
+}
+
+fn line(event: &Value) -> Vec<u8> {
+    let mut line = serde_json::to_vec(event).unwrap_or_default();
+    line.push(b'\n');
+    line
+}
+
+/// Grows over restarts, and compares between replicas.
+fn version() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn document(answer: Answer) -> Response<Body> {
+    let Answer { status, content_type, body } = answer;
+    let body = serde_json::to_vec(&body).unwrap_or_default();
+    let mut response = Response::new(Full::new(Bytes::from(body)).boxed_unsync());
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));
+    response
+}

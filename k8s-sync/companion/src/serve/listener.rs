@@ -1,0 +1,149 @@
+//! Takes connections of agents: bounded in number, and in the time that each may say nothing.
+
+use crate::serve::push::Push;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use join::Reason;
+use join::limits::PATIENCE;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+/// Bounds of a listener.
+#[derive(Clone, Copy, Debug)]
+pub struct ListenerConfig {
+    /// Connections at one time. An agent has one, and for a moment two.
+    pub connections: usize,
+    /// A handshake, and the first call of a connection, take no longer.
+    pub patience: Duration,
+}
+
+impl Default for ListenerConfig {
+    fn default() -> ListenerConfig {
+        ListenerConfig { connections: 10_000, patience: PATIENCE }
+    }
+}
+
+/// Serves pushes.
+pub struct Listener {
+    tls: TlsAcceptor,
+    push: Arc<Push>,
+    config: ListenerConfig,
+}
+
+impl std::fmt::Debug for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Listener").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// A certificate or a key that is none.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenerError {
+    /// Not PEM, or nothing in it.
+    #[error("the certificate and its key are no PEM: {0}")]
+    Pem(#[from] rustls::pki_types::pem::Error),
+    /// They do not fit each other.
+    #[error("the certificate and its key: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+impl Listener {
+    /// With a certificate and its key, both PEM.
+    ///
+    /// # Errors
+    /// When they are none, or do not fit each other.
+    pub fn new(
+        certificate: &str,
+        key: &str,
+        push: Arc<Push>,
+        config: ListenerConfig,
+    ) -> Result<Listener, ListenerError> {
+        let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect::<Result<Vec<_>, _>>()?;
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes())?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        let mut tls = tls.with_no_client_auth().with_single_cert(chain, key)?;
+        tls.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(Listener { tls: TlsAcceptor::from(Arc::new(tls)), push, config })
+    }
+
+    /// Until `stop` is cancelled.
+    pub async fn run(self, listener: TcpListener, stop: CancellationToken) {
+        let this = Arc::new(self);
+        let places = Arc::new(Semaphore::new(this.config.connections));
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = stop.cancelled() => return,
+            };
+            let Ok((tcp, _)) = accepted else {
+                // No descriptor is left, as a rule: whoever ends gives one back.
+                sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            let Ok(place) = places.clone().try_acquire_owned() else {
+                this.push.fleet().lock().refused(Reason::Busy);
+                continue;
+            };
+            let (this, stop) = (this.clone(), stop.clone());
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = this.connection(tcp) => {}
+                    () = stop.cancelled() => {}
+                }
+                drop(place);
+            });
+        }
+    }
+
+    async fn connection(&self, tcp: TcpStream) {
+        let patience = self.config.patience;
+        let _ = tcp.set_nodelay(true);
+        let tls = match timeout(patience, self.tls.accept(tcp)).await {
+            Ok(Ok(tls)) => tls,
+            // A port scan, a probe, an agent that does not trust us: the other end says why.
+            Ok(Err(_)) => return,
+            Err(_) => return self.push.fleet().lock().said_nothing(),
+        };
+        let (called, over) = (AtomicBool::new(false), CancellationToken::new());
+        let service = service_fn(|request| {
+            called.store(true, Relaxed);
+            let (push, over) = (self.push.clone(), over.clone());
+            async move { Ok::<_, Infallible>(push.call(request, over).await) }
+        });
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            // One call, and the one that takes its place.
+            .max_concurrent_streams(2)
+            .max_header_list_size(8 << 10)
+            .serve_connection(TokioIo::new(tls), service);
+        let mut connection = pin!(connection);
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = over.cancelled() => {}
+            () = async {
+                sleep(patience).await;
+                if called.load(Relaxed) {
+                    over.cancelled().await;
+                } else {
+                    self.push.fleet().lock().said_nothing();
+                }
+            } => {}
+        }
+        // A connection is for one call: what is answered is still sent.
+        connection.as_mut().graceful_shutdown();
+        let _ = timeout(patience, connection).await;
+    }
+}

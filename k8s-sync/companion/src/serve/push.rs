@@ -1,0 +1,148 @@
+//! One call of an agent: its token is checked, then its `Session` decides.
+
+use crate::fleet::Fleet;
+use crate::session::Session;
+use futures_util::future::{Ready, ready};
+use futures_util::stream::{self, BoxStream, StreamExt};
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+use join::limits::{MESSAGE, PATIENCE};
+use join::message::{FromAgent, FromCompanion};
+use join::{Reason, Refusal, TokenHash, grpc};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::server::StreamingService;
+use tonic::{Code, Status, Streaming};
+
+type Answer = Result<FromCompanion, Status>;
+
+/// What all calls share.
+#[derive(Debug)]
+pub struct Push {
+    fleet: Arc<Mutex<Fleet>>,
+    /// Of the join token. Another one may be put in its place while streams are open.
+    token: Mutex<TokenHash>,
+    began: Instant,
+}
+
+impl Push {
+    /// For those who have the token.
+    #[must_use]
+    pub fn new(fleet: Arc<Mutex<Fleet>>, token: TokenHash) -> Push {
+        Push { fleet, token: Mutex::new(token), began: Instant::now() }
+    }
+
+    /// From now on another token is asked for. Open streams stay.
+    pub fn set_token(&self, token: TokenHash) {
+        *self.token.lock() = token;
+    }
+
+    /// What is counted and kept.
+    #[must_use]
+    pub fn fleet(&self) -> &Mutex<Fleet> {
+        &self.fleet
+    }
+
+    /// The time that the fleet is told.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Answers a request. `over` is cancelled when the stream has ended.
+    pub async fn call(
+        self: Arc<Push>,
+        request: Request<Incoming>,
+        over: CancellationToken,
+    ) -> Response<tonic::body::Body> {
+        if request.uri().path() != grpc::PUSH {
+            over.cancel();
+            return Status::unimplemented("there is one call: pilotfish.join.v1.Join/Push").into_http();
+        }
+        let call = Call { push: self, over };
+        let mut grpc = tonic::server::Grpc::new(grpc::companion_codec())
+            .max_decoding_message_size(MESSAGE)
+            .max_encoding_message_size(MESSAGE);
+        grpc.streaming(call, request).await
+    }
+
+    fn check(&self, request: &tonic::Request<Streaming<FromAgent>>) -> Result<(), Refusal> {
+        let header = request.metadata().get("authorization").and_then(|header| header.to_str().ok());
+        let token = *self.token.lock();
+        if header.is_some_and(|header| token.is_of(header)) {
+            return Ok(());
+        }
+        let text = "the join token is not this cluster's, or was changed: take a new join.toml from it";
+        Err(Refusal::new(Reason::Token, text))
+    }
+}
+
+struct Call {
+    push: Arc<Push>,
+    over: CancellationToken,
+}
+
+impl StreamingService<FromAgent> for Call {
+    type Response = FromCompanion;
+    type ResponseStream = BoxStream<'static, Answer>;
+    type Future = Ready<Result<tonic::Response<Self::ResponseStream>, Status>>;
+
+    fn call(&mut self, request: tonic::Request<Streaming<FromAgent>>) -> Self::Future {
+        if let Err(refusal) = self.push.check(&request) {
+            self.push.fleet.lock().refused(refusal.reason);
+            self.over.cancel();
+            return ready(Err(refusal.into()));
+        }
+        // A welcome and an answer to each push: one is enough to stay behind by.
+        let (down, answers) = mpsc::channel(1);
+        let (push, over) = (self.push.clone(), self.over.clone());
+        tokio::spawn(async move {
+            push.session(request.into_inner(), down).await;
+            over.cancel();
+        });
+        let answers =
+            stream::unfold(answers, async |mut answers: mpsc::Receiver<Answer>| Some((answers.recv().await?, answers)));
+        ready(Ok(tonic::Response::new(answers.boxed())))
+    }
+}
+
+impl Push {
+    async fn session(&self, mut up: Streaming<FromAgent>, down: mpsc::Sender<Answer>) {
+        let mut session = Session::new(self.now());
+        loop {
+            let until = self.began + session.deadline();
+            let message = tokio::select! {
+                message = up.message() => message,
+                () = sleep_until(until) => {
+                    self.fleet.lock().said_nothing();
+                    break;
+                }
+            };
+            let answer = match message {
+                Ok(Some(message)) => session.received(self.now(), message, &mut self.fleet.lock()),
+                Ok(None) => break,
+                // It is longer than a message may be.
+                Err(status) if status.code() == Code::OutOfRange => {
+                    self.fleet.lock().refused(Reason::Protocol);
+                    Err(Refusal::new(Reason::Protocol, status.message()))
+                }
+                Err(_) => break,
+            };
+            let (answer, ends) = match answer {
+                Ok(None) => continue,
+                Ok(Some(answer)) => (Ok(answer), false),
+                Err(refusal) => (Err(refusal.into()), true),
+            };
+            // Who does not read its answers is not waited for.
+            let is_sent = timeout(PATIENCE, down.send(answer)).await.is_ok_and(|sent| sent.is_ok());
+            if ends || !is_sent {
+                break;
+            }
+        }
+        session.ended(&mut self.fleet.lock());
+    }
+}

@@ -1,0 +1,60 @@
+//! What the companion says of itself.
+
+use crate::fleet::{Fleet, FleetCounts, Standing};
+use golden_metrics::SelfMetric;
+use join::Reason;
+use std::time::Duration;
+
+/// Everything that is counted, at zero too.
+#[must_use]
+pub fn self_metrics(fleet: &Fleet, now: Duration) -> Vec<SelfMetric> {
+    let FleetCounts { pushes, refused, silent, no_room, unnamed, resyncs, unreadable, expired } = fleet.counts();
+    let (names, values) = fleet.memory();
+    let agents = fleet.agents(now);
+    let standing = |is: fn(&Standing) -> bool| agents.iter().filter(|agent| is(&agent.standing)).count() as f64;
+    let gauge = |name, help, value: f64| SelfMetric::gauge(name, help, value);
+
+    let agents_help = "Agents that have joined, by whether they push.";
+    let agents_in =
+        |state: &'static str, value| gauge("pilotfish_companion_agents", agents_help, value).with("state", state);
+    let lost_help = "What agents pushed and the companion did not take: values of series, nodes, or pushes.";
+    let lost = |reason: &'static str, total| {
+        SelfMetric::counter("pilotfish_companion_lost_total", lost_help, total).with("reason", reason)
+    };
+    let mut metrics = vec![
+        agents_in("live", standing(|standing| matches!(standing, Standing::Live))),
+        agents_in("silent", standing(|standing| matches!(standing, Standing::Silent { .. }))),
+        agents_in("ended", standing(|standing| matches!(standing, Standing::Ended { .. }))),
+        SelfMetric::counter("pilotfish_companion_pushes_total", "Pushes of agents that arrived in full.", pushes),
+        SelfMetric::counter(
+            "pilotfish_companion_silent_connections_total",
+            "Connections and streams that were ended because nothing came.",
+            silent,
+        ),
+        lost("no_room", no_room),
+        lost("unnamed", unnamed),
+        lost("resync", resyncs),
+        lost("unreadable", unreadable),
+        lost("expired_node", expired),
+        gauge(
+            "pilotfish_companion_series",
+            "Series of all nodes.",
+            agents.iter().map(|agent| agent.series).sum::<usize>() as f64,
+        ),
+    ];
+    metrics.push(gauge(
+        "pilotfish_companion_unknown_names",
+        "Names of series of another version, which are kept and not shown.",
+        fleet.unknown_names() as f64,
+    ));
+    for (what, bytes) in [("names", names), ("values", values)] {
+        let help = "Memory of the series of all nodes, by what it is for.";
+        metrics.push(gauge("pilotfish_companion_series_bytes", help, bytes as f64).with("of", what));
+    }
+    let help = "Streams of agents that were refused or ended by the companion.";
+    for (reason, total) in Reason::ALL.iter().zip(refused) {
+        let refused = SelfMetric::counter("pilotfish_companion_refused_total", help, total);
+        metrics.push(refused.with("reason", reason.as_str()));
+    }
+    metrics
+}

@@ -1,0 +1,275 @@
+//! kubectl, a real API server, and the companion behind it.
+
+use crate::bed::Agent;
+use anyhow::{Context, Result, ensure};
+use companion::apis::FrontProxy;
+use companion::serve::{Api, Push};
+use companion::{Config, Fleet};
+use join::{Me, Token};
+use parking_lot::Mutex;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use testbed::cluster::binaries::{Program, find};
+use testbed::cluster::{ControlPlane, ControlPlaneOptions, User};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
+use tokio_rustls::TlsConnector;
+use tokio_util::sync::CancellationToken;
+
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new() -> Result<Authority> {
+        let mut params = CertificateParams::new([])?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Ok(Authority(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?))
+    }
+
+    /// Certificate and key, PEM.
+    fn pair(&self, common_name: &str, names: &[String]) -> Result<(String, String)> {
+        let mut params = CertificateParams::new(names)?;
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        let key = KeyPair::generate()?;
+        Ok((params.signed_by(&key, &self.0)?.pem(), key.serialize_pem()))
+    }
+}
+
+struct Bed {
+    plane: ControlPlane,
+    kubectl: PathBuf,
+    dir: tempfile::TempDir,
+    runtime: Runtime,
+    address: SocketAddr,
+    ca: String,
+    stop: CancellationToken,
+}
+
+impl Bed {
+    fn new() -> Result<Bed> {
+        let (runtime, dir) = (Runtime::new()?, tempfile::tempdir()?);
+        let (proxy_ca, own_ca) = (Authority::new()?, Authority::new()?);
+        let (certificate, key) = proxy_ca.pair("front-proxy-client", &[])?;
+        let file = |name: &str, text: &str| -> Result<String> {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text)?;
+            Ok(path.display().to_string())
+        };
+        let api_server_flags = vec![
+            format!("--requestheader-client-ca-file={}", file("proxy-ca.pem", &proxy_ca.0.pem())?),
+            "--requestheader-allowed-names=front-proxy-client".to_owned(),
+            "--requestheader-username-headers=X-Remote-User".to_owned(),
+            "--requestheader-group-headers=X-Remote-Group".to_owned(),
+            "--requestheader-extra-headers-prefix=X-Remote-Extra-".to_owned(),
+            format!("--proxy-client-cert-file={}", file("proxy.pem", &certificate)?),
+            format!("--proxy-client-key-file={}", file("proxy.key", &key)?),
+        ];
+        let plane = ControlPlane::start(&ControlPlaneOptions { api_server_flags, ..ControlPlaneOptions::default() })?;
+
+        let config = Config { period: Duration::from_secs(1), ..Config::default() };
+        let fleet = Arc::new(Mutex::new(Fleet::new(Me::new("0.2.0", 1), config)));
+        let token = Token::new("the-token-of-this-cluster").context("a token")?.hash();
+        let push = Arc::new(Push::new(fleet, token));
+        let proxy = FrontProxy {
+            ca: proxy_ca.0.pem(),
+            allowed_names: vec!["front-proxy-client".to_owned()],
+            user_headers: vec!["X-Remote-User".to_owned()],
+        };
+        let (certificate, key) = own_ca.pair("companion", &["companion.pilotfish.svc".to_owned()])?;
+        let api = Arc::new(Api::new(&certificate, &key, proxy, push.clone())?);
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
+        let (address, stop) = (listener.local_addr()?, CancellationToken::new());
+        runtime.spawn(api.run(listener, stop.clone()));
+        runtime.spawn(traffic(push, stop.clone()));
+        let (kubectl, ca) = (find(Program::Kubectl)?, own_ca.0.pem());
+        let bed = Bed { plane, kubectl, dir, runtime, address, ca, stop };
+        bed.install()?;
+        Ok(bed)
+    }
+
+    /// A Service that leads here, and the APIService.
+    fn install(&self) -> Result<()> {
+        use base64_of::encode;
+        let (port, ca) = (self.address.port(), encode(self.ca.as_bytes()));
+        self.apply(&format!(
+            "apiVersion: v1\nkind: Namespace\nmetadata: {{name: pilotfish}}\n---\n\
+             apiVersion: v1\nkind: Namespace\nmetadata: {{name: shop}}\n---\n\
+             apiVersion: v1\nkind: Service\nmetadata: {{name: companion, namespace: pilotfish}}\n\
+             spec: {{type: ExternalName, externalName: localhost}}\n---\n\
+             apiVersion: apiregistration.k8s.io/v1\nkind: APIService\n\
+             metadata: {{name: v1alpha1.traffic.pilotfish.io}}\n\
+             spec: {{group: traffic.pilotfish.io, version: v1alpha1, groupPriorityMinimum: 1000, versionPriority: 10,\n\
+             \x20 caBundle: {ca}, service: {{name: companion, namespace: pilotfish, port: {port}}}}}\n"
+        ))?;
+        let available =
+            ["wait", "--for=condition=Available", "--timeout=60s", "apiservice/v1alpha1.traffic.pilotfish.io"];
+        self.kubectl(&available).map(drop)
+    }
+
+    /// What the companion answers to somebody who says that he is the administrator.
+    async fn forged(&self) -> Result<String> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.ca.as_bytes())?)?;
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        let config = config.with_root_certificates(roots).with_no_client_auth();
+        let tcp = TcpStream::connect(self.address).await?;
+        let name = ServerName::try_from("companion.pilotfish.svc")?;
+        let mut tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await?;
+        let request = "GET /apis/traffic.pilotfish.io/v1alpha1/edges HTTP/1.1\r\nHost: companion\r\n\
+                       X-Remote-User: admin\r\nX-Remote-Group: system:masters\r\nConnection: close\r\n\r\n";
+        tls.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        tls.read_to_string(&mut answer).await?;
+        Ok(answer)
+    }
+
+    fn apply(&self, manifest: &str) -> Result<()> {
+        let mut child = self.command(User::Admin, &["apply", "-f", "-"])?.stdin(Stdio::piped()).spawn()?;
+        child.stdin.take().context("stdin")?.write_all(manifest.as_bytes())?;
+        ensure!(child.wait()?.success(), "kubectl apply");
+        Ok(())
+    }
+
+    fn command(&self, user: User, arguments: &[&str]) -> Result<Command> {
+        self.command_with(&self.plane.kubeconfig(user)?, arguments)
+    }
+
+    fn command_with(&self, kubeconfig: &Path, arguments: &[&str]) -> Result<Command> {
+        let mut command = Command::new(&self.kubectl);
+        command.arg("--kubeconfig").arg(kubeconfig).arg("--cache-dir").arg(self.dir.path().join("cache"));
+        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Ok(command)
+    }
+
+    fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        said(self.command(User::Admin, arguments)?.output()?, arguments)
+    }
+}
+
+fn said(output: Output, arguments: &[&str]) -> Result<String> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    ensure!(output.status.success(), "kubectl {arguments:?}: {}", text(&output.stderr));
+    Ok(text(&output.stdout))
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// web asks api on two nodes, for as long as the test takes.
+async fn traffic(push: Arc<Push>, stop: CancellationToken) {
+    let mut agents = [Agent::new("n1", 11), Agent::new("n2", 12)];
+    while !stop.is_cancelled() {
+        for agent in &mut agents {
+            agent.answers(5, 200, 4);
+            agent.run(push.now(), &mut push.fleet().lock());
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+}
+
+/// The standard alphabet with padding (RFC 4648 section 4).
+mod base64_of {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+    pub fn encode(bytes: &[u8]) -> String {
+        let digits = |chunk: &[u8]| {
+            let word = chunk.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+            let digit = |i: usize| char::from(ALPHABET[(word >> (18 - 6 * i)) as usize & 63]);
+            (0..4).map(|i| if i <= chunk.len() { digit(i) } else { '=' }).collect::<String>()
+        };
+        bytes.chunks(3).map(digits).collect()
+    }
+}
+
+fn wait<T>(what: &str, mut get: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let until = Instant::now() + Duration::from_secs(90);
+    loop {
+        if let Some(found) = get()? {
+            return Ok(found);
+        }
+        ensure!(Instant::now() < until, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+#[test]
+fn kubectl_shows_the_cluster_through_a_real_api_server() -> Result<()> {
+    let bed = Bed::new()?;
+    let rows = wait("a table of both nodes", || {
+        let table = bed.kubectl(&["get", "workloadtraffic", "-n", "shop"])?;
+        Ok(table.contains("2/2").then_some(table))
+    })?;
+    assert!(rows.starts_with("NAME"), "{rows}");
+    let heads: Vec<&str> = rows.lines().next().unwrap_or_default().split_whitespace().collect();
+    assert_eq!(heads, ["NAME", "SUCCESS", "RPS", "P50", "P95", "P99", "NODES"]);
+    assert!(rows.contains("api") && rows.contains("100.00%"), "{rows}");
+
+    let wide = bed.kubectl(&["get", "edges", "-A", "-o", "wide"])?;
+    assert!(wide.contains("TCP-CONN") && wide.contains("web") && wide.starts_with("NAMESPACE"), "{wide}");
+    assert!(bed.kubectl(&["get", "wt", "-A", "--sort-by=.golden.requestsPerSecond"])?.contains("api"));
+    assert!(bed.kubectl(&["get", "pilotfish", "-n", "shop"])?.contains("edge.traffic.pilotfish.io/web.api.http"));
+    let one = bed.kubectl(&["get", "wt", "api", "-n", "shop", "-o", "jsonpath={.nodes.live}"])?;
+    assert_eq!(one, "2");
+    assert!(bed.kubectl(&["describe", "wt", "api", "-n", "shop"])?.contains("Requests Per Second"));
+    assert!(bed.kubectl(&["explain", "edges", "--recursive"])?.contains("p95Seconds"));
+    assert!(bed.kubectl(&["api-resources", "--api-group=traffic.pilotfish.io"])?.contains("workloadtraffic"));
+    bed.kubectl(&["wait", "wt/api", "-n", "shop", "--for=jsonpath={.nodes.all}=2", "--timeout=30s"])?;
+
+    watches(&bed)?;
+    rights(&bed)?;
+    absence(&bed)
+}
+
+/// `-w` tells of changes for as long as it runs.
+fn watches(bed: &Bed) -> Result<()> {
+    let arguments = ["get", "wt", "-n", "shop", "-w", "--request-timeout=8s"];
+    let output = bed.command(User::Admin, &arguments)?.output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(text.lines().filter(|line| line.starts_with("api")).count() >= 2, "{text}");
+    ensure!(text.lines().filter(|line| line.starts_with("NAME")).count() == 1, "{text}");
+    Ok(())
+}
+
+/// Rights are the API server's: by namespace.
+fn rights(bed: &Bed) -> Result<()> {
+    let bob = bed.plane.kubeconfig_with_certificate("bob", &[])?;
+    let as_bob = |arguments: &[&str]| -> Result<Output> { Ok(bed.command_with(&bob, arguments)?.output()?) };
+    let refused = as_bob(&["get", "wt", "-n", "shop"])?;
+    ensure!(String::from_utf8_lossy(&refused.stderr).contains("Forbidden"), "{refused:?}");
+    bed.apply(
+        "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: traffic, namespace: shop}\n\
+         rules: [{apiGroups: [traffic.pilotfish.io], resources: ['*'], verbs: [get, list, watch]}]\n---\n\
+         apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {name: bob, namespace: shop}\n\
+         roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: traffic}\n\
+         subjects: [{kind: User, name: bob, apiGroup: rbac.authorization.k8s.io}]\n",
+    )?;
+    wait("bob may read shop", || Ok(as_bob(&["get", "wt", "-n", "shop"])?.status.success().then_some(())))?;
+    ensure!(!as_bob(&["get", "wt", "-A"])?.status.success(), "bob sees all namespaces");
+    // Nor by going around the API server, whatever the headers say.
+    let answer = bed.runtime.block_on(bed.forged())?;
+    ensure!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+    Ok(())
+}
+
+/// While the companion is dead its own objects are not there, and all else is as before.
+fn absence(bed: &Bed) -> Result<()> {
+    bed.stop.cancel();
+    let output = bed.command(User::Admin, &["get", "wt", "-n", "shop"])?.output()?;
+    ensure!(!output.status.success(), "an answer of nobody");
+    bed.kubectl(&["get", "namespaces"])?;
+    bed.kubectl(&["delete", "apiservice", "v1alpha1.traffic.pilotfish.io"])?;
+    bed.kubectl(&["get", "all", "-A"]).map(drop)
+}

@@ -1,0 +1,7 @@
+//! Agents and a companion over real TLS connections on loopback.
+#![forbid(unsafe_code)]
+
+mod bed;
+mod joining;
+mod raw;
+mod refused;

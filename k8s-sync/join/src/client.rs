@@ -1,0 +1,297 @@
+//! The agent's task for one companion: does what its `Link` says, with a connection.
+
+use crate::grpc::{self, PUSH};
+use crate::limits::{MESSAGE, PATIENCE};
+use crate::link::{Action, Cut, Link};
+use crate::message::{FromAgent, FromCompanion};
+use crate::source::Source;
+use crate::ticket::Ticket;
+use futures_util::stream;
+use hyper::client::conn::http2;
+use hyper::http::uri::PathAndQuery;
+use hyper::{Request, Uri};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use parking_lot::Mutex;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+use tower::service_fn;
+
+/// Names every series once, with its key and its value.
+type Walk = dyn FnMut(&mut dyn FnMut(&[u8], &[u8])) + Send;
+
+/// The series of the agent, for the clients of all replicas.
+pub struct Feed {
+    source: Source,
+    walk: Box<Walk>,
+    refreshed: Option<Instant>,
+}
+
+impl fmt::Debug for Feed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Feed").field("series", &self.source.series()).finish_non_exhaustive()
+    }
+}
+
+/// Two replicas that push within this time share one walk.
+const SHARED: Duration = Duration::from_secs(1);
+
+impl Feed {
+    /// `walk` is called before a push, at most once a second.
+    #[must_use]
+    pub fn new(walk: impl FnMut(&mut dyn FnMut(&[u8], &[u8])) + Send + 'static) -> Feed {
+        Feed { source: Source::default(), walk: Box::new(walk), refreshed: None }
+    }
+
+    /// What is pushed.
+    #[must_use]
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    fn refresh(&mut self, now: Instant) {
+        if self.refreshed.is_none_or(|at| now.duration_since(at) >= SHARED) {
+            self.refreshed = Some(now);
+            let Feed { source, walk, .. } = self;
+            source.refresh(|put| walk(put));
+        }
+    }
+}
+
+/// Pushes to one companion until it is told to stop.
+#[derive(Debug)]
+pub struct Client {
+    ticket: Ticket,
+    link: Arc<Mutex<Link>>,
+    feed: Arc<Mutex<Feed>>,
+    began: Instant,
+}
+
+/// A stream under way.
+struct Stream {
+    up: mpsc::Sender<FromAgent>,
+    down: Streaming<FromCompanion>,
+    connection: JoinHandle<()>,
+}
+
+enum Event {
+    /// For one message.
+    Room(mpsc::OwnedPermit<FromAgent>),
+    Came(FromCompanion),
+    Ended(Cut),
+    Due,
+    Stop,
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+impl Client {
+    /// For the companion of `ticket`. Others may look at the link meanwhile.
+    #[must_use]
+    pub fn new(ticket: Ticket, link: Arc<Mutex<Link>>, feed: Arc<Mutex<Feed>>) -> Client {
+        Client { ticket, link, feed, began: Instant::now() }
+    }
+
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Ends when `stop` is cancelled, within a second after `why`, an exit code and its reason, was
+    /// told.
+    pub async fn run(self, stop: CancellationToken, why: Arc<Mutex<Option<(u8, String)>>>) {
+        let mut stream: Option<Stream> = None;
+        let mut outbox: Option<FromAgent> = None;
+        loop {
+            if outbox.is_none() {
+                match self.next() {
+                    Some(Action::Dial) => {
+                        stream = tokio::select! {
+                            stream = self.dial() => stream,
+                            () = stop.cancelled() => return,
+                        };
+                        continue;
+                    }
+                    Some(Action::Send(message)) => outbox = Some(message),
+                    Some(Action::Hang(cut)) => {
+                        self.tell(&cut);
+                        stream = None;
+                        continue;
+                    }
+                    None => {}
+                }
+            }
+            match self.event(&mut stream, outbox.is_some(), &stop).await {
+                Event::Room(permit) => {
+                    if let Some(message) = outbox.take() {
+                        permit.send(message);
+                    }
+                }
+                Event::Came(message) => {
+                    let action = self.link.lock().received(self.now(), message);
+                    if let Some(Action::Hang(cut)) = action {
+                        self.tell(&cut);
+                        (stream, outbox) = (None, None);
+                    }
+                }
+                Event::Ended(cut) => {
+                    self.cut(cut);
+                    (stream, outbox) = (None, None);
+                }
+                // Whoever did not take the message by now is given up: the link says so.
+                Event::Due => outbox = None,
+                Event::Stop => break,
+            }
+        }
+        let bye = why.lock().take().and_then(|(code, text)| self.link.lock().bye(code, text));
+        if let (Some(stream), Some(bye)) = (stream, bye) {
+            // What was on its way goes first; a companion that takes nothing is not waited for.
+            let said = async {
+                if stream.up.send(bye).await.is_ok() {
+                    let mut stream = stream;
+                    let (closed, _) = mpsc::channel(1);
+                    drop(std::mem::replace(&mut stream.up, closed));
+                    while let Ok(Some(_)) = stream.down.message().await {}
+                }
+            };
+            let _ = timeout(Duration::from_secs(1), said).await;
+        }
+    }
+
+    fn next(&self) -> Option<Action> {
+        let (mut link, now) = (self.link.lock(), self.now());
+        let mut feed = self.feed.lock();
+        if link.is_due(now) {
+            feed.refresh(self.began + now);
+        }
+        link.poll(now, &feed.source)
+    }
+
+    async fn event(&self, stream: &mut Option<Stream>, sends: bool, stop: &CancellationToken) -> Event {
+        let until = self.began + self.link.lock().deadline();
+        let up = stream.as_ref().filter(|_| sends).map(|stream| stream.up.clone());
+        let room = async {
+            match up {
+                Some(up) => up.reserve_owned().await.ok(),
+                None => None,
+            }
+        };
+        let down = async {
+            match stream {
+                Some(stream) => stream.down.message().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            message = down => match message {
+                Ok(Some(message)) => Event::Came(message),
+                Ok(None) => Event::Ended(Cut::Broken("the companion ended the stream".to_owned())),
+                Err(status) => Event::Ended(cut_of(&status)),
+            },
+            // Where there is none the other half says why.
+            Some(permit) = room => Event::Room(permit),
+            () = sleep_until(until) => Event::Due,
+            () = stop.cancelled() => Event::Stop,
+        }
+    }
+
+    fn cut(&self, cut: Cut) {
+        self.tell(&cut);
+        self.link.lock().cut(self.now(), cut);
+    }
+
+    fn tell(&self, cut: &Cut) {
+        tracing::debug!(companion = %self.ticket.address, %cut, "the stream to the companion is cut");
+    }
+
+    async fn dial(&self) -> Option<Stream> {
+        match timeout(PATIENCE, self.connect()).await.unwrap_or(Err(Cut::Silent)) {
+            Ok(stream) => {
+                self.link.lock().connected(self.now());
+                Some(stream)
+            }
+            Err(cut) => {
+                self.cut(cut);
+                None
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Stream, Cut> {
+        let Ticket { address, server_name, tls, token } = &self.ticket;
+        let broken = |what: String| Cut::Broken(format!("companion at {address}: {what}"));
+        let tcp = TcpStream::connect(address).await.map_err(|error| broken(format!("cannot connect: {error}")))?;
+        let _ = tcp.set_nodelay(true);
+        let tls = TlsConnector::from(tls.clone()).connect(server_name.clone(), tcp).await;
+        let tls = tls.map_err(|error| broken(of_tls(&error)))?;
+        let executor = TokioExecutor::new();
+        let handshake = http2::handshake(executor, TokioIo::new(tls)).await;
+        let (sender, connection) = handshake.map_err(|error| broken(error.to_string()))?;
+        let connection = tokio::spawn(async move { drop(connection.await) });
+        let service = service_fn(move |request: Request<tonic::body::Body>| sender.clone().send_request(request));
+
+        // One: what does not fit into the connection waits in the link, where it can still change.
+        let (up, receiver) = mpsc::channel(1);
+        let messages = stream::unfold(receiver, async |mut receiver: mpsc::Receiver<FromAgent>| {
+            Some((receiver.recv().await?, receiver))
+        });
+        let mut request = tonic::Request::new(messages);
+        let bearer = token.bearer().parse().map_err(|_| broken("the token is no header".to_owned()))?;
+        request.metadata_mut().insert("authorization", bearer);
+        let origin = Uri::from_static("https://companion.pilotfish.svc");
+        let mut call = tonic::client::Grpc::with_origin(service, origin)
+            .max_decoding_message_size(MESSAGE)
+            .max_encoding_message_size(MESSAGE);
+        let path = PathAndQuery::from_static(PUSH);
+        match call.streaming(request, path, grpc::agent_codec()).await {
+            Ok(response) => Ok(Stream { up, down: response.into_inner(), connection }),
+            Err(status) => {
+                connection.abort();
+                Err(cut_of(&status))
+            }
+        }
+    }
+}
+
+fn cut_of(status: &Status) -> Cut {
+    match grpc::refusal(status) {
+        Some(refusal) => Cut::Refused(refusal),
+        None => Cut::Broken(format!("the stream broke: {}", status.message())),
+    }
+}
+
+/// What to do about a handshake that failed.
+fn of_tls(error: &std::io::Error) -> String {
+    use rustls::{CertificateError, Error};
+    let Some(tls) = error.get_ref().and_then(|error| error.downcast_ref::<Error>()) else {
+        return format!("the TLS handshake ended: {error}");
+    };
+    match tls {
+        Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+            "its certificate is not signed by the CA in join.toml: take a new join.toml from the cluster, \
+             or the address is somebody else's"
+                .to_owned()
+        }
+        Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => "its certificate has another name than server_name in join.toml".to_owned(),
+        Error::InvalidCertificate(
+            CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. },
+        ) => "its certificate is not valid now: look at the clocks of this node and of the cluster".to_owned(),
+        Error::InvalidMessage(_) => "no TLS is spoken there: look at the port in join.toml".to_owned(),
+        other => format!("TLS: {other}"),
+    }
+}

@@ -1,0 +1,177 @@
+//! The messages, as protobuf (proto3). A field that a version does not know it passes over, so fields
+//! are only added; a new meaning is a new protocol, which `Hello` and `Welcome` agree on.
+
+use bytes::Bytes;
+
+/// From an agent, on its stream.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct FromAgent {
+    /// `None`: a message of another version.
+    #[prost(oneof = "Says", tags = "1, 2, 3")]
+    pub says: Option<Says>,
+}
+
+/// What an agent says.
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum Says {
+    /// First of all.
+    #[prost(message, tag = "1")]
+    Hello(Hello),
+    /// A part of a push.
+    #[prost(message, tag = "2")]
+    Part(Part),
+    /// Last of all, where there was time for it.
+    #[prost(message, tag = "3")]
+    Bye(Bye),
+}
+
+/// Who pushes.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Hello {
+    /// Protocols that the agent speaks.
+    #[prost(uint32, tag = "1")]
+    pub oldest: u32,
+    /// As `oldest`.
+    #[prost(uint32, tag = "2")]
+    pub newest: u32,
+    /// The agent's, for people.
+    #[prost(string, tag = "3")]
+    pub version: String,
+    /// Name of its Kubernetes node.
+    #[prost(string, tag = "4")]
+    pub node: String,
+    /// Random, another one for each process.
+    #[prost(fixed64, tag = "5")]
+    pub instance: u64,
+    /// 1. Nobody forwards a push; who gets another number refuses it.
+    #[prost(uint32, tag = "6")]
+    pub hops: u32,
+}
+
+/// Series that changed since a generation. A push is cut into parts so that each message is bounded.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Part {
+    /// What the receiver has once it has all parts.
+    #[prost(uint64, tag = "1")]
+    pub generation: u64,
+    /// What it had before. 0: nothing is taken for granted, series that no part names are gone.
+    #[prost(uint64, tag = "2")]
+    pub since: u64,
+    /// From 0 on.
+    #[prost(uint32, tag = "3")]
+    pub number: u32,
+    /// No part follows.
+    #[prost(bool, tag = "4")]
+    pub last: bool,
+    /// `Entry` messages, each after its length, deflated (RFC 1951).
+    #[prost(bytes = "bytes", tag = "5")]
+    pub entries: Bytes,
+}
+
+/// A series: what it has counted so far, not what was added. So one that comes twice counts once.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Entry {
+    /// Its number with this agent; never used twice.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// Its name. Empty: the receiver has it.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub key: Bytes,
+    /// What it has counted.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub value: Bytes,
+    /// It ended: no more of it is counted or shown.
+    #[prost(bool, tag = "4")]
+    pub gone: bool,
+}
+
+/// Why the agent ends.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Bye {
+    /// Its exit code.
+    #[prost(uint32, tag = "1")]
+    pub code: u32,
+    /// For people.
+    #[prost(string, tag = "2")]
+    pub text: String,
+}
+
+/// From the companion.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct FromCompanion {
+    /// `None`: a message of another version.
+    #[prost(oneof = "Answers", tags = "1, 2, 3, 4")]
+    pub answers: Option<Answers>,
+}
+
+/// What the companion answers.
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum Answers {
+    /// To a greeting.
+    #[prost(message, tag = "1")]
+    Welcome(Welcome),
+    /// To the last part of a push.
+    #[prost(message, tag = "2")]
+    Ack(Ack),
+    /// Everything is to be sent anew: the copy does not fit what comes.
+    #[prost(message, tag = "3")]
+    Resync(Resync),
+    /// From now on.
+    #[prost(message, tag = "4")]
+    Period(Period),
+}
+
+/// The agent may push.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Welcome {
+    /// The one that is spoken from now on.
+    #[prost(uint32, tag = "1")]
+    pub protocol: u32,
+    /// The companion's, for people.
+    #[prost(string, tag = "2")]
+    pub version: String,
+    /// Random, another one for each process.
+    #[prost(fixed64, tag = "3")]
+    pub instance: u64,
+    /// What the companion has of this process of the agent; 0 for nothing.
+    #[prost(uint64, tag = "4")]
+    pub generation: u64,
+    /// Milliseconds from push to push; 0: as the agent likes.
+    #[prost(uint32, tag = "5")]
+    pub period_ms: u32,
+}
+
+/// A push has arrived in full.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Ack {
+    /// The push's.
+    #[prost(uint64, tag = "1")]
+    pub generation: u64,
+    /// Series that are not kept for want of room.
+    #[prost(uint64, tag = "2")]
+    pub refused: u64,
+}
+
+/// See `Answers::Resync`.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct Resync {}
+
+/// How often to push.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct Period {
+    /// Milliseconds from push to push; 0: as the agent likes.
+    #[prost(uint32, tag = "1")]
+    pub period_ms: u32,
+}
+
+impl From<Says> for FromAgent {
+    fn from(says: Says) -> FromAgent {
+        FromAgent { says: Some(says) }
+    }
+}
+
+impl From<Answers> for FromCompanion {
+    fn from(answers: Answers) -> FromCompanion {
+        FromCompanion { answers: Some(answers) }
+    }
+}

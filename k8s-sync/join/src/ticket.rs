@@ -1,0 +1,125 @@
+//! What a node needs to join: where the companion is, who signs its certificate, and the cluster's
+//! token. One small file, `join.toml`.
+
+use crate::token::Token;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use serde::Deserialize;
+use std::sync::Arc;
+
+/// Name in the companion's certificate, where the file has no other.
+pub const SERVER_NAME: &str = "companion.pilotfish.svc";
+
+/// The contents of a `join.toml`.
+#[derive(Clone, Debug)]
+pub struct Ticket {
+    /// `host:port` of the companion's Service, or of a replica.
+    pub address: String,
+    /// The name that its certificate must have.
+    pub server_name: ServerName<'static>,
+    /// Trusts its CA and nobody else's.
+    pub tls: Arc<ClientConfig>,
+    /// The cluster's.
+    pub token: Token,
+}
+
+/// A file that is no `join.toml`.
+#[derive(Debug, thiserror::Error)]
+pub enum TicketError {
+    /// Not TOML, or a key is missing or of another type. The message names it.
+    #[error("{0}")]
+    Toml(String),
+    /// What is wrong with a value.
+    #[error("{key}: {what}")]
+    Value {
+        /// Which.
+        key: &'static str,
+        /// Why.
+        what: String,
+    },
+}
+
+/// Later versions may add keys: an agent that is older reads what it knows.
+#[derive(Deserialize)]
+struct File {
+    address: String,
+    ca: String,
+    token: String,
+    server_name: Option<String>,
+}
+
+impl Ticket {
+    /// Reads the text of a file.
+    ///
+    /// # Errors
+    /// When a key is missing, or is not what it should be. The token is in no message.
+    pub fn read(text: &str) -> Result<Ticket, TicketError> {
+        // The message alone: the whole error shows the line, and the line may be the token's.
+        let file: File = toml::from_str(text).map_err(|error| TicketError::Toml(error.message().to_owned()))?;
+        let File { address, ca, token, server_name } = file;
+        let value = |key, what: &str| TicketError::Value { key, what: what.to_owned() };
+        let port = address.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then(|| port.parse::<u16>()));
+        if !matches!(port, Some(Ok(1..))) {
+            return Err(value("address", "must be host:port"));
+        }
+        let server_name = server_name.unwrap_or_else(|| SERVER_NAME.to_owned());
+        let server_name =
+            ServerName::try_from(server_name).map_err(|_| value("server_name", "is no name of a host"))?;
+        let token = Token::new(&token).ok_or_else(|| value("token", "must be 16 to 512 visible characters"))?;
+        Ok(Ticket { address, server_name, tls: trusting(&ca)?, token })
+    }
+}
+
+fn trusting(ca: &str) -> Result<Arc<ClientConfig>, TicketError> {
+    let wrong = |what: String| TicketError::Value { key: "ca", what };
+    let mut roots = RootCertStore::empty();
+    // Two while the CA is changed: the old one and the new one.
+    for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
+        let certificate = certificate.map_err(|error| wrong(format!("is no PEM: {error}")))?;
+        roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
+    }
+    if roots.is_empty() {
+        return Err(wrong("has no certificate".to_owned()));
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = builder.map_err(|error| wrong(error.to_string()))?;
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Arc::new(config))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKEN: &str = "a-token-of-this-test";
+
+    fn fails(text: &str) -> String {
+        let error = Ticket::read(text).unwrap_err().to_string();
+        assert!(!error.contains(TOKEN), "{error}");
+        error
+    }
+
+    #[test]
+    fn a_file_that_is_wrong_says_where_and_never_shows_the_token() {
+        let file = |address: &str, ca: &str, token: &str| {
+            format!("address = \"{address}\"\nca = \"{ca}\"\ntoken = \"{token}\"\n")
+        };
+        assert_eq!(fails(&format!("token = \"{TOKEN}\"")), "missing field `address`");
+        fails(&format!("token = \"{TOKEN}"));
+        fails(&format!("address = 5\nca = \"\"\ntoken = \"{TOKEN}\""));
+        for address in ["", "host", ":443", "host:", "host:0", "host:99999"] {
+            assert_eq!(fails(&file(address, "", TOKEN)), "address: must be host:port");
+        }
+        for token in ["", "short", "has a space in the middle", &"x".repeat(513)] {
+            assert_eq!(fails(&file("h:1", "", token)), "token: must be 16 to 512 visible characters");
+        }
+        assert_eq!(fails(&file("h:1", "", TOKEN)), "ca: has no certificate");
+        let odd = "-----BEGIN CERTIFICATE-----\\nAAAA\\n-----END CERTIFICATE-----\\n";
+        assert!(fails(&file("h:1", odd, TOKEN)).starts_with("ca: "));
+        let name = format!("{}server_name = \"no name\"\n", file("h:1", "", TOKEN));
+        assert_eq!(fails(&name), "server_name: is no name of a host");
+    }
+}

@@ -1,0 +1,43 @@
+//! The bytes of protocol 1, as its first version wrote them. They never change: what is added is
+//! added as fields that older versions pass over.
+
+use bytes::Bytes;
+use join::message::{Ack, Answers, Bye, Entry, FromAgent, FromCompanion, Hello, Part, Period, Resync, Says, Welcome};
+use prost::Message;
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn messages_of_an_agent_have_the_bytes_that_they_always_had() {
+    let check = |says: Says, bytes: &str| assert_eq!(hex(&FromAgent::from(says).encode_to_vec()), bytes);
+    let (version, node) = ("0.2.0".to_owned(), "n1".to_owned());
+    check(
+        Says::Hello(Hello { oldest: 1, newest: 1, version, node, instance: 0x1122_3344_5566_7788, hops: 1 }),
+        "0a1a080110011a05302e322e3022026e312988776655443322113001",
+    );
+    let entries = Bytes::from_static(b"\x03");
+    check(Says::Part(Part { generation: 7, since: 6, number: 1, last: true, entries }), "120b08071006180120012a0103");
+    check(Says::Bye(Bye { code: 77, text: "why".to_owned() }), "1a07084d1203776879");
+}
+
+#[test]
+fn an_entry_has_the_bytes_that_it_always_had() {
+    let (key, value) = (Bytes::from_static(b"k"), Bytes::from_static(b"v"));
+    let entry = Entry { id: 300, key, value, gone: true };
+    assert_eq!(hex(&entry.encode_length_delimited_to_vec()), "0b08ac0212016b1a01762001");
+}
+
+#[test]
+fn messages_of_a_companion_have_the_bytes_that_they_always_had() {
+    let check = |answers: Answers, bytes: &str| assert_eq!(hex(&FromCompanion::from(answers).encode_to_vec()), bytes);
+    let version = "0.2.0".to_owned();
+    check(
+        Answers::Welcome(Welcome { protocol: 1, version, instance: 5, generation: 9, period_ms: 10_000 }),
+        "0a1708011205302e322e30190500000000000000200928904e",
+    );
+    check(Answers::Ack(Ack { generation: 9, refused: 2 }), "120408091002");
+    check(Answers::Resync(Resync {}), "1a00");
+    check(Answers::Period(Period { period_ms: 2_000 }), "220308d00f");
+}
