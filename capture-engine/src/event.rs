@@ -52,6 +52,8 @@ pub struct Segment<'a> {
     pub prev: Option<l7::MessageEnd>,
     /// The bytes that were copied, from `seq` on.
     pub payload: &'a [u8],
+    /// `l7::Piece::acked`.
+    pub acked: Option<u32>,
     /// Where the source follows frames.
     pub walked: l7::Walked,
 }

@@ -80,7 +80,17 @@ fn exchange(tcp: &mut Tcp, round: u32, out: &mut Counted) {
         }
         let seq = round.wrapping_mul(sizes[index]);
         tcp.piece(
-            &Piece { dir, at, seq, turn, first: true, wire_len: sizes[index], payload, walked: l7::Walked::default() },
+            &Piece {
+                dir,
+                at,
+                seq,
+                turn,
+                first: true,
+                wire_len: sizes[index],
+                payload,
+                acked: None,
+                walked: l7::Walked::default(),
+            },
             out,
         );
     }

@@ -111,6 +111,8 @@ pub(crate) struct Begun {
     pub at: Ts,
     /// Bytes of the other direction wait for what is missing before them: what it said last is not known yet.
     pub unsure: bool,
+    /// Bytes of its own direction before it were not seen.
+    pub missed: bool,
 }
 
 /// What the first bytes of a message say of one protocol.

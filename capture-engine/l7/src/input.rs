@@ -23,6 +23,9 @@ pub struct Piece<'a> {
     pub wire_len: u32,
     /// The bytes that were copied; may be empty.
     pub payload: &'a [u8],
+    /// Sequence number of the other direction up to which its sender had all bytes, where the source
+    /// tells: a capture that dropped packets shows by it what it does not have.
+    pub acked: Option<u32>,
     /// Where the source follows frames.
     pub walked: Walked,
 }

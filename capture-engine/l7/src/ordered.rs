@@ -107,7 +107,7 @@ impl Ordered {
             self.end_message(out);
             let turn = turn.wrapping_add(1);
             self.conversation.goes(turn, dir);
-            self.conversation.message_begins(dir, Begun { turn, at, unsure: false }, out);
+            self.conversation.message_begins(dir, Begun { turn, at, unsure: false, missed: false }, out);
             self.bytes = 0;
         }
         self.bytes = self.bytes.saturating_add(bytes);

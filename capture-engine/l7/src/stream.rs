@@ -112,6 +112,11 @@ impl Stream {
         self.message.saturating_add(bytes).saturating_sub(self.offset)
     }
 
+    /// Bytes up to the sequence number `to` have passed, and not all of them were seen.
+    pub(crate) fn lacks(&self, to: u32) -> bool {
+        self.known && (1..1 << 31).contains(&to.wrapping_sub(self.next))
+    }
+
     pub(crate) fn holds(&self) -> bool {
         self.held.is_some()
     }

@@ -301,8 +301,10 @@ impl Tcp {
         self.conversation.goes(piece.turn, piece.dir);
         self.give_up_before_message(piece.dir, piece.turn, out);
         let after_loss = self.missing(piece.turn - 1, piece.at, out);
-        let unsure = self.streams[piece.dir.reverse().index()].holds();
-        self.conversation.message_begins(piece.dir, Begun { turn: piece.turn, at: piece.at, unsure }, out);
+        let missed = matches!(self.streams[piece.dir.index()].place(piece), Place::After(_));
+        let other = &self.streams[piece.dir.reverse().index()];
+        let unsure = other.holds() || piece.acked.is_some_and(|acked| other.lacks(acked));
+        self.conversation.message_begins(piece.dir, Begun { turn: piece.turn, at: piece.at, unsure, missed }, out);
         after_loss
     }
 
@@ -367,7 +369,7 @@ impl Tcp {
     fn drain<O: Out>(&mut self, dir: Direction, mut after_gap: bool, out: &mut O) {
         while let Some(held) = self.streams[dir.index()].ready() {
             let HeldPiece { seq, at, turn, start, wire_len, walked, payload } = held;
-            let piece = Piece { dir, at, seq, turn, first: start, wire_len, payload: &payload, walked };
+            let piece = Piece { dir, at, seq, turn, first: start, wire_len, payload: &payload, acked: None, walked };
             if let Place::Next(from) = self.streams[dir.index()].place(&piece) {
                 self.take(&piece, from, start && after_gap, out);
             }

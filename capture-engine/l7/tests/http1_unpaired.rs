@@ -139,6 +139,7 @@ fn a_first_piece_without_bytes_that_were_copied_loses_nothing() {
         first,
         wire_len,
         payload,
+        acked: None,
         walked: l7::Walked::default(),
     };
     let end = |turn, bytes| l7::MessageEnd { turn, bytes, packets: 1, ..l7::MessageEnd::default() };

@@ -62,7 +62,17 @@ fn segments(limits: &Limits, said: &[Said]) -> (Found, Option<Wire>) {
         seqs[dir.index()] = seq.wrapping_add(wire_len);
         let (turn, first) = (message.turn, message.bytes == u64::from(wire_len));
         tcp.piece(
-            &Piece { dir: *dir, at: *at, seq, turn, first, wire_len, payload: bytes, walked: l7::Walked::default() },
+            &Piece {
+                dir: *dir,
+                at: *at,
+                seq,
+                turn,
+                first,
+                wire_len,
+                payload: bytes,
+                acked: None,
+                walked: l7::Walked::default(),
+            },
             &mut found,
         );
     }

@@ -45,6 +45,7 @@ fn segment<'a>(header: &wire::Segment, payload: &'a [u8]) -> Result<Segment<'a>,
         wire_len: if header.flags & wire::SEG_CUT != 0 { header.payload } else { header.captured },
         prev: if starts { message_end(&header.prev) } else { None },
         payload: payload.get(..header.captured as usize).ok_or(Malformed)?,
+        acked: None,
         walked: l7::Walked {
             skipped: header.prev.skipped,
             frames: header.flags & wire::SEG_WALKED != 0,

@@ -92,6 +92,7 @@ mod tests {
             first: true,
             prev: None,
             payload: b"PING",
+            acked: None,
             walked: l7::Walked::default(),
         }));
         let mut silent: Vec<u16> = pipeline.silent().iter().map(|(_, tuple)| tuple.local.port).collect();

@@ -243,6 +243,7 @@ impl<P: Default> Flow<P> {
                     first: segment.first,
                     wire_len: segment.wire_len,
                     payload: segment.payload,
+                    acked: segment.acked,
                     walked: segment.walked,
                 };
                 tcp.piece(&piece, out);

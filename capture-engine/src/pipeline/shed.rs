@@ -90,6 +90,7 @@ mod tests {
                 first: true,
                 prev: None,
                 payload,
+                acked: None,
                 walked: l7::Walked::default(),
             }));
         }

@@ -104,6 +104,7 @@ impl Wire {
                 first: true,
                 prev: None,
                 payload: text.as_bytes(),
+                acked: None,
                 walked: l7::Walked::default(),
             };
             self.pipeline.event(&Event::Segment(segment));

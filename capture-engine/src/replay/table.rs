@@ -1,5 +1,5 @@
 use super::decode::Decoded;
-use super::flow::{FIN, Flow, Piece, RST, SYN};
+use super::flow::{ACK, FIN, Flow, Piece, RST, SYN};
 use super::handshake::Begin;
 use crate::event::{Event, FlowId, FlowKey, Segment};
 use flow_model::{Close, Direction, Endpoint, FiveTuple, Slot, Transport, Ts};
@@ -199,6 +199,7 @@ fn handle(flow: &mut Flow, packet: &Decoded<'_>, dir: Direction, at: Ts, tell: &
         first,
         prev: None,
         payload,
+        acked: (packet.tcp && packet.tcp_flags & ACK != 0).then_some(packet.ack),
         walked: l7::Walked::default(),
     };
     if missed > 0 {

@@ -130,7 +130,7 @@ pub fn replayed(file: Vec<u8>) -> Found {
             let capture_engine::event::Segment { dir, at, seq, turn, first, wire_len, payload, walked, .. } = segment;
             // The one whose first packet it saw is local to it: the client. Here it is the server.
             let dir = dir.reverse();
-            tcp.piece(&Piece { dir, at, seq, turn, first, wire_len, payload, walked }, &mut found);
+            tcp.piece(&Piece { dir, at, seq, turn, first, wire_len, payload, acked: None, walked }, &mut found);
         }
         Event::Closed(sample) => {
             let close = sample.closed.unwrap();
@@ -183,7 +183,10 @@ fn hand_over(tcp: &mut Tcp, record: &[u8], told: &Told, found: &mut Found) {
         tcp.message_ended(&prev, found);
     }
     let dir = if from_client { Direction::Ingress } else { Direction::Egress };
-    tcp.piece(&Piece { dir, at: Ts(segment.at_ns), seq, turn, first, wire_len, payload: bytes, walked }, found);
+    tcp.piece(
+        &Piece { dir, at: Ts(segment.at_ns), seq, turn, first, wire_len, payload: bytes, acked: None, walked },
+        found,
+    );
 }
 
 fn end(message: &wire::Message) -> Option<MessageEnd> {

@@ -90,7 +90,10 @@ pub fn tcp(data: &[u8]) {
                 let frames = cut & 0x80 != 0;
                 let skipped = if frames { cut & 0x0f } else { 0 };
                 let walked = Walked { skipped, frames, astray: cut & 0x10 != 0, tail: cut & 0x60 == 0x60 };
-                tcp.piece(&Piece { dir, at: now, seq, turn, first, wire_len, payload, walked }, &mut found);
+                tcp.piece(
+                    &Piece { dir, at: now, seq, turn, first, wire_len, payload, acked: None, walked },
+                    &mut found,
+                );
             }
             4 => tcp.message_ended(&end(&mut script, turn, now), &mut found),
             5 => tcp.progress(&end(&mut script, turn, now), now, &mut found),

@@ -1,5 +1,6 @@
 //! What is counted as lost, and what is known of the order of requests and responses afterwards.
 
+use super::order::Unheard;
 use super::{Http1, State};
 use crate::{Limits, Out};
 use flow_model::{LossReason, Notes, Ts};
@@ -16,7 +17,8 @@ impl Http1 {
     }
 
     /// A message of the client begins.
-    pub(super) fn client_speaks(&mut self, turn: u32, at: Ts, unsure: bool) {
+    pub(super) fn client_speaks(&mut self, turn: u32, at: Ts, unheard: Unheard) {
+        let unsure = unheard.unsure;
         if std::mem::take(&mut self.continues) || self.open.sending().is_some() {
             // It goes on with a body.
             return;
@@ -30,7 +32,7 @@ impl Http1 {
         if waits && !unsure && matches!(self.responses.state, State::Start | State::Body(_) | State::Chunked(_)) {
             self.order.overlaps();
         }
-        self.order.client_speaks(at, self.open.len(), clear, unsure);
+        self.order.client_speaks(at, self.open.len(), clear, unheard);
     }
 
     /// The client has spoken, and no request was missing: what the server had said before answered nothing.
@@ -62,7 +64,7 @@ impl Http1 {
             self.lose_before(turn, LossReason::RingFull, false, out);
         }
         self.lose_partial_request(out);
-        self.client_speaks(turn, at, true);
+        self.client_speaks(turn, at, Unheard { unsure: true, missed: false, dropped: false });
         self.requests.state = State::Lost;
         self.order.lost_request(LossReason::RingFull, false, out);
     }

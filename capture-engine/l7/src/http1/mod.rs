@@ -22,7 +22,7 @@ use crate::pairing::InOrder;
 use crate::{Interest, Limits, MessageEnd, Out};
 use flow_model::{Close, Detail, Direction, HttpExchange, L7Record, LossReason, Notes, Outcome, Protocol, Ts};
 use open::{Open, Unread};
-use order::Order;
+use order::{Order, Unheard};
 use side::{Side, State};
 use std::time::Duration;
 
@@ -176,7 +176,7 @@ impl Dissector for Http1 {
         if dir != self.request_dir {
             return;
         }
-        let Begun { turn, at, unsure } = begun;
+        let Begun { turn, at, unsure, missed } = begun;
         // A capture may have dropped the rest of a response: no sign that the client does not wait for it.
         let unsure = unsure || limits.report_partial && self.reply.is_some();
         self.unread = None;
@@ -193,7 +193,7 @@ impl Dissector for Http1 {
         if self.responses.state == State::Lost {
             self.lose_before(turn, LossReason::Gap, false, out);
         }
-        self.client_speaks(turn, at, unsure);
+        self.client_speaks(turn, at, Unheard { unsure, missed, dropped: limits.report_partial });
     }
 
     fn message_ended<O: Out>(&mut self, dir: Direction, end: &MessageEnd, limits: &Limits, out: &mut O) {

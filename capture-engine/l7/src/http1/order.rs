@@ -26,6 +26,17 @@ enum Manner {
 /// way sends the next one as soon as a response has come.
 const SILENCE: Duration = Duration::from_secs(1);
 
+/// What is not known when a message of the client begins.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unheard {
+    /// What the server said last may be held back, or is missing.
+    pub unsure: bool,
+    /// Bytes of the client before this message were not seen.
+    pub missed: bool,
+    /// The source drops packets unseen: what is missing shows late, or never.
+    pub dropped: bool,
+}
+
 /// What is counted and not paired, since something was lost.
 #[derive(Debug)]
 struct Doubt {
@@ -177,18 +188,25 @@ impl Order {
     }
 
     /// A message of the client begins, `waiting` requests before it being open. `clear`: the server is
-    /// not amid a response. `unsure`: what it said last may be held back.
-    pub(super) fn client_speaks(&mut self, at: Ts, waiting: usize, clear: bool, unsure: bool) {
+    /// not amid a response.
+    pub(super) fn client_speaks(&mut self, at: Ts, waiting: usize, clear: bool, unheard: Unheard) {
+        let Unheard { unsure, missed, dropped } = unheard;
         let Some(doubt) = &mut self.doubt else {
             if self.manner == Manner::Pipelines && waiting == 0 && clear {
                 self.manner = Manner::Batches;
             }
             return;
         };
-        let unanswered = doubt.asked.saturating_sub(doubt.inferred) > doubt.answered;
-        let unheard = doubt.responses_lost || doubt.responses_unsure || doubt.responses_perhaps;
-        let waits = clear && unanswered && !unheard;
-        let earlier = self.manner > Manner::Alternates && doubt.answered > doubt.asked && !doubt.requests_lost;
+        doubt.responses_perhaps |= unsure;
+        let (mut waits, mut earlier) = (doubt.asked > doubt.answered, doubt.answered > doubt.asked);
+        if dropped {
+            // Only what was seen, and nothing missing where it may have been otherwise, shows how the client asks.
+            let heard = !doubt.responses_unsure && !doubt.responses_perhaps;
+            waits = heard && doubt.asked.saturating_sub(doubt.inferred) > doubt.answered;
+            earlier &= heard && !missed;
+        }
+        waits &= clear && !doubt.responses_lost;
+        earlier &= self.manner > Manner::Alternates && !doubt.requests_lost;
         if waits || earlier {
             self.manner = Manner::Overlaps;
         }

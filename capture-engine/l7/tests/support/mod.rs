@@ -18,6 +18,8 @@ pub struct Packet {
     pub payload: Vec<u8>,
     /// Bytes of it that the capture has (snaplen).
     pub snap: usize,
+    /// What its sender had of the other direction.
+    pub acked: Option<u32>,
 }
 
 /// What the observer hands over for one packet.
@@ -135,7 +137,7 @@ pub fn hand_over(tcp: &mut Tcp, event: &Event, found: &mut Found) {
     if let Some(prev) = &event.prev {
         tcp.message_ended(prev, found);
     }
-    let Packet { dir, at, seq, ref payload, snap } = event.packet;
+    let Packet { dir, at, seq, ref payload, snap, acked } = event.packet;
     let to = event.to.min(snap.max(event.from));
     tcp.piece(
         &Piece {
@@ -146,6 +148,7 @@ pub fn hand_over(tcp: &mut Tcp, event: &Event, found: &mut Found) {
             first: event.first,
             wire_len: (payload.len() - event.from) as u32,
             payload: &payload[event.from..to],
+            acked,
             walked: l7::Walked::default(),
         },
         found,
@@ -271,7 +274,7 @@ impl Story {
         let mut send = |dir: Direction, payload: Vec<u8>, snap: usize, now: u64| {
             let seq = seqs[dir.index()];
             seqs[dir.index()] = seq.wrapping_add(payload.len() as u32);
-            Packet { dir, at: Ts(now * 1_000_000), seq, payload, snap }
+            Packet { dir, at: Ts(now * 1_000_000), seq, payload, snap, acked: None }
         };
         for act in acts {
             now += 10;
