@@ -72,16 +72,9 @@ impl Kernel {
         let ring = take(&mut ebpf, "pilotfish_events")?;
         let ring_fd = clone(&ring)?;
         let ring = RingBuf::try_from(aya::maps::Map::RingBuf(ring)).map_err(refused)?;
-        let mut maps = Vec::new();
-        let mut map = |name| {
-            let map = take(&mut ebpf, name)?;
-            let fd = clone(&map)?;
-            maps.push(map);
-            Ok(fd)
-        };
-        let shared = Arc::new(Shared::new(&mut map)?);
-        shared.configure(config, map("pilotfish_ports")?)?;
-        let node = Node::new(ebpf, maps)?;
+        let shared = Arc::new(Shared::new(&mut |name| take(&mut ebpf, name))?);
+        shared.configure(config)?;
+        let node = Node::new(ebpf, Arc::clone(&shared))?;
         Ok(Kernel {
             shared,
             ring: Mutex::new(Some(ring)),
@@ -142,7 +135,7 @@ impl Kernel {
             ("pilotfish_events", self.ring_fd.as_fd()),
             ("pilotfish_stats", self.shared.stats.fd()),
             ("pilotfish_seen", self.shared.seen.fd()),
-            ("pilotfish_answers", self.shared.answers.as_fd()),
+            ("pilotfish_answers", self.shared.answers.fd().as_fd()),
             ("pilotfish_control", self.shared.control_map.fd()),
         ]
     }

@@ -3,12 +3,12 @@
 use super::object::{LoadError, setup};
 use super::sys::{ControlPage, Map};
 use crate::event::FlowKey;
+use aya::maps::MapData;
 use capture_wire as wire;
 use hashbrown::HashMap;
 use l7::Walk;
 use parking_lot::Mutex;
 use std::ops::RangeInclusive;
-use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicU64;
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -70,7 +70,8 @@ pub(super) struct Shared {
     pub stats: Map,
     pub seen: Map,
     /// Only the programs use it.
-    pub answers: OwnedFd,
+    pub answers: MapData,
+    ports: Map,
     pub cpus: usize,
     pub control_map: Map,
     pub control: ControlPage,
@@ -78,8 +79,9 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// `map` gives out the descriptor of a map of the object.
-    pub(super) fn new(map: &mut impl FnMut(&'static str) -> Result<OwnedFd, LoadError>) -> Result<Shared, LoadError> {
+    /// `map` gives out a map of the object. Programs that are loaded later name it by the number of
+    /// its descriptor, so it lives as long as they can be.
+    pub(super) fn new(map: &mut impl FnMut(&'static str) -> Result<MapData, LoadError>) -> Result<Shared, LoadError> {
         let cpus =
             aya::util::nr_cpus().map_err(|(_, error)| LoadError::Setup { act: "count the CPUs", source: error })?;
         let control_map = Map::new(map("pilotfish_control")?, 4, size_of::<wire::Control>());
@@ -93,6 +95,7 @@ impl Shared {
             stats: Map::new(map("pilotfish_stats")?, 4, wire::CPU_BYTES * cpus),
             seen: Map::new(map("pilotfish_seen")?, 4, size_of::<u64>() * cpus),
             answers: map("pilotfish_answers")?,
+            ports: Map::new(map("pilotfish_ports")?, 4, wire::PORTS),
             cpus,
             control_map,
             control,
@@ -100,7 +103,7 @@ impl Shared {
         })
     }
 
-    pub(super) fn configure(&self, config: &KernelConfig, ports: OwnedFd) -> Result<(), LoadError> {
+    pub(super) fn configure(&self, config: &KernelConfig) -> Result<(), LoadError> {
         let mut control = wire::Control::new_zeroed();
         control.head_bytes = config.head_bytes;
         control.udp_datagrams = config.udp_datagrams;
@@ -111,8 +114,7 @@ impl Shared {
         control.flows_room = config.flows;
         let zero = 0u32.to_ne_bytes();
         self.control_map.update(&zero, control.as_bytes()).map_err(setup("write pilotfish_control"))?;
-        let ports = Map::new(ports, 4, wire::PORTS);
-        ports.update(&zero, &port_marks(config)).map_err(setup("write pilotfish_ports"))
+        self.ports.update(&zero, &port_marks(config)).map_err(setup("write pilotfish_ports"))
     }
 }
 

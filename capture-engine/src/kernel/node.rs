@@ -1,6 +1,7 @@
 //! The program for packets of the node's own sockets. It is loaded when the first cgroup is
 //! attached to: the agent is ready before, and stays so where a kernel refuses it.
 
+use super::maps::Shared;
 use super::object::{LoadError, clone, refused, take, verified};
 use super::stub::{self, Sockets, StubError};
 use aya::maps::{MapData, ProgramArray};
@@ -10,6 +11,7 @@ use flow_model::{Direction, Slot, in_full};
 use parking_lot::Mutex;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 const NAME: &str = "pilotfish_host";
@@ -33,11 +35,11 @@ struct Unloaded {
     programs: MapData,
     /// The program names the others by the numbers of these descriptors. (That of the ring belongs
     /// to its reader, which lives as long as the agent.)
-    _maps: Vec<MapData>,
+    _maps: Arc<Shared>,
 }
 
 impl Node {
-    pub fn new(mut ebpf: Ebpf, maps: Vec<MapData>) -> Result<Node, LoadError> {
+    pub fn new(mut ebpf: Ebpf, maps: Arc<Shared>) -> Result<Node, LoadError> {
         let programs = take(&mut ebpf, "pilotfish_hosts")?;
         Ok(Node {
             programs: clone(&programs)?,

@@ -1,6 +1,7 @@
 //! Raw `bpf(2)`: what aya has no call for. The only file of the crate with unsafe code.
 #![allow(unsafe_code)]
 
+use aya::maps::MapData;
 use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_insn, bpf_prog_info, bpf_prog_type};
 use capture_wire::{Control, OPENING};
 use std::ffi::c_long;
@@ -32,7 +33,7 @@ fn owned(fd: c_long) -> OwnedFd {
 /// A map with the sizes of its keys and values (of all CPUs together for a per-CPU map).
 #[derive(Debug)]
 pub(super) struct Map {
-    fd: OwnedFd,
+    map: MapData,
     key: usize,
     value: usize,
 }
@@ -50,14 +51,14 @@ pub(super) struct Cursor([u8; 4], bool);
 
 impl Map {
     /// `key` and `value` must be the sizes that the map was created with.
-    pub(super) fn new(fd: OwnedFd, key: usize, value: usize) -> Map {
-        Map { fd, key, value }
+    pub(super) fn new(map: MapData, key: usize, value: usize) -> Map {
+        Map { map, key, value }
     }
 
     fn element(&self, key: &[u8], value: u64, flags: u64) -> bpf_attr {
         assert_eq!(key.len(), self.key, "a key of this map's size");
         let mut attr = attr();
-        attr.__bindgen_anon_2.map_fd = self.fd.as_raw_fd() as u32;
+        attr.__bindgen_anon_2.map_fd = self.fd().as_raw_fd() as u32;
         attr.__bindgen_anon_2.key = key.as_ptr() as u64;
         attr.__bindgen_anon_2.__bindgen_anon_1.value = value;
         attr.__bindgen_anon_2.flags = flags;
@@ -102,7 +103,7 @@ impl Map {
         assert!(values.len() / self.value == room, "room for as many values as keys");
         let Cursor(from, started) = *cursor;
         let mut attr = attr();
-        attr.batch.map_fd = self.fd.as_raw_fd() as u32;
+        attr.batch.map_fd = self.fd().as_raw_fd() as u32;
         attr.batch.in_batch = if started { from.as_ptr() as u64 } else { 0 };
         attr.batch.out_batch = cursor.0.as_mut_ptr() as u64;
         attr.batch.keys = keys.as_mut_ptr() as u64;
@@ -121,7 +122,7 @@ impl Map {
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.map.fd().as_fd()
     }
 }
 
@@ -238,7 +239,7 @@ impl ControlPage {
                 length,
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_SHARED,
-                control.fd.as_raw_fd(),
+                control.fd().as_raw_fd(),
                 0,
             )
         };
