@@ -1,6 +1,7 @@
 //! The aggregated API over TLS, for the API server alone. A read is answered from memory.
 
 use crate::apis::{self, Answer, Asked, Failure, Form, FrontProxy, Reads, Selected, Watch};
+use crate::serve::accept::accept;
 use crate::serve::listener::ListenerError;
 use crate::serve::page::Body;
 use crate::serve::push::Push;
@@ -89,29 +90,10 @@ impl Api {
 
     /// Until `stop` is cancelled.
     pub async fn run(self: Arc<Api>, listener: TcpListener, stop: CancellationToken) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = stop.cancelled() => return,
-            };
-            let Ok((tcp, _)) = accepted else {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            };
-            let Ok(place) = places.clone().try_acquire_owned() else {
-                self.refused.fetch_add(1, Relaxed);
-                continue;
-            };
-            let (this, stop) = (self.clone(), stop.clone());
-            tokio::spawn(async move {
-                tokio::select! {
-                    () = this.connection(tcp) => {}
-                    () = stop.cancelled() => {}
-                }
-                drop(place);
-            });
-        }
+        let refused = || {
+            self.refused.fetch_add(1, Relaxed);
+        };
+        accept(listener, CONNECTIONS, stop, refused, |tcp| self.clone().connection(tcp)).await;
     }
 
     async fn connection(self: Arc<Api>, tcp: TcpStream) {

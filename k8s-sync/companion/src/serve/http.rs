@@ -2,6 +2,7 @@
 //! anybody, and changes nothing.
 
 use crate::fleet::{Only, Rows};
+use crate::serve::accept::accept;
 use crate::serve::api::Api;
 use crate::serve::page::{self, Body};
 use crate::serve::push::Push;
@@ -20,7 +21,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -76,39 +77,24 @@ impl Http {
 
     /// Until `stop` is cancelled.
     pub async fn run(self: Arc<Http>, listener: TcpListener, stop: CancellationToken) {
-        let places = Arc::new(Semaphore::new(self.config.connections));
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = stop.cancelled() => return,
-            };
-            let Ok((tcp, _)) = accepted else {
-                // No descriptor is left, as a rule: whoever ends gives one back.
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            };
-            let Ok(place) = places.clone().try_acquire_owned() else {
-                self.refused.fetch_add(1, Relaxed);
-                continue;
-            };
-            let (this, stop) = (self.clone(), stop.clone());
-            tokio::spawn(async move {
-                let service = service_fn(|request| {
-                    let answer = this.answer(&request);
-                    async move { Ok::<_, Infallible>(answer) }
-                });
-                let connection = http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(this.config.patience)
-                    .max_buf_size(16 << 10)
-                    .serve_connection(TokioIo::new(tcp), service);
-                tokio::select! {
-                    _ = connection => {}
-                    () = stop.cancelled() => {}
-                }
-                drop(place);
-            });
-        }
+        let refused = || {
+            self.refused.fetch_add(1, Relaxed);
+        };
+        accept(listener, self.config.connections, stop, refused, |tcp| self.clone().connection(tcp)).await;
+    }
+
+    async fn connection(self: Arc<Http>, tcp: TcpStream) {
+        let service = service_fn(|request| {
+            let answer = self.answer(&request);
+            async move { Ok::<_, Infallible>(answer) }
+        });
+        // It ends when its other end does; what it says of that is for nobody.
+        let _ = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.config.patience)
+            .max_buf_size(16 << 10)
+            .serve_connection(TokioIo::new(tcp), service)
+            .await;
     }
 
     fn answer(&self, request: &Request<Incoming>) -> Response<Body> {

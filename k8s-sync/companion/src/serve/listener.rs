@@ -1,5 +1,6 @@
 //! Takes connections of agents: bounded in number, and in the time that each may say nothing.
 
+use crate::serve::accept::accept;
 use crate::serve::push::Push;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -15,7 +16,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -82,33 +82,11 @@ impl Listener {
     /// Until `stop` is cancelled.
     pub async fn run(self, listener: TcpListener, stop: CancellationToken) {
         let this = Arc::new(self);
-        let places = Arc::new(Semaphore::new(this.config.connections));
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = stop.cancelled() => return,
-            };
-            let Ok((tcp, _)) = accepted else {
-                // No descriptor is left, as a rule: whoever ends gives one back.
-                sleep(Duration::from_millis(100)).await;
-                continue;
-            };
-            let Ok(place) = places.clone().try_acquire_owned() else {
-                this.push.fleet().lock().refused(Reason::Busy);
-                continue;
-            };
-            let (this, stop) = (this.clone(), stop.clone());
-            tokio::spawn(async move {
-                tokio::select! {
-                    () = this.connection(tcp) => {}
-                    () = stop.cancelled() => {}
-                }
-                drop(place);
-            });
-        }
+        let refused = || this.push.fleet().lock().refused(Reason::Busy);
+        accept(listener, this.config.connections, stop, refused, |tcp| this.clone().connection(tcp)).await;
     }
 
-    async fn connection(&self, tcp: TcpStream) {
+    async fn connection(self: Arc<Listener>, tcp: TcpStream) {
         let patience = self.config.patience;
         let _ = tcp.set_nodelay(true);
         let tls = match timeout(patience, self.tls.accept(tcp)).await {

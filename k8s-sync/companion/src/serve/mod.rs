@@ -1,5 +1,6 @@
 //! The thin tasks: connections in, messages to the pure parts, answers out.
 
+mod accept;
 mod api;
 mod http;
 mod listener;

@@ -2,6 +2,8 @@
 
 use crate::bed::Agent;
 use anyhow::{Context, Result, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use companion::apis::FrontProxy;
 use companion::serve::{Api, Push};
 use companion::{Config, Fleet};
@@ -16,9 +18,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use testbed::cluster::binaries::{Program, find};
 use testbed::cluster::{ControlPlane, ControlPlaneOptions, User};
+use testbed::until_some;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
@@ -98,8 +101,7 @@ impl Bed {
 
     /// A Service that leads here, and the APIService.
     fn install(&self) -> Result<()> {
-        use base64_of::encode;
-        let (port, ca) = (self.address.port(), encode(self.ca.as_bytes()));
+        let (port, ca) = (self.address.port(), STANDARD.encode(self.ca.as_bytes()));
         self.apply(&format!(
             "apiVersion: v1\nkind: Namespace\nmetadata: {{name: pilotfish}}\n---\n\
              apiVersion: v1\nkind: Namespace\nmetadata: {{name: shop}}\n---\n\
@@ -180,29 +182,8 @@ async fn traffic(push: Arc<Push>, stop: CancellationToken) {
     }
 }
 
-/// The standard alphabet with padding (RFC 4648 section 4).
-mod base64_of {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-    pub fn encode(bytes: &[u8]) -> String {
-        let digits = |chunk: &[u8]| {
-            let word = chunk.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
-            let digit = |i: usize| char::from(ALPHABET[(word >> (18 - 6 * i)) as usize & 63]);
-            (0..4).map(|i| if i <= chunk.len() { digit(i) } else { '=' }).collect::<String>()
-        };
-        bytes.chunks(3).map(digits).collect()
-    }
-}
-
 fn wait<T>(what: &str, mut get: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    let until = Instant::now() + Duration::from_secs(90);
-    loop {
-        if let Some(found) = get()? {
-            return Ok(found);
-        }
-        ensure!(Instant::now() < until, "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(200));
-    }
+    until_some(what, Duration::from_secs(90), || get().transpose())?
 }
 
 #[test]
