@@ -4,8 +4,7 @@ use netns::wire::{self, Message};
 use netns::{InNetns, NetlinkError};
 use std::net::IpAddr;
 
-// linux/sock_diag.h, linux/inet_diag.h
-const SOCK_DIAG_BY_FAMILY: u16 = 20;
+// linux/inet_diag.h
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 /// Fixed part of `inet_diag_msg`.
@@ -25,16 +24,9 @@ pub fn dump(inside: &InNetns<'_>) -> Result<Vec<Socket>, NetlinkError> {
     let mut found = Vec::new();
     for (transport, protocol) in [(Transport::Tcp, 6u8), (Transport::Udp, 17u8)] {
         for family in [AF_INET, AF_INET6] {
-            let part = socket.dump(
-                SOCK_DIAG_BY_FAMILY,
-                |request| {
-                    request.raw(&[family, protocol, EXTENSIONS_NONE, 0]);
-                    request.raw(&ALL_STATES.to_ne_bytes());
-                    // An empty inet_diag_sockid: every socket.
-                    request.raw(&[0; 48]);
-                },
-                |answer| decode(answer, inside.id().ino, transport),
-            )?;
+            let part = socket.dump_sockets((family, protocol), ALL_STATES, EXTENSIONS_NONE, |answer| {
+                decode(answer, inside.id().ino, transport)
+            })?;
             found.extend(part);
         }
     }

@@ -523,8 +523,6 @@ proptest! {
         // No kernel misses a packet, so this is a capture, whatever it copies.
         let limits = Limits { keep_strings: true, report_partial: true, ..Limits::default() };
         let mut capture = Capture::new(limits, if live { 4096 } else { usize::MAX >> 1 });
-        capture.tcp.starts_at(CLIENT, FIRST[CLIENT.index()]);
-        capture.tcp.starts_at(SERVER, FIRST[SERVER.index()]);
         for packet in packets(&messages, &mut dice, 1460).iter().flatten() {
             if !dice.one_in(rarity) {
                 capture.take(packet);
@@ -541,10 +539,7 @@ proptest! {
         exchanges.iter_mut().for_each(|exchange| exchange.pipelined = false);
         let Conversation { messages, facts } = conversation(&exchanges);
         let mut dice = Dice(seed);
-        let limits = Limits { keep_strings: true, report_partial: true, ..Limits::default() };
-        let mut capture = Capture::new(limits, usize::MAX >> 1);
-        capture.tcp.starts_at(CLIENT, FIRST[CLIENT.index()]);
-        capture.tcp.starts_at(SERVER, FIRST[SERVER.index()]);
+        let mut capture = Capture::replay();
         let mut dropped = 0;
         for packet in messages_of_a_few_packets(&messages, &mut dice).iter().flatten() {
             if dice.one_in(100) {

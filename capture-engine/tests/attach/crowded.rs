@@ -1,14 +1,14 @@
 //! A namespace that has very much of everything: a look at it is bounded, and what leads out of it
 //! stays as it was.
 
-use crate::bench::{Bench, PATIENCE, POD};
+use crate::bench::{Bench, POD};
 use crate::place::{Pair, our_filters, within};
+use crate::removed::until;
 use capture_engine::attach::{AttachConfig, AttachCounters, AttachEvent, Mode, Priority};
 use netns::IfAddress;
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 /// Entries of all lists that one look may read, whatever is there: the sum of the bounds, and a
 /// datagram of each list (32 KiB) that shows that there is more.
@@ -33,15 +33,12 @@ fn addresses(link: &str, net: u8, count: u32) -> String {
 fn look(bench: &Bench) -> AttachCounters {
     let before = bench.attacher.counters();
     bench.attacher.recheck(POD);
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let now = bench.attacher.counters();
-        if now.entries > before.entries && now.messages > before.messages {
-            return AttachCounters { messages: now.messages - before.messages, ..now };
-        }
-        assert!(Instant::now() < deadline, "no look");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    let mut now = before;
+    until("a look", || {
+        now = bench.attacher.counters();
+        now.entries > before.entries && now.messages > before.messages
+    });
+    AttachCounters { messages: now.messages - before.messages, ..now }
 }
 
 fn attached(bench: &Bench) -> Arc<[IfAddress]> {

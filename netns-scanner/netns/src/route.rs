@@ -11,6 +11,9 @@ use std::fmt;
 use std::io::{self, IoSliceMut};
 use std::os::fd::AsRawFd;
 
+/// linux/sock_diag.h
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+
 /// The kernel builds dump datagrams of up to 32 KiB when the reader offers that much, and never larger ones.
 const BUFFER_BYTES: usize = 32 * 1024;
 /// Each answer takes about 800 bytes of a receive buffer that holds 208 KiB by default: 128 fit twice over.
@@ -155,6 +158,27 @@ impl RouteSocket {
         parse: impl FnMut(&Message<'_>) -> Option<T>,
     ) -> Result<Vec<T>, NetlinkError> {
         self.dump_part(usize::MAX, kind, fill, parse).map(|part| part.found)
+    }
+
+    /// Asks a socket of `sock_diag(7)` for the sockets of one family and protocol that are in one of
+    /// `states` (a bit each, as the kernel numbers them), with `extensions` of linux/inet_diag.h.
+    ///
+    /// # Errors
+    /// As [`RouteSocket::dump`].
+    pub fn dump_sockets<T>(
+        &mut self,
+        (family, protocol): (u8, u8),
+        states: u32,
+        extensions: u8,
+        parse: impl FnMut(&Message<'_>) -> Option<T>,
+    ) -> Result<Vec<T>, NetlinkError> {
+        let fill = |request: &mut wire::Payload<'_>| {
+            request.raw(&[family, protocol, extensions, 0]);
+            request.raw(&states.to_ne_bytes());
+            // An empty inet_diag_sockid: every socket.
+            request.raw(&[0; 48]);
+        };
+        self.dump(SOCK_DIAG_BY_FAMILY, fill, parse)
     }
 
     /// As [`RouteSocket::dump`], and reads no further than the datagram in which the table shows more

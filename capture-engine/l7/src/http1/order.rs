@@ -117,14 +117,12 @@ impl Order {
     /// Responses were lost. `given_up` requests, which wait no more, had them, as far as is known.
     /// `certain`: one response at least was among what was not seen.
     pub(super) fn lost_responses<O: Out>(&mut self, reason: LossReason, given_up: u64, certain: bool, out: &mut O) {
-        if given_up == 0 && !certain {
-            if let Some(doubt) = &mut self.doubt {
+        if given_up == 0 {
+            let Some(doubt) = &mut self.doubt else { return };
+            if !certain {
                 doubt.responses_perhaps = true;
+                return;
             }
-            return;
-        }
-        if given_up == 0 && self.doubt.is_none() {
-            return;
         }
         let doubt = self.doubt(reason);
         doubt.ask(u32::try_from(given_up).unwrap_or(u32::MAX));

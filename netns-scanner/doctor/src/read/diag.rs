@@ -7,8 +7,7 @@ use netns::{InNetns, NetlinkError};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-// linux/sock_diag.h, linux/inet_diag.h
-const SOCK_DIAG_BY_FAMILY: u16 = 20;
+// linux/inet_diag.h
 const FAMILIES: [u8; 2] = [2, 10];
 const TCP: u8 = 6;
 const INET_DIAG_INFO: u16 = 2;
@@ -56,27 +55,18 @@ fn dump<T>(
         let mut taken = 0_usize;
         let mut over = 0_usize;
         let mut first = None;
-        let part = socket.dump(
-            SOCK_DIAG_BY_FAMILY,
-            |request| {
-                request.raw(&[family, TCP, extensions, 0]);
-                request.raw(&states.to_ne_bytes());
-                // An empty inet_diag_sockid: every socket.
-                request.raw(&[0; 48]);
-            },
-            |answer: &Message<'_>| {
-                if first != Some(answer.seq) {
-                    (first, taken, over) = (Some(answer.seq), 0, 0);
-                }
-                if taken == room {
-                    over += 1;
-                    return None;
-                }
-                let value = decode(answer.payload)?;
-                taken += 1;
-                Some(value)
-            },
-        )?;
+        let part = socket.dump_sockets((family, TCP), states, extensions, |answer: &Message<'_>| {
+            if first != Some(answer.seq) {
+                (first, taken, over) = (Some(answer.seq), 0, 0);
+            }
+            if taken == room {
+                over += 1;
+                return None;
+            }
+            let value = decode(answer.payload)?;
+            taken += 1;
+            Some(value)
+        })?;
         all.found.extend(part);
         all.left_out += over;
     }
@@ -143,7 +133,7 @@ mod tests {
         fixed[56..60].copy_from_slice(&5_u32.to_ne_bytes());
         fixed[60..64].copy_from_slice(&4_u32.to_ne_bytes());
         let mut batch = Batch::new();
-        batch.message(SOCK_DIAG_BY_FAMILY, 0, |message| {
+        batch.message(0, 0, |message| {
             message.raw(&fixed);
             message.attr(INET_DIAG_INFO, info);
         });
