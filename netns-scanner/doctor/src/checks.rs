@@ -112,7 +112,7 @@ impl CheckId {
             CheckId::UdpDrop => Check {
                 id: self,
                 sees: "DNS answers or metrics are lost, and nobody logs an error",
-                found_by: "Udp RcvbufErrors of the namespace rises; the column drops of net/udp names the socket",
+                found_by: "Udp RcvbufErrors of the namespace rises; sock_diag's count of drops names the socket",
                 threshold: "more than 10 in the window: warning; on port 53: error",
                 remedy: &[
                     "the reader is too slow: give it more CPU or more workers",

@@ -302,8 +302,8 @@ impl<'a> Look<'a> {
             }
             let drops = Delta::between(before.udp_drops, after.udp_drops);
             if let Some(drops) = drops.filter(|delta| delta.count > thresholds.udp_drops) {
-                let lossy = self.readers.udp_sockets(*ino, &place.pids);
-                let lossy = self.seen(lossy, &[CheckId::UdpDrop]).unwrap_or_default();
+                let lossy = self.readers.lossy(*ino, &place.pids, self.asked.bounds.connections);
+                let lossy = self.seen(lossy, &[CheckId::UdpDrop]).map(|lossy| lossy.found).unwrap_or_default();
                 let dropped = udp_drop(&Subject::default(), drops, &lossy, thresholds);
                 found.extend(dropped.map(|dropped| self.owned(dropped, *ino, Transport::Udp, places, sockets)));
             }

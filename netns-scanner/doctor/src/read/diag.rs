@@ -1,6 +1,6 @@
-//! TCP sockets of a namespace by `sock_diag(7)`, with `tcp_info`.
+//! Sockets of a namespace by `sock_diag(7)`: TCP's with `tcp_info`, and UDP's with their drops.
 
-use crate::sample::{Connection, ListenQueue, TcpInfo};
+use crate::sample::{Connection, ListenQueue, TcpInfo, UdpSocket};
 use flow_model::Endpoint;
 use netns::wire::{self, Message};
 use netns::{InNetns, NetlinkError};
@@ -10,9 +10,14 @@ use std::time::Duration;
 // linux/inet_diag.h
 const FAMILIES: [u8; 2] = [2, 10];
 const TCP: u8 = 6;
+const UDP: u8 = 17;
 const INET_DIAG_INFO: u16 = 2;
-/// Bit of an extension that is asked for.
+const INET_DIAG_SKMEMINFO: u16 = 7;
+/// Bits of what is asked for beyond the fixed part.
 const WITH_INFO: u8 = 1 << (INET_DIAG_INFO - 1);
+const WITH_MEMORY: u8 = 1 << (INET_DIAG_SKMEMINFO - 1);
+/// `SK_MEMINFO_DROPS` of linux/sock_diag.h, in words of four bytes.
+const DROPS: usize = 8;
 /// Fixed part of `inet_diag_msg`.
 const ANSWER: usize = 72;
 
@@ -21,6 +26,7 @@ const LISTENING: u32 = 1 << LISTEN;
 /// ESTABLISHED, FIN_WAIT1, FIN_WAIT2, TIME_WAIT, CLOSE_WAIT, LAST_ACK, CLOSING: not what only asks
 /// or listens.
 const CONNECTED: u32 = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 8 | 1 << 9 | 1 << 11;
+const ANY_STATE: u32 = u32::MAX;
 
 /// Some of a table, and how many of it there was no room for.
 #[derive(Debug)]
@@ -32,16 +38,25 @@ pub struct Bounded<T> {
 /// All connections, those in TIME_WAIT included. Costs about 1 us each, and 1 to 3 ms for the walk
 /// over the node's hash table.
 pub fn connections(inside: &InNetns<'_>, most: usize) -> Result<Bounded<Connection>, NetlinkError> {
-    dump(inside, CONNECTED, WITH_INFO, most, connection)
+    dump(inside, TCP, CONNECTED, WITH_INFO, most, connection)
 }
 
 /// Listening sockets with their queues.
 pub fn listening(inside: &InNetns<'_>, most: usize) -> Result<Bounded<ListenQueue>, NetlinkError> {
-    dump(inside, LISTENING, 0, most, queue)
+    dump(inside, TCP, LISTENING, 0, most, queue)
+}
+
+/// UDP sockets that ever dropped a datagram.
+///
+/// Not by `/proc/net/udp`: each read(2) of it goes on at a number of sockets from the table's
+/// beginning, so that it passes over one wherever another was closed in between.
+pub fn lossy(inside: &InNetns<'_>, most: usize) -> Result<Bounded<UdpSocket>, NetlinkError> {
+    dump(inside, UDP, ANY_STATE, WITH_MEMORY, most, udp_socket)
 }
 
 fn dump<T>(
     inside: &InNetns<'_>,
+    protocol: u8,
     states: u32,
     extensions: u8,
     most: usize,
@@ -55,15 +70,15 @@ fn dump<T>(
         let mut taken = 0_usize;
         let mut over = 0_usize;
         let mut first = None;
-        let part = socket.dump_sockets((family, TCP), states, extensions, |answer: &Message<'_>| {
+        let part = socket.dump_sockets((family, protocol), states, extensions, |answer: &Message<'_>| {
             if first != Some(answer.seq) {
                 (first, taken, over) = (Some(answer.seq), 0, 0);
             }
+            let value = decode(answer.payload)?;
             if taken == room {
                 over += 1;
                 return None;
             }
-            let value = decode(answer.payload)?;
             taken += 1;
             Some(value)
         })?;
@@ -103,6 +118,13 @@ fn queue(payload: &[u8]) -> Option<ListenQueue> {
     })
 }
 
+fn udp_socket(payload: &[u8]) -> Option<UdpSocket> {
+    let fixed = payload.get(..ANSWER)?;
+    let memory = wire::attrs_after(payload, ANSWER).find(|(kind, _)| *kind == INET_DIAG_SKMEMINFO)?.1;
+    let drops = wire::read_u32(memory, 4 * DROPS)?;
+    (drops > 0).then_some(UdpSocket { port: u16_at(fixed, 4)?, drops: drops.into() })
+}
+
 /// `struct tcp_info` of linux/tcp.h, which only ever grows at its end.
 fn info(bytes: &[u8]) -> Option<TcpInfo> {
     let u32_at = |at| wire::read_u32(bytes, at);
@@ -123,7 +145,7 @@ mod tests {
     use netns::wire::Batch;
     use proptest::prelude::*;
 
-    fn answer(state: u8, family: u8, info: &[u8]) -> Vec<u8> {
+    fn answer(state: u8, family: u8, (kind, extension): (u16, &[u8])) -> Vec<u8> {
         let mut fixed = [0_u8; ANSWER];
         (fixed[0], fixed[1]) = (family, state);
         fixed[4..6].copy_from_slice(&40_000_u16.to_be_bytes());
@@ -135,7 +157,7 @@ mod tests {
         let mut batch = Batch::new();
         batch.message(0, 0, |message| {
             message.raw(&fixed);
-            message.attr(INET_DIAG_INFO, info);
+            message.attr(kind, extension);
         });
         wire::messages(batch.bytes()).next().expect("one message").payload.to_vec()
     }
@@ -149,7 +171,7 @@ mod tests {
         bytes[56..60].copy_from_slice(&2500_u32.to_ne_bytes());
         bytes[152..156].copy_from_slice(&10_u32.to_ne_bytes());
         bytes[156..160].copy_from_slice(&20_u32.to_ne_bytes());
-        let read = connection(&answer(Connection::CLOSE_WAIT, 2, &bytes)).expect("a connection");
+        let read = connection(&answer(Connection::CLOSE_WAIT, 2, (INET_DIAG_INFO, &bytes))).expect("a connection");
         assert_eq!((read.local.ip.to_string(), read.local.port), ("10.0.0.2".to_owned(), 40_000));
         assert_eq!((read.remote.ip.to_string(), read.remote.port), ("10.0.0.9".to_owned(), 80));
         assert_eq!(read.state, Connection::CLOSE_WAIT);
@@ -162,22 +184,40 @@ mod tests {
             data_segments: 30,
         };
         assert_eq!(read.info, Some(expected));
-        let waits = connection(&answer(6, 2, &[])).expect("a connection");
+        let waits = connection(&answer(6, 2, (INET_DIAG_INFO, &[]))).expect("a connection");
         assert_eq!((waits.state, waits.info), (6, None));
     }
 
     #[test]
     fn a_listening_socket_tells_its_queue_and_another_family_is_nothing() {
-        let read = queue(&answer(LISTEN, 2, &[])).expect("a queue");
+        let read = queue(&answer(LISTEN, 2, (INET_DIAG_INFO, &[]))).expect("a queue");
         assert_eq!((read.local.port, read.queue, read.backlog), (40_000, 5, 4));
-        assert_eq!(queue(&answer(1, 2, &[])), None);
-        assert_eq!(connection(&answer(1, 1, &[])), None);
+        assert_eq!(queue(&answer(1, 2, (INET_DIAG_INFO, &[]))), None);
+        assert_eq!(connection(&answer(1, 1, (INET_DIAG_INFO, &[]))), None);
+    }
+
+    #[test]
+    fn a_socket_that_dropped_is_told_by_its_port() {
+        let memory = |drops: u32| {
+            let mut memory = [7_u8; 36];
+            memory[32..].copy_from_slice(&drops.to_ne_bytes());
+            memory
+        };
+        let read = udp_socket(&answer(7, 10, (INET_DIAG_SKMEMINFO, &memory(1991))));
+        assert_eq!(read, Some(UdpSocket { port: 40_000, drops: 1991 }));
+        for (kind, bytes) in [
+            (INET_DIAG_SKMEMINFO, &memory(0)[..]),
+            (INET_DIAG_SKMEMINFO, &memory(5)[..32]),
+            (INET_DIAG_INFO, &memory(5)),
+        ] {
+            assert_eq!(udp_socket(&answer(7, 2, (kind, bytes))), None);
+        }
     }
 
     proptest! {
         #[test]
         fn no_answer_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = (connection(&bytes), queue(&bytes), info(&bytes));
+            let _ = (connection(&bytes), queue(&bytes), info(&bytes), udp_socket(&bytes));
         }
     }
 }

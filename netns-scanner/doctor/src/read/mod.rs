@@ -21,7 +21,7 @@ use std::time::Duration;
 
 /// A second of it is `USER_HZ`: 100 on every architecture that is built for.
 const TICKS: u64 = 100;
-/// Bytes of one file. `net/netstat` has 4 KiB; `net/udp` 130 for each socket.
+/// Bytes of one file; `net/netstat` has 4 KiB.
 const FILE: u64 = 1 << 20;
 /// Processes of a cgroup among which the oldest is looked for; the first is told first.
 const OLDEST_OF: usize = 64;
@@ -168,20 +168,9 @@ impl Readers {
         })
     }
 
-    /// Sockets of the namespace that ever dropped a datagram.
-    pub fn udp_sockets(&self, ino: u64, pids: &Arc<[u32]>) -> Result<Vec<UdpSocket>, Unread> {
-        let pids = Arc::clone(pids);
-        self.read(&format!("{PROC}/*/net/udp of {ino}"), move || {
-            let (_open, pid) = opened(ino, &pids)?;
-            let net = Path::new(PROC).join(pid.to_string()).join("net");
-            let mut sockets = text::udp_sockets(&file(&net.join("udp"))?);
-            match file(&net.join("udp6")) {
-                Ok(text) => sockets.extend(text::udp_sockets(&text)),
-                Err(Unread::Gone) => {}
-                Err(error) => return Err(error),
-            }
-            Ok(sockets)
-        })
+    /// Its UDP sockets that ever dropped a datagram, at most so many.
+    pub fn lossy(&self, ino: u64, pids: &Arc<[u32]>, most: usize) -> Result<Bounded<UdpSocket>, Unread> {
+        self.within(ino, pids, "UDP sockets", move |inside| Ok(diag::lossy(inside, most)?))
     }
 
     /// Its connections, at most so many of them.

@@ -2,7 +2,6 @@
 //! there.
 
 use crate::decide::PortRange;
-use crate::sample::UdpSocket;
 use std::time::Duration;
 
 /// A counter of `net/netstat` or `net/snmp`: a line of names and a line of values, both beginning
@@ -27,17 +26,6 @@ pub fn time_wait(text: &str) -> Option<u64> {
     let mut words = text.lines().find_map(|line| line.strip_prefix("TCP:"))?.split_ascii_whitespace();
     words.find(|word| *word == "tw")?;
     words.next()?.parse().ok()
-}
-
-/// Sockets of `net/udp` or `net/udp6` that dropped anything.
-pub fn udp_sockets(text: &str) -> Vec<UdpSocket> {
-    let socket = |line: &str| {
-        let local = line.split_ascii_whitespace().nth(1)?;
-        let port = u16::from_str_radix(local.rsplit_once(':')?.1, 16).ok()?;
-        let drops = line.split_ascii_whitespace().last()?.parse().ok()?;
-        Some(UdpSocket { port, drops })
-    };
-    text.lines().skip(1).filter_map(socket).filter(|socket| socket.drops > 0).collect()
 }
 
 /// What is used of `/proc/<pid>/stat`.
@@ -122,14 +110,6 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_dropped_is_told_by_its_port() {
-        let text = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n\
-             1: 0100007F:0035 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 11 2 0 1991\n\
-             2: 00000000:1FBD 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 12 2 0 0\n";
-        assert_eq!(udp_sockets(text), [UdpSocket { port: 53, drops: 1991 }]);
-    }
-
-    #[test]
     fn a_process_may_be_called_anything() {
         let text = "7 (a) b (c)) S 1 7 7 0 -1 4194560 1 0 0 0 250 150 0 0 20 0 1 0 90000 0 0\n";
         let stat = stat(text, 100).expect("a stat");
@@ -159,7 +139,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_makes_a_reader_panic(text in "(Udp|[ :(),0-9a-fA-F./-]|\\n|TcpExt|\\PC){0,200}") {
-            let _ = (counter(&text, "Udp", "1"), named(&text, "1"), udp_sockets(&text), stat(&text, 0));
+            let _ = (counter(&text, "Udp", "1"), named(&text, "1"), stat(&text, 0));
             let _ = (uptime(&text), port_range(&text, &text).map(|range| range.size()), oom_file(&text));
             let _ = time_wait(&text);
         }

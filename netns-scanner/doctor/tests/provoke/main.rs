@@ -38,6 +38,20 @@ fn a_socket_that_nobody_reads_is_found_by_its_port_and_one_that_is_read_is_fine(
 }
 
 #[test]
+fn a_socket_that_drops_is_found_while_others_come_and_go() {
+    let room = Room::new("receives", "true", "53 slow");
+    let _others = room.another("comes_and_goes", "");
+    let quick = || Thresholds { window: Duration::from_millis(20), udp_drops: 0, ..Thresholds::default() };
+    let looks = (0..500).map(|_| room.look(CheckId::UdpDrop, quick()));
+    // A window in which the sender did not run has no drops.
+    let reports: Vec<_> = looks.filter(|report| !report.findings.is_empty()).take(20).collect();
+    assert_eq!(reports.len(), 20);
+    for report in reports {
+        assert_eq!(report.findings.first().map(|found| number(found, "port")), Some(53.0), "{report:?}");
+    }
+}
+
+#[test]
 fn ports_are_counted_against_the_namespaces_own_range() {
     let range = "echo 20000 20099 > /proc/sys/net/ipv4/ip_local_port_range";
     let found = Room::new("connects", range, "90").finds(CheckId::PortsGone, brief());

@@ -87,6 +87,19 @@ fn receives() {
     }
 }
 
+/// Sockets that come and go all the time, on ports of all sizes: some of them stand before any other
+/// socket in the kernel's table, which begins at another port in each namespace.
+#[test]
+#[ignore = "a role for other tests"]
+fn comes_and_goes() {
+    say("ready");
+    loop {
+        let ports = (2000..65_000).step_by(9000);
+        let some: Vec<UdpSocket> = ports.filter_map(|port| UdpSocket::bind(local(port)).ok()).collect();
+        drop(some);
+    }
+}
+
 /// Holds so many connections to one server.
 #[test]
 #[ignore = "a role for other tests"]
