@@ -10,7 +10,8 @@ use std::time::Duration;
 
 /// A round begins so long after the one before at the earliest.
 const ROUND: Duration = Duration::from_secs(1);
-/// And after this many times what that one took: sampling takes 1 % of a CPU at most.
+/// And after this many times the processor's time that it took: sampling takes 1 % of a CPU at most.
+/// Not what passed meanwhile: the ring is emptied in between, which takes all the time while it is full.
 const ROUND_TIMES: u32 = 100;
 /// A UDP flow without a packet for so long is over; most are one DNS query each. conntrack gives an
 /// unanswered one 30 s.
@@ -41,6 +42,8 @@ pub struct Sampling {
     leaving: HashMap<Slot, Leaving>,
     under_way: bool,
     began: Ts,
+    /// Of the processor's time, by the round under way.
+    spent: Duration,
     next: Ts,
     /// Flows of the round before.
     seen: Flows,
@@ -75,6 +78,7 @@ impl Sampling {
             leaving: HashMap::new(),
             under_way: false,
             began: Ts(0),
+            spent: Duration::ZERO,
             next: Ts(0),
             seen: Flows::default(),
             seeing: Flows::default(),
@@ -97,6 +101,7 @@ impl Sampling {
         if !self.under_way && now >= self.next {
             self.under_way = true;
             self.began = now;
+            self.spent = Duration::ZERO;
             self.seeing = Flows::default();
             self.leaving.values_mut().for_each(|leaving| leaving.in_round = true);
         }
@@ -109,11 +114,16 @@ impl Sampling {
         *self.seeing.of.entry(slot).or_default() += 1;
     }
 
+    /// The round under way took so much of the processor's time, too.
+    pub fn spent(&mut self, time: Duration) {
+        self.spent = self.spent.saturating_add(time);
+    }
+
     /// The round is over; gives back the namespaces that it settled.
-    pub fn end(&mut self, now: Ts) -> Vec<(Slot, Ts)> {
+    pub fn end(&mut self) -> Vec<(Slot, Ts)> {
         self.under_way = false;
         self.seen = std::mem::take(&mut self.seeing);
-        self.next = self.began.plus(ROUND.max(now.since(self.began).saturating_mul(ROUND_TIMES)));
+        self.next = self.began.plus(ROUND.max(self.spent.saturating_mul(ROUND_TIMES)));
         let settled =
             self.leaving.iter().filter(|(_, leaving)| leaving.in_round).map(|(slot, l)| (*slot, l.at)).collect();
         self.leaving.retain(|_, leaving| !leaving.in_round);
@@ -206,7 +216,7 @@ mod tests {
             assert!(!sampling.is_over(&sample(Transport::Tcp, 1, before(299), true), now));
             assert!(!sampling.is_over(&sample(Transport::Udp, 2, before(6), true), now), "another has few");
             assert!(sampling.is_over(&sample(Transport::Udp, 2, before(21), true), now));
-            sampling.end(round);
+            sampling.end();
         }
     }
 
@@ -233,19 +243,21 @@ mod tests {
         assert!(sampling.begin(second(10)));
         sampling.leaving(Slot(1), second(10));
         assert!(sampling.is_over(&sample(Transport::Tcp, 1, Duration::from_secs(10), true), second(10)));
-        assert_eq!(sampling.end(second(10)), [], "some of its flows may have been read before");
+        assert_eq!(sampling.end(), [], "some of its flows may have been read before");
         assert!(!sampling.begin(second(10)), "a second between rounds");
         assert!(sampling.begin(second(11)));
-        assert_eq!(sampling.end(second(11)), [(Slot(1), second(10))]);
+        assert_eq!(sampling.end(), [(Slot(1), second(10))]);
         assert!(sampling.begin(second(12)));
-        assert_eq!(sampling.end(second(12)), []);
+        assert_eq!(sampling.end(), []);
     }
 
     #[test]
     fn rounds_take_one_part_in_a_hundred() {
         let mut sampling = Sampling::new(1000);
         assert!(sampling.begin(Ts(0)));
-        sampling.end(Ts::default().plus(Duration::from_millis(200)));
+        sampling.spent(Duration::from_millis(150));
+        sampling.spent(Duration::from_millis(50));
+        sampling.end();
         assert!(!sampling.begin(Ts::default().plus(Duration::from_secs(19))));
         assert!(sampling.begin(Ts::default().plus(Duration::from_secs(20))));
     }

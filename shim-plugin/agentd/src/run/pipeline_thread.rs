@@ -198,13 +198,17 @@ impl PipelineThread {
             return;
         }
         let PipelineThread { sampler, reader, pipeline, sampling, .. } = self;
-        let Ok(page) = sampler.turn(TURN) else {
+        let began = clock::of_this_thread();
+        let page = sampler.turn(TURN);
+        sampling.spent(clock::of_this_thread().saturating_sub(began));
+        let Ok(page) = page else {
             // The kernel had no memory for it. A later round will do.
-            sampling.end(now);
+            sampling.end();
             return;
         };
         // Every event from before the sample must be handed over before it.
         let behind = reader.drain(CATCH_UP, &mut |event| pipeline.event(&event)) == CATCH_UP;
+        let began = clock::of_this_thread();
         let mut over: Vec<FlowKey> = Vec::new();
         for mut sample in page.samples() {
             sampling.saw(sample.key.slot);
@@ -224,8 +228,9 @@ impl PipelineThread {
         let last = page.last;
         // What could not be removed is found again in the next round.
         let _ = sampler.remove(&over);
+        sampling.spent(clock::of_this_thread().saturating_sub(began));
         if last {
-            for (slot, at) in sampling.end(clock::now()) {
+            for (slot, at) in sampling.end() {
                 pipeline.namespace_gone(slot, at);
             }
         }
