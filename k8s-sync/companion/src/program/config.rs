@@ -222,6 +222,34 @@ mod tests {
         }
     }
 
+    /// The lines below a key of a manifest that stand further in.
+    fn block<'a>(manifest: &'a str, key: &str) -> Vec<&'a str> {
+        let after = manifest.lines().skip_while(|line| line.trim() != key).skip(1);
+        after.take_while(|line| line.starts_with("    ")).map(str::trim_start).collect()
+    }
+
+    #[test]
+    fn the_manifest_that_is_shipped_fits_the_program() {
+        let manifest = include_str!("../../../../packaging/kubernetes/companion/companion.yaml");
+        let config = Config::parse(&block(manifest, "companion.toml: |").join("\n")).expect("a configuration");
+        assert_eq!(config.log.format, Format::Json);
+        let Config { push, api, metrics, tls, join, .. } = &config;
+        for port in [push.listen.port(), api.listen.port(), metrics.listen.port()] {
+            assert!(manifest.contains(&format!("containerPort: {port}\n")), "{port}");
+            assert!(manifest.contains(&format!("- port: {port}\n")), "{port}");
+        }
+        for directory in [tls.certificate.parent(), tls.key.parent(), join.token.parent()].into_iter().flatten() {
+            assert!(manifest.contains(&format!("mountPath: {}\n", directory.display())), "{directory:?}");
+        }
+        for secret in ["companion-tls", "pilotfish-join"] {
+            assert!(manifest.contains(&format!("secretName: {secret}\n")), "{secret}");
+        }
+        let kustomization = include_str!("../../../../packaging/kubernetes/companion/kustomization.yaml");
+        assert!(kustomization.contains(concat!("newTag: ", env!("CARGO_PKG_VERSION"), "\n")));
+        let namespace = format!("namespace: {}\n", config.service.namespace);
+        assert!(manifest.contains(&namespace) && manifest.contains(&format!("name: {}\n", config.service.name)));
+    }
+
     #[test]
     fn what_is_no_key_or_no_value_is_named_with_its_line() {
         for (text, part) in [
