@@ -49,6 +49,7 @@ fn a_cluster_is_seen_in_one_place_whoever_is_killed() -> Result<()> {
     }
     world.wait_equal()?;
     a_node_that_is_deleted_is_not_shown(&world)?;
+    an_agent_that_is_told_to_stop_says_so(&mut world)?;
     ensure!(world.companion.stop() == Some(0), "{}", world.companion.log_text());
     Ok(())
 }
@@ -193,4 +194,13 @@ fn a_node_that_is_deleted_is_not_shown(world: &World) -> Result<()> {
             status.contains("the cluster has no node") || status.contains("the node was deleted from the cluster")
         })
     })
+}
+
+/// It is not silent: nobody has to look for it.
+fn an_agent_that_is_told_to_stop_says_so(world: &mut World) -> Result<()> {
+    let agents = |state: &'static str| [("state", state)];
+    world.wait_own("pilotfish_companion_agents", &agents("live"), |live| live == 1)?;
+    let agent = world.agents.first_mut().context("an agent")?;
+    ensure!(agent.stop() == Some(0), "{}", agent.log_text());
+    world.wait_own("pilotfish_companion_agents", &agents("ended"), |ended| ended == 1)
 }
