@@ -12,7 +12,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=PATH,PILOTFISH_B
 # Cargo takes no empty runner, so root gets none.
 AS_ROOT := $(if $(SUDO),CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(SUDO)" CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="$(SUDO)")
 TARGET_DIR = $(shell $(CARGO) metadata --format-version 1 --no-deps | sed -E 's/.*"target_directory":"([^"]*)".*/\1/')
-BINARIES := -p agentd -p testbed -p xtask
+BINARIES := -p agentd -p companion -p testbed -p xtask
 # Where etcd and Kubernetes' own programs are; built on first use.
 K8S_BIN = bin=$$($(TARGET_DIR)/debug/xtask cluster programs) && export PILOTFISH_K8S_BIN=$$bin
 # What CI runs, in this order. Fast ones first: most mistakes are found within a minute.

@@ -307,6 +307,27 @@ pub struct Program {
     pub run_time_ns: u64,
 }
 
+/// How the agent stands with the companion of its cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Companion {
+    /// joined, waiting; empty where none is to be joined.
+    pub state: String,
+    /// Why it is not joined.
+    pub detail: String,
+    /// Path of the file that says which.
+    pub join: String,
+    /// Where it is; empty as long as the file does not say.
+    pub address: String,
+    /// Of the companion that answered last.
+    pub version: String,
+    /// Series that are pushed.
+    pub series: u64,
+    /// Pushes that arrived in full since the start.
+    pub pushes: u64,
+    /// Pushes whose stream was cut; what they told went with the next.
+    pub cut: u64,
+}
+
 /// What `/v1/status` answers: the whole agent at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -323,6 +344,9 @@ pub struct Status {
     /// Where the cluster's names come from; the default from an agent that does not tell.
     #[serde(default)]
     pub kubernetes: Kubernetes,
+    /// The default from an agent that does not tell.
+    #[serde(default)]
+    pub companion: Companion,
     /// Number of namespaces by state.
     pub states: BTreeMap<String, u64>,
     /// Those with a slot, then containers that have none.

@@ -1,8 +1,8 @@
 //! The answers as scripts read them: byte for byte, with every field.
 
 use agent_api::{
-    Cgroup, Containerd, ContainerdLink, EdgeRow, Exchanges, Fact, Forwarded, Golden, Identity, Kubernetes, LossRow,
-    Namespace, Node, Party, Process, Program, Readiness, Reason, Scan, Status, Version, Watch, WorkloadRow,
+    Cgroup, Companion, Containerd, ContainerdLink, EdgeRow, Exchanges, Fact, Forwarded, Golden, Identity, Kubernetes,
+    LossRow, Namespace, Node, Party, Process, Program, Readiness, Reason, Scan, Status, Version, Watch, WorkloadRow,
 };
 use expect_test::{Expect, expect};
 use serde::{Deserialize, Serialize};
@@ -86,6 +86,16 @@ fn status_as_json() {
             requests: 7,
             throttled: 8,
             snapshot_error: "e".into(),
+        },
+        companion: Companion {
+            state: "waiting".into(),
+            detail: "d".into(),
+            join: "/j.toml".into(),
+            address: "10.0.0.1:10251".into(),
+            version: "0.2.0".into(),
+            series: 1,
+            pushes: 2,
+            cut: 3,
         },
         states: [("attached".to_owned(), 1)].into(),
         namespaces: vec![Namespace {
@@ -204,6 +214,16 @@ fn status_as_json() {
             "requests": 7,
             "throttled": 8,
             "snapshot_error": "e"
+          },
+          "companion": {
+            "state": "waiting",
+            "detail": "d",
+            "join": "/j.toml",
+            "address": "10.0.0.1:10251",
+            "version": "0.2.0",
+            "series": 1,
+            "pushes": 2,
+            "cut": 3
           },
           "states": {
             "attached": 1

@@ -63,6 +63,12 @@ impl Cluster {
         Cluster { step, kept: kept.max(1), slots: VecDeque::new() }
     }
 
+    /// Somebody is about to count: what comes is of the time from now on, also where nobody asks for
+    /// a table before.
+    pub fn begin(&mut self, now: Duration) {
+        self.pass(now);
+    }
+
     /// An agent's series went from `was` to `value`. `None`: it began since.
     pub fn count(&mut self, now: Duration, key: &RowKey, was: Option<&RowValue>, value: &RowValue) {
         let Some(place) = place(key) else { return };

@@ -260,6 +260,7 @@ impl Fleet {
             return Err(Refusal::new(Reason::Busy, text));
         }
         self.streams += 1;
+        self.cluster.begin(now);
         let node = self.nodes.entry(hello.node.clone()).or_insert_with(|| Node {
             replica: Replica::new(self.config.silence()),
             stream: 0,

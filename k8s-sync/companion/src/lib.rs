@@ -7,6 +7,7 @@
 #![warn(missing_docs)]
 
 pub mod apis;
+pub mod cluster;
 mod fleet;
 mod names;
 pub mod serve;

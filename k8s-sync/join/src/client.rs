@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 use tower::service_fn;
@@ -112,6 +113,7 @@ impl Client {
     pub async fn run(self, stop: CancellationToken, why: Arc<Mutex<Option<(u8, String)>>>) {
         let mut stream: Option<Stream> = None;
         let mut outbox: Option<FromAgent> = None;
+        self.link.lock().restart();
         loop {
             if outbox.is_none() {
                 match self.next() {
@@ -169,12 +171,14 @@ impl Client {
     }
 
     fn next(&self) -> Option<Action> {
-        let (mut link, now) = (self.link.lock(), self.now());
+        let now = self.now();
+        let is_due = self.link.lock().is_due(now);
         let mut feed = self.feed.lock();
-        if link.is_due(now) {
+        // Who looks at the link does not wait for the walk.
+        if is_due {
             feed.refresh(self.began + now);
         }
-        link.poll(now, &feed.source)
+        self.link.lock().poll(now, &feed.source)
     }
 
     async fn event(&self, stream: &mut Option<Stream>, sends: bool, stop: &CancellationToken) -> Event {
@@ -228,12 +232,9 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<Stream, Cut> {
-        let Ticket { address, server_name, tls, token } = &self.ticket;
-        let broken = |what: String| Cut::Broken(format!("companion at {address}: {what}"));
-        let tcp = TcpStream::connect(address).await.map_err(|error| broken(format!("cannot connect: {error}")))?;
-        let _ = tcp.set_nodelay(true);
-        let tls = TlsConnector::from(tls.clone()).connect(server_name.clone(), tcp).await;
-        let tls = tls.map_err(|error| broken(of_tls(&error)))?;
+        let Ticket { address, token, .. } = &self.ticket;
+        let broken = |what: String| broken(address, &what);
+        let tls = secured(&self.ticket).await?;
         let executor = TokioExecutor::new();
         let handshake = http2::handshake(executor, TokioIo::new(tls)).await;
         let (sender, connection) = handshake.map_err(|error| broken(error.to_string()))?;
@@ -261,6 +262,29 @@ impl Client {
             }
         }
     }
+}
+
+fn broken(address: &str, what: &str) -> Cut {
+    Cut::Broken(format!("companion at {address}: {what}"))
+}
+
+/// A connection to the companion of `ticket`, and to nobody else. Nothing has been said on it.
+async fn secured(ticket: &Ticket) -> Result<TlsStream<TcpStream>, Cut> {
+    let Ticket { address, server_name, tls, token: _ } = ticket;
+    let tcp = TcpStream::connect(address).await;
+    let tcp = tcp.map_err(|error| broken(address, &format!("cannot connect: {error}")))?;
+    let _ = tcp.set_nodelay(true);
+    let tls = TlsConnector::from(tls.clone()).connect(server_name.clone(), tcp).await;
+    tls.map_err(|error| broken(address, &of_tls(&error)))
+}
+
+/// Whether the companion of `ticket` is there and is the one that it trusts. Shows it no token, and
+/// disturbs no stream.
+///
+/// # Errors
+/// With the reason.
+pub async fn reach(ticket: &Ticket) -> Result<(), Cut> {
+    timeout(PATIENCE, secured(ticket)).await.unwrap_or(Err(Cut::Silent)).map(drop)
 }
 
 fn cut_of(status: &Status) -> Cut {

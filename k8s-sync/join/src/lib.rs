@@ -27,9 +27,9 @@ mod source;
 mod ticket;
 mod token;
 
-pub use client::{Client, Feed};
+pub use client::{Client, Feed, reach};
 pub use hello::{Me, welcome};
-pub use link::{Action, Cut, Link};
+pub use link::{Action, Cut, Link, PushCounts};
 pub use pack::{PackError, Parts};
 pub use refusal::{Reason, Refusal};
 pub use replica::{Applied, Changes, Counted, Replica, Was};

@@ -56,6 +56,23 @@ struct Open {
     next: Duration,
 }
 
+/// What became of pushes, since the link was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PushCounts {
+    /// Attempts to reach the companion.
+    pub dials: u64,
+    /// Pushes that began.
+    pub begun: u64,
+    /// Of these, those that arrived in full, as the companion says.
+    pub answered: u64,
+    /// Of these, those whose stream was cut; what they told goes with the next one.
+    pub cut: u64,
+    /// Of these, those that did not fit what the companion had; everything was sent again.
+    pub resyncs: u64,
+    /// Streams that the companion refused.
+    pub refused: u64,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Link {
@@ -70,6 +87,7 @@ pub struct Link {
     cut: Option<Cut>,
     companion: Option<(u64, String)>,
     refused: u64,
+    counts: PushCounts,
 }
 
 impl Link {
@@ -86,7 +104,26 @@ impl Link {
             cut: None,
             companion: None,
             refused: 0,
+            counts: PushCounts::default(),
         }
+    }
+
+    /// With another connection, and another ticket: times begin anew, and the first attempt is made
+    /// at once.
+    pub fn restart(&mut self) {
+        self.counts.cut += u64::from(self.is_under_way());
+        self.attempts = 0;
+        self.state = State::Waiting { until: Duration::ZERO };
+    }
+
+    fn is_under_way(&self) -> bool {
+        matches!(&self.state, State::Open(Open { under_way: Some(_), .. }))
+    }
+
+    /// What became of pushes.
+    #[must_use]
+    pub fn counts(&self) -> PushCounts {
+        self.counts
     }
 
     /// The next thing to do, until there is none.
@@ -94,6 +131,7 @@ impl Link {
         match &mut self.state {
             State::Waiting { until } if now >= *until => {
                 self.state = State::Dialing { until: now + PATIENCE };
+                self.counts.dials += 1;
                 return Some(Action::Dial);
             }
             State::Greeting { said, .. } if !*said => {
@@ -113,6 +151,7 @@ impl Link {
                     open.parts = source.push(open.held);
                     let patience = (self.period * MISSING).max(PATIENCE);
                     open.under_way = Some((source.generation(), now + patience));
+                    self.counts.begun += 1;
                     // A tenth to each side, so that agents that began together do not stay together.
                     open.next = now + self.period.mul_f64(0.9 + 0.2 * self.jitter.draw());
                     return open.parts.pop_front().map(|part| Action::Send(Says::Part(part).into()));
@@ -180,6 +219,7 @@ impl Link {
                     open.under_way = None;
                     open.held = generation;
                     self.refused = refused;
+                    self.counts.answered += 1;
                     self.attempts = 0;
                     self.cut = None;
                     None
@@ -188,7 +228,7 @@ impl Link {
             },
             (State::Open(open), Answers::Resync(Resync {})) => {
                 // With the next push, not at once: a companion that always asks gets one a period.
-                open.under_way = None;
+                self.counts.resyncs += u64::from(open.under_way.take().is_some());
                 open.held = 0;
                 open.parts.clear();
                 None
@@ -240,6 +280,8 @@ impl Link {
         // Nothing changes before somebody has done something.
         let wait = if for_people { LONGEST_WAIT.mul_f64(0.5 + share / 2.0) } else { span.mul_f64(share) };
         self.attempts = self.attempts.saturating_add(1);
+        self.counts.cut += u64::from(self.is_under_way());
+        self.counts.refused += u64::from(matches!(why, Cut::Refused(_)));
         self.cut = Some(why);
         self.state = State::Waiting { until: now + wait };
     }

@@ -3,7 +3,7 @@
 
 use join::limits::{MISSING, PERIOD};
 use join::message::{FromAgent, FromCompanion, Says, Welcome};
-use join::{Action, Applied, Changes, Cut, Link, Me, Refusal, Replica, Source, Was, welcome};
+use join::{Action, Applied, Changes, Cut, Link, Me, PushCounts, Refusal, Replica, Source, Was, welcome};
 use proptest::prelude::*;
 use prost::Message;
 use std::collections::{BTreeMap, VecDeque};
@@ -236,6 +236,9 @@ impl Bed {
             self.hear();
             if self.link.held() == Some(generation) {
                 assert_eq!(self.heard.complete, self.series);
+                // Every push that began has ended, in one way.
+                let PushCounts { begun, answered, cut, resyncs, .. } = self.link.counts();
+                assert_eq!(begun, answered + cut + resyncs);
                 return;
             }
             if self.up.is_empty() && self.down.is_empty() {

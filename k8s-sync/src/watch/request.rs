@@ -86,7 +86,7 @@ fn timeout(path: &mut String, timeout_s: Option<u32>) {
 }
 
 /// Percent-encodes everything but the unreserved characters (RFC 3986, 2.3).
-fn encode(path: &mut String, text: &str) {
+pub(super) fn encode(path: &mut String, text: &str) {
     for byte in text.bytes() {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => path.push(char::from(byte)),

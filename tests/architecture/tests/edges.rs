@@ -15,6 +15,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "doctor",
             "capture-engine",
             "k8s-sync",
+            "join",
             "golden-metrics",
             "agent-api",
             "flow-model",
@@ -28,7 +29,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("k8s-sync", &["flow-model"]),
     // What a series is called and counts are bytes to it.
     ("join", &[]),
-    ("companion", &["join", "golden-metrics", "flow-model"]),
+    ("companion", &["join", "golden-metrics", "k8s-sync", "flow-model"]),
     // Its rows are those that the agent answers.
     ("golden-metrics", &["agent-api", "flow-model"]),
     ("agent-api", &[]),
@@ -64,7 +65,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("tonic", &["shim-plugin", "join", "companion"]),
     ("prometheus-client", &["golden-metrics"]),
     ("axum", &["agentd"]),
-    ("clap", &["agentd", "xtask"]),
+    ("clap", &["agentd", "companion", "xtask"]),
     ("anyhow", &["agentd", "xtask", "testbed", "e2e", "architecture"]),
 ];
 

@@ -12,6 +12,7 @@
 mod agent;
 mod bed;
 pub mod cluster;
+mod companion;
 mod container;
 mod containerd;
 pub mod crowd;
@@ -37,6 +38,7 @@ mod wait;
 
 pub use agent::{Agent, AgentOptions};
 pub use bed::Testbed;
+pub use companion::Companion;
 pub use container::{Container, ContainerSpec, PodLabels};
 pub use containerd::Containerd;
 pub use exposition::{Exposition, Sample};

@@ -24,5 +24,5 @@ pub fn built_binary(name: &str) -> Result<PathBuf> {
             return Ok(candidate);
         }
     }
-    bail!("{name} is not built; run `cargo build -p agentd -p testbed` with the same profile first")
+    bail!("{name} is not built; run `cargo build -p agentd -p companion -p testbed` with the same profile first")
 }

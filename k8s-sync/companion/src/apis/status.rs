@@ -35,6 +35,11 @@ impl Failure {
         Failure::new(429, "TooManyRequests", "too many watches are open")
     }
 
+    /// What answers it is not ready to.
+    pub fn unavailable(why: &str) -> Failure {
+        Failure::new(503, "ServiceUnavailable", why)
+    }
+
     /// The document.
     #[must_use]
     pub fn body(&self) -> Value {

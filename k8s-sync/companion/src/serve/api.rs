@@ -2,7 +2,7 @@
 
 use crate::apis::{self, Answer, Asked, Failure, Form, FrontProxy, Reads, Selected, Watch};
 use crate::serve::accept::accept;
-use crate::serve::listener::ListenerError;
+use crate::serve::certificate::{Certificate, CertificateError, provider};
 use crate::serve::page::Body;
 use crate::serve::push::Push;
 use bytes::Bytes;
@@ -16,8 +16,9 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use join::limits::PATIENCE;
+use parking_lot::Mutex;
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use serde_json::Value;
@@ -41,39 +42,49 @@ const LOOK: Duration = Duration::from_secs(2);
 /// Serves the aggregated API.
 pub struct Api {
     push: Arc<Push>,
-    proxy: FrontProxy,
-    tls: TlsAcceptor,
+    certificate: Arc<Certificate>,
+    door: Mutex<Arc<Door>>,
     watches: Arc<Semaphore>,
     refused: AtomicU64,
 }
 
+/// Who is let in, and by which handshake.
+struct Door {
+    /// `None`: nobody has told yet who the front proxy is.
+    proxy: Option<FrontProxy>,
+    tls: TlsAcceptor,
+    /// Cancelled when another one takes its place: what an old CA has signed is worth nothing then.
+    over: CancellationToken,
+}
+
 impl std::fmt::Debug for Api {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Api").field("proxy", &self.proxy.allowed_names).finish_non_exhaustive()
+        f.debug_struct("Api").field("proxy", &self.door.lock().proxy).finish_non_exhaustive()
     }
 }
 
 impl Api {
-    /// With a certificate and its key, both PEM.
+    /// Shows this certificate. Answers probes alone until it is told who the front proxy is.
     ///
     /// # Errors
-    /// When these, or the front proxy's CA, are none.
-    pub fn new(certificate: &str, key: &str, proxy: FrontProxy, push: Arc<Push>) -> Result<Api, ListenerError> {
-        let mut roots = RootCertStore::empty();
-        for ca in CertificateDer::pem_slice_iter(proxy.ca.as_bytes()) {
-            roots.add(ca?)?;
+    /// When TLS cannot be set up at all.
+    pub fn new(certificate: Arc<Certificate>, push: Arc<Push>) -> Result<Api, CertificateError> {
+        let door = Mutex::new(Arc::new(door(certificate.clone(), None)?));
+        let watches = Arc::new(Semaphore::new(WATCHES));
+        Ok(Api { push, certificate, door, watches, refused: AtomicU64::new(0) })
+    }
+
+    /// Lets in this front proxy. Connections of another end, and its clients come again.
+    ///
+    /// # Errors
+    /// When its CA is none; the one of before stays.
+    pub fn set_front_proxy(&self, proxy: FrontProxy) -> Result<(), CertificateError> {
+        let mut now = self.door.lock();
+        if now.proxy.as_ref() != Some(&proxy) {
+            let next = Arc::new(door(self.certificate.clone(), Some(proxy))?);
+            std::mem::replace(&mut *now, next).over.cancel();
         }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        // Probes show no certificate; who shows one of another CA gets no further.
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
-        let verifier = verifier.allow_unauthenticated().build().map_err(|e| rustls::Error::General(e.to_string()))?;
-        let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect::<Result<Vec<_>, _>>()?;
-        let key = PrivateKeyDer::from_pem_slice(key.as_bytes())?;
-        let tls = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-        let mut tls = tls.with_client_cert_verifier(verifier).with_single_cert(chain, key)?;
-        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let tls = TlsAcceptor::from(Arc::new(tls));
-        Ok(Api { push, proxy, tls, watches: Arc::new(Semaphore::new(WATCHES)), refused: AtomicU64::new(0) })
+        Ok(())
     }
 
     /// What it says of itself.
@@ -97,7 +108,15 @@ impl Api {
     }
 
     async fn connection(self: Arc<Api>, tcp: TcpStream) {
-        let Ok(Ok(tls)) = timeout(PATIENCE, self.tls.accept(tcp)).await else {
+        let door = self.door.lock().clone();
+        tokio::select! {
+            () = self.serve(tcp, door.clone()) => {}
+            () = door.over.cancelled() => {}
+        }
+    }
+
+    async fn serve(self: Arc<Api>, tcp: TcpStream, door: Arc<Door>) {
+        let Ok(Ok(tls)) = timeout(PATIENCE, door.tls.accept(tcp)).await else {
             self.refused.fetch_add(1, Relaxed);
             return;
         };
@@ -105,7 +124,7 @@ impl Api {
         let certificate = session.peer_certificates().and_then(|chain| chain.first()).map(|first| first.to_vec());
         let is_h2 = session.alpn_protocol() == Some(b"h2");
         let service = service_fn(move |request: Request<Incoming>| {
-            let answer = self.answer(&request, certificate.as_deref());
+            let answer = self.answer(&request, certificate.as_deref(), door.proxy.as_ref());
             async move { Ok::<_, Infallible>(answer) }
         });
         let io = TokioIo::new(tls);
@@ -121,14 +140,20 @@ impl Api {
         }
     }
 
-    fn answer(&self, request: &Request<Incoming>, certificate: Option<&[u8]>) -> Response<Body> {
+    fn answer(
+        &self,
+        request: &Request<Incoming>,
+        certificate: Option<&[u8]>,
+        proxy: Option<&FrontProxy>,
+    ) -> Response<Body> {
         let text = |name: &str| request.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
         let accept = text(ACCEPT.as_str()).unwrap_or_default();
         let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
         let is_probe = matches!(path, "/readyz" | "/livez" | "/healthz");
-        let asked = match is_probe {
-            true => Ok(()),
-            false => self.proxy.user(certificate, text).map(drop),
+        let asked = match proxy {
+            _ if is_probe => Ok(()),
+            Some(proxy) => proxy.user(certificate, text).map(drop),
+            None => Err(Failure::unavailable(NOT_TOLD)),
         };
         let asked = asked.and_then(|()| Asked::read(request.method().as_str(), path, query, &accept));
         let asked = match asked {
@@ -175,6 +200,29 @@ impl Api {
         response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
         response
     }
+}
+
+const NOT_TOLD: &str = "the companion has not read yet who the API server's front proxy is \
+                        (ConfigMap kube-system/extension-apiserver-authentication)";
+
+fn door(certificate: Arc<Certificate>, proxy: Option<FrontProxy>) -> Result<Door, CertificateError> {
+    let tls = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    let tls = match &proxy {
+        None => tls.with_no_client_auth(),
+        Some(proxy) => {
+            let mut roots = RootCertStore::empty();
+            for ca in CertificateDer::pem_slice_iter(proxy.ca.as_bytes()) {
+                roots.add(ca?)?;
+            }
+            // Probes show no certificate; who shows one of another CA gets no further.
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+            let verifier = verifier.allow_unauthenticated().build();
+            tls.with_client_cert_verifier(verifier.map_err(|error| rustls::Error::General(error.to_string()))?)
+        }
+    };
+    let mut tls = tls.with_cert_resolver(certificate);
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Door { proxy, tls: TlsAcceptor::from(Arc::new(tls)), over: CancellationToken::new() })
 }
 
 fn line(event: &Value) -> Vec<u8> {

@@ -42,8 +42,10 @@ impl Default for HttpConfig {
     }
 }
 
+/// What the process says of itself besides.
+type More = dyn Fn() -> Vec<SelfMetric> + Send + Sync;
+
 /// Serves what is kept.
-#[derive(Debug)]
 pub struct Http {
     push: Arc<Push>,
     config: HttpConfig,
@@ -52,6 +54,13 @@ pub struct Http {
     shows_nodes: AtomicBool,
     refused: AtomicU64,
     api: Option<Arc<Api>>,
+    more: Box<More>,
+}
+
+impl std::fmt::Debug for Http {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Http").field("config", &self.config).finish_non_exhaustive()
+    }
 }
 
 impl Http {
@@ -59,7 +68,15 @@ impl Http {
     #[must_use]
     pub fn new(push: Arc<Push>, config: HttpConfig) -> Http {
         let pages = Arc::new(Semaphore::new(config.pages));
-        Http { push, config, pages, shows_nodes: AtomicBool::new(true), refused: AtomicU64::new(0), api: None }
+        let (shows_nodes, refused) = (AtomicBool::new(true), AtomicU64::new(0));
+        Http { push, config, pages, shows_nodes, refused, api: None, more: Box::new(Vec::new) }
+    }
+
+    /// Shows this, too.
+    #[must_use]
+    pub fn with_more(mut self, more: impl Fn() -> Vec<SelfMetric> + Send + Sync + 'static) -> Http {
+        self.more = Box::new(more);
+        self
     }
 
     /// Shows what the aggregated API says of itself, too.
@@ -129,7 +146,11 @@ impl Http {
             "Connections and scrapes that were refused because others were being answered.",
             self.refused.load(Relaxed),
         ));
+        let help = "1 while this replica shows the series of the nodes; of several replicas one does.";
+        let shows = f64::from(u8::from(self.shows_nodes.load(Relaxed)));
+        own.push(SelfMetric::gauge("pilotfish_companion_shows_nodes", help, shows));
         own.extend(self.api.iter().flat_map(|api| api.metrics()));
+        own.extend((self.more)());
         let body = page::body(gzip, move |take| {
             let _place: OwnedSemaphorePermit = place;
             Exposition::render_nodes(&rows.page(), &own, format, asked.histograms, take);

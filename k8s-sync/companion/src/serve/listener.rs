@@ -1,6 +1,7 @@
 //! Takes connections of agents: bounded in number, and in the time that each may say nothing.
 
 use crate::serve::accept::accept;
+use crate::serve::certificate::{Certificate, CertificateError, provider};
 use crate::serve::push::Push;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -8,8 +9,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use join::Reason;
 use join::limits::PATIENCE;
 use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
@@ -48,33 +47,18 @@ impl std::fmt::Debug for Listener {
     }
 }
 
-/// A certificate or a key that is none.
-#[derive(Debug, thiserror::Error)]
-pub enum ListenerError {
-    /// Not PEM, or nothing in it.
-    #[error("the certificate and its key are no PEM: {0}")]
-    Pem(#[from] rustls::pki_types::pem::Error),
-    /// They do not fit each other.
-    #[error("the certificate and its key: {0}")]
-    Tls(#[from] rustls::Error),
-}
-
 impl Listener {
-    /// With a certificate and its key, both PEM.
+    /// Shows this certificate.
     ///
     /// # Errors
-    /// When they are none, or do not fit each other.
+    /// When TLS cannot be set up at all.
     pub fn new(
-        certificate: &str,
-        key: &str,
+        certificate: Arc<Certificate>,
         push: Arc<Push>,
         config: ListenerConfig,
-    ) -> Result<Listener, ListenerError> {
-        let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect::<Result<Vec<_>, _>>()?;
-        let key = PrivateKeyDer::from_pem_slice(key.as_bytes())?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-        let mut tls = tls.with_no_client_auth().with_single_cert(chain, key)?;
+    ) -> Result<Listener, CertificateError> {
+        let tls = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+        let mut tls = tls.with_no_client_auth().with_cert_resolver(certificate);
         tls.alpn_protocols = vec![b"h2".to_vec()];
         Ok(Listener { tls: TlsAcceptor::from(Arc::new(tls)), push, config })
     }

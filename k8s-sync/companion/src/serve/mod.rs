@@ -2,6 +2,7 @@
 
 mod accept;
 mod api;
+mod certificate;
 mod http;
 mod listener;
 mod page;
@@ -9,7 +10,8 @@ mod push;
 mod self_metrics;
 
 pub use api::Api;
+pub use certificate::{Certificate, CertificateError};
 pub use http::{Http, HttpConfig};
-pub use listener::{Listener, ListenerConfig, ListenerError};
+pub use listener::{Listener, ListenerConfig};
 pub use push::Push;
-pub use self_metrics::self_metrics;
+pub use self_metrics::{followed, process_metrics, self_metrics};

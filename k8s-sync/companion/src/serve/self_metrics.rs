@@ -3,6 +3,7 @@
 use crate::fleet::{Fleet, FleetCounts, Standing};
 use golden_metrics::SelfMetric;
 use join::Reason;
+use k8s_sync::watch::{FollowCounts, FollowReport};
 use std::time::Duration;
 
 /// Everything that is counted, at zero too.
@@ -57,4 +58,33 @@ pub fn self_metrics(fleet: &Fleet, now: Duration) -> Vec<SelfMetric> {
         metrics.push(refused.with("reason", reason.as_str()));
     }
     metrics
+}
+
+/// What the process says of itself.
+#[must_use]
+pub fn process_metrics(version: &'static str, read: u64, refused: u64) -> Vec<SelfMetric> {
+    let help = "Which companion is running; always 1.";
+    let build = SelfMetric::gauge("pilotfish_companion_build_info", help, 1.0).with("version", version);
+    let help = "Times that certificate, key and join token were found changed and taken over.";
+    let read = SelfMetric::counter("pilotfish_companion_files_read_total", help, read);
+    let help = "Times that certificate, key or join token were found changed and could not be used.";
+    vec![build, read, SelfMetric::counter("pilotfish_companion_files_refused_total", help, refused)]
+}
+
+/// What is read of the cluster.
+pub fn followed(resource: &'static str, report: &FollowReport, out: &mut Vec<SelfMetric>) {
+    let FollowReport { counts, known, trouble } = report;
+    let FollowCounts { lists, watches, failures, left_out } = *counts;
+    let mut add = |metric: SelfMetric| out.push(metric.with("resource", resource));
+    let help = "Objects of the cluster that are known.";
+    add(SelfMetric::gauge("pilotfish_companion_k8s_objects", help, known.unwrap_or_default() as f64));
+    let help = "1 while the API server tells what changes.";
+    let fresh = f64::from(u8::from(known.is_some() && trouble.is_none()));
+    add(SelfMetric::gauge("pilotfish_companion_k8s_fresh", help, fresh));
+    let mut count = |name, help, total| add(SelfMetric::counter(name, help, total));
+    count("pilotfish_companion_k8s_lists_total", "Complete lists of the API server.", lists);
+    count("pilotfish_companion_k8s_watches_total", "Watches of the API server that began.", watches);
+    count("pilotfish_companion_k8s_failures_total", "Lists and watches that failed; tried again.", failures);
+    let help = "Objects that were left out: too many, or they made no sense.";
+    count("pilotfish_companion_k8s_left_out_total", help, left_out);
 }

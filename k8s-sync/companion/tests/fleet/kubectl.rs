@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use companion::apis::FrontProxy;
-use companion::serve::{Api, Push};
+use companion::serve::{Api, Certificate, Push};
 use companion::{Config, Fleet};
 use join::{Me, Token};
 use parking_lot::Mutex;
@@ -88,7 +88,8 @@ impl Bed {
             user_headers: vec!["X-Remote-User".to_owned()],
         };
         let (certificate, key) = own_ca.pair("companion", &["companion.pilotfish.svc".to_owned()])?;
-        let api = Arc::new(Api::new(&certificate, &key, proxy, push.clone())?);
+        let api = Arc::new(Api::new(Certificate::new(&certificate, &key)?, push.clone())?);
+        api.set_front_proxy(proxy)?;
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
         let (address, stop) = (listener.local_addr()?, CancellationToken::new());
         runtime.spawn(api.run(listener, stop.clone()));

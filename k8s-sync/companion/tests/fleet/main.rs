@@ -52,6 +52,20 @@ fn the_table_is_what_all_nodes_did_in_the_last_minute() {
     assert_eq!(fleet.counts().resyncs, 0);
 }
 
+/// Nobody asks before the second push; whoever asks right after it gets no spike.
+#[test]
+fn the_first_rate_is_over_the_time_in_which_it_was_counted() {
+    let (mut agent, mut fleet) = (Agent::new("n1", 11), fleet());
+    let mut seconds = 100..;
+    let second = seconds.find(|second| {
+        agent.answers(10, 200, 10);
+        agent.run(at(*second), &mut fleet);
+        fleet.counts().pushes == 2
+    });
+    let (requests, rps, ..) = shown(&mut fleet, at(second.unwrap()) + Duration::from_millis(1));
+    assert!(requests > 0 && (9..=11).contains(&rps), "{requests} requests, {rps} a second");
+}
+
 #[test]
 fn a_node_that_is_silent_is_told_apart_and_counts_again_from_its_second_push() {
     let (mut agents, mut fleet) = (two(), fleet());

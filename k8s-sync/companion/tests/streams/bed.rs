@@ -1,6 +1,6 @@
 //! A companion on loopback with a CA of its own, and agents that join it.
 
-use companion::serve::{Listener, ListenerConfig, Push};
+use companion::serve::{Certificate, Listener, ListenerConfig, Push};
 use companion::{AgentRow, Config, Fleet, FleetCounts, Standing};
 use join::{Client, Feed, Link, Me, Ticket, Token};
 use parking_lot::Mutex;
@@ -67,7 +67,8 @@ impl Companion {
         let (certificate, key) = ca.server(name);
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let task = Listener::new(&certificate, &key, push.clone(), config).unwrap().run(listener, stop.clone());
+        let certificate = Certificate::new(&certificate, &key).unwrap();
+        let task = Listener::new(certificate, push.clone(), config).unwrap().run(listener, stop.clone());
         let task = tokio::spawn(task);
         Companion { ca, push, address, stop, task }
     }

@@ -42,7 +42,7 @@ const fn beside(test: &'static str) -> Part {
     Part { is_of_runtime: false, ..of_runtime("e2e", test) }
 }
 
-const PARTS: [Part; 21] = [
+const PARTS: [Part; 22] = [
     of_runtime("shim-plugin", "containerd"),
     of_runtime("e2e", "runtimes"),
     of_runtime("e2e", "lost_ends"),
@@ -53,6 +53,7 @@ const PARTS: [Part; 21] = [
     of_runtime("e2e", "two_containerds"),
     Part { since: Some((2, 0)), ..behind("sandboxes", "sandboxes") },
     Part { kind: Kind::Docker, ..behind("docker", "docker") },
+    beside("companion"),
     beside("descriptors"),
     beside("doctor"),
     beside("first_line"),

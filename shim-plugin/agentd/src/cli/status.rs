@@ -86,6 +86,20 @@ fn kubernetes(api: &api::Kubernetes) -> String {
     line
 }
 
+fn companion(companion: &api::Companion) -> String {
+    let api::Companion { state, detail, join, address, version, series, pushes, cut } = companion;
+    let why = if detail.is_empty() { String::new() } else { format!(": {detail}") };
+    let to = if address.is_empty() { join } else { address };
+    match state.as_str() {
+        // Nobody asked for one.
+        "" => String::new(),
+        "joined" => {
+            format!("companion {version} at {to} joined, {series} series, {pushes} pushes taken, {cut} cut\n")
+        }
+        _ => format!("companion {to} not joined{why}\n"),
+    }
+}
+
 fn watches(watches: &[api::Watch]) -> String {
     let columns = [
         ("WATCH", Align::Left),
@@ -167,6 +181,7 @@ fn page(status: &Status) -> String {
     out.push('\n');
     out.push_str(&links(containerd));
     out.push_str(&kubernetes(&status.kubernetes));
+    out.push_str(&companion(&status.companion));
     let states: Vec<String> = states.iter().map(|(state, count)| format!("{count} {state}")).collect();
     out.push_str(&format!("namespaces: {}\n", states.join(", ")));
     out.push_str(&node(&status.node));
@@ -396,6 +411,15 @@ mod tests {
                 ],
                 ..api::Kubernetes::default()
             },
+            companion: api::Companion {
+                state: "joined".into(),
+                address: "10.96.0.7:10251".into(),
+                version: "0.2.0".into(),
+                series: 300,
+                pushes: 12,
+                cut: 1,
+                ..api::Companion::default()
+            },
             programs: vec![Program { name: "pilotfish_in".into(), attached: 1, runs: 100, run_time_ns: 25_000 }],
             ring_bytes: 8 << 20,
             packets: 1200,
@@ -409,6 +433,7 @@ mod tests {
             containerd 1.6.20 on /run/containerd/containerd.sock, 2 containers, 0 reconnects
             containerd down on /run/k3s/containerd/containerd.sock: connect: refused
             kubernetes unreachable for 12 s: connection refused; https://10.0.0.1:6443/ (from $KUBECONFIG), scope cluster, 17 requests
+            companion 0.2.0 at 10.96.0.7:10251 joined, 300 series, 12 pushes taken, 1 cut
             namespaces: 1 attached, 1 failed
             host network, by cgroup: 1 attached, 1 unobserved
             scan: 0/0, 0 connections found

@@ -83,12 +83,13 @@ const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Sections in the order in which they are printed, each with what it is about.
-pub const SECTIONS: [(&str, &str); 9] = [
+pub const SECTIONS: [(&str, &str); 10] = [
     ("containerd", "Where the agent learns which containers live."),
     (
         "kubernetes",
         "Where the agent learns the names of pods, Services and their owners in the whole cluster. It only reads.",
     ),
+    ("companion", "Where the agent pushes what it counts, so that one place shows the whole cluster."),
     ("attach", "How the kernel programs get into a container's network namespace."),
     ("scan", "How connections are found that are older than the agent."),
     ("capture", "How much of the traffic is copied out of the kernel."),
@@ -183,6 +184,17 @@ pub const KEYS: &[Key] = &[
         default: "150000",
         doc: "Most pods whose names are kept, 100 to 1000000; some 250 bytes each. In a larger cluster the scope becomes node.",
         apply: |c, v| v.integer(100, 1_000_000).map(|v| c.kubernetes.max_pods = v as usize),
+    },
+    Key {
+        section: "companion",
+        name: "join",
+        was: &[],
+        default: "\"\"",
+        doc: "Path of the cluster's join.toml, like \"/etc/pilotfish/join.toml\": address, CA and token of the companion. Empty: none is joined.",
+        apply: |c, v| {
+            c.companion.join = if v.text()?.is_empty() { None } else { Some(v.path()?.into()) };
+            Ok(())
+        },
     },
     Key {
         section: "attach",

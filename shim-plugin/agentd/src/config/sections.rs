@@ -10,6 +10,7 @@ use std::time::Duration;
 pub struct Config {
     pub containerd: Containerd,
     pub kubernetes: Kubernetes,
+    pub companion: Companion,
     pub attach: Attach,
     pub scan: Scan,
     pub capture: Capture,
@@ -48,6 +49,12 @@ pub struct Kubernetes {
     pub scope: Scope,
     /// Pods kept.
     pub max_pods: usize,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Companion {
+    /// None: none is joined.
+    pub join: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -118,6 +125,7 @@ impl Config {
         Config {
             containerd: Containerd::default(),
             kubernetes: Kubernetes::default(),
+            companion: Companion::default(),
             attach: Attach { mode: Mode::Auto, loopback: false, early: true, node: false },
             scan: Scan::default(),
             capture: Capture { ring_bytes: 0, head_bytes: 0, flows: 0, ports: Vec::new(), exclude_ports: Vec::new() },

@@ -7,6 +7,7 @@
 use crate::clock;
 use crate::config::{Config, KubernetesMode};
 use crate::exit::{Exit, Failure};
+use crate::run::companion::{self, Companion};
 use crate::run::ends::{Ended, Ends};
 use crate::run::engine::{self, Loaded};
 use crate::run::join::{Join, Wanted};
@@ -101,6 +102,10 @@ impl App {
         }
         let traffic = Traffic::new(reader, losses.clone()).with(config.metrics.histograms);
         let board = Arc::new(Board::new(version::own(), traffic, Instant::now()));
+        if let Some(wanted) = settings::companion(&config) {
+            // Its only writer.
+            let _ = board.companion.set(Arc::new(companion::joining(wanted, &board, &losses)));
+        }
         // Two workers: one may be at containerd's messages while the other performs what they ask for.
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -147,7 +152,7 @@ impl App {
         // While somebody counts, nothing can be kept.
         let mut counting = false;
         let grace = config.admin.grace;
-        let result = runtime.block_on(async {
+        let work = async {
             let mut signals = Signals::register()?;
             let mut hangup = signal(SignalKind::hangup()).context("register for SIGHUP")?;
             let everything_stops = CancellationToken::new();
@@ -211,6 +216,14 @@ impl App {
                 signal = signals.next() => tracing::warn!(signal, "ending before everything was detached"),
             }
             stop.outcome()
+        };
+        let result = runtime.block_on(async {
+            let companion = Companion::start(&board);
+            let result = work.await;
+            if let Some(companion) = companion {
+                companion.end(&result).await;
+            }
+            result
         });
         if let Some(state) = state.filter(|_| !counting) {
             state.keep(&board.traffic.snapshot().save());

@@ -2,6 +2,7 @@
 
 pub mod alarm;
 pub mod app;
+pub mod companion;
 pub mod containers;
 pub mod descriptors;
 pub mod ends;

@@ -54,10 +54,11 @@ fn needs_restart(running: &Config, wanted: &Config) -> Vec<&'static str> {
     let mut log = wanted.log.clone();
     log.level.clone_from(&running.log.level);
     // Every section by name: a new one has to be thought of here.
-    let Config { containerd, kubernetes, attach, scan, capture, metrics, admin, log: _, debug } = wanted;
+    let Config { containerd, kubernetes, companion, attach, scan, capture, metrics, admin, log: _, debug } = wanted;
     let changed = [
         ("containerd", *containerd != running.containerd),
         ("kubernetes", *kubernetes != running.kubernetes),
+        ("companion", *companion != running.companion),
         ("attach", *attach != running.attach),
         ("scan", *scan != running.scan),
         ("capture", *capture != running.capture),

@@ -1,6 +1,7 @@
 //! What each part is told: the configuration as people write it, in the parts' own words.
 
 use crate::config::{Config, Kubernetes, KubernetesMode};
+use crate::run::companion::Wanted;
 use crate::run::containers;
 use capture_engine::attach::AttachConfig;
 use capture_engine::kernel::KernelConfig;
@@ -110,6 +111,14 @@ pub fn watches(config: &Kubernetes, who: &Who) -> watch::Config {
 #[must_use]
 pub fn names(config: &Kubernetes) -> Limits {
     Limits { pods: config.max_pods.saturating_mul(4) / 3, ..Limits::default() }
+}
+
+/// None where no companion is to be joined.
+#[must_use]
+pub fn companion(config: &Config) -> Option<Wanted> {
+    // A companion refuses a name that is none, and says what to set.
+    let node = node_name(&config.kubernetes).unwrap_or_default();
+    config.companion.join.clone().map(|file| Wanted { file, node })
 }
 
 /// Whether the operator said that there is an API server.

@@ -2,6 +2,7 @@
 //! values, readers copy them; nobody holds a lock while doing anything else, so `/livez` answers
 //! whatever the rest is at.
 
+use crate::serve::companion::Joining;
 use crate::serve::doors::Doors;
 use crate::serve::kubernetes::{self, Watches};
 use crate::serve::pages::Shelf;
@@ -78,6 +79,8 @@ pub struct Board {
     pub counted: Mutex<Arc<Vec<SelfMetric>>>,
     /// Set once they are started.
     pub kubernetes: OnceLock<Watches>,
+    /// Set before anything else where a companion is to be joined.
+    pub companion: OnceLock<Arc<Joining>>,
     pub draining: AtomicBool,
     /// Milliseconds that the ring's reader is asked to sleep, once; `[debug]` only.
     pub pause_ms: AtomicU64,
@@ -111,6 +114,7 @@ impl Board {
             table_metrics: Mutex::default(),
             counted: Mutex::default(),
             kubernetes: OnceLock::new(),
+            companion: OnceLock::new(),
             draining: AtomicBool::new(false),
             pause_ms: AtomicU64::new(0),
             doors: Arc::default(),
@@ -152,6 +156,9 @@ impl Board {
         if let Some(reason) = self.kubernetes.get().and_then(|watches| watches.degraded(now)) {
             because("kubernetes", true, reason);
         }
+        if let Some(reason) = self.companion.get().and_then(|joining| joining.degraded()) {
+            because("companion", true, reason);
+        }
         let failed = self.states().get("failed").copied().unwrap_or(0);
         if failed > 0 {
             because("netns", true, format!("{failed} namespaces could not be attached; `pilotfish status` says why"));
@@ -174,6 +181,9 @@ impl Board {
             ring: lost(LossReason::RingFull),
         };
         self.pressure.lock().look(totals, now);
+        if let Some(joining) = self.companion.get() {
+            joining.look();
+        }
     }
 
     /// Number of namespaces by state; the states are always all there.
@@ -251,6 +261,7 @@ impl Board {
             readiness: self.readiness(now),
             containerd: copy(&self.containerd),
             kubernetes: self.kubernetes_report(now).as_ref().map(kubernetes::shown).unwrap_or_default(),
+            companion: self.companion.get().map(|joining| joining.shown()).unwrap_or_default(),
             states: self.states(),
             namespaces,
             node: copy(&self.node).as_ref().clone(),

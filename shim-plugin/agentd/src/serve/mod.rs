@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod board;
+pub mod companion;
 pub mod counts;
 pub mod doors;
 pub mod identity;

@@ -38,6 +38,9 @@ pub fn self_metrics(board: &Board, cluster: Vec<TableMetric>, now: Instant) -> V
     if let Some(report) = board.kubernetes_report(now) {
         kubernetes::metrics(&report, &mut out);
     }
+    if let Some(joining) = board.companion.get() {
+        joining.metrics(&mut out);
+    }
     engine(board, &mut out);
     process(board, &mut out);
     for TableMetric { name, help, value } in board.table_metrics().into_iter().chain(cluster) {

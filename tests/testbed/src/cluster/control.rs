@@ -30,6 +30,8 @@ pub struct ControlPlaneOptions {
     pub api_server_flags: Vec<String>,
     /// Where the API server listens; the loopback without it.
     pub address: Option<IpAddr>,
+    /// The API server hands over to others (APIService), as kubeadm, k3s and managed clusters have it.
+    pub aggregation: bool,
 }
 
 /// A real etcd and a real API server in a directory of their own. Ready about five seconds after
@@ -61,7 +63,8 @@ impl ControlPlane {
         let tls = certs::client_config(&authority.pem())?;
         let admin = Client::new(server, Some(tls), Some(tokens.of(User::Admin).to_owned()));
         let etcd = Etcd::start(&place)?;
-        let mut flags = options.api_server_flags.clone();
+        let mut flags = if options.aggregation { front_proxy(&place)? } else { Vec::new() };
+        flags.extend(options.api_server_flags.iter().cloned());
         flags.extend(options.min_request_timeout.map(|seconds| format!("--min-request-timeout={seconds}")));
         let api_server = ApiServer::start(&place, address, server.port(), etcd.server(), &flags, &admin)?;
         let plane = ControlPlane { api_server, etcd, admin, server, tokens, authority, client_authority, place };
@@ -322,6 +325,23 @@ fn names_of(address: IpAddr) -> Vec<String> {
         names.push(address.to_string());
     }
     names
+}
+
+/// A front proxy with a CA of its own, and the flags that say so.
+fn front_proxy(place: &Place) -> Result<Vec<String>> {
+    let authority = Authority::new("testbed-front-proxy")?;
+    std::fs::write(place.pki("front-proxy-ca.pem"), authority.pem())?;
+    let (certificate, key) = (place.pki("front-proxy.pem"), place.pki("front-proxy.key"));
+    authority.client("front-proxy-client", &[])?.write(&certificate, &key)?;
+    Ok(vec![
+        format!("--requestheader-client-ca-file={}", place.pki("front-proxy-ca.pem").display()),
+        "--requestheader-allowed-names=front-proxy-client".to_owned(),
+        "--requestheader-username-headers=X-Remote-User".to_owned(),
+        "--requestheader-group-headers=X-Remote-Group".to_owned(),
+        "--requestheader-extra-headers-prefix=X-Remote-Extra-".to_owned(),
+        format!("--proxy-client-cert-file={}", certificate.display()),
+        format!("--proxy-client-key-file={}", key.display()),
+    ])
 }
 
 fn write_keys(

@@ -1,5 +1,6 @@
 //! `pilotfish check`: can the agent run here, what falls back, and what to do about the rest.
 
+mod companion;
 mod containerd;
 mod kubernetes;
 mod line;

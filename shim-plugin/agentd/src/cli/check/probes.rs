@@ -44,6 +44,7 @@ pub fn all(config: &Config) -> Vec<Line> {
     lines.extend([scan_source(config), statistics(), bpffs(), cgroups(), descriptors()]);
     lines.extend(super::containerd::lines(config));
     lines.push(super::kubernetes::line(config));
+    lines.extend(super::companion::line(config));
     lines.extend(super::running::line(&config.admin.socket));
     lines
 }

@@ -1,0 +1,41 @@
+//! `pilotfish-companion`: the companion as a process.
+#![forbid(unsafe_code)]
+
+mod program;
+
+use clap::Parser;
+use program::args::{Args, Command};
+use program::exit::Failure;
+use program::{run, secrets};
+use std::io::Write;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // Help and version, too, come this way.
+            let _ = error.print();
+            return if error.use_stderr() { program::exit::Exit::Usage.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    let done = match args.command {
+        Command::Serve { config } => run::serve(&config),
+        Command::Secrets(args) => secrets::secrets(&args).and_then(|text| print(&text)),
+        Command::ApiService(args) => secrets::api_service(&args).and_then(|text| print(&text)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("pilotfish-companion: {failure}");
+            failure.exit.into()
+        }
+    }
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|error| Failure::software(format!("print: {error}")))
+}

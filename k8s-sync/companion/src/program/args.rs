@@ -1,0 +1,75 @@
+//! The command line.
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use std::path::PathBuf;
+
+const AFTER: &str = "Exit codes:
+   0  done; told to stop by a signal
+  64  a fault in flags or configuration, a file that cannot be read or is none, or an address that is taken
+  70  a part of the companion ended; the last line of the log says which and why
+  77  a file or an address that this user may not use";
+
+/// Shows a cluster's traffic in one place: takes the series that agents push, and serves them to
+/// Prometheus and, through the API server, to kubectl.
+#[derive(Debug, Parser)]
+#[command(name = "pilotfish-companion", version, after_help = AFTER)]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serves until a signal comes.
+    Serve {
+        /// The configuration, TOML.
+        #[arg(long, default_value = "/etc/pilotfish-companion/companion.toml")]
+        config: PathBuf,
+    },
+    /// Prints the Secrets of a cluster, for `kubectl apply -f -`: a CA, the companion's certificate,
+    /// the join token, and the join.toml that nodes get. Writes nothing and asks nobody.
+    Secrets(SecretsArgs),
+    /// Prints the APIService that leads kubectl to the companion, for `kubectl apply -f -`.
+    ApiService(ApiServiceArgs),
+}
+
+/// Where the companion's Service is.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct Service {
+    /// Of the companion's Service.
+    #[arg(long, default_value = "pilotfish")]
+    pub namespace: String,
+    /// Name of the companion's Service.
+    #[arg(long, default_value = "companion")]
+    pub name: String,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct SecretsArgs {
+    #[command(flatten)]
+    pub service: Service,
+    /// Where nodes reach it, as HOST:PORT: the Service's ClusterIP, as a rule. Nodes have no cluster DNS.
+    #[arg(long)]
+    pub address: String,
+    /// Signs by this CA (PEM) instead of a new one: nodes that have joined go on.
+    #[arg(long, requires = "ca_key")]
+    pub ca: Option<PathBuf>,
+    /// Its key (PEM).
+    #[arg(long, requires = "ca")]
+    pub ca_key: Option<PathBuf>,
+    /// Keeps this join token instead of a new one.
+    #[arg(long)]
+    pub token: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct ApiServiceArgs {
+    #[command(flatten)]
+    pub service: Service,
+    /// Port of the Service that leads to the aggregated API.
+    #[arg(long, default_value_t = 443)]
+    pub port: u16,
+    /// The CA (PEM) that signed the companion's certificate: `tls.crt` of Secret companion-ca.
+    #[arg(long)]
+    pub ca: PathBuf,
+}

@@ -1,0 +1,8 @@
+//! The process: flags, configuration, files that are read again, and what wires the parts.
+
+pub mod args;
+pub mod config;
+pub mod exit;
+pub mod files;
+pub mod run;
+pub mod secrets;

@@ -1,0 +1,169 @@
+//! The task that joins the companion: reads `join.toml`, pushes what is counted, and begins anew when
+//! the file is another one.
+//!
+//! Nothing waits for it. While the companion is away, and where there is none, the agent counts and
+//! shows the same.
+
+use crate::exit::Failure;
+use crate::serve::board::Board;
+use crate::serve::companion::Joining;
+use golden_metrics::Losses;
+use join::{Client, Feed, Link, Me, Ticket};
+use k8s_sync::access::Fingerprint;
+use parking_lot::Mutex;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// A file that appears or changes is taken over within this.
+const LOOK: Duration = Duration::from_secs(10);
+/// A ticket with two CAs has some KiB.
+const LARGEST: u64 = 1 << 20;
+/// Why the agent ends is said within this, or not.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// An exit code and its reason.
+type Why = Arc<Mutex<Option<(u8, String)>>>;
+
+/// The task, while it runs.
+#[derive(Debug)]
+pub struct Companion {
+    joining: Arc<Joining>,
+    why: Why,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Companion {
+    /// Begins, where `board` says what to join.
+    #[must_use]
+    pub fn start(board: &Board) -> Option<Companion> {
+        let joining = board.companion.get()?.clone();
+        let (why, stop) = (Why::default(), CancellationToken::new());
+        let task = tokio::spawn(run(joining.clone(), why.clone(), stop.clone()));
+        Some(Companion { joining, why, stop, task })
+    }
+
+    /// Tells the companion how the agent ends, if it listens.
+    pub async fn end(self, result: &Result<(), Failure>) {
+        let Companion { joining, why, stop, task } = self;
+        let began = Instant::now();
+        let said = match result {
+            Ok(()) => (0, "it was told to stop".to_owned()),
+            Err(failure) => {
+                // It may have begun a moment ago.
+                while !joining.link.lock().is_open() && began.elapsed() < LAST_WORDS {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                (failure.exit.code(), failure.to_string())
+            }
+        };
+        *why.lock() = Some(said);
+        stop.cancel();
+        let _ = tokio::time::timeout(LAST_WORDS, task).await;
+    }
+}
+
+#[tracing::instrument(name = "companion", skip_all)]
+async fn run(joining: Arc<Joining>, why: Why, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        // Before it is read: what changes meanwhile shows as a change.
+        let seen = Fingerprint::of([joining.file.clone()]);
+        let file = joining.file.clone();
+        let read = tokio::task::spawn_blocking(move || ticket(&file)).await;
+        let client = match read.unwrap_or_else(|error| Err(error.to_string())) {
+            Err(reason) => {
+                if joining.read(Err(&reason)) {
+                    tracing::warn!(reason, "no companion is joined; everything is counted here as before");
+                }
+                None
+            }
+            Ok(ticket) => {
+                joining.read(Ok(&ticket.address));
+                tracing::info!(companion = ticket.address, "joining the companion");
+                Some(Client::new(ticket, joining.link.clone(), joining.feed.clone()))
+            }
+        };
+        let over = stop.child_token();
+        let pushes = async {
+            match client {
+                Some(client) => client.run(over.clone(), why.clone()).await,
+                None => over.cancelled().await,
+            }
+        };
+        let looks = async {
+            changed(&seen, &over).await;
+            over.cancel();
+        };
+        tokio::join!(pushes, looks);
+    }
+}
+
+/// Returns when the file is another one, or `over` is cancelled.
+async fn changed(seen: &Fingerprint, over: &CancellationToken) {
+    loop {
+        tokio::select! {
+            () = over.cancelled() => return,
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        let seen = seen.clone();
+        // A disk that hangs holds one thread, and no push.
+        if !tokio::task::spawn_blocking(move || seen.is_current()).await.unwrap_or(true) {
+            return;
+        }
+    }
+}
+
+/// # Errors
+/// With what is wrong with the file. The token is in no message.
+pub fn ticket(file: &Path) -> Result<Ticket, String> {
+    let shown = file.display();
+    let size = std::fs::metadata(file).map_err(|error| format!("cannot read {shown}: {error}"))?.len();
+    if size > LARGEST {
+        return Err(format!("{shown} is larger than 1 MiB"));
+    }
+    let text = std::fs::read_to_string(file).map_err(|error| format!("cannot read {shown}: {error}"))?;
+    Ticket::read(&text).map_err(|error| format!("{shown}: {error}"))
+}
+
+/// What to join, and as whom.
+#[derive(Debug)]
+pub struct Wanted {
+    pub file: PathBuf,
+    pub node: String,
+}
+
+/// For the board, before anything is pushed.
+#[must_use]
+pub fn joining(wanted: Wanted, board: &Arc<Board>, losses: &Losses) -> Joining {
+    let Wanted { file, node } = wanted;
+    let instance = u64::from_str_radix(&board.instance, 16).unwrap_or_default();
+    let link = Link::new(Me::new(board.version.version.clone(), instance), node, instance);
+    // The board holds the feed; the feed must not hold the board.
+    let traffic = Arc::downgrade(board);
+    let feed = Feed::new(move |put| {
+        if let Some(board) = traffic.upgrade() {
+            board.traffic.snapshot().rows(put);
+        }
+    });
+    Joining::new(file, link, feed, losses)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_no_ticket_says_why() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("join.toml");
+        let told = || ticket(&file).expect_err("no ticket");
+        assert!(told().starts_with(&format!("cannot read {}: ", file.display())));
+        std::fs::write(&file, "address = 5").expect("write");
+        assert!(told().starts_with(&format!("{}: ", file.display())));
+        std::fs::write(&file, vec![b'#'; 2 << 20]).expect("write");
+        assert!(told().ends_with("is larger than 1 MiB"));
+    }
+}

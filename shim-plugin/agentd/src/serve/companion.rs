@@ -1,0 +1,108 @@
+//! How the agent stands with its companion, as readiness, metrics and the command line show it.
+//! Reading copies some hundred bytes and asks nobody.
+
+use agent_api as api;
+use golden_metrics::{Loss, Losses, SelfMetric};
+use join::{Feed, Link, PushCounts};
+use parking_lot::Mutex;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Shared by the task that pushes and by whoever asks.
+#[derive(Debug)]
+pub struct Joining {
+    /// `join.toml`
+    pub file: PathBuf,
+    pub link: Arc<Mutex<Link>>,
+    pub feed: Arc<Mutex<Feed>>,
+    /// Where pushes go, once the file was read.
+    address: Mutex<String>,
+    /// Why the file cannot be used.
+    unread: Mutex<Option<String>>,
+    series: AtomicU64,
+    left_out: Loss,
+}
+
+impl Joining {
+    #[must_use]
+    pub fn new(file: PathBuf, link: Link, feed: Feed, losses: &Losses) -> Joining {
+        let left_out = losses.place("join", "left_out", "values of series that were not pushed");
+        Joining {
+            file,
+            link: Arc::new(Mutex::new(link)),
+            feed: Arc::new(Mutex::new(feed)),
+            address: Mutex::default(),
+            unread: Mutex::default(),
+            series: AtomicU64::new(0),
+            left_out,
+        }
+    }
+
+    /// What the file says, or why it says nothing. Whether that is news.
+    pub fn read(&self, address: Result<&str, &str>) -> bool {
+        *self.address.lock() = address.unwrap_or_default().to_owned();
+        let unread = address.err().map(str::to_owned);
+        let before = std::mem::replace(&mut *self.unread.lock(), unread.clone());
+        before != unread
+    }
+
+    /// Notes what is pushed; to be called about once a second. May wait for a walk over the series.
+    pub fn look(&self) {
+        let feed = self.feed.lock();
+        self.series.store(feed.source().series() as u64, Relaxed);
+        self.left_out.set_total(feed.source().counted().lost);
+    }
+
+    /// Why pushes are not taken.
+    #[must_use]
+    pub fn degraded(&self) -> Option<String> {
+        let unread = self.unread.lock().clone();
+        let link = self.link.lock();
+        match (unread, link.is_open()) {
+            (Some(unread), _) => Some(unread),
+            (None, true) => None,
+            (None, false) => Some(link.why().map_or_else(|| "not joined yet".to_owned(), ToString::to_string)),
+        }
+    }
+
+    #[must_use]
+    pub fn shown(&self) -> api::Companion {
+        let detail = self.degraded();
+        let (address, link) = (self.address.lock().clone(), self.link.lock());
+        let PushCounts { answered, cut, .. } = link.counts();
+        api::Companion {
+            state: if detail.is_none() { "joined" } else { "waiting" }.to_owned(),
+            detail: detail.unwrap_or_default(),
+            join: self.file.display().to_string(),
+            address,
+            version: link.companion().map(|(_, version)| version.to_owned()).unwrap_or_default(),
+            series: self.series.load(Relaxed),
+            pushes: answered,
+            cut,
+        }
+    }
+
+    pub fn metrics(&self, out: &mut Vec<SelfMetric>) {
+        let joined = f64::from(u8::from(self.degraded().is_none()));
+        let (counts, refused) = {
+            let link = self.link.lock();
+            (link.counts(), link.refused())
+        };
+        out.push(SelfMetric::gauge("pilotfish_join_joined", "1 while the companion takes pushes.", joined));
+        let help = "Series that are pushed to the companion.";
+        out.push(SelfMetric::gauge("pilotfish_join_series", help, self.series.load(Relaxed) as f64));
+        let help = "Of these, series that the companion has no room for, as it says.";
+        out.push(SelfMetric::gauge("pilotfish_join_refused_series", help, refused as f64));
+        let PushCounts { dials, begun, answered, cut, resyncs, refused } = counts;
+        let mut count = |name, help, total| out.push(SelfMetric::counter(name, help, total));
+        count("pilotfish_join_attempts_total", "Attempts to reach the companion.", dials);
+        count("pilotfish_join_pushes_total", "Pushes to the companion that began.", begun);
+        let help = "Streams to the companion that it refused.";
+        count("pilotfish_join_refusals_total", help, refused);
+        for (outcome, total) in [("taken", answered), ("cut", cut), ("resync", resyncs)] {
+            let help = "What became of pushes. What one that was cut told goes with the next.";
+            out.push(SelfMetric::counter("pilotfish_join_outcomes_total", help, total).with("outcome", outcome));
+        }
+    }
+}

@@ -1,0 +1,141 @@
+use crate::agent::free_port;
+use crate::bed::Testbed;
+use crate::exposition::Exposition;
+use crate::fetch::{Response, fetch};
+use crate::process::Process;
+use crate::programs::built_binary;
+use crate::wait::until;
+use anyhow::{Context, Result, bail, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// The companion under test: the real binary, with ports of the loopback and with the Secrets that
+/// it prints itself.
+#[derive(Debug)]
+pub struct Companion {
+    process: Process,
+    dir: PathBuf,
+    log: PathBuf,
+    pod: String,
+    /// Where agents push.
+    pub push: SocketAddr,
+    /// Where the API server asks.
+    pub api: SocketAddr,
+    pub metrics: SocketAddr,
+}
+
+impl Companion {
+    /// Starts it and waits until it serves. It reads the cluster of `kubeconfig`, and takes itself
+    /// for `pod`.
+    pub fn start(bed: &Testbed, kubeconfig: &Path, pod: &str) -> Result<Companion> {
+        let dir = bed.dir().join(pod);
+        std::fs::create_dir_all(&dir)?;
+        let address = || -> Result<SocketAddr> { Ok((Ipv4Addr::LOCALHOST, free_port()?).into()) };
+        let (push, api, metrics) = (address()?, address()?, address()?);
+        write_secrets(&dir, push)?;
+        let file = |name: &str| dir.join(name);
+        let text = format!(
+            "[push]\nlisten = \"{push}\"\n[api]\nlisten = \"{api}\"\n[metrics]\nlisten = \"{metrics}\"\n\
+             [tls]\ncertificate = {:?}\nkey = {:?}\n[join]\ntoken = {:?}\n\
+             [kubernetes]\nkubeconfig = {kubeconfig:?}\n[limits]\nperiod_s = 1\n",
+            file("tls.crt"),
+            file("tls.key"),
+            file("token"),
+        );
+        std::fs::write(file("companion.toml"), text)?;
+        let log = bed.log_file(pod);
+        let process = start_process(bed, &dir, &log, pod)?;
+        let mut companion = Companion { process, dir, log, pod: pod.to_owned(), push, api, metrics };
+        companion.wait_serves()?;
+        Ok(companion)
+    }
+
+    fn wait_serves(&mut self) -> Result<()> {
+        let metrics = self.metrics;
+        let serves = until("the companion serves", Duration::from_secs(15), || {
+            !self.process.is_running()
+                || fetch(metrics, "/readyz", Duration::from_secs(1)).is_ok_and(|response| response.status == 200)
+        });
+        if !self.process.is_running() {
+            bail!("the companion ended with {:?}:\n{}", self.process.exit_code(), self.log_text());
+        }
+        serves.with_context(|| self.log_text())
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// After [`Companion::kill`]: the same files, the same ports.
+    pub fn start_again(&mut self, bed: &Testbed) -> Result<()> {
+        self.process = start_process(bed, &self.dir, &self.log, &self.pod)?;
+        self.wait_serves()
+    }
+
+    /// Graceful stop; the exit code.
+    pub fn stop(&mut self) -> Option<i32> {
+        self.process.stop(Duration::from_secs(10))
+    }
+
+    #[must_use]
+    pub fn log_text(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub fn get(&self, target: &str) -> Result<Response> {
+        fetch(self.metrics, target, Duration::from_secs(5))
+    }
+
+    /// A scrape, with the buckets that agents show.
+    pub fn scrape(&self) -> Result<Exposition> {
+        Ok(Exposition::parse(&self.get("/metrics?histograms=classic")?.body()))
+    }
+
+    /// The text of the `join.toml` that nodes get.
+    pub fn join_toml(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(self.dir.join("join.toml"))?)
+    }
+
+    /// What prints the APIService that leads to it through a Service of the type `ExternalName`.
+    pub fn api_service(&self) -> Result<Command> {
+        let mut command = Command::new(built_binary("pilotfish-companion")?);
+        command.args(["api-service", "--port", &self.api.port().to_string(), "--ca"]).arg(self.dir.join("ca.crt"));
+        Ok(command)
+    }
+}
+
+fn start_process(bed: &Testbed, dir: &Path, log: &Path, pod: &str) -> Result<Process> {
+    let mut command = Command::new(built_binary("pilotfish-companion")?);
+    command.args(["serve", "--config"]).arg(dir.join("companion.toml"));
+    // What the developer's shell says of a cluster is no part of a test.
+    command.env_remove("KUBECONFIG").env_remove("KUBERNETES_SERVICE_HOST").env("POD_NAME", pod);
+    let process = Process::start("pilotfish-companion", &mut command, log)?;
+    bed.record_process(process.pid())?;
+    Ok(process)
+}
+
+/// As an admin's `pilotfish-companion secrets | kubectl apply` and the kubelet would.
+fn write_secrets(dir: &Path, push: SocketAddr) -> Result<()> {
+    let output = Command::new(built_binary("pilotfish-companion")?)
+        .args(["secrets", "--address", &push.to_string()])
+        .output()
+        .context("run pilotfish-companion secrets")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let list: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    for (item, name, file) in [
+        (0, "tls.crt", "ca.crt"),
+        (1, "tls.crt", "tls.crt"),
+        (1, "tls.key", "tls.key"),
+        (2, "token", "token"),
+        (2, "join.toml", "join.toml"),
+    ] {
+        let data = list["items"][item]["data"][name].as_str().with_context(|| format!("{name} of {list}"))?;
+        std::fs::write(dir.join(file), STANDARD.decode(data)?)?;
+    }
+    Ok(())
+}
