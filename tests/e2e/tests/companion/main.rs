@@ -43,6 +43,7 @@ fn a_cluster_is_seen_in_one_place_whoever_is_killed() -> Result<()> {
     one_replica_shows_the_nodes(&world)?;
     the_companion_is_killed(&mut world)?;
     an_agent_is_killed(&mut world)?;
+    the_api_server_is_killed(&mut world)?;
     who_may_not_push_is_refused(&world)?;
     for generator in &second {
         scene::final_line(&world.bed, generator, PATIENCE)?;
@@ -161,6 +162,23 @@ fn an_agent_is_killed(world: &mut World) -> Result<()> {
     until("the counters began anew", BACK, || world.counted(NODES[0]).is_some_and(|counted| counted < killed))?;
     let anew = world.counted(NODES[0]).unwrap_or_default();
     wait_grows(world, NODES[0], anew)
+}
+
+/// Nobody needs it but kubectl; what it tells is heard again.
+fn the_api_server_is_killed(world: &mut World) -> Result<()> {
+    world.plane.kill_api_server();
+    let before = NODES.map(|node| world.counted(node).unwrap_or_default());
+    for (node, before) in NODES.into_iter().zip(before) {
+        wait_grows(world, node, before)?;
+    }
+    world.plane.start_api_server()?;
+    objects::create_node(world.plane.client(), "n3", "192.0.2.3".parse()?)?;
+    world.wait_own("pilotfish_companion_k8s_objects", &[("resource", "nodes")], |nodes| nodes == 3)?;
+    for resource in ["nodes", "endpointslices", "configmaps"] {
+        world.wait_own("pilotfish_companion_k8s_fresh", &[("resource", resource)], |fresh| fresh == 1)?;
+    }
+    until("kubectl is answered again", BACK, || world.rates().is_ok_and(|rates| !rates.is_empty()))?;
+    rates_are_sane(world)
 }
 
 fn who_may_not_push_is_refused(world: &World) -> Result<()> {

@@ -2,9 +2,11 @@
 //! it. Whether pushes are taken, the agent that runs says.
 
 use super::line::Line;
-use super::line::Verdict::{Ok as Fine, Waits};
+use super::line::Verdict::{FallsBack, Ok as Fine, Waits};
 use crate::config::Config;
 use crate::run::companion::ticket;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 const WHAT: &str = "companion";
 
@@ -26,14 +28,37 @@ pub fn line(config: &Config) -> Option<Line> {
     // A resolver that hangs is not waited for.
     runtime.shutdown_background();
     Some(match reached {
-        Ok(()) => Line::new(WHAT, Fine, format!("{} answers with the certificate that is trusted", ticket.address), ""),
+        Ok(()) => answers(file, &ticket.address),
         Err(why) => Line::new(WHAT, Waits, why.to_string(), "the agent keeps trying, and counts meanwhile as before"),
     })
+}
+
+fn answers(file: &Path, address: &str) -> Line {
+    let found = format!("{address} answers with the certificate that is trusted");
+    let is_open = std::fs::metadata(file).is_ok_and(|meta| meta.permissions().mode() & 0o007 != 0);
+    match is_open {
+        false => Line::new(WHAT, Fine, found, ""),
+        true => {
+            let remedy = format!("chmod 0600 {}", file.display());
+            Line::new(WHAT, FallsBack, format!("{found}; whoever is on this node may read the join token"), remedy)
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_that_all_may_read_is_told() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("join.toml");
+        std::fs::write(&file, "").expect("write");
+        for (mode, verdict) in [(0o600, Fine), (0o640, Fine), (0o644, FallsBack)] {
+            std::fs::set_permissions(&file, PermissionsExt::from_mode(mode)).expect("chmod");
+            assert_eq!(answers(&file, "h:1").verdict, verdict, "{mode:o}");
+        }
+    }
 
     #[test]
     fn there_is_a_line_where_one_is_to_be_joined() {
