@@ -1,7 +1,8 @@
 //! What an exchange was about: a struct for each family of `flow_model::Detail`.
 
+use super::tls::Tls;
 use flow_model::{
-    ChannelTraffic, DbOperation, Detail, DnsExchange, HttpExchange, L7Record, MessagingOperation, RpcCall, TlsHandshake,
+    ChannelTraffic, DbOperation, Detail, DnsExchange, HttpExchange, L7Record, MessagingOperation, RpcCall,
 };
 use serde::Serialize;
 use std::net::IpAddr;
@@ -64,7 +65,7 @@ pub(super) struct Dns<'a> {
 
 /// Sizes of what was asked and answered, framing included.
 #[derive(Debug, Serialize)]
-struct Sizes {
+pub(super) struct Sizes {
     #[serde(rename = "request.size")]
     request: u64,
     #[serde(rename = "response.size")]
@@ -119,19 +120,6 @@ pub(super) struct Messaging<'a> {
     sizes: Sizes,
 }
 
-#[derive(Debug, Serialize)]
-pub(super) struct Tls<'a> {
-    #[serde(rename = "tls.client.server_name", skip_serializing_if = "str::is_empty")]
-    sni: &'a str,
-    #[serde(rename = "tls.next_protocol", skip_serializing_if = "str::is_empty")]
-    alpn: &'a str,
-    #[serde(rename = "tls.protocol.version", skip_serializing_if = "str::is_empty")]
-    version: &'a str,
-    /// The number of RFC 8446 section 6.
-    #[serde(rename = "tls.alert", skip_serializing_if = "Option::is_none")]
-    alert: Option<u8>,
-}
-
 /// Pairs are [client to server, server to client].
 #[derive(Debug, Serialize)]
 pub(super) struct Channel {
@@ -163,9 +151,7 @@ impl<'a> What<'a> {
                 let messages_by_direction = *messages;
                 What::Messaging(Messaging { system, operation, destination, group, code, messages_by_direction, sizes })
             }
-            Detail::Tls(TlsHandshake { sni, alpn, version, alert }) => {
-                What::Tls(Tls { sni, alpn, version, alert: *alert })
-            }
+            Detail::Tls(handshake) => What::Tls(Tls::new(handshake, sizes)),
             Detail::Channel(ChannelTraffic { messages, bytes }) => {
                 What::Channel(Channel { messages_by_direction: *messages, payload_bytes_by_direction: *bytes })
             }
