@@ -1,6 +1,6 @@
 //! What an exchange was about: a struct for each family of `flow_model::Detail`.
 
-use super::tls::Tls;
+use super::tls::Handshake;
 use flow_model::{
     ChannelTraffic, DbOperation, Detail, DnsExchange, HttpExchange, L7Record, MessagingOperation, RpcCall,
 };
@@ -65,7 +65,7 @@ pub(super) struct Dns<'a> {
 
 /// Sizes of what was asked and answered, framing included.
 #[derive(Debug, Serialize)]
-pub(super) struct Sizes {
+struct Sizes {
     #[serde(rename = "request.size")]
     request: u64,
     #[serde(rename = "response.size")]
@@ -120,6 +120,14 @@ pub(super) struct Messaging<'a> {
     sizes: Sizes,
 }
 
+#[derive(Debug, Serialize)]
+pub(super) struct Tls<'a> {
+    #[serde(flatten)]
+    handshake: Handshake<'a>,
+    #[serde(flatten)]
+    sizes: Sizes,
+}
+
 /// Pairs are [client to server, server to client].
 #[derive(Debug, Serialize)]
 pub(super) struct Channel {
@@ -151,7 +159,7 @@ impl<'a> What<'a> {
                 let messages_by_direction = *messages;
                 What::Messaging(Messaging { system, operation, destination, group, code, messages_by_direction, sizes })
             }
-            Detail::Tls(handshake) => What::Tls(Tls::new(handshake, sizes)),
+            Detail::Tls(handshake) => What::Tls(Tls { handshake: Handshake::new(handshake), sizes }),
             Detail::Channel(ChannelTraffic { messages, bytes }) => {
                 What::Channel(Channel { messages_by_direction: *messages, payload_bytes_by_direction: *bytes })
             }

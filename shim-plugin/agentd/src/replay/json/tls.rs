@@ -1,11 +1,10 @@
 //! A handshake of TLS, with the names of IANA's registry "TLS Parameters".
 
-use super::detail::Sizes;
 use flow_model::{TlsHandshake, TlsOffer};
 use serde::Serialize;
 
 #[derive(Debug, Serialize)]
-pub(super) struct Tls<'a> {
+pub(super) struct Handshake<'a> {
     #[serde(rename = "tls.client.server_name", skip_serializing_if = "str::is_empty")]
     sni: &'a str,
     #[serde(rename = "tls.next_protocol", skip_serializing_if = "str::is_empty")]
@@ -30,8 +29,6 @@ pub(super) struct Tls<'a> {
     alert_encrypted: bool,
     #[serde(flatten)]
     offer: Option<Offer<'a>>,
-    #[serde(flatten)]
-    sizes: Sizes,
 }
 
 #[derive(Debug, Serialize)]
@@ -44,11 +41,11 @@ struct Offer<'a> {
     groups: Vec<String>,
 }
 
-impl<'a> Tls<'a> {
-    pub(super) fn new(handshake: &'a TlsHandshake, sizes: Sizes) -> Tls<'a> {
+impl<'a> Handshake<'a> {
+    pub(super) fn new(handshake: &'a TlsHandshake) -> Handshake<'a> {
         let TlsHandshake { sni, alpn, version, alert, alert_encrypted, cipher, group, resumed, retried, ech, offer } =
             handshake;
-        Tls {
+        Handshake {
             sni,
             alpn,
             version,
@@ -60,7 +57,6 @@ impl<'a> Tls<'a> {
             alert: *alert,
             alert_encrypted: *alert_encrypted,
             offer: offer.as_deref().map(Offer::new),
-            sizes,
         }
     }
 }
