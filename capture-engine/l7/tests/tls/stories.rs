@@ -562,7 +562,7 @@ fn nothing_secret_is_told() {
     }
 }
 
-// Plaintext from inside of programs comes in order and without numbers; a TLS connection inside of one is rare, and read the same.
+// Plaintext from inside of programs comes in order and without numbers.
 #[test]
 fn ordered_bytes_say_the_same() {
     let mut ordered = Ordered::new(&Limits::default(), flow_model::Role::Unknown);
