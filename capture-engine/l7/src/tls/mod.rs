@@ -134,7 +134,8 @@ impl Dissector for Tls {
             canceled: false,
             hasty: false,
             sealed_alert: None,
-            notes: Notes::default(),
+            // Another hello may have been before the one that showed.
+            notes: if opening.from_start { Notes::default() } else { Notes::JOINED_MIDWAY },
             turn: opening.turn,
             done: false,
         }

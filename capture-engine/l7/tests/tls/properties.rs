@@ -101,7 +101,7 @@ fn fits(record: &L7Record, shape: &Shape) -> bool {
         *version == names[usize::from(shape.version - 0x0301)] && alert.is_none() && cipher
     };
     let session_fits = unknown || shape.alert || *resumed == shape.resumed;
-    let retry_fits = unknown || *retried == (shape.retried && !shape.alert);
+    let retry_fits = unknown || record.notes.has(Notes::JOINED_MIDWAY) || *retried == (shape.retried && !shape.alert);
     name_fits && answer_fits && session_fits && retry_fits && !alert_encrypted && record.outcome == Outcome::Answered
 }
 
@@ -336,5 +336,53 @@ proptest! {
         packets(&said, &mut dice, 1460).iter().flatten().for_each(|packet| capture.take(packet));
         let found = capture.close();
         prop_assert_eq!(found.records.len() as u64 + found.lost_count(), 1);
+    }
+
+    #[test]
+    fn random_bytes_are_no_handshake(
+        messages in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..80), 1..6),
+        kind in prop::option::of(0x14_u8..=0x17),
+        seed in 1u64..,
+    ) {
+        let mut messages = messages;
+        if let Some(kind) = kind {
+            // The weaker signs of a record, and then anything. A hello needs its own kind, length and version.
+            messages[0].splice(0..0, [kind]);
+        }
+        let mut capture = Capture::live();
+        packets(&messages, &mut Dice(seed), 1460).iter().flatten().for_each(|packet| capture.take(packet));
+        let found = capture.close();
+        let tls = |record: &&L7Record| matches!(record.detail, Detail::Tls(_));
+        prop_assert_eq!(found.records.iter().filter(tls).count(), 0);
+    }
+}
+
+#[test]
+fn the_openings_of_other_protocols_are_no_handshake() {
+    let openings: [&[u8]; 14] = [
+        b"GET / HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"*1\r\n$4\r\nPING\r\n",
+        b"\x00\x00\x00\x08\x04\xd2\x16\x2f",
+        b"J\x00\x00\x00\x0a8.0.36\x00",
+        b"AMQP\x00\x00\x09\x01",
+        b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00",
+        b"\x05\x01\x00",
+        // RDP, SMB, DCE-RPC, RTMP, BitTorrent.
+        b"\x03\x00\x00\x13\x0e\xe0\x00\x00\x00\x00\x00\x01\x00\x08\x00\x03\x00\x00\x00",
+        b"\x00\x00\x00\x54\xffSMB\x72\x00\x00\x00\x00",
+        b"\x05\x00\x0b\x03\x10\x00\x00\x00\x48\x00\x00\x00\x01\x00\x00\x00",
+        b"\x03\x00\x00\x00\x00\x00\x00\x00\x00\x16\x03\x01",
+        b"\x13BitTorrent protocol\x00\x00\x00\x00\x00\x10\x00\x05",
+    ];
+    for opening in openings {
+        for answer in openings {
+            let mut capture = Capture::live();
+            let said = [opening.to_vec(), answer.to_vec()];
+            packets(&said, &mut Dice(1), 1460).iter().flatten().for_each(|packet| capture.take(packet));
+            let found = capture.close();
+            assert!(!found.records.iter().any(|record| matches!(record.detail, Detail::Tls(_))), "{opening:?}");
+        }
     }
 }

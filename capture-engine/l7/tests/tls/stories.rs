@@ -451,8 +451,8 @@ fn a_connection_joined_in_the_middle_is_left_alone() {
         story().midway().replay(),
         acts,
         expect![[r#"
-        - 1.2 0xc02f 0x0017 h2 [10..30] 126>2626 no_request
-    "#]],
+            - 1.2 0xc02f 0x0017 h2 [10..30] 126>2626 joined_midway no_request
+        "#]],
     );
 }
 
