@@ -5,6 +5,7 @@ use crate::dissector::Sign;
 use crate::protocols::Wire;
 use crate::tls;
 use flow_model::{Direction, Ts};
+use memchr::memchr2_iter;
 
 /// What a message says of its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,8 +175,9 @@ fn found(dir: Direction, wire: Wire, sign: Sign) -> Option<Found> {
 
 /// Whether a text protocol asks for TLS or offers it: SMTP, IMAP, XMPP, POP3 (RFC 2595, 3207, 6120).
 fn speaks_of_tls(bytes: &[u8]) -> bool {
-    let holds = |word: &[u8]| bytes.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
-    holds(b"STARTTLS") || holds(b"STLS")
+    let is_at =
+        |at: usize, word: &[u8]| bytes.get(at..at + word.len()).is_some_and(|part| part.eq_ignore_ascii_case(word));
+    memchr2_iter(b'S', b's', bytes).any(|at| is_at(at, b"STARTTLS") || is_at(at, b"STLS"))
 }
 
 /// Protocols that are known by their first bytes, and not read.
