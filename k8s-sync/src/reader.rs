@@ -2,7 +2,7 @@
 
 use crate::class::Class;
 use crate::cluster::{ClusterNames, Standing};
-use crate::dns::DnsNames;
+use crate::dns::{By, DnsNames};
 use crate::history::{Origin, Span};
 use crate::index::{IdentityIndex, Shared};
 use flow_model::{Endpoint, Identity, Names, Slot, Ts, Unknown, Workload, WorkloadKind};
@@ -111,6 +111,11 @@ impl NamesReader {
     pub(crate) fn dns(&self) -> &DnsNames {
         &self.dns
     }
+
+    fn show_names(&self) {
+        self.shared.stats.dns_names.store(self.dns.names, Ordering::Relaxed);
+        self.shared.stats.dns_evicted.store(self.dns.evicted, Ordering::Relaxed);
+    }
 }
 
 impl Names for NamesReader {
@@ -132,8 +137,10 @@ impl Names for NamesReader {
             Identity::Unknown(Unknown::NotFound) => {}
             found => return found,
         }
-        if let Some(outside) = self.dns.name(slot, ip, at) {
-            let service = self.cluster.as_ref().and_then(|cluster| {
+        if let Some((outside, by)) = self.dns.name(slot, ip, at) {
+            // A pod may ask any server for the name of a Service.
+            let cluster = self.cluster.as_ref().filter(|_| by == By::Dns);
+            let service = cluster.and_then(|cluster| {
                 let (asking, _) = self.shared.slot(slot);
                 let namespace = match &asking {
                     Identity::Known(who) if !who.pod.is_empty() => Some(&*who.namespace),
@@ -172,7 +179,11 @@ impl Names for NamesReader {
 
     fn dns_answer(&mut self, slot: Slot, name: &str, ips: &[IpAddr], ttl_s: u32, at: Ts) {
         self.dns.learn(slot, name, ips, Duration::from_secs(u64::from(ttl_s)), at);
-        self.shared.stats.dns_names.store(self.dns.names, Ordering::Relaxed);
-        self.shared.stats.dns_evicted.store(self.dns.evicted, Ordering::Relaxed);
+        self.show_names();
+    }
+
+    fn server_name(&mut self, slot: Slot, name: &str, ip: IpAddr, since: Ts, at: Ts) {
+        self.dns.learn_by_tls(slot, name, ip, since, at);
+        self.show_names();
     }
 }

@@ -219,6 +219,63 @@ fn names_by_dns_are_bounded_per_pod() {
 }
 
 #[test]
+fn a_handshake_names_an_outside_server_where_dns_does_not() {
+    let (_index, mut reader) = index();
+    let (second, cdn) = (1_000_000_000, ip("93.184.216.34"));
+    let s = |seconds: u64| Ts(seconds * second);
+    // The connection that told the name has it, from its first packet on.
+    let before = reader.version();
+    reader.server_name(POD, "Front.example", cdn, s(10), s(11));
+    assert_ne!(reader.version(), before);
+    let name = |reader: &_, at: u64| who(reader, "93.184.216.34", 443, at * second);
+    assert_eq!([9, 10, 41, 42].map(|at| name(&reader, at)), ["public", "front.example", "front.example", "public"]);
+    let other = reader.remote(Slot(2), Endpoint { ip: cdn, port: 443 }, s(11));
+    assert!(
+        matches!(other, Identity::Known(w) if w.kind == WorkloadKind::Address),
+        "what one pod says names nothing for others"
+    );
+    // The same name again: older connections keep theirs.
+    reader.server_name(POD, "front.example", cdn, s(100), s(101));
+    assert_eq!([10, 120].map(|at| name(&reader, at)), ["front.example"; 2]);
+    // DNS goes first, whoever comes first, while its answer is good.
+    reader.dns_answer(POD, "dns.example", &[cdn], 60, s(110));
+    reader.server_name(POD, "front.example", cdn, s(120), s(121));
+    assert_eq!(name(&reader, 121), "dns.example");
+    reader.server_name(POD, "front.example", cdn, s(171), s(172));
+    assert_eq!(name(&reader, 172), "front.example");
+}
+
+#[test]
+fn no_handshake_renames_who_is_known() {
+    let (mut index, mut reader) = index();
+    let _held = index.bind(Address::ip(ip("10.0.0.5")), pod("api"), Ts(0));
+    reader.server_name(POD, "evil.example", ip("10.0.0.5"), Ts(1), Ts(2));
+    assert_eq!(who(&reader, "10.0.0.5", 443, 2), "api");
+    reader.server_name(POD, "evil.example", ip("127.0.0.1"), Ts(1), Ts(2));
+    assert_eq!(who(&reader, "127.0.0.1", 443, 2), "loopback");
+}
+
+#[test]
+fn names_by_handshakes_are_bounded_with_those_by_dns_and_take_no_place_of_them() {
+    let (index, mut reader) = index();
+    let address = |i: u32| IpAddr::from((0x0800_0000 + i).to_be_bytes());
+    for i in 0..512 {
+        reader.dns_answer(POD, "dns.example", &[address(i)], 60, Ts(1));
+    }
+    for i in 512..2_000 {
+        reader.server_name(POD, &format!("flood{i}.example"), address(i), Ts(1), Ts(2));
+    }
+    let value = |name| index.metrics().into_iter().find(|f| f.name == name).unwrap().value;
+    assert_eq!((value("pilotfish_identity_dns_names"), value("pilotfish_identity_dns_evicted_total")), (512, 1_488));
+    assert_eq!(who(&reader, "8.0.0.0", 443, 2), "dns.example");
+    // A minute later they are.
+    let later = Ts(62_000_000_000);
+    reader.server_name(POD, "late.example", address(3_000), later, later);
+    assert_eq!(who(&reader, "8.0.11.184", 443, later.0), "late.example");
+    assert_eq!(value("pilotfish_identity_dns_names"), 512);
+}
+
+#[test]
 fn an_answer_that_blocks_a_name_names_nothing() {
     let (_index, mut reader) = index();
     reader.dns_answer(POD, "ads.example", &[ip("0.0.0.0"), ip("127.0.0.1")], 60, Ts(1));

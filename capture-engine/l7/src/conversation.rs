@@ -5,6 +5,7 @@ use crate::dissector::{Begun, Next, Opening};
 use crate::input::{Bytes, Hole};
 use crate::protocols::{Spoken, Wire};
 use crate::recognise::{Found, Look, Search};
+use crate::tls;
 use crate::{Interest, Limits, MessageEnd, Out};
 use flow_model::{Close, Direction, Role, Ts};
 
@@ -310,6 +311,13 @@ impl Conversation {
     fn looked<O: Out>(&mut self, dir: Direction, look: Look, data: Option<Bytes<'_>>, out: &mut O) -> Option<Kept> {
         let Found { wire, client, after } = match look {
             Look::More | Look::Misfit => return None,
+            Look::Midway { under_way } => {
+                if let Carried::Unknown(search) = &self.carried {
+                    tls::joined(under_way, self.from_start, &search.before, out);
+                }
+                self.carried = Carried::Opaque;
+                return None;
+            }
             Look::Other => {
                 self.carried = Carried::Opaque;
                 return None;

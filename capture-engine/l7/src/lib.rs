@@ -19,6 +19,7 @@ mod protocols;
 mod recognise;
 mod stream;
 mod tcp;
+mod tls;
 mod walk;
 
 pub use input::{Interest, Limits, MessageEnd, Out, Piece};

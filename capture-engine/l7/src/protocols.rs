@@ -125,9 +125,12 @@ macro_rules! protocols {
     };
 }
 
-// In the order of asking: what is sure of the least goes last. DNS goes before HTTP/1, since a
+// In the order of asking: what is sure of the least goes last. TLS has kinds, versions and lengths
+// that agree. DNS goes before HTTP/1, since a
 // target may hold any byte, but no head of HTTP/1 has the zeros of a DNS header.
 protocols! {
+    /// Handshakes of TLS.
+    Tls: crate::tls::Tls,
     /// DNS over TCP.
     Dns: crate::dns::Stream,
     /// HTTP/0.9 to HTTP/1.1.

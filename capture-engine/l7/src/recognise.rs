@@ -3,7 +3,9 @@
 use crate::before::{Before, Head, Misfit};
 use crate::dissector::Sign;
 use crate::protocols::Wire;
+use crate::tls;
 use flow_model::{Direction, Ts};
+use memchr::memchr2_iter;
 
 /// What a message says of its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +17,10 @@ pub(crate) enum Look {
     Misfit,
     /// Surely something else: no need to look on.
     Other,
+    /// A record of TLS, of a handshake that is under way or over.
+    Midway {
+        under_way: bool,
+    },
 }
 
 /// The protocol has shown.
@@ -32,11 +38,16 @@ pub(crate) struct Found {
 /// told themselves apart by then.
 const MISFITS_MAX: u8 = 4;
 
+/// The same, once encryption was spoken of: what SMTP and IMAP say before they begin it.
+const MISFITS_BEFORE_TLS: u8 = 16;
+
 /// A connection whose protocol is not known yet.
 #[derive(Debug, Default)]
 pub(crate) struct Search {
     pub before: Before,
     misfits: u8,
+    /// Somebody spoke of going on encrypted.
+    may_encrypt: bool,
     /// The message under way did not fit: the rest of it says nothing.
     passing: [bool; 2],
     heads: [Option<Box<Head>>; 2],
@@ -131,14 +142,19 @@ impl Search {
             return Look::Misfit;
         }
         self.misfits += 1;
+        self.may_encrypt |= speaks_of_tls(bytes);
         self.before.misfit(Misfit { dir, turn, at, bytes: bytes.len() as u64 });
-        if self.misfits >= MISFITS_MAX { Look::Other } else { Look::Misfit }
+        let most = if self.may_encrypt { MISFITS_BEFORE_TLS } else { MISFITS_MAX };
+        if self.misfits >= most { Look::Other } else { Look::Misfit }
     }
 }
 
 fn look(dir: Direction, bytes: &[u8]) -> Look {
     if is_known_other(bytes) {
         return Look::Other;
+    }
+    if let Some(under_way) = tls::midway(bytes) {
+        return Look::Midway { under_way };
     }
     match Wire::recognise(bytes) {
         None => Look::Misfit,
@@ -157,13 +173,16 @@ fn found(dir: Direction, wire: Wire, sign: Sign) -> Option<Found> {
     Some(Found { wire, client, after })
 }
 
+/// Whether a text protocol asks for TLS or offers it: SMTP, IMAP, XMPP, POP3 (RFC 2595, 3207, 6120).
+fn speaks_of_tls(bytes: &[u8]) -> bool {
+    let is_at =
+        |at: usize, word: &[u8]| bytes.get(at..at + word.len()).is_some_and(|part| part.eq_ignore_ascii_case(word));
+    memchr2_iter(b'S', b's', bytes).any(|at| is_at(at, b"STARTTLS") || is_at(at, b"STLS"))
+}
+
 /// Protocols that are known by their first bytes, and not read.
 fn is_known_other(bytes: &[u8]) -> bool {
-    match bytes {
-        // TLS: a handshake or any other record, SSL 3.0 to TLS 1.3 (RFC 8446 section 5.1).
-        [0x14..=0x17, 0x03, 0x00..=0x04, ..] | [b'S', b'S', b'H', b'-', ..] => true,
-        _ => bytes.starts_with(b"PRI * HTTP/2.0"),
-    }
+    bytes.starts_with(b"SSH-") || bytes.starts_with(b"PRI * HTTP/2.0")
 }
 
 #[cfg(test)]
@@ -176,9 +195,7 @@ mod tests {
 
     #[test]
     fn other_protocols_are_none_of_ours() {
-        for bytes in
-            [&b"\x16\x03\x01\x02\x00\x01\x00"[..], b"SSH-2.0-OpenSSH_9.2\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]
-        {
+        for bytes in [&b"SSH-2.0-OpenSSH_9.2\r\n"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
             assert_eq!(look(Direction::Egress, bytes), Look::Other);
         }
         for bytes in [
@@ -197,6 +214,49 @@ mod tests {
             let look = look(Direction::Egress, bytes);
             assert!(matches!(look, Look::Misfit | Look::More), "{}", bytes.escape_ascii());
         }
+    }
+
+    #[test]
+    fn records_of_tls_begin_a_handshake_or_are_in_the_middle() {
+        let hello = |kind| [&[0x16, 3, 1, 2, 0, kind, 0, 1, 0xfc, 3, 3][..], &[0; 32]].concat();
+        let found = |client| Look::Found(Found { wire: Wire::Tls, client: Some(client), after: 0 });
+        assert_eq!(look(Direction::Egress, &hello(1)), found(Direction::Egress));
+        assert_eq!(look(Direction::Egress, &hello(2)), found(Direction::Ingress));
+        assert_eq!(look(Direction::Egress, &hello(1)[..5]), Look::More);
+        for (bytes, under_way) in [
+            (&b"\x17\x03\x03\x00\x20"[..], false),
+            (b"\x15\x03\x03\x00\x02\x02\x28", false),
+            (b"\x14\x03\x03\x00\x01\x01", true),
+            (b"\x16\x03\x03\x00\x28\x10\x00\x00\x24", true),
+        ] {
+            assert_eq!(look(Direction::Egress, bytes), Look::Midway { under_way });
+        }
+    }
+
+    #[test]
+    fn a_text_protocol_may_take_its_time_before_it_encrypts() {
+        let dialogue: [&[u8]; 7] = [
+            b"220 mail ESMTP\r\n",
+            b"EHLO there\r\n",
+            b"250-mail\r\n250-StartTLS\r\n250 HELP\r\n",
+            b"NOOP\r\n",
+            b"250 OK\r\n",
+            b"STARTTLS\r\n",
+            b"220 ready\r\n",
+        ];
+        let mut search = Search::default();
+        for (turn, bytes) in (1..).zip(dialogue) {
+            let dir = if turn % 2 == 1 { Direction::Ingress } else { Direction::Egress };
+            let look = search.bytes(dir, Ts(0), turn, true, bytes, 4096);
+            assert!(matches!(look, Look::Misfit | Look::More), "{look:?}");
+        }
+        for turn in 8..=64 {
+            let look = search.bytes(Direction::Egress, Ts(0), turn, true, b"\xf1\x02\x03\x04 hello \n", 4096);
+            if look == Look::Other {
+                return;
+            }
+        }
+        panic!("it was looked at for ever");
     }
 
     #[test]

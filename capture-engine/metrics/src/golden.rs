@@ -7,6 +7,7 @@ use crate::labels::{End, Reporter};
 use crate::losses::{Loss, Losses};
 use crate::observers::{Observer, Observers};
 use crate::series::{Edge, ExchangeSeries, Series, TcpSeries, Totals, UdpSeries};
+use crate::server_name;
 use crate::snapshot::{Published, Reader, Shared};
 use crate::table::{Edges, Table};
 use crate::texts::Texts;
@@ -376,6 +377,10 @@ impl<N: Names> Sink for Golden<N> {
 
     fn exchange(&mut self, flow: &FlowInfo, cache: &mut FlowCache, record: &L7Record) {
         self.now = self.now.max(record.end);
+        if let Some((name, server, since)) = server_name::told(flow, record) {
+            // First: it names this connection, too.
+            self.names.server_name(flow.slot, name, server, since, record.end);
+        }
         let edge = self.edge(flow, cache, record.start);
         self.totals().exchanges[edge.reporter.index()][record.protocol.index()].fetch_add(1, Relaxed);
         self.count(&edge, cache, record);

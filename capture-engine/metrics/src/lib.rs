@@ -26,6 +26,7 @@ mod proto;
 mod rows;
 mod saved;
 mod series;
+mod server_name;
 mod shares;
 mod snapshot;
 mod table;

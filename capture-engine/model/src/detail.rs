@@ -123,18 +123,47 @@ pub struct MessagingOperation {
 }
 
 /// One handshake; the record's times are those of its first and last byte. Strings at most 255
-/// bytes each.
+/// bytes each; nothing of certificates, keys, session identifiers and tickets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsHandshake {
-    /// `tls.client.server_name`: the name that the client asked for (SNI, RFC 6066).
+    /// `tls.client.server_name`: the name that the client asked for (SNI, RFC 6066). With `ech` it may
+    /// be the outer one.
     pub sni: Arc<str>,
     /// `tls.next_protocol`: what ALPN (RFC 7301) settled on ("h2"); empty where the server's choice
     /// cannot be seen.
     pub alpn: Box<str>,
-    /// `tls.protocol.version`: "1.2", "1.3".
+    /// `tls.protocol.version`: "1.2", "1.3"; of drafts of 1.3 the number ("0x7f17"). Empty where no
+    /// ServerHello was seen.
     pub version: &'static str,
     /// The fatal alert that ended it (RFC 8446 section 6.2), else `None`.
     pub alert: Option<u8>,
+    /// An alert ended it that nobody outside can read.
+    pub alert_encrypted: bool,
+    /// `tls.cipher`: number of the cipher suite that the server chose.
+    pub cipher: Option<u16>,
+    /// `tls.curve`: number of the group (RFC 8446 section 4.2.7) in which the keys were agreed on, where
+    /// it was seen.
+    pub group: Option<u16>,
+    /// `tls.resumed`: it went on with an older session.
+    pub resumed: bool,
+    /// The server asked for another ClientHello (HelloRetryRequest).
+    pub retried: bool,
+    /// The client may have hidden another ClientHello in the one that was seen (ECH); browsers say so
+    /// where they hide nothing, too.
+    pub ech: bool,
+    /// What the client had to offer, where the dissector was told to keep it.
+    pub offer: Option<Box<TlsOffer>>,
+}
+
+/// What a ClientHello offers, reserved values (GREASE, RFC 8701) left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsOffer {
+    /// Names of ALPN.
+    pub protocols: Vec<Box<str>>,
+    /// Numbers of versions, highest preference first.
+    pub versions: Vec<u16>,
+    /// Numbers of groups.
+    pub groups: Vec<u16>,
 }
 
 /// What was sent over a two-way channel, as a WebSocket is, since its last record. Indices: `[by

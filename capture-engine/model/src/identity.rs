@@ -143,4 +143,10 @@ pub trait Names {
 
     /// A pod learnt that `name` is at `ips` for `ttl_s` seconds (from a DNS answer).
     fn dns_answer(&mut self, slot: Slot, name: &str, ips: &[IpAddr], ttl_s: u32, at: Ts);
+
+    /// A pod's connection to `ip` that began at `since` asked for `name`, and the two ends agreed on keys
+    /// at `at` (SNI of a TLS handshake). What an answer of DNS says goes first.
+    fn server_name(&mut self, slot: Slot, name: &str, ip: IpAddr, since: Ts, at: Ts) {
+        let _ = (slot, name, ip, since, at);
+    }
 }

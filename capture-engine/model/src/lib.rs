@@ -15,7 +15,7 @@ mod time;
 
 pub use causes::in_full;
 pub use detail::{
-    ChannelTraffic, DbOperation, Detail, DnsExchange, HttpExchange, MessagingOperation, RpcCall, TlsHandshake,
+    ChannelTraffic, DbOperation, Detail, DnsExchange, HttpExchange, MessagingOperation, RpcCall, TlsHandshake, TlsOffer,
 };
 pub use flow::{Close, Direction, Endpoint, FiveTuple, FlowDelta, FlowInfo, FlowSeed, NetnsId, Role, Slot, Transport};
 pub use identity::{Identity, Names, Unknown, Workload, WorkloadKind};

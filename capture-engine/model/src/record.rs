@@ -10,11 +10,13 @@ pub enum Protocol {
     Http1,
     /// DNS over UDP or TCP (RFC 1035).
     Dns,
+    /// Handshakes of TLS 1.0 to 1.3 and SSL 3.0 (RFC 8446, 5246, 6101).
+    Tls,
 }
 
 impl Protocol {
     /// Each protocol once, at its `index`.
-    pub const ALL: [Protocol; 2] = [Protocol::Http1, Protocol::Dns];
+    pub const ALL: [Protocol; 3] = [Protocol::Http1, Protocol::Dns, Protocol::Tls];
 
     /// Its place in `ALL`, and in every array that has a cell for each protocol.
     #[must_use]
@@ -28,6 +30,7 @@ impl Protocol {
         match self {
             Protocol::Http1 => "http1",
             Protocol::Dns => "dns",
+            Protocol::Tls => "tls",
         }
     }
 }

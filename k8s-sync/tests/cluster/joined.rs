@@ -99,6 +99,18 @@ fn a_name_that_stands_for_a_service_is_the_services() {
     assert_eq!(names, ["Service db", "Service db", "External www.example.com"]);
 }
 
+#[test]
+fn a_pod_that_asks_a_server_for_the_name_of_a_service_makes_no_service_of_it() {
+    let (mut bed, _index, mut reader) = both();
+    bed.apply(service(1, "db", "172.16.0.2")).apply(pod(2, "api", "10.1.0.1"));
+    reader.server_name(POD, "db.shop.svc.cluster.local", ip("203.0.113.1"), ts(100), ts(101));
+    reader.server_name(POD, "evil.example", ip("172.16.0.2"), ts(100), ts(101));
+    reader.server_name(POD, "evil.example", ip("10.1.0.1"), ts(100), ts(101));
+    let names = ["203.0.113.1", "172.16.0.2", "10.1.0.1"].map(|address| remote(&reader, address, 443, 101));
+    assert!(names[0].starts_with("External db.shop"), "{names:?}");
+    assert!(names[1..].iter().all(|name| !name.contains("evil")), "{names:?}");
+}
+
 fn claim(origin: Origin, name: &str, number: u32) -> Claim {
     Claim { who: by_containerd(WorkloadKind::Pod, name, name), pod: Some(uid(number)), origin }
 }

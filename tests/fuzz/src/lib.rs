@@ -169,7 +169,7 @@ mod tests {
 
     /// Scripts that are bytes of an xorshift64 sequence with words of the protocols strewn in.
     fn check(target: fn(&[u8])) {
-        const WORDS: [&[u8]; 8] = [
+        const WORDS: [&[u8]; 14] = [
             b"GET /items?i=1 HTTP/1.1\r\nHost: a\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
@@ -178,6 +178,12 @@ mod tests {
             b"\x00\x01\x81\x80\x00\x01\x00\x01\x00\x00\x00\x00\x03api\x04demo\x00\x00\x01\x00\x01\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x3c\x00\x04\x0a\x00\x00\x01",
             b"\xc0\x0c",
             b"\r\n\r\n",
+            b"\x16\x03\x01\x00\x2e\x01\x00\x00\x2a\x03\x03\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x02\x13\x01\x01\x00\x00\x00",
+            b"\x16\x03\x03\x00\x2a\x02\x00\x00\x26\x03\x03\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x13\x01\x00",
+            b"\x14\x03\x03\x00\x01\x01\x16\x03\x03\x00\x04\x81\x82\x83\x84",
+            b"\x15\x03\x03\x00\x02\x02\x28",
+            b"\x17\x03\x03\x00\x35",
+            b"\x00\x00\x00\x0a\x00\x08\x00\x00\x05a.com",
         ];
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut random = || {
@@ -189,7 +195,7 @@ mod tests {
         for _ in 0..3000 {
             let mut script = Vec::new();
             for _ in 0..random() % 12 {
-                let word = WORDS[usize::try_from(random() % 8).unwrap_or(0)];
+                let word = WORDS[usize::try_from(random() % 14).unwrap_or(0)];
                 script.extend(random().to_le_bytes().iter().take(3));
                 script.push(u8::try_from(word.len()).unwrap_or(0));
                 script.extend(word);

@@ -24,6 +24,7 @@ use flow_model::{Close, Detail, Direction, HttpExchange, L7Record, LossReason, N
 use open::{Open, Unread};
 use order::{Order, Unheard};
 use side::{Side, State};
+pub(crate) use sign::preamble;
 use std::time::Duration;
 
 /// Whom the response under way answers.

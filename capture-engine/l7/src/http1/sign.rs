@@ -35,7 +35,7 @@ pub(super) fn recognise_cut(bytes: &[u8]) -> Sign {
 
 /// Length of a PROXY protocol header (versions 1 and 2), which proxies put before the first
 /// request; 0 while it is not whole.
-fn preamble(bytes: &[u8]) -> Option<usize> {
+pub(crate) fn preamble(bytes: &[u8]) -> Option<usize> {
     const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
     if bytes.starts_with(b"PROXY ") {
         // 107 bytes at most, by its specification.

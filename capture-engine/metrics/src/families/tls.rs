@@ -38,10 +38,13 @@ const ALERTS: [(u8, &str); 28] = [
     (121, "ech_required"),
 ];
 
-const ALERT_NAMES: [&str; ALERTS.len()] = {
-    let mut names = [""; ALERTS.len()];
+/// Of one that nobody outside can read; behind those with a name.
+const ENCRYPTED: &str = "encrypted_alert";
+
+const ALERT_NAMES: [&str; ALERTS.len() + 1] = {
+    let mut names = [ENCRYPTED; ALERTS.len() + 1];
     let mut i = 0;
-    while i < names.len() {
+    while i < ALERTS.len() {
         names[i] = ALERTS[i].1;
         i += 1;
     }
@@ -67,10 +70,11 @@ pub(super) static FAMILY: Family = Family {
 };
 
 pub(super) fn describe(outcome: Outcome, handshake: &TlsHandshake) -> Described<'_> {
-    let TlsHandshake { sni, alpn, version, alert } = handshake;
+    let TlsHandshake { sni, alpn, version, alert, alert_encrypted, .. } = handshake;
     let version = if version.is_empty() { Value::None } else { words(&VERSIONS, version) };
     let place = |alert: u8| ALERTS.iter().position(|(number, _)| *number == alert);
     let said = match alert.map(place) {
+        None if *alert_encrypted => Value::Word(ALERTS.len() as u8),
         None => Value::None,
         Some(None) => Value::Other,
         Some(Some(place)) => Value::Word(place as u8),

@@ -61,6 +61,12 @@ impl Names for Table {
     fn dns_answer(&mut self, slot: Slot, name: &str, _: &[IpAddr], _: u32, _: Ts) {
         self.answers.push((slot, name.to_owned()));
     }
+
+    fn server_name(&mut self, slot: Slot, name: &str, ip: IpAddr, _: Ts, _: Ts) {
+        self.answers.push((slot, name.to_owned()));
+        self.remote.entry(ip).or_insert_with(|| named(name, "", WorkloadKind::External));
+        self.version += 1;
+    }
 }
 
 pub fn named(name: &str, namespace: &str, kind: WorkloadKind) -> Identity {

@@ -62,6 +62,7 @@ const PARTS: [Part; 22] = [
     beside("neighbour"),
     beside("node_addresses"),
     beside("replay_tshark"),
+    beside("tls"),
     beside("truth"),
     beside("kubernetes"),
     beside("kubernetes_nodes"),

@@ -1,7 +1,8 @@
 //! What an exchange was about: a struct for each family of `flow_model::Detail`.
 
+use super::tls::Handshake;
 use flow_model::{
-    ChannelTraffic, DbOperation, Detail, DnsExchange, HttpExchange, L7Record, MessagingOperation, RpcCall, TlsHandshake,
+    ChannelTraffic, DbOperation, Detail, DnsExchange, HttpExchange, L7Record, MessagingOperation, RpcCall,
 };
 use serde::Serialize;
 use std::net::IpAddr;
@@ -121,15 +122,10 @@ pub(super) struct Messaging<'a> {
 
 #[derive(Debug, Serialize)]
 pub(super) struct Tls<'a> {
-    #[serde(rename = "tls.client.server_name", skip_serializing_if = "str::is_empty")]
-    sni: &'a str,
-    #[serde(rename = "tls.next_protocol", skip_serializing_if = "str::is_empty")]
-    alpn: &'a str,
-    #[serde(rename = "tls.protocol.version", skip_serializing_if = "str::is_empty")]
-    version: &'a str,
-    /// The number of RFC 8446 section 6.
-    #[serde(rename = "tls.alert", skip_serializing_if = "Option::is_none")]
-    alert: Option<u8>,
+    #[serde(flatten)]
+    handshake: Handshake<'a>,
+    #[serde(flatten)]
+    sizes: Sizes,
 }
 
 /// Pairs are [client to server, server to client].
@@ -163,9 +159,7 @@ impl<'a> What<'a> {
                 let messages_by_direction = *messages;
                 What::Messaging(Messaging { system, operation, destination, group, code, messages_by_direction, sizes })
             }
-            Detail::Tls(TlsHandshake { sni, alpn, version, alert }) => {
-                What::Tls(Tls { sni, alpn, version, alert: *alert })
-            }
+            Detail::Tls(handshake) => What::Tls(Tls { handshake: Handshake::new(handshake), sizes }),
             Detail::Channel(ChannelTraffic { messages, bytes }) => {
                 What::Channel(Channel { messages_by_direction: *messages, payload_bytes_by_direction: *bytes })
             }

@@ -1,6 +1,7 @@
 //! One object a line, named as OpenTelemetry names things.
 
 mod detail;
+mod tls;
 
 pub(super) use detail::{qtype_text, rcode_text};
 
