@@ -10,11 +10,13 @@ pub enum Protocol {
     Http1,
     /// DNS over UDP or TCP (RFC 1035).
     Dns,
+    /// Redis's protocol, versions 2 and 3.
+    Redis,
 }
 
 impl Protocol {
     /// Each protocol once, at its `index`.
-    pub const ALL: [Protocol; 2] = [Protocol::Http1, Protocol::Dns];
+    pub const ALL: [Protocol; 3] = [Protocol::Http1, Protocol::Dns, Protocol::Redis];
 
     /// Its place in `ALL`, and in every array that has a cell for each protocol.
     #[must_use]
@@ -28,6 +30,7 @@ impl Protocol {
         match self {
             Protocol::Http1 => "http1",
             Protocol::Dns => "dns",
+            Protocol::Redis => "redis",
         }
     }
 }
@@ -82,9 +85,12 @@ impl Notes {
     pub const MALFORMED: Notes = Notes(1 << 8);
     /// The same message had been seen before (DNS retransmission).
     pub const DUPLICATE: Notes = Notes(1 << 9);
+    /// The request asks to wait until there is something to tell (Redis's BLPOP): how long it took says
+    /// nothing of the server.
+    pub const WAITED: Notes = Notes(1 << 10);
 
     /// Each note with its name in records, in the order of the bits.
-    pub const NAMES: [(Notes, &'static str); 10] = [
+    pub const NAMES: [(Notes, &'static str); 11] = [
         (Notes::REQUEST_CUT, "request_cut"),
         (Notes::RESPONSE_CUT, "response_cut"),
         (Notes::BODY_SKIPPED, "body_skipped"),
@@ -95,6 +101,7 @@ impl Notes {
         (Notes::UPGRADED, "upgraded"),
         (Notes::MALFORMED, "malformed"),
         (Notes::DUPLICATE, "duplicate"),
+        (Notes::WAITED, "waited"),
     ];
 
     /// Whether any bit of `note` is set.

@@ -76,6 +76,7 @@ fn title(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Http1 => "HTTP",
         Protocol::Dns => "DNS",
+        Protocol::Redis => "Redis",
     }
 }
 

@@ -1,9 +1,10 @@
-//! Whether requests and responses still pair by counting once some of them were lost.
+//! Whether requests and responses still pair by counting once some of them were lost, for protocols
+//! that answer in the order of asking (HTTP/1: RFC 9112 section 9.3.2; Redis).
 //!
-//! Responses come in the order of requests (RFC 9112 section 9.3.2), so a lost head shifts all pairs
-//! behind it. From a loss on nothing is paired until it is certain that all that was asked is
-//! answered; what passes meanwhile is counted as lost. How certain a new message of the client makes
-//! it depends on its manners: a connection is taken for as orderly as it has been so far.
+//! A lost head shifts all pairs behind it. From a loss on nothing is paired until it is certain that
+//! all that was asked is answered; what passes meanwhile is counted as lost. How certain a new message
+//! of the client makes it depends on its manners: a connection is taken for as orderly as it has been
+//! so far.
 
 use crate::Out;
 use flow_model::{LossReason, Ts};
@@ -28,7 +29,7 @@ const SILENCE: Duration = Duration::from_secs(1);
 
 /// What is not known when a message of the client begins.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Unheard {
+pub(crate) struct Unheard {
     /// What the server said last may be held back, or is missing.
     pub unsure: bool,
     /// Bytes of the client before this message were not seen.
@@ -63,7 +64,7 @@ struct Doubt {
 
 /// What is known of the order.
 #[derive(Debug)]
-pub(super) struct Order {
+pub(crate) struct Order {
     manner: Manner,
     doubt: Option<Box<Doubt>>,
     /// When the newest byte passed.
@@ -71,30 +72,30 @@ pub(super) struct Order {
 }
 
 impl Order {
-    pub(super) const ORDERLY: Order = Order { manner: Manner::Alternates, doubt: None, last: Ts(0) };
+    pub(crate) const ORDERLY: Order = Order { manner: Manner::Alternates, doubt: None, last: Ts(0) };
 
     /// Nothing is paired.
-    pub(super) fn is_lost(&self) -> bool {
+    pub(crate) fn is_lost(&self) -> bool {
         self.doubt.is_some()
     }
 
     /// The client asks one thing at a time.
-    pub(super) fn is_alternating(&self) -> bool {
+    pub(crate) fn is_alternating(&self) -> bool {
         self.manner == Manner::Alternates
     }
 
     /// The client does not wait for what it has asked.
-    pub(super) fn is_overlapping(&self) -> bool {
+    pub(crate) fn is_overlapping(&self) -> bool {
         self.manner == Manner::Overlaps
     }
 
     /// A request began while another one had no response.
-    pub(super) fn pipelined(&mut self) {
+    pub(crate) fn pipelined(&mut self) {
         self.manner = self.manner.max(Manner::Pipelines);
     }
 
     /// A request, seen or unseen, that no record will tell of.
-    pub(super) fn lost_request<O: Out>(&mut self, reason: LossReason, seen: bool, out: &mut O) {
+    pub(crate) fn lost_request<O: Out>(&mut self, reason: LossReason, seen: bool, out: &mut O) {
         let doubt = self.doubt(reason);
         doubt.requests_lost |= !seen;
         doubt.inferred = doubt.inferred.saturating_add(u32::from(!seen));
@@ -106,7 +107,7 @@ impl Order {
     }
 
     /// As that, where the caller has counted it.
-    pub(super) fn has_lost_request(&mut self, reason: LossReason) {
+    pub(crate) fn has_lost_request(&mut self, reason: LossReason) {
         let doubt = self.doubt(reason);
         doubt.requests_lost = true;
         doubt.inferred = doubt.inferred.saturating_add(1);
@@ -116,7 +117,7 @@ impl Order {
 
     /// Responses were lost. `given_up` requests, which wait no more, had them, as far as is known.
     /// `certain`: one response at least was among what was not seen.
-    pub(super) fn lost_responses<O: Out>(&mut self, reason: LossReason, given_up: u64, certain: bool, out: &mut O) {
+    pub(crate) fn lost_responses<O: Out>(&mut self, reason: LossReason, given_up: u64, certain: bool, out: &mut O) {
         if given_up == 0 {
             let Some(doubt) = &mut self.doubt else { return };
             if !certain {
@@ -140,7 +141,7 @@ impl Order {
     }
 
     /// Bytes of the client are missing where it was not known what they were: requests may be in them.
-    pub(super) fn requests_unread(&mut self) {
+    pub(crate) fn requests_unread(&mut self) {
         if let Some(doubt) = &mut self.doubt {
             doubt.requests_lost = true;
         }
@@ -148,21 +149,21 @@ impl Order {
 
     /// The message of the client that is over had bytes of which nobody knows what they were. Where their
     /// responses may still come, nothing is paired.
-    pub(super) fn requests_blurred(&mut self) {
+    pub(crate) fn requests_blurred(&mut self) {
         if matches!(self.manner, Manner::Pipelines | Manner::Overlaps) {
             self.doubt(LossReason::Gap).requests_lost = true;
         }
     }
 
     /// Bytes of the server make no sense: responses may be in them.
-    pub(super) fn responses_unread(&mut self) {
+    pub(crate) fn responses_unread(&mut self) {
         if let Some(doubt) = &mut self.doubt {
             doubt.responses_unsure = true;
         }
     }
 
     /// A final response that is not paired; false when pairs are certain.
-    pub(super) fn response<O: Out>(&mut self, out: &mut O) -> bool {
+    pub(crate) fn response<O: Out>(&mut self, out: &mut O) -> bool {
         let Some(doubt) = &mut self.doubt else { return false };
         if self.manner == Manner::Alternates && doubt.unseen > 0 {
             // What was not seen was an interim response to the same request.
@@ -175,19 +176,19 @@ impl Order {
     }
 
     /// Bytes passed.
-    pub(super) fn passed(&mut self, at: Ts) {
+    pub(crate) fn passed(&mut self, at: Ts) {
         self.last = self.last.max(at);
     }
 
     /// The requests that wait now were asked before a message of the client that begins, though no
     /// response to them is known to be lost.
-    pub(super) fn overlaps(&mut self) {
+    pub(crate) fn overlaps(&mut self) {
         self.manner = Manner::Overlaps;
     }
 
     /// A message of the client begins, `waiting` requests before it being open. `clear`: the server is
     /// not amid a response.
-    pub(super) fn client_speaks(&mut self, at: Ts, waiting: usize, clear: bool, unheard: Unheard) {
+    pub(crate) fn client_speaks(&mut self, at: Ts, waiting: usize, clear: bool, unheard: Unheard) {
         let Unheard { unsure, missed, dropped } = unheard;
         let Some(doubt) = &mut self.doubt else {
             if self.manner == Manner::Pipelines && waiting == 0 && clear {
