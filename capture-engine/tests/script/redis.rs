@@ -46,7 +46,7 @@ pub fn conversation(seed: u64, values: Values, rough: bool) -> (Vec<Packet>, usi
     push(&mut packets, 1, "SA", isn[1], next[0], b"");
     push(&mut packets, 0, "A", next[0], next[1], b"");
     // It shows to be Redis, that it pipelines, and whether it waits.
-    let opening = if seed % 2 == 0 {
+    let opening = if seed.is_multiple_of(2) {
         vec![command(10), reply(1), [command(20), command(30)].concat(), [reply(2), reply(3)].concat()]
     } else {
         vec![
