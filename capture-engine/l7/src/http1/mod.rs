@@ -291,7 +291,9 @@ impl Dissector for Http1 {
     }
 
     fn interest(&self) -> Interest {
-        if self.pipelined > 0 { Interest::Everything } else { Interest::Heads }
+        // Who does not wait asks much at once any time.
+        let pipelines = self.pipelined > 0 || self.order.is_overlapping();
+        if pipelines { Interest::Everything } else { Interest::Heads }
     }
 
     /// True if the request for this response may still be held in reassembly.

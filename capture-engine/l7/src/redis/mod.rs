@@ -219,9 +219,11 @@ impl Dissector for Redis {
     }
 
     fn interest(&self) -> Interest {
-        match (self.pipelined, self.long) {
-            (0, _) => Interest::Heads,
-            (_, 0) => Interest::Frames(&WHOLE),
+        // Who does not wait asks much at once any time.
+        let pipelines = self.pipelined > 0 || self.order.is_overlapping();
+        match (pipelines, self.long) {
+            (false, _) => Interest::Heads,
+            (true, 0) => Interest::Frames(&WHOLE),
             _ => Interest::Frames(&BULK),
         }
     }

@@ -326,6 +326,7 @@ impl Redis {
                 self.confirms = self.confirms.saturating_sub(1);
                 return;
             }
+            Word::Confirms(name) if asked.is_some_and(|open| open.name == name) => {}
             _ if pushed || self.monitors && reply.said == Said::Seen => return,
             _ => {}
         }
