@@ -177,10 +177,10 @@ static __always_inline void pf_payload(struct pf_flow *flow, int dir, struct pf_
 	after->copy = p->held - skip < room ? p->held - skip : room;
 	after->turn = turn;
 	if (walk && flow->flags & PF_FLOW_WALKED) {
-		if (progress)
-			pf_walked(flow, dir, walk, cpu, next);
-		else if (!fills)
+		if (!progress && !fills)
 			after->copy = 0; /* what was left out is so again */
+		else if (!pf_walked_packet(cpu) && progress)
+			pf_walked(flow, dir, walk, cpu, next);
 	}
 }
 

@@ -127,6 +127,7 @@ struct pf_walking {
 	__u32 next; /* the direction's next number then */
 	__u32 count; /* of `ranges` */
 	__u32 frames; /* that were followed */
+	__u32 keep; /* PF_FORM_PACKETS: bytes of the packet that are copied */
 	__u8 tail_read;
 	__u8 form;
 	__u8 pad[2];

@@ -192,11 +192,17 @@ __noinline int pf_walk(struct __sk_buff *skb, struct pf_flow *flow, struct pf_wa
 	walking = &cpu->walking;
 	way = &walking->is;
 	control = bpf_map_lookup_elem(&pilotfish_control, &place);
-	if (!control || p->held != p->payload || !p->payload)
-		return 0;
 	place = walk->frames - 1;
 	frames = bpf_map_lookup_elem(&pilotfish_frames, &place);
-	if (!frames)
+	if (!control || !frames || !p->payload)
+		return 0;
+	walking->form = frames->form;
+	if (frames->form == PF_FORM_PACKETS) {
+		walking->keep = frames->keep[0];
+		cpu->before.walked = 1;
+		return 0;
+	}
+	if (p->held != p->payload)
 		return 0;
 	walking->was = walk->way[dir];
 	walking->is = walking->was;
@@ -204,7 +210,6 @@ __noinline int pf_walk(struct __sk_buff *skb, struct pf_flow *flow, struct pf_wa
 	walking->count = 0;
 	walking->frames = 0;
 	walking->tail_read = 0;
-	walking->form = frames->form;
 	cpu->before.walked = 1;
 	end = p->seq + p->payload;
 	if (pf_ahead(end, walking->next) <= 0)
@@ -223,11 +228,6 @@ __noinline int pf_walk(struct __sk_buff *skb, struct pf_flow *flow, struct pf_wa
 				way->have = 0;
 			}
 		}
-	}
-	if (frames->form == PF_FORM_PACKETS) {
-		way->mode = PF_WAY_WALKS;
-		pf_add_range(walking, 0, p->payload < frames->keep[0] ? p->payload : frames->keep[0]);
-		return 0;
 	}
 	starts = !flow->turn || flow->turn_dir != dir;
 	if (starts && frames->flags & PF_FRAMES_ALIGNED) {
@@ -260,6 +260,20 @@ __noinline int pf_walk(struct __sk_buff *skb, struct pf_flow *flow, struct pf_wa
 	if (starts && !walking->count)
 		pf_add_range(walking, 0, 0);
 	return 0;
+}
+
+/* Where nothing tells lengths: the packet's first bytes, however long its message is. Heads may be in
+ * the rest. True where that is so. */
+static __always_inline int pf_walked_packet(struct pf_cpu *cpu)
+{
+	struct pf_packet *p = &cpu->packet;
+	__u32 keep = cpu->walking.keep;
+
+	if (!cpu->before.walked || cpu->walking.form != PF_FORM_PACKETS)
+		return 0;
+	cpu->after.skip = 0;
+	cpu->after.copy = p->held < keep ? p->held : keep;
+	return 1;
 }
 
 /* The kept end of a message of rows is told before anything else. */
@@ -319,8 +333,7 @@ static __always_inline void pf_walked(struct pf_flow *flow, int dir, struct pf_w
 		first = p->seq + after->skip;
 		walking->is.told = end;
 	} else {
-		if (walking->form != PF_FORM_PACKETS)
-			after->seg = PF_SEG_WALKED;
+		after->seg = PF_SEG_WALKED;
 		if (way->mode == PF_WAY_ROWS && walking->is.mode == PF_WAY_ROWS)
 			after->seg |= PF_SEG_TAIL;
 		after->copy = 0;
@@ -330,7 +343,7 @@ static __always_inline void pf_walked(struct pf_flow *flow, int dir, struct pf_w
 		first = walking->count ? p->seq + walking->ranges[0].at : from;
 		walking->is.told = !walking->count ? from : walking->tail_read ? p->seq + last->at + last->length : end;
 	}
-	if (walking->form != PF_FORM_PACKETS && known && pf_ahead(first, from) > 0)
+	if (known && pf_ahead(first, from) > 0)
 		after->skipped = first - from;
 	*way = walking->is;
 	way->told_known = 1;

@@ -19,6 +19,11 @@ pub(crate) trait Dissector: Sized {
         Sign::No
     }
 
+    /// As `recognise`, of a message that is the answer to the connection's first one: what both say together.
+    fn recognise_pair(_request: &[u8], _response: &[u8]) -> Sign {
+        Sign::No
+    }
+
     /// The protocol has shown. The bytes that showed it follow in `bytes`.
     fn open<O: Out>(opening: &Opening<'_>, out: &mut O) -> Self;
 

@@ -32,6 +32,12 @@ macro_rules! protocols {
                 first_sure([$((Wire::$name, <$dissector>::recognise_cut),)*], head)
             }
 
+            /// As `recognise`, of the connection's first message and the answer to it.
+            pub(crate) fn recognise_pair(request: &[u8], response: &[u8]) -> Option<(Wire, Sign)> {
+                let signs = [$((Wire::$name, <$dissector>::recognise_pair(request, response)),)*];
+                signs.into_iter().find(|(_, sign)| *sign != Sign::No)
+            }
+
             pub(crate) fn open<O: Out>(self, opening: &Opening<'_>, out: &mut O) -> Spoken {
                 match self {
                     $(Wire::$name => Spoken::$name(Box::new(Dissector::open(opening, out))),)*
@@ -135,6 +141,8 @@ protocols! {
     Dns: crate::dns::Stream,
     /// HTTP/0.9 to HTTP/1.1.
     Http1: crate::http1::Http1,
+    /// Redis's protocol, versions 2 and 3.
+    Redis: crate::redis::Redis,
 }
 
 type Recognise = fn(&[u8]) -> Sign;

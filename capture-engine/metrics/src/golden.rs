@@ -13,7 +13,8 @@ use crate::table::{Edges, Table};
 use crate::texts::Texts;
 use crate::waiting::{self, Key, Waiting};
 use flow_model::{
-    Close, Detail, Direction, FlowDelta, FlowInfo, L7Record, LossReason, Names, Outcome, Role, Sink, Transport, Ts,
+    Close, Detail, Direction, FlowDelta, FlowInfo, L7Record, LossReason, Names, Notes, Outcome, Role, Sink, Transport,
+    Ts,
 };
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -306,6 +307,8 @@ impl<N: Names> Golden<N> {
         }
         series.life.touch(self.now);
         match record.outcome {
+            // How long somebody waited on purpose would drown all else.
+            _ if record.notes.has(Notes::WAITED) => series.add(Cell::OneWay, 1),
             Outcome::Answered | Outcome::Unanswered => {
                 series.duration.observe(record.end.0.saturating_sub(record.start.0));
             }

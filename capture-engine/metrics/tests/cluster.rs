@@ -146,7 +146,7 @@ fn every_series_and_every_total_has_a_key_of_its_own() {
     }
     let bytes = node.bytes();
     let keys: BTreeSet<&Vec<u8>> = bytes.iter().map(|(key, _)| key).collect();
-    // Totals: two reporters by the protocols and five reasons, and the places.
+    // Totals: two reporters by each protocol and each of five reasons, and the places.
     let totals = 2 * (Protocol::ALL.len() + 5) + node.losses.rows().len();
     assert_eq!((keys.len(), bytes.len()), (bytes.len(), node.reader.snapshot().series() + totals));
     assert!(keys.iter().all(|key| RowKey::read(key).is_some()));

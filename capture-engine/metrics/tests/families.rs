@@ -5,7 +5,8 @@ mod common;
 
 use common::*;
 use flow_model::{
-    ChannelTraffic, DbOperation, Detail, L7Record, MessagingOperation, Outcome, Role, RpcCall, Sink, TlsHandshake,
+    ChannelTraffic, DbOperation, Detail, L7Record, MessagingOperation, Notes, Outcome, Role, RpcCall, Sink,
+    TlsHandshake,
 };
 use golden_metrics::{Config, Exposition, FlowCache, Format, Golden, Losses};
 
@@ -253,4 +254,32 @@ fn over_the_cap_of_series_no_name_from_traffic_is_left() {
     let other = r#"db_system_name="postgresql",db_operation_name="_OTHER",db_collection_name="_OTHER",db_namespace="_OTHER",db_response_status_code="_OTHER",error_type="_OTHER"} 2"#;
     assert!(text.contains(other), "{text}");
     assert_eq!(node.lost("series_cap"), Some(2));
+}
+
+#[test]
+fn a_redirect_is_no_failure_and_waiting_on_purpose_is_no_latency() {
+    let mut node = node(Config::default());
+    let redis = |operation: &'static str, code: &str| {
+        let (namespace, operation, code) = ("0".into(), operation.into(), code.into());
+        Detail::Db(DbOperation { system: "redis", operation, namespace, code, ..DbOperation::default() })
+    };
+    for (operation, code) in [("GET", "MOVED"), ("GET", "ASK"), ("GET", "WRONGTYPE")] {
+        node.see(&record(Outcome::Answered, redis(operation, code)));
+    }
+    for outcome in [Outcome::Answered, Outcome::Unanswered] {
+        node.see(&L7Record { notes: Notes::WAITED, ..record(outcome, redis("BLPOP", "")) });
+    }
+    let durations = node.samples("db_client_operation_duration_seconds");
+    let of = |code: &str, error: &str| {
+        let found = durations.iter().find(|line| line.contains(&format!("db_response_status_code=\"{code}\"")));
+        let shown = format!("error_type=\"{error}\"");
+        found.is_some_and(|line| line.ends_with(" 1") && (error.is_empty() || line.contains(&shown)))
+    };
+    assert!(of("MOVED", "") && of("ASK", "") && of("WRONGTYPE", "WRONGTYPE"), "{durations:#?}");
+    for never in ["BLPOP", "error_type=\"MOVED\"", "error_type=\"ASK\""] {
+        assert!(!durations.iter().any(|line| line.contains(never)), "{durations:#?}");
+    }
+    let waited = node.samples("pilotfish_db_one_way_total");
+    let counted: Vec<&str> = waited.iter().filter_map(|line| line.rsplit(' ').next()).collect();
+    assert_eq!((counted.len(), waited.iter().all(|line| line.contains("BLPOP"))), (2, true), "{waited:#?}");
 }

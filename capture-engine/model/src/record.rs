@@ -12,11 +12,13 @@ pub enum Protocol {
     Dns,
     /// Handshakes of TLS 1.0 to 1.3 and SSL 3.0 (RFC 8446, 5246, 6101).
     Tls,
+    /// Redis's protocol, versions 2 and 3.
+    Redis,
 }
 
 impl Protocol {
     /// Each protocol once, at its `index`.
-    pub const ALL: [Protocol; 3] = [Protocol::Http1, Protocol::Dns, Protocol::Tls];
+    pub const ALL: [Protocol; 4] = [Protocol::Http1, Protocol::Dns, Protocol::Tls, Protocol::Redis];
 
     /// Its place in `ALL`, and in every array that has a cell for each protocol.
     #[must_use]
@@ -31,6 +33,7 @@ impl Protocol {
             Protocol::Http1 => "http1",
             Protocol::Dns => "dns",
             Protocol::Tls => "tls",
+            Protocol::Redis => "redis",
         }
     }
 }
@@ -85,9 +88,12 @@ impl Notes {
     pub const MALFORMED: Notes = Notes(1 << 8);
     /// The same message had been seen before (DNS retransmission).
     pub const DUPLICATE: Notes = Notes(1 << 9);
+    /// The request asks to wait until there is something to tell (Redis's BLPOP): how long it took says
+    /// nothing of the server.
+    pub const WAITED: Notes = Notes(1 << 10);
 
     /// Each note with its name in records, in the order of the bits.
-    pub const NAMES: [(Notes, &'static str); 10] = [
+    pub const NAMES: [(Notes, &'static str); 11] = [
         (Notes::REQUEST_CUT, "request_cut"),
         (Notes::RESPONSE_CUT, "response_cut"),
         (Notes::BODY_SKIPPED, "body_skipped"),
@@ -98,6 +104,7 @@ impl Notes {
         (Notes::UPGRADED, "upgraded"),
         (Notes::MALFORMED, "malformed"),
         (Notes::DUPLICATE, "duplicate"),
+        (Notes::WAITED, "waited"),
     ];
 
     /// Whether any bit of `note` is set.

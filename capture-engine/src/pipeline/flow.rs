@@ -1,7 +1,7 @@
 use crate::event::{Counters, FlowId, FlowKey, Sample, Segment};
 use flow_model::{Close, Endpoint, FlowDelta, FlowInfo, L7Record, LossReason, Role, Sink, Slot, Ts};
 use l7::dns::Datagram;
-use l7::{Interest, Limits, Out, Piece};
+use l7::{Interest, Length, Limits, Out, Piece};
 use std::time::Duration;
 
 /// The instance of a connection of which no packet was seen: the kernel counts from its start, which is never 0.
@@ -35,13 +35,14 @@ pub(super) struct Flow<P> {
 }
 
 /// An [`Interest`] in one byte: which frames they are changes with the protocol only, and between two
-/// protocols heads are asked for.
+/// protocols heads are asked for. Of whole packets or their beginnings, it changes with what is sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Told {
     #[default]
     Heads,
     Everything,
     Frames,
+    Packets,
     Nothing,
 }
 
@@ -50,6 +51,7 @@ impl From<Interest> for Told {
         match interest {
             Interest::Heads => Told::Heads,
             Interest::Everything => Told::Everything,
+            Interest::Frames(walk) if walk.length == Length::Packets && walk.keep[0] == u32::MAX => Told::Packets,
             Interest::Frames(_) => Told::Frames,
             Interest::Nothing => Told::Nothing,
         }

@@ -147,7 +147,7 @@ pub fn walked(packets: &[Packet]) -> (Found, usize) {
     library.reset(4096);
     let (mut found, mut tcp) = (Found::default(), Tcp::new(&limits(), Role::Server));
     tcp.seen_to_begin();
-    let (mut frame, mut copied, mut asked) = (Vec::new(), 0, false);
+    let (mut frame, mut copied, mut asked) = (Vec::new(), 0, None);
     for packet in packets {
         packet.frame(&mut frame);
         let dir = if packet.from_client { wire::INGRESS } else { wire::EGRESS };
@@ -165,9 +165,9 @@ pub fn walked(packets: &[Packet]) -> (Found, usize) {
             }
         });
         if let Interest::Frames(walk) = tcp.interest()
-            && (astray || !asked)
+            && (astray || asked != Some(walk))
         {
-            asked = true;
+            asked = Some(walk);
             let headers = tcp.headers();
             let straight = u32::from(headers[0].is_some()) | u32::from(headers[1].is_some()) << 1;
             library.walk(&capture_engine::kernel::frames(walk), straight, headers.map(Option::unwrap_or_default));

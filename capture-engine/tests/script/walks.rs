@@ -361,6 +361,9 @@ impl Story {
                 return Some(format!("{record:?} skips what was before the beginning"));
             };
             let rest = if record.walked.frames { at + record.wire_len as usize } else { end };
+            if rest > side.stream.len() {
+                return Some(format!("{record:?} at {at} leaves out more than was sent"));
+            }
             for range in [before..at, end..rest] {
                 for byte in &mut side.told[range] {
                     *byte = (*byte).max(SKIPPED).min(if *byte == TOLD { TOLD } else { SKIPPED });

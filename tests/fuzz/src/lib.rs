@@ -58,6 +58,15 @@ fn limits(choice: u8) -> Limits {
 /// A TCP connection: pieces in order, out of order, again, cut, with holes; message ends true and
 /// false; silence; closes.
 pub fn tcp(data: &[u8]) {
+    connection(data, b"");
+}
+
+/// The same, after a command of Redis: its dissector reads all of it.
+pub fn redis(data: &[u8]) {
+    connection(data, b"*1\r\n$4\r\nPING\r\n");
+}
+
+fn connection(data: &[u8], opening: &[u8]) {
     let mut script = Script(data);
     let start = script.byte();
     let limits = limits(start);
@@ -66,6 +75,14 @@ pub fn tcp(data: &[u8]) {
     let mut found = Found::default();
     let mut next_seq = [u32::from(start) << 24, 0xffff_ff00];
     let (mut turn, mut last_dir, mut now) = (0_u32, None, Ts(1_000));
+    if !opening.is_empty() {
+        (turn, last_dir) = (1, Some(Direction::Egress));
+        let (seq, wire_len) = (next_seq[Direction::Egress.index()], u32::try_from(opening.len()).unwrap_or(0));
+        next_seq[Direction::Egress.index()] = seq.wrapping_add(wire_len);
+        let (dir, walked) = (Direction::Egress, Walked::default());
+        let piece = Piece { dir, at: now, seq, turn, first: true, wire_len, payload: opening, acked: None, walked };
+        tcp.piece(&piece, &mut found);
+    }
     while !script.0.is_empty() {
         let op = script.byte();
         let dir = if op & 1 == 0 { Direction::Egress } else { Direction::Ingress };
@@ -169,7 +186,7 @@ mod tests {
 
     /// Scripts that are bytes of an xorshift64 sequence with words of the protocols strewn in.
     fn check(target: fn(&[u8])) {
-        const WORDS: [&[u8]; 14] = [
+        const WORDS: &[&[u8]] = &[
             b"GET /items?i=1 HTTP/1.1\r\nHost: a\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
@@ -184,6 +201,14 @@ mod tests {
             b"\x15\x03\x03\x00\x02\x02\x28",
             b"\x17\x03\x03\x00\x35",
             b"\x00\x00\x00\x0a\x00\x08\x00\x00\x05a.com",
+            b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$200\r\n",
+            b"*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\na\r\n*1\r\n$7\r\nMONITOR\r\n",
+            b"*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$4\r\nSKIP\r\n",
+            b"*?\r\n%?\r\n|1\r\n+a\r\n:1\r\n$?\r\n;2\r\nab\r\n;0\r\n.\r\n.\r\n",
+            b"+OK\r\n-MOVED 1 a:1\r\n$-1\r\n>3\r\n+message\r\n+a\r\n_\r\n",
+            b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n",
+            b"GET a\r\nMULTI\r\nSELECT 1\r\nEXEC\r\nRESET\r\n",
+            b"$4294967290\r\n",
         ];
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut random = || {
@@ -195,7 +220,7 @@ mod tests {
         for _ in 0..3000 {
             let mut script = Vec::new();
             for _ in 0..random() % 12 {
-                let word = WORDS[usize::try_from(random() % 14).unwrap_or(0)];
+                let word = WORDS[usize::try_from(random()).unwrap_or(0) % WORDS.len()];
                 script.extend(random().to_le_bytes().iter().take(3));
                 script.push(u8::try_from(word.len()).unwrap_or(0));
                 script.extend(word);
@@ -207,6 +232,7 @@ mod tests {
     #[test]
     fn tcp_holds_its_bounds_on_scripts_of_protocol_words() {
         check(tcp);
+        check(redis);
     }
 
     #[test]

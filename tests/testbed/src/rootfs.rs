@@ -36,7 +36,7 @@ const DIRECTORIES: [&str; 20] = [
 const APPLETS: [&str; 12] = ["sh", "cat", "echo", "kill", "ls", "nc", "ping", "ps", "sleep", "true", "false", "wget"];
 
 /// Servers and clients that become part of the root file system where they are installed.
-const PROGRAMS: [&str; 5] = ["nginx", "redis-server", "dnsmasq", "wrk", "dig"];
+const PROGRAMS: [&str; 7] = ["nginx", "redis-server", "redis-benchmark", "redis-cli", "dnsmasq", "wrk", "dig"];
 
 /// Makes `root`, with `ours` (built binaries) in its `/bin`.
 pub(crate) fn create(root: &Path, ours: &[&Path]) -> Result<()> {

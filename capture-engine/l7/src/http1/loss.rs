@@ -1,7 +1,7 @@
 //! What is counted as lost, and what is known of the order of requests and responses afterwards.
 
-use super::order::Unheard;
 use super::{Http1, State};
+use crate::order::Unheard;
 use crate::{Limits, Out};
 use flow_model::{LossReason, Notes, Ts};
 

@@ -9,7 +9,6 @@ mod head;
 mod loss;
 mod method;
 mod open;
-mod order;
 mod request;
 mod response;
 mod side;
@@ -18,11 +17,11 @@ mod sign;
 use crate::before::Misfit;
 use crate::dissector::{Begun, Dissector, Next, Opening, Sign, Used};
 use crate::input::{Bytes, Cause, Hole};
+use crate::order::{Order, Unheard};
 use crate::pairing::InOrder;
 use crate::{Interest, Limits, MessageEnd, Out};
 use flow_model::{Close, Detail, Direction, HttpExchange, L7Record, LossReason, Notes, Outcome, Protocol, Ts};
 use open::{Open, Unread};
-use order::{Order, Unheard};
 use side::{Side, State};
 pub(crate) use sign::preamble;
 use std::time::Duration;
@@ -293,7 +292,9 @@ impl Dissector for Http1 {
     }
 
     fn interest(&self) -> Interest {
-        if self.pipelined > 0 { Interest::Everything } else { Interest::Heads }
+        // Who does not wait asks much at once any time.
+        let pipelines = self.pipelined > 0 || self.order.is_overlapping();
+        if pipelines { Interest::Everything } else { Interest::Heads }
     }
 
     /// True if the request for this response may still be held in reassembly.

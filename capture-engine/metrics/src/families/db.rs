@@ -66,16 +66,18 @@ pub(super) static FAMILY: Family = Family {
         },
         Counter {
             name: "pilotfish_db_one_way_total",
-            help: "Commands to databases and caches that ask for no reply; they have no duration.",
+            help: "Commands to databases and caches that have no duration: they ask for no reply, or to wait for one.",
             cell: Cell::OneWay,
         },
     ],
 };
 
 pub(super) fn describe(outcome: Outcome, operation: &DbOperation) -> Described<'_> {
-    let DbOperation { system, operation, collection, namespace, code } = operation;
-    let code = Value::free(code);
+    let DbOperation { system, operation, collection, namespace, code: said } = operation;
+    let code = Value::free(said);
     let labels =
         [words(&SYSTEMS, system), Value::free(operation), Value::free(collection), Value::free(namespace), code];
-    Described::new(labels, error(outcome, code))
+    // The cluster says who has the key: no failure, though it is told by an error.
+    let redirected = *system == "redis" && matches!(&**said, "MOVED" | "ASK");
+    Described::new(labels, error(outcome, if redirected { Value::None } else { code }))
 }

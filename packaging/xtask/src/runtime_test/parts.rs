@@ -42,7 +42,7 @@ const fn beside(test: &'static str) -> Part {
     Part { is_of_runtime: false, ..of_runtime("e2e", test) }
 }
 
-const PARTS: [Part; 22] = [
+const PARTS: &[Part] = &[
     of_runtime("shim-plugin", "containerd"),
     of_runtime("e2e", "runtimes"),
     of_runtime("e2e", "lost_ends"),
@@ -61,6 +61,7 @@ const PARTS: [Part; 22] = [
     beside("late_reads"),
     beside("neighbour"),
     beside("node_addresses"),
+    beside("redis"),
     beside("replay_tshark"),
     beside("tls"),
     beside("truth"),

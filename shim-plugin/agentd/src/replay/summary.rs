@@ -77,6 +77,7 @@ fn title(protocol: Protocol) -> &'static str {
         Protocol::Http1 => "HTTP",
         Protocol::Dns => "DNS",
         Protocol::Tls => "TLS",
+        Protocol::Redis => "Redis",
     }
 }
 

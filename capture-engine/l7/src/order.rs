@@ -1,9 +1,10 @@
-//! Whether requests and responses still pair by counting once some of them were lost.
+//! Whether requests and responses still pair by counting once some of them were lost, for protocols
+//! that answer in the order of asking (HTTP/1: RFC 9112 section 9.3.2; Redis).
 //!
-//! Responses come in the order of requests (RFC 9112 section 9.3.2), so a lost head shifts all pairs
-//! behind it. From a loss on nothing is paired until it is certain that all that was asked is
-//! answered; what passes meanwhile is counted as lost. How certain a new message of the client makes
-//! it depends on its manners: a connection is taken for as orderly as it has been so far.
+//! A lost head shifts all pairs behind it. From a loss on nothing is paired until it is certain that
+//! all that was asked is answered; what passes meanwhile is counted as lost. How certain a new message
+//! of the client makes it depends on its manners: a connection is taken for as orderly as it has been
+//! so far.
 
 use crate::Out;
 use flow_model::{LossReason, Ts};
@@ -28,7 +29,7 @@ const SILENCE: Duration = Duration::from_secs(1);
 
 /// What is not known when a message of the client begins.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Unheard {
+pub(crate) struct Unheard {
     /// What the server said last may be held back, or is missing.
     pub unsure: bool,
     /// Bytes of the client before this message were not seen.
@@ -59,43 +60,72 @@ struct Doubt {
     responses_unsure: bool,
     /// Something of the server is missing; most often it is of a response that was seen.
     responses_perhaps: bool,
+    calm: Calm,
 }
+
+/// What shows, since something was lost last, that all that was asked is answered at times though the
+/// client does not wait for it.
+///
+/// A server answers in order and as soon as it can. So where fewer requests have never been under way
+/// than now, and again and again nothing comes of the server for far longer than it needs for a
+/// response, until the client asks more, then it had nothing to answer. Had it, one more response
+/// would have come in one of these pauses, and the least number would have been lower.
+#[derive(Debug, Default)]
+struct Calm {
+    /// The least number of requests under way, compared to when this began.
+    least: Option<i64>,
+    /// Responses that were waited for, and the nanoseconds of that.
+    served: u32,
+    service: u64,
+    /// Pauses with the least number under way.
+    pauses: u32,
+}
+
+/// Pauses that show it, how much longer than a response each has to be, and of how many responses
+/// that has to be known.
+const PAUSES: u32 = 32;
+const PAUSE: u64 = 4;
+const SERVED: u32 = 32;
 
 /// What is known of the order.
 #[derive(Debug)]
-pub(super) struct Order {
+pub(crate) struct Order {
     manner: Manner,
     doubt: Option<Box<Doubt>>,
-    /// When the newest byte passed.
+    /// When the newest byte passed, and how long after the one before.
     last: Ts,
+    pause: u32,
 }
 
 impl Order {
-    pub(super) const ORDERLY: Order = Order { manner: Manner::Alternates, doubt: None, last: Ts(0) };
+    pub(crate) const ORDERLY: Order = Order { manner: Manner::Alternates, doubt: None, last: Ts(0), pause: 0 };
 
     /// Nothing is paired.
-    pub(super) fn is_lost(&self) -> bool {
+    pub(crate) fn is_lost(&self) -> bool {
         self.doubt.is_some()
     }
 
     /// The client asks one thing at a time.
-    pub(super) fn is_alternating(&self) -> bool {
+    pub(crate) fn is_alternating(&self) -> bool {
         self.manner == Manner::Alternates
     }
 
     /// The client does not wait for what it has asked.
-    pub(super) fn is_overlapping(&self) -> bool {
+    pub(crate) fn is_overlapping(&self) -> bool {
         self.manner == Manner::Overlaps
     }
 
     /// A request began while another one had no response.
-    pub(super) fn pipelined(&mut self) {
+    pub(crate) fn pipelined(&mut self) {
         self.manner = self.manner.max(Manner::Pipelines);
     }
 
     /// A request, seen or unseen, that no record will tell of.
-    pub(super) fn lost_request<O: Out>(&mut self, reason: LossReason, seen: bool, out: &mut O) {
+    pub(crate) fn lost_request<O: Out>(&mut self, reason: LossReason, seen: bool, out: &mut O) {
         let doubt = self.doubt(reason);
+        if !seen {
+            doubt.calm = Calm::default();
+        }
         doubt.requests_lost |= !seen;
         doubt.inferred = doubt.inferred.saturating_add(u32::from(!seen));
         doubt.ask(1);
@@ -106,7 +136,7 @@ impl Order {
     }
 
     /// As that, where the caller has counted it.
-    pub(super) fn has_lost_request(&mut self, reason: LossReason) {
+    pub(crate) fn has_lost_request(&mut self, reason: LossReason) {
         let doubt = self.doubt(reason);
         doubt.requests_lost = true;
         doubt.inferred = doubt.inferred.saturating_add(1);
@@ -116,15 +146,17 @@ impl Order {
 
     /// Responses were lost. `given_up` requests, which wait no more, had them, as far as is known.
     /// `certain`: one response at least was among what was not seen.
-    pub(super) fn lost_responses<O: Out>(&mut self, reason: LossReason, given_up: u64, certain: bool, out: &mut O) {
+    pub(crate) fn lost_responses<O: Out>(&mut self, reason: LossReason, given_up: u64, certain: bool, out: &mut O) {
         if given_up == 0 {
             let Some(doubt) = &mut self.doubt else { return };
             if !certain {
+                doubt.calm = Calm::default();
                 doubt.responses_perhaps = true;
                 return;
             }
         }
         let doubt = self.doubt(reason);
+        doubt.calm = Calm::default();
         doubt.ask(u32::try_from(given_up).unwrap_or(u32::MAX));
         doubt.responses_lost = true;
         if certain {
@@ -140,54 +172,64 @@ impl Order {
     }
 
     /// Bytes of the client are missing where it was not known what they were: requests may be in them.
-    pub(super) fn requests_unread(&mut self) {
+    pub(crate) fn requests_unread(&mut self) {
         if let Some(doubt) = &mut self.doubt {
+            doubt.calm = Calm::default();
             doubt.requests_lost = true;
         }
     }
 
     /// The message of the client that is over had bytes of which nobody knows what they were. Where their
     /// responses may still come, nothing is paired.
-    pub(super) fn requests_blurred(&mut self) {
+    pub(crate) fn requests_blurred(&mut self) {
         if matches!(self.manner, Manner::Pipelines | Manner::Overlaps) {
-            self.doubt(LossReason::Gap).requests_lost = true;
+            let doubt = self.doubt(LossReason::Gap);
+            doubt.calm = Calm::default();
+            doubt.requests_lost = true;
         }
     }
 
     /// Bytes of the server make no sense: responses may be in them.
-    pub(super) fn responses_unread(&mut self) {
+    pub(crate) fn responses_unread(&mut self) {
         if let Some(doubt) = &mut self.doubt {
+            doubt.calm = Calm::default();
             doubt.responses_unsure = true;
         }
     }
 
     /// A final response that is not paired; false when pairs are certain.
-    pub(super) fn response<O: Out>(&mut self, out: &mut O) -> bool {
+    pub(crate) fn response<O: Out>(&mut self, out: &mut O) -> bool {
+        let pause = std::mem::take(&mut self.pause);
         let Some(doubt) = &mut self.doubt else { return false };
+        doubt.calm.answer(pause);
         if self.manner == Manner::Alternates && doubt.unseen > 0 {
             // What was not seen was an interim response to the same request.
             doubt.unseen -= 1;
             return true;
         }
         doubt.answer();
+        doubt.calm.under_way(doubt.asked, doubt.answered);
         doubt.count(out);
         true
     }
 
     /// Bytes passed.
-    pub(super) fn passed(&mut self, at: Ts) {
+    pub(crate) fn passed(&mut self, at: Ts) {
+        if self.doubt.is_some() {
+            self.pause = u32::try_from(at.since(self.last).as_nanos()).unwrap_or(u32::MAX);
+        }
         self.last = self.last.max(at);
     }
 
     /// The requests that wait now were asked before a message of the client that begins, though no
     /// response to them is known to be lost.
-    pub(super) fn overlaps(&mut self) {
+    pub(crate) fn overlaps(&mut self) {
         self.manner = Manner::Overlaps;
     }
 
     /// A message of the client begins, `waiting` requests before it being open. `clear`: the server is
     /// not amid a response.
-    pub(super) fn client_speaks(&mut self, at: Ts, waiting: usize, clear: bool, unheard: Unheard) {
+    pub(crate) fn client_speaks(&mut self, at: Ts, waiting: usize, clear: bool, unheard: Unheard) {
         let Unheard { unsure, missed, dropped } = unheard;
         let Some(doubt) = &mut self.doubt else {
             if self.manner == Manner::Pipelines && waiting == 0 && clear {
@@ -215,7 +257,11 @@ impl Order {
                 Manner::Alternates => true,
                 Manner::Batches => !unsure,
                 Manner::Pipelines => doubt.pair[0] == doubt.pair[1] && doubt.pair[0] > 0,
-                Manner::Overlaps => at.since(self.last) >= SILENCE,
+                Manner::Overlaps => {
+                    let pause = at.since(self.last);
+                    let calm = clear && !unheard.missed && doubt.calm.pauses(doubt.asked, doubt.answered, pause);
+                    pause >= SILENCE || calm
+                }
             };
         (doubt.pair, doubt.unseen) = ([0; 2], 0);
         if certain && waiting == 0 {
@@ -237,8 +283,38 @@ impl Order {
                 responses_lost: false,
                 responses_unsure: false,
                 responses_perhaps: false,
+                calm: Calm::default(),
             })
         })
+    }
+}
+
+impl Calm {
+    /// A response begins, so many nanoseconds after the byte before it.
+    fn answer(&mut self, pause: u32) {
+        if pause > 0 {
+            self.served = self.served.saturating_add(1);
+            self.service = self.service.saturating_add(u64::from(pause));
+        }
+    }
+
+    /// A response has come.
+    fn under_way(&mut self, asked: u32, answered: u32) {
+        let now = i64::from(asked) - i64::from(answered);
+        if self.least.is_none_or(|least| now < least) {
+            (self.least, self.pauses) = (Some(now), 0);
+        }
+    }
+
+    /// The client asks more after a pause. True where it has shown that nothing was under way.
+    fn pauses(&mut self, asked: u32, answered: u32, pause: Duration) -> bool {
+        let now = i64::from(asked) - i64::from(answered);
+        let usual = self.service / u64::from(self.served.max(1));
+        let long = self.served >= SERVED && pause.as_nanos() > u128::from(usual.saturating_mul(PAUSE));
+        if long && self.least == Some(now) {
+            self.pauses += 1;
+        }
+        self.pauses >= PAUSES && self.least == Some(now)
     }
 }
 
