@@ -12,6 +12,7 @@ mod dissector;
 pub mod dns;
 mod framing;
 mod http1;
+mod http2;
 mod input;
 mod ordered;
 mod pairing;

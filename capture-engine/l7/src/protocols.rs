@@ -32,6 +32,11 @@ macro_rules! protocols {
                 first_sure([$((Wire::$name, <$dissector>::recognise_cut),)*], head)
             }
 
+            /// Which of two directions asks (0 or 1), where what both say shows a protocol that neither shows alone.
+            pub(crate) fn recognise_both(heads: [&[u8]; 2]) -> Option<(Wire, usize)> {
+                None$(.or_else(|| Some((Wire::$name, <$dissector>::client_of(heads)?))))*
+            }
+
             pub(crate) fn open<O: Out>(self, opening: &Opening<'_>, out: &mut O) -> Spoken {
                 match self {
                     $(Wire::$name => Spoken::$name(Box::new(Dissector::open(opening, out))),)*
@@ -125,9 +130,22 @@ macro_rules! protocols {
     };
 }
 
+impl Spoken {
+    /// The connection goes on as the HTTP/2 that its HTTP/1 has agreed on.
+    #[cold]
+    pub(crate) fn upgrade(&mut self) {
+        if let Spoken::Http1(http1) = self {
+            let (client, upgrade) = http1.upgrade();
+            *self = Spoken::Http2(Box::new(crate::http2::Http2::upgraded(client, upgrade)));
+        }
+    }
+}
+
 // In the order of asking: what is sure of the least goes last. DNS goes before HTTP/1, since a
 // target may hold any byte, but no head of HTTP/1 has the zeros of a DNS header.
 protocols! {
+    /// HTTP/2, and gRPC over it.
+    Http2: crate::http2::Http2,
     /// DNS over TCP.
     Dns: crate::dns::Stream,
     /// HTTP/0.9 to HTTP/1.1.

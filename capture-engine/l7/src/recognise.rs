@@ -65,6 +65,10 @@ impl Search {
             }
         };
         match look {
+            Look::More if let Some(found) = self.both(dir, bytes) => {
+                self.heads[index].get_or_insert_with(|| Box::new(Head { at, turn, bytes: bytes.to_vec() }));
+                Look::Found(found)
+            }
             Look::More if self.heads[index].as_ref().map_or(bytes.len(), |head| head.bytes.len()) < max => {
                 self.heads[index].get_or_insert_with(|| Box::new(Head { at, turn, bytes: bytes.to_vec() }));
                 Look::More
@@ -77,6 +81,14 @@ impl Search {
             Look::Misfit => self.misfit(dir, turn, at, bytes),
             look => look,
         }
+    }
+
+    /// What the head of `dir`, of which `bytes` are the newest, shows together with that of the other direction.
+    fn both(&self, dir: Direction, bytes: &[u8]) -> Option<Found> {
+        let other = self.heads[dir.reverse().index()].as_ref()?;
+        let own = self.heads[dir.index()].as_ref().map_or(bytes, |head| &head.bytes);
+        let (wire, client) = Wire::recognise_both([own, &other.bytes])?;
+        Some(Found { wire, client: Some(if client == 0 { dir } else { dir.reverse() }), after: 0 })
     }
 
     /// Bytes of `dir` are missing: what was kept is all there is of that head.
@@ -162,7 +174,7 @@ fn is_known_other(bytes: &[u8]) -> bool {
     match bytes {
         // TLS: a handshake or any other record, SSL 3.0 to TLS 1.3 (RFC 8446 section 5.1).
         [0x14..=0x17, 0x03, 0x00..=0x04, ..] | [b'S', b'S', b'H', b'-', ..] => true,
-        _ => bytes.starts_with(b"PRI * HTTP/2.0"),
+        _ => false,
     }
 }
 
@@ -176,9 +188,7 @@ mod tests {
 
     #[test]
     fn other_protocols_are_none_of_ours() {
-        for bytes in
-            [&b"\x16\x03\x01\x02\x00\x01\x00"[..], b"SSH-2.0-OpenSSH_9.2\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]
-        {
+        for bytes in [&b"\x16\x03\x01\x02\x00\x01\x00"[..], b"SSH-2.0-OpenSSH_9.2\r\n"] {
             assert_eq!(look(Direction::Egress, bytes), Look::Other);
         }
         for bytes in [

@@ -10,11 +10,15 @@ pub enum Protocol {
     Http1,
     /// DNS over UDP or TCP (RFC 1035).
     Dns,
+    /// HTTP/2 (RFC 9113) that carries no gRPC.
+    Http2,
+    /// gRPC over HTTP/2.
+    Grpc,
 }
 
 impl Protocol {
     /// Each protocol once, at its `index`.
-    pub const ALL: [Protocol; 2] = [Protocol::Http1, Protocol::Dns];
+    pub const ALL: [Protocol; 4] = [Protocol::Http1, Protocol::Dns, Protocol::Http2, Protocol::Grpc];
 
     /// Its place in `ALL`, and in every array that has a cell for each protocol.
     #[must_use]
@@ -28,6 +32,8 @@ impl Protocol {
         match self {
             Protocol::Http1 => "http1",
             Protocol::Dns => "dns",
+            Protocol::Http2 => "http2",
+            Protocol::Grpc => "grpc",
         }
     }
 }

@@ -76,6 +76,8 @@ fn title(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Http1 => "HTTP",
         Protocol::Dns => "DNS",
+        Protocol::Http2 => "HTTP/2",
+        Protocol::Grpc => "gRPC",
     }
 }
 
