@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use flow_model::{FlowDelta, LossReason, Role, Sink, Transport};
+use flow_model::{FlowDelta, LossReason, Protocol, Role, Sink, Transport};
 use golden_metrics::{Cluster, FlowCache, Golden, Losses, Nodes, RowKey, RowValue};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -146,8 +146,8 @@ fn every_series_and_every_total_has_a_key_of_its_own() {
     }
     let bytes = node.bytes();
     let keys: BTreeSet<&Vec<u8>> = bytes.iter().map(|(key, _)| key).collect();
-    // Totals: two reporters by two protocols and five reasons, and the places.
-    let totals = 2 * (2 + 5) + node.losses.rows().len();
+    // Totals: two reporters by protocols and five reasons, and the places.
+    let totals = 2 * (Protocol::ALL.len() + 5) + node.losses.rows().len();
     assert_eq!((keys.len(), bytes.len()), (bytes.len(), node.reader.snapshot().series() + totals));
     assert!(keys.iter().all(|key| RowKey::read(key).is_some()));
     // Nothing that was counted is missing from the values.
