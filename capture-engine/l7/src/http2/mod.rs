@@ -54,8 +54,8 @@ pub(crate) struct Http2 {
     first: u32,
     /// Requests may have been missed since the newest stream, and why.
     gap: Option<LossReason>,
-    /// Both directions have missed something, and nothing has shown since what that was.
-    both: bool,
+    /// Until then something of the server may have been missed.
+    unheard: Ts,
     /// The connection was joined in the middle.
     midway: bool,
     /// The last stream from before that has ended.
@@ -94,7 +94,7 @@ impl Dissector for Http2 {
     fn bytes<O: Out>(&mut self, dir: Direction, data: Bytes<'_>, limits: &Limits, out: &mut O) -> Used {
         let mut rest = data.bytes;
         if data.tail {
-            self.lost(dir, LossReason::Gap);
+            self.lost(dir, LossReason::Gap, data.at);
         }
         if self.sides[dir.index()].is_lost() {
             let (newest, streams) = (self.newest, &self.streams);
@@ -131,9 +131,9 @@ impl Dissector for Http2 {
         }
     }
 
-    fn missing<O: Out>(&mut self, dir: Direction, _turn: u32, _at: Ts, _limits: &Limits, _out: &mut O) {
+    fn missing<O: Out>(&mut self, dir: Direction, _turn: u32, at: Ts, _limits: &Limits, _out: &mut O) {
         self.side(dir).lose();
-        self.lost(dir, LossReason::RingFull);
+        self.lost(dir, LossReason::RingFull, at);
     }
 
     fn closed<O: Out>(&mut self, at: Ts, close: Close, limits: &Limits, out: &mut O) {
@@ -141,10 +141,6 @@ impl Dissector for Http2 {
         for open in self.streams.take_above(0) {
             let ended = if told { Ended::Closed } else { Ended::Untold };
             report::report(open, at, ended, out);
-        }
-        // Something was asked and something was answered, and neither was seen.
-        if let Some(reason) = self.gap.filter(|_| self.both) {
-            out.lost(reason, 1);
         }
     }
 
@@ -212,7 +208,7 @@ impl Http2 {
             newest: 0,
             first: 0,
             gap: None,
-            both: false,
+            unheard: Ts::default(),
             midway: false,
             last_stray: 0,
         }
@@ -246,7 +242,7 @@ impl Http2 {
     fn event<O: Out>(&mut self, dir: Direction, event: Event, at: Ts, limits: &Limits, out: &mut O) {
         match event {
             Event::Begins => {}
-            Event::Lost => self.lost(dir, LossReason::Gap),
+            Event::Lost => self.lost(dir, LossReason::Gap, at),
             Event::Frame { header, read } => self.frame(dir, header, read, at, out),
             Event::Block { header, first, bytes, fields } if header.kind == frame::HEADERS => {
                 let block = Block { header, first, at, bytes, fields };
@@ -262,16 +258,13 @@ impl Http2 {
     }
 
     /// Frames of `dir` were missed, nobody knows which.
-    fn lost(&mut self, dir: Direction, reason: LossReason) {
+    fn lost(&mut self, dir: Direction, reason: LossReason, at: Ts) {
         if dir == self.client {
             self.gap = self.gap.or(Some(reason));
             return;
         }
-        self.both = self.gap.is_some();
-        for open in self.streams.each() {
-            open.flags.set(Flags::DOUBT, true);
-            open.flags.set(Flags::GAP, true);
-        }
+        self.unheard = self.unheard.max(at);
+        self.streams.each().for_each(Open::may_have_been_answered);
     }
 
     fn frame<O: Out>(&mut self, dir: Direction, header: Header, read: Option<[u8; 9]>, at: Ts, out: &mut O) {
@@ -329,7 +322,7 @@ impl Http2 {
             // What follows a body that began before anybody listened.
             return;
         }
-        self.requests_lost(header.stream - 2 * u32::from(header.stream > 1), out);
+        self.requests_lost(header.stream.saturating_sub(2), out);
         self.newest = header.stream;
         if self.first == 0 {
             self.first = header.stream;
@@ -343,12 +336,20 @@ impl Http2 {
         if fields.cut {
             notes.add(Notes::REQUEST_CUT);
         }
-        if self.midway && fields.unknown {
-            notes.add(Notes::JOINED_MIDWAY);
+        if fields.unknown {
+            notes.add(self.unknown_since());
         }
         let mut open = Open::new(header.stream, first, at, bytes, self.what(fields, limits));
         open.notes = notes;
+        if self.sides[self.client.reverse().index()].is_lost() || first <= self.unheard {
+            open.may_have_been_answered();
+        }
         self.streams.add(open);
+    }
+
+    /// Why a field is not known.
+    fn unknown_since(&self) -> Notes {
+        if self.midway { Notes::JOINED_MIDWAY } else { Notes::GAP }
     }
 
     fn what(&mut self, fields: Fields, limits: &Limits) -> Asked {
@@ -371,7 +372,6 @@ impl Http2 {
     /// Streams of the client up to `stream` that were not seen are counted as lost, where any may have been missed.
     fn requests_lost<O: Out>(&mut self, stream: u32, out: &mut O) {
         let Some(reason) = self.gap.take_if(|_| stream >= self.newest) else { return };
-        self.both = false;
         if self.newest == 0 && self.midway {
             // Nobody knows where they had come to.
             return;
@@ -392,6 +392,7 @@ impl Http2 {
         if !self.streams.has(header.stream) {
             self.unknown_answered(&block_of(header, first), is_head && !is_interim(status), limits, out);
         }
+        let since = self.unknown_since();
         let Some(open) = self.streams.get(header.stream) else { return };
         open.response_bytes += bytes;
         open.last = open.last.max(at);
@@ -406,9 +407,9 @@ impl Http2 {
         if open.answered.is_none() && (is_head || !open.flags.has(Flags::GAP)) {
             open.answered = Some(first);
             open.status = status;
-            if unknown && self.midway {
-                open.notes.add(Notes::JOINED_MIDWAY);
-            }
+        }
+        if unknown {
+            open.notes.add(since);
         }
         if content == Content::Grpc {
             open.flags.set(Flags::GRPC, true);
@@ -425,13 +426,12 @@ impl Http2 {
     /// A server answers what was not seen to be asked.
     fn unknown_answered<O: Out>(&mut self, begun: &Begun, is_head: bool, limits: &Limits, out: &mut O) {
         let Begun { stream, first } = *begun;
-        if stream % 2 == 0 {
-            return;
+        if let Some(Event::Block { header, first, bytes, fields }) = self.cut_request(stream) {
+            let at = first;
+            return self.asked(Block { header, first, at, bytes, fields }, limits, out);
         }
-        if self.gap.is_some() && self.is_new(stream) && (self.newest > 0 || !self.midway) {
-            // It was asked in what was missed, and so was what is between.
-            self.requests_lost(stream - 2 * u32::from(stream > 1), out);
-            self.newest = stream;
+        if self.is_missed(stream) {
+            self.requests_missed(stream, out);
             if !(is_head && limits.report_partial) {
                 return out.lost(LossReason::Gap, 1);
             }
@@ -448,6 +448,24 @@ impl Http2 {
         }
     }
 
+    /// What has come of the fields of `stream`, where they have not come to their end.
+    fn cut_request(&mut self, stream: u32) -> Option<Event> {
+        let client = self.client;
+        self.side(client).cut_block(stream)
+    }
+
+    /// The server speaks on a stream of which no request was seen, though the client's newest ones were.
+    fn is_missed(&self, stream: u32) -> bool {
+        self.is_new(stream) && (self.newest > 0 || !self.midway)
+    }
+
+    /// The request of `stream` is among what was missed, and so is what is between.
+    fn requests_missed<O: Out>(&mut self, stream: u32, out: &mut O) {
+        self.gap.get_or_insert(LossReason::Gap);
+        self.requests_lost(stream.saturating_sub(2), out);
+        self.newest = stream;
+    }
+
     /// The stream began before anybody listened.
     fn is_stray(&self, stream: u32) -> bool {
         let before = if self.first == 0 { self.newest == 0 } else { stream < self.first };
@@ -462,7 +480,10 @@ impl Http2 {
             }
             return report::report(open, at, ended, out);
         }
-        if self.is_stray(stream) && self.last_stray != stream {
+        if self.is_missed(stream) {
+            self.requests_missed(stream, out);
+            out.lost(LossReason::Gap, 1);
+        } else if self.is_stray(stream) && self.last_stray != stream {
             self.last_stray = stream;
             out.lost(LossReason::JoinedMidway, 1);
         }

@@ -85,6 +85,12 @@ impl Open {
         }
     }
 
+    /// Bytes of the server were missed, and what it said on this stream may have been among them.
+    pub(super) fn may_have_been_answered(&mut self) {
+        self.flags.set(Flags::DOUBT, true);
+        self.flags.set(Flags::GAP, true);
+    }
+
     fn held(&self) -> usize {
         let asked = match &self.asked {
             Asked::Full(request) => size_of::<Request>() + request.target.capacity() + request.host.capacity(),

@@ -33,11 +33,10 @@ pub(super) fn report<O: Out>(open: Open, at: Ts, ended: Ended, out: &mut O) {
         Some(LossReason::Gap)
     } else if ended == Ended::Untold {
         Some(LossReason::Unfinished)
-    } else if open.answered.is_none() && open.flags.has(Flags::GAP) && !(is_call && open.grpc_status.is_some()) {
-        // The head of the answer was in what was missed, but for a reset that came instead of one.
-        matches!(ended, Ended::Whole).then_some(LossReason::Gap)
     } else {
-        None
+        // An answer without a head: that was in what was missed. A call's status is told without one.
+        let is_told = open.answered.is_some() || is_call && open.grpc_status.is_some();
+        (ended == Ended::Whole && !is_told).then_some(LossReason::Gap)
     };
     if let Some(reason) = lost {
         return out.lost(reason, 1);

@@ -175,6 +175,14 @@ impl Side {
         Event::Lost
     }
 
+    /// The rest of the block under way will not come, if it is one of `stream`: it has been answered.
+    pub(super) fn cut_block(&mut self, stream: u32) -> Option<Event> {
+        let Block { header, first, bytes, mut fields } = self.block.take_if(|block| block.header.stream == stream)?;
+        self.decoder.lose();
+        self.decoder.end(&mut fields);
+        Some(Event::Block { header, first, bytes, fields })
+    }
+
     pub(super) fn is_lost(&self) -> bool {
         self.lost
     }
