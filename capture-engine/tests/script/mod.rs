@@ -8,6 +8,7 @@ mod endings;
 pub mod frames;
 pub mod host;
 pub mod random;
+pub mod streams;
 mod sys;
 pub mod walks;
 

@@ -42,7 +42,7 @@ const fn beside(test: &'static str) -> Part {
     Part { is_of_runtime: false, ..of_runtime("e2e", test) }
 }
 
-const PARTS: [Part; 21] = [
+const PARTS: [Part; 22] = [
     of_runtime("shim-plugin", "containerd"),
     of_runtime("e2e", "runtimes"),
     of_runtime("e2e", "lost_ends"),
@@ -57,6 +57,7 @@ const PARTS: [Part; 21] = [
     beside("doctor"),
     beside("first_line"),
     beside("forwarding"),
+    beside("http2"),
     beside("late_reads"),
     beside("neighbour"),
     beside("node_addresses"),
