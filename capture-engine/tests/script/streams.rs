@@ -38,7 +38,7 @@ fn data(end: bool, stream: u16, length: usize, dice: &mut Dice) -> Vec<u8> {
 /// Every second exchange is a call.
 fn ask(id: u16, dice: &mut Dice) -> Vec<u8> {
     let (stream, path) = (2 * id - 1, format!("/shop.Cart/Call{id}"));
-    let content = if id % 2 == 0 { "application/grpc" } else { "text/plain" };
+    let content = if id.is_multiple_of(2) { "application/grpc" } else { "text/plain" };
     let fields = [(":method", "POST"), (":path", &*path), ("content-type", content)];
     let length = [0, 10, 3000, 40_000][dice.below(4) as usize];
     [headers(length == 0, stream, &fields), data(true, stream, length, dice)].concat()
@@ -47,7 +47,7 @@ fn ask(id: u16, dice: &mut Dice) -> Vec<u8> {
 fn answer(id: u16, dice: &mut Dice) -> Vec<u8> {
     let stream = 2 * id - 1;
     let length = 1 + [40, 3000, 20_000, 60_000][dice.below(4) as usize] as usize;
-    if id % 2 == 1 {
+    if !id.is_multiple_of(2) {
         let status = (400 + id).to_string();
         return [headers(false, stream, &[(":status", &status)]), data(true, stream, length, dice)].concat();
     }

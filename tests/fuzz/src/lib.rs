@@ -169,7 +169,7 @@ mod tests {
 
     /// Scripts that are bytes of an xorshift64 sequence with words of the protocols strewn in.
     fn check(target: fn(&[u8])) {
-        const WORDS: [&[u8]; 8] = [
+        const WORDS: [&[u8]; 16] = [
             b"GET /items?i=1 HTTP/1.1\r\nHost: a\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
@@ -178,6 +178,14 @@ mod tests {
             b"\x00\x01\x81\x80\x00\x01\x00\x01\x00\x00\x00\x00\x03api\x04demo\x00\x00\x01\x00\x01\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x3c\x00\x04\x0a\x00\x00\x01",
             b"\xc0\x0c",
             b"\r\n\r\n",
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
+            b"\0\0\x0c\x01\x05\0\0\0\x01\x82\x84\x86\x41\x01a\x40\x01b\x02cd",
+            b"\0\0\x05\x01\x04\0\0\0\x03\x83\x84\x86\xbe\xbf",
+            b"\0\0\x04\x01\x04\0\0\0\x01\x88\x0f\x10\x00\0\0\x03\0\x01\0\0\0\x01abc",
+            b"\0\0\x04\x03\0\0\0\0\x03\0\0\0\x08",
+            b"\0\0\x08\x07\0\0\0\0\0\0\0\0\x01\0\0\0\0",
+            b"\0\0\x03\x01\x29\0\0\0\x05\xff\x80\x01",
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n",
         ];
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut random = || {
@@ -189,7 +197,7 @@ mod tests {
         for _ in 0..3000 {
             let mut script = Vec::new();
             for _ in 0..random() % 12 {
-                let word = WORDS[usize::try_from(random() % 8).unwrap_or(0)];
+                let word = WORDS[usize::try_from(random() % 16).unwrap_or(0)];
                 script.extend(random().to_le_bytes().iter().take(3));
                 script.push(u8::try_from(word.len()).unwrap_or(0));
                 script.extend(word);

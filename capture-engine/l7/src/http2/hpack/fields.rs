@@ -1,7 +1,7 @@
 //! What a block of fields says, of those that are read. No other value is kept: they may be secrets.
 
-use super::Value;
 use super::name::Name;
+use super::value::Value;
 use std::borrow::Cow;
 use std::sync::Arc;
 

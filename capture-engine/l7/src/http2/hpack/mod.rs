@@ -6,6 +6,7 @@ mod fields;
 mod huffman;
 mod name;
 mod table;
+mod value;
 #[cfg(test)]
 mod vectors;
 
@@ -13,31 +14,8 @@ pub(super) use fields::{Content, Fields, Of, Text};
 
 use crate::http1::method::{printable, registered};
 use name::{Name, STATIC};
-use std::sync::Arc;
 use table::{Entry, Table};
-
-/// The value of a field that is read, as it is kept in the table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::http2) enum Value {
-    /// Nobody asks for it: not kept.
-    Unread,
-    Unknown,
-    /// Of the protocol.
-    Word(&'static str),
-    Text(Arc<str>),
-    Number(u16),
-    /// The content is gRPC.
-    Grpc(bool),
-}
-
-impl Value {
-    fn held(&self) -> usize {
-        match self {
-            Value::Text(text) => text.len() + 2 * size_of::<usize>(),
-            _ => 0,
-        }
-    }
-}
+use value::Value;
 
 /// One direction's decoder.
 #[derive(Debug)]

@@ -4,8 +4,8 @@
 //! nothing that came since. Entries that are not here are unknown, whether they were evicted, lost
 //! or never seen. What is evicted early is only forgotten.
 
-use super::Value;
 use super::name::Name;
+use super::value::Value;
 use std::collections::VecDeque;
 
 /// Size of a table that nobody has changed (RFC 9113 section 6.5.2).

@@ -1,13 +1,29 @@
 //! Asks for calls and other requests in turn, `at_once` of each connection in flight.
 
-use crate::Options;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use h2::client::SendRequest;
 use http::{HeaderMap, Request};
+use std::path::PathBuf;
 use tokio::net::TcpStream;
 
-/// How many were sent, and of those answered as was asked for.
+/// What the client is told.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Options {
+    pub(crate) target: String,
+    /// It begins once this file is there.
+    pub(crate) gate: Option<PathBuf>,
+    pub(crate) connections: u64,
+    /// Streams of a connection that are open at once.
+    pub(crate) at_once: u64,
+    /// Exchanges of all connections.
+    pub(crate) count: u64,
+    /// Bytes of an answer.
+    pub(crate) size: usize,
+}
+
+/// Prints how many were sent, and of those answered as was asked for.
+#[allow(clippy::print_stdout, reason = "the result is this program's output")]
 pub(crate) async fn ask(options: Options) -> Result<()> {
     let Options { connections, count, .. } = options;
     let shares = (0..connections).map(|place| count / connections + u64::from(place < count % connections));

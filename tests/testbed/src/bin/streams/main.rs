@@ -6,22 +6,7 @@ mod ask;
 mod serve;
 
 use anyhow::{Context, Result, bail};
-use std::path::PathBuf;
-
-/// What the client is told.
-#[derive(Clone, Debug, Default)]
-struct Options {
-    target: String,
-    /// It begins once this file is there.
-    gate: Option<PathBuf>,
-    connections: u64,
-    /// Streams of a connection that are open at once.
-    at_once: u64,
-    /// Exchanges of all connections.
-    count: u64,
-    /// Bytes of an answer.
-    size: usize,
-}
+use ask::Options;
 
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
