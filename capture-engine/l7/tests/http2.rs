@@ -450,3 +450,30 @@ fn streams_beyond_the_bound_are_lost_to_it() {
         "#]],
     );
 }
+
+/// 10,000 of them are to fit into 20 MiB.
+#[test]
+fn ten_thousand_connections_that_wait_for_their_next_calls_fit_into_20_mib() {
+    let request = [
+        indexed(":path", "/shop.v1.CartService/AddItem"),
+        indexed(":authority", "cart.shop.svc.cluster.local:8080"),
+        indexed("content-type", "application/grpc"),
+        indexed("user-agent", "grpc-go/1.64.0"),
+        indexed("te", "trailers"),
+        indexed("grpc-timeout", "999m"),
+        indexed("authorization", "Bearer 0123456789"),
+        indexed("x-request-id", "0123456789abcdef"),
+        indexed("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+    ];
+    let block = [&[0x83, 0x86][..], &request.concat()].concat();
+    let answer = [&[0x88][..], &indexed("content-type", "application/grpc")].concat();
+    let trailers = [indexed("grpc-status", "0"), indexed("grpc-message", "")].concat();
+    let acts = [
+        C([headers(1, false, &block), data(1, true, 40)].concat()),
+        S([headers(1, false, &answer), data(1, false, 40), headers(1, true, &trailers)].concat()),
+    ];
+    let (found, (tcp, _)) = story().run(start().into_iter().chain(acts).collect());
+    assert_eq!((found.records.len(), found.lost_count()), (1, 0));
+    let held = size_of::<l7::Tcp>() + tcp.held();
+    assert!(held <= (20 << 20) / 10_000, "{held}");
+}

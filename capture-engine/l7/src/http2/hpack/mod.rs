@@ -140,7 +140,7 @@ impl Decoder {
         if indexed {
             let (value, value_length) = text.value(name)?;
             fields.put(name, &value);
-            self.table.insert(Entry { name, name_length, value_length, value });
+            self.table.insert(name, name_length, value_length, value);
         } else if matches!(name, Name::Path) || strings && matches!(name, Name::Authority | Name::Host) {
             fields.put_text(name, printable(&text.bytes()?));
         } else if !matches!(name, Name::Other) {
@@ -173,7 +173,7 @@ impl Decoder {
         let index = index as usize;
         match (name::fixed(index), index.checked_sub(STATIC + 1).and_then(|place| self.table.get(place))) {
             (Some(fixed), _) => (fixed.name, u32::from(fixed.length)),
-            (None, Some(entry)) => (entry.name, entry.name_length),
+            (None, Some(entry)) => (entry.name, entry.name_length()),
             (None, None) => (Name::Unknown, 0),
         }
     }

@@ -28,14 +28,19 @@ pub(super) struct Table {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub name: Name,
-    pub name_length: u32,
-    pub value_length: u32,
+    /// Larger ones than `MOST_SIZE` are never kept.
+    name_length: u16,
+    value_length: u16,
     pub value: Value,
 }
 
 impl Entry {
+    pub(super) fn name_length(&self) -> u32 {
+        self.name_length.into()
+    }
+
     fn size(&self) -> u32 {
-        self.name_length.saturating_add(self.value_length).saturating_add(OVERHEAD)
+        u32::from(self.name_length) + u32::from(self.value_length) + OVERHEAD
     }
 }
 
@@ -49,15 +54,17 @@ impl Table {
         self.entries.get(place)
     }
 
-    pub(super) fn insert(&mut self, entry: Entry) {
-        let size = entry.size();
-        if size > self.max {
+    pub(super) fn insert(&mut self, name: Name, name_length: u32, value_length: u32, value: Value) {
+        let size = name_length.saturating_add(value_length).saturating_add(OVERHEAD);
+        let (Ok(name_length), Ok(value_length), true) =
+            (u16::try_from(name_length), u16::try_from(value_length), size <= self.max)
+        else {
             // It empties the table (RFC 7541 section 4.4).
             return self.forget();
-        }
+        };
         self.evict(self.max - size);
         self.size += size;
-        self.entries.push_front(entry);
+        self.entries.push_front(Entry { name, name_length, value_length, value });
     }
 
     /// The encoder says what it keeps to from here on.
@@ -89,11 +96,11 @@ impl Table {
 mod tests {
     use super::*;
 
-    fn entry(value_length: u32) -> Entry {
-        Entry { name: Name::Other, name_length: 10, value_length, value: Value::Unread }
+    fn insert(table: &mut Table, value_length: u32) {
+        table.insert(Name::Other, 10, value_length, Value::Unread);
     }
 
-    fn lengths(table: &Table) -> Vec<u32> {
+    fn lengths(table: &Table) -> Vec<u16> {
         table.entries.iter().map(|entry| entry.value_length).collect()
     }
 
@@ -101,14 +108,14 @@ mod tests {
     fn the_oldest_entries_make_room() {
         let mut table = Table::new();
         table.resize(100);
-        table.insert(entry(1));
-        table.insert(entry(2));
+        insert(&mut table, 1);
+        insert(&mut table, 2);
         assert_eq!(lengths(&table), [2, 1]);
-        table.insert(entry(20));
+        insert(&mut table, 20);
         assert_eq!(lengths(&table), [20], "42 + 44 + 62 are more than 100");
-        table.insert(entry(59));
+        insert(&mut table, 59);
         assert!(lengths(&table).is_empty(), "101 empties it");
-        table.insert(entry(3));
+        insert(&mut table, 3);
         table.resize(0);
         assert_eq!((lengths(&table).len(), table.size), (0, 0));
     }
@@ -118,7 +125,7 @@ mod tests {
         let mut table = Table::new();
         table.resize(u32::MAX);
         for _ in 0..100_000 {
-            table.insert(entry(0));
+            insert(&mut table, 0);
         }
         assert!(table.entries.len() <= (MOST_SIZE / OVERHEAD) as usize);
         assert!(table.held() < 128 << 10, "{}", table.held());
@@ -126,6 +133,6 @@ mod tests {
 
     #[test]
     fn an_entry_is_small() {
-        assert!(size_of::<Entry>() <= 40, "{}", size_of::<Entry>());
+        assert!(size_of::<Entry>() <= 32, "{}", size_of::<Entry>());
     }
 }
