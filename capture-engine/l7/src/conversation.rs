@@ -127,9 +127,14 @@ impl Conversation {
                 let used = spoken.bytes(dir, data, &self.limits, out);
                 match used.next {
                     Next::Same if used.bytes > 0 && used.bytes < data.bytes.len() => return Fed::Part(used.bytes),
-                    Next::Same => {}
+                    Next::Same => return Fed::All,
                     Next::Search => self.carried = Carried::Unknown(Search::default()),
+                    Next::Http2 => spoken.upgrade(),
                     Next::Opaque => self.carried = Carried::Opaque,
+                }
+                if used.next != Next::Opaque && used.bytes < data.bytes.len() {
+                    // What is left is of what the connection carries now.
+                    return Fed::Part(used.bytes);
                 }
             }
             Carried::Unknown(search) => {

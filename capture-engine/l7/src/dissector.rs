@@ -24,6 +24,12 @@ pub(crate) trait Dissector: Sized {
         Sign::No
     }
 
+    /// Which of two directions asks (0 or 1), where heads that both said `Sign::More` show together that it
+    /// is this protocol: a connection that was joined in the middle.
+    fn client_of(_heads: [&[u8]; 2]) -> Option<usize> {
+        None
+    }
+
     /// The protocol has shown. The bytes that showed it follow in `bytes`.
     fn open<O: Out>(opening: &Opening<'_>, out: &mut O) -> Self;
 
@@ -165,6 +171,8 @@ pub(crate) enum Next {
     Same,
     /// Anything may begin: a tunnel through a proxy.
     Search,
+    /// HTTP/2, which HTTP/1 has agreed on.
+    Http2,
     /// Nothing that is read.
     Opaque,
 }

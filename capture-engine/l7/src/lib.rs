@@ -12,6 +12,7 @@ mod dissector;
 pub mod dns;
 mod framing;
 mod http1;
+mod http2;
 mod input;
 mod order;
 mod ordered;

@@ -38,6 +38,11 @@ macro_rules! protocols {
                 signs.into_iter().find(|(_, sign)| *sign != Sign::No)
             }
 
+            /// Which of two directions asks (0 or 1), where what both say shows a protocol that neither shows alone.
+            pub(crate) fn recognise_both(heads: [&[u8]; 2]) -> Option<(Wire, usize)> {
+                None$(.or_else(|| Some((Wire::$name, <$dissector>::client_of(heads)?))))*
+            }
+
             pub(crate) fn open<O: Out>(self, opening: &Opening<'_>, out: &mut O) -> Spoken {
                 match self {
                     $(Wire::$name => Spoken::$name(Box::new(Dissector::open(opening, out))),)*
@@ -131,10 +136,23 @@ macro_rules! protocols {
     };
 }
 
-// In the order of asking: what is sure of the least goes last. TLS has kinds, versions and lengths
-// that agree. DNS goes before HTTP/1, since a
-// target may hold any byte, but no head of HTTP/1 has the zeros of a DNS header.
+impl Spoken {
+    /// The connection goes on as the HTTP/2 that its HTTP/1 has agreed on.
+    #[cold]
+    pub(crate) fn upgrade(&mut self) {
+        if let Spoken::Http1(http1) = self {
+            let (client, upgrade) = http1.upgrade();
+            *self = Spoken::Http2(Box::new(crate::http2::Http2::upgraded(client, upgrade)));
+        }
+    }
+}
+
+// In the order of asking: what is sure of the least goes last. HTTP/2 has its preface, and TLS kinds,
+// versions and lengths that agree. DNS goes before HTTP/1, since a target may hold any byte, but no
+// head of HTTP/1 has the zeros of a DNS header.
 protocols! {
+    /// HTTP/2, and gRPC over it.
+    Http2: crate::http2::Http2,
     /// Handshakes of TLS.
     Tls: crate::tls::Tls,
     /// DNS over TCP.

@@ -79,6 +79,10 @@ impl Search {
             return Look::Found(found);
         }
         match look {
+            Look::More if let Some(found) = self.both(dir, bytes) => {
+                self.heads[index].get_or_insert_with(|| Box::new(Head { at, turn, bytes: bytes.to_vec() }));
+                Look::Found(found)
+            }
             Look::More if self.heads[index].as_ref().map_or(bytes.len(), |head| head.bytes.len()) < max => {
                 self.heads[index].get_or_insert_with(|| Box::new(Head { at, turn, bytes: bytes.to_vec() }));
                 Look::More
@@ -98,6 +102,14 @@ impl Search {
         let request = self.heads[dir.reverse().index()].as_ref().filter(|head| (head.turn, turn) == (1, 2))?;
         let (wire, sign) = Wire::recognise_pair(&request.bytes, response)?;
         found(dir, wire, sign)
+    }
+
+    /// What the head of `dir`, of which `bytes` are the newest, shows together with that of the other direction.
+    fn both(&self, dir: Direction, bytes: &[u8]) -> Option<Found> {
+        let other = self.heads[dir.reverse().index()].as_ref()?;
+        let own = self.heads[dir.index()].as_ref().map_or(bytes, |head| &head.bytes);
+        let (wire, client) = Wire::recognise_both([own, &other.bytes])?;
+        Some(Found { wire, client: Some(if client == 0 { dir } else { dir.reverse() }), after: 0 })
     }
 
     /// Bytes of `dir` are missing: what was kept is all there is of that head.
@@ -192,7 +204,7 @@ fn speaks_of_tls(bytes: &[u8]) -> bool {
 
 /// Protocols that are known by their first bytes, and not read.
 fn is_known_other(bytes: &[u8]) -> bool {
-    bytes.starts_with(b"SSH-") || bytes.starts_with(b"PRI * HTTP/2.0")
+    bytes.starts_with(b"SSH-")
 }
 
 #[cfg(test)]
@@ -205,9 +217,7 @@ mod tests {
 
     #[test]
     fn other_protocols_are_none_of_ours() {
-        for bytes in [&b"SSH-2.0-OpenSSH_9.2\r\n"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
-            assert_eq!(look(Direction::Egress, bytes), Look::Other);
-        }
+        assert_eq!(look(Direction::Egress, b"SSH-2.0-OpenSSH_9.2\r\n"), Look::Other);
         for bytes in [
             &b"220 mail ESMTP\r\n"[..],
             b"EHLO there\r\n",

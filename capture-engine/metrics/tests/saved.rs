@@ -207,7 +207,7 @@ fn what_a_later_version_counted_is_handed_on_and_the_rest_goes_on() {
         }
         rows.as_array_mut().unwrap().push(row.clone());
     }
-    later["exchanges"]["client"]["redis"] = 17.into();
+    later["exchanges"]["client"]["carrier_pigeon"] = 17.into();
     later["exchanges"]["mirror"] = serde_json::json!({"http1": 4});
     later["lost"]["server"]["encrypted"] = u64::MAX.into();
     later["losses"].as_array_mut().unwrap().push(serde_json::json!(["tap", "queue_full", 6]));

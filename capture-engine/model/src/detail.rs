@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// At most 96 bytes: what would be larger goes into a `Box` (`record.rs` has the test).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Detail {
-    /// HTTP/1.
+    /// HTTP/1 and HTTP/2.
     Http(HttpExchange),
     /// A DNS query and its response.
     Dns(DnsExchange),
@@ -41,7 +41,7 @@ pub struct HttpExchange {
     pub host: String,
     /// Status of the final response.
     pub status: Option<u16>,
-    /// "1.1", "1.0", "0.9".
+    /// "2", "1.1", "1.0", "0.9".
     pub version: &'static str,
 }
 

@@ -14,11 +14,16 @@ pub enum Protocol {
     Tls,
     /// Redis's protocol, versions 2 and 3.
     Redis,
+    /// HTTP/2 (RFC 9113) that carries no gRPC.
+    Http2,
+    /// gRPC over HTTP/2.
+    Grpc,
 }
 
 impl Protocol {
     /// Each protocol once, at its `index`.
-    pub const ALL: [Protocol; 4] = [Protocol::Http1, Protocol::Dns, Protocol::Tls, Protocol::Redis];
+    pub const ALL: [Protocol; 6] =
+        [Protocol::Http1, Protocol::Dns, Protocol::Tls, Protocol::Redis, Protocol::Http2, Protocol::Grpc];
 
     /// Its place in `ALL`, and in every array that has a cell for each protocol.
     #[must_use]
@@ -34,6 +39,8 @@ impl Protocol {
             Protocol::Dns => "dns",
             Protocol::Tls => "tls",
             Protocol::Redis => "redis",
+            Protocol::Http2 => "http2",
+            Protocol::Grpc => "grpc",
         }
     }
 }

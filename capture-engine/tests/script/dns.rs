@@ -7,7 +7,7 @@ use super::{Packet, host};
 use capture_engine::event::Event;
 use capture_engine::replay::Replay;
 use capture_wire as wire;
-use flow_model::{Direction, L7Record, LossReason, Role, Ts};
+use flow_model::{Direction, L7Record, LossReason, Outcome, Role, Ts};
 use l7::{Interest, Limits, MessageEnd, Out, Piece, Tcp};
 use std::io::Cursor;
 use zerocopy::FromBytes;
@@ -37,6 +37,12 @@ impl Found {
         };
         self.records.iter().map(record).collect()
     }
+
+    /// What each answered exchange was about.
+    pub fn details(&self) -> Vec<String> {
+        let answered = self.records.iter().filter(|record| record.outcome == Outcome::Answered);
+        answered.map(|record| format!("{:?}", record.detail)).collect()
+    }
 }
 
 /// `length` bytes of a query or its answer, with their length before them.
@@ -59,6 +65,31 @@ fn message(id: u16, answer: bool, length: usize) -> Vec<u8> {
 
 /// The packets of a connection, and how many queries they ask.
 pub fn conversation(seed: u64, rough: bool) -> (Vec<Packet>, u16) {
+    let queries = 10 + Dice::new(seed).below(30) as u16;
+    let packets = packets(
+        seed,
+        rough,
+        [message(0, false, 0), message(0, true, 500)],
+        queries,
+        |id, _| message(id, false, 0),
+        |id, dice| {
+            let length = [40, 3000, 20_000, 60_000][dice.below(4) as usize];
+            message(id, true, dice.below(length) as usize)
+        },
+    );
+    (packets, queries)
+}
+
+/// The packets of a connection that begins with `first`, and on which exchanges from 1 to `count` are
+/// asked without waiting and answered in their order. Some are lost, doubled or swapped where it is `rough`.
+pub fn packets(
+    seed: u64,
+    rough: bool,
+    first: [Vec<u8>; 2],
+    count: u16,
+    ask: impl Fn(u16, &mut Dice) -> Vec<u8>,
+    answer: impl Fn(u16, &mut Dice) -> Vec<u8>,
+) -> Vec<Packet> {
     let mut dice = Dice::new(seed);
     let isn = [dice.below(100_000).wrapping_neg(), dice.below(u32::MAX)];
     let mut next = isn.map(|isn| isn.wrapping_add(1));
@@ -70,23 +101,21 @@ pub fn conversation(seed: u64, rough: bool) -> (Vec<Packet>, u16) {
     push(&mut packets, 0, "S", isn[0], 0, b"");
     push(&mut packets, 1, "SA", isn[1], next[0], b"");
     push(&mut packets, 0, "A", next[0], next[1], b"");
-    let queries = 10 + dice.below(30) as u16;
     // The first ones show what it is.
-    for (who, first) in [message(0, false, 0), message(0, true, 500)].iter().enumerate() {
+    for (who, first) in first.iter().enumerate() {
         push(&mut packets, who, "A", next[who], next[1 - who], first);
         next[who] = next[who].wrapping_add(first.len() as u32);
     }
     let (mut asked, mut answered) = (1, 1);
     let mut waiting: [Vec<u8>; 2] = Default::default();
-    while answered < queries || !waiting[0].is_empty() || !waiting[1].is_empty() {
-        if asked < queries && dice.below(3) == 0 {
-            waiting[0].extend(message(asked, false, 0));
+    while answered < count || !waiting[0].is_empty() || !waiting[1].is_empty() {
+        if asked < count && dice.below(3) == 0 {
+            waiting[0].extend(ask(asked, &mut dice));
             asked += 1;
         }
         // It answers what has passed as a whole.
         if answered < asked && waiting[0].is_empty() && dice.below(2) == 0 {
-            let length = [40, 3000, 20_000, 60_000][dice.below(4) as usize];
-            waiting[1].extend(message(answered, true, dice.below(length) as usize));
+            waiting[1].extend(answer(answered, &mut dice));
             answered += 1;
         }
         let who = dice.below(2) as usize;
@@ -111,7 +140,7 @@ pub fn conversation(seed: u64, rough: bool) -> (Vec<Packet>, u16) {
             }
         }
     }
-    (packets, queries)
+    packets
 }
 
 fn limits() -> Limits {

@@ -9,6 +9,7 @@ pub mod frames;
 pub mod host;
 pub mod random;
 pub mod redis;
+pub mod streams;
 mod sys;
 pub mod walks;
 

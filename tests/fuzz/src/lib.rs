@@ -209,6 +209,14 @@ mod tests {
             b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n",
             b"GET a\r\nMULTI\r\nSELECT 1\r\nEXEC\r\nRESET\r\n",
             b"$4294967290\r\n",
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
+            b"\0\0\x0c\x01\x05\0\0\0\x01\x82\x84\x86\x41\x01a\x40\x01b\x02cd",
+            b"\0\0\x05\x01\x04\0\0\0\x03\x83\x84\x86\xbe\xbf",
+            b"\0\0\x04\x01\x04\0\0\0\x01\x88\x0f\x10\x00\0\0\x03\0\x01\0\0\0\x01abc",
+            b"\0\0\x04\x03\0\0\0\0\x03\0\0\0\x08",
+            b"\0\0\x08\x07\0\0\0\0\0\0\0\0\x01\0\0\0\0",
+            b"\0\0\x03\x01\x29\0\0\0\x05\xff\x80\x01",
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n",
         ];
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut random = || {

@@ -45,13 +45,10 @@ impl Testbed {
             fs::create_dir(dir.join(name))?;
         }
         let (loadgen, api) = (built_binary("loadgen")?, built_binary("api")?);
-        // Each wanted by a few measurements only.
-        let [hold, ends, storm] = ["hold", "ends", "storm"].map(|name| built_binary(name).ok());
-        let ours: Vec<&Path> = [Some(&loadgen), Some(&api), hold.as_ref(), ends.as_ref(), storm.as_ref()]
-            .into_iter()
-            .flatten()
-            .map(PathBuf::as_path)
-            .collect();
+        // Each wanted by a few tests and measurements only.
+        let seldom = ["hold", "ends", "storm", "streams"].map(|name| built_binary(name).ok());
+        let ours: Vec<&Path> =
+            [&loadgen, &api].into_iter().chain(seldom.iter().flatten()).map(PathBuf::as_path).collect();
         rootfs::create(&dir.join("rootfs"), &ours).context("make the root file system")?;
         let node = Arc::new(network::create_node(&format!("{id}-node"))?);
         let containerd = Containerd::start(dir)?;

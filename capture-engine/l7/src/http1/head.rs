@@ -37,6 +37,8 @@ pub(crate) struct Fields<'a> {
     pub other_coding: bool,
     /// The body waits for an interim response (RFC 9110 section 10.1.1).
     pub expects_continue: bool,
+    /// A response: the connection goes on as HTTP/2 (RFC 7540 section 3.2).
+    pub h2c: bool,
     /// Fields contradict each other or are no numbers; the meaning that most servers take was taken.
     pub malformed: bool,
     pub host: &'a [u8],
@@ -213,7 +215,7 @@ fn fields(bytes: &[u8], mut at: usize, request: bool) -> (Fields<'_>, Option<usi
                     fields.add(name, line.trim_ascii());
                 }
             }
-            b'c' | b't' | b'h' | b'e' => {
+            b'c' | b't' | b'h' | b'e' | b'u' => {
                 folded = Name::of(line, request);
                 if let (Some(name), Some(colon)) = (folded, memchr(b':', line)) {
                     fields.add(name, line[colon + 1..].trim_ascii());
@@ -231,6 +233,7 @@ enum Name {
     TransferEncoding,
     Host,
     Expect,
+    Upgrade,
 }
 
 impl Name {
@@ -244,6 +247,7 @@ impl Name {
             b't' if is(b"transfer-encoding") => Some(Name::TransferEncoding),
             b'h' if request && is(b"host") => Some(Name::Host),
             b'e' if request && is(b"expect") => Some(Name::Expect),
+            b'u' if !request && is(b"upgrade") => Some(Name::Upgrade),
             _ => None,
         }
     }
@@ -255,6 +259,7 @@ impl<'a> Fields<'a> {
             Name::Host if self.host.is_empty() => self.host = value,
             Name::Host => self.malformed = true,
             Name::Expect => self.expects_continue = value.eq_ignore_ascii_case(b"100-continue"),
+            Name::Upgrade => self.h2c = value.eq_ignore_ascii_case(b"h2c"),
             Name::ContentLength => self.add_length(value),
             Name::TransferEncoding => {
                 for coding in value.split(|&b| b == b',').map(<[u8]>::trim_ascii).filter(|coding| !coding.is_empty()) {

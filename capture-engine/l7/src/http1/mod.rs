@@ -7,7 +7,7 @@
 mod chunked;
 mod head;
 mod loss;
-mod method;
+pub(crate) mod method;
 mod open;
 mod request;
 mod response;
@@ -16,6 +16,7 @@ mod sign;
 
 use crate::before::Misfit;
 use crate::dissector::{Begun, Dissector, Next, Opening, Sign, Used};
+use crate::http2::Upgrade;
 use crate::input::{Bytes, Cause, Hole};
 use crate::order::{Order, Unheard};
 use crate::pairing::InOrder;
@@ -104,6 +105,8 @@ pub(crate) struct Http1 {
     pipelined: u8,
     /// Sticks once it is not `Same`.
     next: Next,
+    /// The request that HTTP/2 answers, once that is agreed on.
+    upgrade: Option<Box<Upgrade>>,
 }
 
 impl Dissector for Http1 {
@@ -356,7 +359,13 @@ impl Http1 {
             unsure: false,
             pipelined: 0,
             next: Next::Same,
+            upgrade: None,
         }
+    }
+
+    /// Who asks, and what was asked when the connection became one of HTTP/2.
+    pub(crate) fn upgrade(&mut self) -> (Direction, Option<Upgrade>) {
+        (self.request_dir, self.upgrade.take().map(|upgrade| *upgrade))
     }
 
     /// Bytes of the response under way that are to come; `None` where that is not known, or nothing is under way.

@@ -1,6 +1,7 @@
 //! A request that waits for its response.
 
 use super::head::Version;
+use crate::http2::Upgrade;
 use crate::pairing::InOrder;
 use flow_model::{HttpExchange, Notes, Ts};
 use std::borrow::Cow;
@@ -38,6 +39,16 @@ impl Open {
             .as_ref()
             .map_or(0, |strings| size_of::<Strings>() + strings.target.capacity() + strings.host.capacity());
         size_of::<Open>() + strings
+    }
+
+    /// The same request, as what an upgraded connection answers first.
+    pub(super) fn upgrade(&self) -> Upgrade {
+        let (target, host) = self
+            .strings
+            .as_ref()
+            .map_or_else(Default::default, |strings| (strings.target.clone(), strings.host.clone()));
+        let request = HttpExchange { method: self.method.clone(), target, host, ..HttpExchange::default() };
+        Upgrade { request, start: self.start, last: self.last, bytes: self.bytes }
     }
 
     pub(crate) fn describe(self, status: Option<u16>) -> HttpExchange {

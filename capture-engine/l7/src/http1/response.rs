@@ -180,7 +180,14 @@ impl Http1 {
         }
         if tunnel || *status == 101 {
             notes.add(Notes::UPGRADED);
-            self.next = if tunnel { Next::Search } else { Next::Opaque };
+            self.next = match tunnel {
+                true => Next::Search,
+                false if fields.h2c => Next::Http2,
+                false => Next::Opaque,
+            };
+        }
+        if self.next == Next::Http2 {
+            self.upgrade = self.open.front().filter(|_| answers == Answers::Front).map(|open| Box::new(open.upgrade()));
         }
         self.reply = Some(Reply {
             answers,

@@ -78,6 +78,8 @@ fn title(protocol: Protocol) -> &'static str {
         Protocol::Dns => "DNS",
         Protocol::Tls => "TLS",
         Protocol::Redis => "Redis",
+        Protocol::Http2 => "HTTP/2",
+        Protocol::Grpc => "gRPC",
     }
 }
 

@@ -1,0 +1,287 @@
+//! Conversations of a real client and server of HTTP/2, cut into packets, reordered, repeated, lost, and
+//! joined in the middle: what they meant is the reference.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+#[path = "support/spoken.rs"]
+mod spoken;
+mod support;
+
+use flow_model::{Close, Detail, Direction, L7Record, Notes, Outcome, Protocol, Role, Ts};
+use l7::{Limits, Tcp};
+use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
+use spoken::{Conversation, Dice, converse};
+use support::{CLIENT, Found, Observer, Packet, SERVER, hand_over};
+
+const FIRST: [u32; 2] = [u32::MAX - 3000, 5];
+
+/// As the exchanges have it; what is not known is left out.
+fn fact(record: &L7Record) -> String {
+    match &record.detail {
+        Detail::Rpc(call) => {
+            assert_eq!((call.system, record.protocol), ("grpc", Protocol::Grpc));
+            format!("{}/{} {}", call.service, call.method, call.status)
+        }
+        Detail::Http(http) => {
+            assert_eq!((http.version, record.protocol), ("2", Protocol::Http2));
+            let status = http.status.map_or_else(String::new, |status| status.to_string());
+            format!("{} {} {status}", http.method, http.target)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What was written, as packets of at most `largest` bytes.
+fn packets(conversation: &Conversation, dice: &mut Dice, largest: usize) -> Vec<Packet> {
+    let mut seqs = FIRST;
+    let mut all = Vec::new();
+    for (dir, bytes) in &conversation.writes {
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let (payload, after) = rest.split_at(1 + dice.below(rest.len().min(largest)));
+            rest = after;
+            let seq = seqs[dir.index()];
+            seqs[dir.index()] = seq.wrapping_add(payload.len() as u32);
+            let (at, acked) = (Ts(1 + all.len() as u64), Some(seqs[dir.reverse().index()]));
+            all.push(Packet { dir: *dir, at, seq, payload: payload.to_vec(), snap: usize::MAX, acked });
+        }
+    }
+    all
+}
+
+struct Capture {
+    observer: Observer,
+    tcp: Tcp,
+    found: Found,
+}
+
+impl Capture {
+    fn new(report_partial: bool, from_start: bool) -> Capture {
+        let limits = Limits { keep_strings: true, report_partial, ..Limits::default() };
+        let mut observer = Observer::new(usize::MAX >> 1);
+        let mut tcp = Tcp::new(&limits, Role::Unknown);
+        if from_start {
+            observer = observer.handshake(FIRST[CLIENT.index()], FIRST[SERVER.index()]);
+            tcp.starts_at(CLIENT, FIRST[CLIENT.index()]);
+            tcp.starts_at(SERVER, FIRST[SERVER.index()]);
+        }
+        Capture { observer, tcp, found: Found::default() }
+    }
+
+    fn take(&mut self, packet: &Packet, told: bool) {
+        if let Some(event) = self.observer.see(packet.clone()).filter(|_| told) {
+            hand_over(&mut self.tcp, &event, &mut self.found);
+        }
+        let _ = self.tcp.headers();
+    }
+
+    fn close(mut self) -> Found {
+        let last = self.observer.message;
+        self.tcp.closed(last.last, Close::Fin, Some(&last), last.turn, &mut self.found);
+        self.found
+    }
+}
+
+fn facts(found: &Found) -> Vec<String> {
+    let mut facts: Vec<String> = found.records.iter().map(fact).collect();
+    facts.sort();
+    facts
+}
+
+/// Nothing is told that did not happen, and no secret. What is not known is empty.
+fn assert_none_wrong(found: &Found, conversation: &Conversation) {
+    let mut seen = std::collections::BTreeSet::new();
+    for record in &found.records {
+        let text = format!("{record:?}");
+        assert!(!text.contains("Bearer") && !text.contains("\"secret"), "{text}");
+        assert_eq!(record.outcome, Outcome::Answered, "{text}");
+        let (name, method, status) = match &record.detail {
+            Detail::Rpc(call) => {
+                (format!("/{}/{}", call.service, call.method), "POST", call.status.clone().into_owned())
+            }
+            Detail::Http(http) => {
+                (http.target.clone(), &*http.method, http.status.map_or_else(String::new, |s| s.to_string()))
+            }
+            _ => panic!("{text}"),
+        };
+        if matches!(&*name, "" | "//") {
+            assert_ne!(record.notes, Notes::default(), "{text}");
+            continue;
+        }
+        assert!(seen.insert(name.clone()), "twice: {text}");
+        let exchange = conversation.exchanges.iter().find(|exchange| exchange.path() == name);
+        let exchange = exchange.unwrap_or_else(|| panic!("{text}"));
+        let is_call = matches!(record.detail, Detail::Rpc(_));
+        // A call of which not even that is known is shown as what it is in HTTP.
+        assert!(exchange.grpc == is_call || exchange.grpc && record.notes != Notes::default(), "{text}");
+        let meant =
+            if is_call { spoken::CODES[usize::from(exchange.code)].to_owned() } else { exchange.status.to_string() };
+        assert!(method.is_empty() || method == exchange.method, "{text}");
+        assert!(status.is_empty() || status == meant, "{meant} {text}");
+        assert!(!method.is_empty() && !status.is_empty() || record.notes != Notes::default(), "{text}");
+    }
+}
+
+proptest! {
+    // A failure prints its seed and is kept beside this file, to be played again first.
+    #![proptest_config(ProptestConfig {
+        cases: 96,
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn a_real_conversation_is_read_as_it_was_meant(
+        seed in 1u64..,
+        count in 1usize..40,
+        at_once in 1usize..17,
+        largest in prop_oneof![Just(7usize), Just(1460), Just(65_000)],
+    ) {
+        let conversation = converse(seed, count, at_once);
+        let mut dice = Dice(seed);
+        let mut capture = Capture::new(true, true);
+        for packet in packets(&conversation, &mut dice, largest) {
+            capture.take(&packet, true);
+        }
+        let found = capture.close();
+        prop_assert_eq!(facts(&found), conversation.facts());
+        prop_assert_eq!(found.lost_count(), 0);
+        prop_assert!(found.records.iter().all(|record| record.notes == Notes::default()));
+        assert_none_wrong(&found, &conversation);
+    }
+
+    #[test]
+    fn packets_out_of_order_and_repeated_change_nothing(
+        seed in 1u64..,
+        count in 1usize..30,
+        at_once in 1usize..17,
+    ) {
+        let conversation = converse(seed, count, at_once);
+        let mut dice = Dice(seed);
+        let mut capture = Capture::new(true, true);
+        let mut all = packets(&conversation, &mut dice, 1460);
+        for at in 1..all.len() {
+            // Neighbours of one direction.
+            if all[at].dir == all[at - 1].dir && dice.one_in(4) {
+                let times = (all[at - 1].at, all[at].at);
+                all.swap(at, at - 1);
+                (all[at - 1].at, all[at].at) = times;
+            }
+        }
+        for at in 0..all.len() {
+            let again = all[dice.below(at + 1)].clone();
+            capture.take(&all[at], true);
+            if dice.one_in(6) {
+                let payload = vec![b'#'; again.payload.len()];
+                capture.take(&Packet { at: all[at].at, payload, ..again }, true);
+            }
+        }
+        let found = capture.close();
+        prop_assert_eq!(facts(&found), conversation.facts());
+        prop_assert_eq!(found.lost_count(), 0);
+    }
+
+    #[test]
+    fn dropped_packets_make_no_wrong_record(
+        seed in 1u64..,
+        count in 1usize..60,
+        at_once in 1usize..17,
+        rarity in 3usize..60,
+    ) {
+        let conversation = converse(seed, count, at_once);
+        let mut dice = Dice(seed);
+        let mut capture = Capture::new(true, true);
+        let all = packets(&conversation, &mut dice, 1460);
+        for (number, packet) in all.iter().enumerate() {
+            // That the last bytes of a connection are missing, nothing tells.
+            if number + 60 >= all.len() || !dice.one_in(rarity) {
+                capture.take(packet, true);
+            }
+        }
+        let found = capture.close();
+        assert_none_wrong(&found, &conversation);
+        prop_assert!(found.records.len() as u64 + found.lost_count() <= count as u64, "{:?}", found.lost);
+    }
+
+    #[test]
+    fn one_dropped_packet_costs_what_it_held(
+        seed in 1u64..,
+        count in 20usize..60,
+        at_once in 1usize..17,
+    ) {
+        let conversation = converse(seed, count, at_once);
+        let mut dice = Dice(seed);
+        let mut capture = Capture::new(true, true);
+        let all = packets(&conversation, &mut dice, 1460);
+        // That the last bytes of a connection are missing, nothing tells.
+        let which = dice.below(all.len().saturating_sub(60));
+        for (number, packet) in all.iter().enumerate() {
+            if number != which {
+                capture.take(packet, true);
+            }
+        }
+        let found = capture.close();
+        assert_none_wrong(&found, &conversation);
+        let sum = found.records.len() as u64 + found.lost_count();
+        prop_assert_eq!(sum, count as u64, "{:?}", found.lost);
+    }
+
+    #[test]
+    fn a_full_ring_loses_exchanges_and_says_how_many(
+        seed in 1u64..,
+        count in 20usize..60,
+        at_once in 1usize..17,
+        rarity in 3usize..60,
+    ) {
+        let conversation = converse(seed, count, at_once);
+        let mut dice = Dice(seed);
+        let mut capture = Capture::new(false, true);
+        let all = packets(&conversation, &mut dice, 1460);
+        for (number, packet) in all.iter().enumerate() {
+            let shown = number > 8;
+            capture.take(packet, !(shown && number + 60 < all.len() && dice.one_in(rarity)));
+        }
+        let found = capture.close();
+        assert_none_wrong(&found, &conversation);
+        let sum = found.records.len() as u64 + found.lost_count();
+        prop_assert!(sum <= count as u64, "{sum} of {count}: {:?}", found.lost);
+    }
+
+    #[test]
+    fn joined_in_the_middle_nothing_is_guessed(
+        seed in 1u64..,
+        count in 2usize..60,
+        at_once in 1usize..17,
+        live in any::<bool>(),
+    ) {
+        let conversation = converse(seed, count, at_once);
+        let mut dice = Dice(seed);
+        let all = packets(&conversation, &mut dice, 65_000);
+        let skip = dice.below(all.len());
+        let mut capture = Capture::new(!live, false);
+        for packet in &all[skip..] {
+            capture.take(packet, true);
+        }
+        let found = capture.close();
+        assert_none_wrong(&found, &conversation);
+        prop_assert!(found.records.len() as u64 + found.lost_count() <= count as u64, "{:?}", found.lost);
+    }
+}
+
+/// The share of exchanges that are told again after a join, of a connection whose messages are small.
+#[test]
+fn a_joined_connection_is_recognised_with_its_next_exchanges() {
+    let seed = std::time::UNIX_EPOCH.elapsed().map_or(1, |time| time.as_nanos() as u64 | 1);
+    let conversation = converse(seed, 200, 1);
+    let mut dice = Dice(seed);
+    let all = packets(&conversation, &mut dice, 65_000);
+    let skip = all.len() / 2;
+    let mut capture = Capture::new(false, false);
+    for packet in &all[skip..] {
+        capture.take(packet, true);
+    }
+    let dir = |dir: Direction| all[skip..].iter().filter(|packet| packet.dir == dir).count();
+    let found = capture.close();
+    assert_none_wrong(&found, &conversation);
+    assert!(found.records.len() >= 60, "seed {seed}: {} of {} packets", found.records.len(), dir(CLIENT));
+}
