@@ -339,3 +339,44 @@ impl Doubt {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nowhere;
+
+    impl Out for Nowhere {
+        fn record(&mut self, _: flow_model::L7Record) {}
+        fn lost(&mut self, _: LossReason, _: u64) {}
+    }
+
+    /// A client that does not wait and a loss of one request; then `rounds` of a request, its response
+    /// after 100 us and a pause. Whether it is in step again.
+    fn in_step(rounds: u64, pause_us: u64) -> bool {
+        let (mut order, mut now) = (Order::ORDERLY, 1_000_000);
+        order.overlaps();
+        order.lost_request(LossReason::Gap, false, &mut Nowhere);
+        for _ in 0..rounds {
+            let heard = Unheard { unsure: false, missed: false, dropped: false };
+            order.client_speaks(Ts(now), 0, true, heard);
+            order.passed(Ts(now));
+            if !order.is_lost() {
+                return true;
+            }
+            order.lost_request(LossReason::Gap, true, &mut Nowhere);
+            now += 100_000;
+            order.passed(Ts(now));
+            order.response(&mut Nowhere);
+            now += pause_us * 1000;
+        }
+        false
+    }
+
+    #[test]
+    fn a_server_that_is_silent_again_and_again_has_nothing_to_answer() {
+        assert!(in_step(1000, 1000));
+        assert!(!in_step(u64::from(PAUSES), 1000), "some pauses show nothing");
+        assert!(!in_step(10_000, 100), "a pause as long as a response shows nothing");
+    }
+}

@@ -22,22 +22,6 @@ fn every_request_is_counted_and_none_is_lost() -> anyhow::Result<()> {
 }
 
 #[test]
-fn of_pipelines_each_request_is_counted() -> anyhow::Result<()> {
-    let _alone = alone();
-    let mut bed = Testbed::start()?;
-    let agent = Agent::start(&bed, &AgentOptions::default())?;
-    let server = api(&mut bed, "shop")?;
-    let args = ["--connections", "2", "--depth", "16", "--rate", "4000", "--count", "40000", "--profile", "mixed"];
-    let client = generator(&mut bed, "customer", &server, &args)?;
-    agent.wait_attached(2, PATIENCE)?;
-    let sent = run_to_end(&bed, &client)?;
-    assert_eq!((&sent["sent"], &sent["answered"]), (&40_000.into(), &40_000.into()));
-    let lost = wait_equation(&agent, 40_000)?;
-    assert_eq!(lost, [0, 0], "{}", losses(&agent));
-    Ok(())
-}
-
-#[test]
 fn a_starved_ring_says_what_it_lost_and_is_whole_again_after() -> anyhow::Result<()> {
     let _alone = alone();
     let mut bed = Testbed::start()?;

@@ -13,6 +13,7 @@ mod open;
 mod reply;
 mod request;
 mod scan;
+mod side;
 mod sign;
 
 use crate::dissector::{Begun, Dissector, Next, Opening, Sign, Used};
@@ -23,9 +24,8 @@ use crate::{Interest, Length, Limits, MessageEnd, Out, Walk};
 use command::Mode;
 use flow_model::{Close, Direction, L7Record, LossReason, Ts};
 use open::Open;
-use reply::Replies;
-use request::Requests;
 use scan::Step;
+use side::{Replies, Requests};
 use std::sync::Arc;
 
 /// A pipeline: all of each packet, as heads may be anywhere in it.

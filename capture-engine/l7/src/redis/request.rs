@@ -2,7 +2,8 @@
 
 use super::command::{Ask, Command, Mode};
 use super::open::Open;
-use super::scan::{Scan, Step, number};
+use super::scan::{Step, number};
+use super::side::{Partial, Requests};
 use super::{AFTER_PIPELINE, Redis, sign};
 use crate::input::{Bytes, Hole};
 use crate::{Limits, Out};
@@ -10,45 +11,6 @@ use flow_model::{LossReason, Notes, Outcome, Ts};
 
 /// Arguments of a command that are believed; servers take a million (`1024 * 1024`).
 const MOST_ARGUMENTS: u64 = 1 << 20;
-
-/// Where the client's bytes stand.
-#[derive(Debug, Default)]
-pub(super) struct Requests {
-    scan: Scan,
-    /// The command under way.
-    under_way: Option<Partial>,
-    /// Nothing is known until a message begins.
-    pub lost: bool,
-}
-
-/// A command of which bytes are to come.
-#[derive(Clone, Copy, Debug)]
-struct Partial {
-    start: Ts,
-    last: Ts,
-    turn: u32,
-    bytes: u64,
-    command: Command,
-    /// Arguments to come; `None` before their number has come.
-    left: Option<u32>,
-    notes: Notes,
-    /// Its end was not seen, and its reply was.
-    answered: bool,
-}
-
-impl Requests {
-    /// A command is under way.
-    pub(super) fn is_amid(&self) -> bool {
-        self.under_way.is_some()
-    }
-
-    /// Forgets the command under way, and with it the place; false where there is none.
-    pub(super) fn drop_partial(&mut self) -> bool {
-        let any = self.under_way.take().is_some();
-        self.lost |= any;
-        any
-    }
-}
 
 impl Redis {
     pub(super) fn request_bytes<O: Out>(&mut self, data: Bytes<'_>, limits: &Limits, out: &mut O) {
