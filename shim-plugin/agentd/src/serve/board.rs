@@ -2,6 +2,7 @@
 //! values, readers copy them; nobody holds a lock while doing anything else, so `/livez` answers
 //! whatever the rest is at.
 
+use crate::run::timeline::History;
 use crate::serve::doors::Doors;
 use crate::serve::kubernetes::{self, Watches};
 use crate::serve::pages::Shelf;
@@ -78,6 +79,8 @@ pub struct Board {
     pub counted: Mutex<Arc<Vec<SelfMetric>>>,
     /// Set once they are started.
     pub kubernetes: OnceLock<Watches>,
+    /// Set before anything happens.
+    pub history: OnceLock<History>,
     pub draining: AtomicBool,
     /// Milliseconds that the ring's reader is asked to sleep, once; `[debug]` only.
     pub pause_ms: AtomicU64,
@@ -111,6 +114,7 @@ impl Board {
             table_metrics: Mutex::default(),
             counted: Mutex::default(),
             kubernetes: OnceLock::new(),
+            history: OnceLock::new(),
             draining: AtomicBool::new(false),
             pause_ms: AtomicU64::new(0),
             doors: Arc::default(),

@@ -1,0 +1,67 @@
+//! The timeline as the agent holds it: fed by the containers task, read by whoever asks.
+
+use super::kept::Kept;
+use super::ring::{Moment, Timeline};
+use super::unanswered::Unanswered;
+use crate::clock;
+use agent_api as api;
+use golden_metrics::SelfMetric;
+use parking_lot::Mutex;
+use shim_plugin::TaskNews;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, SystemTime};
+
+#[derive(Debug)]
+pub struct History(Mutex<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    timeline: Timeline,
+    unanswered: Receiver<Unanswered>,
+}
+
+impl Inner {
+    /// What the pipeline told comes first: an exit is told after the connections that it closed.
+    fn up_to_date(&mut self) -> &mut Timeline {
+        let Inner { timeline, unanswered } = self;
+        unanswered.try_iter().for_each(|unanswered| timeline.unanswered(unanswered));
+        timeline
+    }
+}
+
+/// By both clocks.
+#[must_use]
+pub fn now() -> Moment {
+    Moment { mono: clock::now(), wall: SystemTime::now() }
+}
+
+impl History {
+    #[must_use]
+    pub fn new(timeline: Timeline, unanswered: Receiver<Unanswered>) -> History {
+        History(Mutex::new(Inner { timeline, unanswered }))
+    }
+
+    pub fn news(&self, news: TaskNews) {
+        self.0.lock().up_to_date().news(news, now());
+    }
+
+    /// To be called some times a second.
+    pub fn tick(&self) {
+        self.0.lock().up_to_date().tick(clock::now());
+    }
+
+    #[must_use]
+    pub fn answer(&self, since: Option<Duration>) -> api::Timeline {
+        self.0.lock().up_to_date().answer(since, now())
+    }
+
+    #[must_use]
+    pub fn metrics(&self) -> Vec<SelfMetric> {
+        self.0.lock().timeline.totals().metrics()
+    }
+
+    #[must_use]
+    pub fn keep(&self) -> Kept {
+        self.0.lock().up_to_date().keep(now())
+    }
+}
