@@ -5,6 +5,7 @@ mod cli;
 mod clock;
 mod config;
 mod exit;
+mod findings;
 mod log;
 mod replay;
 mod run;

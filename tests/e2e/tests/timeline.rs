@@ -109,6 +109,18 @@ fn kill(bed: &Testbed, container: &Container, signal: &str) -> Result<()> {
     bed.containerd().ctr(&container.namespace, &["task", "kill", "--signal", signal, &container.name]).map(drop)
 }
 
+/// What `doctor` makes of it: its exit code, and whom the finding hurt.
+fn doctor(agent: &Agent) -> Result<(i32, Vec<String>)> {
+    let mut command = Command::new(built_binary("pilotfish")?);
+    command.args(["doctor", "--id", "cut-by-exit", "-n", "testbed", "-o", "json", "--socket"]).arg(&agent.socket);
+    let output = command.output()?;
+    let document: Value =
+        serde_json::from_slice(&output.stdout).with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
+    let hurt = document["findings"].as_array().into_iter().flatten().filter_map(|found| found["hurt"].as_array());
+    let row = |row: &Value| format!("{} {}", row["client"], row["requests"]).replace('"', "");
+    Ok((output.status.code().context("it ends by itself")?, hurt.flatten().map(row).collect()))
+}
+
 /// Requests of this client that its own interface saw unanswered.
 fn unanswered(agent: &Agent, client: &str) -> u64 {
     let labels = [("client_workload", client), ("error_type", "unanswered"), ("reporter", "client")];
@@ -166,6 +178,7 @@ fn a_kill_under_load_is_told_with_exactly_what_its_clients_lost_and_kept_over_a_
     }
     let labels = [("cause", "exit"), ("server_workload", "api")];
     ensure!(agent.metrics()?.count("pilotfish_cut_exchanges_total", &labels) == 5);
+    ensure!(doctor(&agent)? == (1, vec!["testbed/mobile 2".to_owned(), "testbed/web 3".to_owned()]));
     let (code, page) = timeline(&agent, &["testbed/api"])?;
     ensure!(
         code == 0 && page.contains("5 requests unanswered: ") && page.contains("3 x GET from testbed/web"),
@@ -205,6 +218,7 @@ fn who_ends_in_peace_cut_nothing() -> Result<()> {
     ensure!(exit["code"] == 0 && exit["cut_requests"] == 0 && exit["streams"] == 0, "{exit:#}");
     let none = agent.metrics()?.count("pilotfish_cut_exchanges_total", &[]);
     ensure!(none == 0, "{none}");
+    ensure!(doctor(&agent)? == (0, Vec::new()));
     let (_, page) = timeline(&agent, &["-n", "testbed", "api"])?;
     ensure!(!page.contains("unanswered"), "{page}");
     drop(client);
@@ -228,6 +242,7 @@ fn a_server_that_runs_out_of_memory_is_told_with_what_that_cut() -> Result<()> {
     let exit = exit_of(&agent, "api")?;
     ensure!(exit["code"] == 137 && exit["cause"] == "oom" && exit["oom_ms"].is_number(), "{exit:#}");
     ensure!(exit["cut_requests"] == 5 && rows(&exit) == ["mobile POST 2", "web GET 3"], "{exit:#}");
+    ensure!(doctor(&agent)? == (2, vec!["testbed/mobile 2".to_owned(), "testbed/web 3".to_owned()]));
     ensure!(events(&agent, &["api"])?.iter().any(|event| event["event"] == "oom"), "{exit:#}");
     let labels = [("cause", "oom"), ("server_workload", "api")];
     ensure!(agent.metrics()?.count("pilotfish_cut_exchanges_total", &labels) == 5);

@@ -2,6 +2,7 @@
 
 use crate::config::{Flags, Given};
 use crate::exit::Exit;
+use crate::findings;
 use crate::replay::ReplayArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use doctor::CheckId;
@@ -174,8 +175,9 @@ impl Default for TimelineArgs {
 }
 
 fn check_id(text: &str) -> Result<CheckId, String> {
-    let known = || CheckId::ON_DEMAND.map(CheckId::as_str).join(", ");
-    let made = |id: &CheckId| CheckId::ON_DEMAND.contains(id);
+    let all = || CheckId::ON_DEMAND.into_iter().chain(findings::MADE);
+    let known = || all().map(CheckId::as_str).collect::<Vec<_>>().join(", ");
+    let made = |id: &CheckId| all().any(|made| made == *id);
     let found = text.parse().ok().filter(made);
     found.ok_or_else(|| format!("no check is called {text:?}; there are {}", known()))
 }

@@ -103,7 +103,7 @@ impl App {
         let (watch, unanswered) = timeline::watch(&losses);
         golden.observe(Box::new(watch));
         let kept = saved::directory().and_then(|directory| TimelineFile::within(&directory).take());
-        let history = History::new(Timeline::new(kept, timeline::now(), &losses), unanswered);
+        let history = History::new(Timeline::new(kept, timeline::now(), &losses), unanswered, &losses);
         let traffic = Traffic::new(reader, losses.clone()).with(config.metrics.histograms);
         let board = Arc::new(Board::new(version::own(), traffic, Instant::now()));
         let _ = board.history.set(history);

@@ -1,11 +1,12 @@
 //! The timeline as the agent holds it: fed by the containers task, read by whoever asks.
 
+use super::gauge::FindingGauge;
 use super::kept::Kept;
 use super::ring::{Moment, Timeline};
 use super::unanswered::Unanswered;
 use crate::clock;
 use agent_api as api;
-use golden_metrics::SelfMetric;
+use golden_metrics::{Losses, SelfMetric};
 use parking_lot::Mutex;
 use shim_plugin::TaskNews;
 use std::sync::mpsc::Receiver;
@@ -18,12 +19,13 @@ pub struct History(Mutex<Inner>);
 struct Inner {
     timeline: Timeline,
     unanswered: Receiver<Unanswered>,
+    gauge: FindingGauge,
 }
 
 impl Inner {
     /// What the pipeline told comes first: an exit is told after the connections that it closed.
     fn up_to_date(&mut self) -> &mut Timeline {
-        let Inner { timeline, unanswered } = self;
+        let Inner { timeline, unanswered, gauge: _ } = self;
         unanswered.try_iter().for_each(|unanswered| timeline.unanswered(unanswered));
         timeline
     }
@@ -37,8 +39,9 @@ pub fn now() -> Moment {
 
 impl History {
     #[must_use]
-    pub fn new(timeline: Timeline, unanswered: Receiver<Unanswered>) -> History {
-        History(Mutex::new(Inner { timeline, unanswered }))
+    pub fn new(timeline: Timeline, unanswered: Receiver<Unanswered>, losses: &Losses) -> History {
+        let gauge = FindingGauge::new(losses);
+        History(Mutex::new(Inner { timeline, unanswered, gauge }))
     }
 
     pub fn news(&self, news: TaskNews) {
@@ -47,7 +50,13 @@ impl History {
 
     /// To be called some times a second.
     pub fn tick(&self) {
-        self.0.lock().up_to_date().tick(clock::now());
+        let mut inner = self.0.lock();
+        let now = now();
+        inner.up_to_date().tick(now.mono);
+        if let Some(back) = inner.gauge.due(now.mono) {
+            let answer = inner.timeline.answer(Some(back), now);
+            inner.gauge.window(&answer);
+        }
     }
 
     #[must_use]
@@ -57,7 +66,8 @@ impl History {
 
     #[must_use]
     pub fn metrics(&self) -> Vec<SelfMetric> {
-        self.0.lock().timeline.totals().metrics()
+        let inner = self.0.lock();
+        inner.timeline.totals().metrics().into_iter().chain(inner.gauge.metrics()).collect()
     }
 
     #[must_use]

@@ -2,6 +2,7 @@
 //! bounded size, and requests without an answer joined to the exits that they belong to.
 
 mod cuts;
+mod gauge;
 mod history;
 mod kept;
 mod ring;
