@@ -2,7 +2,7 @@
 //! The command line asks for it, and the agent does for its gauge: one way, and so one answer.
 
 use agent_api::{CutRow, Timeline, TimelineEvent};
-use doctor::decide::cut_by_exit;
+use doctor::decide::{cut_by_exit, term_ignored};
 use doctor::history::{Cut, Exited, UnderWay};
 use doctor::{Certainty, CheckId, Finding, Hurt, Subject, Thresholds};
 use flow_model::Ts;
@@ -10,21 +10,22 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Checks that are made by it.
-pub const MADE: [CheckId; 1] = [CheckId::CutByExit];
+pub const MADE: [CheckId; 2] = [CheckId::CutByExit, CheckId::TermIgnored];
+/// Those of them that the Kubernetes API has to tell something for: when pods were deleted.
+pub const OF_CLUSTER: [CheckId; 1] = [CheckId::TermIgnored];
 
 /// One finding for each check and workload.
 #[must_use]
 pub fn of(timeline: &Timeline, thresholds: &Thresholds) -> Vec<Finding> {
     let exits = timeline.events.iter().filter(|event| event.event == "exit");
-    let cut = exits.filter_map(|event| cut_by(event, timeline.now_ms, thresholds));
-    together(cut.collect())
+    together(exits.flat_map(|event| of_exit(event, timeline.now_ms, thresholds)).collect())
 }
 
 fn at(ms: u64) -> Ts {
     Ts(ms.saturating_mul(1_000_000))
 }
 
-fn cut_by(event: &TimelineEvent, now_ms: u64, thresholds: &Thresholds) -> Option<Finding> {
+fn of_exit(event: &TimelineEvent, now_ms: u64, thresholds: &Thresholds) -> Vec<Finding> {
     let TimelineEvent { at_ms, code, oom_ms, likely, .. } = event;
     let exited = Exited {
         at: at(*at_ms),
@@ -32,12 +33,15 @@ fn cut_by(event: &TimelineEvent, now_ms: u64, thresholds: &Thresholds) -> Option
         oom: oom_ms.map(|before| at(at_ms.saturating_sub(before))),
         deleted_by: event.deleted_by_ms.map(at),
     };
-    let mut finding = cut_by_exit(&subject(event), &exited, &cuts(event), thresholds)?;
-    finding.held = Duration::from_millis(now_ms.saturating_sub(*at_ms));
-    if *likely {
-        finding.certainty = Certainty::Likely;
+    let subject = subject(event);
+    let mut cut = cut_by_exit(&subject, &exited, &cuts(event), thresholds);
+    if let Some(cut) = cut.as_mut().filter(|_| *likely) {
+        cut.certainty = Certainty::Likely;
     }
-    Some(finding)
+    // A sandbox has nothing to answer.
+    let term = term_ignored(&subject, &exited).filter(|_| !event.sandbox);
+    let held = Duration::from_millis(now_ms.saturating_sub(*at_ms));
+    cut.into_iter().chain(term).map(|finding| Finding { held, ..finding }).collect()
 }
 
 fn subject(event: &TimelineEvent) -> Subject {
@@ -155,6 +159,16 @@ mod tests {
         let hurt: Vec<_> = found[0].hurt.iter().map(|hurt| (hurt.client.as_str(), hurt.requests)).collect();
         assert_eq!(hurt, [("others", 4), ("shop/web", 5)]);
         assert_eq!(found[0].certainty, Certainty::Likely);
+    }
+
+    #[test]
+    fn a_container_that_had_to_be_killed_after_its_grace_period_is_found_and_its_sandbox_is_not() {
+        let killed = TimelineEvent { code: Some(137), deleted_by_ms: Some(79_000), ..exit(80_000, "api", &[]) };
+        let sandbox = TimelineEvent { sandbox: true, workload: "pause".into(), ..killed.clone() };
+        let asked = TimelineEvent { code: Some(143), workload: "listens".into(), ..killed.clone() };
+        let found = found(vec![killed, sandbox, asked]);
+        let ids: Vec<_> = found.iter().map(|finding| (finding.id, finding.subject.name.as_str())).collect();
+        assert_eq!(ids, [(CheckId::TermIgnored, "api")]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::cli::moment::rfc3339;
 use crate::cli::privileges;
 use crate::exit::{Exit, Failure};
 use crate::findings;
-use agent_api::{AskError, Cgroup, Client, Namespace, Timeline};
+use agent_api::{AskError, Cgroup, Client, Kubernetes, Namespace, Timeline};
 use doctor::{Asked, Check, CheckId, Finding, NotMade, Report, Severity, Subject, Thresholds, examine};
 use flow_model::shown;
 use serde::Serialize;
@@ -60,12 +60,16 @@ pub fn run<P: AsRef<Path>>(args: &DoctorArgs, socket: impl FnOnce() -> Result<P,
     }
     let wanted = |id: &CheckId| args.id.is_none_or(|only| only == *id);
     let checks: Vec<CheckId> = CheckId::ON_DEMAND.into_iter().filter(wanted).collect();
-    let of_history: Vec<CheckId> = findings::MADE.into_iter().filter(wanted).collect();
+    let mut of_history: Vec<CheckId> = findings::MADE.into_iter().filter(wanted).collect();
     if !checks.is_empty() {
         permitted()?;
     }
     let client = Client::new(socket()?.as_ref());
-    let (agent, namespaces, of_the_node) = ask(&client);
+    let (agent, namespaces, of_the_node, kubernetes) = ask(&client);
+    if args.id.is_none() && !kubernetes.as_ref().is_none_or(has_cluster) {
+        // Nothing is told of pods where there are none.
+        of_history.retain(|id| !findings::OF_CLUSTER.contains(id));
+    }
     let mut asked = Asked { checks, since: args.since, names: names(&namespaces), ..Asked::default() };
     let mut nowhere = None;
     if let Some(wanted) = &args.namespace {
@@ -84,7 +88,7 @@ pub fn run<P: AsRef<Path>>(args: &DoctorArgs, socket: impl FnOnce() -> Result<P,
     let on_the_node = |wanted: &String| of_the_node.iter().filter(|cgroup| cgroup.namespace == *wanted).count();
     passed_over(&mut report, args.namespace.as_ref().map_or(0, on_the_node));
     if !of_history.is_empty() {
-        report = with_history(report, &of_history, args, &agent, client.timeline(Some(args.since)));
+        report = with_history(report, &of_history, args, kubernetes.as_ref(), client.timeline(Some(args.since)));
     }
     match args.output {
         Output::Json => print(&document(&report, &agent)?)?,
@@ -108,39 +112,52 @@ fn with_history(
     report: Report,
     checks: &[CheckId],
     args: &DoctorArgs,
-    agent: &Agent,
+    kubernetes: Option<&Kubernetes>,
     timeline: Result<Timeline, AskError>,
 ) -> Report {
     let timeline = match timeline {
         Ok(timeline) => timeline,
         Err(error) => {
-            let reason = match agent.agent_detail.is_empty() {
-                true => crate::exit::in_full(error),
-                false => "what happened before is known to an agent alone, and none answered".to_owned(),
+            let reason = match kubernetes {
+                Some(_) => crate::exit::in_full(error),
+                None => "what happened before is known to an agent alone, and none answered".to_owned(),
             };
             let not_made = checks.iter().map(|id| NotMade { id: *id, reason: reason.clone() }).collect();
             return report.with(&[], Vec::new(), not_made);
         }
     };
+    let (made, blind): (Vec<CheckId>, Vec<CheckId>) = checks
+        .iter()
+        .partition(|id| !findings::OF_CLUSTER.contains(id) || kubernetes.is_some_and(|of| of.link == "connected"));
+    let reason = match kubernetes.map(|of| of.detail.as_str()) {
+        None | Some("") => "no API server tells which pods were deleted".to_owned(),
+        Some(detail) => format!("no API server tells which pods were deleted: {detail}"),
+    };
+    let not_made = blind.into_iter().map(|id| NotMade { id, reason: reason.clone() }).collect();
     let mut found = findings::of(&timeline, &Thresholds::default());
     found.retain(|finding| {
-        checks.contains(&finding.id)
-            && args.namespace.as_ref().is_none_or(|wanted| *wanted == finding.subject.namespace)
+        made.contains(&finding.id) && args.namespace.as_ref().is_none_or(|wanted| *wanted == finding.subject.namespace)
     });
-    report.with(checks, found, Vec::new())
+    report.with(&made, found, not_made)
 }
 
-/// How it is with the agent, the namespaces that it knows, and what it knows on the node's own
-/// network.
-fn ask(client: &Client) -> (Agent, Vec<Namespace>, Vec<Cgroup>) {
+/// Whether there is one, whether or not it answers now.
+fn has_cluster(kubernetes: &Kubernetes) -> bool {
+    !matches!(kubernetes.link.as_str(), "" | "off" | "none")
+}
+
+/// How it is with the agent, the namespaces that it knows, what it knows on the node's own network,
+/// and how it stands with Kubernetes; None where it does not answer.
+fn ask(client: &Client) -> (Agent, Vec<Namespace>, Vec<Cgroup>, Option<Kubernetes>) {
     match client.status() {
         Ok(status) => {
             let agent = if status.readiness.ready { "ready" } else { "not_ready" };
-            (Agent { agent, agent_detail: String::new() }, status.namespaces, status.node.cgroups)
+            let agent = Agent { agent, agent_detail: String::new() };
+            (agent, status.namespaces, status.node.cgroups, Some(status.kubernetes))
         }
         Err(error) => {
             let agent = if matches!(error, AskError::NoAgent(_)) { "absent" } else { "unreachable" };
-            (Agent { agent, agent_detail: crate::exit::in_full(error) }, Vec::new(), Vec::new())
+            (Agent { agent, agent_detail: crate::exit::in_full(error) }, Vec::new(), Vec::new(), None)
         }
     }
 }

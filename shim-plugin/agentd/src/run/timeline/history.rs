@@ -7,13 +7,20 @@ use super::unanswered::Unanswered;
 use crate::clock;
 use agent_api as api;
 use golden_metrics::{Losses, SelfMetric};
+use k8s_sync::cluster::ClusterNames;
+use k8s_sync::cluster::object::Uid;
 use parking_lot::Mutex;
 use shim_plugin::TaskNews;
+use std::sync::OnceLock;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, SystemTime};
 
 #[derive(Debug)]
-pub struct History(Mutex<Inner>);
+pub struct History {
+    inner: Mutex<Inner>,
+    /// Set once there is a cluster: it knows which pods are to be gone.
+    cluster: OnceLock<ClusterNames>,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -41,16 +48,26 @@ impl History {
     #[must_use]
     pub fn new(timeline: Timeline, unanswered: Receiver<Unanswered>, losses: &Losses) -> History {
         let gauge = FindingGauge::new(losses);
-        History(Mutex::new(Inner { timeline, unanswered, gauge }))
+        History { inner: Mutex::new(Inner { timeline, unanswered, gauge }), cluster: OnceLock::new() }
     }
 
     pub fn news(&self, news: TaskNews) {
-        self.0.lock().up_to_date().news(news, now());
+        let pod = match &news {
+            TaskNews::Ended { run, .. } => run.name.as_ref().and_then(|name| Uid::parse(&name.pod_uid)),
+            _ => None,
+        };
+        let deleted_by = pod.and_then(|pod| self.cluster.get()?.deleted_by(pod));
+        self.inner.lock().up_to_date().news(news, deleted_by, now());
+    }
+
+    /// Once, when the cluster is watched.
+    pub fn set_cluster(&self, cluster: ClusterNames) {
+        let _ = self.cluster.set(cluster);
     }
 
     /// To be called some times a second.
     pub fn tick(&self) {
-        let mut inner = self.0.lock();
+        let mut inner = self.inner.lock();
         let now = now();
         inner.up_to_date().tick(now.mono);
         if let Some(back) = inner.gauge.due(now.mono) {
@@ -61,17 +78,17 @@ impl History {
 
     #[must_use]
     pub fn answer(&self, since: Option<Duration>) -> api::Timeline {
-        self.0.lock().up_to_date().answer(since, now())
+        self.inner.lock().up_to_date().answer(since, now())
     }
 
     #[must_use]
     pub fn metrics(&self) -> Vec<SelfMetric> {
-        let inner = self.0.lock();
+        let inner = self.inner.lock();
         inner.timeline.totals().metrics().into_iter().chain(inner.gauge.metrics()).collect()
     }
 
     #[must_use]
     pub fn keep(&self) -> Kept {
-        self.0.lock().up_to_date().keep(now())
+        self.inner.lock().up_to_date().keep(now())
     }
 }

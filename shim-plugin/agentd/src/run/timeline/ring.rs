@@ -6,6 +6,7 @@ use super::totals::CutTotals;
 use super::unanswered::Unanswered;
 use agent_api::{self as api, TimelineEvent};
 use doctor::Thresholds;
+use doctor::history::Exited;
 use flow_model::Ts;
 use golden_metrics::{Loss, Losses};
 use shim_plugin::{ContainerRef, ExitStatus, LocalName, NameSource, Run, TaskId, TaskNews};
@@ -129,7 +130,8 @@ impl Timeline {
     }
 
     /// Takes in what a containerd told.
-    pub fn news(&mut self, news: TaskNews, now: Moment) {
+    /// `deleted_by` is when the pod of a run that ended was to be gone.
+    pub fn news(&mut self, news: TaskNews, deleted_by: Option<SystemTime>, now: Moment) {
         match news {
             TaskNews::Began(run) => self.began(&run, now),
             TaskNews::Named { task, name } => {
@@ -141,7 +143,7 @@ impl Timeline {
                 self.trim();
             }
             TaskNews::OutOfMemory { container, run, at } => self.out_of_memory(container, run.as_ref(), now.of(at)),
-            TaskNews::Ended { run, exit } => self.ended(&run, exit, now),
+            TaskNews::Ended { run, exit } => self.ended(&run, exit, deleted_by, now),
         }
     }
 
@@ -201,14 +203,22 @@ impl Timeline {
         self.trim();
     }
 
-    fn ended(&mut self, run: &Run, exit: Option<ExitStatus>, now: Moment) {
+    fn ended(&mut self, run: &Run, exit: Option<ExitStatus>, deleted_by: Option<SystemTime>, now: Moment) {
         let at = now.of(exit.and_then(|exit| exit.at));
         let mut event = self.event("exit", &run.container, Some(run), at);
         event.code = exit.map(|exit| exit.code);
         let killed = self.killed.iter().filter(|(whose, _)| *whose == run.container);
         let oom = killed.map(|(_, then)| *then).filter(|then| at.mono.since(*then) <= OOM_BEFORE).min();
         event.oom_ms = oom.map(|then| millis(at.mono.since(then)));
-        event.cause = if oom.is_some() { "oom" } else { "exit" }.to_owned();
+        event.deleted_by_ms = deleted_by.map(|wall| Moment { wall, ..at }.wall_ms());
+        let is_late = event.deleted_by_ms.is_some_and(|by| event.at_ms >= by);
+        event.cause = match (oom, event.code) {
+            (Some(_), _) => "oom",
+            // It had its grace period, and did not end by itself.
+            (None, Some(Exited::KILLED)) if is_late => "term",
+            (None, _) => "exit",
+        }
+        .to_owned();
         event.likely = run.sharing > 1;
         self.unnamed.remove(&run.task);
         match run.slot.filter(|_| !event.sandbox) {

@@ -73,12 +73,12 @@ impl Story {
     fn ended(&mut self, at: u64, run: Run, code: u32) {
         let exit = Some(ExitStatus { code, at: Some(moment(at).wall) });
         // The news is some milliseconds late.
-        self.timeline.news(TaskNews::Ended { run, exit }, moment(at + 5));
+        self.timeline.news(TaskNews::Ended { run, exit }, None, moment(at + 5));
     }
 
     fn oom(&mut self, at: u64, container: &str, run: Option<Run>) {
         let container = ContainerRef::new(LinkId(0), "k8s.io", container);
-        self.timeline.news(TaskNews::OutOfMemory { container, run, at: Some(moment(at).wall) }, moment(at + 3));
+        self.timeline.news(TaskNews::OutOfMemory { container, run, at: Some(moment(at).wall) }, None, moment(at + 3));
     }
 
     fn told(&self) -> Vec<String> {
@@ -116,7 +116,7 @@ impl Story {
 #[test]
 fn an_exit_after_a_kill_for_memory_is_told_with_what_it_cut() {
     let mut story = Story::new();
-    story.timeline.news(TaskNews::Began(run("api", 1, 1)), moment(1_000));
+    story.timeline.news(TaskNews::Began(run("api", 1, 1)), None, moment(1_000));
     story.oom(9_992, "api", Some(run("api", 1, 1)));
     story.timeline.unanswered(cut(1, "web", 9_584, 9_996));
     story.timeline.unanswered(cut(1, "web", 9_901, 9_996));
@@ -199,6 +199,26 @@ fn a_kill_for_memory_that_is_told_behind_its_exit_is_still_its_cause() {
 }
 
 #[test]
+fn who_was_killed_when_its_grace_period_was_over_did_not_listen() {
+    let cause = |code, by: Option<u64>, oom: bool| {
+        let mut story = Story::new();
+        if oom {
+            story.oom(9_990, "api", Some(run("api", 1, 1)));
+        }
+        let exit = Some(ExitStatus { code, at: Some(moment(10_000).wall) });
+        let by = by.map(|by| moment(by).wall);
+        story.timeline.news(TaskNews::Ended { run: run("api", 1, 1), exit }, by, moment(10_005));
+        story.timeline.answer(None, moment(60_000)).events.pop().map(|event| (event.cause, event.deleted_by_ms))
+    };
+    let told = |cause: &str, by: Option<u64>| Some((cause.to_owned(), by.map(|by| by + BOOT)));
+    assert_eq!(cause(137, Some(10_000), false), told("term", Some(10_000)));
+    assert_eq!(cause(137, Some(10_001), false), told("exit", Some(10_001)), "by somebody else");
+    assert_eq!(cause(143, Some(9_000), false), told("exit", Some(9_000)));
+    assert_eq!(cause(137, Some(9_000), true), told("oom", Some(9_000)));
+    assert_eq!(cause(137, None, false), told("exit", None));
+}
+
+#[test]
 fn kills_of_one_container_are_counted_over_ten_minutes() {
     let mut story = Story::new();
     for at in [0, 599_000, 600_000, 600_001] {
@@ -215,10 +235,10 @@ fn a_start_knows_how_long_its_container_was_away_and_gets_its_name_later() {
     let mut story = Story::new();
     story.ended(10_000, run("api", 1, 1), 1);
     let again = Run { task: TaskId(9), name: None, ..run("api", 4, 1) };
-    story.timeline.news(TaskNews::Began(again), moment(11_800));
+    story.timeline.news(TaskNews::Began(again), None, moment(11_800));
     let start = |story: &Story| story.timeline.answer(None, moment(60_000)).events.pop().expect("a start");
     assert_eq!((start(&story).namespace.as_str(), start(&story).down_ms), ("k8s.io", Some(1_800)));
-    story.timeline.news(TaskNews::Named { task: TaskId(9), name: named("api") }, moment(11_900));
+    story.timeline.news(TaskNews::Named { task: TaskId(9), name: named("api") }, None, moment(11_900));
     assert_eq!((start(&story).namespace.as_str(), start(&story).container.as_str()), ("shop", "app"));
 }
 
@@ -227,7 +247,7 @@ fn a_time_that_makes_no_sense_is_now() {
     let mut story = Story::new();
     let exit = |at| Some(ExitStatus { code: 0, at });
     for at in [None, Some(SystemTime::UNIX_EPOCH), Some(moment(90_000).wall)] {
-        story.timeline.news(TaskNews::Ended { run: run("api", 1, 1), exit: exit(at) }, moment(70_000));
+        story.timeline.news(TaskNews::Ended { run: run("api", 1, 1), exit: exit(at) }, None, moment(70_000));
     }
     let at = |event: &TimelineEvent| event.at_ms - BOOT;
     assert_eq!(story.timeline.answer(None, moment(70_000)).events.iter().map(at).collect::<Vec<_>>(), [70_000; 3]);
