@@ -12,7 +12,7 @@ mod timeline;
 mod words;
 
 pub use client::{AskError, Client};
-pub use timeline::{CutRow, Timeline, TimelineEvent};
+pub use timeline::{CutRow, LookupRow, Timeline, TimelineEvent};
 pub use words::{
     Cgroup, Containerd, ContainerdLink, EdgeRow, Exchanges, Fact, Forwarded, Golden, Identity, Kubernetes, LossRow,
     Namespace, Node, Party, Process, Program, Readiness, Reason, Scan, Status, Version, Watch, WorkloadRow,

@@ -15,6 +15,26 @@ pub struct Timeline {
     pub blind_ms: Vec<(u64, u64)>,
     /// Oldest first.
     pub events: Vec<TimelineEvent>,
+    /// Clients that look names up with suffixes that do not exist, in the last window; None from an
+    /// agent that does not look.
+    pub searches: Option<Vec<LookupRow>>,
+}
+
+/// Lookups of one client in a window.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LookupRow {
+    /// Namespace of the client's workload.
+    pub namespace: String,
+    /// Name of the client's workload.
+    pub client: String,
+    /// All that were answered.
+    pub lookups: u64,
+    /// Of a name with a search suffix that does not exist, for a name that was asked for without it
+    /// afterwards.
+    pub searched: u64,
+    /// Length of the window.
+    pub window_ms: u64,
 }
 
 /// Something that happened to a container.

@@ -1,16 +1,16 @@
 //! What the agent's own history says is wrong: its timeline, taken apart for `doctor`'s decisions.
 //! The command line asks for it, and the agent does for its gauge: one way, and so one answer.
 
-use agent_api::{CutRow, Timeline, TimelineEvent};
-use doctor::decide::{cut_by_exit, term_ignored};
-use doctor::history::{Cut, Exited, UnderWay};
+use agent_api::{CutRow, LookupRow, Timeline, TimelineEvent};
+use doctor::decide::{cut_by_exit, dns_search, term_ignored};
+use doctor::history::{Cut, Exited, Lookups, UnderWay};
 use doctor::{Certainty, CheckId, Finding, Hurt, Subject, Thresholds};
 use flow_model::Ts;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Checks that are made by it.
-pub const MADE: [CheckId; 2] = [CheckId::CutByExit, CheckId::TermIgnored];
+pub const MADE: [CheckId; 3] = [CheckId::CutByExit, CheckId::TermIgnored, CheckId::DnsSearch];
 /// Those of them that the Kubernetes API has to tell something for: when pods were deleted.
 pub const OF_CLUSTER: [CheckId; 1] = [CheckId::TermIgnored];
 
@@ -18,7 +18,9 @@ pub const OF_CLUSTER: [CheckId; 1] = [CheckId::TermIgnored];
 #[must_use]
 pub fn of(timeline: &Timeline, thresholds: &Thresholds) -> Vec<Finding> {
     let exits = timeline.events.iter().filter(|event| event.event == "exit");
-    together(exits.flat_map(|event| of_exit(event, timeline.now_ms, thresholds)).collect())
+    let mut found = together(exits.flat_map(|event| of_exit(event, timeline.now_ms, thresholds)).collect());
+    found.extend(timeline.searches.iter().flatten().filter_map(|row| searching(row, thresholds)));
+    found
 }
 
 fn at(ms: u64) -> Ts {
@@ -42,6 +44,13 @@ fn of_exit(event: &TimelineEvent, now_ms: u64, thresholds: &Thresholds) -> Vec<F
     let term = term_ignored(&subject, &exited).filter(|_| !event.sandbox);
     let held = Duration::from_millis(now_ms.saturating_sub(*at_ms));
     cut.into_iter().chain(term).map(|finding| Finding { held, ..finding }).collect()
+}
+
+fn searching(row: &LookupRow, thresholds: &Thresholds) -> Option<Finding> {
+    let LookupRow { namespace, client, lookups, searched, window_ms } = row;
+    let of = Subject { namespace: namespace.clone(), kind: "Workload".to_owned(), name: client.clone() };
+    let window = Duration::from_millis(*window_ms);
+    dns_search(&of, Lookups { all: *lookups, searched: *searched, window }, thresholds)
 }
 
 fn subject(event: &TimelineEvent) -> Subject {
@@ -169,6 +178,21 @@ mod tests {
         let found = found(vec![killed, sandbox, asked]);
         let ids: Vec<_> = found.iter().map(|finding| (finding.id, finding.subject.name.as_str())).collect();
         assert_eq!(ids, [(CheckId::TermIgnored, "api")]);
+    }
+
+    #[test]
+    fn a_client_that_looks_most_names_up_in_vain_is_found() {
+        let row = |client: &str, lookups, searched| LookupRow {
+            namespace: "shop".into(),
+            client: client.into(),
+            lookups,
+            searched,
+            window_ms: 30_000,
+        };
+        let searches = Some(vec![row("web", 400, 300), row("tidy", 400, 100), row("quiet", 40, 30)]);
+        let found = of(&Timeline { searches, ..Timeline::default() }, &Thresholds::default());
+        let ids: Vec<_> = found.iter().map(|finding| (finding.id, finding.subject.name.as_str())).collect();
+        assert_eq!(ids, [(CheckId::DnsSearch, "web")]);
     }
 
     #[test]

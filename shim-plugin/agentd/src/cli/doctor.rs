@@ -133,7 +133,11 @@ fn with_history(
         None | Some("") => "no API server tells which pods were deleted".to_owned(),
         Some(detail) => format!("no API server tells which pods were deleted: {detail}"),
     };
-    let not_made = blind.into_iter().map(|id| NotMade { id, reason: reason.clone() }).collect();
+    let mut not_made: Vec<NotMade> = blind.into_iter().map(|id| NotMade { id, reason: reason.clone() }).collect();
+    let (made, older): (Vec<CheckId>, Vec<CheckId>) =
+        made.into_iter().partition(|id| *id != CheckId::DnsSearch || timeline.searches.is_some());
+    let reason = "the agent is of an older version, and does not look".to_owned();
+    not_made.extend(older.into_iter().map(|id| NotMade { id, reason: reason.clone() }));
     let mut found = findings::of(&timeline, &Thresholds::default());
     found.retain(|finding| {
         made.contains(&finding.id) && args.namespace.as_ref().is_none_or(|wanted| *wanted == finding.subject.namespace)

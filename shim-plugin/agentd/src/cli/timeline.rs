@@ -87,7 +87,7 @@ fn moment(ms: u64) -> SystemTime {
 }
 
 fn document(found: &Timeline) -> Result<String, Failure> {
-    let Timeline { now_ms, from_ms, blind_ms, events } = found;
+    let Timeline { now_ms, from_ms, blind_ms, events, searches: _ } = found;
     let at = |ms: u64| rfc3339_millis(moment(ms));
     json(&Document {
         schema: "pilotfish.timeline/1",
@@ -106,7 +106,7 @@ fn line(event: &TimelineEvent) -> Result<String, Failure> {
 }
 
 fn page(found: &Timeline, since: Duration) -> String {
-    let Timeline { now_ms, from_ms, blind_ms, events } = found;
+    let Timeline { now_ms, from_ms, blind_ms, events, searches: _ } = found;
     let mut out: String = events.iter().map(event_lines).collect();
     if events.is_empty() {
         out.push_str("nothing happened\n");
@@ -274,7 +274,7 @@ mod tests {
         let again = TimelineEvent { pid: 12_399, down_ms: Some(1_800), ..event(4, 2_138, "start") };
         let events = vec![event(1, 0, "start"), TimelineEvent { times: 3, ..event(2, 330, "oom") }, exit, again];
         let blind_ms = vec![(1_795_242_000_000, 1_795_242_004_000)];
-        Timeline { now_ms: 1_795_242_660_000, from_ms: 1_795_242_590_000, blind_ms, events }
+        Timeline { now_ms: 1_795_242_660_000, from_ms: 1_795_242_590_000, blind_ms, events, searches: None }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::run::running::{Running, Shared};
 use crate::run::saved::{self, State};
 use crate::run::settings::{self, Who};
 use crate::run::signals::Signals;
-use crate::run::timeline::{self, History, Timeline, TimelineFile};
+use crate::run::timeline::{self, History, SearchWatch, Timeline, TimelineFile};
 use crate::run::upkeep::Upkeep;
 use crate::serve::admin::{ANSWER_TIME, Admin, SocketFile, bind_address, bind_socket};
 use crate::serve::board::{Board, Kernel, READY_WITHIN};
@@ -102,8 +102,10 @@ impl App {
         }
         let (watch, unanswered) = timeline::watch(&losses);
         golden.observe(Box::new(watch));
+        let (watch, searches) = SearchWatch::new(&losses);
+        golden.observe(Box::new(watch));
         let kept = saved::directory().and_then(|directory| TimelineFile::within(&directory).take());
-        let history = History::new(Timeline::new(kept, timeline::now(), &losses), unanswered, &losses);
+        let history = History::new(Timeline::new(kept, timeline::now(), &losses), unanswered, searches, &losses);
         let traffic = Traffic::new(reader, losses.clone()).with(config.metrics.histograms);
         let board = Arc::new(Board::new(version::own(), traffic, Instant::now()));
         let _ = board.history.set(history);

@@ -3,6 +3,7 @@
 use super::gauge::FindingGauge;
 use super::kept::Kept;
 use super::ring::{Moment, Timeline};
+use super::searches::Told;
 use super::unanswered::Unanswered;
 use crate::clock;
 use agent_api as api;
@@ -27,14 +28,27 @@ struct Inner {
     timeline: Timeline,
     unanswered: Receiver<Unanswered>,
     gauge: FindingGauge,
+    searches: Told,
 }
+
+/// A window that ended earlier says nothing of now: nobody has looked anything up since.
+const STALE: Duration = Duration::from_secs(120);
 
 impl Inner {
     /// What the pipeline told comes first: an exit is told after the connections that it closed.
     fn up_to_date(&mut self) -> &mut Timeline {
-        let Inner { timeline, unanswered, gauge: _ } = self;
+        let Inner { timeline, unanswered, .. } = self;
         unanswered.try_iter().for_each(|unanswered| timeline.unanswered(unanswered));
         timeline
+    }
+}
+
+impl Inner {
+    fn answer(&mut self, since: Option<Duration>, now: Moment) -> api::Timeline {
+        let timeline = self.up_to_date().answer(since, now);
+        let (at, rows) = &*self.searches.lock();
+        let is_fresh = now.mono.since(*at) < STALE;
+        api::Timeline { searches: Some(if is_fresh { rows.clone() } else { Vec::new() }), ..timeline }
     }
 }
 
@@ -46,9 +60,9 @@ pub fn now() -> Moment {
 
 impl History {
     #[must_use]
-    pub fn new(timeline: Timeline, unanswered: Receiver<Unanswered>, losses: &Losses) -> History {
+    pub fn new(timeline: Timeline, unanswered: Receiver<Unanswered>, searches: Told, losses: &Losses) -> History {
         let gauge = FindingGauge::new(losses);
-        History { inner: Mutex::new(Inner { timeline, unanswered, gauge }), cluster: OnceLock::new() }
+        History { inner: Mutex::new(Inner { timeline, unanswered, gauge, searches }), cluster: OnceLock::new() }
     }
 
     pub fn news(&self, news: TaskNews) {
@@ -71,14 +85,14 @@ impl History {
         let now = now();
         inner.up_to_date().tick(now.mono);
         if let Some(back) = inner.gauge.due(now.mono) {
-            let answer = inner.timeline.answer(Some(back), now);
+            let answer = inner.answer(Some(back), now);
             inner.gauge.window(&answer);
         }
     }
 
     #[must_use]
     pub fn answer(&self, since: Option<Duration>) -> api::Timeline {
-        self.inner.lock().up_to_date().answer(since, now())
+        self.inner.lock().answer(since, now())
     }
 
     #[must_use]

@@ -109,7 +109,7 @@ impl Timeline {
     /// For the next agent.
     #[must_use]
     pub fn keep(&self, now: Moment) -> Kept {
-        let api::Timeline { now_ms, from_ms, blind_ms, events } = self.answer(None, now);
+        let api::Timeline { now_ms, from_ms, blind_ms, events, searches: _ } = self.answer(None, now);
         Kept { until_ms: now_ms, from_ms, blind_ms, events, cut: self.totals.rows(), ..Kept::default() }
     }
 
@@ -121,7 +121,7 @@ impl Timeline {
         let mut events: Vec<TimelineEvent> = self.events.iter().filter(|event| event.at_ms >= first).cloned().collect();
         events.sort_by_key(|event| (event.at_ms, event.seq));
         let blind = self.blind_ms.iter().filter(|(_, to)| *to >= first);
-        api::Timeline { now_ms, from_ms: self.from_ms, blind_ms: blind.copied().collect(), events }
+        api::Timeline { now_ms, from_ms: self.from_ms, blind_ms: blind.copied().collect(), events, searches: None }
     }
 
     #[must_use]
