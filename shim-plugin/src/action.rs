@@ -2,6 +2,7 @@
 
 use crate::container::{ContainerRef, TaskId};
 use crate::name::LocalName;
+use crate::news::TaskNews;
 use flow_model::{NetnsId, Slot};
 use std::sync::Arc;
 
@@ -89,6 +90,8 @@ pub enum Action {
         /// As reported by [`Report::Opened`].
         began: Option<u64>,
     },
+    /// For whoever keeps a history of runs. Nothing is to be done. No answer.
+    Tell(TaskNews),
     /// Read this container's labels and feed them back. Performed by
     /// [`Containerd`](crate::Containerd), never handed out.
     FetchLabels {

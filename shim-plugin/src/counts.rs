@@ -111,7 +111,9 @@ pub struct EventCounts {
     pub update: u64,
     /// `/containers/delete`.
     pub remove: u64,
-    /// Execs, pauses, out of memory: nothing to do.
+    /// `/tasks/oom`.
+    pub oom: u64,
+    /// Execs, pauses: nothing to do.
     pub other: u64,
     /// Events whose content is not what their topic says; counted by topic as well.
     pub undecodable: u64,
@@ -122,12 +124,12 @@ impl EventCounts {
     #[must_use]
     pub fn all(self) -> u64 {
         // Those that could not be decoded are among the others.
-        let EventCounts { create, start, exit, delete, update, remove, other, undecodable: _ } = self;
-        create + start + exit + delete + update + remove + other
+        let EventCounts { create, start, exit, delete, update, remove, oom, other, undecodable: _ } = self;
+        create + start + exit + delete + update + remove + oom + other
     }
 
     fn plus(self, one: EventCounts) -> EventCounts {
-        let EventCounts { create, start, exit, delete, update, remove, other, undecodable } = one;
+        let EventCounts { create, start, exit, delete, update, remove, oom, other, undecodable } = one;
         EventCounts {
             create: self.create + create,
             start: self.start + start,
@@ -135,6 +137,7 @@ impl EventCounts {
             delete: self.delete + delete,
             update: self.update + update,
             remove: self.remove + remove,
+            oom: self.oom + oom,
             other: self.other + other,
             undecodable: self.undecodable + undecodable,
         }

@@ -2,12 +2,14 @@ use crate::container::{ContainerRef, LinkId};
 use crate::counts::EventCounts;
 use crate::event::TaskEvent;
 use crate::name::Labels;
+use crate::news::ExitStatus;
 use containerd_client::events::{
-    ContainerDelete, ContainerUpdate, NamespaceUpdate, TaskCreate, TaskDelete, TaskExit, TaskStart,
+    ContainerDelete, ContainerUpdate, NamespaceUpdate, TaskCreate, TaskDelete, TaskExit, TaskOom, TaskStart,
 };
 use containerd_client::types::Envelope;
 use prost::Message;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 /// An envelope of the event stream, understood.
 #[derive(Debug)]
@@ -20,7 +22,7 @@ pub enum Decoded {
 
 /// Reads `envelope` and counts it by topic. What cannot be read is counted and dropped.
 pub fn decode(link: LinkId, envelope: Envelope, marker_topic: &str, counts: &mut EventCounts) -> Decoded {
-    let Envelope { namespace, topic, event, .. } = envelope;
+    let Envelope { namespace, topic, event, timestamp, .. } = envelope;
     let (value, namespace) = (event.map(|event| event.value).unwrap_or_default(), Arc::<str>::from(namespace));
     if topic == marker_topic {
         let number = NamespaceUpdate::decode(&*value).ok().and_then(|event| event.name.parse().ok());
@@ -44,6 +46,17 @@ pub fn decode(link: LinkId, envelope: Envelope, marker_topic: &str, counts: &mut
                 container: of(event.container_id),
                 process: event.id,
                 pid: event.pid,
+                exit: Some(ExitStatus {
+                    code: event.exit_status,
+                    at: event.exited_at.and_then(|at| moment(at.seconds, at.nanos)),
+                }),
+            }),
+        ),
+        "/tasks/oom" => (
+            &mut counts.oom,
+            TaskOom::decode(&*value).map(|event| TaskEvent::OutOfMemory {
+                container: of(event.container_id),
+                at: timestamp.and_then(|at| moment(at.seconds, at.nanos)),
             }),
         ),
         "/tasks/delete" => (
@@ -52,6 +65,10 @@ pub fn decode(link: LinkId, envelope: Envelope, marker_topic: &str, counts: &mut
                 container: of(event.container_id),
                 process: event.id,
                 pid: event.pid,
+                exit: Some(ExitStatus {
+                    code: event.exit_status,
+                    at: event.exited_at.and_then(|at| moment(at.seconds, at.nanos)),
+                }),
             }),
         ),
         "/containers/update" => (
@@ -77,4 +94,10 @@ pub fn decode(link: LinkId, envelope: Envelope, marker_topic: &str, counts: &mut
             Decoded::Nothing
         }
     }
+}
+
+/// Of protobuf's Timestamp. None for one from before 1970: containerd leaves out what it does not know.
+fn moment(seconds: i64, nanos: i32) -> Option<SystemTime> {
+    let since = Duration::new(u64::try_from(seconds).ok()?, u32::try_from(nanos).ok()?);
+    SystemTime::UNIX_EPOCH.checked_add(since)
 }

@@ -2,8 +2,9 @@
 
 use crate::container::{ContainerRef, LinkId};
 use crate::name::Labels;
+use crate::news::ExitStatus;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 /// What a containerd said. Events are hints: at most once, no replay, duplicates, any order across containers; only
 /// `Listed` is the truth.
@@ -31,6 +32,8 @@ pub enum TaskEvent {
         process: String,
         /// Of the process that ended. 0: whichever run is known.
         pid: u32,
+        /// How it ended, where the event tells.
+        exit: Option<ExitStatus>,
     },
     /// As `Exited`; `process` is empty for the init process before containerd 1.7.
     Deleted {
@@ -40,6 +43,16 @@ pub enum TaskEvent {
         process: String,
         /// As for `Exited`.
         pid: u32,
+        /// As for `Exited`.
+        exit: Option<ExitStatus>,
+    },
+    /// The kernel killed a process of the container because its memory ran out. The container may
+    /// live on.
+    OutOfMemory {
+        /// `container_id` of `/tasks/oom`.
+        container: ContainerRef,
+        /// The envelope's time.
+        at: Option<SystemTime>,
     },
     /// The container itself was deleted, which is done once its task is over. containerd publishes
     /// it, and not the task's shim: it comes where `Exited` and `Deleted` got lost.

@@ -110,6 +110,8 @@ pub struct LocalName {
     pub workload: Arc<Workload>,
     /// Empty where there is no pod. Joins with what the API server says of the pod.
     pub pod_uid: Arc<str>,
+    /// `io.kubernetes.container.name`: which container of the pod; empty for a sandbox and elsewhere.
+    pub container: Arc<str>,
     /// Which labels it was made of.
     pub source: NameSource,
 }
@@ -138,7 +140,9 @@ fn pod(labels: &Labels) -> Option<LocalName> {
         None => labels.get(CONTAINER_NAME).is_none(),
     };
     let source = if sandbox { NameSource::Sandbox } else { NameSource::PodContainer };
-    Some(LocalName { workload: Arc::new(workload), pod_uid: labels.get(POD_UID).unwrap_or("").into(), source })
+    let pod_uid = labels.get(POD_UID).unwrap_or("").into();
+    let container = labels.get(CONTAINER_NAME).unwrap_or("").into();
+    Some(LocalName { workload: Arc::new(workload), pod_uid, container, source })
 }
 
 /// The controller that made this pod, from the labels it puts on its pods and the way it names them. A CronJob's pod is
@@ -181,7 +185,7 @@ fn plain(container: &ContainerRef, labels: &Labels) -> LocalName {
     };
     let workload =
         Workload { namespace: container.namespace.clone(), name, kind: WorkloadKind::Container, pod: "".into() };
-    LocalName { workload: Arc::new(workload), pod_uid: "".into(), source }
+    LocalName { workload: Arc::new(workload), pod_uid: "".into(), container: "".into(), source }
 }
 
 /// The first 12 digits of a 64-digit id, as every container CLI prints it; any other id whole.
@@ -201,7 +205,7 @@ mod tests {
 
     fn check(id: &str, labels: &[(&str, &str)], expected: Expect) {
         let all = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let LocalName { workload, pod_uid, source } =
+        let LocalName { workload, pod_uid, source, .. } =
             LocalName::of(&ContainerRef::new(LinkId(0), "ns", id), &Labels::pick(&all));
         let Workload { namespace, name, kind, pod } = &*workload;
         expected.assert_eq(&format!("{} {namespace}/{name} pod={pod} uid={pod_uid} from {source:?}", kind.as_str()));

@@ -3,13 +3,14 @@ use crate::container::{ContainerRef, LinkId, TaskId};
 use crate::counts::{Counts, TaskGauges};
 use crate::ended::RecentlyEnded;
 use crate::event::{ListedTask, TaskEvent};
-use crate::name::LocalName;
+use crate::name::{LocalName, NameSource};
+use crate::news::{ExitStatus, Run, TaskNews};
 use crate::retry::Failure;
 use crate::slots::Slots;
 use flow_model::{NetnsId, Slot};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 /// Which containers run, in which network namespace, and what is to be done about it. Pure: the clock is passed in, and
 /// nothing is performed.
@@ -66,6 +67,8 @@ pub(crate) struct Task {
     pub name: Option<Arc<LocalName>>,
     labels: LabelState,
     started: bool,
+    /// Set when it is over.
+    exit: Option<ExitStatus>,
     /// When an event last spoke of it. A list that began earlier does not overrule that.
     touched: Instant,
     /// When its process was asked after.
@@ -171,13 +174,15 @@ impl Registry {
         match event {
             TaskEvent::Created { container, pid } => self.begun(container, pid, false, now, &mut out),
             TaskEvent::Started { container, pid } => self.begun(container, pid, true, now, &mut out),
-            TaskEvent::Exited { container, process, pid } | TaskEvent::Deleted { container, process, pid } => {
+            TaskEvent::Exited { container, process, pid, exit }
+            | TaskEvent::Deleted { container, process, pid, exit } => {
                 if process.is_empty() || *process == *container.id {
-                    self.over(container, pid, now, &mut out);
+                    self.over(container, pid, exit, now, &mut out);
                 } else {
                     self.counts.exec_exits += 1;
                 }
             }
+            TaskEvent::OutOfMemory { container, at } => self.out_of_memory(container, at, &mut out),
             TaskEvent::Labels { container, labels } => {
                 let name = Arc::new(LocalName::of(&container, &labels));
                 self.named(&container, name, &mut out);
@@ -212,11 +217,17 @@ impl Registry {
                 && task.pid == pid
             {
                 task.touched = now;
-                if task.started || !started {
+                let begins = started && !task.started;
+                if !begins {
                     self.counts.duplicates += 1;
                 }
                 task.started |= started;
-                if let TaskStage::Waiting = task.stage {
+                if begins {
+                    out.extend(self.run(id).map(|run| Action::Tell(TaskNews::Began(run))));
+                }
+                if let Some(task) = self.tasks.get_mut(&id)
+                    && let TaskStage::Waiting = task.stage
+                {
                     task.origin = Origin::Live;
                     self.open(id, now, out);
                 }
@@ -227,9 +238,21 @@ impl Registry {
         self.admit(container, pid, Origin::Live, Flags { started, is_old: false }, now, out);
     }
 
-    fn over(&mut self, container: ContainerRef, pid: u32, now: Instant, out: &mut Vec<Action>) {
+    fn over(
+        &mut self,
+        container: ContainerRef,
+        pid: u32,
+        exit: Option<ExitStatus>,
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) {
         match self.by_container.get(&container).copied() {
-            Some(id) if pid == 0 || self.tasks.get(&id).is_some_and(|task| task.pid == pid) => self.end(id, now, out),
+            Some(id) if pid == 0 || self.tasks.get(&id).is_some_and(|task| task.pid == pid) => {
+                if let Some(task) = self.tasks.get_mut(&id) {
+                    task.exit = exit;
+                }
+                self.end(id, now, out);
+            }
             _ if pid == 0 => self.counts.stale += 1,
             _ => {
                 // The exit may have overtaken the start, or this is the delete after the exit.
@@ -270,11 +293,15 @@ impl Registry {
             name: None,
             labels: LabelState::Asked,
             started,
+            exit: None,
             touched: now,
             looked: None,
         };
         self.tasks.insert(id, task);
         self.by_container.insert(container.clone(), id);
+        if started && !is_old {
+            out.extend(self.run(id).map(|run| Action::Tell(TaskNews::Began(run))));
+        }
         match origin {
             Origin::Live => self.open(id, now, out),
             Origin::Found => self.found.push_back(id),
@@ -284,7 +311,10 @@ impl Registry {
 
     /// Forgets a run; its namespace is detached from if it was the last one in it.
     pub(crate) fn end(&mut self, id: TaskId, now: Instant, out: &mut Vec<Action>) {
+        let run = self.run(id);
         let Some(task) = self.tasks.remove(&id) else { return };
+        // Before its namespace is let go of: what is seen there until then was its own.
+        out.extend(run.map(|run| Action::Tell(TaskNews::Ended { run, exit: task.exit })));
         self.in_flight.remove(&id);
         if self.by_container.get(&task.container) == Some(&id) {
             self.by_container.remove(&task.container);
@@ -306,6 +336,27 @@ impl Registry {
             }
         }
         self.ended.add(task.container, task.pid, now);
+    }
+
+    fn out_of_memory(&mut self, container: ContainerRef, at: Option<SystemTime>, out: &mut Vec<Action>) {
+        let run = self.by_container.get(&container).and_then(|id| self.run(*id));
+        out.push(Action::Tell(TaskNews::OutOfMemory { container, run, at }));
+    }
+
+    /// As the history is told of it.
+    fn run(&self, id: TaskId) -> Option<Run> {
+        let task = self.tasks.get(&id)?;
+        let slot = match task.stage {
+            TaskStage::In(slot) => Some(slot),
+            TaskStage::Node(slot) => slot,
+            TaskStage::Waiting | TaskStage::Opening { .. } | TaskStage::Unopened(_) => None,
+        };
+        let tasks = slot.and_then(|slot| self.slots.get(slot)).map(|entry| &*entry.tasks).unwrap_or_default();
+        let is_sandbox = |name: &Arc<LocalName>| name.source == NameSource::Sandbox;
+        let serves = |id: &&TaskId| self.tasks.get(id).is_some_and(|task| !task.name.as_ref().is_some_and(is_sandbox));
+        let sharing = tasks.iter().filter(serves).count();
+        let (container, name) = (task.container.clone(), task.name.clone());
+        Some(Run { task: id, container, pid: task.pid, name, slot, sharing })
     }
 
     /// Where the task has ended that a namespace has its name of, the best of the others names it.
@@ -345,6 +396,7 @@ impl Registry {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         task.labels = LabelState::Known;
         task.name = Some(name.clone());
+        out.push(Action::Tell(TaskNews::Named { task: id, name: name.clone() }));
         if let TaskStage::In(slot) | TaskStage::Node(Some(slot)) = task.stage
             && self.slots.offer_name(slot, id, &name)
         {

@@ -152,10 +152,16 @@ impl Node {
                 if !self.running.values().any(|(_, other)| *other == netns) {
                     self.pod_namespace.retain(|_, other| *other != netns);
                 }
-                self.publish(exit, TaskEvent::Exited { container: container(number), process: id(number), pid });
+                self.publish(
+                    exit,
+                    TaskEvent::Exited { container: container(number), process: id(number), pid, exit: None },
+                );
             }
             Turn::ExecExit { container: number } => {
-                self.publish(1, TaskEvent::Exited { container: container(number), process: "exec".into(), pid: 7 });
+                self.publish(
+                    1,
+                    TaskEvent::Exited { container: container(number), process: "exec".into(), pid: 7, exit: None },
+                );
             }
             Turn::Labels { container: number } => {
                 self.publish(1, TaskEvent::Labels { container: container(number), labels: Labels::default() });
@@ -254,7 +260,7 @@ impl Node {
                 true => return,
                 false => Report::Gone { task },
             },
-            Action::Close { .. } | Action::Identify { .. } | Action::FetchLabels { .. } => return,
+            Action::Close { .. } | Action::Identify { .. } | Action::Tell(_) | Action::FetchLabels { .. } => return,
         };
         let actions = self.registry.report(report, self.now);
         self.asked.extend(actions);
@@ -320,7 +326,7 @@ proptest! {
         prop_assert_eq!(cgroups, wanted, "each container of the node's namespace has its cgroup attached");
 
         for (number, (pid, _)) in std::mem::take(&mut node.running) {
-            let event = TaskEvent::Exited { container: container(number), process: id(number), pid };
+            let event = TaskEvent::Exited { container: container(number), process: id(number), pid, exit: None };
             let actions = node.registry.apply(event, node.now);
             node.asked.extend(actions);
         }

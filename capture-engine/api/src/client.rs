@@ -1,6 +1,7 @@
 //! Asks the agent over its unix socket: HTTP, one request, blocking.
 
 use crate::routes;
+use crate::timeline::Timeline;
 use crate::words::{EdgeRow, Identity, Status, Version, WorkloadRow};
 use serde::de::DeserializeOwned;
 use std::io::{self, ErrorKind, Read, Write};
@@ -99,6 +100,15 @@ impl Client {
     pub fn identity(&self, ip: IpAddr, port: Option<u16>) -> Result<Identity, AskError> {
         let port = port.map(|port| format!("&port={port}")).unwrap_or_default();
         self.get(&format!("{}?ip={ip}{port}", routes::IDENTITY))
+    }
+
+    /// What happened to containers within the last `since`; all that is known without it.
+    ///
+    /// # Errors
+    /// As [`Client::version`].
+    pub fn timeline(&self, since: Option<Duration>) -> Result<Timeline, AskError> {
+        let since = since.map(|since| format!("?since_ms={}", since.as_millis())).unwrap_or_default();
+        self.get(&format!("{}{since}", routes::TIMELINE))
     }
 
     /// `GET path` as JSON.

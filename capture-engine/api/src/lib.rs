@@ -8,9 +8,11 @@
 
 mod client;
 pub mod routes;
+mod timeline;
 mod words;
 
 pub use client::{AskError, Client};
+pub use timeline::{CutRow, LookupRow, Timeline, TimelineEvent};
 pub use words::{
     Cgroup, Companion, Containerd, ContainerdLink, EdgeRow, Exchanges, Fact, Forwarded, Golden, Identity, Kubernetes,
     LossRow, Namespace, Node, Party, Process, Program, Readiness, Reason, Scan, Status, Version, Watch, WorkloadRow,

@@ -17,5 +17,7 @@ pub const EDGES: &str = "/v1/edges";
 pub const WORKLOADS: &str = "/v1/workloads";
 /// Asked for with `?ip=ADDRESS` and, where that matters, `&port=PORT`.
 pub const IDENTITY: &str = "/v1/identity";
+/// [`Timeline`](crate::Timeline). Asked for with `?since_ms=MILLISECONDS`: what is younger than that.
+pub const TIMELINE: &str = "/v1/timeline";
 /// Only with `debug.enabled`; asked for with `?ms=MILLISECONDS`.
 pub const PAUSE: &str = "/debug/pause";

@@ -397,8 +397,12 @@ impl<N: Names> Sink for Golden<N> {
         self.observers.exchange(&edge, flow, record);
     }
 
-    fn exchanges_lost(&mut self, flow: &FlowInfo, _: &mut FlowCache, reason: LossReason, count: u64) {
+    fn exchanges_lost(&mut self, flow: &FlowInfo, cache: &mut FlowCache, reason: LossReason, count: u64) {
         self.totals().lost[Reporter::of(flow).index()][reason.index()].fetch_add(count, Relaxed);
+        if !self.observers.is_empty() {
+            let edge = self.edge(flow, cache, flow.opened);
+            self.observers.lost(&edge, flow, reason, count);
+        }
     }
 
     fn flow(&mut self, flow: &FlowInfo, cache: &mut FlowCache, delta: &FlowDelta) {

@@ -6,14 +6,17 @@
 
 use crate::losses::{Loss, Losses};
 use crate::series::Edge;
-use flow_model::{FlowInfo, L7Record};
+use flow_model::{FlowInfo, L7Record, LossReason};
 use std::fmt::Debug;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
-/// Told of every exchange after it was counted. Must not block, lock for long, or do I/O.
+/// Told of every exchange after it was counted, and of those that were lost. Must not block, lock for long, or do I/O.
 pub trait Observer: Debug + Send {
     /// One exchange was counted on `edge`. `flow` is as seen by the end that reports.
     fn exchange(&mut self, edge: &Edge, flow: &FlowInfo, record: &L7Record);
+
+    /// So many were lost on `edge`: they took place, and nothing more is known of them.
+    fn lost(&mut self, _edge: &Edge, _flow: &FlowInfo, _reason: LossReason, _count: u64) {}
 
     /// Nobody wants to hear of more: it is dropped before long.
     fn is_over(&self) -> bool {
@@ -33,6 +36,16 @@ impl Observers {
     pub(crate) fn exchange(&mut self, edge: &Edge, flow: &FlowInfo, record: &L7Record) {
         for observer in &mut self.0 {
             observer.exchange(edge, flow, record);
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn lost(&mut self, edge: &Edge, flow: &FlowInfo, reason: LossReason, count: u64) {
+        for observer in &mut self.0 {
+            observer.lost(edge, flow, reason, count);
         }
     }
 

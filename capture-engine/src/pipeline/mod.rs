@@ -269,6 +269,12 @@ impl<S: Sink> Pipeline<S> {
         }
     }
 
+    /// As `sample`, of a flow of which nothing more will be seen, however lately it was: its
+    /// namespace is gone. `closed` says how it ended.
+    pub fn last_word(&mut self, sample: &Sample) {
+        self.settled(sample);
+    }
+
     fn admit_sampled(&mut self, sample: &Sample) -> bool {
         let Sample { key, id, at, role, joined_midway, .. } = *sample;
         matches!(self.flows.get(&key), Some(flow) if flow.id() == id) || self.admit(key, id, role, joined_midway, at)

@@ -138,6 +138,13 @@ impl Sampling {
         sample.key.slot.is_of_node() && sample.half_closed && now.since(sample.at) > longest
     }
 
+    /// Whether our end of it has closed, and its namespace is gone: what the other end says to that
+    /// is seen by nobody, and nobody is left to answer.
+    #[must_use]
+    pub fn is_left_half_closed(&self, sample: &Sample) -> bool {
+        sample.half_closed && sample.closed.is_none() && self.leaving.contains_key(&sample.key.slot)
+    }
+
     /// Whether this flow's entry has done its duty.
     #[must_use]
     pub fn is_over(&self, sample: &Sample, now: Ts) -> bool {
@@ -163,7 +170,7 @@ impl Sampling {
 mod tests {
     use super::*;
     use crate::event::{Counters, FlowId, FlowKey};
-    use flow_model::{Endpoint, FiveTuple};
+    use flow_model::{Close, Endpoint, FiveTuple};
     use std::net::Ipv4Addr;
 
     fn sample(transport: Transport, slot: u32, at: Duration, established: bool) -> Sample {
@@ -234,6 +241,19 @@ mod tests {
         assert!(!Sampling::is_closed_unseen(&idle(node, 3, 1), now), "a client that waits for its response");
         assert!(Sampling::is_closed_unseen(&idle(node, 61, 1), now));
         assert!(!Sampling::is_closed_unseen(&idle(1, 3, 2), now), "at a pod's interface the answer is seen");
+    }
+
+    #[test]
+    fn what_its_own_end_closed_is_over_once_its_namespace_is_gone() {
+        let now = Ts::default().plus(HOUR);
+        let half = Sample { half_closed: true, ..sample(Transport::Tcp, 1, HOUR, true) };
+        let mut sampling = Sampling::new(1000);
+        assert!(!sampling.is_left_half_closed(&half), "its peer may still say something");
+        sampling.leaving(Slot(1), now);
+        assert!(sampling.is_left_half_closed(&half));
+        assert!(!sampling.is_left_half_closed(&Sample { closed: Some(Close::Fin), ..half }), "it is told");
+        assert!(!sampling.is_left_half_closed(&sample(Transport::Tcp, 1, HOUR, true)), "who closed it is not known");
+        assert!(!sampling.is_left_half_closed(&Sample { half_closed: true, ..sample(Transport::Tcp, 2, HOUR, true) }));
     }
 
     #[test]

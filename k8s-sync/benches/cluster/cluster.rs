@@ -83,6 +83,7 @@ impl Size {
             ips: self.families(address(number)),
             host_network: false,
             ended: false,
+            deleted_by: None,
             started: Some(moment(u64::from(number % 5_000)).wall),
             controller: Some(Controller { kind: kind.to_owned(), name: owner }),
             template_hash: hash,

@@ -8,6 +8,7 @@ mod entry;
 mod explain;
 mod hold;
 mod intern;
+mod leaving;
 mod metrics;
 mod names;
 pub mod object;

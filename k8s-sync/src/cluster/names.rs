@@ -11,6 +11,7 @@ use flow_model::{Endpoint, Identity, Ts, Workload};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::SystemTime;
 
 /// Names of the cluster as readers ask for them: memory reads only, never waits, never blocks. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -38,6 +39,13 @@ impl ClusterNames {
             self.shared.pod(real)
         })?;
         Some(pod.workload())
+    }
+
+    /// By when this pod of this node is to be gone, its grace period included; None where nobody deleted
+    /// it. It may be gone by now.
+    #[must_use]
+    pub fn deleted_by(&self, uid: Uid) -> Option<SystemTime> {
+        self.shared.leaving.by(uid)
     }
 
     /// Who held `endpoint` at `at`. An address of a Service is held by the workload behind it where

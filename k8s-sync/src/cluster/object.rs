@@ -68,6 +68,8 @@ pub struct Pod {
     pub host_network: bool,
     /// `status.phase` is Succeeded or Failed: the addresses are no longer its own.
     pub ended: bool,
+    /// `metadata.deletionTimestamp`: it is to be gone by then, its grace period included.
+    pub deleted_by: Option<SystemTime>,
     /// `status.startTime`: its addresses were given to it after that.
     pub started: Option<SystemTime>,
     /// None: the pod stands for itself.

@@ -17,6 +17,7 @@ const MOST_PORTS: usize = 256;
 
 impl Cluster {
     pub(super) fn put_pod(&mut self, pod: object::Pod, now: Moment) -> bool {
+        self.shared.leaving.see(&pod);
         let object::Pod {
             uid,
             static_uid,
@@ -26,6 +27,7 @@ impl Cluster {
             ips,
             host_network,
             ended,
+            deleted_by: _,
             started,
             controller,
             template_hash,

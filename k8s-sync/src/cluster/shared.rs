@@ -1,6 +1,7 @@
 //! What writer and readers share.
 
 use crate::cluster::hold::Hold;
+use crate::cluster::leaving::Leaving;
 use crate::cluster::object::{Resource, Uid};
 use crate::cluster::record::{At, Pod, Service, Slice};
 use crate::cluster::rows::{ByAddress, Rows};
@@ -66,6 +67,7 @@ pub(super) struct Shared {
     /// By `Resource`: from a snapshot, and no list has ended since.
     stale: [AtomicBool; 5],
     pub(super) standing: AtomicStanding,
+    pub(super) leaving: Leaving,
     pub(super) stats: Stats,
 }
 
@@ -82,6 +84,7 @@ impl Shared {
             version: AtomicU64::new(0),
             stale: Default::default(),
             standing: AtomicStanding::default(),
+            leaving: Leaving::default(),
             stats: Stats::default(),
         }
     }

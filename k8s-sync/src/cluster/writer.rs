@@ -104,6 +104,11 @@ impl Cluster {
         }
     }
 
+    /// Of pods of this node it is kept by when they are to be gone. Once, before anything is applied.
+    pub fn follow_node(&self, node: &str) {
+        self.shared.leaving.set_node(node);
+    }
+
     /// Takes in what a watch told at `now`. Objects may come in any order, and more than once.
     pub fn apply(&mut self, change: Change, now: Moment) {
         self.clock.note(now);

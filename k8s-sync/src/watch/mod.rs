@@ -57,6 +57,9 @@ pub fn start(config: Config, limits: Limits, clock: fn() -> Moment, stop: Cancel
             (Cluster::new(limits), snapshot::Kept::default())
         }
     };
+    if let Some(node) = &config.node {
+        cluster.follow_node(node);
+    }
     let names = cluster.names();
     thread::start(config, cluster, kept, names, clock, stop)
 }

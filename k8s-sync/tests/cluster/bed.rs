@@ -43,6 +43,7 @@ pub fn pod(number: u32, name: &str, address: &str) -> Pod {
         ips: address.split_whitespace().map(ip).collect(),
         host_network: false,
         ended: false,
+        deleted_by: None,
         started: Some(wall(0)),
         controller: None,
         template_hash: None,

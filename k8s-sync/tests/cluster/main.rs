@@ -2,6 +2,7 @@
 
 mod bed;
 mod joined;
+mod leaving;
 mod lists;
 mod model;
 mod owners;

@@ -23,6 +23,8 @@ impl Exited {
     pub const KILLED: u32 = 137;
     /// Of SIGTERM.
     pub const TERMINATED: u32 = 143;
+    /// No code: nobody told how it ended.
+    pub const UNTOLD: u32 = u32::MAX;
 }
 
 /// A connection of a container that closed with something under way.

@@ -72,6 +72,20 @@ impl Gaps {
 }
 
 impl Report {
+    /// With checks that were made elsewhere, by what an agent had seen before.
+    #[must_use]
+    pub fn with(mut self, made: &[CheckId], found: Vec<Finding>, not_made: Vec<NotMade>) -> Report {
+        let is_fine = |id: &&CheckId| {
+            !found.iter().any(|finding| finding.id == **id) && !not_made.iter().any(|other| other.id == **id)
+        };
+        self.fine.extend(made.iter().filter(is_fine));
+        self.fine.sort_unstable();
+        self.not_made.extend(not_made);
+        self.findings.extend(found);
+        self.findings = by_workload(self.findings);
+        self
+    }
+
     /// Of the checks that were asked for.
     #[must_use]
     pub fn new(checks: &[CheckId], window_s: f64, found: Vec<Finding>, gaps: &Gaps, looked: Looked) -> Report {
@@ -112,6 +126,21 @@ mod tests {
             ],
             "found in one place, and not looked for in another"
         );
+    }
+
+    #[test]
+    fn checks_that_were_made_elsewhere_are_told_with_the_others() {
+        let finding = |id, severity| Finding::new(id, severity, &Subject::default(), Duration::ZERO, String::new());
+        let asked = [CheckId::UdpDrop, CheckId::DeadPeer];
+        let found = vec![finding(CheckId::UdpDrop, Severity::Warning)];
+        let report = Report::new(&asked, 2.0, found, &Gaps::default(), Looked::default());
+        let made = [CheckId::CutByExit, CheckId::TermIgnored, CheckId::DnsSearch];
+        let not_made = vec![NotMade { id: CheckId::DnsSearch, reason: "late".into() }];
+        let report = report.with(&made, vec![finding(CheckId::CutByExit, Severity::Error)], not_made);
+        let ids: Vec<CheckId> = report.findings.iter().map(|finding| finding.id).collect();
+        assert_eq!(ids, [CheckId::CutByExit, CheckId::UdpDrop]);
+        assert_eq!(report.fine, [CheckId::DeadPeer, CheckId::TermIgnored]);
+        assert_eq!(report.not_made.len(), 1);
     }
 
     #[test]

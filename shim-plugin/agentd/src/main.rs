@@ -5,6 +5,7 @@ mod cli;
 mod clock;
 mod config;
 mod exit;
+mod findings;
 mod log;
 mod replay;
 mod run;
@@ -57,6 +58,7 @@ fn perform(cli: Cli) -> Result<Exit, Failure> {
         Command::Edges(rows) => cli::edges::run(&socket()?, &rows)?,
         Command::Identity { address, output } => return cli::identity::run(&socket()?, &address, output),
         Command::Doctor(args) => return cli::doctor::run(&args, socket),
+        Command::Timeline(args) => cli::timeline::run(&socket()?, &args)?,
         Command::Replay(args) => return replay::run(&args),
         Command::Config { print_default: true } => cli::output::print(&Config::documented_default())?,
         Command::Config { print_default: false } => {

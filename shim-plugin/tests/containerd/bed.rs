@@ -255,6 +255,7 @@ fn perform(action: Action, opened: &mut BTreeMap<u64, String>, done: &mut Done) 
             done.names.extend(name.map(|name| (slot.0, name.workload.name.to_string())));
             Some(Report::Answered { slot })
         }
+        Action::Tell(_) => None,
         Action::Identify { slot, name } => {
             done.names.insert(slot.0, name.workload.name.to_string());
             None

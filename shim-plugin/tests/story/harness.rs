@@ -51,10 +51,10 @@ pub fn exited(container: &str, pid: u32) -> Step {
     exec_exited(container, container.rsplit('/').next().unwrap_or(container), pid)
 }
 pub fn exec_exited(container: &str, process: &str, pid: u32) -> Step {
-    Event(TaskEvent::Exited { container: of(container), process: process.into(), pid })
+    Event(TaskEvent::Exited { container: of(container), process: process.into(), pid, exit: None })
 }
 pub fn deleted(container: &str, pid: u32) -> Step {
-    Event(TaskEvent::Deleted { container: of(container), process: String::new(), pid })
+    Event(TaskEvent::Deleted { container: of(container), process: String::new(), pid, exit: None })
 }
 pub fn labels(container: &str, labels: &[(&str, &str)]) -> Step {
     let labels: HashMap<_, _> = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
@@ -183,7 +183,7 @@ impl Story {
     fn perform(&mut self, actions: Vec<Action>) {
         for action in actions {
             let report = match action {
-                Action::FetchLabels { .. } => continue,
+                Action::FetchLabels { .. } | Action::Tell(_) => continue,
                 Action::OpenNetns { task, pid, origin, .. } => {
                     let _ = writeln!(self.told, "open {pid}{}", if origin == Origin::Found { " (found)" } else { "" });
                     match self.homes.get(&pid) {

@@ -3,6 +3,7 @@
 mod early;
 mod harness;
 mod links;
+mod news;
 
 use expect_test::expect;
 use harness::*;
@@ -224,7 +225,8 @@ fn a_list_does_not_overrule_events_that_are_newer_than_it() {
     let later = began + Duration::from_millis(1);
     let _ = registry.apply(TaskEvent::Created { container: of("young"), pid: 42 }, later);
     let _ = registry.apply(TaskEvent::Created { container: of("dead"), pid: 43 }, later);
-    let _ = registry.apply(TaskEvent::Exited { container: of("dead"), process: "dead".into(), pid: 43 }, later);
+    let _ =
+        registry.apply(TaskEvent::Exited { container: of("dead"), process: "dead".into(), pid: 43, exit: None }, later);
     let tasks = vec![ListedTask { container: of("dead"), pid: Some(43) }];
     let _ = registry
         .apply(TaskEvent::Listed { link: LinkId(0), began, tasks, unread: vec![] }, later + Duration::from_millis(1));
@@ -453,7 +455,7 @@ fn what_is_opened_for_a_container_that_is_gone_is_closed() {
     let mut registry = Registry::new(Limits::default(), None);
     let now = Instant::now();
     let _ = registry.apply(TaskEvent::Created { container: of("c1"), pid: 42 }, now);
-    let _ = registry.apply(TaskEvent::Exited { container: of("c1"), process: "c1".into(), pid: 42 }, now);
+    let _ = registry.apply(TaskEvent::Exited { container: of("c1"), process: "c1".into(), pid: 42, exit: None }, now);
     let actions = registry.report(Report::Opened { task: TaskId(1), netns: netns(7), cookie: None, began: None }, now);
     assert!(matches!(&actions[..], [Action::Close { task: TaskId(1) }]), "{actions:?}");
 }

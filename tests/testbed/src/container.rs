@@ -35,6 +35,8 @@ pub struct ContainerSpec {
     pub(crate) capabilities: Vec<&'static str>,
     /// A sandbox that is no container, and the shim that both are run by.
     pub(crate) sandbox: Option<(String, String)>,
+    /// Bytes that all its processes may have.
+    pub(crate) memory: Option<u64>,
 }
 
 impl ContainerSpec {
@@ -54,6 +56,7 @@ impl ContainerSpec {
             containerd: 0,
             capabilities: Vec::new(),
             sandbox: None,
+            memory: None,
         }
     }
 
@@ -88,6 +91,13 @@ impl ContainerSpec {
     #[must_use]
     pub fn may(mut self, capability: &'static str) -> Self {
         self.capabilities.push(capability);
+        self
+    }
+
+    /// Lets its processes have so many bytes of memory together.
+    #[must_use]
+    pub fn with_memory(mut self, bytes: u64) -> Self {
+        self.memory = Some(bytes);
         self
     }
 

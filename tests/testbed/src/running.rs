@@ -24,6 +24,7 @@ impl Testbed {
             containerd,
             capabilities,
             sandbox,
+            memory,
         } = spec;
         let (netns, address) = match (shares, address) {
             _ if on_the_node => (self.node_shared(), crate::network::address_of(1)),
@@ -54,6 +55,9 @@ impl Testbed {
         }
         if let Some((sandbox, shim)) = sandbox {
             ctr.args(["--sandbox", &sandbox, "--runtime", &shim]);
+        }
+        if let Some(bytes) = memory {
+            ctr.arg("--memory-limit").arg(bytes.to_string());
         }
         for (label, value) in &labels {
             ctr.arg("--label").arg(format!("{label}={value}"));

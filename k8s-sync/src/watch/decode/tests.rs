@@ -50,6 +50,7 @@ fn a_pod_is_read_and_nothing_else_of_it_kept() {
             ips: vec!["10.0.0.7".parse().expect("ip"), "fd00::7".parse().expect("ip")],
             host_network: false,
             ended: false,
+            deleted_by: None,
             started: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_242_600)),
             controller: Some(Controller { kind: "ReplicaSet".into(), name: "web-5d4".into() }),
             template_hash: Some("5d4".into()),
@@ -227,6 +228,19 @@ fn lines_that_make_no_sense_are_skipped() {
         }
     }
     assert!(matches!(event(Resource::Pods, b"\xff\xfe"), Event::Skipped(Bad::Malformed, None)));
+}
+
+#[test]
+fn a_pod_that_was_deleted_is_to_be_gone_by_then() {
+    let deleted = good_pod().replacen(
+        r#""resourceVersion":"77","#,
+        r#""resourceVersion":"78","deletionTimestamp":"2026-11-21T06:30:00Z","deletionGracePeriodSeconds":30,"#,
+        1,
+    );
+    let Event::Applied { object: Object::Pod(read), .. } = event(Resource::Pods, &line("MODIFIED", &deleted)) else {
+        panic!("a pod");
+    };
+    assert_eq!(read.deleted_by, Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_242_600)));
 }
 
 #[test]

@@ -47,6 +47,8 @@ pub struct Metadata<'a> {
     pub annotations: Option<Annotations<'a>>,
     #[serde(borrow, default)]
     pub creation_timestamp: Text<'a>,
+    #[serde(borrow, default)]
+    pub deletion_timestamp: Text<'a>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -212,6 +214,7 @@ impl<'de> Trimmed<'de> for PodJson<'de> {
             ips,
             host_network: spec.host_network.unwrap_or(false),
             ended: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
+            deleted_by: metadata.deletion_timestamp.as_deref().and_then(time::parse),
             started: status.start_time.as_deref().and_then(time::parse),
             controller: metadata.controller()?,
             template_hash: name(labels.and_then(|labels| labels.template_hash.as_deref()))?,

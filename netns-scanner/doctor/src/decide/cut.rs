@@ -49,6 +49,7 @@ pub fn cut_by_exit(of: &Subject, exited: &Exited, cuts: &[Cut], thresholds: &Thr
     let (severity, why, remedy) = match (exited.oom, exited.code) {
         (Some(_), _) => (Severity::Error, "killed for memory".to_owned(), OOM),
         (None, code @ (0 | Exited::TERMINATED)) => (Severity::Warning, format!("exit {code}"), DRAIN),
+        (None, Exited::UNTOLD) => (Severity::Warning, "ended, and nobody told how".to_owned(), LOG),
         (None, code) => (Severity::Warning, format!("exit {code}"), LOG),
     };
     let mut hurt: BTreeMap<&str, u64> = BTreeMap::new();
@@ -58,8 +59,10 @@ pub fn cut_by_exit(of: &Subject, exited: &Exited, cuts: &[Cut], thresholds: &Thr
     let mut finding = Finding::new(CheckId::CutByExit, severity, of, Duration::ZERO, format!("{why}: {summary}"))
         .with("requests", requests)
         .with("streams_ended", streams)
-        .with("exit_code", u64::from(exited.code))
         .with("oom", u64::from(exited.oom.is_some()));
+    if exited.code != Exited::UNTOLD {
+        finding = finding.with("exit_code", u64::from(exited.code));
+    }
     finding.remedy = remedy;
     finding.hurt = hurt.into_iter().map(|(client, requests)| Hurt { client: client.to_owned(), requests }).collect();
     Some(finding)
@@ -136,6 +139,9 @@ mod tests {
     fn the_remedy_goes_by_how_it_ended() {
         let of = |code| find(&exited(code, None), &[cut(10_000, "web", "GET", 1)]).map(|found| found.remedy);
         assert_eq!([of(0), of(143), of(1), of(137)], [Some(DRAIN), Some(DRAIN), Some(LOG), Some(LOG)]);
+        let untold = find(&exited(Exited::UNTOLD, None), &[cut(10_000, "web", "GET", 1)]).expect("found");
+        assert!(untold.summary.starts_with("ended, and nobody told how: 1 request"), "{}", untold.summary);
+        assert_eq!(untold.evidence.get("exit_code"), None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::config::{Flags, Given};
 use crate::exit::Exit;
+use crate::findings;
 use crate::replay::ReplayArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use doctor::CheckId;
@@ -73,6 +74,9 @@ pub enum Command {
     /// What is wrong on this node, whose it is, and what to do about it
     #[command(after_long_help = Exit::table())]
     Doctor(DoctorArgs),
+    /// When containers of this node began and ended, and which requests each end cut
+    #[command(after_long_help = Exit::table())]
+    Timeline(TimelineArgs),
     /// Read a capture file as if its traffic were live: exchanges, flows, golden metrics
     #[command(after_long_help = Exit::table())]
     Replay(ReplayArgs),
@@ -144,9 +148,36 @@ pub struct DoctorArgs {
     pub output: Output,
 }
 
+#[derive(Clone, Debug, Args)]
+pub struct TimelineArgs {
+    /// Only this one: api, shop/api, or the name of a pod
+    #[arg(value_name = "WORKLOAD")]
+    pub workload: Option<String>,
+    /// Only workloads of this namespace
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    /// How far back
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = time)]
+    pub since: Duration,
+    /// Go on telling what happens until interrupted; with `-o json` an object a line
+    #[arg(short, long)]
+    pub follow: bool,
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+#[cfg(test)]
+impl Default for TimelineArgs {
+    fn default() -> TimelineArgs {
+        let since = Duration::from_secs(600);
+        TimelineArgs { workload: None, namespace: None, since, follow: false, output: Output::Table }
+    }
+}
+
 fn check_id(text: &str) -> Result<CheckId, String> {
-    let known = || CheckId::ON_DEMAND.map(CheckId::as_str).join(", ");
-    let made = |id: &CheckId| CheckId::ON_DEMAND.contains(id);
+    let all = || CheckId::ON_DEMAND.into_iter().chain(findings::MADE);
+    let known = || all().map(CheckId::as_str).collect::<Vec<_>>().join(", ");
+    let made = |id: &CheckId| all().any(|made| made == *id);
     let found = text.parse().ok().filter(made);
     found.ok_or_else(|| format!("no check is called {text:?}; there are {}", known()))
 }

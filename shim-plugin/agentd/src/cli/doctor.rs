@@ -5,8 +5,9 @@ use crate::cli::args::{DoctorArgs, Output};
 use crate::cli::moment::rfc3339;
 use crate::cli::privileges;
 use crate::exit::{Exit, Failure};
-use agent_api::{AskError, Cgroup, Client, Namespace};
-use doctor::{Asked, Check, CheckId, Finding, NotMade, Report, Severity, Subject, examine};
+use crate::findings;
+use agent_api::{AskError, Cgroup, Client, Kubernetes, Namespace, Timeline};
+use doctor::{Asked, Check, CheckId, Finding, NotMade, Report, Severity, Subject, Thresholds, examine};
 use flow_model::shown;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -15,6 +16,8 @@ use std::time::SystemTime;
 
 /// Findings that a page shows; `-o json` has them all.
 const MOST: usize = 20;
+/// Clients of a finding that a page names.
+const CLIENTS: usize = 4;
 /// Capabilities of the agent that a look does without: it attaches nothing.
 const NOT_NEEDED: &str = "CAP_NET_ADMIN";
 
@@ -55,14 +58,19 @@ pub fn run<P: AsRef<Path>>(args: &DoctorArgs, socket: impl FnOnce() -> Result<P,
         print(&explained(&id.check()))?;
         return Ok(Exit::Ok);
     }
-    permitted()?;
-    let (agent, namespaces, of_the_node) = ask(&Client::new(socket()?.as_ref()));
-    let mut asked = Asked {
-        checks: args.id.map_or(CheckId::ON_DEMAND.to_vec(), |id| vec![id]),
-        since: args.since,
-        names: names(&namespaces),
-        ..Asked::default()
-    };
+    let wanted = |id: &CheckId| args.id.is_none_or(|only| only == *id);
+    let checks: Vec<CheckId> = CheckId::ON_DEMAND.into_iter().filter(wanted).collect();
+    let mut of_history: Vec<CheckId> = findings::MADE.into_iter().filter(wanted).collect();
+    if !checks.is_empty() {
+        permitted()?;
+    }
+    let client = Client::new(socket()?.as_ref());
+    let (agent, namespaces, of_the_node, kubernetes) = ask(&client);
+    if args.id.is_none() && !kubernetes.as_ref().is_none_or(has_cluster) {
+        // Nothing is told of pods where there are none.
+        of_history.retain(|id| !findings::OF_CLUSTER.contains(id));
+    }
+    let mut asked = Asked { checks, since: args.since, names: names(&namespaces), ..Asked::default() };
     let mut nowhere = None;
     if let Some(wanted) = &args.namespace {
         asked.names.retain(|_, subject| subject.namespace == *wanted);
@@ -73,10 +81,15 @@ pub fn run<P: AsRef<Path>>(args: &DoctorArgs, socket: impl FnOnce() -> Result<P,
     }
     let mut report = match nowhere {
         Some(reason) => not_made(&asked, &reason),
+        // It would wait for its window, for nothing.
+        None if asked.checks.is_empty() => not_made(&asked, ""),
         None => examine(&asked),
     };
     let on_the_node = |wanted: &String| of_the_node.iter().filter(|cgroup| cgroup.namespace == *wanted).count();
     passed_over(&mut report, args.namespace.as_ref().map_or(0, on_the_node));
+    if !of_history.is_empty() {
+        report = with_history(report, &of_history, args, kubernetes.as_ref(), client.timeline(Some(args.since)));
+    }
     match args.output {
         Output::Json => print(&document(&report, &agent)?)?,
         Output::Table => print(&page(&report, &agent))?,
@@ -94,17 +107,61 @@ fn permitted() -> Result<(), Failure> {
     Err(Failure::say(Exit::NoPermission, text))
 }
 
-/// How it is with the agent, the namespaces that it knows, and what it knows on the node's own
-/// network.
-fn ask(client: &Client) -> (Agent, Vec<Namespace>, Vec<Cgroup>) {
+/// With what the agent's timeline says.
+fn with_history(
+    report: Report,
+    checks: &[CheckId],
+    args: &DoctorArgs,
+    kubernetes: Option<&Kubernetes>,
+    timeline: Result<Timeline, AskError>,
+) -> Report {
+    let timeline = match timeline {
+        Ok(timeline) => timeline,
+        Err(error) => {
+            let reason = match kubernetes {
+                Some(_) => crate::exit::in_full(error),
+                None => "what happened before is known to an agent alone, and none answered".to_owned(),
+            };
+            let not_made = checks.iter().map(|id| NotMade { id: *id, reason: reason.clone() }).collect();
+            return report.with(&[], Vec::new(), not_made);
+        }
+    };
+    let (made, blind): (Vec<CheckId>, Vec<CheckId>) = checks
+        .iter()
+        .partition(|id| !findings::OF_CLUSTER.contains(id) || kubernetes.is_some_and(|of| of.link == "connected"));
+    let reason = match kubernetes.map(|of| of.detail.as_str()) {
+        None | Some("") => "no API server tells which pods were deleted".to_owned(),
+        Some(detail) => format!("no API server tells which pods were deleted: {detail}"),
+    };
+    let mut not_made: Vec<NotMade> = blind.into_iter().map(|id| NotMade { id, reason: reason.clone() }).collect();
+    let (made, older): (Vec<CheckId>, Vec<CheckId>) =
+        made.into_iter().partition(|id| *id != CheckId::DnsSearch || timeline.searches.is_some());
+    let reason = "the agent is of an older version, and does not look".to_owned();
+    not_made.extend(older.into_iter().map(|id| NotMade { id, reason: reason.clone() }));
+    let mut found = findings::of(&timeline, &Thresholds::default());
+    found.retain(|finding| {
+        made.contains(&finding.id) && args.namespace.as_ref().is_none_or(|wanted| *wanted == finding.subject.namespace)
+    });
+    report.with(&made, found, not_made)
+}
+
+/// Whether there is one, whether or not it answers now.
+fn has_cluster(kubernetes: &Kubernetes) -> bool {
+    !matches!(kubernetes.link.as_str(), "" | "off" | "none")
+}
+
+/// How it is with the agent, the namespaces that it knows, what it knows on the node's own network,
+/// and how it stands with Kubernetes; None where it does not answer.
+fn ask(client: &Client) -> (Agent, Vec<Namespace>, Vec<Cgroup>, Option<Kubernetes>) {
     match client.status() {
         Ok(status) => {
             let agent = if status.readiness.ready { "ready" } else { "not_ready" };
-            (Agent { agent, agent_detail: String::new() }, status.namespaces, status.node.cgroups)
+            let agent = Agent { agent, agent_detail: String::new() };
+            (agent, status.namespaces, status.node.cgroups, Some(status.kubernetes))
         }
         Err(error) => {
             let agent = if matches!(error, AskError::NoAgent(_)) { "absent" } else { "unreachable" };
-            (Agent { agent, agent_detail: crate::exit::in_full(error) }, Vec::new(), Vec::new())
+            (Agent { agent, agent_detail: crate::exit::in_full(error) }, Vec::new(), Vec::new(), None)
         }
     }
 }
@@ -171,7 +228,10 @@ fn document(report: &Report, agent: &Agent) -> Result<String, Failure> {
 fn explained(check: &Check) -> String {
     let Check { id, sees, found_by, threshold, remedy } = check;
     let mut out = format!("{id}\n  seen as    {sees}\n  found by   {found_by}\n  a finding  {threshold}\n");
-    out.push_str("  looked at  processes that hold a TCP or UDP socket, their cgroups and network namespaces\n");
+    out.push_str(match findings::MADE.contains(id) {
+        true => "  looked at  what the agent saw within --since: `pilotfish timeline`\n",
+        false => "  looked at  processes that hold a TCP or UDP socket, their cgroups and network namespaces\n",
+    });
     for (at, what) in remedy.iter().enumerate() {
         out.push_str(&format!("  {:<9}  {what}\n", if at == 0 { "do" } else { "" }));
     }
@@ -188,10 +248,12 @@ fn page(report: &Report, agent: &Agent) -> String {
     }
     out.push_str(&summary(report));
     let doctor::Looked { namespaces, processes, sockets, left_out } = &report.looked;
-    out.push_str(&format!(
-        "looked at {sockets} sockets of {processes} processes in {namespaces} network namespaces, twice in {} s\n",
-        report.window_s
-    ));
+    if *sockets > 0 {
+        out.push_str(&format!(
+            "looked at {sockets} sockets of {processes} processes in {namespaces} network namespaces, twice in {} s\n",
+            report.window_s
+        ));
+    }
     for (bound, count) in left_out {
         out.push_str(&format!("left out: {count} {bound}\n"));
     }
@@ -203,7 +265,7 @@ fn page(report: &Report, agent: &Agent) -> String {
 }
 
 fn told(finding: &Finding) -> String {
-    let Finding { id, severity, subject, places, summary, remedy, certainty, .. } = finding;
+    let Finding { id, severity, subject, places, summary, remedy, certainty, hurt, .. } = finding;
     let word = match severity {
         Severity::Error => "ERROR",
         Severity::Warning => "WARN",
@@ -220,6 +282,11 @@ fn told(finding: &Finding) -> String {
     };
     let mut out = format!("{word:<5}  {id:<15}  {}{places}\n", shown(&whose));
     out.push_str(&format!("       evidence  {}{sure}\n", shown(summary)));
+    if !hurt.is_empty() {
+        let clients = hurt.iter().take(CLIENTS).map(|hurt| format!("{} {}", shown(&hurt.client), hurt.requests));
+        let more = if hurt.len() > CLIENTS { format!(", and {} more", hurt.len() - CLIENTS) } else { String::new() };
+        out.push_str(&format!("       requests  {}{more}\n", clients.collect::<Vec<_>>().join(", ")));
+    }
     for (at, what) in remedy.iter().enumerate() {
         out.push_str(&format!("       {:<8}  {what}\n", if at == 0 { "do" } else { "" }));
     }
@@ -279,6 +346,7 @@ mod tests {
     fn a_page_tells_what_whose_why_and_what_to_do_and_nothing_that_a_terminal_obeys() {
         let mut other = finding(CheckId::DeadPeer, Severity::Warning, "web");
         (other.places, other.certainty) = (2, doctor::Certainty::Likely);
+        other.hurt = (1..=6).map(|n| doctor::Hurt { client: format!("shop/c{n}"), requests: n }).collect();
         other.subject = Subject { kind: "Process".into(), name: "a\nb".into(), ..Subject::default() };
         let findings = vec![finding(CheckId::ListenOverflow, Severity::Error, "api"), other];
         let absent = Agent { agent: "absent", agent_detail: "no agent answers on /x".into() };
@@ -289,6 +357,7 @@ mod tests {
                              or raise its backlog and net.core.somaxconn of its namespace: both, the smaller one counts
             WARN   dead-peer        Process a\nb  (in 2 places)
                    evidence  70 SYNs dropped\u{1b}[2J (likely)
+                   requests  shop/c1 1, shop/c2 2, shop/c3 3, shop/c4 4, and 2 more
                    do        set TCP_USER_TIMEOUT (20 s) on such connections, or HTTP/2 pings, or keepalive
                              restarting the client frees it at once
             2 findings: 1 error, 1 warning. 1 check fine: udp-drop

@@ -14,4 +14,5 @@ pub mod shell;
 pub mod stat;
 pub mod status;
 pub mod table;
+pub mod timeline;
 pub mod version;

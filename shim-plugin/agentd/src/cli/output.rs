@@ -16,8 +16,8 @@ pub fn print(text: &str) -> Result<(), Failure> {
     write(text).map(|_| ())
 }
 
-/// Whether anybody still reads.
-fn write(text: &str) -> Result<bool, Failure> {
+/// As `print`; whether anybody still reads.
+pub fn write(text: &str) -> Result<bool, Failure> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(true),

@@ -17,6 +17,7 @@ use crate::run::running::{Running, Shared};
 use crate::run::saved::{self, State};
 use crate::run::settings::{self, Who};
 use crate::run::signals::Signals;
+use crate::run::timeline::{self, History, SearchWatch, Timeline, TimelineFile};
 use crate::run::upkeep::Upkeep;
 use crate::serve::admin::{ANSWER_TIME, Admin, SocketFile, bind_address, bind_socket};
 use crate::serve::board::{Board, Kernel, READY_WITHIN};
@@ -100,12 +101,19 @@ impl App {
             golden.restore(&counted, &losses, clock::now());
             tracing::info!(series = counted.series(), "counters go on where the last run ended");
         }
+        let (watch, unanswered) = timeline::watch(&losses);
+        golden.observe(Box::new(watch));
+        let (watch, searches) = SearchWatch::new(&losses);
+        golden.observe(Box::new(watch));
+        let kept = saved::directory().and_then(|directory| TimelineFile::within(&directory).take());
+        let history = History::new(Timeline::new(kept, timeline::now(), &losses), unanswered, searches, &losses);
         let traffic = Traffic::new(reader, losses.clone()).with(config.metrics.histograms);
         let board = Arc::new(Board::new(version::own(), traffic, Instant::now()));
         if let Some(wanted) = settings::companion(&config) {
             // Its only writer.
             let _ = board.companion.set(Arc::new(companion::joining(wanted, &board, &losses)));
         }
+        let _ = board.history.set(history);
         // Two workers: one may be at containerd's messages while the other performs what they ask for.
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -227,6 +235,9 @@ impl App {
         });
         if let Some(state) = state.filter(|_| !counting) {
             state.keep(&board.traffic.snapshot().save());
+        }
+        if let Some((directory, history)) = saved::directory().zip(board.history.get()) {
+            TimelineFile::within(&directory).keep(history.keep());
         }
         admin_stop.cancel();
         // Answers that are on their way are cut off; nothing in there waits for anybody.

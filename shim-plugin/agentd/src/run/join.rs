@@ -70,6 +70,9 @@ impl Join {
         // The pipeline is gone only when the agent is about to be.
         let _ = pipeline.send(Order::Cluster(cluster.clone()));
         let _ = board.kubernetes.set(Watches::new(handle.reporter(), is_expected));
+        if let Some(history) = board.history.get() {
+            history.set_cluster(cluster.clone());
+        }
         let names = names.with_cluster(cluster.clone());
         let _ = lookup.set(Lookup { names, holders, cluster: Some(cluster), pipeline });
         if handle.ended().await.is_err() {

@@ -21,4 +21,5 @@ pub mod scan;
 pub mod settings;
 pub mod signals;
 pub mod sweep;
+pub mod timeline;
 pub mod upkeep;

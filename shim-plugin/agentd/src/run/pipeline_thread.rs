@@ -218,6 +218,13 @@ impl PipelineThread {
             if sample.closed.is_none() && Sampling::is_closed_unseen(&sample, now) {
                 sample.closed = Some(Close::Fin);
             }
+            if sampling.is_left_half_closed(&sample) {
+                // A server that died with requests under way: they got no answer, and are not lost.
+                sample.closed = Some(Close::Fin);
+                pipeline.last_word(&sample);
+                over.push(sample.key);
+                continue;
+            }
             pipeline.sample(&sample, now);
             // A closed flow stays for its trailing packets; the pipeline says when it can go.
             if sample.closed.is_none() && sampling.is_over(&sample, now) {

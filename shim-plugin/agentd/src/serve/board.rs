@@ -2,6 +2,7 @@
 //! values, readers copy them; nobody holds a lock while doing anything else, so `/livez` answers
 //! whatever the rest is at.
 
+use crate::run::timeline::History;
 use crate::serve::companion::Joining;
 use crate::serve::doors::Doors;
 use crate::serve::kubernetes::{self, Watches};
@@ -81,6 +82,8 @@ pub struct Board {
     pub kubernetes: OnceLock<Watches>,
     /// Set before anything else where a companion is to be joined.
     pub companion: OnceLock<Arc<Joining>>,
+    /// Set before anything happens.
+    pub history: OnceLock<History>,
     pub draining: AtomicBool,
     /// Milliseconds that the ring's reader is asked to sleep, once; `[debug]` only.
     pub pause_ms: AtomicU64,
@@ -115,6 +118,7 @@ impl Board {
             counted: Mutex::default(),
             kubernetes: OnceLock::new(),
             companion: OnceLock::new(),
+            history: OnceLock::new(),
             draining: AtomicBool::new(false),
             pause_ms: AtomicU64::new(0),
             doors: Arc::default(),

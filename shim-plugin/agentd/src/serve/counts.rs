@@ -182,7 +182,7 @@ impl CountPublisher {
             labels_unread,
             docker_unread,
         } = counts;
-        let EventCounts { create, start, exit, delete, update, remove, other, undecodable } = events;
+        let EventCounts { create, start, exit, delete, update, remove, oom, other, undecodable } = events;
         self.events_full.set_total(events_lost);
         self.undecodable.set_total(undecodable);
         let topics = [
@@ -192,6 +192,7 @@ impl CountPublisher {
             ("delete", delete),
             ("update", update),
             ("remove", remove),
+            ("oom", oom),
             ("other", other),
         ];
         for (topic, total) in topics {

@@ -1,5 +1,6 @@
 //! What the agent says of itself on `/metrics`.
 
+use crate::run::timeline::History;
 use crate::serve::board::{Board, Engine};
 use crate::serve::doors::DoorCounts;
 use crate::serve::{counts, kubernetes};
@@ -35,6 +36,7 @@ pub fn self_metrics(board: &Board, cluster: Vec<TableMetric>, now: Instant) -> V
     scan(board, &mut out);
     containerd(board, &mut out);
     out.extend_from_slice(&board.counted.lock());
+    out.extend(board.history.get().map(History::metrics).unwrap_or_default());
     if let Some(report) = board.kubernetes_report(now) {
         kubernetes::metrics(&report, &mut out);
     }

@@ -1,6 +1,7 @@
 //! Names from a real API server, joined with what a real containerd and real packets say. Needs root.
 #![forbid(unsafe_code)]
 
+mod ends;
 mod world;
 
 use e2e::{PATIENCE, alone, wait_edge};

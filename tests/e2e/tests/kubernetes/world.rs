@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use testbed::cluster::{ControlPlane, ControlPlaneOptions, Owner, PodSpec, User, kinds, objects};
 use testbed::{
     Agent, AgentOptions, Container, ContainerSpec, Netns, PodLabels, Process, Testbed, built_binary, installed, until,
@@ -99,6 +99,33 @@ impl World {
         }
         self.run_at(spec, &stored, container.address.into())?;
         Ok(container)
+    }
+
+    /// A pod of one container called `app`, without a sandbox of its own, that has a second to end.
+    pub fn app(&mut self, name: &str, owner: &Owner, command: &[&str]) -> Result<Container> {
+        let spec = spec(name, owner, NODE);
+        let mut object = spec.object();
+        object["spec"]["terminationGracePeriodSeconds"] = 1.into();
+        let stored = self.plane.client().create(&kinds::POD, &object)?;
+        let labels = PodLabels {
+            namespace: "default".to_owned(),
+            name: name.to_owned(),
+            uid: stored["metadata"]["uid"].as_str().context("a uid")?.to_owned(),
+        };
+        let hash = name.split('-').nth(1).unwrap_or_default();
+        let container = ContainerSpec::new(name, command).part_of(&labels, "app").label("pod-template-hash", hash);
+        let container = self.bed.run(container)?;
+        self.run_at(spec, &stored, container.address.into())?;
+        Ok(container)
+    }
+
+    /// By when a deleted pod is to be gone.
+    pub fn deleted_by(&self, name: &str) -> Result<SystemTime> {
+        let stored = self.plane.client().read(&kinds::POD, Some("default"), name)?;
+        let by = stored["metadata"]["deletionTimestamp"].as_str().context("it was deleted")?;
+        let output = Command::new("date").args(["-u", "+%s", "-d", by]).output()?;
+        let seconds = String::from_utf8(output.stdout)?.trim().parse()?;
+        Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
     }
 
     /// A generator that waits at its gate.

@@ -324,6 +324,11 @@ impl Containers {
                 self.attacher.detach(slot);
                 self.dirty = true;
             }
+            Action::Tell(news) => {
+                if let Some(history) = self.board.history.get() {
+                    history.news(news);
+                }
+            }
             // Performed by the containerd task itself, as its contract says.
             Action::FetchLabels { .. } => {}
         }
@@ -477,6 +482,9 @@ impl Containers {
             link: status.links.iter().map(|link| link.counts).sum(),
         };
         self.counts.publish(counted, &self.board);
+        if let Some(history) = self.board.history.get() {
+            history.tick();
+        }
         *self.board.containerd.lock() = show_links::containerd(status.links, now);
         self.contested.set_total(self.identities.contested());
         *self.board.table_metrics.lock() = self.identities.metrics().to_vec();

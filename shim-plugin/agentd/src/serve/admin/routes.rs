@@ -71,7 +71,8 @@ impl Pages {
             .route(routes::STATUS, get(status))
             .route(routes::EDGES, get(edges))
             .route(routes::WORKLOADS, get(workloads))
-            .route(routes::IDENTITY, get(identity));
+            .route(routes::IDENTITY, get(identity))
+            .route(routes::TIMELINE, get(timeline));
         if debug {
             api = api.route(routes::PAUSE, post(pause));
         }
@@ -180,6 +181,18 @@ async fn identity(State(pages): State<Pages>, Query(Asked { ip, port }): Query<A
         None => (StatusCode::SERVICE_UNAVAILABLE, "the kernel programs are being loaded\n").into_response(),
     })
     .await
+}
+
+#[derive(Deserialize)]
+struct Since {
+    since_ms: Option<u64>,
+}
+
+async fn timeline(State(pages): State<Pages>, Query(Since { since_ms }): Query<Since>, headers: HeaderMap) -> Response {
+    let since = since_ms.map(Duration::from_millis);
+    pages
+        .rows(&headers, move |board| board.history.get().map(|history| history.answer(since)).unwrap_or_default())
+        .await
 }
 
 /// RFC 9111 section 5.2.1.4: who says `no-cache` gets no page from before the question.

@@ -1,0 +1,109 @@
+//! What the agent answers of the past: when containers began and ended, and what each end cut.
+
+use serde::{Deserialize, Serialize};
+
+/// What `/v1/timeline` answers. Moments are milliseconds since 1970.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Timeline {
+    /// When it was answered, by the node's clock.
+    pub now_ms: u64,
+    /// Everything since then is here: the agent's first start, or the oldest event that there was
+    /// room for.
+    pub from_ms: u64,
+    /// Times within the above in which no agent looked: from, to.
+    pub blind_ms: Vec<(u64, u64)>,
+    /// Oldest first.
+    pub events: Vec<TimelineEvent>,
+    /// Clients that look names up with suffixes that do not exist, in the last window; None from an
+    /// agent that does not look.
+    pub searches: Option<Vec<LookupRow>>,
+}
+
+/// Lookups of one client in a window.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LookupRow {
+    /// Namespace of the client's workload.
+    pub namespace: String,
+    /// Name of the client's workload.
+    pub client: String,
+    /// All that were answered.
+    pub lookups: u64,
+    /// Of a name with a search suffix that does not exist, for a name that was asked for without it
+    /// afterwards.
+    pub searched: u64,
+    /// Length of the window.
+    pub window_ms: u64,
+}
+
+/// Something that happened to a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TimelineEvent {
+    /// Grows with each event, over restarts of the agent too.
+    pub seq: u64,
+    /// When it happened.
+    pub at_ms: u64,
+    /// start, oom, exit
+    pub event: String,
+    /// Kubernetes' or containerd's.
+    pub namespace: String,
+    /// Of the container; its id while nothing else is known.
+    pub workload: String,
+    /// Kind of the workload (Deployment, Pod, Container, ...).
+    pub kind: String,
+    /// Empty where there is no pod.
+    pub pod: String,
+    /// Name of the container in its pod; empty for a pod's sandbox and outside of pods.
+    pub container: String,
+    /// As containerd names it.
+    pub container_id: String,
+    /// It is a pod's sandbox.
+    pub sandbox: bool,
+    /// Of its first process; 0 where that is not known.
+    pub pid: u32,
+    /// Of a start: since the last run of the same container ended.
+    pub down_ms: Option<u64>,
+    /// Of an OOM: how many of this container there were in ten minutes, this one among them.
+    pub times: u64,
+    /// Of an exit: what the runtime told, 128 and the signal's number where a signal ended it. None
+    /// where nobody told.
+    pub code: Option<u32>,
+    /// Of an exit: how long before it the kernel killed a process of the container for memory.
+    pub oom_ms: Option<u64>,
+    /// Of an exit: when the pod was to be gone, its grace period included.
+    pub deleted_by_ms: Option<u64>,
+    /// Of an exit: oom, probe, term or exit.
+    pub cause: String,
+    /// Of an exit: requests to the container that had begun and got no whole answer.
+    pub cut_requests: u64,
+    /// Of those: by whom and what they asked. What is beyond its bound is in `cut_requests` alone.
+    pub cut: Vec<CutRow>,
+    /// Two-way channels (WebSockets and the like) that ended with it.
+    pub streams: u64,
+    /// Several containers share the network that this was seen in: it may have been another's.
+    pub likely: bool,
+    /// No more is expected to be told of it.
+    pub settled: bool,
+}
+
+/// Requests of one client that one exit cut.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CutRow {
+    /// Namespace of the client's workload.
+    pub client_namespace: String,
+    /// Name of the client's workload, as on its edge.
+    pub client: String,
+    /// Kind of the client's workload.
+    pub client_kind: String,
+    /// HTTP's method, or the protocol: of a closed set.
+    pub what: String,
+    /// How many.
+    pub requests: u64,
+    /// Of them, those whose answer had begun.
+    pub broken_off: u64,
+    /// How long they had waited, the longest first; the first few.
+    pub waited_ms: Vec<u64>,
+}

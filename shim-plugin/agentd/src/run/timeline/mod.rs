@@ -1,0 +1,18 @@
+//! What happened to this node's containers, and what each end of one cut: a ring of events of a
+//! bounded size, and requests without an answer joined to the exits that they belong to.
+
+mod cuts;
+mod gauge;
+mod history;
+mod kept;
+mod ring;
+mod searches;
+mod totals;
+mod unanswered;
+mod watch;
+
+pub use history::{History, now};
+pub use kept::TimelineFile;
+pub use ring::Timeline;
+pub use searches::SearchWatch;
+pub use watch::watch;
