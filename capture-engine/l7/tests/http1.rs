@@ -652,7 +652,7 @@ fn packets_cut_by_the_snaplen() {
 #[test]
 fn what_is_not_http_is_left_alone() {
     for acts in [
-        vec![C(b"\x16\x03\x01\x02\x00\x01".to_vec()), S(b"\x16\x03\x03\x00\x7a\x02".to_vec()), Close(Fin)],
+        vec![C(b"\x17\x03\x03\x02\x00\x01".to_vec()), S(b"\x17\x03\x03\x00\x7a\x02".to_vec()), Close(Fin)],
         vec![s("SSH-2.0-OpenSSH\r\n"), c("SSH-2.0-OpenSSH\r\n"), Close(Fin)],
         vec![c("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), Close(Fin)],
         vec![s("220 hi\r\n"), c("EHLO a\r\n"), s("250 hi\r\n"), c("MAIL FROM:<a>\r\n"), s("250 ok\r\n"), Close(Fin)],
