@@ -51,6 +51,9 @@ fn hello(bytes: &[u8]) -> Sign {
     let Some(kind @ (&CLIENT_HELLO | &SERVER_HELLO)) = content.first() else {
         return if content.is_empty() { Sign::More } else { Sign::No };
     };
+    if content.len() < length.min(6) {
+        return Sign::More;
+    }
     let length = match content {
         [_, high, middle, low, ..] => u32::from_be_bytes([0, *high, *middle, *low]),
         // 131,396 is what OpenSSL takes.
