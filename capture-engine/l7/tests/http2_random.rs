@@ -285,3 +285,52 @@ fn a_joined_connection_is_recognised_with_its_next_exchanges() {
     assert_none_wrong(&found, &conversation);
     assert!(found.records.len() >= 60, "seed {seed}: {} of {} packets", found.records.len(), dir(CLIENT));
 }
+
+/// Connections of random bytes, half of them behind what a frame may begin with.
+#[test]
+fn random_bytes_are_never_taken_for_it() {
+    let seed = std::time::UNIX_EPOCH.elapsed().map_or(1, |time| time.as_nanos() as u64 | 1);
+    let mut dice = Dice(seed);
+    let limits = Limits::default();
+    for _ in 0..50_000 {
+        let mut tcp = Tcp::new(&limits, Role::Unknown);
+        let mut found = Found::default();
+        let mut observer = Observer::new(4096);
+        let like = dice.one_in(2);
+        let mut seqs = FIRST;
+        for turn in 0..4 {
+            let dir = if turn % 2 == 0 { CLIENT } else { SERVER };
+            let mut payload: Vec<u8> = (0..1 + dice.below(60)).map(|_| dice.below(256) as u8).collect();
+            if like {
+                let start = [0, 0, dice.below(40) as u8, dice.below(10) as u8, dice.below(6) as u8];
+                payload.splice(0..0, start);
+            }
+            let seq = seqs[dir.index()];
+            seqs[dir.index()] = seq.wrapping_add(payload.len() as u32);
+            let packet = Packet { dir, at: Ts(1 + turn), seq, payload, snap: usize::MAX, acked: None };
+            if let Some(event) = observer.see(packet) {
+                hand_over(&mut tcp, &event, &mut found);
+            }
+        }
+        assert_ne!(tcp.wire(), Some(l7::Wire::Http2), "seed {seed}");
+        assert!(found.records.is_empty(), "seed {seed}");
+    }
+}
+
+#[test]
+fn what_is_not_asked_for_is_not_kept() {
+    let seed = std::time::UNIX_EPOCH.elapsed().map_or(1, |time| time.as_nanos() as u64 | 1);
+    let conversation = converse(seed, 40, 4);
+    let limits = Limits { keep_strings: false, ..Limits::default() };
+    let mut capture = Capture::new(false, true);
+    capture.tcp = Tcp::new(&limits, Role::Unknown);
+    for packet in packets(&conversation, &mut Dice(seed), 1460) {
+        capture.take(&packet, true);
+    }
+    let kept = format!("{:?}", capture.tcp);
+    assert!(!kept.contains("secret") && !kept.contains("Bearer"), "seed {seed}: {kept}");
+    let found = capture.close();
+    assert_eq!(found.records.len(), 40, "seed {seed}");
+    let told = format!("{:?}", found.records);
+    assert!(!told.contains("secret") && !told.contains("items"), "seed {seed}: {told}");
+}
