@@ -15,6 +15,9 @@ use support::{CLIENT, Found, Observer, Packet, SERVER, hand_over};
 
 const FIRST: [u32; 2] = [u32::MAX - 3000, 5];
 
+/// Packets in which the preface, of 24 bytes, surely is.
+const SHOWN: usize = 50;
+
 /// As the exchanges have it; what is not known is left out.
 fn fact(record: &L7Record) -> String {
     match &record.detail {
@@ -213,8 +216,8 @@ proptest! {
         let mut dice = Dice(seed);
         let mut capture = Capture::new(true, true);
         let all = packets(&conversation, &mut dice, 1460);
-        // That the last bytes of a connection are missing, nothing tells.
-        let which = dice.below(all.len().saturating_sub(60));
+        // What it speaks shows first. That the last bytes of a connection are missing, nothing tells.
+        let which = SHOWN + dice.below(all.len().saturating_sub(60 + SHOWN));
         for (number, packet) in all.iter().enumerate() {
             if number != which {
                 capture.take(packet, true);
@@ -238,8 +241,7 @@ proptest! {
         let mut capture = Capture::new(false, true);
         let all = packets(&conversation, &mut dice, 1460);
         for (number, packet) in all.iter().enumerate() {
-            let shown = number > 8;
-            capture.take(packet, !(shown && number + 60 < all.len() && dice.one_in(rarity)));
+            capture.take(packet, !(number > SHOWN && number + 60 < all.len() && dice.one_in(rarity)));
         }
         let found = capture.close();
         assert_none_wrong(&found, &conversation);
