@@ -72,21 +72,26 @@ impl Dissector for Http2 {
     }
 
     fn open<O: Out>(opening: &Opening<'_>, _out: &mut O) -> Http2 {
-        let Opening { dir, client, before, heads, .. } = *opening;
+        let Opening { dir, client, before, heads, from_start, .. } = *opening;
         let client = client.unwrap_or(dir);
         let preface = heads[client.index()].is_none_or(|head| sign::is_preface(&head.bytes));
         let mut http2 = Http2::new(client, preface);
-        http2.midway = !preface;
         let passed = before.passed();
-        for dir in [client, client.reverse()] {
-            // What the server said before the client's first word is read from its beginning, or not at all.
-            let unread = passed.missing[dir.index()] > 0 || passed.holes[dir.index()].is_some();
-            if unread && preface && dir != client {
-                http2.side(dir).lose();
-            }
+        let missed = passed.missing.map(|count| count > 0);
+        if !preface {
+            // Where it was seen to begin, the first streams are what is missing.
+            http2.midway = !from_start;
+            let reason = if missed[client.index()] { LossReason::RingFull } else { LossReason::Gap };
+            http2.gap = (from_start || missed[client.index()]).then_some(reason);
         }
-        if http2.midway && passed.missing[client.index()] > 0 {
-            http2.gap = Some(LossReason::RingFull);
+        let server = client.reverse();
+        let misfit = passed.misfit.is_some_and(|misfit| misfit.dir == server);
+        if missed[server.index()] || passed.holes[server.index()].is_some() || misfit {
+            // Among what was not read may be answers to what is read now.
+            http2.unheard = opening.at.unwrap_or_default();
+            if preface {
+                http2.side(server).lose();
+            }
         }
         http2
     }

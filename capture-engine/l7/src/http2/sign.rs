@@ -28,31 +28,52 @@ pub(super) fn is_preface(head: &[u8]) -> bool {
 /// a connection that was joined in the middle. 0 or 1.
 pub(crate) fn client_of(heads: [&[u8]; 2]) -> Option<usize> {
     let [first, second] = heads.map(says);
-    match (first?, second?) {
+    let (first, second) = (first?, second?);
+    let apart = first.newest.abs_diff(second.newest);
+    if first.newest > 0 && second.newest > 0 && apart > APART {
+        return None;
+    }
+    match (first.of, second.of) {
         (Some(Of::Request), None | Some(Of::Response)) | (None, Some(Of::Response)) => Some(0),
         (Some(Of::Response), None | Some(Of::Request)) | (None, Some(Of::Request)) => Some(1),
         _ => None,
     }
 }
 
-/// What frames tell of who sends them; `None` where they are no frames.
-#[expect(clippy::option_option, reason = "no frames, or frames that do not tell")]
-fn says(head: &[u8]) -> Option<Option<Of>> {
-    let mut of = None;
-    let chain = frame::chain(head, 0, FRAMES, |header, payload| of = of.or_else(|| block(header, payload)));
-    (chain.whole > 0 && chain.fits).then_some(of)
+/// So far apart at most are the newest streams of two directions that are one connection.
+const APART: u32 = 4096;
+
+/// What frames tell of who sends them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Said {
+    of: Option<Of>,
+    /// The newest stream; 0: none.
+    newest: u32,
 }
 
-/// Whose fields HEADERS hold.
-fn block(header: Header, payload: &[u8]) -> Option<Of> {
-    if header.kind != HEADERS {
-        return None;
-    }
+/// `None` where they are no frames.
+fn says(head: &[u8]) -> Option<Said> {
+    let (mut said, mut sound) = (Said::default(), true);
+    let chain = frame::chain(head, 0, FRAMES, |header, payload| {
+        said.newest = said.newest.max(header.stream);
+        if header.kind == HEADERS && header.ends_headers() && payload.len() == header.length as usize {
+            match block(header, payload) {
+                Some(fields) if !fields.cut && said.of.is_none() => said.of = fields.of,
+                Some(fields) => sound &= !fields.cut,
+                None => sound = false,
+            }
+        }
+    });
+    (chain.whole > 0 && chain.fits && sound).then_some(said)
+}
+
+/// The fields that HEADERS hold; `None` where there is no room for them.
+fn block(header: Header, payload: &[u8]) -> Option<Fields> {
     let padding = if header.is_padded() { usize::from(*payload.first()?) } else { 0 };
-    let whole = payload.len() == header.length as usize;
-    let end = if whole { payload.len().checked_sub(padding)? } else { payload.len() };
-    let fragment = payload.get(header.fixed() as usize..end)?;
+    let fragment = payload.get(header.fixed() as usize..payload.len().checked_sub(padding)?)?;
     let mut fields = Fields::default();
-    Decoder::new().read(fragment, false, usize::MAX, &mut fields);
-    fields.of
+    let mut decoder = Decoder::new();
+    decoder.read(fragment, false, usize::MAX, &mut fields);
+    decoder.end(&mut fields);
+    Some(fields)
 }
