@@ -81,13 +81,14 @@ impl Workspace {
     }
 }
 
-/// All crates that a build for this kind of machine takes from a registry, those of tests included. Asks no network.
+/// All crates that a build for this kind of machine takes from a registry, those of tests included. What was never fetched here,
+/// as on a new machine, is fetched now.
 ///
 /// # Errors
-/// When cargo cannot tell, because they were never fetched.
+/// When cargo cannot tell, or cannot fetch.
 pub fn crates_of_others() -> Result<Vec<Package>> {
     let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let options = ["--locked", "--offline", "--filter-platform", &platform].map(str::to_owned);
+    let options = ["--locked", "--filter-platform", &platform].map(str::to_owned);
     let metadata = MetadataCommand::new().other_options(options).exec().context("cargo metadata")?;
     let built = metadata.resolve.context("cargo metadata resolved nothing")?.nodes;
     let built: BTreeSet<PackageId> = built.into_iter().map(|node| node.id).collect();

@@ -1,5 +1,4 @@
-//! What we take from others: under which licences, and nothing twice without a reason. Reads `cargo
-//! metadata`; no network.
+//! What we take from others: under which licences, and nothing twice without a reason. Reads `cargo metadata`.
 #![forbid(unsafe_code)]
 
 use architecture::crates_of_others;
