@@ -35,10 +35,14 @@ impl IdentityIndex {
                 "Names not taken in because a table was full; what they name stays unknown.",
                 &stats.refused,
             ),
-            metric("pilotfish_identity_dns_names", "Addresses that pods know by a DNS name.", &stats.dns_names),
+            metric(
+                "pilotfish_identity_dns_names",
+                "Addresses that pods know by a name, from DNS or a handshake of TLS.",
+                &stats.dns_names,
+            ),
             metric(
                 "pilotfish_identity_dns_evicted_total",
-                "DNS names dropped because a table was full.",
+                "Such names dropped because a table was full.",
                 &stats.dns_evicted,
             ),
         ]

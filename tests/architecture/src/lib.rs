@@ -81,8 +81,8 @@ impl Workspace {
     }
 }
 
-/// All crates that a build for this kind of machine takes from a registry, those of tests included. What was never fetched here,
-/// as on a new machine, is fetched now.
+/// All crates that a build for this kind of machine takes from a registry, those of tests included.
+/// What was never fetched, as on a new machine, is fetched now.
 ///
 /// # Errors
 /// When cargo cannot tell, or cannot fetch.

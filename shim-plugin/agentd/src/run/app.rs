@@ -10,8 +10,8 @@ use crate::exit::{Exit, Failure};
 use crate::run::companion::{self, Companion};
 use crate::run::ends::{Ended, Ends};
 use crate::run::engine::{self, Loaded};
-use crate::run::join::{Join, Wanted};
 use crate::run::kernel_stats::KernelStatsReader;
+use crate::run::kubernetes::{Kubernetes, Wanted};
 use crate::run::reload::Reload;
 use crate::run::running::{Running, Shared};
 use crate::run::saved::{self, State};
@@ -196,7 +196,7 @@ impl App {
             notify::ready();
             tracing::info!(after = ?board.started.elapsed(), "ready");
             let who = Who { instance: board.instance.clone(), listening, state: saved::directory() };
-            let join = Join {
+            let kubernetes = Kubernetes {
                 wanted: wanted(&config, &who),
                 board: board.clone(),
                 pipeline: running.orders.clone(),
@@ -205,7 +205,7 @@ impl App {
                 lookup,
                 ends: ends.clone(),
             };
-            running.release(join.run(running.stop.clone()));
+            running.release(kubernetes.run(running.stop.clone()));
             let stop = loop {
                 tokio::select! {
                     signal = signals.next() => break Stop::Signal(signal),

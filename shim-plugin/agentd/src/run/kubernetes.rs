@@ -1,4 +1,4 @@
-//! The join with Kubernetes: starts the watches of `k8s-sync` once the agent is ready, hands their
+//! The agent's end of Kubernetes: starts the watches of `k8s-sync` once the agent is ready, hands their
 //! names to whoever names traffic, and hears of their end.
 //!
 //! Nothing waits for it. Without a cluster, and while its API is away, containerd names the pods of
@@ -29,7 +29,7 @@ pub struct Wanted {
 }
 
 #[derive(Debug)]
-pub struct Join {
+pub struct Kubernetes {
     /// None: the operator does not want it.
     pub wanted: Option<Wanted>,
     pub board: Arc<Board>,
@@ -42,12 +42,12 @@ pub struct Join {
     pub ends: Ends,
 }
 
-impl Join {
+impl Kubernetes {
     /// Runs until the watches have ended, which they do when `stop` says so and the cluster's names
     /// are kept for the next start.
     #[tracing::instrument(name = "kubernetes", skip_all)]
     pub async fn run(self, stop: CancellationToken) {
-        let Join { wanted, board, pipeline, names, holders, lookup, ends } = self;
+        let Kubernetes { wanted, board, pipeline, names, holders, lookup, ends } = self;
         let Some(Wanted { watches, limits, is_expected }) = wanted else {
             tracing::info!("kubernetes.mode is off: names come from containerd only");
             let _ = lookup.set(Lookup { names, holders, cluster: None, pipeline });
