@@ -19,7 +19,7 @@ use crate::run::settings::{self, Who};
 use crate::run::signals::Signals;
 use crate::run::timeline::{self, History, SearchWatch, Timeline, TimelineFile};
 use crate::run::upkeep::Upkeep;
-use crate::serve::admin::{ANSWER_TIME, Admin, SocketFile, bind_address, bind_socket};
+use crate::serve::admin::{ANSWER_TIME, Admin, PATIENCE, SocketFile, bind_address, bind_socket};
 use crate::serve::board::{Board, Kernel, READY_WITHIN};
 use crate::serve::identity::Lookup;
 use crate::serve::notify;
@@ -88,7 +88,8 @@ impl App {
     /// # Errors
     /// `Usage` for an address or a socket that is taken, and where another agent is at work.
     pub fn build(config: Config, reload: Reload) -> Result<App, Failure> {
-        let address = bind_address(config.admin.listen)?;
+        // First, as it may wait for an agent that is going, and so has its claims, too.
+        let address = bind_address(config.admin.listen, PATIENCE)?;
         let listening = address.local_addr().context("read the admin address")?;
         let (socket, socket_file) = bind_socket(&config.admin.socket)?;
         let claims = claims(&config)?;

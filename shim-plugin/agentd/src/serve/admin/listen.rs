@@ -3,20 +3,34 @@
 use crate::exit::{Exit, Failure};
 use anyhow::Context;
 use nix::sys::socket::{setsockopt, sockopt};
-use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 /// Of an answer, in the kernel, for each connection; it takes twice as much.
 const SEND_BYTES: usize = 128 << 10;
 
+/// How long a process that is going may keep the address: longer than an agent takes to end.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// A taken address is tried again for `patience`, since the process before this one may be on its way out.
+///
 /// # Errors
 /// `Usage` when the address is taken or not ours: another one must be configured.
-pub fn bind_address(address: SocketAddr) -> Result<TcpListener, Failure> {
-    let listener = TcpListener::bind(address).map_err(|error| match error.kind() {
+pub fn bind_address(address: SocketAddr, patience: Duration) -> Result<TcpListener, Failure> {
+    let bound = patiently(
+        patience,
+        || TcpListener::bind(address),
+        || {
+            tracing::warn!(%address, seconds = patience.as_secs(), "the address is in use; trying again for a while");
+        },
+    );
+    let listener = bound.map_err(|error| match error.kind() {
         ErrorKind::AddrInUse => Failure::say(
             Exit::Usage,
             format!(
@@ -35,6 +49,23 @@ pub fn bind_address(address: SocketAddr) -> Result<TcpListener, Failure> {
     // Connections take it over. What it does not say, the kernel would let grow to 4 MiB for each slow reader.
     setsockopt(&listener, sockopt::SndBuf, &SEND_BYTES).context("bound what the kernel keeps of an answer")?;
     Ok(listener)
+}
+
+/// Tries until it is no longer taken, or for so long; `say` is called once, before the first wait.
+fn patiently<T>(patience: Duration, bind: impl Fn() -> io::Result<T>, say: impl FnOnce()) -> io::Result<T> {
+    let until = Instant::now() + patience;
+    let mut say = Some(say);
+    loop {
+        match bind() {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < until => {
+                if let Some(say) = say.take() {
+                    say();
+                }
+                thread::sleep(AGAIN);
+            }
+            other => return other,
+        }
+    }
 }
 
 /// A bound unix socket; its file goes when this does, if it is still ours.
@@ -109,6 +140,7 @@ fn denied_or_usage(error: std::io::Error, what: String) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
 
     #[test]
     fn the_socket_of_a_dead_process_is_replaced_and_ours_is_removed_at_the_end() {
@@ -156,8 +188,26 @@ mod tests {
     #[test]
     fn a_port_in_use_is_named() {
         let owner = TcpListener::bind("127.0.0.1:0").expect("bind");
-        let failure = bind_address(owner.local_addr().expect("bound")).expect_err("taken");
+        let failure = bind_address(owner.local_addr().expect("bound"), Duration::ZERO).expect_err("taken");
         assert_eq!(failure.exit, Exit::Usage);
         assert!(failure.to_string().contains("is in use by another process"), "{failure}");
+    }
+
+    #[test]
+    fn a_port_that_becomes_free_is_waited_for_and_said_once() {
+        let (tries, said) = (Cell::new(0), Cell::new(0));
+        let bind = || {
+            tries.set(tries.get() + 1);
+            if tries.get() < 4 { Err(ErrorKind::AddrInUse.into()) } else { Ok(()) }
+        };
+        patiently(Duration::from_secs(3600), bind, || said.set(said.get() + 1)).expect("free in the end");
+        assert_eq!((tries.get(), said.get()), (4, 1));
+    }
+
+    #[test]
+    fn nothing_but_a_taken_port_is_waited_for() {
+        let denied = || -> io::Result<()> { Err(ErrorKind::PermissionDenied.into()) };
+        let error = patiently(Duration::from_secs(3600), denied, || panic!("said")).expect_err("denied");
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied);
     }
 }

@@ -7,7 +7,7 @@ mod listen;
 mod routes;
 mod serve;
 
-pub use listen::{SocketFile, bind_address, bind_socket};
+pub use listen::{PATIENCE, SocketFile, bind_address, bind_socket};
 pub use serve::ANSWER_TIME;
 
 use crate::run::ends::Ends;

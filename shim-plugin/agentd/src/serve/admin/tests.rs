@@ -34,7 +34,7 @@ fn serve(debug: bool) -> Served {
 
 fn serve_many(debug: bool, connections: usize, answer_time: Duration) -> Served {
     let directory = tempfile::tempdir().expect("temporary directory");
-    let address = bind_address("127.0.0.1:0".parse().expect("address")).expect("bind");
+    let address = bind_address("127.0.0.1:0".parse().expect("address"), Duration::ZERO).expect("bind");
     let local = address.local_addr().expect("bound");
     let (socket, file) = bind_socket(&directory.path().join("a.sock")).expect("bind");
     let board = Arc::new(Board::new(Version::default(), Traffic::silent(), Instant::now()));
