@@ -164,7 +164,8 @@ static long pf_walk_header(__u32 index, void *context)
 	way->header += length;
 	way->have = 0;
 	keep = way->keep - p->seq;
-	if (keep > end)
+	/* Less than nothing where all that is to be copied was in the packets before. */
+	if ((__s32)keep > (__s32)end)
 		keep = end;
 	if ((__s32)keep > (__s32)at)
 		pf_add_range(walking, at, keep);

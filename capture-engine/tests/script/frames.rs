@@ -1,5 +1,6 @@
 //! The table of walked connections: what is told of each packet, written by hand. A frame is any
-//! byte, then a letter that says its length (`C`: 3 bytes in all, `Z`: 26); 4 bytes of it are copied.
+//! byte, then a letter that says its length (`C`: 3 bytes in all, `Z`: 26); 4 bytes of it are copied,
+//! but nothing of one that begins with `-`.
 
 use super::walks::{Told, Walking};
 use super::{Packet, Script};
@@ -10,9 +11,9 @@ pub static LETTERS: Walk = Walk {
     length: Length::Fixed { at: 1, width: 1, big_endian: true },
     header: 2,
     uncounted: -64,
-    kind: None,
-    classes: &[],
-    keep: [4; 4],
+    kind: Some((0, 0xff)),
+    classes: &[(1, b"-")],
+    keep: [4, 0, 4, 4],
     most: 64,
     aligned: false,
     rows: false,
@@ -115,7 +116,7 @@ pub fn check_rows(mut run: impl FnMut(Walking<'_>) -> Vec<Told>) {
     }
 }
 
-const TABLE: [(&str, &str, &str); 11] = [
+const TABLE: [(&str, &str, &str); 15] = [
     (
         "a frame's beginning is copied, and its rest is known to be left out",
         "c A 101 501 aZ1234567890123456789012aC3",
@@ -143,6 +144,28 @@ const TABLE: [(&str, &str, &str); 11] = [
          c A 106 501 Z12345678",
         "c3 @101 [aD34b] first
          c3 @106 [Z12] rest 6",
+    ),
+    (
+        "behind a cut header, too, nothing is copied of a frame that is not wanted",
+        "c A 101 501 aD34-
+         c A 106 501 Z123456789012345678901234bD34",
+        "c3 @101 [aD34-] first
+         c3 @131 skip 25 [bD34]",
+    ),
+    (
+        "the end of such a frame is told",
+        "c A 101 501 aD34-
+         c A 106 501 Z1234567890
+         c A 117 501 12345678901234",
+        "c3 @101 [aD34-] first
+         c3 @131 skip 25 []",
+    ),
+    (
+        "a header that comes again with its rest is told once",
+        "c A 101 501 aD34-
+         c A 105 501 -Z123456789012345678901234bD34",
+        "c3 @101 [aD34-] first
+         c3 @131 skip 25 [bD34]",
     ),
     (
         "what is to be copied may come in several packets",
@@ -187,6 +210,13 @@ const TABLE: [(&str, &str, &str); 11] = [
          c A 111 501 9012345678901234",
         "c3 @101 [aZ12] rest 6 first
          c3 @127 skip 16 []",
+    ),
+    (
+        "what comes again together with more is told as it stands",
+        "c A 101 501 aZ12345678
+         c A 101 501 aZ123456789012345678901234bD34",
+        "c3 @101 [aZ12] rest 6 first
+         c3 @101 [aZ123456789012345678901234bD34]",
     ),
     (
         "a message may begin in the middle of a frame, and its beginning is told all the same",

@@ -2,12 +2,14 @@
 
 use super::Packet;
 use super::host;
+use super::protocols::PROTOCOLS;
 use super::random::Dice;
 use super::sys::Library;
 use capture_engine::event::{Event, Segment};
 use capture_wire as wire;
 use flow_model::Direction;
 use l7::{Length, Walk, Walked};
+use std::ops::Range;
 use zerocopy::FromBytes;
 
 /// What one record tells.
@@ -57,105 +59,6 @@ impl Told {
         })
     }
 }
-
-const FIXED: Walk = Walk {
-    length: Length::Fixed { at: 0, width: 4, big_endian: true },
-    header: 4,
-    uncounted: 4,
-    kind: None,
-    classes: &[],
-    keep: [256; 4],
-    most: 64,
-    aligned: true,
-    rows: true,
-};
-
-const fn fixed(at: u8, width: u8, big_endian: bool) -> Length {
-    Length::Fixed { at, width, big_endian }
-}
-
-/// The protocols that say how long a frame is.
-pub static PROTOCOLS: [(&str, Walk); 11] = [
-    (
-        "HTTP/2",
-        Walk {
-            length: fixed(0, 3, true),
-            header: 9,
-            uncounted: 9,
-            kind: Some((3, 0xff)),
-            classes: &[(1, &[1, 3, 4, 7, 9])],
-            keep: [9, u32::MAX, 0, 0],
-            aligned: false,
-            rows: false,
-            ..FIXED
-        },
-    ),
-    (
-        "PostgreSQL",
-        Walk {
-            length: fixed(1, 4, true),
-            header: 5,
-            uncounted: 1,
-            kind: Some((0, 0xff)),
-            classes: &[(1, b"Dd")],
-            keep: [256, 5, 0, 0],
-            most: 16,
-            ..FIXED
-        },
-    ),
-    ("MySQL", Walk { length: fixed(0, 3, false), most: 16, ..FIXED }),
-    ("Kafka", Walk { keep: [512; 4], aligned: false, rows: false, ..FIXED }),
-    ("MongoDB", Walk { length: fixed(0, 4, false), header: 16, uncounted: 0, keep: [512; 4], rows: false, ..FIXED }),
-    ("CQL", Walk { length: fixed(5, 4, true), header: 9, uncounted: 9, keep: [512; 4], aligned: false, ..FIXED }),
-    (
-        "AMQP",
-        Walk {
-            length: fixed(3, 4, true),
-            header: 7,
-            uncounted: 8,
-            kind: Some((0, 0xff)),
-            classes: &[(1, &[1]), (2, &[2]), (3, &[3])],
-            keep: [8, u32::MAX, 21, 7],
-            aligned: false,
-            rows: false,
-            ..FIXED
-        },
-    ),
-    (
-        "TLS",
-        Walk {
-            length: fixed(3, 2, true),
-            header: 5,
-            uncounted: 5,
-            kind: Some((0, 0xff)),
-            classes: &[(1, &[22, 21])],
-            keep: [5, u32::MAX, 0, 0],
-            aligned: false,
-            rows: false,
-            ..FIXED
-        },
-    ),
-    (
-        "rows that nobody wants",
-        Walk { header: 5, uncounted: 5, kind: Some((4, 1)), classes: &[(1, &[1])], keep: [64, 0, 0, 0], ..FIXED },
-    ),
-    (
-        "MQTT",
-        Walk { length: Length::Varint { at: 1 }, header: 2, uncounted: 0, keep: [128; 4], aligned: false, ..FIXED },
-    ),
-    (
-        "WebSocket",
-        Walk {
-            length: Length::WebSocket,
-            header: 2,
-            uncounted: 0,
-            keep: [14; 4],
-            aligned: false,
-            rows: false,
-            ..FIXED
-        },
-    ),
-];
 
 /// A frame of a direction's stream.
 #[derive(Clone, Copy, Debug)]
@@ -231,6 +134,12 @@ struct Side {
     frames: Vec<Frame>,
     sent: usize,
     told: Vec<u8>,
+}
+
+impl Side {
+    fn headers_in(&self, range: Range<usize>) -> usize {
+        self.frames.iter().filter(|frame| range.contains(&frame.at)).count()
+    }
 }
 
 const TOLD: u8 = 1;
@@ -316,8 +225,7 @@ impl Story {
             let length = (1 + dice.below(usual as u32) as usize).min(end - side.sent);
             let at = side.sent;
             side.sent += length;
-            let within = side.frames.iter().filter(|frame| (at..at + length).contains(&frame.at)).count();
-            self.crowded |= within >= self.walk.most as usize;
+            self.crowded |= side.headers_in(at..at + length) >= self.walk.most as usize;
             let seq = side.isn.wrapping_add(1).wrapping_add(at as u32);
             packets.push(packet(who == 0, "A", seq, ack, &side.stream[at..at + length]));
         }
@@ -332,6 +240,17 @@ impl Story {
                     }
                     1 => packets.insert(at, packets[at].clone()),
                     2 if at > 0 => packets.swap(at, at - 1),
+                    // Sent together with what was sent before, which may be of an earlier message.
+                    3 => {
+                        let seq = packets[at].seq;
+                        let place = seq.wrapping_sub(side.isn.wrapping_add(1)) as usize;
+                        let most = (largest - packets[at].payload.len()).min(place).min(3000);
+                        let back = dice.below(most as u32 + 1) as usize;
+                        let range = place - back..place + packets[at].payload.len();
+                        self.crowded |= side.headers_in(range.clone()) >= self.walk.most as usize;
+                        let payload = &side.stream[range];
+                        packets[at] = packet(who == 0, "A", seq.wrapping_sub(back as u32), ack, payload);
+                    }
                     _ => {}
                 }
             }
@@ -348,6 +267,8 @@ impl Story {
             side.told[..*start].fill(TOLD);
         }
         let mut astray = false;
+        // The end of what was told of each direction.
+        let mut ends = [0, 1].map(|who| starts[who]);
         for record in records {
             let side = &mut self.sides[usize::from(!record.from_client)];
             let at = record.seq.wrapping_sub(side.isn.wrapping_add(1)) as usize;
@@ -360,6 +281,15 @@ impl Story {
             let Some(before) = at.checked_sub(record.walked.skipped as usize) else {
                 return Some(format!("{record:?} skips what was before the beginning"));
             };
+            // In one packet, what is copied begins behind what was copied before.
+            if (record.wire_len as usize) < record.bytes.len() {
+                return Some(format!("{record:?} leaves out less than nothing"));
+            }
+            let place = &mut ends[usize::from(!record.from_client)];
+            if !self.rough && !record.walked.tail && before != *place {
+                return Some(format!("{record:?} does not go on from {place}: {before}"));
+            }
+            *place = at + record.wire_len as usize;
             let rest = if record.walked.frames { at + record.wire_len as usize } else { end };
             if rest > side.stream.len() {
                 return Some(format!("{record:?} at {at} leaves out more than was sent"));
