@@ -58,9 +58,10 @@ impl<F: Framing> Frames<F> {
             *self = Frames { lost: Some(turn), ..Frames::default() };
         }
         while !bytes.is_empty() && self.lost.is_none() {
+            let passes = self.rest > 0;
             let used = self.take(bytes, at);
             bytes = bytes.get(used..).unwrap_or_default();
-            if self.rest == 0 && self.is_kept() {
+            if self.rest == 0 && (passes || self.is_kept()) {
                 self.end(at, turn, &mut read);
             }
         }
@@ -155,5 +156,53 @@ impl<F: Framing> Frames<F> {
         }
         self.bytes = Vec::new();
         self.rest = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A byte that says how many follow it.
+    #[derive(Debug)]
+    struct Counted;
+
+    impl Framing for Counted {
+        const HEADER: usize = 1;
+        const KEPT: usize = 8;
+
+        fn length(head: &[u8]) -> Option<usize> {
+            Some(usize::from(*head.first()?) + 1)
+        }
+    }
+
+    /// Wherever a hole lies in a frame and however the rest comes, the frame ends where it said, and the next is whole.
+    #[test]
+    fn a_frame_with_a_hole_ends_where_it_said() {
+        for length in [4_u8, 8, 9, 20] {
+            let frame: Vec<u8> = std::iter::once(length).chain(1..=length).collect();
+            let next = [2, 77, 78];
+            for (from, to) in (2..frame.len()).flat_map(|from| (from + 1..=frame.len()).map(move |to| (from, to))) {
+                for cut in 0..=frame.len() - to {
+                    let mut frames = Frames::<Counted>::default();
+                    let mut found = Vec::new();
+                    let (head, hole) = (&frame[..from], (to - from) as u64);
+                    let (rest, last) = (&frame[to..to + cut], [&frame[to + cut..], &next].concat());
+                    let mut read = |frame: Frame<'_>| {
+                        found.push((frame.length, frame.bytes.to_vec()));
+                        true
+                    };
+                    let piece = |bytes| Bytes { at: Ts::default(), turn: 1, start: false, tail: false, bytes };
+                    frames.bytes(piece(head), &mut read);
+                    let hole =
+                        Hole { bytes: hole, at: Ts::default(), turn: 1, before_start: false, cause: Cause::Unknown };
+                    assert!(!frames.hole(hole, &mut read));
+                    frames.bytes(piece(rest), &mut read);
+                    frames.bytes(piece(&last), &mut read);
+                    let kept = head[..from.min(Counted::KEPT)].to_vec();
+                    assert_eq!(found, [(frame.len(), kept), (3, next.to_vec())], "{length} {from}..{to} {cut}");
+                }
+            }
+        }
     }
 }

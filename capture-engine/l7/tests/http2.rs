@@ -259,6 +259,21 @@ fn fields_go_on_in_further_frames_with_padding_and_priority() {
 }
 
 #[test]
+fn padding_that_a_packet_cuts_is_no_field() {
+    let block = fields(&[(":method", "PUT"), (":path", "/long")]);
+    let padded = frame(HEADERS, 0x0d, 1, &[&[5][..], &block, &[0; 5]].concat());
+    for cut in 0..5 {
+        let (first, rest) = padded.split_at(padded.len() - 5 + cut);
+        told(
+            with_start(vec![C(first.to_vec()), C(rest.to_vec()), S(status(1, true, "200"))]),
+            expect![[r#"
+                PUT /long 200 [30..50] 41>22
+            "#]],
+        );
+    }
+}
+
+#[test]
 fn lengths_that_make_no_sense_cost_their_stream_and_no_other() {
     told(
         with_start(vec![

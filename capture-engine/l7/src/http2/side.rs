@@ -110,7 +110,7 @@ impl Side {
             return (at_once, self.ends_if_whole());
         }
         let here = (frame.left as usize).min(bytes.len());
-        let fragment = here.min((frame.left - frame.padding) as usize);
+        let fragment = here.min(frame.left.saturating_sub(frame.padding) as usize);
         frame.left -= here as u32;
         if frame.header.holds_block()
             && !frame.malformed
