@@ -39,8 +39,9 @@ fn each_stream_and_each_call_is_counted_and_none_is_lost() -> anyhow::Result<()>
         let protocol = |name| metrics.count("pilotfish_exchanges_total", &[("reporter", reporter), ("protocol", name)]);
         let (others, calls) = (protocol("http2"), protocol("grpc"));
         assert_eq!(others + calls + lost, 3 * COUNT, "{reporter}");
-        // Half of them are calls.
-        assert!(others.max(calls) <= 3 * COUNT / 2, "{reporter}: {others} and {calls}");
+        // Half of them are calls. Where the heavy client's first fields were lost, and with them what a later
+        // index means, a call is not known to be one.
+        assert!(calls <= 3 * COUNT / 2 && others <= 2 * COUNT, "{reporter}: {others} and {calls}");
         let name = format!("rpc_{reporter}_call_duration_seconds_count");
         let mut codes = BTreeMap::new();
         for sample in metrics.samples.iter().filter(|sample| sample.name == name) {
