@@ -5,6 +5,7 @@
 use crate::bed::Bed;
 use crate::frames::{Bench, PEER_PORT, Tcp, load};
 use crate::node::Cgroup;
+use crate::script::protocols::POSTGRESQL;
 use capture_engine::attach::CgroupLinks;
 use capture_engine::kernel::KernelConfig;
 use flow_model::{Direction, Slot};
@@ -36,18 +37,8 @@ fn cost_of_one_frame() {
     }
 }
 
-/// As PostgreSQL's rows: a kind, and a length that counts itself.
-static ROWS: Walk = Walk {
-    length: Length::Fixed { at: 1, width: 4, big_endian: true },
-    header: 5,
-    uncounted: 1,
-    kind: Some((0, 0xff)),
-    classes: &[(1, b"Dd")],
-    keep: [256, 5, 0, 0],
-    most: 16,
-    aligned: true,
-    rows: true,
-};
+/// A kind, and a length that counts itself.
+static ROWS: Walk = POSTGRESQL;
 static UNWANTED: Walk = Walk { keep: [256, 0, 0, 0], ..ROWS };
 static ALL_FRAMES: Walk = Walk { most: 64, rows: false, ..ROWS };
 static PACKETS: Walk = Walk { length: Length::Packets, keep: [256; 4], ..ROWS };

@@ -7,7 +7,7 @@ pub mod dns;
 mod endings;
 pub mod frames;
 pub mod host;
-mod protocols;
+pub mod protocols;
 pub mod random;
 pub mod redis;
 pub mod streams;

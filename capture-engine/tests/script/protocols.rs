@@ -18,6 +18,18 @@ const fn fixed(at: u8, width: u8, big_endian: bool) -> Length {
     Length::Fixed { at, width, big_endian }
 }
 
+/// Of its rows, which may be many, the kind and the length.
+pub const POSTGRESQL: Walk = Walk {
+    length: fixed(1, 4, true),
+    header: 5,
+    uncounted: 1,
+    kind: Some((0, 0xff)),
+    classes: &[(1, b"Dd")],
+    keep: [256, 5, 0, 0],
+    most: 16,
+    ..FIXED
+};
+
 pub static PROTOCOLS: [(&str, Walk); 11] = [
     (
         "HTTP/2",
@@ -33,19 +45,7 @@ pub static PROTOCOLS: [(&str, Walk); 11] = [
             ..FIXED
         },
     ),
-    (
-        "PostgreSQL",
-        Walk {
-            length: fixed(1, 4, true),
-            header: 5,
-            uncounted: 1,
-            kind: Some((0, 0xff)),
-            classes: &[(1, b"Dd")],
-            keep: [256, 5, 0, 0],
-            most: 16,
-            ..FIXED
-        },
-    ),
+    ("PostgreSQL", POSTGRESQL),
     ("MySQL", Walk { length: fixed(0, 3, false), most: 16, ..FIXED }),
     ("Kafka", Walk { keep: [512; 4], aligned: false, rows: false, ..FIXED }),
     ("MongoDB", Walk { length: fixed(0, 4, false), header: 16, uncounted: 0, keep: [512; 4], rows: false, ..FIXED }),

@@ -88,7 +88,7 @@ impl App {
     /// # Errors
     /// `Usage` for an address or a socket that is taken, and where another agent is at work.
     pub fn build(config: Config, reload: Reload) -> Result<App, Failure> {
-        // First, as it may wait for an agent that is going, and so has its claims, too.
+        // First: it may wait for an agent that is going, whose claims are free when its address is.
         let address = bind_address(config.admin.listen, PATIENCE)?;
         let listening = address.local_addr().context("read the admin address")?;
         let (socket, socket_file) = bind_socket(&config.admin.socket)?;
