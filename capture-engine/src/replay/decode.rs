@@ -43,14 +43,6 @@ pub(super) struct Decoded<'a> {
     pub held: &'a [u8],
 }
 
-/// What a packet is made of.
-#[derive(Debug)]
-pub(super) struct Opened<'a> {
-    /// The outermost tunnel over UDP that it came in.
-    pub outer: Option<(Kind, Decoded<'a>)>,
-    pub inner: Result<Decoded<'a>, Skip>,
-}
-
 /// An IP packet's payload before its transport is looked at.
 struct Datagram<'a> {
     proto: u8,
@@ -77,13 +69,8 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    pub fn decode<'a>(&'a mut self, packet: &Packet<'a>) -> Opened<'a> {
-        let mut outer = None;
-        let inner = self.open(packet, &mut outer);
-        Opened { outer, inner }
-    }
-
-    fn open<'a>(
+    /// `outer` is given the outermost tunnel over UDP that it came in.
+    pub fn decode<'a>(
         &'a mut self,
         packet: &Packet<'a>,
         outer: &mut Option<(Kind, Decoded<'a>)>,
@@ -96,6 +83,9 @@ impl Decoder {
             // Bytes as if one packet had carried it.
             let ip_bytes = datagram.ip_bytes - datagram.length as u32 + length as u32;
             datagram = Datagram { data: &self.whole, length, ip_bytes, fragment: None, ..datagram };
+        }
+        if datagram.proto == TCP {
+            return tcp(&datagram);
         }
         for _ in 0..MAX_NESTING {
             if datagram.fragment.is_some() {
@@ -151,6 +141,7 @@ fn inner(proto: u8, data: &[u8]) -> Result<Above<'_>, Skip> {
     }
 }
 
+#[inline]
 fn ip(above: Above<'_>, wire: usize) -> Result<Datagram<'_>, Skip> {
     match above.kind {
         IPV4 => ipv4(above.data, wire),
@@ -159,6 +150,7 @@ fn ip(above: Above<'_>, wire: usize) -> Result<Datagram<'_>, Skip> {
     }
 }
 
+#[inline]
 fn ipv4(data: &[u8], wire: usize) -> Result<Datagram<'_>, Skip> {
     let fixed: &[u8; 20] = data.first_chunk().ok_or(Skip::Unparsed)?;
     let header = usize::from(fixed[0] & 15) * 4;
@@ -242,6 +234,7 @@ fn ipv6(data: &[u8], wire: usize) -> Result<Datagram<'_>, Skip> {
     })
 }
 
+#[inline]
 fn tcp<'a>(datagram: &Datagram<'a>) -> Result<Decoded<'a>, Skip> {
     let fixed: &[u8; 20] = datagram.data.first_chunk().ok_or(Skip::Unparsed)?;
     let header = usize::from(fixed[12] >> 4) * 4;

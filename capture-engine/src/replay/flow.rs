@@ -136,6 +136,9 @@ impl Flow {
 
     /// Bytes of what waits.
     pub fn waiting(&self) -> usize {
+        if self.early.is_empty() {
+            return 0;
+        }
         self.early.iter().map(|early| early.payload.len() + size_of::<Early>()).sum()
     }
 
@@ -149,6 +152,10 @@ impl Flow {
 
     /// The next segment that need not, or shall not, wait longer. Asked after each packet of the flow.
     pub fn take_early(&mut self, all: bool) -> Option<Early> {
+        if self.early.is_empty() { None } else { self.take_waiting(all) }
+    }
+
+    fn take_waiting(&mut self, all: bool) -> Option<Early> {
         self.early.iter_mut().for_each(|early| early.waited = early.waited.saturating_add(1));
         let first = |dir| {
             let those = self.early.iter().enumerate().filter(|(_, early)| early.dir == dir);
@@ -232,7 +239,8 @@ impl Flow {
         if self.acked[other].is_none_or(|acked| ahead(packet.ack, acked) > 0) {
             self.acked[other] = Some(packet.ack);
         }
-        let packet = &self.cut_at_fin(packet, way);
+        let cut = self.cut_at_fin(packet, way);
+        let packet = cut.as_ref().unwrap_or(packet);
         let piece = if packet.payload > 0 { self.payload(packet, packet.seq, dir, at) } else { None };
         if flags & FIN != 0 {
             self.fin(packet, dir);
@@ -244,13 +252,13 @@ impl Flow {
         piece
     }
 
-    /// What is left of the payload, when a FIN was seen: nothing behind it is any (RFC 9293 3.10.7.4).
-    fn cut_at_fin<'a>(&self, packet: &Decoded<'a>, way: usize) -> Decoded<'a> {
+    /// What is left of a payload that goes on behind a FIN: nothing there is any (RFC 9293 3.10.7.4).
+    fn cut_at_fin<'a>(&self, packet: &Decoded<'a>, way: usize) -> Option<Decoded<'a>> {
         let end = packet.seq.wrapping_add(packet.payload);
-        let Some(fin) = self.fin[way].filter(|&fin| ahead(end, fin) > 0) else { return *packet };
+        let fin = self.fin[way].filter(|&fin| ahead(end, fin) > 0)?;
         let payload = u32::try_from(ahead(fin, packet.seq)).unwrap_or(0).min(packet.payload);
         let held = packet.held.get(..payload as usize).unwrap_or(packet.held);
-        Decoded { payload, held, ..*packet }
+        Some(Decoded { payload, held, ..*packet })
     }
 
     fn count(&mut self, packet: &Decoded<'_>, dir: Direction, at: Ts) {

@@ -28,7 +28,7 @@ pub use skip::{Skip, Skipped};
 pub use tunnel::{Kind as TunnelKind, Tunnel};
 
 use crate::event::Event;
-use decode::{Decoder, Opened};
+use decode::Decoder;
 use flow_model::Ts;
 use places::{Place, Places};
 use std::fs::File;
@@ -182,7 +182,8 @@ impl Replay {
             summary.cut_packets += u64::from((packet.data.len() as u64) < u64::from(packet.wire_len));
             summary.first = Some(summary.first.map_or(packet.at, |first| first.min(packet.at)));
             summary.last = Some(summary.last.map_or(packet.at, |last| last.max(packet.at)));
-            let Opened { outer, inner } = self.decoder.decode(&packet);
+            let mut outer = None;
+            let decoded = self.decoder.decode(&packet, &mut outer);
             let side = link::side(packet.link, packet.data);
             let several = packet.interface > 0 || side.is_some();
             let mut place = Place { interface: packet.interface, side: side.unwrap_or_default(), tunnel: false };
@@ -193,14 +194,14 @@ impl Replay {
                 }
                 place.tunnel = true;
             }
-            match inner {
-                Ok(decoded) if several && self.places.again(&decoded, place, packet.at) => {}
+            match &decoded {
+                Ok(decoded) if several && self.places.again(decoded, place, packet.at) => {}
                 Ok(decoded) => {
                     let count = if decoded.tcp { &mut summary.tcp_packets } else { &mut summary.udp_packets };
                     *count += 1;
-                    self.table.packet(&decoded, packet.at, &mut tell);
+                    self.table.packet(decoded, packet.at, &mut tell);
                 }
-                Err(skip) => summary.skipped.count(skip),
+                Err(skip) => summary.skipped.count(*skip),
             }
         }
         true

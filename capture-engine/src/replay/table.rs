@@ -184,8 +184,8 @@ impl Table {
 
 fn handle(flow: &mut Flow, packet: &Decoded<'_>, dir: Direction, at: Ts, tell: &mut impl FnMut(Event<'_>)) {
     let piece = if packet.tcp { flow.tcp(packet, dir, at) } else { flow.udp(packet, dir, at) };
-    let Some(Piece { seq, turn, wire_len, first, mut prev, payload, missed }) = piece else { return };
-    let segment = Segment {
+    let Some(Piece { seq, turn, wire_len, first, prev, payload, missed }) = piece else { return };
+    let mut segment = Segment {
         key: flow.key,
         id: flow.id,
         role: flow.role,
@@ -197,16 +197,17 @@ fn handle(flow: &mut Flow, packet: &Decoded<'_>, dir: Direction, at: Ts, tell: &
         turn,
         wire_len,
         first,
-        prev: None,
+        prev,
         payload,
         acked: (packet.tcp && packet.tcp_flags & ACK != 0).then_some(packet.ack),
         walked: l7::Walked::default(),
     };
     if missed > 0 {
         let seq = seq.wrapping_sub(missed);
-        tell(Event::Segment(Segment { seq, wire_len: missed, payload: &[], prev: prev.take(), ..segment }));
+        tell(Event::Segment(Segment { seq, wire_len: missed, payload: &[], ..segment }));
+        segment.prev = None;
     }
-    tell(Event::Segment(Segment { prev, ..segment }));
+    tell(Event::Segment(segment));
 }
 
 /// Nothing more is waited for.

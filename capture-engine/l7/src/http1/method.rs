@@ -44,7 +44,9 @@ const STRING_MAX: usize = 1024;
 pub(crate) fn printable(bytes: &[u8]) -> String {
     let bytes = &bytes[..bytes.len().min(STRING_MAX)];
     // Nearly all are, and a character at a time costs more than reading the head that they are from.
-    if bytes.iter().all(|byte| matches!(byte, b' '..=b'~'))
+    // Without a way out of the loop it takes many bytes at once.
+    let others = bytes.iter().fold(0u8, |others, byte| others | u8::from(!matches!(byte, b' '..=b'~')));
+    if others == 0
         && let Ok(text) = str::from_utf8(bytes)
     {
         return text.to_owned();
