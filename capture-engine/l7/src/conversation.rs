@@ -113,6 +113,11 @@ impl Conversation {
         matches!(&self.carried, Carried::Spoken(spoken) if spoken.needs_other(dir))
     }
 
+    /// True when the rest of a message of which the beginning was lost can be read.
+    pub(crate) fn reads_on(&self) -> bool {
+        self.spoken().is_some_and(Spoken::reads_on)
+    }
+
     /// Takes the next bytes of a direction. `kept` is filled where they are `Recognised`.
     #[inline]
     pub(crate) fn bytes<O: Out>(

@@ -94,6 +94,12 @@ pub(crate) trait Dissector: Sized {
         false
     }
 
+    /// Whether it finds its place again anywhere in a message: what follows the lost beginning of one is then
+    /// handed over, after `missing`. Else all of that message counts as lost.
+    fn reads_on(&self) -> bool {
+        false
+    }
+
     /// Whether `progress` could end an exchange.
     fn waits_for_end(&self) -> bool {
         false

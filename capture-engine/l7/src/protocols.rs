@@ -113,6 +113,10 @@ macro_rules! protocols {
                 match self { $(Spoken::$name(it) => it.header_in(dir),)* }
             }
 
+            pub(crate) fn reads_on(&self) -> bool {
+                match self { $(Spoken::$name(it) => it.reads_on(),)* }
+            }
+
             pub(crate) fn needs_other(&self, dir: Direction) -> bool {
                 match self { $(Spoken::$name(it) => it.needs_other(dir),)* }
             }

@@ -67,20 +67,30 @@ impl Tcp {
         let captured = u32::try_from(piece.payload.len()).unwrap_or(u32::MAX);
         let piece = &Piece { wire_len: piece.wire_len.max(captured), ..*piece };
         let start = piece.turn > self.conversation.turn();
+        let mut headless = false;
         if piece.turn > self.streams[piece.dir.index()].turn {
             if !start {
                 // All of this message has been counted as lost.
                 return;
             }
             if !self.is_first(piece) {
-                return self.without_first(piece, out);
+                self.without_first(piece, out);
+                if !self.conversation.reads_on() {
+                    return;
+                }
+                headless = true;
             }
         }
-        let after_loss = start && self.begin_message(piece, out);
+        let after_loss = start && self.begin_message(piece, out) || headless;
         let stream = &mut self.streams[piece.dir.index()];
+        if headless {
+            // Where it has begun is not known; not after what is missing, so its count tells of no byte too many.
+            stream.begin(piece.turn);
+        }
+        let begins = start && !headless;
         match stream.place(piece) {
             Place::Next(from) => {
-                if start {
+                if begins {
                     stream.begin(piece.turn);
                 }
                 self.take(piece, from, start, out);
@@ -96,7 +106,9 @@ impl Tcp {
                     let at = Ts::default();
                     let hole = Hole { bytes: u64::from(missing), at, turn: piece.turn, before_start: true, cause };
                     self.give_up(piece.dir, hole, out);
-                    self.streams[piece.dir.index()].begin(piece.turn);
+                    if begins {
+                        self.streams[piece.dir.index()].begin(piece.turn);
+                    }
                     self.take(piece, 0, true, out);
                 } else {
                     if start {
@@ -107,7 +119,7 @@ impl Tcp {
                 }
             }
             Place::Old => {
-                if start {
+                if begins {
                     stream.begin(piece.turn);
                 }
             }
@@ -280,8 +292,8 @@ impl Tcp {
         piece.first || stream.counted && !stream.missed && stream.place(piece) == Place::Next(0)
     }
 
-    /// The first piece of a message was lost, and with it the heads that it began with: all of it
-    /// counts as lost, since nobody knows what in its other pieces is a head.
+    /// The first piece of a message was lost, and with it the heads that it began with: all of it counts as
+    /// lost, since nobody knows what in its other pieces is a head, but for protocols that find out.
     #[cold]
     fn without_first<O: Out>(&mut self, piece: &Piece<'_>, out: &mut O) {
         self.conversation.goes(piece.turn, piece.dir);

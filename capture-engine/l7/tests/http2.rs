@@ -408,6 +408,106 @@ fn lost_messages_are_counted_by_the_ids_of_what_follows() {
 }
 
 #[test]
+fn an_answer_to_a_missed_request_hides_no_other_one() {
+    let (first, rest) = (get(5, "/c")[..20].to_vec(), get(5, "/c")[20..].to_vec());
+    told(
+        with_start(vec![
+            C(get(1, "/a")),
+            S(status(1, true, "200")),
+            UnseenC([get(3, "/b"), first].concat()),
+            C(rest),
+            S(status(3, true, "200")),
+            C(get(7, "/d")),
+            S([status(5, true, "200"), status(7, true, "204")].concat()),
+        ]),
+        expect![[r#"
+            GET /a 200 [30..40] 49>22
+            - - 200 [70..70] 0>22 no_request
+            GET /d 204 [80..90] 49>22
+            lost 1 gap
+        "#]],
+    );
+}
+
+#[test]
+fn what_follows_the_lost_beginning_of_a_message_is_read() {
+    check(
+        story(),
+        with_start(vec![
+            C([get(1, "/a"), get(3, "/b"), get(5, "/c")].concat()),
+            LostS(status(1, true, "200")),
+            S(status(3, true, "200")),
+            S(status(5, false, "200")),
+            C(get(7, "/d")),
+            S([data(5, true, 3), status(7, true, "204")].concat()),
+        ]),
+        expect![[r#"
+            GET /b 200 [30..50] 49>22 gap
+            GET /c 200 [30..80] 49>34 gap
+            GET /d 204 [70..80] 49>22
+            lost 1 gap
+        "#]],
+    );
+}
+
+#[test]
+fn the_end_of_a_message_is_missed_together_with_the_one_that_follows() {
+    let (first, rest) = (status(1, true, "200")[..18].to_vec(), status(1, true, "200")[18..].to_vec());
+    check(
+        story(),
+        with_start(vec![
+            C(get(1, "/a")),
+            S(first),
+            LostS(rest),
+            LostC(get(3, "/b")),
+            S(status(3, true, "200")),
+            C(get(5, "/c")),
+            S(status(5, true, "204")),
+        ]),
+        expect![[r#"
+            GET /a - [30..40] 49>22 response_cut
+            GET /c 204 [80..90] 49>22
+            lost 1 gap
+        "#]],
+    );
+}
+
+#[test]
+fn a_missed_request_is_known_by_its_body() {
+    let head = headers(3, false, &fields(&[(":method", "PUT"), (":path", "/b")]));
+    check(
+        story(),
+        with_start(vec![C(get(1, "/a")), S(status(1, true, "200")), LostC(head), C(data(3, false, 9))]),
+        expect![[r#"
+            GET /a 200 [30..40] 49>22
+            lost 1 ring_full
+        "#]],
+    );
+}
+
+#[test]
+fn a_header_of_which_the_first_byte_is_missing_is_no_other_header() {
+    let head = headers(3, false, &fields(&[(":method", "PUT"), (":path", "/b")]));
+    let body = frame(DATA, 0, 3, &[b'a'; 21]);
+    told(
+        with_start(vec![
+            C(get(1, "/a")),
+            S(status(1, true, "200")),
+            UnseenC([&head[..], &body[..1]].concat()),
+            C(body[1..].to_vec()),
+            S(status(3, true, "200")),
+            C(get(5, "/c")),
+            S(status(5, true, "204")),
+        ]),
+        expect![[r#"
+            GET /a 200 [30..40] 49>22
+            - - 200 [70..70] 0>22 no_request
+            GET /c 204 [80..90] 49>22
+        "#]],
+    );
+}
+
+#[test]
 fn a_field_by_index_is_unknown_after_a_loss_until_it_is_said_again() {
     let said = |stream| headers(stream, true, &[&indexed(":path", "/secret")[..], &[0x82]].concat());
     let again = |stream| headers(stream, true, &[0x82, 0xbe]);

@@ -22,7 +22,7 @@ use grpc::Names;
 use hpack::{Content, Fields};
 use open::{Asked, Flags, Open, Request, Streams};
 use report::Ended;
-use side::{Event, Side};
+use side::{Event, NEXT_STREAMS, Side};
 
 /// As a source follows it. What passes between the frames that are read is not told of.
 static WALK: Walk = Walk {
@@ -86,7 +86,10 @@ impl Dissector for Http2 {
         }
         let server = client.reverse();
         let misfit = passed.misfit.is_some_and(|misfit| misfit.dir == server);
-        if missed[server.index()] || passed.holes[server.index()].is_some() || misfit {
+        // Whole messages passed between the two that are read.
+        let turns = [client, server].map(|dir| heads[dir.index()].map(|head| head.turn));
+        let between = matches!(turns, [Some(asked), Some(answered)] if answered > asked.saturating_add(1));
+        if missed[server.index()] || passed.holes[server.index()].is_some() || misfit || between {
             // Among what was not read may be answers to what is read now.
             http2.unheard = opening.at.unwrap_or_default();
             if preface {
@@ -102,14 +105,21 @@ impl Dissector for Http2 {
             self.lost(dir, LossReason::Gap, data.at);
         }
         if self.sides[dir.index()].is_lost() {
+            if dir != self.client {
+                // What was missed passed before this, whether or not its requests were read by then.
+                self.unheard = self.unheard.max(data.at);
+            }
             let (newest, streams) = (self.newest, &self.streams);
-            let known = |id: u32| {
-                let next = id > newest && id - newest <= NEXT_STREAMS;
-                id % 2 == 1 && (streams.has(id) || next || newest == 0)
+            // Joined in the middle, nobody knows where the client had come to.
+            let any = self.midway && newest == 0;
+            let known = |id: u32, within: u32| {
+                let next = id > newest && id - newest <= within;
+                id % 2 == 1 && (streams.has(id) || next || any && within == NEXT_STREAMS)
             };
             let found = self.sides[dir.index()].search(rest, known);
             let Some(from) = found else { return Used { bytes: data.bytes.len(), next: Next::Same } };
-            self.side(dir).find();
+            let most = if any { u32::MAX } else { newest.saturating_add(NEXT_STREAMS) };
+            self.side(dir).find(Some(most));
             rest = rest.get(from..).unwrap_or_default();
         }
         while !rest.is_empty() {
@@ -147,6 +157,14 @@ impl Dissector for Http2 {
             let ended = if told { Ended::Closed } else { Ended::Untold };
             report::report(open, at, ended, out);
         }
+        // Frames of streams that were neither seen to be asked for nor answered.
+        let spoken_of = self.sides.each_ref().map(|side| side.spoken_of(self.newest));
+        let spoken_of = spoken_of[0].max(spoken_of[1]);
+        if self.is_missed(spoken_of) {
+            let reason = self.gap.unwrap_or(LossReason::Gap);
+            self.requests_missed(spoken_of, out);
+            out.lost(reason, 1);
+        }
     }
 
     fn client(&self) -> Option<Direction> {
@@ -166,8 +184,13 @@ impl Dissector for Http2 {
         let under_way = self.sides[dir.index()].under_way();
         dir != self.client
             && under_way.is_some_and(|header| {
-                matches!(header.kind, frame::HEADERS | frame::RST_STREAM) && self.is_new(header.stream)
+                let tells = matches!(header.kind, frame::HEADERS | frame::RST_STREAM) || header.ends_stream();
+                tells && self.is_new(header.stream)
             })
+    }
+
+    fn reads_on(&self) -> bool {
+        true
     }
 
     fn buffered(&self) -> usize {
@@ -198,9 +221,6 @@ pub(crate) struct Upgrade {
     pub last: Ts,
     pub bytes: u64,
 }
-
-/// As many streams may have been opened since the newest that was seen, where frames are looked for.
-const NEXT_STREAMS: u32 = 4096;
 
 impl Http2 {
     fn new(client: Direction, preface: bool) -> Http2 {
@@ -328,6 +348,8 @@ impl Http2 {
             return;
         }
         self.requests_lost(header.stream.saturating_sub(2), out);
+        // Only the client's own frames, in their order, show that no other was missed.
+        self.gap = None;
         self.newest = header.stream;
         if self.first == 0 {
             self.first = header.stream;
@@ -376,7 +398,7 @@ impl Http2 {
 
     /// Streams of the client up to `stream` that were not seen are counted as lost, where any may have been missed.
     fn requests_lost<O: Out>(&mut self, stream: u32, out: &mut O) {
-        let Some(reason) = self.gap.take_if(|_| stream >= self.newest) else { return };
+        let Some(reason) = self.gap else { return };
         if self.newest == 0 && self.midway {
             // Nobody knows where they had come to.
             return;
@@ -464,10 +486,13 @@ impl Http2 {
         self.is_new(stream) && (self.newest > 0 || !self.midway)
     }
 
-    /// The request of `stream` is among what was missed, and so is what is between.
+    /// The request of `stream` is among what was missed, and so is what is between. What was missed after
+    /// it, a server's answer does not tell.
     fn requests_missed<O: Out>(&mut self, stream: u32, out: &mut O) {
+        let gap = self.gap;
         self.gap.get_or_insert(LossReason::Gap);
         self.requests_lost(stream.saturating_sub(2), out);
+        self.gap = gap;
         self.newest = stream;
     }
 

@@ -80,7 +80,8 @@ pub(super) fn report<O: Out>(open: Open, at: Ts, ended: Ended, out: &mut O) {
         protocol,
         start: open.start,
         response_start: open.answered,
-        end: end.max(open.start),
+        // When what was missed has passed, nobody knows: not before what was seen.
+        end: end.max(open.start).max(open.answered.unwrap_or_default()),
         request_bytes: open.request_bytes,
         response_bytes: open.response_bytes,
         outcome: if is_answered { Outcome::Answered } else { Outcome::Unanswered },

@@ -6,6 +6,15 @@ use crate::Limits;
 use crate::input::{Cause, Hole};
 use flow_model::Ts;
 
+/// As many streams may have been opened since the newest that was seen, where frames are looked for.
+pub(super) const NEXT_STREAMS: u32 = 4096;
+
+/// A header of which the first byte is missing shows at least 256 times its stream: further ahead than this.
+const SHIFTED: u32 = 254;
+
+/// Frames after one that was found, which prove it.
+const TRIAL: u8 = 8;
+
 /// Where a direction stands, and its table.
 #[derive(Debug)]
 pub(super) struct Side {
@@ -20,8 +29,12 @@ pub(super) struct Side {
     block: Option<Block>,
     /// The longest payload so far.
     longest: u32,
+    /// So many frames from here on have to look like ones.
+    trial: Option<(u8, u32)>,
     /// When the frame under way began.
     first: Ts,
+    /// The newest stream of a client of which a frame shows that it was asked for before.
+    spoken_of: u32,
 }
 
 /// The frame under way.
@@ -74,7 +87,9 @@ impl Side {
             frame: None,
             block: None,
             longest: 0,
+            trial: None,
             first: Ts::default(),
+            spoken_of: 0,
         }
     }
 
@@ -124,14 +139,14 @@ impl Side {
 
     /// Passes over bytes that were not captured; what they end.
     pub(super) fn skip(&mut self, hole: &Hole) -> [Option<Event>; 2] {
-        if hole.cause == Cause::Messages {
-            // Told by `lose` already.
+        if hole.cause == Cause::Messages && self.lost {
+            // Told by `lose` already. Where it was not, the messages are the other direction's.
             return [None, None];
         }
         let skipped = hole.cause == Cause::Skipped;
         if self.lost {
             if skipped {
-                self.find();
+                self.find(None);
             }
             return [None, None];
         }
@@ -170,9 +185,23 @@ impl Side {
         self.preface = 0;
         self.have = 0;
         self.frame = None;
-        self.block = None;
+        if let Some(block) = self.block.take() {
+            self.speaks_of(block.header.stream);
+        }
         self.decoder.forget();
         Event::Lost
+    }
+
+    fn speaks_of(&mut self, stream: u32) {
+        if stream % 2 == 1 {
+            self.spoken_of = self.spoken_of.max(stream);
+        }
+    }
+
+    /// The newest stream that a frame without fields was of, or fields that were lost. 0 where that is
+    /// none that a client could have come to since it opened `newest`.
+    pub(super) fn spoken_of(&self, newest: u32) -> u32 {
+        if self.spoken_of.saturating_sub(newest) <= NEXT_STREAMS { self.spoken_of } else { 0 }
     }
 
     /// The rest of the block under way will not come, if it is one of `stream`: it has been answered.
@@ -187,24 +216,32 @@ impl Side {
         self.lost
     }
 
-    /// A frame begins with the next byte.
-    pub(super) fn find(&mut self) {
+    /// A frame begins with the next byte. Where it was searched for, the next ones have to look like
+    /// frames, too, and to be of no stream above `searched`.
+    pub(super) fn find(&mut self, searched: Option<u32>) {
         self.lost = false;
+        self.trial = searched.map(|most| (TRIAL, most));
     }
 
     /// Where in `bytes` frames surely begin, of a direction that is lost. `known`: the stream is one that
-    /// is open, or that may be opened next.
-    pub(super) fn search(&self, bytes: &[u8], known: impl Fn(u32) -> bool) -> Option<usize> {
+    /// is open, or one of as many that are opened next.
+    pub(super) fn search(&self, bytes: &[u8], known: impl Fn(u32, u32) -> bool) -> Option<usize> {
         let longest = self.longest;
         // A header begins with the highest byte of its length: nearly always 0.
         let mut from = 0;
         while let Some(rest) = bytes.get(from..).filter(|rest| rest.len() >= HEADER) {
             if let Some(first) = Header::is_likely(rest, longest) {
-                let mut of_known = 0;
-                let chain = frame::chain(rest, longest, 4, |header, _| of_known += u32::from(known(header.stream)));
-                let ends = rest.len() == HEADER + first.length as usize;
-                let alone = from == 0 && known(first.stream) || ends && from == 0 && of_known > 0;
-                if chain.whole >= 4 || chain.fits && of_known > 0 && (chain.whole >= 2 || alone) {
+                let (mut near, mut far) = (false, false);
+                let chain = frame::chain(rest, longest, 4, |header, _| {
+                    near |= known(header.stream, SHIFTED);
+                    far |= known(header.stream, NEXT_STREAMS);
+                });
+                // One header alone: one of the next streams, or fields that fill the packet.
+                let fields = first.kind == frame::HEADERS && first.ends_headers();
+                let fills = fields && rest.len() == HEADER + first.length as usize;
+                let alone = from == 0 && (fills && far || known(first.stream, SHIFTED));
+                let pair = chain.whole >= 2 && (near || far && chain.whole > 2);
+                if chain.whole >= 4 && far || chain.fits && (pair || alone) {
                     return Some(from);
                 }
             }
@@ -252,10 +289,17 @@ impl Side {
         let goes_on = self.block.as_ref().map(|block| block.header.stream);
         let continues = (header.kind == CONTINUATION).then_some(header.stream);
         // Nothing may come between the frames of a block (RFC 9113 section 6.10).
-        if !header.is_sound() || goes_on != continues {
+        let doubted = self
+            .trial
+            .is_some_and(|(_, most)| header.stream > most || Header::is_likely(&self.head, self.longest).is_none());
+        if !header.is_sound() || goes_on != continues || doubted {
             return (here, Some(self.lose()));
         }
+        self.trial = self.trial.and_then(|(left, most)| Some((left.checked_sub(1)?, most)));
         self.longest = self.longest.max(header.length);
+        if matches!(header.kind, frame::DATA | frame::RST_STREAM | frame::WINDOW_UPDATE) {
+            self.speaks_of(header.stream);
+        }
         let fixed = header.fixed();
         let malformed = fixed > header.length;
         self.frame = Some(Frame {
