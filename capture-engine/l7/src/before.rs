@@ -21,6 +21,8 @@ pub(crate) struct Passed {
     pub holes: [Option<Hole>; 2],
     /// The last message that fitted nothing.
     pub misfit: Option<Misfit>,
+    /// The number of the newest of them, by direction.
+    pub last_misfit: [u32; 2],
 }
 
 /// A message that fitted nothing.
@@ -67,6 +69,8 @@ impl Before {
         if misfit.turn == 1 {
             passed.began_midway = Some(misfit.dir);
         }
+        let last = &mut passed.last_misfit[misfit.dir.index()];
+        *last = misfit.turn.max(*last);
         passed.misfit = Some(misfit);
     }
 

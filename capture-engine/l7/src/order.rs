@@ -171,6 +171,14 @@ impl Order {
         }
     }
 
+    /// A response passed before anybody knew what the connection speaks; its request is yet to show.
+    pub(crate) fn response_unread<O: Out>(&mut self, reason: LossReason, out: &mut O) {
+        let doubt = self.doubt(reason);
+        doubt.responses_lost = true;
+        doubt.answer();
+        doubt.count(out);
+    }
+
     /// Bytes of the client are missing where it was not known what they were: requests may be in them.
     pub(crate) fn requests_unread(&mut self) {
         if let Some(doubt) = &mut self.doubt {

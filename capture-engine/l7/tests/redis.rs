@@ -459,6 +459,30 @@ fn joined_in_the_middle_nothing_is_told_before_it_is_certain() {
 }
 
 #[test]
+fn a_command_behind_a_hole_waits_for_no_reply_that_was_not_understood() {
+    // The replies pass while nobody knows what the connection speaks, and the second command comes when the hole
+    // in front of it is given up: after its own reply.
+    let acts = vec![
+        c("*2\r\n$3\r\nGE"),
+        Do::UnseenC(b"T\r\n$1\r\na\r\n".to_vec()),
+        s("-ERR of a\r\n"),
+        ask("SET b"),
+        s("-ERR of b\r\n"),
+        ask("HSET c"),
+        s("-ERR of c\r\n"),
+        ask("PING"),
+        s("+PONG\r\n"),
+        Do::Close(Close::Fin),
+    ];
+    expect![[r#"
+        HSET db0 ERR [60..70] 21>11
+        PING db0 [80..90] 14>7
+        lost 1 gap
+    "#]]
+    .assert_eq(&play(&story().replay(), acts));
+}
+
+#[test]
 fn a_pipeline_a_thousand_deep_is_a_thousand_exchanges_and_more_are_counted() {
     let commands = array(&["PING"]).repeat(1500);
     let (found, _) = story().replay().run(vec![

@@ -132,6 +132,12 @@ impl Dissector for Redis {
             }
         }
         redis.given_up = before.last_missing[server.index()];
+        let unread = before.last_misfit[server.index()];
+        if unread > turn {
+            // What fitted nothing was replies: to a command that shows late, behind a hole.
+            redis.given_up = redis.given_up.max(unread);
+            redis.order.response_unread(LossReason::Gap, out);
+        }
         if let Some(hole) = before.holes[server.index()].filter(Hole::may_hold_reply) {
             redis.replies.lose();
             redis.given_up = redis.given_up.max(hole.turn);
