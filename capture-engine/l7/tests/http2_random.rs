@@ -10,10 +10,9 @@ use flow_model::{Close, Detail, Direction, L7Record, Notes, Outcome, Protocol, R
 use l7::{Limits, Tcp};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
-use spoken::{Conversation, Dice, converse};
+use spoken::{Conversation, converse};
+use support::packets::{Dice, FIRST};
 use support::{CLIENT, Found, Observer, Packet, SERVER, hand_over};
-
-const FIRST: [u32; 2] = [u32::MAX - 3000, 5];
 
 /// Packets in which the preface, of 24 bytes, surely is.
 const SHOWN: usize = 50;
@@ -145,6 +144,17 @@ fn assert_none_wrong(found: &Found, conversation: &Conversation) {
     }
 }
 
+/// What is found where some packets are missing: a capture does not have them; live, the ring refuses them.
+fn found_without(conversation: &Conversation, all: &[Packet], missing: &[bool], live: bool) -> Found {
+    let mut capture = Capture::new(!live, true);
+    for (packet, missing) in all.iter().zip(missing).filter(|(_, missing)| live || !**missing) {
+        capture.take(packet, !missing);
+    }
+    let found = capture.close();
+    assert_none_wrong(&found, conversation);
+    found
+}
+
 proptest! {
     // A failure prints its seed and is kept beside this file, to be played again first.
     #![proptest_config(ProptestConfig {
@@ -213,16 +223,10 @@ proptest! {
     ) {
         let conversation = converse(seed, count, at_once);
         let mut dice = Dice(seed);
-        let mut capture = Capture::new(true, true);
         let all = packets(&conversation, &mut dice, 1460);
-        for (number, packet) in all.iter().enumerate() {
-            // That the last bytes of a connection are missing, nothing tells.
-            if number + 60 >= all.len() || !dice.one_in(rarity) {
-                capture.take(packet, true);
-            }
-        }
-        let found = capture.close();
-        assert_none_wrong(&found, &conversation);
+        // That the last bytes of a connection are missing, nothing tells.
+        let dropped: Vec<bool> = (0..all.len()).map(|number| number + 60 < all.len() && dice.one_in(rarity)).collect();
+        let found = found_without(&conversation, &all, &dropped, false);
         prop_assert!(found.records.len() as u64 + found.lost_count() <= count as u64, "{:?}", found.lost);
     }
 
@@ -235,14 +239,9 @@ proptest! {
     ) {
         let conversation = converse(seed, count, at_once);
         let mut dice = Dice(seed);
-        let mut capture = Capture::new(true, true);
         let all = packets(&conversation, &mut dice, 1460);
         let dropped = dropped(&conversation, &all, rarity, &mut dice);
-        for (packet, _) in all.iter().zip(&dropped).filter(|(_, dropped)| !**dropped) {
-            capture.take(packet, true);
-        }
-        let found = capture.close();
-        assert_none_wrong(&found, &conversation);
+        let found = found_without(&conversation, &all, &dropped, false);
         prop_assert_eq!(found.records.len() as u64 + found.lost_count(), count as u64, "{:?}", found.lost);
     }
 
@@ -254,18 +253,12 @@ proptest! {
     ) {
         let conversation = converse(seed, count, at_once);
         let mut dice = Dice(seed);
-        let mut capture = Capture::new(true, true);
         let all = packets(&conversation, &mut dice, 1460);
         // What it speaks shows first. That the last bytes of a connection are missing, nothing tells.
         prop_assume!(all.len() > SHOWN + 60);
         let which = SHOWN + dice.below(all.len() - SHOWN - 60);
-        for (number, packet) in all.iter().enumerate() {
-            if number != which {
-                capture.take(packet, true);
-            }
-        }
-        let found = capture.close();
-        assert_none_wrong(&found, &conversation);
+        let dropped: Vec<bool> = (0..all.len()).map(|number| number == which).collect();
+        let found = found_without(&conversation, &all, &dropped, false);
         prop_assert_eq!(found.records.len() as u64 + found.lost_count(), count as u64, "{:?}", found.lost);
     }
 
@@ -278,14 +271,9 @@ proptest! {
     ) {
         let conversation = converse(seed, count, at_once);
         let mut dice = Dice(seed);
-        let mut capture = Capture::new(false, true);
         let all = packets(&conversation, &mut dice, 1460);
-        let dropped = dropped(&conversation, &all, rarity, &mut dice);
-        for (packet, dropped) in all.iter().zip(dropped) {
-            capture.take(packet, !dropped);
-        }
-        let found = capture.close();
-        assert_none_wrong(&found, &conversation);
+        let refused = dropped(&conversation, &all, rarity, &mut dice);
+        let found = found_without(&conversation, &all, &refused, true);
         prop_assert_eq!(found.records.len() as u64 + found.lost_count(), count as u64, "{:?}", found.lost);
     }
 

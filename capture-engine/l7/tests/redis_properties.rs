@@ -7,6 +7,7 @@ use flow_model::{Close, Detail, L7Record, Outcome, Role, Ts};
 use l7::{Interest, Limits, Tcp};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
+use support::packets::{Dice, FIRST, disturbed, packets};
 use support::{CLIENT, Found, Observer, Packet, SERVER, hand_over};
 
 #[derive(Clone, Debug)]
@@ -132,45 +133,6 @@ fn fact(record: &L7Record) -> Fact {
     }
 }
 
-/// A small generator of its own (xorshift64*), so that cuts and losses follow from one number.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % bound.max(1)
-    }
-
-    fn one_in(&mut self, bound: usize) -> bool {
-        self.below(bound) == 0
-    }
-}
-
-const FIRST: [u32; 2] = [u32::MAX - 3000, 5];
-
-fn packets(messages: &[Vec<u8>], dice: &mut Dice, largest: usize) -> Vec<Vec<Packet>> {
-    let (mut seqs, mut now) = (FIRST, 0);
-    let numbered = messages.iter().enumerate();
-    let cut = numbered.map(|(number, bytes)| {
-        let dir = if number % 2 == 0 { CLIENT } else { SERVER };
-        let mut rest = &bytes[..];
-        let mut packets = Vec::new();
-        while !rest.is_empty() {
-            let (payload, after) = rest.split_at(1 + dice.below(rest.len().min(largest)));
-            rest = after;
-            now += 1;
-            let seq = seqs[dir.index()];
-            seqs[dir.index()] = seq.wrapping_add(payload.len() as u32);
-            let acked = Some(seqs[dir.reverse().index()]);
-            packets.push(Packet { dir, at: Ts(now), seq, payload: payload.to_vec(), snap: usize::MAX, acked });
-        }
-        packets
-    });
-    cut.collect()
-}
-
 struct Capture {
     tcp: Tcp,
     observer: Observer,
@@ -250,27 +212,8 @@ proptest! {
         let (messages, facts) = conversation(&exchanges);
         let mut dice = Dice(seed);
         let mut capture = Capture::new(true, usize::MAX >> 1);
-        let mut old: Vec<Packet> = Vec::new();
-        for mut message in packets(&messages, &mut dice, largest) {
-            let times: Vec<Ts> = message.iter().map(|packet| packet.at).collect();
-            for at in 1..message.len() {
-                if dice.one_in(4) {
-                    message.swap(at, at - 1);
-                }
-            }
-            for (packet, at) in message.iter_mut().zip(times) {
-                packet.at = at;
-            }
-            for packet in message {
-                if let Some(again) = old.get(dice.below(old.len())).filter(|_| dice.one_in(6)) {
-                    let mut again = again.clone();
-                    again.at = packet.at;
-                    again.payload.fill(b'#');
-                    capture.take(&again, false);
-                }
-                capture.take(&packet, false);
-                old.push(packet);
-            }
+        for packet in disturbed(packets(&messages, &mut dice, largest), &mut dice) {
+            capture.take(&packet, false);
         }
         let found = capture.close();
         let seen: Vec<Fact> = found.records.iter().map(fact).collect();

@@ -1,5 +1,6 @@
 //! Generated conversations of HTTP/1: what both ends say, the packets that carry it, and what a reader must find.
 
+use super::support::packets::{Dice, FIRST};
 use super::support::{CLIENT, Event, Found, Observer, Packet, SERVER, hand_over};
 use flow_model::{Close, Detail, L7Record, Notes, Outcome, Role, Ts};
 use l7::{Limits, Tcp};
@@ -131,50 +132,7 @@ pub fn conversation(exchanges: &[Exchange]) -> Conversation {
     Conversation { messages, facts }
 }
 
-/// A small generator of its own (xorshift64*), so that cuts and losses follow from one number.
-pub struct Dice(pub u64);
-
-impl Dice {
-    pub fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % bound.max(1)
-    }
-
-    pub fn one_in(&mut self, bound: usize) -> bool {
-        self.below(bound) == 0
-    }
-}
-
-pub const FIRST: [u32; 2] = [u32::MAX - 3000, 5];
-
-/// The packets of a conversation in the order in which they were sent, message by message.
-pub fn packets(messages: &[Vec<u8>], dice: &mut Dice, largest: usize) -> Vec<Vec<Packet>> {
-    let mut seqs = FIRST;
-    let mut now = 0;
-    messages
-        .iter()
-        .enumerate()
-        .map(|(number, bytes)| {
-            let dir = if number % 2 == 0 { CLIENT } else { SERVER };
-            let mut rest = &bytes[..];
-            let mut packets = Vec::new();
-            while !rest.is_empty() {
-                let (payload, after) = rest.split_at(1 + dice.below(rest.len().min(largest)));
-                rest = after;
-                now += 1;
-                let seq = seqs[dir.index()];
-                seqs[dir.index()] = seq.wrapping_add(payload.len() as u32);
-                let acked = Some(seqs[dir.reverse().index()]);
-                packets.push(Packet { dir, at: Ts(now), seq, payload: payload.to_vec(), snap: usize::MAX, acked });
-            }
-            packets
-        })
-        .collect()
-}
-
-/// The same, each message in one to five packets.
+/// The packets of a conversation, each message in one to five.
 pub fn messages_of_a_few_packets(messages: &[Vec<u8>], dice: &mut Dice) -> Vec<Vec<Packet>> {
     let mut seqs = FIRST;
     let mut now = 0;

@@ -10,6 +10,7 @@ use flow_model::{Close, Outcome, Role, Ts};
 use l7::{Limits, Tcp};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
+use support::packets::{Dice, disturbed, packets};
 use support::{Found, Observer, Packet, hand_over};
 
 proptest! {
@@ -28,29 +29,8 @@ proptest! {
         let Conversation { messages, facts } = conversation(&exchanges);
         let mut dice = Dice(seed);
         let mut capture = Capture::replay();
-        let mut old: Vec<Packet> = Vec::new();
-        for mut message in packets(&messages, &mut dice, largest) {
-            // The network swaps neighbours; times are those of arrival.
-            let times: Vec<Ts> = message.iter().map(|packet| packet.at).collect();
-            for at in 1..message.len() {
-                if dice.one_in(4) {
-                    message.swap(at, at - 1);
-                }
-            }
-            for (packet, at) in message.iter_mut().zip(times) {
-                packet.at = at;
-            }
-            for packet in message {
-                if let Some(again) = old.get(dice.below(old.len())).filter(|_| dice.one_in(6)) {
-                    let mut again = again.clone();
-                    again.at = packet.at;
-                    // Repeated with other bytes: the first ones count.
-                    again.payload.fill(b'#');
-                    capture.take(&again);
-                }
-                capture.take(&packet);
-                old.push(packet);
-            }
+        for packet in disturbed(packets(&messages, &mut dice, largest), &mut dice) {
+            capture.take(&packet);
         }
         let found = capture.close();
         let seen: Vec<Fact> = found.records.iter().map(fact).collect();

@@ -2,6 +2,8 @@
 //! kernel programs do: conversations of the tests go through it into `l7::Tcp`.
 #![allow(dead_code, clippy::unwrap_used, clippy::indexing_slicing)]
 
+pub mod packets;
+
 use flow_model::{Close, Detail, Direction, L7Record, LossReason, Notes, Outcome, Role, Ts};
 use l7::{Interest, Limits, MessageEnd, Out, Piece, Tcp};
 use std::fmt::Write as _;

@@ -2,6 +2,7 @@
 //! what each of them wrote, in its order, and what it meant.
 #![allow(dead_code, clippy::unwrap_used, clippy::indexing_slicing)]
 
+use super::support::packets::Dice;
 use super::support::{CLIENT, SERVER};
 use bytes::Bytes;
 use flow_model::Direction;
@@ -10,22 +11,6 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
-
-/// A small generator of its own (xorshift64*), so that a conversation follows from one number.
-pub struct Dice(pub u64);
-
-impl Dice {
-    pub fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % bound.max(1)
-    }
-
-    pub fn one_in(&mut self, bound: usize) -> bool {
-        self.below(bound) == 0
-    }
-}
 
 /// What an exchange is, and how it is answered.
 #[derive(Clone, Copy, Debug)]

@@ -1,8 +1,9 @@
 //! Generated handshakes; the handshake itself is the reference.
 
+use super::support::packets::{Dice, FIRST, disturbed, packets};
 use super::support::{CLIENT, Event, Found, Observer, Packet, SERVER, hand_over};
 use super::words::*;
-use flow_model::{Close, Detail, L7Record, Notes, Outcome, Role, TlsHandshake, Ts};
+use flow_model::{Close, Detail, L7Record, Notes, Outcome, Role, TlsHandshake};
 use l7::{Interest, Limits, Tcp};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
@@ -105,43 +106,6 @@ fn fits(record: &L7Record, shape: &Shape) -> bool {
     name_fits && answer_fits && session_fits && retry_fits && !alert_encrypted && record.outcome == Outcome::Answered
 }
 
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % bound.max(1)
-    }
-
-    fn one_in(&mut self, bound: usize) -> bool {
-        self.below(bound) == 0
-    }
-}
-
-const FIRST: [u32; 2] = [u32::MAX - 3000, 5];
-
-fn packets(messages: &[Vec<u8>], dice: &mut Dice, largest: usize) -> Vec<Vec<Packet>> {
-    let (mut seqs, mut now) = (FIRST, 0);
-    let cut = messages.iter().enumerate().map(|(number, bytes)| {
-        let dir = if number % 2 == 0 { CLIENT } else { SERVER };
-        let mut rest = &bytes[..];
-        let mut packets = Vec::new();
-        while !rest.is_empty() {
-            let (payload, after) = rest.split_at(1 + dice.below(rest.len().min(largest)));
-            rest = after;
-            now += 1;
-            let seq = seqs[dir.index()];
-            seqs[dir.index()] = seq.wrapping_add(payload.len() as u32);
-            let acked = Some(seqs[dir.reverse().index()]);
-            packets.push(Packet { dir, at: Ts(now), seq, payload: payload.to_vec(), snap: usize::MAX, acked });
-        }
-        packets
-    });
-    cut.collect()
-}
-
 struct Capture {
     tcp: Tcp,
     observer: Observer,
@@ -212,27 +176,8 @@ proptest! {
     ) {
         let mut dice = Dice(seed);
         let mut capture = Capture::replay();
-        let mut old: Vec<Packet> = Vec::new();
-        for mut message in packets(&messages(&shape), &mut dice, largest) {
-            let times: Vec<Ts> = message.iter().map(|packet| packet.at).collect();
-            for at in 1..message.len() {
-                if dice.one_in(4) {
-                    message.swap(at, at - 1);
-                }
-            }
-            for (packet, at) in message.iter_mut().zip(times) {
-                packet.at = at;
-            }
-            for packet in message {
-                if let Some(again) = old.get(dice.below(old.len())).filter(|_| dice.one_in(6)) {
-                    let mut again = again.clone();
-                    again.at = packet.at;
-                    again.payload.fill(b'#');
-                    capture.take(&again);
-                }
-                capture.take(&packet);
-                old.push(packet);
-            }
+        for packet in disturbed(packets(&messages(&shape), &mut dice, largest), &mut dice) {
+            capture.take(&packet);
         }
         let found = capture.close();
         prop_assert_eq!((found.records.len(), found.lost_count()), (1, 0));
