@@ -69,8 +69,7 @@ impl Before {
         if misfit.turn == 1 {
             passed.began_midway = Some(misfit.dir);
         }
-        let last = &mut passed.last_misfit[misfit.dir.index()];
-        *last = misfit.turn.max(*last);
+        passed.last_misfit[misfit.dir.index()] = misfit.turn;
         passed.misfit = Some(misfit);
     }
 

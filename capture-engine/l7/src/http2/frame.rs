@@ -9,6 +9,10 @@ pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Longest payload before the peers agree on more.
 const USUAL_LENGTH: u32 = 16 << 10;
 
+/// So far ahead at most is a stream where nothing but frames shows where they begin, and so far apart are the newest
+/// streams of two directions of one connection: a header without its first byte shows 256 times its stream.
+pub(super) const UNSHIFTED: u32 = 254;
+
 pub(super) const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
 pub(super) const PRIORITY: u8 = 2;

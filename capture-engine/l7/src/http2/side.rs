@@ -9,9 +9,6 @@ use flow_model::Ts;
 /// As many streams may have been opened since the newest that was seen, where frames are looked for.
 pub(super) const NEXT_STREAMS: u32 = 4096;
 
-/// A header of which the first byte is missing shows at least 256 times its stream: further ahead than this.
-const SHIFTED: u32 = 254;
-
 /// Frames after one that was found, which prove it.
 const TRIAL: u8 = 8;
 
@@ -233,13 +230,13 @@ impl Side {
             if let Some(first) = Header::is_likely(rest, longest) {
                 let (mut near, mut far) = (false, false);
                 let chain = frame::chain(rest, longest, 4, |header, _| {
-                    near |= known(header.stream, SHIFTED);
+                    near |= known(header.stream, frame::UNSHIFTED);
                     far |= known(header.stream, NEXT_STREAMS);
                 });
                 // One header alone: one of the next streams, or fields that fill the packet.
                 let fields = first.kind == frame::HEADERS && first.ends_headers();
                 let fills = fields && rest.len() == HEADER + first.length as usize;
-                let alone = from == 0 && (fills && far || known(first.stream, SHIFTED));
+                let alone = from == 0 && (fills && far || known(first.stream, frame::UNSHIFTED));
                 let pair = chain.whole >= 2 && (near || far && chain.whole > 2);
                 if chain.whole >= 4 && far || chain.fits && (pair || alone) {
                     return Some(from);

@@ -30,7 +30,7 @@ pub(crate) fn client_of(heads: [&[u8]; 2]) -> Option<usize> {
     let [first, second] = heads.map(says);
     let (first, second) = (first?, second?);
     let apart = first.newest.abs_diff(second.newest);
-    if first.newest > 0 && second.newest > 0 && apart > APART {
+    if first.newest > 0 && second.newest > 0 && apart > frame::UNSHIFTED {
         return None;
     }
     match (first.of, second.of) {
@@ -39,10 +39,6 @@ pub(crate) fn client_of(heads: [&[u8]; 2]) -> Option<usize> {
         _ => None,
     }
 }
-
-/// So far apart at most are the newest streams of two directions that are one connection. A header of which
-/// the first byte was not seen shows at least 256 times its stream.
-const APART: u32 = 254;
 
 /// What frames tell of who sends them.
 #[derive(Clone, Copy, Debug, Default)]
