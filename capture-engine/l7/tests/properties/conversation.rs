@@ -1,4 +1,5 @@
 //! Generated conversations of HTTP/1: what both ends say, the packets that carry it, and what a reader must find.
+#![allow(dead_code)]
 
 use super::support::packets::{Dice, FIRST};
 use super::support::{CLIENT, Event, Found, Observer, Packet, SERVER, hand_over};
@@ -130,30 +131,6 @@ pub fn conversation(exchanges: &[Exchange]) -> Conversation {
         }
     }
     Conversation { messages, facts }
-}
-
-/// The packets of a conversation, each message in one to five.
-pub fn messages_of_a_few_packets(messages: &[Vec<u8>], dice: &mut Dice) -> Vec<Vec<Packet>> {
-    let mut seqs = FIRST;
-    let mut now = 0;
-    let numbered = messages.iter().enumerate();
-    let cut = numbered.map(|(number, bytes)| {
-        let dir = if number % 2 == 0 { CLIENT } else { SERVER };
-        let mut cuts: Vec<usize> =
-            (0..dice.below(5)).map(|_| dice.below(bytes.len())).chain([0, bytes.len()]).collect();
-        cuts.sort_unstable();
-        cuts.dedup();
-        let pieces = cuts.windows(2).map(|ends| {
-            now += 1;
-            let payload = bytes[ends[0]..ends[1]].to_vec();
-            let seq = seqs[dir.index()];
-            seqs[dir.index()] = seq.wrapping_add(payload.len() as u32);
-            let acked = Some(seqs[dir.reverse().index()]);
-            Packet { dir, at: Ts(now), seq, payload, snap: usize::MAX, acked }
-        });
-        pieces.collect()
-    });
-    cut.collect()
 }
 
 /// A conversation of a client that keeps up to `window` requests under way.

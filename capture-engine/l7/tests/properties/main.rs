@@ -10,7 +10,7 @@ use flow_model::{Close, Outcome, Role, Ts};
 use l7::{Limits, Tcp};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
-use support::packets::{Dice, disturbed, packets};
+use support::packets::{Dice, disturbed, messages_of_a_few_packets, packets};
 use support::{Found, Observer, Packet, hand_over};
 
 proptest! {

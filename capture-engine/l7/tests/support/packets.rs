@@ -44,6 +44,30 @@ pub fn packets(messages: &[Vec<u8>], dice: &mut Dice, largest: usize) -> Vec<Vec
     cut.collect()
 }
 
+/// The packets of a conversation, each message in one to five.
+pub fn messages_of_a_few_packets(messages: &[Vec<u8>], dice: &mut Dice) -> Vec<Vec<Packet>> {
+    let mut seqs = FIRST;
+    let mut now = 0;
+    let numbered = messages.iter().enumerate();
+    let cut = numbered.map(|(number, bytes)| {
+        let dir = if number % 2 == 0 { CLIENT } else { SERVER };
+        let mut cuts: Vec<usize> =
+            (0..dice.below(5)).map(|_| dice.below(bytes.len())).chain([0, bytes.len()]).collect();
+        cuts.sort_unstable();
+        cuts.dedup();
+        let pieces = cuts.windows(2).map(|ends| {
+            now += 1;
+            let payload = bytes[ends[0]..ends[1]].to_vec();
+            let seq = seqs[dir.index()];
+            seqs[dir.index()] = seq.wrapping_add(payload.len() as u32);
+            let acked = Some(seqs[dir.reverse().index()]);
+            Packet { dir, at: Ts(now), seq, payload, snap: usize::MAX, acked }
+        });
+        pieces.collect()
+    });
+    cut.collect()
+}
+
 /// The same as a network delivers them that swaps neighbours within a message, and repeats packets.
 pub fn disturbed(messages: Vec<Vec<Packet>>, dice: &mut Dice) -> Vec<Packet> {
     let (mut sent, mut seen) = (Vec::<Packet>::new(), Vec::new());

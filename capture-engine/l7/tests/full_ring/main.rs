@@ -1,0 +1,144 @@
+//! A ring so full that it refuses records anywhere, of one or of both directions, also in the middle of a message:
+//! every exchange is told or counted as lost, and none of them twice or with what is another's.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+#[path = "../properties/conversation.rs"]
+mod http1;
+#[path = "../redis_properties/conversation.rs"]
+mod redis;
+#[path = "../support/mod.rs"]
+mod support;
+
+use flow_model::{Close, Role};
+use l7::{Limits, Tcp};
+use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
+use support::packets::{Dice, FIRST, messages_of_a_few_packets};
+use support::{CLIENT, Found, Observer, Packet, SERVER, hand_over};
+
+/// Messages of a pipelining client that are left whole: with the first of its pipelines it shows whether it waits for
+/// all of its responses.
+const SHOWN: usize = 4;
+
+/// What is found where the ring refuses one record in `rarity`; how many records it refused.
+fn refused(cut: &[Vec<Packet>], pipelined: bool, rarity: usize, dice: &mut Dice) -> (Found, usize) {
+    let limits = Limits { keep_strings: true, ..Limits::default() };
+    let mut tcp = Tcp::new(&limits, Role::Client);
+    tcp.seen_to_begin();
+    // A pipeline is copied in full, once it has shown.
+    let budget = if pipelined { usize::MAX >> 1 } else { 4096 };
+    let mut observer = Observer::new(budget).handshake(FIRST[CLIENT.index()], FIRST[SERVER.index()]);
+    let (mut found, mut refused, mut full) = (Found::default(), 0, false);
+    for (number, message) in cut.iter().enumerate() {
+        let spared = pipelined && number < SHOWN;
+        // Before the protocol has shown, a message is lost as a whole or not at all: what the rest of one says of its
+        // kind is little.
+        let whole = tcp.wire().is_none() || dice.one_in(3);
+        let mut lost = full || dice.one_in(rarity);
+        for packet in message {
+            let event = observer.see(packet.clone());
+            if !whole {
+                lost = full || dice.one_in(rarity);
+                // It stays full for a while.
+                full = dice.one_in(if full { 2 } else { 3 * rarity }) != full;
+            }
+            if lost && !spared {
+                refused += usize::from(event.is_some());
+            } else if let Some(event) = event {
+                hand_over(&mut tcp, &event, &mut found);
+            }
+        }
+    }
+    let last = observer.message;
+    let shown = tcp.wire().is_some();
+    tcp.closed(last.last, Close::Fin, Some(&last), last.turn, &mut found);
+    assert_eq!(tcp.buffered(), 0);
+    if !shown {
+        // What it speaks never showed: the pipeline settles pairs of messages by what others speak there.
+        refused = usize::MAX;
+    }
+    (found, refused)
+}
+
+/// All are told or counted. Of what is lost in several places of one pipeline the count is a lower bound (decision
+/// 0019).
+fn accounts(found: &Found, refused: usize, pipelined: bool, sent: usize) -> Result<(), String> {
+    let sum = found.records.len() as u64 + found.lost_count();
+    let sent = sent as u64;
+    let right = match refused {
+        usize::MAX => true,
+        _ if pipelined && refused > 1 => sum <= sent,
+        _ => sum == sent,
+    };
+    if right && found.unasked == 0 {
+        return Ok(());
+    }
+    Err(format!("{sum} of {sent} told, {} unasked, {refused} refused: {:?}", found.unasked, found.lost))
+}
+
+fn http1(mut exchanges: Vec<http1::Exchange>, pipelined: bool, rarity: usize, seed: u64) -> Result<(), String> {
+    if pipelined {
+        (exchanges[1].pipelined, exchanges[2].pipelined) = (true, false);
+    } else {
+        exchanges.iter_mut().for_each(|exchange| exchange.pipelined = false);
+    }
+    let http1::Conversation { messages, facts } = http1::conversation(&exchanges);
+    let mut dice = Dice(seed);
+    let cut = messages_of_a_few_packets(&messages, &mut dice);
+    let (found, refused) = refused(&cut, pipelined, rarity, &mut dice);
+    http1::assert_none_wrong(&found, &facts);
+    accounts(&found, refused, pipelined, facts.len())
+}
+
+fn redis(mut exchanges: Vec<redis::Exchange>, pipelined: bool, rarity: usize, seed: u64) -> Result<(), String> {
+    // A command in a line shows the protocol only where it is the first one.
+    for exchange in &mut exchanges {
+        exchange.pipelined &= pipelined;
+        (exchange.pushed, exchange.inline) = (false, false);
+    }
+    if pipelined {
+        (exchanges[1].pipelined, exchanges[2].pipelined) = (true, false);
+    }
+    let mut dice = Dice(seed);
+    // An error tells of which command it was. In between there are replies of all kinds and lengths.
+    let replies: Vec<_> = exchanges.iter().map(|exchange| exchange.reply.clone()).collect();
+    redis::distinct(&mut exchanges);
+    for (exchange, reply) in exchanges.iter_mut().zip(replies) {
+        if dice.one_in(2) && !matches!(reply, redis::Reply::Error(_)) {
+            exchange.reply = reply;
+        }
+    }
+    let (messages, facts) = redis::conversation(&exchanges);
+    let cut = messages_of_a_few_packets(&messages, &mut dice);
+    let (found, refused) = refused(&cut, pipelined, rarity, &mut dice);
+    redis::assert_none_wrong(&found, &facts);
+    accounts(&found, refused, pipelined, facts.len())
+}
+
+proptest! {
+    // A failure prints its seed and is kept beside this file, to be played again first.
+    #![proptest_config(ProptestConfig {
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn http1_is_told_or_counted_wherever_the_ring_refuses(
+        exchanges in prop::collection::vec(http1::exchange(), 3..40),
+        pipelined in any::<bool>(),
+        rarity in 3usize..40,
+        seed in 1u64..,
+    ) {
+        prop_assert_eq!(http1(exchanges, pipelined, rarity, seed), Ok(()));
+    }
+
+    #[test]
+    fn redis_is_told_or_counted_wherever_the_ring_refuses(
+        exchanges in prop::collection::vec(redis::exchange(), 3..40),
+        pipelined in any::<bool>(),
+        rarity in 3usize..40,
+        seed in 1u64..,
+    ) {
+        prop_assert_eq!(redis(exchanges, pipelined, rarity, seed), Ok(()));
+    }
+}
