@@ -74,7 +74,7 @@ impl Redis {
         let Requests { scan, under_way: Some(partial), .. } = &mut self.requests else { return };
         if cut && !partial.command.is_named() {
             // Which command it was nobody knows.
-            return self.request_broken(out);
+            return self.cut_request(limits, out);
         }
         partial.command.argument(scan.text());
         if cut {

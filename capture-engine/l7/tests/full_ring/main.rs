@@ -6,6 +6,7 @@
 mod http1;
 #[path = "../redis_properties/conversation.rs"]
 mod redis;
+mod stories;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -1,0 +1,44 @@
+//! What the random conversations found, one story each.
+
+use super::support::Do::{self, C, Close, LostC, LostS, S};
+use super::support::{c, get, line, ok, s, story};
+use flow_model::Close::Fin;
+use flow_model::Detail;
+
+/// Requests that are told, and how many exchanges are counted as lost.
+fn told(acts: Vec<Do>) -> (Vec<String>, u64) {
+    let (found, _) = story().run(acts);
+    assert_eq!(found.unasked, 0);
+    let said = found.records.iter().map(|record| match &record.detail {
+        Detail::Http(http) => format!("{} {}", http.target, http.status.unwrap_or_default()),
+        Detail::Db(db) => format!("{} {}", db.operation, db.code),
+        _ => line(record),
+    });
+    (said.collect(), found.lost_count())
+}
+
+fn lost(text: &str) -> Do {
+    LostS(text.as_bytes().to_vec())
+}
+
+fn lost_request(text: &str) -> Do {
+    LostC(text.as_bytes().to_vec())
+}
+
+#[test]
+fn a_command_without_a_name_is_counted_beside_a_reply_that_was_lost_before() {
+    let acts = vec![
+        c("*2\r\n$3\r\nGET\r\n$1\r\na\r\n"),
+        s("-EA said"),
+        lost(" of "),
+        s("a key\r\n"),
+        c("*2\r\n$3\r\nS"),
+        lost_request("E"),
+        c("T\r\n$1\r\nb\r\n"),
+        s("-EB said of a key\r\n"),
+        c("*2\r\n$3\r\nGET\r\n$1\r\nc\r\n"),
+        s("-EC said of a key\r\n"),
+        Close(Fin),
+    ];
+    assert_eq!(told(acts), (vec!["GET EC".to_owned()], 2));
+}
