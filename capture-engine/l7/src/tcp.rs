@@ -81,8 +81,13 @@ impl Tcp {
                 headless = true;
             }
         }
-        let after_loss = start && self.begin_message(piece, out) || headless;
+        if start {
+            self.begin_message(piece, out);
+        }
         let stream = &mut self.streams[piece.dir.index()];
+        // Only messages of this direction account for bytes of it. Where none is missing but of the other one, the
+        // hole is the rest of the message before.
+        let missed = stream.missed || headless;
         if headless {
             // Where it has begun is not known; not after what is missing, so its count tells of no byte too many.
             stream.begin(piece.turn);
@@ -99,7 +104,6 @@ impl Tcp {
                 }
             }
             Place::After(missing) => {
-                let missed = after_loss || stream.missed;
                 if start && (missed || !stream.counted) {
                     let cause = if missed { Cause::Messages } else { Cause::Unknown };
                     // Nobody knows when the last of the missing bytes passed; what follows may be hours younger.
@@ -308,25 +312,26 @@ impl Tcp {
         }
     }
 
-    /// Message `piece.turn` begins; true when messages between it and the last one are missing.
-    fn begin_message<O: Out>(&mut self, piece: &Piece<'_>, out: &mut O) -> bool {
+    /// Message `piece.turn` begins.
+    fn begin_message<O: Out>(&mut self, piece: &Piece<'_>, out: &mut O) {
         self.conversation.goes(piece.turn, piece.dir);
         self.give_up_before_message(piece.dir, piece.turn, out);
-        let after_loss = self.missing(piece.turn - 1, piece.at, out);
+        self.missing(piece.turn - 1, piece.at, out);
         let missed = matches!(self.streams[piece.dir.index()].place(piece), Place::After(_));
         let other = &self.streams[piece.dir.reverse().index()];
         let unsure = other.holds() || piece.acked.is_some_and(|acked| other.lacks(acked));
         self.conversation.message_begins(piece.dir, Begun { turn: piece.turn, at: piece.at, unsure, missed }, out);
-        after_loss
     }
 
-    /// The heads of all messages up to `to` were lost; false when there are none.
-    fn missing<O: Out>(&mut self, to: u32, at: Ts, out: &mut O) -> bool {
-        to > self.conversation.turn() && self.all_missing(to, at, out)
+    /// The heads of all messages up to `to` were lost, if there are any that were not told of.
+    fn missing<O: Out>(&mut self, to: u32, at: Ts, out: &mut O) {
+        if to > self.conversation.turn() {
+            self.all_missing(to, at, out);
+        }
     }
 
     #[cold]
-    fn all_missing<O: Out>(&mut self, to: u32, at: Ts, out: &mut O) -> bool {
+    fn all_missing<O: Out>(&mut self, to: u32, at: Ts, out: &mut O) {
         let before = self.conversation.turn();
         // Two in a row are of both directions.
         for turn in before + 1..=to.min(before.saturating_add(2)) {
@@ -336,7 +341,6 @@ impl Tcp {
             }
         }
         self.conversation.missing(to, at, out);
-        true
     }
 
     /// Takes a piece of which the bytes from `from` on are next.

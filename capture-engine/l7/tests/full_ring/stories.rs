@@ -42,3 +42,18 @@ fn a_command_without_a_name_is_counted_beside_a_reply_that_was_lost_before() {
     ];
     assert_eq!(told(acts), (vec!["GET EC".to_owned()], 2));
 }
+
+#[test]
+fn the_rest_of_a_message_is_missing_though_only_the_other_end_s_next_one_is() {
+    let acts = vec![
+        C(get("/a")),
+        s("HTTP/1.1 103 Early Hints\r\n\r\n"),
+        LostS(ok(5)),
+        LostC(get("/b")),
+        s("HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n"),
+        C(get("/c")),
+        S(ok(7)),
+        Close(Fin),
+    ];
+    assert_eq!(told(acts), (vec!["/c 200".to_owned()], 2));
+}
