@@ -210,8 +210,9 @@ impl Order {
         let pause = std::mem::take(&mut self.pause);
         let Some(doubt) = &mut self.doubt else { return false };
         doubt.calm.answer(pause);
-        if self.manner == Manner::Alternates && doubt.unseen > 0 {
-            // What was not seen was an interim response to the same request.
+        let all = self.manner == Manner::Alternates || doubt.pair[1] >= doubt.pair[0];
+        if doubt.unseen > 0 && all {
+            // What was not seen was an interim response: all that was asked is answered without it.
             doubt.unseen -= 1;
             return true;
         }

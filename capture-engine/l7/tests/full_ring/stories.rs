@@ -57,3 +57,19 @@ fn the_rest_of_a_message_is_missing_though_only_the_other_end_s_next_one_is() {
     ];
     assert_eq!(told(acts), (vec!["/c 200".to_owned()], 2));
 }
+
+#[test]
+fn an_interim_response_that_was_not_seen_answers_nothing_of_a_pipeline() {
+    let acts = vec![
+        C([get("/a"), get("/b")].concat()),
+        S([ok(1), ok(2)].concat()),
+        C(get("/c")),
+        S(ok(3)),
+        C([get("/d"), get("/e")].concat()),
+        s("HTTP"),
+        lost("/1.1 103 Early Hints\r\n\r\n"),
+        S([ok(4), ok(5)].concat()),
+        Close(Fin),
+    ];
+    assert_eq!(told(acts), (["/a 200", "/b 200", "/c 200"].map(str::to_owned).to_vec(), 2));
+}
