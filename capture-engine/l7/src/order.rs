@@ -38,6 +38,22 @@ pub(crate) struct Unheard {
     pub dropped: bool,
 }
 
+/// Requests that wait no more: what answered them was lost, as far as is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct GivenUp {
+    /// Of messages before the client's newest one, and of that.
+    pub earlier: u32,
+    pub newest: u32,
+}
+
+impl GivenUp {
+    /// One more, of message `turn`, the client's newest message being `spoke`.
+    pub(crate) fn add(&mut self, turn: u32, spoke: u32) {
+        let count = if turn < spoke { &mut self.earlier } else { &mut self.newest };
+        *count = count.saturating_add(1);
+    }
+}
+
 /// What is counted and not paired, since something was lost.
 #[derive(Debug)]
 struct Doubt {
@@ -144,10 +160,11 @@ impl Order {
         doubt.counted += 1;
     }
 
-    /// Responses were lost. `given_up` requests, which wait no more, had them, as far as is known.
-    /// `certain`: one response at least was among what was not seen.
-    pub(crate) fn lost_responses<O: Out>(&mut self, reason: LossReason, given_up: u64, certain: bool, out: &mut O) {
-        if given_up == 0 {
+    /// Responses were lost, and with them what they answered. `certain`: one response at least was among what
+    /// was not seen.
+    pub(crate) fn lost_responses<O: Out>(&mut self, reason: LossReason, given_up: GivenUp, certain: bool, out: &mut O) {
+        let GivenUp { earlier, newest } = given_up;
+        if given_up == GivenUp::default() {
             let Some(doubt) = &mut self.doubt else { return };
             if !certain {
                 doubt.calm = Calm::default();
@@ -157,7 +174,9 @@ impl Order {
         }
         let doubt = self.doubt(reason);
         doubt.calm = Calm::default();
-        doubt.ask(u32::try_from(given_up).unwrap_or(u32::MAX));
+        // Those of earlier messages are no requests of the newest one, which may still be held back.
+        doubt.asked = doubt.asked.saturating_add(earlier);
+        doubt.ask(newest);
         doubt.responses_lost = true;
         if certain {
             doubt.answer();
@@ -166,7 +185,7 @@ impl Order {
             doubt.responses_unsure = true;
         }
         doubt.count(out);
-        if given_up > 1 {
+        if newest > 1 {
             self.pipelined();
         }
     }

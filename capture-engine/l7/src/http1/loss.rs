@@ -1,7 +1,7 @@
 //! What is counted as lost, and what is known of the order of requests and responses afterwards.
 
 use super::{Http1, State};
-use crate::order::Unheard;
+use crate::order::{GivenUp, Unheard};
 use crate::{Limits, Out};
 use flow_model::{LossReason, Notes, Ts};
 
@@ -102,12 +102,11 @@ impl Http1 {
     /// Gives up the open requests that came before message `turn`: their responses were lost.
     /// `certain`: one of them at least. Of a client that overlaps, later ones may have been answered there, too.
     pub(super) fn lose_before<O: Out>(&mut self, turn: u32, reason: LossReason, certain: bool, out: &mut O) {
-        let mut count = 0;
+        let mut count = GivenUp::default();
         self.given_up = self.given_up.max(turn);
         let all = self.order.is_overlapping() && self.open.front().is_some_and(|open| open.turn < turn);
         while self.open.front().is_some_and(|open| all || open.turn < turn) {
-            self.open.pop();
-            count += 1;
+            self.open.pop().iter().for_each(|open| count.add(open.turn, self.spoke));
         }
         self.order.lost_responses(reason, count, certain, out);
     }

@@ -2,7 +2,7 @@
 
 use super::Redis;
 use super::command::Ask;
-use crate::order::Unheard;
+use crate::order::{GivenUp, Unheard};
 use crate::{Limits, Out};
 use flow_model::{Close, LossReason, Notes, Outcome, Ts};
 
@@ -56,12 +56,11 @@ impl Redis {
     /// Gives up the open commands that came before message `turn`: their replies were lost. `certain`: one
     /// of them at least. Of a client that overlaps, later ones may have been answered there, too.
     pub(super) fn lose_before<O: Out>(&mut self, turn: u32, reason: LossReason, certain: bool, out: &mut O) {
-        let mut count = 0;
+        let mut count = GivenUp::default();
         self.given_up = self.given_up.max(turn);
         let all = self.order.is_overlapping() && self.open.front().is_some_and(|open| open.turn < turn);
         while self.open.front().is_some_and(|open| all || open.turn < turn) {
-            self.open.pop();
-            count += 1;
+            self.open.pop().iter().for_each(|open| count.add(open.turn, self.spoke));
         }
         self.order.lost_responses(reason, count, certain, out);
     }
@@ -78,16 +77,16 @@ impl Redis {
         if clean {
             return trial.records.into_iter().for_each(|record| out.record(record));
         }
-        let mut count = 0;
-        while self.open.pop().is_some() {
-            count += 1;
+        let mut count = GivenUp::default();
+        while let Some(open) = self.open.pop() {
+            count.add(open.turn, self.spoke);
         }
         let found = trial.records.len() as u64;
         if found > 0 {
             out.lost(LossReason::JoinedMidway, found);
         }
         self.order.pipelined();
-        if count > 0 {
+        if count != GivenUp::default() {
             self.order.lost_responses(LossReason::JoinedMidway, count, false, out);
         } else if !over {
             // It may still be so.

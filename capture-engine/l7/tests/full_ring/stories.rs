@@ -73,3 +73,31 @@ fn an_interim_response_that_was_not_seen_answers_nothing_of_a_pipeline() {
     ];
     assert_eq!(told(acts), (["/a 200", "/b 200", "/c 200"].map(str::to_owned).to_vec(), 2));
 }
+
+#[test]
+fn requests_of_two_messages_that_are_given_up_at_once_are_no_pipeline() {
+    let acts = vec![
+        C(get("/a")),
+        S(ok(1)),
+        C(get("/b")),
+        s("HTTP/1.1"),
+        lost(" 200 OK\r\nContent-Length: 0"),
+        s("\r\n\r\n"),
+        c("G"),
+        lost_request("ET /c HTTP/"),
+        c("1.1\r\n"),
+        lost_request("\r\n"),
+        s("HTTP/1.1 403 S\r\nContent-"),
+        lost("Length: 0\r\n\r\n"),
+        LostC(get("/d")),
+        s("HTTP/1.1 404 S\r\n"),
+        lost("Content-Length: "),
+        s("0\r\n\r\n"),
+        LostC(get("/e")),
+        s("HTTP/1.1 405 S\r\nContent-Length: 0\r\n\r\n"),
+        C(get("/f")),
+        S(ok(6)),
+        Close(Fin),
+    ];
+    assert_eq!(told(acts), (["/a 200", "/f 200"].map(str::to_owned).to_vec(), 4));
+}
