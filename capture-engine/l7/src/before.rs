@@ -1,6 +1,6 @@
 //! What is kept of a connection until its protocol shows.
 
-use crate::input::Hole;
+use crate::input::{Cause, Hole};
 use flow_model::{Direction, Ts};
 
 /// What passed before the protocol showed, and was not read. Of most connections that is nothing.
@@ -19,20 +19,21 @@ pub(crate) struct Passed {
     pub first_missing: Option<Direction>,
     /// The last hole of each direction.
     pub holes: [Option<Hole>; 2],
-    /// The last message that fitted nothing.
-    pub misfit: Option<Misfit>,
-    /// The number of the newest of them, by direction.
-    pub last_misfit: [u32; 2],
+    /// The newest message of each direction that fitted nothing.
+    pub misfits: [Option<Misfit>; 2],
+    /// How many of them lack bytes: they may be what was looked for.
+    pub cut: [u32; 2],
 }
 
 /// A message that fitted nothing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Misfit {
-    pub dir: Direction,
     pub turn: u32,
     pub at: Ts,
     /// As many as were looked at.
     pub bytes: u64,
+    /// More of it is missing.
+    pub cut: bool,
 }
 
 /// The beginning of a message that says nothing yet.
@@ -60,17 +61,23 @@ impl Before {
     }
 
     pub(crate) fn hole(&mut self, dir: Direction, hole: Hole) {
-        self.0.get_or_insert_default().holes[dir.index()] = Some(hole);
+        let passed = self.0.get_or_insert_default();
+        passed.holes[dir.index()] = Some(hole);
+        // What is missing before a message is of the one before it, but where whole messages are.
+        let of = |misfit: &&mut Misfit| hole.cause != Cause::Messages && hole.turn <= misfit.turn.saturating_add(2);
+        if let Some(misfit) = passed.misfits[dir.index()].as_mut().filter(of).filter(|misfit| !misfit.cut) {
+            misfit.cut = true;
+            passed.cut[dir.index()] += 1;
+        }
     }
 
     /// A message fits nothing.
-    pub(crate) fn misfit(&mut self, misfit: Misfit) {
+    pub(crate) fn misfit(&mut self, dir: Direction, misfit: Misfit) {
         let passed = self.0.get_or_insert_default();
         if misfit.turn == 1 {
-            passed.began_midway = Some(misfit.dir);
+            passed.began_midway = Some(dir);
         }
-        passed.last_misfit[misfit.dir.index()] = misfit.turn;
-        passed.misfit = Some(misfit);
+        passed.misfits[dir.index()] = Some(misfit);
     }
 
     /// Heads that were lost, by direction.

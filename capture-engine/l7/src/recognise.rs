@@ -165,7 +165,7 @@ impl Search {
         }
         self.misfits += 1;
         self.may_encrypt |= speaks_of_tls(bytes);
-        self.before.misfit(Misfit { dir, turn, at, bytes: bytes.len() as u64 });
+        self.before.misfit(dir, Misfit { turn, at, bytes: bytes.len() as u64, cut: false });
         let most = if self.may_encrypt { MISFITS_BEFORE_TLS } else { MISFITS_MAX };
         if self.misfits >= most { Look::Other } else { Look::Misfit }
     }

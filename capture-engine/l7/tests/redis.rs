@@ -478,6 +478,7 @@ fn a_command_behind_a_hole_waits_for_no_reply_that_was_not_understood() {
         HSET db0 ERR [60..70] 21>11
         PING db0 [80..90] 14>7
         lost 1 gap
+        lost 1 gap
     "#]]
     .assert_eq(&play(&story().replay(), acts));
 }

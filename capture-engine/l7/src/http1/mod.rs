@@ -127,18 +127,25 @@ impl Dissector for Http1 {
         // Message 1 was a response: the connection was joined between it and its request.
         let first = u64::from(before.first_missing == Some(responses));
         let orphan = dir == responses && turn > 1 && before.last_missing[requests.index()] == turn - 1;
-        // What began like nothing, and its answer is missing.
-        let odd = |misfit: &Misfit| misfit.dir == requests && before.last_missing[responses.index()] > misfit.turn;
-        let odd = u64::from(before.misfit.as_ref().is_some_and(odd));
-        let count = u64::from(before.missing[requests.index()]) + first + odd;
+        let misfit = before.misfits[requests.index()];
+        let answered = misfit.filter(|misfit| from_start && misfit.turn + 1 == turn);
+        // What began like nothing, and its rest or its answer is missing; but what is answered is an exchange.
+        let cut = match before.cut[requests.index()] {
+            cut if from_start => cut - u32::from(answered.is_some_and(|misfit| misfit.cut)),
+            _ => 0,
+        };
+        let odd = |misfit: &Misfit| before.last_missing[responses.index()] > misfit.turn;
+        let odd = misfit.is_some_and(|misfit| odd(&misfit) && !(from_start && misfit.cut));
+        let count = u64::from(before.missing[requests.index()]) + first + u64::from(odd);
         http.settle(LossReason::RingFull, count, orphan, out);
+        http.settle(LossReason::Gap, u64::from(cut), false, out);
         let hole = |dir: Direction| before.holes[dir.index()].filter(Hole::may_hold_head);
         http.given_up = before.last_missing[responses.index()];
         if let Some(hole) = hole(responses) {
             http.responses.state = State::Lost;
             http.given_up = http.given_up.max(hole.turn);
         }
-        let told = count > 0 || before.misfit.is_some_and(|misfit| misfit.dir == requests);
+        let told = count > 0 || misfit.is_some();
         if hole(requests).is_some() && from_start && !told {
             http.order.lost_request(LossReason::Gap, false, out);
         }
@@ -149,8 +156,7 @@ impl Dissector for Http1 {
             http.settle(LossReason::JoinedMidway, 1, false, out);
             http.midway = false;
         }
-        let answered = |misfit: &Misfit| from_start && misfit.dir == requests && misfit.turn + 1 == turn;
-        if let Some(misfit) = before.misfit.filter(answered) {
+        if let Some(misfit) = answered {
             http.unread = Some(Box::new(Unread::new(misfit.turn, misfit.at, misfit.bytes)));
         }
         http

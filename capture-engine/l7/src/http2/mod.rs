@@ -85,7 +85,7 @@ impl Dissector for Http2 {
             http2.gap = (from_start || missed[client.index()]).then_some(reason);
         }
         let server = client.reverse();
-        let misfit = passed.misfit.is_some_and(|misfit| misfit.dir == server);
+        let misfit = passed.misfits[server.index()].is_some();
         // Whole messages passed between the two that are read.
         let turns = [client, server].map(|dir| heads[dir.index()].map(|head| head.turn));
         let between = matches!(turns, [Some(asked), Some(answered)] if answered > asked.saturating_add(1));

@@ -119,20 +119,28 @@ impl Dissector for Redis {
         let client = client.unwrap_or(dir);
         let server = client.reverse();
         let mut redis = Redis::new(client, from_start);
-        let orphan = dir == server && turn > 1 && before.last_missing[client.index()] == turn - 1;
-        let asked = u64::from(before.missing[client.index()]);
+        let missing = u64::from(before.missing[client.index()]);
+        // What began like nothing because bytes of it are missing was a command, too.
+        let cut = if from_start { u64::from(before.cut[client.index()]) } else { 0 };
+        let last_cut = before.misfits[client.index()].filter(|misfit| from_start && misfit.cut);
+        let last = before.last_missing[client.index()].max(last_cut.map_or(0, |misfit| misfit.turn));
+        let orphan = dir == server && turn > 1 && last == turn - 1;
         // Message 1 was the rest of a reply, or looked like something else.
         let rest = before.began_midway == Some(server) || heads[server.index()].is_some_and(|head| head.turn == 1);
         let joined = u64::from(before.first_missing == Some(server) || rest);
-        if asked + joined > 0 {
-            let reason = if asked > 0 { LossReason::RingFull } else { LossReason::JoinedMidway };
-            out.lost(reason, asked + joined);
+        if missing + cut + joined > 0 {
+            let reason = match (missing, cut) {
+                (0, 0) => LossReason::JoinedMidway,
+                (0, _) => LossReason::Gap,
+                _ => LossReason::RingFull,
+            };
+            out.lost(reason, missing + cut + joined);
             if orphan {
                 redis.order.has_lost_request(reason);
             }
         }
         redis.given_up = before.last_missing[server.index()];
-        let unread = before.last_misfit[server.index()];
+        let unread = before.misfits[server.index()].map_or(0, |misfit| misfit.turn);
         if unread > turn {
             // What fitted nothing was replies: to a command that shows late, behind a hole.
             redis.given_up = redis.given_up.max(unread);
@@ -142,7 +150,7 @@ impl Dissector for Redis {
             redis.replies.lose();
             redis.given_up = redis.given_up.max(hole.turn);
         }
-        let told = asked > 0 || before.misfit.is_some_and(|misfit| misfit.dir == client);
+        let told = missing > 0 || before.misfits[client.index()].is_some();
         if before.holes[client.index()].is_some_and(|hole| hole.may_hold_reply()) && from_start && !told {
             redis.order.lost_request(LossReason::Gap, false, out);
         }

@@ -101,3 +101,28 @@ fn requests_of_two_messages_that_are_given_up_at_once_are_no_pipeline() {
     ];
     assert_eq!(told(acts), (["/a 200", "/f 200"].map(str::to_owned).to_vec(), 4));
 }
+
+#[test]
+fn a_first_exchange_of_which_both_ends_lack_bytes_is_counted() {
+    let acts = vec![
+        c("POST "),
+        lost_request("/a HTTP/1.1\r\nContent-"),
+        c("Length: 0\r\n\r\n"),
+        s("H"),
+        lost("TTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+        C(get("/b")),
+        S(ok(2)),
+        Close(Fin),
+    ];
+    assert_eq!(told(acts), (vec!["/b 200".to_owned()], 1));
+    let acts = vec![
+        c("*2\r\n$3\r\n"),
+        lost_request("GET"),
+        c("\r\n$1\r\na\r\n"),
+        s("-EA said of a key\r\n"),
+        c("*2\r\n$3\r\nSET\r\n$1\r\nb\r\n"),
+        s("-EB said of a key\r\n"),
+        Close(Fin),
+    ];
+    assert_eq!(told(acts), (vec!["SET EB".to_owned()], 1));
+}
