@@ -1,5 +1,7 @@
 //! Asks the agent over its unix socket: HTTP, one request, blocking.
 
+use crate::error::{AskError, PATIENCE};
+use crate::lines::Lines;
 use crate::routes;
 use crate::timeline::Timeline;
 use crate::words::{EdgeRow, Identity, Status, Version, WorkloadRow};
@@ -10,51 +12,8 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// An agent under full load answers in milliseconds.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// 10,000 edges are about 4 MiB.
 const ANSWER_BYTES: u64 = 256 << 20;
-
-/// Why there is no answer. The text says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum AskError {
-    /// Nothing listens on this socket: it does not exist, or refuses connections.
-    #[error(
-        "no agent answers on {}; start it (`systemctl start pilotfish`), or name its socket with --socket",
-        .0.display()
-    )]
-    NoAgent(PathBuf),
-    /// This process may not open this socket.
-    #[error("not allowed to open {}; run this as root or as a member of its group", .0.display())]
-    NotAllowed(PathBuf),
-    /// Any other failure to connect.
-    #[error("connect to {}", socket.display())]
-    Connect {
-        /// Path of the agent's socket.
-        socket: PathBuf,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// The connection broke while the question or the answer was on its way.
-    #[error("ask the agent on {}", socket.display())]
-    Ask {
-        /// Path of the agent's socket.
-        socket: PathBuf,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// The agent on this socket took the connection and did not answer in time: it hangs.
-    #[error("the agent on {} did not answer within {PATIENCE:?}", .0.display())]
-    Late(PathBuf),
-    /// An answer came that is not what this version of the agent writes.
-    #[error("what answers on {} is no agent of this version: {what}", socket.display())]
-    Strange {
-        /// Path of the agent's socket.
-        socket: PathBuf,
-        /// What is strange about it, for a person.
-        what: String,
-    },
-}
 
 /// Whoever asks the agent that listens on this socket. Each question is a connection of its own.
 #[derive(Clone, Debug)]
@@ -111,6 +70,14 @@ impl Client {
         self.get(&format!("{}{since}", routes::TIMELINE))
     }
 
+    /// Exchanges as they end. Parameters are named and explained by the agent: an empty list is all.
+    ///
+    /// # Errors
+    /// As [`Client::version`]; `Old`, `Wrong` and `Refused` besides.
+    pub fn tap(&self, parameters: &[(&str, String)]) -> Result<Lines, AskError> {
+        Lines::open(self.connect()?, &self.socket, routes::TAP, parameters, "tap")
+    }
+
     /// `GET path` as JSON.
     fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, AskError> {
         let answer = self.ask(path)?;
@@ -123,14 +90,18 @@ impl Client {
         serde_json::from_slice(body).map_err(|error| self.strange(&format!("{path}: {error}")))
     }
 
-    fn ask(&self, path: &str) -> Result<Vec<u8>, AskError> {
+    fn connect(&self) -> Result<UnixStream, AskError> {
         let socket = || self.socket.clone();
-        let mut stream = UnixStream::connect(&self.socket).map_err(|error| match error.kind() {
+        UnixStream::connect(&self.socket).map_err(|error| match error.kind() {
             ErrorKind::NotFound | ErrorKind::ConnectionRefused => AskError::NoAgent(socket()),
             ErrorKind::PermissionDenied => AskError::NotAllowed(socket()),
             _ => AskError::Connect { socket: socket(), source: error },
-        })?;
-        exchange(&mut stream, path).map_err(|error| match error.kind() {
+        })
+    }
+
+    fn ask(&self, path: &str) -> Result<Vec<u8>, AskError> {
+        let socket = || self.socket.clone();
+        exchange(&mut self.connect()?, path).map_err(|error| match error.kind() {
             ErrorKind::WouldBlock | ErrorKind::TimedOut => AskError::Late(socket()),
             _ => AskError::Ask { socket: socket(), source: error },
         })

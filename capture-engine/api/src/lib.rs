@@ -7,11 +7,17 @@
 #![warn(missing_docs)]
 
 mod client;
+mod error;
+mod lines;
 pub mod routes;
+mod tap;
 mod timeline;
 mod words;
 
-pub use client::{AskError, Client};
+pub use client::Client;
+pub use error::AskError;
+pub use lines::{Heard, Lines};
+pub use tap::{TapEnd, TapExchange, TapLine, TapLoss};
 pub use timeline::{CutRow, LookupRow, Timeline, TimelineEvent};
 pub use words::{
     Cgroup, Companion, Containerd, ContainerdLink, EdgeRow, Exchanges, Fact, Forwarded, Golden, Identity, Kubernetes,

@@ -19,5 +19,8 @@ pub const WORKLOADS: &str = "/v1/workloads";
 pub const IDENTITY: &str = "/v1/identity";
 /// [`Timeline`](crate::Timeline). Asked for with `?since_ms=MILLISECONDS`: what is younger than that.
 pub const TIMELINE: &str = "/v1/timeline";
+/// A [`TapLine`](crate::TapLine) a line, for as long as somebody reads. Parameters: see the agent's
+/// answer to one that is none.
+pub const TAP: &str = "/v1/tap";
 /// Only with `debug.enabled`; asked for with `?ms=MILLISECONDS`.
 pub const PAUSE: &str = "/debug/pause";

@@ -75,7 +75,8 @@ pub struct Limits {
     pub head_bytes: usize,
     /// Requests without a response yet.
     pub open_exchanges: usize,
-    /// Keep targets, hosts and names in the records (replay does; live traffic keeps DNS names only).
+    /// Keep targets, hosts and names in the records. Replay does; live traffic keeps DNS names only, and
+    /// the others while somebody taps HTTP.
     pub keep_strings: bool,
     /// Report what was seen of only one side: a response without its request, a request whose flow
     /// was not seen to end. Replay does, because a capture may hold no more; in live traffic these

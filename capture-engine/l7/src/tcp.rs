@@ -53,6 +53,11 @@ impl Tcp {
         self.conversation.from_start = true;
     }
 
+    /// From the next request on, `Limits::keep_strings` is this.
+    pub fn keep_strings(&mut self, keep: bool) {
+        self.conversation.limits.keep_strings = keep;
+    }
+
     /// Takes the captured payload of one packet.
     pub fn piece<O: Out>(&mut self, piece: &Piece<'_>, out: &mut O) {
         if self.conversation.is_opaque() {

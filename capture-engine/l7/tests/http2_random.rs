@@ -364,3 +364,44 @@ fn what_is_not_asked_for_is_not_kept() {
     let told = format!("{:?}", found.records);
     assert!(!told.contains("secret") && !told.contains("items"), "seed {seed}: {told}");
 }
+
+#[test]
+fn asking_for_strings_in_the_middle_changes_nothing_else() {
+    let seed = std::time::UNIX_EPOCH.elapsed().map_or(1, |time| time.as_nanos() as u64 | 1);
+    for seed in seed..seed + 20 {
+        let mut dice = Dice(seed);
+        let conversation = converse(seed, 40, 4);
+        let all = packets(&conversation, &mut dice, 1460);
+        let [mut never, mut sometimes, mut always] = [false, true, true].map(|keep| {
+            let mut capture = Capture::new(false, true);
+            capture.tcp.keep_strings(keep);
+            capture
+        });
+        for packet in &all {
+            sometimes.tcp.keep_strings(dice.one_in(2));
+            [&mut never, &mut sometimes, &mut always].into_iter().for_each(|capture| capture.take(packet, true));
+        }
+        let told = [never, sometimes, always].map(|capture| capture.close().records);
+        let target = |record: &L7Record| match &record.detail {
+            Detail::Http(http) => http.target.clone(),
+            _ => String::new(),
+        };
+        let plain = |record: &L7Record| {
+            let mut record = record.clone();
+            if let Detail::Http(http) = &mut record.detail {
+                (http.target, http.host) = Default::default();
+            }
+            format!("{record:?}")
+        };
+        let [never, sometimes, always] = &told;
+        let shapes = told.each_ref().map(|records| records.iter().map(plain).collect::<Vec<_>>());
+        assert!(shapes[0] == shapes[1] && shapes[1] == shapes[2], "seed {seed}");
+        assert!(never.iter().all(|record| target(record).is_empty()), "seed {seed}");
+        for (some, whole) in sometimes.iter().zip(always) {
+            let some = target(some);
+            assert!(some.is_empty() || some == target(whole), "seed {seed}: {some}");
+        }
+        let kept = |records: &[L7Record]| records.iter().filter(|record| !target(record).is_empty()).count();
+        assert!(kept(always) > 0, "seed {seed}");
+    }
+}

@@ -5,8 +5,8 @@
 mod common;
 
 use common::*;
-use flow_model::{Close, FlowDelta, FlowInfo, L7Record, Role, Sink, WorkloadKind};
-use golden_metrics::{Config, Exposition, FlowCache, Format, Golden, Losses};
+use flow_model::{Close, Detail, FlowDelta, FlowInfo, L7Record, Role, Sink, WorkloadKind};
+use golden_metrics::{Config, Exposition, FlowCache, Format, Golden, Losses, TapQuery, Taps};
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -26,12 +26,38 @@ fn records() -> Vec<L7Record> {
         .collect()
 }
 
+/// What somebody who listens costs; he reads now and then.
+fn tapped(what: &str, records: &[L7Record], parameters: &[(&str, &str)]) {
+    let (mut golden, _) = Golden::new(two_pods(), Config::default(), &Losses::default());
+    let taps = Taps::new(&Losses::default());
+    let query = TapQuery::read(parameters.iter().copied()).expect("good parameters");
+    let reader = taps.open(query).expect("room");
+    taps.take_opened().into_iter().for_each(|tap| golden.observe(Box::new(tap)));
+    let (mut cache, one) = (FlowCache::default(), flow(Role::Server));
+    each(what, ROUNDS, |i| {
+        golden.exchange(&one, &mut cache, black_box(&records[i % 1024]));
+        if i % 1024 == 0 {
+            drop(reader.take(usize::MAX));
+        }
+    });
+}
+
 fn main() {
     let (mut golden, _) = Golden::new(two_pods(), Config::default(), &Losses::default());
     let records = records();
     let mut cache = FlowCache::default();
     let one = flow(Role::Server);
     each("exchange, one flow", ROUNDS, |i| golden.exchange(&one, &mut cache, black_box(&records[i % 1024])));
+
+    let mut with_paths = records.clone();
+    for record in &mut with_paths {
+        if let Detail::Http(http) = &mut record.detail {
+            http.target = "/items/7?size=120".to_owned();
+        }
+    }
+    tapped("exchange, a tap of another workload", &with_paths, &[("workload", "nobody")]);
+    tapped("exchange, a tap of failures", &with_paths, &[("status", "failed")]);
+    tapped("exchange, a tap that is told of it", &with_paths, &[]);
 
     let delta = FlowDelta { bytes: [500, 900], packets: [3, 4], ..FlowDelta::default() };
     each("tcp report, one flow", ROUNDS, |_| golden.flow(&one, &mut cache, black_box(&delta)));

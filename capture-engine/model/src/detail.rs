@@ -29,7 +29,7 @@ pub enum Detail {
 }
 
 /// Strings are at most 1 KiB each; they are empty when the dissector was told not to keep them
-/// (live traffic keeps no paths).
+/// (live traffic keeps no paths, but while somebody taps it).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HttpExchange {
     /// As sent; empty when no request was seen. Registered methods are borrowed, so that a usual

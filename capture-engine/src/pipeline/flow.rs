@@ -151,6 +151,13 @@ impl<P: Default> Flow<P> {
         }
     }
 
+    /// From its next exchange on. Names of DNS are kept in any case.
+    pub fn keep_strings(&mut self, keep: bool) {
+        if let Dissector::Tcp(tcp) = &mut self.dissector {
+            tcp.keep_strings(keep);
+        }
+    }
+
     pub fn part(&self) -> Part {
         self.part
     }

@@ -154,6 +154,14 @@ impl<S: Sink> Pipeline<S> {
         &mut self.sink
     }
 
+    /// Whether records of exchanges that begin from now on have targets and hosts: HTTP's paths. What
+    /// an exchange under way has kept goes with it. Walks over all flows where that changes.
+    pub fn keep_strings(&mut self, keep: bool) {
+        if std::mem::replace(&mut self.config.l7.keep_strings, keep) != keep {
+            self.flows.values_mut().for_each(|flow| flow.keep_strings(keep));
+        }
+    }
+
     /// Counts since the start; a copy.
     pub fn stats(&self) -> PipelineStats {
         PipelineStats { unasked: self.collected.unasked(), closed_early: self.requests.closed_early(), ..self.stats }

@@ -19,7 +19,8 @@ impl Sink for Diary {
             Outcome::Answered => record.end.since(record.start).as_micros().to_string(),
             outcome @ (Outcome::Unanswered | Outcome::OneWay) => outcome.as_str().to_owned(),
         };
-        self.0.push(format!("{:?} {} {status} {end}", flow.role, http.method));
+        let target = if http.target.is_empty() { String::new() } else { format!(" {}", http.target) };
+        self.0.push(format!("{:?} {}{target} {status} {end}", flow.role, http.method));
     }
 
     fn exchanges_lost(&mut self, _: &FlowInfo, _: &mut (), reason: LossReason, count: u64) {
@@ -162,6 +163,20 @@ fn an_exchange_is_told_as_soon_as_it_is_whole_and_its_connection_when_it_is_samp
         .check(&["tcp Client opened 800"])
         .sampled(Some(Close::Fin))
         .check(&["tcp Client closed Fin 0"]);
+}
+
+#[test]
+fn targets_are_kept_of_requests_that_begin_while_somebody_wants_them() {
+    let mut wire = wire();
+    wire.exchange().message(Direction::Egress, GET);
+    wire.pipeline.keep_strings(true);
+    wire.message(Direction::Ingress, OK).exchange();
+    wire.check(&["Client GET 200 100", "Client GET 200 100", "Client GET / 200 100"]);
+    // A connection that opens meanwhile, too.
+    wire.at_port(40_001).exchange().message(Direction::Egress, GET);
+    wire.pipeline.keep_strings(false);
+    wire.message(Direction::Ingress, OK).exchange();
+    wire.check(&["Client GET / 200 100", "Client GET / 200 100", "Client GET 200 100"]);
 }
 
 #[test]

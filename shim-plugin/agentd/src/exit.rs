@@ -78,7 +78,7 @@ impl Exit {
             Exit::Data => "a capture file is damaged; what could be read was printed",
             Exit::NoInput => "the capture file cannot be opened",
             Exit::NoHost => "nobody says who has the address (`pilotfish identity`); its class was printed",
-            Exit::Unavailable => "the agent does not answer on its socket",
+            Exit::Unavailable => "the agent does not answer on its socket, refuses, or went away while it was read",
             Exit::NoPermission => "root, a capability or a kernel feature is missing; `pilotfish check` says which",
         }
     }
@@ -132,10 +132,13 @@ impl From<AskError> for Failure {
     fn from(error: AskError) -> Failure {
         let exit = match error {
             AskError::NotAllowed(_) => Exit::NoPermission,
+            AskError::Wrong(_) => Exit::Usage,
             AskError::NoAgent(_)
             | AskError::Connect { .. }
             | AskError::Ask { .. }
             | AskError::Late(_)
+            | AskError::Old { .. }
+            | AskError::Refused { .. }
             | AskError::Strange { .. } => Exit::Unavailable,
         };
         Failure::new(exit, error)

@@ -77,6 +77,12 @@ pub enum Command {
     /// When containers of this node began and ended, and which requests each end cut
     #[command(after_long_help = Exit::table())]
     Timeline(TimelineArgs),
+    /// Exchanges as they end: who asked whom for what, how it ended, how long it took
+    #[command(after_long_help = Exit::table())]
+    Tap(TapArgs),
+    /// The busiest, slowest or failing operations, live
+    #[command(after_long_help = Exit::table())]
+    Top(TopArgs),
     /// Read a capture file as if its traffic were live: exchanges, flows, golden metrics
     #[command(after_long_help = Exit::table())]
     Replay(ReplayArgs),
@@ -164,6 +170,90 @@ pub struct TimelineArgs {
     pub follow: bool,
     #[arg(short, long, value_enum, default_value = "table")]
     pub output: Output,
+}
+
+/// Which exchanges; the agent filters.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Wanted {
+    /// Only those of this workload, at either end: api, or shop/api
+    #[arg(value_name = "WORKLOAD")]
+    pub workload: Option<String>,
+    /// Only those of workloads of this namespace, at either end
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    /// Only of these protocols: http1, http2, grpc, dns, redis, tls, or of a family (http); several with commas
+    #[arg(long, value_name = "PROTOCOL")]
+    pub protocol: Option<String>,
+    /// Only those that ended so: 5xx, 503, NXDOMAIN, UNAVAILABLE, ok, unanswered, or failed
+    #[arg(long, value_name = "STATUS")]
+    pub status: Option<String>,
+    /// Only those that took at least so long
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub slow: Option<Duration>,
+    /// Only as seen from there: client or server. Between two pods of the node each exchange is seen by both
+    #[arg(long, value_name = "REPORTER")]
+    pub reporter: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct TapArgs {
+    #[command(flatten)]
+    pub wanted: Wanted,
+    /// End after so many
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+    /// With `json` an object a line
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct TopArgs {
+    #[command(flatten)]
+    pub wanted: Wanted,
+    /// Which operations come first
+    #[arg(long, value_enum, default_value = "busiest")]
+    pub sort: Sort,
+    /// How many operations are shown [default: what the terminal has room for, else 20]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub rows: Option<u16>,
+    /// Between two pictures
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = time)]
+    pub every: Duration,
+    /// End after so many pictures
+    #[arg(long, value_name = "N")]
+    pub times: Option<u64>,
+    /// With `json` an object a line, of one picture
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Sort {
+    /// Most exchanges
+    Busiest,
+    /// The slowest single exchange
+    Slowest,
+    /// Most exchanges that failed
+    Failing,
+}
+
+impl Wanted {
+    /// As parameters of the agent's answer.
+    #[must_use]
+    pub fn parameters(&self) -> Vec<(&'static str, String)> {
+        let Wanted { workload, namespace, protocol, status, slow, reporter } = self;
+        let slow = slow.map(|slow| slow.as_nanos().to_string());
+        let all = [
+            ("workload", workload.clone()),
+            ("namespace", namespace.clone()),
+            ("protocol", protocol.clone()),
+            ("status", status.clone()),
+            ("slow_ns", slow),
+            ("reporter", reporter.clone()),
+        ];
+        all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+    }
 }
 
 #[cfg(test)]

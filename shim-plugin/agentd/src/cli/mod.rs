@@ -14,5 +14,7 @@ pub mod shell;
 pub mod stat;
 pub mod status;
 pub mod table;
+pub mod tap;
 pub mod timeline;
+pub mod top;
 pub mod version;

@@ -55,6 +55,12 @@ pub fn for_people<T: Serialize + DeserializeOwned>(answer: &T) -> Result<T, Fail
 /// When the value has no JSON form: never for ours.
 pub fn json(value: &impl Serialize) -> Result<String, Failure> {
     let text = serde_json::to_string_pretty(value).map_err(|error| Failure::new(Exit::Software, error))?;
+    Ok(plain_json(&text) + "\n")
+}
+
+/// The same text of JSON, without a character that a terminal would obey.
+#[must_use]
+pub fn plain_json(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 1);
     for c in text.chars() {
         if c == '\n' || is_plain(c) {
@@ -64,8 +70,7 @@ pub fn json(value: &impl Serialize) -> Result<String, Failure> {
             c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
         }
     }
-    out.push('\n');
-    Ok(out)
+    out
 }
 
 /// Prints what `page` makes: once, or again and again, each time on a cleared screen where there is one.

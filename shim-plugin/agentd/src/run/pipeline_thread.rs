@@ -137,6 +137,7 @@ impl PipelineThread {
                 Ok(Order::Finish) | Err(TryRecvError::Disconnected) => break,
                 Err(TryRecvError::Empty) => more_orders = false,
             }
+            self.tell_taps();
             self.upkeep(now);
             if drained < BATCH && !more_orders {
                 self.reader.wait(self.sampling.sleep(LONGEST_SLEEP)).context("wait for the ring")?;
@@ -165,6 +166,19 @@ impl PipelineThread {
         for (key, id, headers) in self.pipeline.requests().take_headers() {
             // What the kernel refuses leaves the flow astray, which is counted there.
             let _ = self.overrides.straighten(&key, id, headers);
+        }
+    }
+
+    /// Readers that came, and what those who are there want to be kept.
+    fn tell_taps(&mut self) {
+        let PipelineThread { pipeline, board, .. } = self;
+        for tap in board.taps.take_opened() {
+            pipeline.sink_mut().observe(Box::new(tap));
+        }
+        let want_paths = board.taps.want_paths();
+        if board.keeps_paths.load(Ordering::Relaxed) != want_paths {
+            board.keeps_paths.store(want_paths, Ordering::Relaxed);
+            pipeline.keep_strings(want_paths);
         }
     }
 

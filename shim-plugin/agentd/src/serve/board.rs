@@ -14,7 +14,7 @@ use agent_api::{self as api, Containerd, Namespace, Process, Program, Readiness,
 use capture_engine::kernel::KernelStats;
 use capture_engine::pipeline::PipelineStats;
 use flow_model::{LossReason, Slot};
-use golden_metrics::SelfMetric;
+use golden_metrics::{SelfMetric, Taps};
 use k8s_sync::TableMetric;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
@@ -87,6 +87,10 @@ pub struct Board {
     pub draining: AtomicBool,
     /// Milliseconds that the ring's reader is asked to sleep, once; `[debug]` only.
     pub pause_ms: AtomicU64,
+    /// Who listens to exchanges as they end.
+    pub taps: Taps,
+    /// Whether the pipeline keeps HTTP's paths, for them.
+    pub keeps_paths: AtomicBool,
     /// Those who come to the admin address or socket.
     pub doors: Arc<Doors>,
     /// Pages while they are read.
@@ -112,6 +116,8 @@ impl Board {
             pressure: Mutex::default(),
             flows: AtomicU64::new(0),
             kernel: Mutex::default(),
+            taps: Taps::new(traffic.registry()),
+            keeps_paths: AtomicBool::new(false),
             traffic,
             process: Mutex::default(),
             table_metrics: Mutex::default(),

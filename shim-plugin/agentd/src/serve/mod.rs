@@ -12,4 +12,5 @@ pub mod pages;
 pub mod pressure;
 pub mod pulse;
 pub mod self_metrics;
+pub mod tap;
 pub mod traffic;

@@ -52,6 +52,7 @@ pub fn self_metrics(board: &Board, cluster: Vec<TableMetric>, now: Instant) -> V
         });
     }
     doors(board, &mut out);
+    taps(board, &mut out);
     out
 }
 
@@ -69,6 +70,17 @@ fn doors(board: &Board, out: &mut Vec<SelfMetric>) {
     }
     let help = "Memory that pages take while they are read, compressed, those of all readers together.";
     out.push(SelfMetric::gauge("pilotfish_admin_page_bytes", help, board.shelf.bytes() as f64));
+}
+
+fn taps(board: &Board, out: &mut Vec<SelfMetric>) {
+    let taps = &board.taps;
+    let help = "Readers of exchanges as they end (`pilotfish tap`, `pilotfish top`).";
+    out.push(SelfMetric::gauge("pilotfish_tap_readers", help, taps.told_to() as f64));
+    let help = "Exchanges that were put into a reader's queue.";
+    out.push(SelfMetric::counter("pilotfish_tap_records_total", help, taps.told()));
+    let help = "1 while paths of HTTP are kept, because somebody taps it.";
+    let keeps = f64::from(u8::from(board.keeps_paths.load(Ordering::Relaxed)));
+    out.push(SelfMetric::gauge("pilotfish_tap_keeps_paths", help, keeps));
 }
 
 fn scan(board: &Board, out: &mut Vec<SelfMetric>) {

@@ -52,6 +52,12 @@ impl Traffic {
         self.losses.rows()
     }
 
+    /// Where places of loss are made.
+    #[must_use]
+    pub fn registry(&self) -> &Losses {
+        &self.losses
+    }
+
     /// Seen from all ends.
     #[must_use]
     pub fn exchanges_lost(&self, reason: LossReason) -> u64 {

@@ -13,6 +13,7 @@ pub use serve::ANSWER_TIME;
 use crate::run::ends::Ends;
 use crate::serve::board::Board;
 use crate::serve::identity::Lookup;
+use crate::serve::tap;
 use anyhow::Context;
 use routes::Pages;
 use serve::House;
@@ -51,11 +52,17 @@ impl Admin {
                 let Admin { address, socket, connections, answer_time, debug, lookup } = self;
                 let address = tokio::net::TcpListener::from_std(address).context("serve the admin address")?;
                 let socket = tokio::net::UnixListener::from_std(socket).context("serve the admin socket")?;
-                let house = House { connections, answer_time, doors: board.doors.clone(), stop };
-                let pages = Pages::new(board, lookup);
+                let over = CancellationToken::new();
+                let house = House { connections, answer_time, doors: board.doors.clone(), stop: over.clone() };
+                let pages = Pages::new(board.clone(), lookup);
                 tokio::join!(
                     serve::serve(address, pages.public(), &house),
                     serve::serve(socket, pages.private(debug), &house),
+                    async {
+                        stop.cancelled().await;
+                        tap::farewell(&board).await;
+                        over.cancel();
+                    },
                 );
                 Ok(())
             })

@@ -1,12 +1,13 @@
-//! The pages. All are pure reads of the board, but for the one that `[debug]` switches on, and for
-//! who has an address: that one also asks the pipeline, and waits for it a little. What can be large
-//! goes over the shelf.
+//! The pages. All are pure reads of the board, but for the one that `[debug]` switches on, for who
+//! has an address, which also asks the pipeline and waits for it a little, and for the tap, which the
+//! pipeline fills while somebody reads it. What can be large goes over the shelf.
 
 use crate::clock;
 use crate::serve::board::Board;
 use crate::serve::identity::Lookup;
 use crate::serve::pages::{Form, Packer, Refused, SHARED, SharedPages, Ticket};
 use crate::serve::self_metrics::self_metrics;
+use crate::serve::tap;
 use agent_api::routes;
 use axum::Router;
 use axum::body::Body;
@@ -72,7 +73,8 @@ impl Pages {
             .route(routes::EDGES, get(edges))
             .route(routes::WORKLOADS, get(workloads))
             .route(routes::IDENTITY, get(identity))
-            .route(routes::TIMELINE, get(timeline));
+            .route(routes::TIMELINE, get(timeline))
+            .route(routes::TAP, get(tapped));
         if debug {
             api = api.route(routes::PAUSE, post(pause));
         }
@@ -193,6 +195,10 @@ async fn timeline(State(pages): State<Pages>, Query(Since { since_ms }): Query<S
     pages
         .rows(&headers, move |board| board.history.get().map(|history| history.answer(since)).unwrap_or_default())
         .await
+}
+
+async fn tapped(State(board): State<Arc<Board>>, Query(parameters): Query<Vec<(String, String)>>) -> Response {
+    tap::answer(board, &parameters)
 }
 
 /// RFC 9111 section 5.2.1.4: who says `no-cache` gets no page from before the question.

@@ -3,6 +3,7 @@
 
 use super::crowd::Crowd;
 use crate::serve::doors::Doors;
+use crate::serve::tap::Endless;
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -10,6 +11,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use nix::errno::Errno;
 use parking_lot::Mutex;
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::IpAddr;
@@ -116,13 +118,21 @@ async fn one(
     doors: Arc<Doors>,
 ) {
     let begun = Instant::now();
-    let asked = Arc::new(Mutex::new(begun));
+    // `None`: what is being answered has no time.
+    let asked = Arc::new(Mutex::new(Some(begun)));
     let router = TowerToHyperService::new(router);
     let service = {
         let asked = asked.clone();
         service_fn(move |request| {
-            *asked.lock() = Instant::now();
-            router.call(request)
+            *asked.lock() = Some(Instant::now());
+            let (asked, answer) = (asked.clone(), router.call(request));
+            async move {
+                let answer = answer.await?;
+                if answer.extensions().get::<Endless>().is_some() {
+                    *asked.lock() = None;
+                }
+                Ok::<_, Infallible>(answer)
+            }
         })
     };
     let connection = http1::Builder::new()
@@ -134,7 +144,8 @@ async fn one(
     let mut connection = pin!(connection);
     let mut is_last = false;
     loop {
-        let due = *asked.lock() + answer_time;
+        // One that has no time is looked at again: another question may follow it.
+        let due = asked.lock().unwrap_or_else(Instant::now) + answer_time;
         tokio::select! {
             // What goes wrong on a connection is the client's: it got a 4xx, or is gone.
             _ = connection.as_mut() => return,
@@ -142,7 +153,7 @@ async fn one(
                 is_last = true;
                 connection.as_mut().graceful_shutdown();
             }
-            () = sleep_until(due) => if *asked.lock() + answer_time <= Instant::now() {
+            () = sleep_until(due) => if asked.lock().is_some_and(|at| at + answer_time <= Instant::now()) {
                 doors.late.fetch_add(1, Relaxed);
                 return;
             },

@@ -1,3 +1,5 @@
+mod tap;
+
 use super::*;
 use crate::serve::board::Kernel;
 use crate::serve::traffic::Traffic;
