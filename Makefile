@@ -3,6 +3,7 @@
 # make check                                    what needs no root, no clang, no containers: formatting, lints, docs, pure tests
 # make test                                     everything that CI runs, from a clean checkout
 # make package                                  the deb and the rpm, into target/package
+# make aarch64                                  both for aarch64, and the kernel tests there, emulated (on x86_64)
 # make vm-test                                  their life on a Debian with systemd, in a virtual machine, on two kernels
 SHELL := /bin/bash
 CARGO ?= cargo
@@ -21,10 +22,10 @@ STEPS := setup check build k8s-programs tests e2e kernel-test fuzz
 .DEFAULT_GOAL := help
 # Steps measure the whole machine, and cargo uses all of it by itself.
 .NOTPARALLEL:
-.PHONY: help steps setup demo demo-k8s check build k8s-programs tests e2e test kernel-test fuzz package package-test vm-test
+.PHONY: help steps setup demo demo-k8s check build k8s-programs tests e2e test kernel-test fuzz package package-test vm-test aarch64
 
 help:
-	@sed -n 's/^# //p' Makefile | head -n 6
+	@sed -n 's/^# //p' Makefile | head -n 7
 
 steps:
 	@echo $(STEPS)
@@ -102,3 +103,10 @@ package-test:
 	@scripts/setup.sh --package
 	$(CARGO) xtask package --only deb --lint --binary $(TARGET_DIR)/debug/pilotfish
 	$(AS_ROOT) $(CARGO) xtask vm-test --kernel 6.12 --binary $(TARGET_DIR)/debug/pilotfish --scenes install,sandbox,handover,removal
+
+# On x86_64. First whether everything compiles there, tests included; then what links and runs, emulated.
+aarch64:
+	@scripts/setup.sh --aarch64
+	$(CARGO) clippy -q --workspace --all-targets --target aarch64-unknown-linux-gnu -- -D warnings
+	$(CARGO) xtask package --arch aarch64 --lint
+	$(AS_ROOT) $(CARGO) xtask kernel-test --arch aarch64

@@ -22,10 +22,12 @@ fn main() {
     let objcopy = std::env::var("LLVM_OBJCOPY").unwrap_or_else(|_| "llvm-objcopy".to_owned());
     println!("cargo::rerun-if-env-changed=CLANG");
     println!("cargo::rerun-if-env-changed=LLVM_OBJCOPY");
-    let machine = std::env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_else(|_| "x86_64".to_owned());
+    // Debian keeps <asm/*.h> in the build machine's multiarch folder, which a BPF target does not
+    // search by itself. Whatever the agent is built for, the program is the same.
+    let host = std::env::var("HOST").unwrap_or_default();
+    let machine = host.split('-').next().unwrap_or_default();
     run(Command::new(&clang)
         .args(["-O2", "-target", "bpf", "-mcpu=v3", "-Wall", "-Werror"])
-        // Debian keeps <asm/*.h> in the multiarch folder, which a BPF target does not search by itself.
         .arg(format!("-I/usr/include/{machine}-linux-gnu"))
         .args(["-c", SOURCE, "-o"])
         .arg(&out));

@@ -7,6 +7,7 @@
 #   scripts/setup.sh --test     what `make test` needs, too (the default)
 #   scripts/setup.sh --docker   what `cargo xtask runtime-test --docker` needs beyond that
 #   scripts/setup.sh --package  what `make package` and `make vm-test` need
+#   scripts/setup.sh --aarch64  what `make aarch64` needs on x86_64: a cross compiler, QEMU, Rust's library for aarch64
 set -euo pipefail
 
 say() { printf '  %s\n' "$*" >&2; }
@@ -20,7 +21,8 @@ for arg in "$@"; do
     --test) mode=test ;;
     --docker) mode=docker ;;
     --package) mode=package ;;
-    *) fail "unknown option $arg; write --demo, --k8s, --test, --docker or --package" ;;
+    --aarch64) mode=aarch64 ;;
+    *) fail "unknown option $arg; write --demo, --k8s, --test, --docker, --package or --aarch64" ;;
   esac
 done
 
@@ -34,8 +36,11 @@ needs_test="$needs_k8s wrk=wrk curl=curl tcpdump=tcpdump tshark=tshark dig=bind9
   qemu-system-x86_64=qemu-system-x86 cpio=cpio zstd=zstd xz=xz-utils
   file:/usr/lib/python3/dist-packages/prometheus_client/__init__.py=python3-prometheus-client"
 needs_docker="$needs_test dockerd=docker.io docker=docker.io iptables=iptables"
-needs_package="$needs_build strip=binutils gzip=gzip dpkg-deb=dpkg lintian=lintian rpmlint=rpmlint rpm=rpm mmdebstrap=mmdebstrap
-  mke2fs=e2fsprogs tar=tar qemu-system-x86_64=qemu-system-x86"
+needs_packing="$needs_build strip=binutils gzip=gzip dpkg-deb=dpkg dpkg-shlibdeps=dpkg-dev lintian=lintian rpmlint=rpmlint rpm=rpm"
+needs_package="$needs_packing mmdebstrap=mmdebstrap mke2fs=e2fsprogs tar=tar qemu-system-x86_64=qemu-system-x86"
+needs_aarch64="$needs_packing aarch64-linux-gnu-gcc=gcc-aarch64-linux-gnu aarch64-linux-gnu-g++=g++-aarch64-linux-gnu
+  file:/usr/aarch64-linux-gnu/include/stdio.h=libc6-dev-arm64-cross
+  qemu-aarch64=qemu-user qemu-system-aarch64=qemu-system-arm cpio=cpio xz=xz-utils"
 
 step_os() {
   [ -r /etc/os-release ] || fail "this is not Debian or Ubuntu (no /etc/os-release); install the packages named in scripts/setup.sh by hand"
@@ -45,6 +50,12 @@ step_os() {
     *" debian "* | *" ubuntu "*) ;;
     *) fail "${PRETTY_NAME:-this system} is not Debian or Ubuntu; install by hand what scripts/setup.sh names in needs_$mode" ;;
   esac
+}
+
+step_machine() {
+  if [ $mode = aarch64 ] && [ "$(uname -m)" = aarch64 ]; then
+    fail "this machine is aarch64 itself: make package and make kernel-test are all that it needs"
+  fi
 }
 
 step_rights() {
@@ -59,6 +70,16 @@ step_cargo() {
   local have
   have=$(rustc --version | sed -E 's/^rustc ([0-9]+\.[0-9]+).*/\1/')
   [ "$(printf '1.95\n%s\n' "$have" | sort -V | head -n 1)" = 1.95 ] || fail "rustc $have is too old: 1.95 or later is needed (rustup update)"
+}
+
+# The cross compiler of Debian is for another machine, and the Rust library is that of the compiler in use.
+rust_target=aarch64-unknown-linux-gnu
+step_rust_target() {
+  [ $mode = aarch64 ] || return 0
+  [ -d "$(rustc --print target-libdir --target $rust_target)" ] && return
+  command -v rustup >/dev/null || fail "Rust's library for $rust_target is missing, and there is no rustup to install it: install what your rustc ($(rustc --version)) has for it"
+  say "rustup target add $rust_target"
+  rustup -q target add $rust_target || fail "rustup could not install Rust's library for $rust_target (see above)"
 }
 
 missing_packages() {
@@ -152,7 +173,7 @@ step_packages() {
 # cluster up` does it at a time of one's own choice. They need Go 1.26, which any Go from 1.21 on
 # fetches by itself.
 step_go() {
-  [ $mode != demo ] || return 0
+  case $mode in demo | aarch64) return ;; esac
   local cache=${XDG_CACHE_HOME:-$HOME/.cache}/pilotfish/k8s
   if [ -n "${PILOTFISH_K8S_BIN:-}" ] || compgen -G "$cache/*/kube-proxy" >/dev/null; then return; fi
   local go have candidate
@@ -178,9 +199,11 @@ mount_if_missing() {
 
 main() {
   step_os
+  step_machine
   step_rights
   step_cargo
   step_packages
+  step_rust_target
   step_go
   mount_if_missing bpf /sys/fs/bpf
   if [ -d /sys/kernel/tracing ]; then mount_if_missing tracefs /sys/kernel/tracing; fi

@@ -216,8 +216,10 @@ __noinline int pf_walk(struct __sk_buff *skb, struct pf_flow *flow, struct pf_wa
 	if (pf_ahead(end, walking->next) <= 0)
 		return 0; /* nothing new in it */
 	if (walk->seen[dir] != control->commands) {
-		/* User space has said something to a flow: perhaps to this one, that it knows where a header is. */
-		walk->seen[dir] = control->commands;
+		/* User space has said something to a flow: perhaps to this one, that it knows where a header is. An
+		 * atomic that returns a value is a full barrier: what the table says is not read before it, which
+		 * would miss the command that is counted. */
+		walk->seen[dir] = __sync_fetch_and_add(&control->commands, 0);
 		key = p->key; /* 6.1 takes no key from here but from the stack */
 		override = bpf_map_lookup_elem(&pilotfish_override, &key);
 		if (override && override->flow_id == flow->flow_id && override->command != way->command) {

@@ -21,7 +21,7 @@ const OPENING_ROOM: u32 = 4;
 /// Sizes and filters that are fixed at load.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KernelConfig {
-    /// Size of the ring: a power of two and a multiple of the page size.
+    /// Size of the ring: a power of two of at least 4096. The loader makes it one page where pages are larger.
     pub ring_bytes: u32,
     /// Flows in the table; each takes 512 bytes when it exists, and 16 when it does not.
     pub flows: u32,

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// Holds `KernelConfig::ring_bytes`.
-    #[error("ring_bytes = {0} is not a power of two of at least one page (4096)")]
+    #[error("ring_bytes = {0} is not a power of two of at least 4096")]
     RingSize(u32),
     /// `KernelConfig::flows` is 0.
     #[error("flows = 0: the flow table needs room")]

@@ -1,7 +1,8 @@
 //! The kernel programs on a real kernel, as root. `turns` sends single frames through them with
 //! `BPF_PROG_TEST_RUN`; `live` attaches them to a veth pair and talks over sockets; `cost`
-//! measures; `scripts` runs the table of packet scripts.
+//! measures; `scripts` runs the table of packet scripts; `alarm` begins what looks like containers.
 
+mod alarm;
 mod bed;
 mod cost;
 mod flood;

@@ -166,7 +166,8 @@ fn a_receiver_without_room_is_asked_again_and_then_the_loss_is_counted() {
     let talk = talk(&room, "127.0.0.1");
     let expected = expected(&talk).len() as u64;
     let (sender, receiver) = mpsc::channel::<Seeded>();
-    let config = ScannerConfig { patience: Duration::from_millis(50), ..ScannerConfig::default() };
+    // Long enough for three offers on an emulated machine.
+    let config = ScannerConfig { patience: Duration::from_secs(1), ..ScannerConfig::default() };
     let mut offers = 0;
     let scanner = Scanner::start(config, Deadlines::default(), move |seeded| {
         offers += 1;

@@ -1,27 +1,27 @@
 //! A guest under QEMU, and its serial console line by line.
 
+use crate::arch::{Arch, Facts};
 use anyhow::{Context, Result};
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread::JoinHandle;
 
-/// QEMU without KVM. Without cx16: QEMU 7.2 now and then returns from cmpxchg16b with broken flags
-/// (a panic shows the low half of a pointer in EFLAGS), and the slab allocator uses it where the
-/// CPU has it.
-pub fn qemu() -> Command {
-    let mut command = Command::new("qemu-system-x86_64");
-    command.args(["-cpu", "Nehalem,-cx16", "-nographic", "-no-reboot", "-nic", "none"]);
+/// QEMU without KVM.
+pub fn qemu(arch: Arch) -> Command {
+    let Facts { name, machine, .. } = arch.facts();
+    let mut command = Command::new(format!("qemu-system-{name}"));
+    command.args(*machine).args(["-nographic", "-no-reboot", "-nic", "none"]);
     command
 }
 
 /// Runs `qemu` as long as `watch` looks at what its console says.
-pub fn boot<T>(qemu: &mut Command, watch: impl FnOnce(&Receiver<String>) -> Result<T>) -> Result<T> {
+pub fn boot<T>(arch: Arch, qemu: &mut Command, watch: impl FnOnce(&Receiver<String>) -> Result<T>) -> Result<T> {
     let mut child = qemu
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
-        .context("run qemu-system-x86_64 (Debian package qemu-system-x86)")?;
+        .with_context(|| format!("run QEMU (Debian package {})", arch.facts().qemu_package))?;
     let console = child.stdout.take().context("no console")?;
     let (lines, reader) = lines(console);
     let report = watch(&lines);
@@ -44,4 +44,16 @@ fn lines(console: impl Read + Send + 'static) -> (Receiver<String>, JoinHandle<(
         }
     });
     (lines, reader)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_architecture_has_a_machine_of_its_own() {
+        let said = Arch::ALL.map(|arch| format!("{:?}", qemu(arch)));
+        assert!(said[0].contains("qemu-system-x86_64") && said[0].contains("Nehalem,-cx16"), "{}", said[0]);
+        assert!(said[1].contains("qemu-system-aarch64") && said[1].contains("neoverse-n1"), "{}", said[1]);
+    }
 }

@@ -2,37 +2,38 @@
 //! `netns-scanner` on Debian's own kernels, in a virtual machine without KVM (whose guests die on
 //! some development machines). What loads there, loads for users.
 
+mod apt;
 mod guest;
 mod image;
+mod tools;
 
+use crate::arch::Arch;
+use crate::cross;
 use anyhow::{Context, Result, bail};
+use guest::Guest;
+use image::Kernel;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
+use tools::Tools;
 
-/// A boot takes about 25 s and the tests about as long, without KVM and with the machine to itself.
-const TIME_LIMIT: Duration = Duration::from_secs(300);
+/// A boot takes about 25 s and the tests about a minute, without KVM and with the machine to itself.
+const TIME_LIMIT: Duration = Duration::from_secs(600);
 
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Which kernel to boot
-    #[arg(long, value_enum, default_value_t = Kernel::All)]
-    kernel: Kernel,
+    /// Of which architecture [default: this machine's]
+    #[arg(long, value_enum)]
+    arch: Option<Arch>,
+    /// Which kernel to boot [default: all that Debian has for the architecture]
+    #[arg(long, value_enum)]
+    kernel: Option<Kernel>,
     /// Where kernels are kept between runs [default: $XDG_CACHE_HOME/pilotfish/kernels]
     #[arg(long)]
     cache: Option<PathBuf>,
     /// Run only the tests whose names contain this
     #[arg(long, default_value = "")]
     filter: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Kernel {
-    #[value(name = "6.1")]
-    Bookworm,
-    #[value(name = "6.12")]
-    Backports,
-    All,
 }
 
 /// # Errors
@@ -42,17 +43,15 @@ pub fn run(options: &Options) -> Result<()> {
         Some(cache) => cache.clone(),
         None => default_cache()?,
     };
-    let tests = build_tests()?;
-    let wanted = match options.kernel {
-        Kernel::All => vec![image::Suite::Bookworm, image::Suite::Backports],
-        Kernel::Bookworm => vec![image::Suite::Bookworm],
-        Kernel::Backports => vec![image::Suite::Backports],
-    };
+    let arch = Arch::or_this(options.arch)?;
+    let tests = build_tests(arch)?;
+    let tools = Tools::find(arch, &cache)?;
     let mut failed = Vec::new();
-    for suite in wanted {
-        let image = image::fetch(suite, &cache)?;
+    for kernel in options.kernel.map_or_else(|| Kernel::all(arch), |kernel| vec![kernel]) {
+        let image = image::fetch(kernel, arch, &cache)?;
         eprintln!("booting {}", image.release);
-        let report = guest::boot(&image, &tests, &options.filter, &cache, TIME_LIMIT)?;
+        let guest = Guest { arch, image: &image, tools: &tools, tests: &tests, filter: &options.filter };
+        let report = guest.boot(&cache, TIME_LIMIT)?;
         eprintln!("{}: {report}", image.release);
         if !report.passed() {
             failed.push(image.release);
@@ -74,17 +73,15 @@ fn default_cache() -> Result<PathBuf> {
 const TESTS: [(&str, &str); 2] = [("capture-engine", "kernel"), ("netns-scanner", "scan")];
 
 /// The paths of the test programs, freshly built.
-fn build_tests() -> Result<Vec<PathBuf>> {
-    TESTS.iter().map(|(package, test)| build_test(package, test)).collect()
+fn build_tests(arch: Arch) -> Result<Vec<PathBuf>> {
+    TESTS.iter().map(|(package, test)| build_test(arch, package, test)).collect()
 }
 
-fn build_test(package: &str, test: &str) -> Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
-        .args(["test", "-p", package, "--test", test, "--no-run", "--message-format=json"])
-        .stderr(std::process::Stdio::inherit())
-        .output()
-        .context("run cargo")?;
+fn build_test(arch: Arch, package: &str, test: &str) -> Result<PathBuf> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["test", "-p", package, "--test", test, "--no-run", "--message-format=json"]);
+    cross::build(arch, &mut cargo)?;
+    let output = cargo.stderr(std::process::Stdio::inherit()).output().context("run cargo")?;
     if !output.status.success() {
         bail!("the tests of {package} do not build");
     }

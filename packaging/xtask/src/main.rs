@@ -2,10 +2,12 @@
 //! real agent against the testbed; they link nothing of it.
 #![forbid(unsafe_code)]
 
+mod arch;
 mod bench;
 mod cluster;
 mod command;
 mod console;
+mod cross;
 mod demo;
 mod demo_k8s;
 mod fuzz;

@@ -3,12 +3,14 @@
 //! paths of the build machine are mapped away, and lists are sorted.
 
 mod build;
+mod glibc;
 mod lint;
 mod rpm_root;
 mod source;
 mod stage;
 mod tools;
 
+use crate::arch::Arch;
 use crate::command::output;
 use anyhow::{Context, Result, ensure};
 use std::fs;
@@ -24,6 +26,9 @@ use source::Source;
 
 #[derive(Debug, clap::Args)]
 pub struct Options {
+    /// For which architecture [default: this machine's]
+    #[arg(long, value_enum)]
+    arch: Option<Arch>,
     /// Package this program instead of building one
     #[arg(long)]
     binary: Option<PathBuf>,
@@ -49,8 +54,10 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<()> {
     let mut formats = vec![Format::Deb, Format::Rpm];
     formats.retain(|format| options.only.is_none_or(|only| only == *format));
+    let arch = Arch::or_this(options.arch)?;
+    ensure!(!options.rpm_root || arch.is_of_this_machine(), "--rpm-root runs the agent: not with another --arch");
     let source = Source::read()?;
-    let packages = build(&source, options.binary.as_deref(), options.revision, &formats)?;
+    let packages = build(&source, arch, options.binary.as_deref(), options.revision, &formats)?;
     for path in &packages {
         eprintln!("{}  {} bytes", path.display(), fs::metadata(path)?.len());
     }
@@ -65,19 +72,19 @@ pub fn run(options: &Options) -> Result<()> {
         rpm_root::run(options.binary.as_deref())?;
     }
     if options.reproduce {
-        reproduce(options, &source, &formats, &packages)?;
+        reproduce(options, arch, &source, &formats, &packages)?;
     }
     Ok(())
 }
 
 /// The whole way again, from a copy of the tree in another directory.
-fn reproduce(options: &Options, source: &Source, formats: &[Format], first: &[PathBuf]) -> Result<()> {
+fn reproduce(options: &Options, arch: Arch, source: &Source, formats: &[Format], first: &[PathBuf]) -> Result<()> {
     let again = Source { root: source.root.join("target/package/again"), ..source.clone() };
     if again.root.exists() {
         fs::remove_dir_all(&again.root).with_context(|| format!("empty {}", again.root.display()))?;
     }
     copy_tree(&source.root, &again.root)?;
-    let second = build(&again, options.binary.as_deref(), options.revision, formats)?;
+    let second = build(&again, arch, options.binary.as_deref(), options.revision, formats)?;
     for (first, second) in first.iter().zip(&second) {
         let same = fs::read(first)? == fs::read(second)?;
         ensure!(same, "{} and {} differ", first.display(), second.display());

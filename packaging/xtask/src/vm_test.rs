@@ -5,6 +5,7 @@
 mod guest;
 mod image;
 
+use crate::arch::Arch;
 use crate::{command, package};
 use anyhow::{Context, Result, ensure};
 use std::path::PathBuf;
@@ -60,6 +61,8 @@ pub struct Options {
 /// # Errors
 /// When a tool is missing, or a check inside fails.
 pub fn run(options: &Options) -> Result<()> {
+    // Its disks and machines are of x86_64, and the packages are this machine's.
+    ensure!(Arch::X86_64.is_of_this_machine(), "vm-test is for x86_64 only; kernel-test is for aarch64, too");
     let image = image::fetch(options.kernel, &package::cache()?.join("vm"))?;
     // The second build differs from the first by its revision only, as a rebuild would.
     let deb = |revision| package::one(package::Format::Deb, options.binary.as_deref(), revision);

@@ -138,13 +138,18 @@ impl Stat {
         let mut stat = Stat { started: start_time(pid).with_context(|| format!("process {pid}"))?, ..Stat::default() };
         // The process's own count also has the threads that have ended.
         stat.cpu_ns = cpu_clock_ns(pid).unwrap_or_default();
-        let statm = fs::read_to_string(proc.join("statm"))?;
-        let pages: u64 = statm.split_ascii_whitespace().nth(1).and_then(|v| v.parse().ok()).unwrap_or(0);
-        stat.rss_bytes = pages * 4096;
+        // Not from `statm`, which counts in pages: those of aarch64 have 4, 16 or 64 KiB.
+        stat.rss_bytes = resident(&fs::read_to_string(proc.join("status"))?);
         stat.descriptors = fs::read_dir(proc.join("fd"))?.count();
         stat.threads = fs::read_dir(proc.join("task"))?.count();
         Ok(stat)
     }
+}
+
+/// Bytes, of what `/proc/<pid>/status` says in kilobytes; a zombie has none.
+fn resident(status: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.trim_end_matches("kB").trim().parse::<u64>().ok()).unwrap_or(0) << 10
 }
 
 /// Nanoseconds of CPU of a whole process, ended threads included (clock_getcpuclockid(3)).

@@ -1,8 +1,10 @@
 //! A virtual machine with one purpose: its first process runs the tests, prints, and powers off.
 
 use super::image::Image;
+use super::tools::{TOOLS, Tools};
+use crate::arch::Arch;
 use crate::command::output_of;
-use crate::console;
+use crate::{console, cross};
 use anyhow::{Context, Result, bail};
 use std::fmt;
 use std::fs;
@@ -32,8 +34,6 @@ const MODULES: [&str; 16] = [
     "net/ipv4/tcp_diag.ko",
     "net/ipv4/udp_diag.ko",
 ];
-/// What the tests call. A real shell: busybox's runs its own `ip` whatever PATH says.
-const TOOLS: [&str; 7] = ["ip", "tc", "sh", "unshare", "nsenter", "sleep", "test"];
 const DONE: &str = "pilotfish-guest-done";
 
 /// What the console said of the tests.
@@ -64,18 +64,71 @@ impl fmt::Display for Report {
     }
 }
 
-pub(super) fn boot(image: &Image, tests: &[PathBuf], filter: &str, cache: &Path, limit: Duration) -> Result<Report> {
-    let initrd = build_initrd(image, tests, filter, cache)?;
-    let mut qemu = console::qemu();
-    qemu.args(["-accel", "tcg", "-smp", "1", "-m", "1024"])
-        .args(["-append", "console=ttyS0 quiet panic=-1 net.ifnames=0"])
-        .arg("-kernel")
-        .arg(image.vmlinuz())
-        .arg("-initrd")
-        .arg(&initrd);
-    let report = console::boot(&mut qemu, |lines| watch(lines, tests.len(), limit));
-    fs::remove_file(&initrd).with_context(|| format!("remove {}", initrd.display()))?;
-    report
+/// What is booted, and what runs there.
+#[derive(Debug)]
+pub(super) struct Guest<'a> {
+    pub arch: Arch,
+    pub image: &'a Image,
+    pub tools: &'a Tools,
+    pub tests: &'a [PathBuf],
+    /// Only the tests whose names contain this.
+    pub filter: &'a str,
+}
+
+impl Guest<'_> {
+    /// `cache` is where the initial file system is made; it does not stay.
+    pub fn boot(&self, cache: &Path, limit: Duration) -> Result<Report> {
+        let initrd = self.build_initrd(cache)?;
+        let mut qemu = console::qemu(self.arch);
+        let console = self.arch.facts().console;
+        qemu.args(["-accel", "tcg", "-smp", "1", "-m", "1024"])
+            .args(["-append", &format!("console={console} quiet panic=-1 net.ifnames=0")])
+            .arg("-kernel")
+            .arg(self.image.vmlinuz())
+            .arg("-initrd")
+            .arg(&initrd);
+        let report = console::boot(self.arch, &mut qemu, |lines| watch(lines, self.tests.len(), limit));
+        fs::remove_file(&initrd).with_context(|| format!("remove {}", initrd.display()))?;
+        report
+    }
+
+    fn build_initrd(&self, cache: &Path) -> Result<PathBuf> {
+        let root = cache.join(format!("initrd-{}-{}", self.image.release, std::process::id()));
+        for dir in ["bin", "tools", "proc", "sys", "dev", "tmp", "run", "modules", "tests"] {
+            fs::create_dir_all(root.join(dir)).with_context(|| format!("make {}", root.display()))?;
+        }
+        fs::copy(self.tools.program("busybox")?, root.join("bin/busybox"))?;
+        for test in self.tests {
+            fs::copy(test, root.join("tests").join(test.file_name().context("a test's path")?))?;
+            self.copy_libraries(test, &root)?;
+        }
+        for tool in TOOLS {
+            let path = self.tools.program(tool)?;
+            fs::copy(&path, root.join("tools").join(tool))?;
+            self.copy_libraries(&path, &root)?;
+        }
+        for (number, module) in MODULES.iter().enumerate() {
+            add_module(self.image, module, number, &root)?;
+        }
+        let init = root.join("init");
+        fs::write(&init, init_script(self.filter))?;
+        fs::set_permissions(&init, fs::Permissions::from_mode(0o755))?;
+        let initrd = root.with_extension("cpio");
+        let pack = format!("cd '{}' && find . | cpio --quiet -o -H newc > '{}'", root.display(), initrd.display());
+        output_of(Command::new("sh").args(["-ec", &pack]), "pack the initial file system (Debian package cpio)")?;
+        fs::remove_dir_all(&root)?;
+        Ok(initrd)
+    }
+
+    /// To where the program looks for them.
+    fn copy_libraries(&self, program: &Path, root: &Path) -> Result<()> {
+        for (library, place) in cross::libraries(self.arch, program, &self.tools.root)? {
+            let to = root.join(place.strip_prefix("/")?);
+            fs::create_dir_all(to.parent().context("a library's path")?)?;
+            fs::copy(&library, &to).with_context(|| format!("copy {}", library.display()))?;
+        }
+        Ok(())
+    }
 }
 
 fn watch(lines: &mpsc::Receiver<String>, programs: usize, limit: Duration) -> Result<Report> {
@@ -109,34 +162,6 @@ fn watch(lines: &mpsc::Receiver<String>, programs: usize, limit: Duration) -> Re
     }
 }
 
-fn build_initrd(image: &Image, tests: &[PathBuf], filter: &str, cache: &Path) -> Result<PathBuf> {
-    let root = cache.join(format!("initrd-{}-{}", image.release, std::process::id()));
-    for dir in ["bin", "tools", "proc", "sys", "dev", "tmp", "run", "modules", "tests"] {
-        fs::create_dir_all(root.join(dir)).with_context(|| format!("make {}", root.display()))?;
-    }
-    fs::copy(find("busybox")?, root.join("bin/busybox"))?;
-    for test in tests {
-        fs::copy(test, root.join("tests").join(test.file_name().context("a test's path")?))?;
-        copy_libraries(test, &root)?;
-    }
-    for tool in TOOLS {
-        let path = find(tool)?;
-        fs::copy(&path, root.join("tools").join(tool))?;
-        copy_libraries(&path, &root)?;
-    }
-    for (number, module) in MODULES.iter().enumerate() {
-        add_module(image, module, number, &root)?;
-    }
-    let init = root.join("init");
-    fs::write(&init, init_script(filter))?;
-    fs::set_permissions(&init, fs::Permissions::from_mode(0o755))?;
-    let initrd = root.with_extension("cpio");
-    let pack = format!("cd '{}' && find . | cpio --quiet -o -H newc > '{}'", root.display(), initrd.display());
-    output_of(Command::new("sh").args(["-ec", &pack]), "pack the initial file system (Debian package cpio)")?;
-    fs::remove_dir_all(&root)?;
-    Ok(initrd)
-}
-
 /// Debian compresses modules from 6.10 or so on; what is built in has no file.
 fn add_module(image: &Image, module: &str, number: usize, root: &Path) -> Result<()> {
     let plain = image.module(module);
@@ -167,24 +192,4 @@ echo {DONE}
 $b poweroff -f
 "
     )
-}
-
-/// The shared libraries that the program names, at the same paths.
-fn copy_libraries(program: &Path, root: &Path) -> Result<()> {
-    let listing = output_of(Command::new("ldd").arg(program), "list the libraries of a program")?;
-    for library in listing.split_whitespace().filter(|word| word.starts_with('/')) {
-        let to = root.join(library.trim_start_matches('/'));
-        fs::create_dir_all(to.parent().context("a library's path")?)?;
-        fs::copy(library, &to).with_context(|| format!("copy {library}"))?;
-    }
-    Ok(())
-}
-
-fn find(program: &str) -> Result<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/sbin".into(), "/sbin".into()])
-        .map(|dir| dir.join(program))
-        .find(|path| path.exists())
-        .with_context(|| format!("{program} is missing (Debian packages busybox-static and iproute2)"))
 }

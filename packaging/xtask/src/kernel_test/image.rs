@@ -1,17 +1,46 @@
-//! Debian's kernels, by apt.
+//! Debian's kernels.
 
-use crate::command::output_of;
-use anyhow::{Context, Result};
-use std::fs;
+use super::apt::Apt;
+use crate::arch::Arch;
+use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Suite {
-    /// Linux 6.1
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Kernel {
+    /// Debian 12's
+    #[value(name = "6.1")]
     Bookworm,
-    /// Linux 6.12
+    /// Debian 13's, from the backports
+    #[value(name = "6.12")]
     Backports,
+    /// The same with pages of 16 KiB, which only aarch64 has
+    #[value(name = "6.12-16k")]
+    Backports16k,
+}
+
+impl Kernel {
+    /// All that Debian has for an architecture.
+    pub fn all(arch: Arch) -> Vec<Kernel> {
+        let all = [Kernel::Bookworm, Kernel::Backports, Kernel::Backports16k];
+        all.into_iter().filter(|kernel| kernel.package(arch).is_ok()).collect()
+    }
+
+    fn suite(self) -> &'static str {
+        match self {
+            Kernel::Bookworm => "bookworm",
+            Kernel::Backports | Kernel::Backports16k => "bookworm-backports",
+        }
+    }
+
+    /// The cloud flavour where there is one: the same source and BPF options as the generic one, a
+    /// third of its size.
+    fn package(self, arch: Arch) -> Result<String> {
+        match (self, arch) {
+            (Kernel::Backports16k, Arch::Aarch64) => Ok("linux-image-arm64-16k".into()),
+            (Kernel::Backports16k, Arch::X86_64) => bail!("x86_64 has no pages of 16 KiB"),
+            _ => Ok(format!("linux-image-cloud-{}", arch.facts().deb)),
+        }
+    }
 }
 
 /// An unpacked kernel package.
@@ -19,7 +48,7 @@ pub(super) enum Suite {
 pub(super) struct Image {
     /// As `uname -r` says it.
     pub release: String,
-    pub root: PathBuf,
+    root: PathBuf,
 }
 
 impl Image {
@@ -32,76 +61,44 @@ impl Image {
     }
 }
 
-impl Suite {
-    fn name(self) -> &'static str {
-        match self {
-            Suite::Bookworm => "bookworm",
-            Suite::Backports => "bookworm-backports",
-        }
-    }
-}
-
-/// The cloud flavour: the same source and BPF options as the generic one, a third of its size.
-const PACKAGE: &str = "linux-image-cloud-amd64";
-
 /// The kernel that the suite has now; downloaded when it is not in the cache.
-pub(super) fn fetch(suite: Suite, cache: &Path) -> Result<Image> {
-    let dir = cache.join(suite.name());
-    fs::create_dir_all(dir.join("lists/partial")).with_context(|| format!("make {}", dir.display()))?;
-    let apt = |program: &str| {
-        let mut command = Command::new(program);
-        command.current_dir(&dir).arg("-q");
-        for (option, value) in [
-            ("Dir::Etc::sourcelist", dir.join("suite.list").display().to_string()),
-            ("Dir::Etc::sourceparts", "-".into()),
-            ("Dir::State::lists", dir.join("lists").display().to_string()),
-            ("Dir::Cache::pkgcache", String::new()),
-            ("Dir::Cache::srcpkgcache", String::new()),
-            ("APT::Sandbox::User", "root".into()),
-        ] {
-            command.arg("-o").arg(format!("{option}={value}"));
-        }
-        command
-    };
-    // A list of its own: the machine need not have the suite among its sources, and they stay as they are.
-    fs::write(dir.join("suite.list"), format!("deb {} {} main\n", mirror()?, suite.name()))?;
-    output_of(apt("apt-get").arg("update"), "read the list of kernels")?;
-    let depends = output_of(apt("apt-cache").args(["depends", PACKAGE]), "find the kernel's package")?;
-    let package = depends
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("Depends: linux-image-"))
-        .with_context(|| format!("{} has no {PACKAGE}", suite.name()))?
-        .to_owned();
-    let root = dir.join(&package);
-    let image = Image { release: package.clone(), root };
+pub(super) fn fetch(kernel: Kernel, arch: Arch, cache: &Path) -> Result<Image> {
+    let metapackage = kernel.package(arch)?;
+    let dir = directory(cache, kernel.suite(), arch);
+    let apt = Apt::new(kernel.suite(), arch, &dir)?;
+    let release = apt.dependency(&metapackage, "linux-image-").context("find the kernel's package")?;
+    let image = Image { root: dir.join(&release), release };
     if !image.vmlinuz().exists() {
-        eprintln!("downloading linux-image-{package}");
-        output_of(apt("apt-get").args(["download", &format!("linux-image-{package}")]), "download the kernel")?;
-        let deb = fs::read_dir(&dir)?
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .find(|path| {
-                path.file_name()
-                    .is_some_and(|name| name.to_string_lossy().starts_with(&format!("linux-image-{package}_")))
-            })
-            .context("apt-get download left no package")?;
-        output_of(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(&image.root), "unpack the kernel")?;
-        fs::remove_file(&deb)?;
+        let package = format!("linux-image-{}", image.release);
+        eprintln!("downloading {package}");
+        apt.unpack(&package, &image.root)?;
     }
     Ok(image)
 }
 
-/// Where the machine's own sources get Debian from.
-fn mirror() -> Result<String> {
-    let mut texts = vec![fs::read_to_string("/etc/apt/sources.list").unwrap_or_default()];
-    for entry in fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten() {
-        texts.push(fs::read_to_string(entry.path()).unwrap_or_default());
+/// x86_64 has the names of the time when there was no other.
+fn directory(cache: &Path, suite: &str, arch: Arch) -> PathBuf {
+    match arch {
+        Arch::X86_64 => cache.join(suite),
+        Arch::Aarch64 => cache.join(format!("{suite}-{}", arch.facts().deb)),
     }
-    let words = texts
-        .iter()
-        .flat_map(|text| text.lines())
-        .filter(|line| !line.starts_with('#'))
-        .flat_map(str::split_whitespace);
-    let mut uris = words.filter(|word| word.starts_with("http") && word.trim_end_matches('/').ends_with("/debian"));
-    // On other distributions: Debian's own.
-    Ok(uris.next().unwrap_or("http://deb.debian.org/debian").to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_of_16_kib_are_tried_where_there_are_any() {
+        assert_eq!(Kernel::all(Arch::X86_64), [Kernel::Bookworm, Kernel::Backports]);
+        assert_eq!(Kernel::all(Arch::Aarch64), [Kernel::Bookworm, Kernel::Backports, Kernel::Backports16k]);
+        assert!(Kernel::Backports16k.package(Arch::X86_64).is_err());
+    }
+
+    #[test]
+    fn kernels_of_two_architectures_are_kept_apart() {
+        let kept = Arch::ALL.map(|arch| directory(Path::new("/cache"), Kernel::Bookworm.suite(), arch));
+        assert_ne!(kept[0], kept[1]);
+        assert_eq!(Kernel::Bookworm.package(Arch::Aarch64).ok().as_deref(), Some("linux-image-cloud-arm64"));
+    }
 }

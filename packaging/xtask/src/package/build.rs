@@ -1,27 +1,36 @@
 //! Builds the packages of the tree as it is.
 
 use super::source::{Format, Source};
-use super::{stage, tools};
+use super::{glibc, stage, tools};
+use crate::arch::{Arch, Facts};
 use crate::command::run_command;
+use crate::cross;
 use anyhow::{Context, Result};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Builds one package into `target/package/`.
+/// Builds one package for this machine into `target/package/`.
 pub(crate) fn one(format: Format, binary: Option<&Path>, revision: u32) -> Result<PathBuf> {
-    let mut packages = build(&Source::read()?, binary, revision, &[format])?;
+    let mut packages = build(&Source::read()?, Arch::or_this(None)?, binary, revision, &[format])?;
     packages.pop().context("no package was built")
 }
 
-pub(super) fn build(source: &Source, binary: Option<&Path>, revision: u32, formats: &[Format]) -> Result<Vec<PathBuf>> {
+pub(super) fn build(
+    source: &Source,
+    arch: Arch,
+    binary: Option<&Path>,
+    revision: u32,
+    formats: &[Format],
+) -> Result<Vec<PathBuf>> {
     let binary = match binary {
         Some(path) => path.to_owned(),
-        None => compile(source, &source.root.join("target"))?,
+        None => compile(source, arch, &source.root.join("target"))?,
     };
-    stage::fill(source, &binary, revision, &source.root.join("target/package/stage"))?;
-    let packages = formats.iter().map(|format| pack(source, *format, revision)).collect::<Result<_>>()?;
+    arch.check(&binary)?;
+    stage::fill(source, arch, &binary, revision, &source.root.join("target/package/stage"))?;
+    let packages = formats.iter().map(|format| pack(source, arch, *format, revision)).collect::<Result<_>>()?;
     give_back(&source.root)?;
     Ok(packages)
 }
@@ -38,7 +47,7 @@ fn give_back(root: &Path) -> Result<()> {
 
 /// The compiler puts paths of sources into panic messages and debug data; the last prefix that
 /// matches is the one that it replaces.
-fn compile(source: &Source, target: &Path) -> Result<PathBuf> {
+fn compile(source: &Source, arch: Arch, target: &Path) -> Result<PathBuf> {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));
     let home = home.context("neither CARGO_HOME nor HOME is set")?;
@@ -46,24 +55,16 @@ fn compile(source: &Source, target: &Path) -> Result<PathBuf> {
     let flags = [mapped(&home, "/cargo"), mapped(&source.root, "/pilotfish"), mapped(target, "/target")];
     let mut cargo = Command::new("cargo");
     cargo.current_dir(&source.root).args(["build", "--locked", "--profile", "dist", "-p", "agentd", "--target-dir"]);
-    cargo.arg(target).env("RUSTFLAGS", flags.join(" ")).env("PILOTFISH_COMMIT", &source.commit);
+    cross::build(arch, cargo.arg(target))?;
+    cargo.env("RUSTFLAGS", flags.join(" ")).env("PILOTFISH_COMMIT", &source.commit);
     run_command(cargo.env("SOURCE_DATE_EPOCH", &source.date), "build the agent")?;
-    Ok(target.join("dist/pilotfish"))
+    Ok(cross::built(arch, target).join("dist/pilotfish"))
 }
 
 /// Packs what is staged.
-fn pack(source: &Source, format: Format, revision: u32) -> Result<PathBuf> {
+fn pack(source: &Source, arch: Arch, format: Format, revision: u32) -> Result<PathBuf> {
     let Source { root, version, date, .. } = source;
-    let (deb_arch, rpm_arch) = match std::env::consts::ARCH {
-        "x86_64" => ("amd64", "x86_64"),
-        "aarch64" => ("arm64", "aarch64"),
-        other => (other, other),
-    };
-    let name = match format {
-        Format::Deb => format!("pilotfish_{version}-{revision}_{deb_arch}.deb"),
-        Format::Rpm => format!("pilotfish-{version}-{revision}.{rpm_arch}.rpm"),
-    };
-    let package = root.join("target/package").join(name);
+    let package = root.join("target/package").join(file_name(arch, format, version, revision));
     // Not every tool cuts a longer file that is there.
     if package.exists() {
         fs::remove_file(&package).with_context(|| format!("replace {}", package.display()))?;
@@ -81,6 +82,37 @@ fn pack(source: &Source, format: Format, revision: u32) -> Result<PathBuf> {
             .args(["--package", "shim-plugin/agentd", "--source-date", date])
             .args(["--set-metadata", &format!("release = \"{revision}\"")]),
     };
+    if !arch.is_of_this_machine() {
+        make.args(["--target", arch.facts().rust_target]);
+        if format == Format::Deb {
+            make.args(["--variant", "cross"]);
+        }
+    }
     run_command(&mut make, &format!("make {}", package.display()))?;
+    if format == Format::Deb {
+        glibc::check(&root.join("target/package/stage/pilotfish"), &package)?;
+    }
     Ok(package)
+}
+
+fn file_name(arch: Arch, format: Format, version: &str, revision: u32) -> String {
+    let Facts { name, deb, .. } = arch.facts();
+    match format {
+        Format::Deb => format!("pilotfish_{version}-{revision}_{deb}.deb"),
+        Format::Rpm => format!("pilotfish-{version}-{revision}.{name}.rpm"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packages_are_called_as_each_distribution_calls_the_architecture() {
+        let name = |arch, format| file_name(arch, format, "0.2.0", 1);
+        assert_eq!(name(Arch::X86_64, Format::Deb), "pilotfish_0.2.0-1_amd64.deb");
+        assert_eq!(name(Arch::X86_64, Format::Rpm), "pilotfish-0.2.0-1.x86_64.rpm");
+        assert_eq!(name(Arch::Aarch64, Format::Deb), "pilotfish_0.2.0-1_arm64.deb");
+        assert_eq!(name(Arch::Aarch64, Format::Rpm), "pilotfish-0.2.0-1.aarch64.rpm");
+    }
 }

@@ -2,14 +2,16 @@
 //! manual pages and completions are.
 
 use super::source::Source;
+use crate::arch::Arch;
 use crate::command::{output, run_command};
+use crate::cross;
 use anyhow::{Context, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-pub(super) fn fill(source: &Source, binary: &Path, revision: u32, stage: &Path) -> Result<()> {
+pub(super) fn fill(source: &Source, arch: Arch, binary: &Path, revision: u32, stage: &Path) -> Result<()> {
     if stage.exists() {
         fs::remove_dir_all(stage).with_context(|| format!("empty {}", stage.display()))?;
     }
@@ -18,9 +20,9 @@ pub(super) fn fill(source: &Source, binary: &Path, revision: u32, stage: &Path) 
     }
     let agent = stage.join("pilotfish");
     fs::copy(binary, &agent).with_context(|| format!("copy {}", binary.display()))?;
-    run_command(Command::new("strip").arg("--strip-all").arg(&agent), "strip the agent")?;
+    run_command(Command::new(cross::tool(arch, "strip")).arg("--strip-all").arg(&agent), "strip the agent")?;
     // Nothing of the machine that builds may get into what is printed.
-    let ask = |args: &[&str]| output(Command::new(&agent).args(args).env_clear());
+    let ask = |args: &[&str]| output(cross::run(arch, &agent).args(args).env_clear());
     fs::write(stage.join("agent.toml"), ask(&["config", "--print-default"])? + "\n")?;
     for (shell, file) in [("bash", "pilotfish.bash"), ("zsh", "_pilotfish"), ("fish", "pilotfish.fish")] {
         fs::write(stage.join("completions").join(file), ask(&["completions", shell])? + "\n")?;
@@ -33,7 +35,7 @@ pub(super) fn fill(source: &Source, binary: &Path, revision: u32, stage: &Path) 
     fs::copy(source.root.join("packaging/debian/lintian-overrides"), stage.join("lintian-overrides"))?;
     changelog(source, revision, stage)?;
     let licences = stage.join("licences-of-dependencies");
-    fs::write(&licences, licences_of_dependencies(source)?)?;
+    fs::write(&licences, licences_of_dependencies(source, arch)?)?;
     gzip(&licences)
 }
 
@@ -53,13 +55,14 @@ fn changelog(source: &Source, revision: u32, stage: &Path) -> Result<()> {
 }
 
 /// Every crate that is compiled into the agent, and the text of each licence once.
-fn licences_of_dependencies(source: &Source) -> Result<String> {
+fn licences_of_dependencies(source: &Source, arch: Arch) -> Result<String> {
     let mut metadata = Command::new("cargo");
     metadata.current_dir(&source.root).args(["metadata", "--locked", "--format-version", "1"]);
     let metadata: serde_json::Value = serde_json::from_str(&output(&mut metadata)?)?;
     let mut tree = Command::new("cargo");
     tree.current_dir(&source.root).stderr(Stdio::inherit());
     tree.args(["tree", "--locked", "-p", "agentd", "-e", "normal,no-proc-macro", "--prefix", "none", "-f", "{p}"]);
+    tree.args(["--target", arch.facts().rust_target]);
     let used: BTreeSet<(String, String)> = output(&mut tree)?
         .lines()
         .filter_map(|line| {

@@ -1,6 +1,7 @@
 //! The virtual machine: boots a disk that stays as it is, and reads from its console what the story inside found.
 
 use super::image::Image;
+use crate::arch::Arch;
 use crate::console;
 use anyhow::{Result, bail};
 use std::fmt;
@@ -38,7 +39,7 @@ impl fmt::Display for Report {
 }
 
 pub(super) fn boot(image: &Image, payload: &Path, verbose: bool, limit: Duration) -> Result<Report> {
-    let mut qemu = console::qemu();
+    let mut qemu = console::qemu(Arch::X86_64);
     qemu.args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", "1500", "-snapshot"])
         .args(["-append", "root=/dev/vda rw console=ttyS0 quiet net.ifnames=0 panic=-1"])
         .arg("-kernel")
@@ -49,7 +50,7 @@ pub(super) fn boot(image: &Image, payload: &Path, verbose: bool, limit: Duration
         .arg(format!("file={},if=virtio,format=raw", image.disk.display()))
         .arg("-drive")
         .arg(format!("file={},if=virtio,format=raw", payload.display()));
-    console::boot(&mut qemu, |lines| watch(lines, verbose, limit))
+    console::boot(Arch::X86_64, &mut qemu, |lines| watch(lines, verbose, limit))
 }
 
 fn watch(lines: &mpsc::Receiver<String>, verbose: bool, limit: Duration) -> Result<Report> {
