@@ -59,6 +59,7 @@ fn perform(cli: Cli) -> Result<Exit, Failure> {
         Command::Identity { address, output } => return cli::identity::run(&socket()?, &address, output),
         Command::Doctor(args) => return cli::doctor::run(&args, socket),
         Command::Timeline(args) => cli::timeline::run(&socket()?, &args)?,
+        Command::Report(args) => cli::report::run(&common, &args)?,
         Command::Replay(args) => return replay::run(&args),
         Command::Config { print_default: true } => cli::output::print(&Config::documented_default())?,
         Command::Config { print_default: false } => {

@@ -64,6 +64,7 @@ const PARTS: &[Part] = &[
     beside("node_addresses"),
     beside("redis"),
     beside("replay_tshark"),
+    beside("report"),
     beside("timeline"),
     beside("tls"),
     beside("truth"),

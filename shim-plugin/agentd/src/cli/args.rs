@@ -77,6 +77,9 @@ pub enum Command {
     /// When containers of this node began and ended, and which requests each end cut
     #[command(after_long_help = Exit::table())]
     Timeline(TimelineArgs),
+    /// Everything that a report of a fault needs, in one file: no packets, no secrets
+    #[command(after_long_help = Exit::table())]
+    Report(ReportArgs),
     /// Read a capture file as if its traffic were live: exchanges, flows, golden metrics
     #[command(after_long_help = Exit::table())]
     Replay(ReplayArgs),
@@ -164,6 +167,18 @@ pub struct TimelineArgs {
     pub follow: bool,
     #[arg(short, long, value_enum, default_value = "table")]
     pub output: Output,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ReportArgs {
+    /// Where to write it, a file that is not there yet; - for standard output [default:
+    /// pilotfish-report-TIME.tar.gz]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Replace names of workloads, namespaces, pods and nodes, addresses, hosts and ids: each by the
+    /// same mask everywhere
+    #[arg(long)]
+    pub mask: bool,
 }
 
 #[cfg(test)]
