@@ -68,6 +68,7 @@ fn perform(cli: Cli) -> Result<Exit, Failure> {
             cli::output::print("The configuration is valid.\n")?;
         }
         Command::Version { output } => cli::version::run(&socket()?, output)?,
+        Command::ReadFiles => netns_scanner::helper::serve().map_err(|error| Failure::new(Exit::Software, error))?,
         Command::Completions { shell } => cli::shell::completions(shell)?,
         Command::Man { directory } => cli::shell::man(&directory)?,
     }

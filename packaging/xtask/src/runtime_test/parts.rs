@@ -65,6 +65,7 @@ const PARTS: &[Part] = &[
     beside("redis"),
     beside("replay_tshark"),
     beside("report"),
+    beside("stuck_reads"),
     beside("timeline"),
     beside("tls"),
     beside("truth"),

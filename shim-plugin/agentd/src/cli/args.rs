@@ -96,6 +96,9 @@ pub enum Command {
     },
     /// Print a completion script for a shell
     Completions { shell: clap_complete::Shell },
+    /// Read files for the agent that started this and asks on standard input
+    #[command(hide = true)]
+    ReadFiles,
     /// Write the manual pages into a directory
     #[command(hide = true)]
     Man { directory: PathBuf },
