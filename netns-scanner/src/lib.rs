@@ -11,6 +11,7 @@
 mod config;
 pub mod deadline;
 mod diag;
+pub mod helper;
 mod iterator;
 mod limiter;
 mod owners;
@@ -18,6 +19,7 @@ mod procfs_source;
 mod program;
 mod queue;
 mod scanner;
+mod schedule;
 mod seeds;
 mod socket;
 mod sys;

@@ -6,7 +6,6 @@ use crate::deadline::{Deadlines, PATIENCE};
 use crate::socket::{Socket, SocketState};
 use flow_model::Endpoint;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::Path;
 
 /// Processes asked about in one look. A node runs some tens that have sockets in its own namespace;
@@ -62,11 +61,7 @@ pub fn read(sockets: &[Socket], containers: &BTreeSet<String>, proc: &Path, dead
 /// None when the process is gone, or its files are late.
 fn owner_of(pid: u32, containers: &BTreeSet<String>, proc: &Path, deadlines: &Deadlines) -> Option<Owner> {
     let directory = proc.join(pid.to_string());
-    let text = |name: &str| {
-        let path = directory.join(name);
-        let file = path.display().to_string();
-        deadlines.read("owner", &file, PATIENCE, move || fs::read_to_string(path)).ok()?.ok()
-    };
+    let text = |name: &str| deadlines.text("owner", &directory.join(name), PATIENCE).ok()?.ok();
     let cgroup = text("cgroup")?;
     if let Some(container) = container_in(&cgroup, containers) {
         return Some(Owner::Container(container));
@@ -116,6 +111,7 @@ fn unit_in(cgroup: &str) -> Option<&str> {
 mod tests {
     use super::*;
     use flow_model::{FiveTuple, Transport};
+    use std::fs;
     use std::time::Duration;
 
     const ID: &str = "8a3c5f";

@@ -1,4 +1,5 @@
-//! Raw `bpf()` for an iterator of bare instructions: load, link, open a pass.
+//! Raw `bpf()` for an iterator of bare instructions: load, link, open a pass. And what a process does
+//! without that only reads: descriptors and capabilities.
 
 #![allow(unsafe_code)]
 
@@ -107,4 +108,51 @@ fn bpf<T>(command: libc::c_long, attr: &T) -> Result<OwnedFd, Errno> {
     let fd = Errno::result(result).and_then(|fd| i32::try_from(fd).map_err(|_| Errno::EBADF))?;
     // SAFETY: the kernel has just made this descriptor for us, close-on-exec, and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// To see processes of other users where `/proc` is mounted with `hidepid` (linux/capability.h).
+pub(crate) const CAP_SYS_PTRACE: u32 = 19;
+/// `_LINUX_CAPABILITY_VERSION_3`: two words for each set.
+const CAPABILITY_VERSION: u32 = 0x2008_0522;
+
+/// `struct __user_cap_header_struct`; the process itself is 0.
+#[repr(C)]
+struct CapHeader {
+    version: u32,
+    pid: i32,
+}
+
+/// `struct __user_cap_data_struct`.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+struct CapData {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+/// Closes every descriptor that the process has besides standard input, output and error. Before
+/// Linux 5.9, which has no such call, those stay that were inherited: none of ours, which are all
+/// closed by the start of a program.
+pub(crate) fn close_above_standard_error() {
+    // SAFETY: no descriptor above 2 is owned by anything in this process yet: it has just begun, and
+    // its caller has opened nothing.
+    let _ = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32) };
+}
+
+/// Gives away all capabilities but this one, which it need not have.
+///
+/// # Errors
+/// The kernel refuses, which it has no reason to.
+pub(crate) fn keep_only(capability: u32) -> Result<(), Errno> {
+    let header = CapHeader { version: CAPABILITY_VERSION, pid: 0 };
+    let mut data = [CapData::default(); 2];
+    // SAFETY: the header is as the kernel has it, and `data` has room for the two entries that this
+    // version fills; both outlive the call.
+    Errno::result(unsafe { libc::syscall(libc::SYS_capget, &raw const header, data.as_mut_ptr()) })?;
+    let [low, _] = data;
+    let kept = low.permitted & (1 << capability);
+    let data = [CapData { effective: kept, permitted: kept, inheritable: 0 }, CapData::default()];
+    // SAFETY: as above; the kernel only reads both.
+    Errno::result(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) }).map(drop)
 }

@@ -78,8 +78,23 @@ impl Client {
         Lines::open(self.connect()?, &self.socket, routes::TAP, parameters, "tap")
     }
 
+    /// The page of metrics as text, its first `most` bytes.
+    ///
+    /// # Errors
+    /// As [`Client::version`].
+    pub fn metrics(&self, most: usize) -> Result<String, AskError> {
+        let mut body = self.body(routes::METRICS)?;
+        body.truncate(most);
+        Ok(String::from_utf8_lossy(&body).into_owned())
+    }
+
     /// `GET path` as JSON.
     fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, AskError> {
+        serde_json::from_slice(&self.body(path)?).map_err(|error| self.strange(&format!("{path}: {error}")))
+    }
+
+    /// What `GET path` answers.
+    fn body(&self, path: &str) -> Result<Vec<u8>, AskError> {
         let answer = self.ask(path)?;
         let (head, body) = split(&answer).ok_or_else(|| self.strange("its answer has no end of head"))?;
         let status = head.split(' ').nth(1).unwrap_or_default();
@@ -87,7 +102,7 @@ impl Client {
             let text = String::from_utf8_lossy(body);
             return Err(self.strange(&format!("{path}: HTTP status {status}: {}", text.trim())));
         }
-        serde_json::from_slice(body).map_err(|error| self.strange(&format!("{path}: {error}")))
+        Ok(body.to_vec())
     }
 
     fn connect(&self) -> Result<UnixStream, AskError> {

@@ -61,6 +61,7 @@ fn perform(cli: Cli) -> Result<Exit, Failure> {
         Command::Timeline(args) => cli::timeline::run(&socket()?, &args)?,
         Command::Tap(args) => cli::tap::run(&socket()?, &args)?,
         Command::Top(args) => cli::top::run(&socket()?, &args)?,
+        Command::Report(args) => cli::report::run(&common, &args)?,
         Command::Replay(args) => return replay::run(&args),
         Command::Config { print_default: true } => cli::output::print(&Config::documented_default())?,
         Command::Config { print_default: false } => {
@@ -69,6 +70,7 @@ fn perform(cli: Cli) -> Result<Exit, Failure> {
             cli::output::print("The configuration is valid.\n")?;
         }
         Command::Version { output } => cli::version::run(&socket()?, output)?,
+        Command::ReadFiles => netns_scanner::helper::serve().map_err(|error| Failure::new(Exit::Software, error))?,
         Command::Completions { shell } => cli::shell::completions(shell)?,
         Command::Man { directory } => cli::shell::man(&directory)?,
     }

@@ -87,11 +87,16 @@ fn a_file_that_hangs_is_read_once_told_as_late_and_delays_no_page() {
     assert_eq!(value(&metrics, "pilotfish_stale_files"), Some(1.0));
     assert!(value(&metrics, "process_cpu_seconds_total").is_some_and(|cpu| cpu > 0.0), "what needs no file is fresh");
     let hanging = || {
-        let tasks = fs::read_dir(format!("/proc/{}/task", agent.0.id())).expect("it runs");
-        let name = |task: &fs::DirEntry| fs::read_to_string(task.path().join("comm")).unwrap_or_default();
-        tasks.flatten().filter(|task| name(task).trim() == "pf-read").count()
+        let text = |path: &Path| fs::read_to_string(path).unwrap_or_default();
+        let parent = format!("PPid:\t{}\n", agent.0.id());
+        let all = fs::read_dir("/proc").expect("/proc").flatten();
+        let readers = all.filter(|process| text(&process.path().join("status")).contains(&parent));
+        let tasks = readers.flat_map(|reader| fs::read_dir(reader.path().join("task")).into_iter().flatten().flatten());
+        // Threads that wait for work are in another call than this.
+        let opens = format!("{} ", libc::SYS_openat);
+        tasks.filter(|task| text(&task.path().join("syscall")).starts_with(&opens)).count()
     };
-    // Reads that end have threads as well, for a moment.
+    // Reads that end are in it as well, for a moment.
     let until = Instant::now() + PATIENCE;
     while hanging() != 1 {
         assert!(Instant::now() < until, "one read in flight, not {}", hanging());

@@ -1,6 +1,8 @@
 //! What the end-to-end tests share: one at a time, and questions to the agent in the words of a test.
 #![forbid(unsafe_code)]
 
+pub mod readers;
+
 use agent_api::EdgeRow;
 use anyhow::{Context, Result};
 use serde_json::Value;

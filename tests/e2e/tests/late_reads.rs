@@ -2,19 +2,20 @@
 #![forbid(unsafe_code)]
 
 use anyhow::{Context, Result, ensure};
+use e2e::readers::{OPENS, readers_of, tasks};
 use e2e::{PATIENCE, alone, api, generator, run_to_end, wait_edge};
 use nix::sys::stat::Mode;
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use testbed::{Agent, AgentOptions, ContainerSpec, Testbed, until};
 
-/// Threads of the agent that wait for a file.
+/// Threads of the process that reads for the agent which wait for a file to open.
 fn hanging(agent: &Agent) -> Result<usize> {
-    let tasks = fs::read_dir(format!("/proc/{}/task", agent.pid())).context("the agent runs")?;
-    let is_read = |task: &fs::DirEntry| {
-        fs::read_to_string(task.path().join("comm")).is_ok_and(|command| command.trim() == "pf-read")
-    };
-    Ok(tasks.flatten().filter(is_read).count())
+    let mut count = 0;
+    for reader in readers_of(agent.pid())? {
+        count += tasks(reader, "syscall")?.iter().filter(|call| call.starts_with(OPENS)).count();
+    }
+    Ok(count)
 }
 
 #[test]
@@ -38,7 +39,7 @@ fn containers_are_attached_and_pages_answered_while_reads_hang() -> Result<()> {
         })
     })
     .with_context(|| agent.log_text())?;
-    // Reads that end have threads as well, for a moment.
+    // Reads that end are among them, for a moment.
     let both_hang = || until("one read of each file hangs", PATIENCE, || hanging(&agent).is_ok_and(|reads| reads == 2));
     both_hang()?;
 

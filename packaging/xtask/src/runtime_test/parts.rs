@@ -64,6 +64,8 @@ const PARTS: &[Part] = &[
     beside("node_addresses"),
     beside("redis"),
     beside("replay_tshark"),
+    beside("report"),
+    beside("stuck_reads"),
     beside("tap"),
     beside("timeline"),
     beside("tls"),

@@ -83,6 +83,9 @@ pub enum Command {
     /// The busiest, slowest or failing operations, live
     #[command(after_long_help = Exit::table())]
     Top(TopArgs),
+    /// Everything that a report of a fault needs, in one file: no packets, no secrets
+    #[command(after_long_help = Exit::table())]
+    Report(ReportArgs),
     /// Read a capture file as if its traffic were live: exchanges, flows, golden metrics
     #[command(after_long_help = Exit::table())]
     Replay(ReplayArgs),
@@ -99,6 +102,9 @@ pub enum Command {
     },
     /// Print a completion script for a shell
     Completions { shell: clap_complete::Shell },
+    /// Read files for the agent that started this and asks on standard input
+    #[command(hide = true)]
+    ReadFiles,
     /// Write the manual pages into a directory
     #[command(hide = true)]
     Man { directory: PathBuf },
@@ -254,6 +260,18 @@ impl Wanted {
         ];
         all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
     }
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ReportArgs {
+    /// Where to write it, a file that is not there yet; - for standard output [default:
+    /// pilotfish-report-TIME.tar.gz]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Replace names of workloads, namespaces, pods and nodes, addresses, hosts and ids: each by the
+    /// same mask everywhere
+    #[arg(long)]
+    pub mask: bool,
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ pub mod identity;
 pub mod moment;
 pub mod output;
 pub mod privileges;
+pub mod report;
 pub mod shell;
 pub mod stat;
 pub mod status;

@@ -2,12 +2,14 @@
 
 mod default;
 mod fault;
+mod given;
 mod keys;
 mod load;
 mod sections;
 mod value;
 
 pub use fault::Faults;
+pub use given::given;
 #[cfg(test)]
 pub use keys::KEYS;
 pub use load::{Flags, load, read_file};

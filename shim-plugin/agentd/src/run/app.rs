@@ -12,6 +12,7 @@ use crate::run::ends::{Ended, Ends};
 use crate::run::engine::{self, Loaded};
 use crate::run::kernel_stats::KernelStatsReader;
 use crate::run::kubernetes::{Kubernetes, Wanted};
+use crate::run::process;
 use crate::run::reload::Reload;
 use crate::run::running::{Running, Shared};
 use crate::run::saved::{self, State};
@@ -174,7 +175,9 @@ impl App {
                     return Ok(());
                 }
             };
-            let deadlines = Deadlines::default();
+            let deadlines = Deadlines::with_helper(process::reader);
+            // Nobody else sets it.
+            let _ = board.reads.set(deadlines.clone());
             let upkeep = Upkeep {
                 board: board.clone(),
                 kernel: KernelStatsReader::new(loaded.kernel.clone(), config.capture.ring_bytes, &losses),

@@ -72,7 +72,7 @@ impl Running {
         let attacher = Attacher::start(settings::attach(config), loaded.programs(), tell);
         let attacher = attacher.context("start the attach workers")?;
         let descriptors = Descriptors::look();
-        let node = Jobs::new(loaded.kernel.clone(), config.debug.proc.clone(), descriptors.clone());
+        let node = Jobs::new(loaded.kernel.clone(), config.debug.proc.clone(), descriptors.clone(), deadlines.clone());
         // Bounded by who sends: seeds by the scan, which counts those under way; the end of a
         // namespace once for each that was attached; the others a few in a run.
         let (orders, received) = mpsc::channel();

@@ -16,6 +16,7 @@ use capture_engine::pipeline::PipelineStats;
 use flow_model::{LossReason, Slot};
 use golden_metrics::{SelfMetric, Taps};
 use k8s_sync::TableMetric;
+use netns_scanner::deadline::Deadlines;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
@@ -82,6 +83,8 @@ pub struct Board {
     pub kubernetes: OnceLock<Watches>,
     /// Set before anything else where a companion is to be joined.
     pub companion: OnceLock<Arc<Joining>>,
+    /// Who reads files that may hang. Set once the kernel programs are loaded.
+    pub reads: OnceLock<Deadlines>,
     /// Set before anything happens.
     pub history: OnceLock<History>,
     pub draining: AtomicBool,
@@ -124,6 +127,7 @@ impl Board {
             counted: Mutex::default(),
             kubernetes: OnceLock::new(),
             companion: OnceLock::new(),
+            reads: OnceLock::new(),
             history: OnceLock::new(),
             draining: AtomicBool::new(false),
             pause_ms: AtomicU64::new(0),

@@ -7,6 +7,8 @@ use crate::serve::{counts, kubernetes};
 use agent_api::{ContainerdLink, Process, Scan, Version};
 use golden_metrics::SelfMetric;
 use k8s_sync::TableMetric;
+use netns_scanner::deadline::Deadlines;
+use netns_scanner::helper::HelperCounts;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -34,6 +36,7 @@ pub fn self_metrics(board: &Board, cluster: Vec<TableMetric>, now: Instant) -> V
         out.push(SelfMetric::gauge("pilotfish_netns", help, count as f64).with("state", state));
     }
     scan(board, &mut out);
+    reads(board, &mut out);
     containerd(board, &mut out);
     out.extend_from_slice(&board.counted.lock());
     out.extend(board.history.get().map(History::metrics).unwrap_or_default());
@@ -100,6 +103,18 @@ fn scan(board: &Board, out: &mut Vec<SelfMetric>) {
         let help = "Reads of /proc that did not end in time, by kind of file.";
         out.push(SelfMetric::counter("pilotfish_late_reads_total", help, count).with("file", kind));
     }
+}
+
+/// The process that reads files that may hang.
+fn reads(board: &Board, out: &mut Vec<SelfMetric>) {
+    let Some(counts) = board.reads.get().and_then(Deadlines::helper_counts) else { return };
+    let HelperCounts { started, left_behind, refused } = counts;
+    let help = "Processes that were started to read files that may hang, the first included.";
+    out.push(SelfMetric::counter("pilotfish_reader_starts_total", help, started));
+    let help = "Of these, those that were left behind, because what they read hung.";
+    out.push(SelfMetric::counter("pilotfish_reader_left_behind_total", help, left_behind));
+    let help = "Reads of files that were not made while there was no process that reads.";
+    out.push(SelfMetric::counter("pilotfish_reads_refused_total", help, refused));
 }
 
 fn containerd(board: &Board, out: &mut Vec<SelfMetric>) {

@@ -7,6 +7,7 @@ use crate::run::containers::{find_hierarchy, services_of};
 use capture_engine::attach::CgroupLinks;
 use capture_engine::kernel::Kernel;
 use flow_model::Slot;
+use netns_scanner::deadline::Deadlines;
 use std::fs;
 use std::path::Path;
 
@@ -20,9 +21,11 @@ pub fn line(is_wanted: bool, kernel: Option<&Kernel>) -> Line {
     let Some(kernel) = kernel else {
         return Line::new(WHAT, FallsBack, "not tried, as the programs did not load", "");
     };
-    let hierarchy = match find_hierarchy(Path::new("/proc")) {
+    let hierarchy = match find_hierarchy(Path::new("/proc"), &Deadlines::default()) {
         Ok(hierarchy) => hierarchy,
-        Err(reason) => return Line::new(WHAT, FallsBack, reason, format!("{WITHOUT}; cgroup v2 is what is needed")),
+        Err(reason) => {
+            return Line::new(WHAT, FallsBack, reason.to_string(), format!("{WITHOUT}; cgroup v2 is what is needed"));
+        }
     };
     let text = |file: &str| fs::read_to_string(file).unwrap_or_default();
     let own = hierarchy.directory(&text("/proc/self/cgroup"));

@@ -22,6 +22,9 @@ use tokio::task::JoinSet;
 /// Attaching to a cgroup waits for the kernel's lock of all cgroups, and the first for the verifier.
 const CGROUP_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Listing services begins with a read that has [`PATIENCE`] of its own.
+const LIST_PATIENCE: Duration = Duration::from_secs(2);
+
 /// What was read.
 #[derive(Debug)]
 pub enum News {
@@ -96,7 +99,7 @@ impl Reads {
             }
             Job::List { watch } => {
                 let list = move || jobs.services(watch);
-                self.begin("cgroup", "system.slice".to_owned(), PATIENCE, list, News::Services);
+                self.begin("cgroup", "system.slice".to_owned(), LIST_PATIENCE, list, News::Services);
             }
         }
     }

@@ -1,5 +1,5 @@
 //! What blocks: reading which cgroup a process is in, and attaching to it, which takes the kernel's
-//! lock of all cgroups. Run on threads with a deadline.
+//! lock of all cgroups. Run on threads with a deadline; what they read of `/proc` is read for them.
 
 use super::hierarchy::Hierarchy;
 use super::services::{self, Watch};
@@ -9,6 +9,7 @@ use capture_engine::attach::CgroupLinks;
 use capture_engine::kernel::Kernel;
 use flow_model::{NetnsId, Slot, Ts, in_full};
 use netns::Netns;
+use netns_scanner::deadline::{Deadlines, PATIENCE};
 use netns_scanner::name_of_service;
 use std::collections::BTreeMap;
 use std::fs;
@@ -78,7 +79,8 @@ pub struct Jobs {
     kernel: Arc<Kernel>,
     proc: PathBuf,
     descriptors: Descriptors,
-    hierarchy: OnceLock<Result<Hierarchy, String>>,
+    deadlines: Deadlines,
+    hierarchy: OnceLock<Hierarchy>,
     home: OnceLock<Result<Home, String>>,
 }
 
@@ -91,24 +93,22 @@ struct Home {
 
 impl Jobs {
     #[must_use]
-    pub fn new(kernel: Arc<Kernel>, proc: PathBuf, descriptors: Descriptors) -> Jobs {
-        Jobs { kernel, proc, descriptors, hierarchy: OnceLock::new(), home: OnceLock::new() }
+    pub fn new(kernel: Arc<Kernel>, proc: PathBuf, descriptors: Descriptors, deadlines: Deadlines) -> Jobs {
+        Jobs { kernel, proc, descriptors, deadlines, hierarchy: OnceLock::new(), home: OnceLock::new() }
     }
 
     /// To the cgroup of `pid`, which is known to live in the node's namespace.
     pub fn container(&self, slot: Slot, pid: u32) -> Result<Attached, Why> {
-        let hierarchy = self.hierarchy().map_err(Why::Never)?;
-        let file = self.proc.join(pid.to_string()).join("cgroup");
-        let text = fs::read_to_string(&file).map_err(|error| Why::Failed(format!("{}: {error}", file.display())))?;
+        let hierarchy = self.hierarchy()?;
+        let text = self.text(&self.proc.join(pid.to_string()).join("cgroup"))?;
         let path = hierarchy.directory(&text).map_err(|error| Why::Never(error.to_string()))?;
         self.attach(slot, path, String::new())
     }
 
     /// To the cgroup of a service of the node, unless its processes live in another namespace.
     pub fn service(&self, slot: Slot, service: &str) -> Result<Attached, Why> {
-        let path = self.hierarchy().map_err(Why::Never)?.services().join(services::file_name(service));
-        let processes = fs::read_to_string(path.join("cgroup.procs"))
-            .map_err(|error| Why::Failed(format!("{}: {error}", path.display())))?;
+        let path = self.hierarchy()?.services().join(services::file_name(service));
+        let processes = self.text(&path.join("cgroup.procs"))?;
         let pid: Option<u32> = processes.lines().next().and_then(|line| line.parse().ok());
         let name = match pid {
             Some(pid) => {
@@ -119,7 +119,7 @@ impl Jobs {
                 if (NetnsId { dev: file.dev(), ino: file.ino() }) != home {
                     return Err(Why::Elsewhere);
                 }
-                name_of_service(service, &fs::read_to_string(process.join("comm")).unwrap_or_default())
+                name_of_service(service, &self.text(&process.join("comm")).unwrap_or_default())
             }
             None => service.to_owned(),
         };
@@ -132,7 +132,7 @@ impl Jobs {
 
     /// Names of the node's services, and with `watch` also what tells when they change.
     pub fn services(&self, watch: bool) -> Result<(Option<Watch>, BTreeMap<String, u64>), String> {
-        let directory = self.hierarchy()?.services();
+        let directory = self.hierarchy().map_err(|why| why.to_string())?.services();
         let fail = |error| format!("{}: {error}", directory.display());
         // Watch before listing: what comes in between is then in either.
         let watch = watch.then(|| Watch::new(&directory)).transpose().map_err(fail)?;
@@ -149,9 +149,17 @@ impl Jobs {
         Ok(Attached { links: Arc::new(links), path, name, at: clock::now() })
     }
 
-    fn hierarchy(&self) -> Result<&Hierarchy, String> {
-        let found = self.hierarchy.get_or_init(|| find_hierarchy(&self.proc));
-        found.as_ref().map_err(Clone::clone)
+    /// Found once. Where it cannot be read now it is looked for again.
+    fn hierarchy(&self) -> Result<&Hierarchy, Unknown> {
+        if let Some(found) = self.hierarchy.get() {
+            return Ok(found);
+        }
+        let found = find_hierarchy(&self.proc, &self.deadlines)?;
+        Ok(self.hierarchy.get_or_init(|| found))
+    }
+
+    fn text(&self, file: &Path) -> Result<String, Why> {
+        text(file, &self.deadlines).map_err(Why::Failed)
     }
 
     fn home(&self) -> Result<&Home, String> {
@@ -164,14 +172,39 @@ impl Jobs {
     }
 }
 
+/// Why it is not known where the cgroups are.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unknown {
+    /// No remedy of ours helps against it.
+    #[error("cgroups of version 2 are not mounted")]
+    Nowhere,
+    /// What says it could not be read.
+    #[error("{0}")]
+    Unread(String),
+}
+
+impl From<Unknown> for Why {
+    fn from(why: Unknown) -> Why {
+        match why {
+            Unknown::Nowhere => Why::Never(why.to_string()),
+            Unknown::Unread(why) => Why::Failed(why),
+        }
+    }
+}
+
 /// Where cgroups of version 2 are mounted.
 ///
 /// # Errors
-/// Nowhere, which no remedy of ours helps against.
-pub fn find_hierarchy(proc: &Path) -> Result<Hierarchy, String> {
-    let file = proc.join("self/mountinfo");
-    let text = fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
-    Hierarchy::find(&text).ok_or_else(|| "cgroups of version 2 are not mounted".to_owned())
+/// Nowhere, or it cannot be read.
+pub fn find_hierarchy(proc: &Path, deadlines: &Deadlines) -> Result<Hierarchy, Unknown> {
+    let text = text(&proc.join("self/mountinfo"), deadlines).map_err(Unknown::Unread)?;
+    Hierarchy::find(&text).ok_or(Unknown::Nowhere)
+}
+
+/// The words of a late file name it, those of the kernel do not.
+fn text(file: &Path, deadlines: &Deadlines) -> Result<String, String> {
+    let read = deadlines.text("cgroup", file, PATIENCE).map_err(|late| late.to_string())?;
+    read.map_err(|error| format!("{}: {error}", file.display()))
 }
 
 /// How many services a node has there.
