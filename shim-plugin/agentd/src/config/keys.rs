@@ -301,6 +301,27 @@ pub const KEYS: &[Key] = &[
         apply: |c, v| v.ports().map(|v| c.capture.exclude_ports = v),
     },
     Key {
+        section: "capture",
+        name: "exclude_namespaces",
+        was: &[],
+        default: "[]",
+        doc: "Namespaces whose pods are left out, like [\"kube-system\"]: nobody attaches to them. Read again on reload. A pod says so of itself with the label pilotfish.io/observe: \"false\", or \"tcp\".",
+        apply: |c, v| {
+            let names = v.list()?;
+            let is_name = |name: &str| {
+                let inside = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+                !name.is_empty() && name.len() <= 253 && name.bytes().all(inside)
+            };
+            if let Some(wrong) = names.iter().find(|name| !is_name(name)) {
+                return Err(format!(
+                    "{wrong:?} is no name of a namespace; write it as `kubectl get namespaces` shows it"
+                ));
+            }
+            c.capture.exclude_namespaces = names;
+            Ok(())
+        },
+    },
+    Key {
         section: "metrics",
         name: "max_series",
         was: &[],

@@ -81,6 +81,7 @@ pub struct Capture {
     /// Inclusive ranges.
     pub ports: Vec<(u16, u16)>,
     pub exclude_ports: Vec<(u16, u16)>,
+    pub exclude_namespaces: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -128,7 +129,14 @@ impl Config {
             companion: Companion::default(),
             attach: Attach { mode: Mode::Auto, loopback: false, early: true, node: false },
             scan: Scan::default(),
-            capture: Capture { ring_bytes: 0, head_bytes: 0, flows: 0, ports: Vec::new(), exclude_ports: Vec::new() },
+            capture: Capture {
+                ring_bytes: 0,
+                head_bytes: 0,
+                flows: 0,
+                ports: Vec::new(),
+                exclude_ports: Vec::new(),
+                exclude_namespaces: Vec::new(),
+            },
             metrics: Metrics { max_series: 0, expiry: Duration::ZERO, histograms: golden_metrics::Histograms::Classic },
             admin: Admin {
                 listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),

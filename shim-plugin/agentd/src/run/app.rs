@@ -211,7 +211,10 @@ impl App {
                 tokio::select! {
                     signal = signals.next() => break Stop::Signal(signal),
                     Some(ended) = ended.recv() => break Stop::Ended(ended),
-                    _ = hangup.recv() => tokio::task::block_in_place(|| reload.run(&mut config)),
+                    _ = hangup.recv() => {
+                        tokio::task::block_in_place(|| reload.run(&mut config));
+                        running.leave_out.send_replace(settings::leave_out(&config));
+                    }
                 }
             };
             match &stop {

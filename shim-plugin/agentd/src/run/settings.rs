@@ -11,6 +11,7 @@ use k8s_sync::cluster::Limits;
 use k8s_sync::watch::{self, Agent};
 use netns::Netns;
 use netns_scanner::ScannerConfig;
+use shim_plugin::LeaveOut;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -72,10 +73,16 @@ pub fn containerd(config: &Config) -> shim_plugin::Config {
         out.sockets.clone_from(&config.containerd.sockets);
     }
     out.observe_node = config.attach.node;
+    out.leave_out = leave_out(config);
     // "The host's" namespace is the one that the agent runs in. Without /proc nothing would work
     // anyway.
     out.node = Netns::current().ok().map(|netns| netns.id());
     out
+}
+
+#[must_use]
+pub fn leave_out(config: &Config) -> LeaveOut {
+    LeaveOut { namespaces: config.capture.exclude_namespaces.clone() }
 }
 
 /// Who this agent is to the API server.
