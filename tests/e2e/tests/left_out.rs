@@ -122,3 +122,29 @@ fn the_operator_leaves_out_a_namespace_and_takes_it_in_again_without_a_restart()
     ensure!(!agent.log_text().contains("by a restart only"), "{}", agent.log_text());
     check_attached_once(&server, &["eth0"])
 }
+
+#[test]
+fn protocols_that_are_not_read_cost_no_exchange_and_come_back_with_a_reload() -> Result<()> {
+    let _alone = alone();
+    let mut bed = Testbed::start()?;
+    let more = "\n[l7]\nprotocols = [\"dns\"]\n".to_owned();
+    let agent = Agent::start(&bed, &AgentOptions { more, ..AgentOptions::default() })?;
+    let server = api(&mut bed, "shop")?;
+    let before = generator(&mut bed, "before", &server, &["--count", "20"])?;
+    agent.wait_attached(2, PATIENCE)?;
+    run_to_end(&bed, &before)?;
+    let left_out = || agent.metrics().map_or(0, |all| all.count("pilotfish_pipeline_flows_left_out_total", &[]));
+    until("its connection is left out at both ends", PATIENCE, || left_out() >= 2)?;
+    until("its bytes are counted", PATIENCE, || tcp_bytes(&agent, "before") > 0)?;
+
+    let text = std::fs::read_to_string(agent.config())?;
+    std::fs::write(agent.config(), text.replace("[\"dns\"]", "[\"dns\", \"http1\"]"))?;
+    agent.signal(Signal::SIGHUP)?;
+    until("it is read again", PATIENCE, || agent.log_text().contains("l7.protocols changed"))?;
+    let after = generator(&mut bed, "after", &server, &["--count", "20"])?;
+    agent.wait_attached_to("after", PATIENCE)?;
+    run_to_end(&bed, &after)?;
+    e2e::wait_edge(&agent, "after", "shop", "http", 20)?;
+    ensure!(agent.counted_and_lost("client")? == (20, 0) && exchanges(&agent, "before", "shop", "http", "client") == 0);
+    Ok(())
+}

@@ -6,6 +6,7 @@ use super::value::Given;
 use capture_engine::attach::Mode;
 use golden_metrics::Histograms;
 use k8s_sync::watch::Scope;
+use l7::Wire;
 use netns_scanner::Source;
 use std::time::Duration;
 
@@ -83,7 +84,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Sections in the order in which they are printed, each with what it is about.
-pub const SECTIONS: [(&str, &str); 10] = [
+pub const SECTIONS: [(&str, &str); 11] = [
     ("containerd", "Where the agent learns which containers live."),
     (
         "kubernetes",
@@ -93,6 +94,7 @@ pub const SECTIONS: [(&str, &str); 10] = [
     ("attach", "How the kernel programs get into a container's network namespace."),
     ("scan", "How connections are found that are older than the agent."),
     ("capture", "How much of the traffic is copied out of the kernel."),
+    ("l7", "What is read of it."),
     ("metrics", "How many time series are kept, and for how long."),
     ("admin", "Where the agent answers."),
     ("log", "What the agent says about itself."),
@@ -319,6 +321,23 @@ pub const KEYS: &[Key] = &[
             }
             c.capture.exclude_namespaces = names;
             Ok(())
+        },
+    },
+    Key {
+        section: "l7",
+        name: "protocols",
+        was: &[],
+        default: "[]",
+        doc: "Protocols that are read: http1, http2 (with gRPC), tls, dns, redis. Empty: all. Of others packets, bytes and connections are counted. Read again on reload, for connections that begin then.",
+        apply: |c, v| {
+            let named = |name: String| {
+                let found = Wire::ALL.iter().find(|wire| wire.as_str() == name);
+                found.copied().ok_or_else(|| {
+                    let all: Vec<&str> = Wire::ALL.iter().map(|wire| wire.as_str()).collect();
+                    format!("{name:?} is no protocol that can be read; write one of {}", all.join(", "))
+                })
+            };
+            v.list()?.into_iter().map(named).collect::<Result<_, _>>().map(|v| c.l7.protocols = v)
         },
     },
     Key {

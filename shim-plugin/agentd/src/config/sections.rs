@@ -2,6 +2,7 @@
 
 use capture_engine::attach::Mode;
 use k8s_sync::watch::Scope;
+use l7::Wire;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,6 +15,7 @@ pub struct Config {
     pub attach: Attach,
     pub scan: Scan,
     pub capture: Capture,
+    pub l7: L7,
     pub metrics: Metrics,
     pub admin: Admin,
     pub log: Log,
@@ -84,6 +86,12 @@ pub struct Capture {
     pub exclude_namespaces: Vec<String>,
 }
 
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct L7 {
+    /// Empty: all.
+    pub protocols: Vec<Wire>,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Metrics {
     pub max_series: usize,
@@ -137,6 +145,7 @@ impl Config {
                 exclude_ports: Vec::new(),
                 exclude_namespaces: Vec::new(),
             },
+            l7: L7::default(),
             metrics: Metrics { max_series: 0, expiry: Duration::ZERO, histograms: golden_metrics::Histograms::Classic },
             admin: Admin {
                 listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),

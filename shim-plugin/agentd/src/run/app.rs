@@ -12,6 +12,7 @@ use crate::run::ends::{Ended, Ends};
 use crate::run::engine::{self, Loaded};
 use crate::run::kernel_stats::KernelStatsReader;
 use crate::run::kubernetes::{Kubernetes, Wanted};
+use crate::run::orders::Order;
 use crate::run::reload::Reload;
 use crate::run::running::{Running, Shared};
 use crate::run::saved::{self, State};
@@ -214,6 +215,8 @@ impl App {
                     _ = hangup.recv() => {
                         tokio::task::block_in_place(|| reload.run(&mut config));
                         running.leave_out.send_replace(settings::leave_out(&config));
+                        // The pipeline thread may have ended; then its end is told.
+                        let _ = running.orders.send(Order::Read(settings::wires(&config)));
                     }
                 }
             };

@@ -46,6 +46,11 @@ impl Reload {
             tracing::info!(namespaces, "capture.exclude_namespaces changed");
             running.capture.exclude_namespaces = wanted.capture.exclude_namespaces;
         }
+        if wanted.l7 != running.l7 {
+            let protocols: Vec<&str> = wanted.l7.protocols.iter().map(|wire| wire.as_str()).collect();
+            tracing::info!(protocols = protocols.join(", "), "l7.protocols changed");
+            running.l7 = wanted.l7;
+        }
         if needs_restart.is_empty() {
             tracing::info!("the configuration was read again");
         } else {
@@ -60,8 +65,9 @@ fn needs_restart(running: &Config, wanted: &Config) -> Vec<&'static str> {
     log.level.clone_from(&running.log.level);
     let mut capture = wanted.capture.clone();
     capture.exclude_namespaces.clone_from(&running.capture.exclude_namespaces);
-    // Every section by name: a new one has to be thought of here.
-    let Config { containerd, kubernetes, companion, attach, scan, capture: _, metrics, admin, log: _, debug } = wanted;
+    // Every section by name: a new one has to be thought of here. All of `l7` is taken over.
+    let Config { containerd, kubernetes, companion, attach, scan, capture: _, l7: _, metrics, admin, log: _, debug } =
+        wanted;
     let changed = [
         ("containerd", *containerd != running.containerd),
         ("kubernetes", *kubernetes != running.kubernetes),

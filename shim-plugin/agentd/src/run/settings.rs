@@ -9,6 +9,7 @@ use capture_engine::pipeline::PipelineConfig;
 use k8s_sync::access::{OwnAddresses, Sources};
 use k8s_sync::cluster::Limits;
 use k8s_sync::watch::{self, Agent};
+use l7::Wires;
 use netns::Netns;
 use netns_scanner::ScannerConfig;
 use shim_plugin::LeaveOut;
@@ -40,7 +41,14 @@ pub fn attach(config: &Config) -> AttachConfig {
 
 #[must_use]
 pub fn pipeline(config: &Config) -> PipelineConfig {
-    PipelineConfig { flows: config.capture.flows as usize, ..PipelineConfig::default() }
+    let l7 = l7::Limits { wires: wires(config), ..l7::Limits::default() };
+    PipelineConfig { flows: config.capture.flows as usize, l7 }
+}
+
+/// What is read; where nothing is named, all.
+#[must_use]
+pub fn wires(config: &Config) -> Wires {
+    if config.l7.protocols.is_empty() { Wires::ALL } else { Wires::only(&config.l7.protocols) }
 }
 
 #[must_use]
