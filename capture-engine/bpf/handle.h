@@ -44,6 +44,18 @@ static __always_inline int pf_opening_full(struct pf_control *control, __u32 slo
 	return mine >= share;
 }
 
+/* Whether user space wants no message of this slot. */
+static __always_inline int pf_is_quiet(struct pf_control *control, __u32 slot)
+{
+	struct pf_key key;
+
+	if (!control->quiet)
+		return 0;
+	__builtin_memset(&key, 0, sizeof(key));
+	key.slot = slot;
+	return bpf_map_lookup_elem(&pilotfish_override, &key) != 0;
+}
+
 /* A flow for the packet's key; 0 when it gets none, which is counted. */
 static __always_inline struct pf_flow *pf_new_flow(struct __sk_buff *skb, struct pf_cpu *cpu, int dir, struct pf_control *control)
 {
@@ -79,7 +91,7 @@ static __always_inline struct pf_flow *pf_new_flow(struct __sk_buff *skb, struct
 	else if (!(p->tcp_flags & PF_TCP_SYN))
 		fresh->flags = PF_FLOW_MIDWAY;
 	marks = ports->marks[p->key.local_port] | ports->marks[p->key.remote_port];
-	if ((marks & (PF_PORT_EXCLUDED | PF_PORT_INCLUDED)) != PF_PORT_INCLUDED)
+	if ((marks & (PF_PORT_EXCLUDED | PF_PORT_INCLUDED)) != PF_PORT_INCLUDED || pf_is_quiet(control, p->key.slot))
 		fresh->flags |= PF_FLOW_NOT_COPIED;
 	/* Another CPU may have been faster: then its flow is ours too. */
 	if (!bpf_map_update_elem(&pilotfish_flows, &p->key, fresh, BPF_NOEXIST)) {
@@ -110,6 +122,11 @@ static __always_inline void pf_look_ahead(struct __sk_buff *skb, struct pf_flow 
 
 	if (flow->flags & PF_FLOW_NOT_COPIED)
 		return;
+	if ((!tcp || starts) && pf_is_quiet(control, p->key.slot)) {
+		/* Atomic, since others change flags under the lock; where theirs goes over it, the next message asks again. */
+		__sync_fetch_and_or(&flow->flags, PF_FLOW_NOT_COPIED);
+		return;
+	}
 	if (control->overrides && (!tcp || starts)) {
 		override = bpf_map_lookup_elem(&pilotfish_override, &p->key);
 		if (override && override->flow_id == flow->flow_id) {

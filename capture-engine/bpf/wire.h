@@ -30,7 +30,7 @@
 #define PF_FLOW_RST 64
 #define PF_FLOW_CLOSED 128 /* both FINs or a RST */
 #define PF_FLOW_CLOSE_REPORTED 256 /* pf_closed went into the ring */
-#define PF_FLOW_NOT_COPIED 512 /* the port filter excludes it: counters only, no messages */
+#define PF_FLOW_NOT_COPIED 512 /* the port filter or its namespace's override excludes it: counters only, no messages */
 #define PF_FLOW_FIN_EARLY_IN 1024 /* a FIN came before all the bytes that it follows: it acts when they have come */
 #define PF_FLOW_FIN_EARLY_OUT 2048
 #define PF_FLOW_SYN_AGAIN_IN 4096 /* a SYN that may begin another connection: `again_seq`; its SYN-ACK decides */
@@ -111,7 +111,8 @@ struct pf_closed {
 }; /* 176 */
 
 /* Value of map `pilotfish_override` (key: pf_key): the budget of the flow that began at `flow_id`. One
- * that had the same key before or has it after is not meant. */
+ * that had the same key before or has it after is not meant. A key of a slot and zeros stands for all
+ * flows of the slot, of which no message is then copied: nothing of its value matters. */
 struct pf_override {
 	__u64 flow_id;
 	__u32 budget;
@@ -250,7 +251,7 @@ struct pf_control {
 	__s32 flows_all; /* of these in use */
 	__u64 answers[2]; /* answers that were seen of flows without room, by direction: see refused.h */
 	__u32 commands; /* changed with each command to a walk: only then they are looked for */
-	__u8 pad[4];
+	__u32 quiet; /* slots with an override of their own; 0: do not look */
 	__u32 reader; /* PF_READER_*: on a cache line of its own, it is the only one that changes often */
 	__u8 pad2[60];
 	/* Flows whose handshake is not complete, by namespace (pf_opening). The programs count up and down; user space, which

@@ -3,6 +3,7 @@
 use crate::container::{ContainerRef, TaskId};
 use crate::name::LocalName;
 use crate::news::TaskNews;
+use crate::observe::Observe;
 use flow_model::{NetnsId, Slot};
 use std::sync::Arc;
 
@@ -71,6 +72,14 @@ pub enum Action {
         slot: Slot,
         /// Replaces what was said before.
         name: Arc<LocalName>,
+    },
+    /// How the slot is to be observed from now on, where that is not [`Observe::All`] or was not
+    /// until now. May come before `Attach`; ends with `Detach`. No answer.
+    Observe {
+        /// Of an attached namespace or cgroup, or one that is about to be.
+        slot: Slot,
+        /// Never [`Observe::Nothing`]: then it is detached.
+        word: Observe,
     },
     /// The last task of the namespace ended, or that of the cgroup (then `netns` is the node's), or
     /// none came to one that was attached early. No answer; the slot number never comes back.

@@ -1,6 +1,7 @@
 //! What the containerd task is told at its start.
 
 use crate::claim::Claims;
+use crate::observe::LeaveOut;
 use crate::registry::Limits;
 use flow_model::NetnsId;
 use std::path::PathBuf;
@@ -20,6 +21,8 @@ pub struct Config {
     pub node: Option<NetnsId>,
     /// Containers in it are attached to by their cgroups.
     pub observe_node: bool,
+    /// Who is left out at first.
+    pub leave_out: LeaveOut,
     /// Bounds of the registry.
     pub limits: Limits,
     /// What this agent alone may work with.
@@ -40,6 +43,7 @@ impl Default for Config {
             reconcile_every: Duration::from_secs(60),
             node: None,
             observe_node: false,
+            leave_out: LeaveOut::default(),
             limits: Limits::default(),
             claims: Claims::default(),
         }

@@ -7,12 +7,13 @@ use crate::early::Early;
 use crate::event::TaskEvent;
 use crate::labels::{LabelReader, LabelsRead, Named};
 use crate::link::{Link, Message};
+use crate::observe::LeaveOut;
 use crate::registry::Registry;
 use crate::status::{SharedStatus, StatusReader};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +36,8 @@ pub struct Handle {
     pub status: StatusReader,
     /// For whoever hears of a namespace before containerd tells of its task; may be cloned.
     pub early: Early,
+    /// Who is left out from now on; may be cloned.
+    pub leave_out: watch::Sender<LeaveOut>,
 }
 
 /// The task that keeps the registry equal to the containerds and hands out its actions.
@@ -46,6 +49,7 @@ pub struct Containerd {
     reports: mpsc::Receiver<Report>,
     outbox: VecDeque<Action>,
     labels: LabelReader,
+    leave_out: watch::Receiver<LeaveOut>,
 }
 
 impl Containerd {
@@ -54,14 +58,17 @@ impl Containerd {
     pub fn new(config: Config) -> (Containerd, Handle) {
         let (actions, actions_out) = mpsc::channel(ACTIONS);
         let (reports_in, reports) = mpsc::channel(ACTIONS);
-        let registry = Registry::new(config.limits, config.node).observing_node(config.observe_node);
+        let registry = Registry::new(config.limits, config.node)
+            .observing_node(config.observe_node)
+            .leaving_out(config.leave_out.clone());
+        let (leave_out, leave_out_in) = watch::channel(config.leave_out.clone());
         let shared = Arc::new(SharedStatus::new(registry, &config.sockets));
         let status = StatusReader(shared.clone());
         let (outbox, labels) = (VecDeque::new(), LabelReader::default());
         let config = Arc::new(config);
         let early = Early { config: config.clone(), shared: shared.clone() };
-        let task = Containerd { config, shared, actions, reports, outbox, labels };
-        (task, Handle { actions: actions_out, reports: reports_in, status, early })
+        let task = Containerd { config, shared, actions, reports, outbox, labels, leave_out: leave_out_in };
+        (task, Handle { actions: actions_out, reports: reports_in, status, early, leave_out })
     }
 
     /// Runs until `drain` is cancelled or nobody receives actions any more. Leaves nothing behind in containerd.
@@ -90,6 +97,11 @@ impl Containerd {
                     ticking = true;
                 }
                 () = shared.early.notified() => ticking = true,
+                Ok(()) = self.leave_out.changed() => {
+                    let these = self.leave_out.borrow_and_update().clone();
+                    self.with_registry(|registry, now| registry.leave_out(these, now));
+                    ticking = true;
+                }
                 () = actions.closed() => return,
                 Ok(room) = actions.reserve(), if !self.outbox.is_empty() => {
                     if let Some(action) = self.outbox.pop_front() {

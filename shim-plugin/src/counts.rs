@@ -158,6 +158,8 @@ pub struct TaskGauges {
     pub failed: usize,
     /// [`TaskState::Node`](crate::TaskState::Node) tasks.
     pub node: usize,
+    /// [`TaskState::LeftOut`](crate::TaskState::LeftOut) tasks.
+    pub left_out: usize,
     /// Network namespaces with a slot; the node's is none of them.
     pub namespaces: usize,
 }

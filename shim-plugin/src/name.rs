@@ -1,4 +1,5 @@
 use crate::container::ContainerRef;
+use crate::observe::{OBSERVE, Observe};
 use flow_model::{Workload, WorkloadKind};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ const TEMPLATE_GENERATION: &str = "pod-template-generation";
 const JOB_NAME: &str = "batch.kubernetes.io/job-name";
 const JOB_NAME_OLD: &str = "job-name";
 
-const KEPT: [&str; 15] = [
+const KEPT: [&str; 16] = [
     POD_NAMESPACE,
     POD_NAME,
     POD_UID,
@@ -42,6 +43,7 @@ const KEPT: [&str; 15] = [
     TEMPLATE_GENERATION,
     JOB_NAME,
     JOB_NAME_OLD,
+    OBSERVE,
 ];
 
 /// The labels of a container that names are made of. Others are dropped where they arrive: labels are foreign input.
@@ -114,6 +116,8 @@ pub struct LocalName {
     pub container: Arc<str>,
     /// Which labels it was made of.
     pub source: NameSource,
+    /// How it wants to be observed.
+    pub observe: Observe,
 }
 
 impl LocalName {
@@ -142,7 +146,7 @@ fn pod(labels: &Labels) -> Option<LocalName> {
     let source = if sandbox { NameSource::Sandbox } else { NameSource::PodContainer };
     let pod_uid = labels.get(POD_UID).unwrap_or("").into();
     let container = labels.get(CONTAINER_NAME).unwrap_or("").into();
-    Some(LocalName { workload: Arc::new(workload), pod_uid, container, source })
+    Some(LocalName { workload: Arc::new(workload), pod_uid, container, source, observe: observe(labels) })
 }
 
 /// The controller that made this pod, from the labels it puts on its pods and the way it names them. A CronJob's pod is
@@ -185,7 +189,17 @@ fn plain(container: &ContainerRef, labels: &Labels) -> LocalName {
     };
     let workload =
         Workload { namespace: container.namespace.clone(), name, kind: WorkloadKind::Container, pod: "".into() };
-    LocalName { workload: Arc::new(workload), pod_uid: "".into(), container: "".into(), source }
+    LocalName {
+        workload: Arc::new(workload),
+        pod_uid: "".into(),
+        container: "".into(),
+        source,
+        observe: observe(labels),
+    }
+}
+
+fn observe(labels: &Labels) -> Observe {
+    Observe::read(labels.get(OBSERVE))
 }
 
 /// The first 12 digits of a 64-digit id, as every container CLI prints it; any other id whole.

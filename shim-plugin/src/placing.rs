@@ -140,6 +140,10 @@ impl Registry {
             self.slots.offer_name(slot, id, name);
         }
         let (origin, is_old, name) = (task.origin, task.is_old, task.name.clone());
+        if self.is_left_out_now(slot, out) {
+            out.push(Action::Close { task: id });
+            return;
+        }
         out.push(Action::Attach { slot, netns, task: id, origin, is_old, name });
     }
 
@@ -155,9 +159,10 @@ impl Registry {
         {
             out.push(Action::Identify { slot, name });
         }
+        self.judge(slot, out);
     }
 
-    fn place_on_node(&mut self, id: TaskId, node: NetnsId, out: &mut Vec<Action>) {
+    pub(crate) fn place_on_node(&mut self, id: TaskId, node: NetnsId, out: &mut Vec<Action>) {
         if let Some(slot) = self.slot_of_process(id) {
             self.join(slot, id, TaskStage::Node(Some(slot)), out);
             return;
@@ -168,7 +173,10 @@ impl Registry {
         if let Some(name) = &task.name {
             self.slots.offer_name(slot, id, name);
         }
-        out.push(attach_cgroup(slot, id, task));
+        let attach = attach_cgroup(slot, id, task);
+        if !self.is_left_out_now(slot, out) {
+            out.push(attach);
+        }
     }
 
     /// The namespace died unseen and another has its inode: the tasks that were in it are over.

@@ -5,6 +5,7 @@ use crate::ended::RecentlyEnded;
 use crate::event::{ListedTask, TaskEvent};
 use crate::name::{LocalName, NameSource};
 use crate::news::{ExitStatus, Run, TaskNews};
+use crate::observe::{LeaveOut, Observe, Why};
 use crate::retry::Failure;
 use crate::slots::Slots;
 use flow_model::{NetnsId, Slot};
@@ -20,6 +21,9 @@ pub struct Registry {
     pub(crate) node: Option<NetnsId>,
     /// Tasks of the node's namespace are attached to by their cgroups.
     pub(crate) observe_node: bool,
+    pub(crate) leave_out: LeaveOut,
+    /// What pods say of themselves, by their uid: of those that say anything but the usual.
+    pub(crate) observed: HashMap<Arc<str>, Observe>,
     pub(crate) tasks: BTreeMap<TaskId, Task>,
     pub(crate) by_container: HashMap<ContainerRef, TaskId>,
     pub(crate) slots: Slots,
@@ -136,6 +140,15 @@ pub enum TaskState {
     },
     /// It shares the node's namespace, which is not attached to (its cgroup may be).
     Node,
+    /// Nobody is to attach to its namespace, or, where that is the node's, to its cgroup.
+    LeftOut {
+        /// Who says so.
+        why: Why,
+        /// It shares the node's namespace.
+        on_node: bool,
+        /// It stands for those that share its namespace.
+        first: bool,
+    },
 }
 
 impl Registry {
@@ -146,6 +159,8 @@ impl Registry {
             limits,
             node,
             observe_node: false,
+            leave_out: LeaveOut::default(),
+            observed: HashMap::new(),
             tasks: BTreeMap::new(),
             by_container: HashMap::new(),
             slots: Slots::default(),
@@ -164,6 +179,13 @@ impl Registry {
     #[must_use]
     pub fn observing_node(mut self, observe: bool) -> Registry {
         self.observe_node = observe;
+        self
+    }
+
+    /// These are left out from the start.
+    #[must_use]
+    pub fn leaving_out(mut self, these: LeaveOut) -> Registry {
+        self.leave_out = these;
         self
     }
 
@@ -322,15 +344,17 @@ impl Registry {
         if let TaskStage::Node(Some(slot)) = task.stage
             && let Some(gone) = self.slots.leave(slot, id)
         {
-            out.push(Action::Detach { slot, netns: gone.netns });
+            out.extend(gone.detach(slot));
         }
+        self.forget_word(task.name.as_deref());
         if let TaskStage::In(slot) = task.stage {
             let vouched = self.slots.get(slot).is_none_or(|it| it.cookie.is_some() || it.tasks.first() != Some(&id));
             if let Some(gone) = self.slots.leave(slot, id) {
                 self.in_flight.remove(&gone.via);
-                out.push(Action::Detach { slot, netns: gone.netns });
+                out.extend(gone.detach(slot));
             } else if vouched {
                 self.name_anew(slot, out);
+                self.judge(slot, out);
             } else {
                 self.place_anew(slot, out);
             }
@@ -346,11 +370,7 @@ impl Registry {
     /// As the history is told of it.
     fn run(&self, id: TaskId) -> Option<Run> {
         let task = self.tasks.get(&id)?;
-        let slot = match task.stage {
-            TaskStage::In(slot) => Some(slot),
-            TaskStage::Node(slot) => slot,
-            TaskStage::Waiting | TaskStage::Opening { .. } | TaskStage::Unopened(_) => None,
-        };
+        let slot = task.slot();
         let tasks = slot.and_then(|slot| self.slots.get(slot)).map(|entry| &*entry.tasks).unwrap_or_default();
         let is_sandbox = |name: &Arc<LocalName>| name.source == NameSource::Sandbox;
         let serves = |id: &&TaskId| self.tasks.get(id).is_some_and(|task| !task.name.as_ref().is_some_and(is_sandbox));
@@ -377,10 +397,10 @@ impl Registry {
     /// The task that a namespace was attached through has ended while others seem to share it. It
     /// was the proof that the namespace lives: if they came after its death, they are in another
     /// one that took the inode. They are placed anew.
-    fn place_anew(&mut self, slot: Slot, out: &mut Vec<Action>) {
+    pub(crate) fn place_anew(&mut self, slot: Slot, out: &mut Vec<Action>) {
         let Some(gone) = self.slots.remove(slot) else { return };
         self.in_flight.remove(&gone.via);
-        out.push(Action::Detach { slot, netns: gone.netns });
+        out.extend(gone.detach(slot));
         for id in gone.tasks {
             if let Some(task) = self.tasks.get_mut(&id) {
                 task.stage = TaskStage::Waiting;
@@ -397,10 +417,15 @@ impl Registry {
         task.labels = LabelState::Known;
         task.name = Some(name.clone());
         out.push(Action::Tell(TaskNews::Named { task: id, name: name.clone() }));
-        if let TaskStage::In(slot) | TaskStage::Node(Some(slot)) = task.stage
+        let slot = task.slot();
+        if let Some(slot) = slot
             && self.slots.offer_name(slot, id, &name)
         {
-            out.push(Action::Identify { slot, name });
+            out.push(Action::Identify { slot, name: name.clone() });
+        }
+        self.sandbox_says(&name, out);
+        if let Some(slot) = slot {
+            self.judge(slot, out);
         }
     }
 
@@ -481,12 +506,16 @@ impl Registry {
             task: *id,
             container: task.container.clone(),
             pid: task.pid,
-            state: self.state(task),
+            state: self.state(*id, task),
             name: task.name.clone(),
         })
     }
 
-    fn state(&self, task: &Task) -> TaskState {
+    fn state(&self, id: TaskId, task: &Task) -> TaskState {
+        if let Some((why, tasks)) = task.slot().and_then(|slot| self.left_out(slot)) {
+            let on_node = matches!(task.stage, TaskStage::Node(_));
+            return TaskState::LeftOut { why, on_node, first: tasks.first() == Some(&id) };
+        }
         match &task.stage {
             TaskStage::Waiting | TaskStage::Opening { .. } => TaskState::Discovered,
             TaskStage::Unopened(failure) => {
@@ -496,6 +525,10 @@ impl Registry {
             TaskStage::In(slot) if self.is_awaited(*slot) => TaskState::Attaching(*slot),
             TaskStage::In(slot) => TaskState::Placed(*slot),
         }
+    }
+
+    fn left_out(&self, slot: Slot) -> Option<(Why, &[TaskId])> {
+        self.slots.get(slot).and_then(|entry| Some((entry.left_out?, &*entry.tasks)))
     }
 
     fn is_awaited(&self, slot: Slot) -> bool {
@@ -510,6 +543,9 @@ impl Registry {
             let of_state = match &task.stage {
                 TaskStage::Waiting | TaskStage::Opening { .. } => &mut gauges.discovered,
                 TaskStage::Unopened(_) => &mut gauges.failed,
+                TaskStage::In(slot) | TaskStage::Node(Some(slot)) if self.left_out(*slot).is_some() => {
+                    &mut gauges.left_out
+                }
                 TaskStage::Node(_) => &mut gauges.node,
                 TaskStage::In(slot) if self.is_awaited(*slot) => &mut gauges.attaching,
                 TaskStage::In(_) => &mut gauges.placed,
@@ -521,6 +557,18 @@ impl Registry {
 }
 
 impl Task {
+    pub fn slot(&self) -> Option<Slot> {
+        match self.stage {
+            TaskStage::In(slot) => Some(slot),
+            TaskStage::Node(slot) => slot,
+            TaskStage::Waiting | TaskStage::Opening { .. } | TaskStage::Unopened(_) => None,
+        }
+    }
+
+    pub fn is_of_pod(&self, uid: &str) -> bool {
+        self.name.as_ref().is_some_and(|name| *name.pod_uid == *uid)
+    }
+
     /// Its namespace was not opened or not taken: it is opened again later.
     pub fn fail(&mut self, reason: String, now: Instant) {
         self.attempts = self.attempts.saturating_add(1);

@@ -1,7 +1,9 @@
 //! Slots: who has which, and under what name.
 
+use crate::action::Action;
 use crate::container::TaskId;
 use crate::name::LocalName;
+use crate::observe::{Observe, Why};
 use flow_model::{NetnsId, Slot};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -22,6 +24,10 @@ pub struct SlotEntry {
     pub asked: Option<Instant>,
     /// Whoever attaches has it. Cgroups are not asked about.
     pub answered: bool,
+    /// It keeps its slot, and nobody attaches.
+    pub left_out: Option<Why>,
+    /// What was last told of it.
+    pub word: Observe,
     name: Option<(TaskId, Arc<LocalName>)>,
 }
 
@@ -53,6 +59,10 @@ impl Slots {
 
     pub fn values_mut(&mut self) -> impl Iterator<Item = &mut SlotEntry> {
         self.entries.values_mut()
+    }
+
+    pub fn numbers(&self) -> impl Iterator<Item = Slot> {
+        self.entries.keys().copied()
     }
 
     /// Namespaces with a slot.
@@ -139,6 +149,26 @@ impl Slots {
 
 impl SlotEntry {
     fn new(netns: NetnsId, cookie: Option<u64>, task: TaskId, asked: Option<Instant>) -> SlotEntry {
-        SlotEntry { netns, cookie, tasks: vec![task], via: task, asked, answered: asked.is_none(), name: None }
+        SlotEntry {
+            netns,
+            cookie,
+            tasks: vec![task],
+            via: task,
+            asked,
+            answered: asked.is_none(),
+            left_out: None,
+            word: Observe::All,
+            name: None,
+        }
+    }
+
+    /// What lets go of it, unless nobody has it.
+    pub fn detach(&self, slot: Slot) -> Option<Action> {
+        self.left_out.is_none().then_some(Action::Detach { slot, netns: self.netns })
+    }
+
+    /// Who lives there, as far as is known.
+    pub fn name(&self) -> Option<&LocalName> {
+        self.name.as_ref().map(|(_, name)| &**name)
     }
 }

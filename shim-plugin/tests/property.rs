@@ -6,7 +6,8 @@
 use flow_model::{NetnsId, Slot};
 use proptest::prelude::*;
 use shim_plugin::{
-    Action, ContainerRef, Labels, Limits, LinkId, ListedTask, Registry, Report, TaskEvent, TaskId, TaskState,
+    Action, ContainerRef, Labels, LeaveOut, Limits, LinkId, ListedTask, OBSERVE, Registry, Report, TaskEvent, TaskId,
+    TaskState,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -30,8 +31,14 @@ enum Turn {
     ExecExit {
         container: u8,
     },
+    /// Of its pod, or none.
     Labels {
         container: u8,
+        any: bool,
+    },
+    /// The operator leaves out these pods' namespaces, by bits, and no others.
+    LeaveOut {
+        pods: u8,
     },
     /// The record of a container is deleted, which says nothing of its process.
     Removed {
@@ -63,7 +70,8 @@ fn turns() -> impl Strategy<Value = Vec<Turn>> {
             .prop_map(|(container, pod, create, start)| Turn::Start { container, pod, create, start }),
         3 => (0..6u8, 0..3u8).prop_map(|(container, exit)| Turn::Stop { container, exit }),
         1 => (0..6u8).prop_map(|container| Turn::ExecExit { container }),
-        1 => (0..6u8).prop_map(|container| Turn::Labels { container }),
+        2 => (0..6u8, prop::bool::weighted(0.8)).prop_map(|(container, any)| Turn::Labels { container, any }),
+        1 => (0..16u8).prop_map(|pods| Turn::LeaveOut { pods }),
         1 => (0..6u8).prop_map(|container| Turn::Removed { container }),
         1 => (0..LINKS).prop_map(|link| Turn::Away { link }),
         6 => (0..8u8).prop_map(|place| Turn::Deliver { place }),
@@ -97,6 +105,8 @@ struct Node {
     /// Attached by their cgroup, with the process that it was asked for.
     cgroups: HashMap<Slot, u32>,
     slots_seen: HashSet<Slot>,
+    /// Bits of pods.
+    excluded: u8,
 }
 
 /// Ids repeat across the two containerds.
@@ -124,6 +134,7 @@ impl Node {
             attached: HashMap::new(),
             cgroups: HashMap::new(),
             slots_seen: HashSet::new(),
+            excluded: 0,
         }
     }
 
@@ -163,8 +174,15 @@ impl Node {
                     TaskEvent::Exited { container: container(number), process: "exec".into(), pid: 7, exit: None },
                 );
             }
-            Turn::Labels { container: number } => {
-                self.publish(1, TaskEvent::Labels { container: container(number), labels: Labels::default() });
+            Turn::Labels { container: number, any } => {
+                let labels = if any { self.labels(number) } else { Labels::default() };
+                self.publish(1, TaskEvent::Labels { container: container(number), labels });
+            }
+            Turn::LeaveOut { pods } => {
+                self.excluded = pods;
+                let namespaces = (0..4).filter(|pod| pods & 1 << pod != 0).map(|pod| format!("n{pod}")).collect();
+                let actions = self.registry.leave_out(LeaveOut { namespaces }, self.now);
+                self.asked.extend(actions);
             }
             Turn::Removed { container: number } => {
                 self.publish(1, TaskEvent::Removed { container: container(number) });
@@ -189,6 +207,34 @@ impl Node {
             Turn::List { link } => self.list(LinkId(link)),
         }
         self.check_invariants();
+    }
+
+    /// The pod that runs in a namespace.
+    fn pod_of(&self, netns: Namespace) -> Option<u8> {
+        self.pod_namespace.iter().find(|(_, of)| **of == netns).map(|(pod, _)| *pod)
+    }
+
+    fn labels(&self, number: u8) -> Labels {
+        let Some(pod) = self.running.get(&number).and_then(|(_, netns)| self.pod_of(*netns)) else {
+            return Labels::default();
+        };
+        let kind = if number.is_multiple_of(3) { "sandbox" } else { "container" };
+        let word = ["true", "false", "tcp", "no word"][usize::from(pod)];
+        let uid = format!("{pod}");
+        let namespace = format!("n{pod}");
+        let all = [
+            ("io.kubernetes.pod.namespace", &*namespace),
+            ("io.kubernetes.pod.name", "web"),
+            ("io.kubernetes.pod.uid", &*uid),
+            ("io.cri-containerd.kind", kind),
+            (OBSERVE, word),
+        ];
+        Labels::pick(&all.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
+    }
+
+    /// Whether what runs in this pod is to be attached to, once all labels are known.
+    fn is_observed(&self, netns: Namespace) -> bool {
+        self.pod_of(netns).is_some_and(|pod| pod != 1 && self.excluded & 1 << pod == 0)
     }
 
     fn publish(&mut self, copies: u8, event: TaskEvent) {
@@ -260,10 +306,23 @@ impl Node {
                 true => return,
                 false => Report::Gone { task },
             },
-            Action::Close { .. } | Action::Identify { .. } | Action::Tell(_) | Action::FetchLabels { .. } => return,
+            Action::Close { .. }
+            | Action::Identify { .. }
+            | Action::Observe { .. }
+            | Action::Tell(_)
+            | Action::FetchLabels { .. } => return,
         };
         let actions = self.registry.report(report, self.now);
         self.asked.extend(actions);
+    }
+
+    /// Every container's labels arrive.
+    fn all_labels(&mut self) {
+        for number in self.running.keys().copied().collect::<Vec<_>>() {
+            let event = TaskEvent::Labels { container: container(number), labels: self.labels(number) };
+            let actions = self.registry.apply(event, self.now);
+            self.asked.extend(actions);
+        }
     }
 
     fn settle(&mut self) {
@@ -313,14 +372,19 @@ proptest! {
         // Longer than any event is late.
         node.now += Duration::from_secs(61);
         (0..LINKS).for_each(|link| node.list(LinkId(link)));
+        node.all_labels();
         node.settle();
-        let wanted: HashSet<Namespace> =
-            node.running.values().map(|(_, netns)| *netns).filter(|netns| netns.ino != NODE.ino).collect();
+        let wanted: HashSet<Namespace> = node
+            .running
+            .values()
+            .map(|(_, netns)| *netns)
+            .filter(|netns| netns.ino != NODE.ino && node.is_observed(*netns))
+            .collect();
         let attached: HashSet<Namespace> = node.attached.values().copied().collect();
         prop_assert_eq!(node.attached.len(), attached.len());
         prop_assert_eq!(attached, wanted, "each namespace with a container is attached, and no other");
         let wanted: BTreeSet<u32> =
-            node.running.values().filter(|(_, netns)| netns.ino == NODE.ino).map(|(pid, _)| *pid).collect();
+            node.running.values().filter(|(_, netns)| netns.ino == NODE.ino && node.is_observed(*netns)).map(|(pid, _)| *pid).collect();
         let cgroups: BTreeSet<u32> = node.cgroups.values().copied().collect();
         prop_assert_eq!(node.cgroups.len(), cgroups.len());
         prop_assert_eq!(cgroups, wanted, "each container of the node's namespace has its cgroup attached");
@@ -352,13 +416,15 @@ proptest! {
         }
         let followed = node.known(|link| link == gone);
         node.list(stays);
+        node.all_labels();
         node.tick_and_perform();
         let truth = node.truth(gone);
         let expected: BTreeMap<_, _> =
             followed.into_iter().filter(|(container, pid)| truth.get(container) == Some(pid)).collect();
         prop_assert_eq!(node.known(|link| link == gone), expected, "exactly those whose process lives are kept");
         let known: HashSet<u32> = node.registry.tasks().map(|task| task.pid).collect();
-        let in_pods = node.running.values().filter(|(pid, netns)| known.contains(pid) && netns.ino != NODE.ino);
+        let lives = |(pid, netns): &&(u32, Namespace)| known.contains(pid) && netns.ino != NODE.ino;
+        let in_pods = node.running.values().filter(lives).filter(|(_, netns)| node.is_observed(*netns));
         let wanted: HashSet<Namespace> = in_pods.map(|(_, netns)| *netns).collect();
         let attached: HashSet<Namespace> = node.attached.values().copied().collect();
         prop_assert_eq!(attached, wanted, "what lives is attached, and nothing else");

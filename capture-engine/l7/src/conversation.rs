@@ -29,6 +29,8 @@ enum Carried {
     Unknown(Search),
     Spoken(Spoken),
     Opaque,
+    /// It speaks what is not to be read.
+    LeftOut,
 }
 
 /// What became of bytes that were handed over. Small, as it is returned for each piece: heads that
@@ -103,7 +105,7 @@ impl Conversation {
             match &mut self.carried {
                 Carried::Unknown(search) => search.before.lost(dir, turn),
                 Carried::Spoken(spoken) => spoken.missing(dir, turn, at, &self.limits, out),
-                Carried::Opaque => {}
+                Carried::Opaque | Carried::LeftOut => {}
             }
         }
     }
@@ -134,6 +136,10 @@ impl Conversation {
                     Next::Same if used.bytes > 0 && used.bytes < data.bytes.len() => return Fed::Part(used.bytes),
                     Next::Same => return Fed::All,
                     Next::Search => self.carried = Carried::Unknown(Search::default()),
+                    Next::Http2 if !self.limits.wires.contains(Wire::Http2) => {
+                        self.carried = Carried::LeftOut;
+                        return Fed::All;
+                    }
                     Next::Http2 => spoken.upgrade(),
                     Next::Opaque => self.carried = Carried::Opaque,
                 }
@@ -150,7 +156,7 @@ impl Conversation {
                     return Fed::Recognised;
                 }
             }
-            Carried::Opaque => {}
+            Carried::Opaque | Carried::LeftOut => {}
         }
         Fed::All
     }
@@ -167,7 +173,7 @@ impl Conversation {
         match &mut self.carried {
             Carried::Spoken(spoken) => spoken.hole(dir, hole, &self.limits, out),
             Carried::Unknown(search) => search.before.hole(dir, hole),
-            Carried::Opaque => {}
+            Carried::Opaque | Carried::LeftOut => {}
         }
     }
 
@@ -208,7 +214,7 @@ impl Conversation {
     ) -> bool {
         match &mut self.carried {
             Carried::Spoken(spoken) => spoken.progress(dir, so_far, unseen, now, &self.limits, out),
-            Carried::Unknown(_) | Carried::Opaque => false,
+            Carried::Unknown(_) | Carried::Opaque | Carried::LeftOut => false,
         }
     }
 
@@ -225,7 +231,9 @@ impl Conversation {
         if let Carried::Spoken(spoken) = &mut self.carried {
             spoken.closed(at, close, &self.limits, out);
         }
-        self.carried = Carried::Opaque;
+        if !self.is_left_out() {
+            self.carried = Carried::Opaque;
+        }
     }
 
     /// Lets go of what is held.
@@ -233,7 +241,7 @@ impl Conversation {
         match &mut self.carried {
             Carried::Unknown(search) => search.shed(),
             Carried::Spoken(spoken) => spoken.shed(self.turn, out),
-            Carried::Opaque => {}
+            Carried::Opaque | Carried::LeftOut => {}
         }
     }
 
@@ -251,7 +259,7 @@ impl Conversation {
         match &self.carried {
             Carried::Unknown(_) => Interest::Heads,
             Carried::Spoken(spoken) => spoken.interest(),
-            Carried::Opaque => Interest::Nothing,
+            Carried::Opaque | Carried::LeftOut => Interest::Nothing,
         }
     }
 
@@ -275,7 +283,11 @@ impl Conversation {
     }
 
     pub(crate) fn is_opaque(&self) -> bool {
-        matches!(self.carried, Carried::Opaque)
+        matches!(self.carried, Carried::Opaque | Carried::LeftOut)
+    }
+
+    pub(crate) fn is_left_out(&self) -> bool {
+        matches!(self.carried, Carried::LeftOut)
     }
 
     pub(crate) fn waits_for_end(&self) -> bool {
@@ -286,7 +298,7 @@ impl Conversation {
         match &self.carried {
             Carried::Unknown(search) => search.buffered(),
             Carried::Spoken(spoken) => spoken.buffered(),
-            Carried::Opaque => 0,
+            Carried::Opaque | Carried::LeftOut => 0,
         }
     }
 
@@ -299,7 +311,7 @@ impl Conversation {
     pub(crate) fn unsettled(&self) -> [u32; 2] {
         match &self.carried {
             Carried::Unknown(search) => search.before.missing(),
-            Carried::Spoken(_) | Carried::Opaque => [0; 2],
+            Carried::Spoken(_) | Carried::Opaque | Carried::LeftOut => [0; 2],
         }
     }
 
@@ -312,7 +324,7 @@ impl Conversation {
     fn spoken(&self) -> Option<&Spoken> {
         match &self.carried {
             Carried::Spoken(spoken) => Some(spoken),
-            Carried::Unknown(_) | Carried::Opaque => None,
+            Carried::Unknown(_) | Carried::Opaque | Carried::LeftOut => None,
         }
     }
 
@@ -322,6 +334,10 @@ impl Conversation {
         let Found { wire, client, after } = match look {
             Look::More | Look::Misfit => return None,
             Look::Midway { under_way } => {
+                if !self.limits.wires.contains(Wire::Tls) {
+                    self.carried = Carried::LeftOut;
+                    return None;
+                }
                 if let Carried::Unknown(search) = &self.carried {
                     tls::joined(under_way, self.from_start, &search.before, out);
                 }
@@ -330,6 +346,10 @@ impl Conversation {
             }
             Look::Other => {
                 self.carried = Carried::Opaque;
+                return None;
+            }
+            Look::Found(Found { wire, .. }) if !self.limits.wires.contains(wire) => {
+                self.carried = Carried::LeftOut;
                 return None;
             }
             Look::Found(found) => found,

@@ -1,4 +1,5 @@
 use crate::walk::{Walk, Walked};
+use crate::wires::Wires;
 use flow_model::{Direction, L7Record, LossReason, Ts};
 
 /// Captured TCP payload of one packet: the part of it that was copied.
@@ -82,6 +83,8 @@ pub struct Limits {
     /// was not seen to end. Replay does, because a capture may hold no more; in live traffic these
     /// are lost exchanges with a reason.
     pub report_partial: bool,
+    /// What is read. Connections that speak anything else are counted as left out.
+    pub wires: Wires,
 }
 
 impl Default for Limits {
@@ -96,6 +99,7 @@ impl Default for Limits {
             open_exchanges: 1024,
             keep_strings: false,
             report_partial: false,
+            wires: Wires::ALL,
         }
     }
 }

@@ -24,9 +24,11 @@ mod stream;
 mod tcp;
 mod tls;
 mod walk;
+mod wires;
 
 pub use input::{Interest, Limits, MessageEnd, Out, Piece};
 pub use ordered::Ordered;
 pub use protocols::Wire;
 pub use tcp::{Counters, Tcp};
 pub use walk::{Length, Walk, Walked};
+pub use wires::Wires;

@@ -2,13 +2,13 @@
 
 use crate::dissector::{Begun, Dissector, Opening, Sign, Used};
 use crate::input::{Bytes, Hole};
-use crate::{Interest, Limits, MessageEnd, Out};
+use crate::{Interest, Limits, MessageEnd, Out, Wires};
 use flow_model::{Close, Direction, Ts};
 
 /// Makes the enums of the list and their matches. Dispatch is static: `Out` stays generic. Each
 /// dissector is boxed, so that a connection does not grow with another protocol.
 macro_rules! protocols {
-    ($($(#[$doc:meta])* $name:ident: $dissector:ty,)*) => {
+    ($($(#[$doc:meta])* $name:ident $text:literal: $dissector:ty,)*) => {
         /// What a connection speaks. What a record is of is [`flow_model::Protocol`].
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Wire {
@@ -22,6 +22,15 @@ macro_rules! protocols {
         }
 
         impl Wire {
+            /// All of them, in the order of asking.
+            pub const ALL: &'static [Wire] = &[$(Wire::$name,)*];
+
+            /// How people call it.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Wire::$name => $text,)* }
+            }
+
             /// Asks each protocol in turn: the first that is sure, else the first that needs more bytes.
             pub(crate) fn recognise(head: &[u8]) -> Option<(Wire, Sign)> {
                 first_sure([$((Wire::$name, <$dissector>::recognise),)*], head)
@@ -156,15 +165,29 @@ impl Spoken {
 // head of HTTP/1 has the zeros of a DNS header.
 protocols! {
     /// HTTP/2, and gRPC over it.
-    Http2: crate::http2::Http2,
+    Http2 "http2": crate::http2::Http2,
     /// Handshakes of TLS.
-    Tls: crate::tls::Tls,
+    Tls "tls": crate::tls::Tls,
     /// DNS over TCP.
-    Dns: crate::dns::Stream,
+    Dns "dns": crate::dns::Stream,
     /// HTTP/0.9 to HTTP/1.1.
-    Http1: crate::http1::Http1,
+    Http1 "http1": crate::http1::Http1,
     /// Redis's protocol, versions 2 and 3.
-    Redis: crate::redis::Redis,
+    Redis "redis": crate::redis::Redis,
+}
+
+impl Wires {
+    /// These, and no others.
+    #[must_use]
+    pub fn only(wires: &[Wire]) -> Wires {
+        Wires(wires.iter().fold(0, |set, wire| set | 1 << *wire as u32))
+    }
+
+    /// Whether it is read.
+    #[must_use]
+    pub fn contains(self, wire: Wire) -> bool {
+        self.0 & 1 << wire as u32 != 0
+    }
 }
 
 type Recognise = fn(&[u8]) -> Sign;

@@ -246,6 +246,12 @@ impl Tcp {
         self.conversation.wire()
     }
 
+    /// Whether it speaks what is not to be read ([`Limits::wires`]).
+    #[must_use]
+    pub fn is_left_out(&self) -> bool {
+        self.conversation.is_left_out()
+    }
+
     /// Payload bytes that are kept: out of order, or of heads that are not whole.
     #[must_use]
     pub fn buffered(&self) -> usize {

@@ -5,9 +5,11 @@ use super::sys::{ControlPage, Map};
 use crate::event::FlowKey;
 use aya::maps::MapData;
 use capture_wire as wire;
+use flow_model::Slot;
 use hashbrown::HashMap;
 use l7::Walk;
 use parking_lot::Mutex;
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::sync::atomic::AtomicU64;
 use zerocopy::{FromZeros, IntoBytes};
@@ -57,6 +59,8 @@ pub(super) struct Overridden {
     pub flows: HashMap<FlowKey, wire::Override, foldhash::fast::RandomState>,
     /// In the order of their places in `pilotfish_frames`.
     pub walks: Vec<&'static Walk>,
+    /// Slots of which nothing is copied.
+    pub quiet: BTreeSet<Slot>,
 }
 
 /// What the parts of the door have in common.

@@ -4,6 +4,7 @@ use super::convert;
 use super::maps::{Overridden, Shared};
 use crate::event::{FlowId, FlowKey};
 use capture_wire as wire;
+use flow_model::Slot;
 use l7::{Interest, Walk};
 use std::io;
 use std::sync::Arc;
@@ -63,6 +64,28 @@ impl Overrides {
         value.header = headers.map(Option::unwrap_or_default);
         self.shared.overrides.update(convert::wire_key(key).as_bytes(), value.as_bytes())?;
         self.shared.control.commands().fetch_add(1, Ordering::Release);
+        Ok(())
+    }
+
+    /// From their next messages on nothing is copied of the flows of `slot`, which are counted all the
+    /// same; or, of those that begin from then on, everything is as usual again.
+    ///
+    /// # Errors
+    /// `E2BIG` when the table of overrides is full: the slot stays as it is.
+    pub fn quiet(&self, slot: Slot, quiet: bool) -> io::Result<()> {
+        let mut set = self.shared.overridden.lock();
+        if set.quiet.contains(&slot) == quiet {
+            return Ok(());
+        }
+        let key = wire::Key { slot: slot.0, ..wire::Key::new_zeroed() };
+        if quiet {
+            self.shared.overrides.update(key.as_bytes(), wire::Override::new_zeroed().as_bytes())?;
+            set.quiet.insert(slot);
+        } else {
+            self.shared.overrides.delete(key.as_bytes())?;
+            set.quiet.remove(&slot);
+        }
+        self.shared.control.quiet().store(u32::try_from(set.quiet.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
         Ok(())
     }
 

@@ -287,6 +287,10 @@ impl ControlPage {
         self.word(offset_of!(Control, commands))
     }
 
+    pub(super) fn quiet(&self) -> &AtomicU32 {
+        self.word(offset_of!(Control, quiet))
+    }
+
     pub(super) fn overrides(&self) -> &AtomicU32 {
         self.word(offset_of!(Control, overrides))
     }

@@ -431,6 +431,14 @@ impl<P: Default> Flow<P> {
         }
     }
 
+    /// It speaks what is not to be read.
+    pub fn is_left_out(&self) -> bool {
+        match &self.dissector {
+            Dissector::Tcp(tcp) => tcp.is_left_out(),
+            Dissector::Udp(udp) => udp.is_left_out(),
+        }
+    }
+
     /// What it carries is not known yet.
     pub fn is_unrecognised(&self) -> bool {
         self.seen != Seen::Protocol

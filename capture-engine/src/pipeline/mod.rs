@@ -76,6 +76,8 @@ pub struct PipelineStats {
     pub closed_early: u64,
     /// Those that were over before their address was known to be the namespace's own.
     pub address_late: u64,
+    /// Flows that have ended and spoke what is not to be read.
+    pub left_out: u64,
 }
 
 /// What [`Pipeline::shed`] found and did.
@@ -175,6 +177,11 @@ impl<S: Sink> Pipeline<S> {
     /// Whether no flow is held.
     pub fn is_empty(&self) -> bool {
         self.flows.is_empty()
+    }
+
+    /// Reads these protocols, and no others, of flows that begin from now on.
+    pub fn read(&mut self, wires: l7::Wires) {
+        self.config.l7.wires = wires;
     }
 
     /// What the owner of the kernel's maps should do; emptied by the caller.
@@ -316,6 +323,7 @@ impl<S: Sink> Pipeline<S> {
         flow.report(sample, sink);
         if closed.is_some() {
             stats.flow_closed(flow.holes());
+            stats.left_out += u64::from(flow.is_left_out());
             flows.remove(&key);
             peers.removed(&key);
             requests.closed(key, id, at);
@@ -387,6 +395,7 @@ impl<S: Sink> Pipeline<S> {
         self.stats.exchanges += flow.deliver(&mut self.collected, &mut self.sink);
         flow.report_gone(close, &mut self.sink);
         self.stats.flow_closed(flow.holes());
+        self.stats.left_out += u64::from(flow.is_left_out());
         self.requests.closed(*key, flow.id(), at);
     }
 

@@ -82,3 +82,31 @@ fn everything_of_a_message_ends_after_a_mebibyte_and_begins_again_with_the_next(
     let end = next.prev.expect("the end of the response");
     assert_eq!((end.bytes, end.packets, end.tail_len), (2_100_000, 700, 8));
 }
+
+#[test]
+fn of_a_quiet_slot_nothing_is_copied_from_the_next_message_on_and_all_is_counted() {
+    let mut bench = bench();
+    let flow = Tcp { bench: &mut bench, peer_port: PEER_PORT };
+    flow.handshake();
+    flow.request(1000, b"before");
+    let Sample { key, .. } = flow.bench.only_flow();
+    let overrides = flow.bench.kernel.overrides();
+    overrides.quiet(key.slot, true).expect("an override");
+    overrides.quiet(key.slot, true).expect("it is there");
+    flow.response(1000, b"after");
+    flow.request(1006, b"later");
+    let other = Tcp { bench: &mut bench, peer_port: PEER_PORT + 1 };
+    other.handshake();
+    other.request(1000, b"another connection");
+    let mut sampler = bench.kernel.sampler();
+    let page = sampler.turn(16).expect("a turn");
+    let sample = page.samples().find(|sample| sample.key == key).expect("the flow");
+    assert_eq!((sample.turns, sample.counters.packets), (1, [4, 2]));
+    assert_eq!(bench.copied(), ["in 1 @1000 before"]);
+
+    overrides.quiet(key.slot, false).expect("cleared");
+    let new = Tcp { bench: &mut bench, peer_port: PEER_PORT + 2 };
+    new.handshake();
+    new.request(1000, b"as usual");
+    assert_eq!(bench.copied(), ["in 1 @1000 as usual"]);
+}

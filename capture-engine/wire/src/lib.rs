@@ -421,8 +421,8 @@ pub struct Control {
     pub answers: [u64; 2],
     /// Changed with each command to a walk.
     pub commands: u32,
-    /// Explicit padding, to the next cache line.
-    pub pad: [u8; 4],
+    /// Slots with an override of their own, of whose flows no message is copied.
+    pub quiet: u32,
     /// `READER_*`. On a cache line of its own: it is the only one that changes often.
     pub reader: u32,
     /// Explicit padding.

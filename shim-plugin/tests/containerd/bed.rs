@@ -274,6 +274,7 @@ fn perform(action: Action, opened: &mut BTreeMap<u64, String>, done: &mut Done) 
             (!Path::new(&format!("/proc/{pid}")).exists()).then_some(Report::Gone { task })
         }
         Action::AttachCgroup { .. } => unreachable!("the node is not observed here"),
+        Action::Observe { .. } => unreachable!("nobody asks for it here"),
         Action::FetchLabels { .. } => unreachable!("never handed out"),
     }
 }

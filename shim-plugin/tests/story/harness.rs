@@ -25,6 +25,8 @@ pub enum Step {
     /// The performer does not answer from now on.
     Silent(bool),
     Later(u64),
+    /// The operator leaves out these namespaces.
+    LeaveOut(&'static [&'static str]),
     /// By the first containerd.
     List(Vec<ListedTask>, Vec<&'static str>),
     /// By that one; its containers are called `@1/default/c1`.
@@ -148,6 +150,10 @@ impl Story {
                 self.silent = silent;
                 return;
             }
+            LeaveOut(namespaces) => {
+                let namespaces = namespaces.iter().map(|name| (*name).to_owned()).collect();
+                self.registry.leave_out(shim_plugin::LeaveOut { namespaces }, self.now)
+            }
             Later(seconds) => {
                 self.now += Duration::from_secs(seconds);
                 self.registry.tick(self.now)
@@ -221,6 +227,10 @@ impl Story {
                 }
                 Action::Identify { slot, name } => {
                     let _ = writeln!(self.told, "slot {} is {}", slot.0, name.workload.name);
+                    continue;
+                }
+                Action::Observe { slot, word } => {
+                    let _ = writeln!(self.told, "observe {:?} of {}", word, slot.0);
                     continue;
                 }
                 Action::Detach { slot, netns } => {

@@ -2,6 +2,7 @@
 
 mod early;
 mod harness;
+mod leave;
 mod links;
 mod news;
 

@@ -1,5 +1,5 @@
 use super::{Exchanges, looks_like_message};
-use crate::{Interest, Limits, Out};
+use crate::{Interest, Limits, Out, Wire};
 use flow_model::{Direction, LossReason, Role, Ts};
 
 const DNS_PORT: u16 = 53;
@@ -35,6 +35,7 @@ pub struct Udp {
     exchanges: Exchanges,
     state: State,
     on_dns_port: bool,
+    left_out: bool,
     strangers: u32,
     turn: u32,
 }
@@ -52,11 +53,14 @@ impl Udp {
     #[must_use]
     pub fn new(limits: &Limits, local_port: u16, remote_port: u16) -> Udp {
         let lookalike = |port| LOOKALIKE_PORTS.contains(&port);
-        let state = if lookalike(local_port) || lookalike(remote_port) { State::Other } else { State::Undecided };
+        let is_read = limits.wires.contains(Wire::Dns);
+        let alone = !is_read || lookalike(local_port) || lookalike(remote_port);
+        let on_dns_port = local_port == DNS_PORT || remote_port == DNS_PORT;
         Udp {
             exchanges: Exchanges::new(limits),
-            state,
-            on_dns_port: local_port == DNS_PORT || remote_port == DNS_PORT,
+            state: if alone { State::Other } else { State::Undecided },
+            on_dns_port,
+            left_out: on_dns_port && !is_read,
             strangers: 0,
             turn: 0,
         }
@@ -107,6 +111,12 @@ impl Udp {
     #[must_use]
     pub fn recognised(&self) -> bool {
         self.state == State::Dns
+    }
+
+    /// Whether it is to port 53, and DNS is not to be read ([`Limits::wires`]).
+    #[must_use]
+    pub fn is_left_out(&self) -> bool {
+        self.left_out
     }
 
     /// What the local end is, by the way that queries and responses went.

@@ -58,6 +58,7 @@ const PARTS: &[Part] = &[
     beside("doctor"),
     beside("first_line"),
     beside("forwarding"),
+    beside("left_out"),
     beside("http2"),
     beside("late_reads"),
     beside("neighbour"),

@@ -6,6 +6,7 @@ use super::value::Given;
 use capture_engine::attach::Mode;
 use golden_metrics::Histograms;
 use k8s_sync::watch::Scope;
+use l7::Wire;
 use netns_scanner::Source;
 use std::time::Duration;
 
@@ -83,7 +84,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Sections in the order in which they are printed, each with what it is about.
-pub const SECTIONS: [(&str, &str); 10] = [
+pub const SECTIONS: [(&str, &str); 11] = [
     ("containerd", "Where the agent learns which containers live."),
     (
         "kubernetes",
@@ -93,6 +94,7 @@ pub const SECTIONS: [(&str, &str); 10] = [
     ("attach", "How the kernel programs get into a container's network namespace."),
     ("scan", "How connections are found that are older than the agent."),
     ("capture", "How much of the traffic is copied out of the kernel."),
+    ("l7", "What is read of it."),
     ("metrics", "How many time series are kept, and for how long."),
     ("admin", "Where the agent answers."),
     ("log", "What the agent says about itself."),
@@ -299,6 +301,44 @@ pub const KEYS: &[Key] = &[
         default: "[]",
         doc: "Ports whose messages are never copied. Goes before ports.",
         apply: |c, v| v.ports().map(|v| c.capture.exclude_ports = v),
+    },
+    Key {
+        section: "capture",
+        name: "exclude_namespaces",
+        was: &[],
+        default: "[]",
+        doc: "Namespaces whose pods are left out, like [\"kube-system\"]: nobody attaches to them. Read again on reload. A pod says so of itself with the label pilotfish.io/observe: \"false\", or \"tcp\".",
+        apply: |c, v| {
+            let names = v.list()?;
+            let is_name = |name: &str| {
+                let inside = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+                !name.is_empty() && name.len() <= 253 && name.bytes().all(inside)
+            };
+            if let Some(wrong) = names.iter().find(|name| !is_name(name)) {
+                return Err(format!(
+                    "{wrong:?} is no name of a namespace; write it as `kubectl get namespaces` shows it"
+                ));
+            }
+            c.capture.exclude_namespaces = names;
+            Ok(())
+        },
+    },
+    Key {
+        section: "l7",
+        name: "protocols",
+        was: &[],
+        default: "[]",
+        doc: "Protocols that are read: http1, http2 (with gRPC), tls, dns, redis. Empty: all. Of others packets, bytes and connections are counted. Read again on reload, for connections that begin then.",
+        apply: |c, v| {
+            let named = |name: String| {
+                let found = Wire::ALL.iter().find(|wire| wire.as_str() == name);
+                found.copied().ok_or_else(|| {
+                    let all: Vec<&str> = Wire::ALL.iter().map(|wire| wire.as_str()).collect();
+                    format!("{name:?} is no protocol that can be read; write one of {}", all.join(", "))
+                })
+            };
+            v.list()?.into_iter().map(named).collect::<Result<_, _>>().map(|v| c.l7.protocols = v)
+        },
     },
     Key {
         section: "metrics",

@@ -2,6 +2,7 @@
 
 use capture_engine::attach::Mode;
 use k8s_sync::watch::Scope;
+use l7::Wire;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,6 +15,7 @@ pub struct Config {
     pub attach: Attach,
     pub scan: Scan,
     pub capture: Capture,
+    pub l7: L7,
     pub metrics: Metrics,
     pub admin: Admin,
     pub log: Log,
@@ -81,6 +83,13 @@ pub struct Capture {
     /// Inclusive ranges.
     pub ports: Vec<(u16, u16)>,
     pub exclude_ports: Vec<(u16, u16)>,
+    pub exclude_namespaces: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct L7 {
+    /// Empty: all.
+    pub protocols: Vec<Wire>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -128,7 +137,15 @@ impl Config {
             companion: Companion::default(),
             attach: Attach { mode: Mode::Auto, loopback: false, early: true, node: false },
             scan: Scan::default(),
-            capture: Capture { ring_bytes: 0, head_bytes: 0, flows: 0, ports: Vec::new(), exclude_ports: Vec::new() },
+            capture: Capture {
+                ring_bytes: 0,
+                head_bytes: 0,
+                flows: 0,
+                ports: Vec::new(),
+                exclude_ports: Vec::new(),
+                exclude_namespaces: Vec::new(),
+            },
+            l7: L7::default(),
             metrics: Metrics { max_series: 0, expiry: Duration::ZERO, histograms: golden_metrics::Histograms::Classic },
             admin: Admin {
                 listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),

@@ -213,6 +213,7 @@ fn pipeline_config() -> PipelineConfig {
             open_exchanges: 1 << 14,
             keep_strings: true,
             report_partial: true,
+            wires: l7::Wires::ALL,
         },
     }
 }

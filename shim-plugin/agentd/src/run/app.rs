@@ -12,6 +12,7 @@ use crate::run::ends::{Ended, Ends};
 use crate::run::engine::{self, Loaded};
 use crate::run::kernel_stats::KernelStatsReader;
 use crate::run::kubernetes::{Kubernetes, Wanted};
+use crate::run::orders::Order;
 use crate::run::process;
 use crate::run::reload::Reload;
 use crate::run::running::{Running, Shared};
@@ -214,7 +215,12 @@ impl App {
                 tokio::select! {
                     signal = signals.next() => break Stop::Signal(signal),
                     Some(ended) = ended.recv() => break Stop::Ended(ended),
-                    _ = hangup.recv() => tokio::task::block_in_place(|| reload.run(&mut config)),
+                    _ = hangup.recv() => {
+                        tokio::task::block_in_place(|| reload.run(&mut config));
+                        running.leave_out.send_replace(settings::leave_out(&config));
+                        // The pipeline thread may have ended; then its end is told.
+                        let _ = running.orders.send(Order::Read(settings::wires(&config)));
+                    }
                 }
             };
             match &stop {

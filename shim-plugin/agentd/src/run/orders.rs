@@ -20,6 +20,8 @@ pub enum Order {
     Silent { answer: oneshot::Sender<Vec<Silent>> },
     /// These were no longer there at `at`.
     Ended { ended: Vec<Silent>, at: Ts },
+    /// What is read of flows that begin from now on.
+    Read(l7::Wires),
     /// Names of the cluster, from now on.
     Cluster(ClusterNames),
     /// Which pods know `ip` by a DNS name at `at`.

@@ -129,6 +129,7 @@ impl PipelineThread {
                 Ok(Order::Ended { ended, at }) => {
                     ended.into_iter().for_each(|(slot, tuple)| self.pipeline.ended_unseen(slot, tuple, at));
                 }
+                Ok(Order::Read(wires)) => self.pipeline.read(wires),
                 Ok(Order::Cluster(names)) => self.pipeline.sink_mut().names_mut().set_cluster(names),
                 Ok(Order::LearntNames { ip, at, answer }) => {
                     // Who asked may have given up.

@@ -41,6 +41,16 @@ impl Reload {
             tracing::info!(level = wanted.log.level, "log.level changed");
             running.log.level = wanted.log.level;
         }
+        if wanted.capture.exclude_namespaces != running.capture.exclude_namespaces {
+            let namespaces = wanted.capture.exclude_namespaces.join(", ");
+            tracing::info!(namespaces, "capture.exclude_namespaces changed");
+            running.capture.exclude_namespaces = wanted.capture.exclude_namespaces;
+        }
+        if wanted.l7 != running.l7 {
+            let protocols: Vec<&str> = wanted.l7.protocols.iter().map(|wire| wire.as_str()).collect();
+            tracing::info!(protocols = protocols.join(", "), "l7.protocols changed");
+            running.l7 = wanted.l7;
+        }
         if needs_restart.is_empty() {
             tracing::info!("the configuration was read again");
         } else {
@@ -53,15 +63,18 @@ impl Reload {
 fn needs_restart(running: &Config, wanted: &Config) -> Vec<&'static str> {
     let mut log = wanted.log.clone();
     log.level.clone_from(&running.log.level);
-    // Every section by name: a new one has to be thought of here.
-    let Config { containerd, kubernetes, companion, attach, scan, capture, metrics, admin, log: _, debug } = wanted;
+    let mut capture = wanted.capture.clone();
+    capture.exclude_namespaces.clone_from(&running.capture.exclude_namespaces);
+    // Every section by name: a new one has to be thought of here. All of `l7` is taken over.
+    let Config { containerd, kubernetes, companion, attach, scan, capture: _, l7: _, metrics, admin, log: _, debug } =
+        wanted;
     let changed = [
         ("containerd", *containerd != running.containerd),
         ("kubernetes", *kubernetes != running.kubernetes),
         ("companion", *companion != running.companion),
         ("attach", *attach != running.attach),
         ("scan", *scan != running.scan),
-        ("capture", *capture != running.capture),
+        ("capture", capture != running.capture),
         ("metrics", *metrics != running.metrics),
         ("admin", *admin != running.admin),
         ("log", log != running.log),
@@ -89,6 +102,15 @@ mod tests {
         let running = reload(move || Ok((wanted.clone(), Vec::new())));
         assert_eq!(running.log.level, "debug");
         assert_eq!(running.admin, Config::default().admin);
+    }
+
+    #[test]
+    fn who_is_left_out_changes_while_it_runs() {
+        let mut wanted = Config::default();
+        wanted.capture.exclude_namespaces.push("kube-system".to_owned());
+        assert!(needs_restart(&Config::default(), &wanted).is_empty());
+        let running = reload(move || Ok((wanted.clone(), Vec::new())));
+        assert_eq!(running.capture.exclude_namespaces, ["kube-system"]);
     }
 
     #[test]

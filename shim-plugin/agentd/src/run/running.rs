@@ -19,11 +19,12 @@ use golden_metrics::{Golden, Losses};
 use k8s_sync::{IdentityIndex, NamesReader};
 use netns::Own;
 use netns_scanner::deadline::Deadlines;
-use shim_plugin::{Claims, Containerd};
+use shim_plugin::{Claims, Containerd, LeaveOut};
 use std::future::Future;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// What every part reports to.
@@ -41,6 +42,8 @@ pub struct Running {
     /// Cancelled when READY was said: what has time until then begins.
     ready: CancellationToken,
     pub orders: mpsc::Sender<Order>,
+    /// Who is left out from now on.
+    pub leave_out: watch::Sender<LeaveOut>,
     containers: tokio::task::JoinHandle<Attacher>,
     pipeline: JoinHandle<()>,
     /// Begins after READY.
@@ -72,6 +75,7 @@ impl Running {
         let attacher = Attacher::start(settings::attach(config), loaded.programs(), tell);
         let attacher = attacher.context("start the attach workers")?;
         let descriptors = Descriptors::look();
+        let overrides = loaded.kernel.overrides();
         let node = Jobs::new(loaded.kernel.clone(), config.debug.proc.clone(), descriptors.clone(), deadlines.clone());
         // Bounded by who sends: seeds by the scan, which counts those under way; the end of a
         // namespace once for each that was attached; the others a few in a run.
@@ -81,6 +85,7 @@ impl Running {
         let pipeline = ends.thread("pipeline", move || pipeline.run()).context("start the pipeline thread")?;
         let (containerd, handle) = Containerd::new(shim_plugin::Config { claims, ..settings::containerd(config) });
         tokio::spawn(watched(ends, "containerd", containerd.run(stop.clone())));
+        let leave_out = handle.leave_out.clone();
         let scan = Scan::start(settings::scanner(config), deadlines.clone(), orders.clone(), losses)
             .context("start the scan's thread")?;
         let ((tell, early), heard) = (early_news(), Arc::default());
@@ -108,12 +113,13 @@ impl Running {
             deadlines,
             descriptors,
             node,
+            overrides,
             ready: ready.clone(),
             proc: config.debug.proc.clone(),
         };
         let containers = Containers::new(settings::containers(config), parts, losses);
         let containers = tokio::spawn(watched(ends, "containers", containers.run(stop.clone())));
-        Ok(Running { stop, ready, orders, containers, pipeline, kubernetes: None })
+        Ok(Running { stop, ready, orders, leave_out, containers, pipeline, kubernetes: None })
     }
 
     /// READY was said: what has time until then begins.
@@ -124,7 +130,7 @@ impl Running {
 
     /// Takes our programs out of every namespace, then lets the pipeline read what is left.
     pub async fn drain(self, grace: Duration) {
-        let Running { stop, ready: _, orders, containers, pipeline, kubernetes } = self;
+        let Running { stop, ready: _, orders, leave_out: _, containers, pipeline, kubernetes } = self;
         stop.cancel();
         if let Ok(attacher) = containers.await {
             // Detaching is system calls under the kernel's own locks.

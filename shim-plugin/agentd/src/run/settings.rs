@@ -9,8 +9,10 @@ use capture_engine::pipeline::PipelineConfig;
 use k8s_sync::access::{OwnAddresses, Sources};
 use k8s_sync::cluster::Limits;
 use k8s_sync::watch::{self, Agent};
+use l7::Wires;
 use netns::Netns;
 use netns_scanner::ScannerConfig;
+use shim_plugin::LeaveOut;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -39,7 +41,14 @@ pub fn attach(config: &Config) -> AttachConfig {
 
 #[must_use]
 pub fn pipeline(config: &Config) -> PipelineConfig {
-    PipelineConfig { flows: config.capture.flows as usize, ..PipelineConfig::default() }
+    let l7 = l7::Limits { wires: wires(config), ..l7::Limits::default() };
+    PipelineConfig { flows: config.capture.flows as usize, l7 }
+}
+
+/// What is read; where nothing is named, all.
+#[must_use]
+pub fn wires(config: &Config) -> Wires {
+    if config.l7.protocols.is_empty() { Wires::ALL } else { Wires::only(&config.l7.protocols) }
 }
 
 #[must_use]
@@ -72,10 +81,16 @@ pub fn containerd(config: &Config) -> shim_plugin::Config {
         out.sockets.clone_from(&config.containerd.sockets);
     }
     out.observe_node = config.attach.node;
+    out.leave_out = leave_out(config);
     // "The host's" namespace is the one that the agent runs in. Without /proc nothing would work
     // anyway.
     out.node = Netns::current().ok().map(|netns| netns.id());
     out
+}
+
+#[must_use]
+pub fn leave_out(config: &Config) -> LeaveOut {
+    LeaveOut { namespaces: config.capture.exclude_namespaces.clone() }
 }
 
 /// Who this agent is to the API server.

@@ -203,8 +203,10 @@ impl Board {
     /// Number of namespaces by state; the states are always all there.
     #[must_use]
     pub fn states(&self) -> BTreeMap<String, u64> {
-        let mut states: BTreeMap<String, u64> =
-            ["discovered", "attaching", "attached", "failed"].into_iter().map(|state| (state.to_owned(), 0)).collect();
+        let mut states: BTreeMap<String, u64> = ["discovered", "attaching", "attached", "failed", "left_out"]
+            .into_iter()
+            .map(|state| (state.to_owned(), 0))
+            .collect();
         for namespace in copy(&self.namespaces).iter() {
             *states.entry(namespace.state.clone()).or_default() += 1;
         }

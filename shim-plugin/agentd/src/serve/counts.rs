@@ -278,6 +278,7 @@ pub fn pipeline(stats: PipelineStats, out: &mut Vec<SelfMetric>) {
         forwarded_bytes,
         closed_early,
         address_late: _,
+        left_out,
     } = stats;
     let mut count = |name, help, total| out.push(SelfMetric::counter(name, help, total));
     count("pilotfish_pipeline_segments_total", "Captured payloads that the agent has read.", segments);
@@ -285,6 +286,8 @@ pub fn pipeline(stats: PipelineStats, out: &mut Vec<SelfMetric>) {
     count("pilotfish_pipeline_flows_closed_total", "Flows that left it.", flows_closed);
     let help = "Flows that were forgotten before the last packets of their end, because too many ended at once.";
     count("pilotfish_pipeline_flows_closed_early_total", help, closed_early);
+    let help = "Flows that have ended and spoke a protocol that is not to be read.";
+    count("pilotfish_pipeline_flows_left_out_total", help, left_out);
     let help = "Connections older than the agent that came into its table.";
     count("pilotfish_pipeline_flows_found_total", help, seeded);
     let help = "Captured payloads of flows that had already ended.";

@@ -22,6 +22,7 @@ use crate::serve::board::Board;
 use crate::serve::counts::{CountPublisher, Counted, HeardCounts};
 pub use attach_news::{AttachNews, channel as attach_news};
 use capture_engine::attach::{AttachEvent, Attacher, Priority};
+use capture_engine::kernel::Overrides;
 pub use early::{Early, EarlyNews, EarlyTeller, channel as early_news};
 use flow_model::{Identity, NetnsId, Slot, Ts, Workload};
 use golden_metrics::{Loss, Losses};
@@ -36,8 +37,8 @@ use node_cgroups::{Attached, Job, NodeCgroups};
 pub use node_cgroups::{Jobs, find_hierarchy, services_of};
 use node_news::{Look, NodeNews};
 use parking_lot::Mutex;
-use shim_plugin::{Action, Handle, Origin, Report, TaskId, TaskState, TaskView};
-use std::collections::{BTreeMap, HashMap};
+use shim_plugin::{Action, Handle, OBSERVE, Observe, Origin, Report, TaskId, TaskState, TaskView};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -75,6 +76,8 @@ pub struct ContainersParts {
     pub descriptors: Descriptors,
     /// How the namespace that the agent runs in is observed.
     pub node: Jobs,
+    /// Where pods are kept from being copied.
+    pub overrides: Overrides,
     /// READY was said.
     pub ready: CancellationToken,
     /// `/proc`, or what stands for it.
@@ -96,6 +99,9 @@ pub struct Containers {
     proc: PathBuf,
     reads: Reads,
     descriptors: Descriptors,
+    overrides: Overrides,
+    /// Of which nothing is copied.
+    quiet: BTreeSet<Slot>,
     node: NodeCgroups,
     node_ports: NodePorts,
     node_addresses: NodeAddresses,
@@ -112,6 +118,8 @@ pub struct Containers {
     dirty: bool,
     /// Tasks without a slot, when they were shown last.
     waiting: usize,
+    /// Tasks of what is left out, likewise.
+    left_out: usize,
 }
 
 /// A namespace that is being opened for a task, or is open until it is attached or not wanted.
@@ -136,6 +144,7 @@ impl Containers {
             deadlines,
             descriptors,
             node,
+            overrides,
             ready,
             proc,
         } = parts;
@@ -154,6 +163,8 @@ impl Containers {
             proc,
             reads: Reads::new(deadlines, node, descriptors.clone()),
             descriptors,
+            overrides,
+            quiet: BTreeSet::new(),
             node: NodeCgroups::new(observe_node, loopback, losses),
             node_ports: NodePorts::new(losses),
             node_addresses: NodeAddresses::called(&node_name),
@@ -167,6 +178,7 @@ impl Containers {
             late_packets: 0,
             dirty: false,
             waiting: 0,
+            left_out: 0,
         }
     }
 
@@ -314,6 +326,7 @@ impl Containers {
                 self.open.remove(&task);
             }
             Action::Identify { slot, name } => self.identify(slot, &name),
+            Action::Observe { slot, word } => self.observe(slot, word),
             Action::Detach { slot, netns: _ } => {
                 if self.node_gone(slot) {
                     return;
@@ -389,6 +402,27 @@ impl Containers {
         self.dirty = true;
     }
 
+    fn observe(&mut self, slot: Slot, word: Observe) {
+        if word == Observe::Unclear {
+            let slot = slot.0;
+            tracing::warn!(slot, "a label {OBSERVE} says neither \"true\" nor \"tcp\" nor \"false\"");
+        }
+        self.quiet(slot, word == Observe::Tcp);
+    }
+
+    /// Nothing is copied of its messages, or all is as usual.
+    fn quiet(&mut self, slot: Slot, quiet: bool) {
+        let changes = if quiet { self.quiet.insert(slot) } else { self.quiet.remove(&slot) };
+        self.dirty |= changes;
+        if !changes {
+            return;
+        }
+        if let Err(error) = self.overrides.quiet(slot, quiet) {
+            let slot = slot.0;
+            tracing::error!(%error, slot, quiet, "what is copied of a pod cannot be changed");
+        }
+    }
+
     async fn attach_event(&mut self, event: AttachEvent) {
         self.early_so_far();
         self.dirty = true;
@@ -421,6 +455,7 @@ impl Containers {
                 self.scan.gone(slot);
                 let at = namespace.gone(&mut self.identities);
                 self.identities.release_slot(slot, at);
+                self.quiet(slot, false);
                 // The pipeline thread may have ended first; then there are no flows to settle.
                 let _ = self.pipeline.send(Order::NamespaceGone { slot, at });
             }
@@ -445,6 +480,7 @@ impl Containers {
     fn node_gone(&mut self, slot: Slot) -> bool {
         let Some(attached) = self.node.gone(slot) else { return false };
         let_go(attached);
+        self.quiet(slot, false);
         let at = clock::now();
         self.identities.release_slot(slot, at);
         // As for namespaces.
@@ -455,7 +491,9 @@ impl Containers {
     /// Ids of the containers that share the node's namespace, and who they are.
     fn node_containers(&self) -> HashMap<String, Arc<Workload>> {
         let of_node = |view: TaskView| match (view.state, view.name) {
-            (TaskState::Node, Some(name)) => Some((view.container.id.to_string(), name.workload.clone())),
+            (TaskState::Node | TaskState::LeftOut { on_node: true, .. }, Some(name)) => {
+                Some((view.container.id.to_string(), name.workload.clone()))
+            }
             _ => None,
         };
         self.handle.status.tasks().into_iter().filter_map(of_node).collect()
@@ -501,10 +539,12 @@ impl Containers {
             *self.board.node.lock() = Arc::new(shown);
         }
         let waiting = status.tasks.discovered + status.tasks.failed;
-        if std::mem::take(&mut self.dirty) || waiting > 0 || self.waiting > 0 {
-            self.waiting = waiting;
-            let tasks = if waiting > 0 { self.handle.status.tasks() } else { Vec::new() };
-            let all = show::namespaces(&self.namespaces, self.attacher.snapshot(), tasks);
+        let left_out = status.tasks.left_out;
+        let changed = std::mem::take(&mut self.dirty) || left_out != self.left_out;
+        if changed || waiting > 0 || self.waiting > 0 {
+            (self.waiting, self.left_out) = (waiting, left_out);
+            let tasks = if waiting + left_out > 0 { self.handle.status.tasks() } else { Vec::new() };
+            let all = show::namespaces(&self.namespaces, &self.quiet, self.attacher.snapshot(), tasks);
             *self.board.namespaces.lock() = Arc::new(all);
         }
     }

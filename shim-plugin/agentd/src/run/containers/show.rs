@@ -4,25 +4,31 @@ use super::namespace::Namespace;
 use agent_api as api;
 use capture_engine::attach::{AttachState, AttachStatus, Mechanism};
 use flow_model::Slot;
-use shim_plugin::{TaskState, TaskView};
-use std::collections::{BTreeMap, HashMap};
+use shim_plugin::{OBSERVE, TaskState, TaskView, Why};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Namespaces with a slot, as the attacher has them, and tasks that have none.
 pub fn namespaces(
     known: &BTreeMap<Slot, Namespace>,
+    quiet: &BTreeSet<Slot>,
     attached: Vec<AttachStatus>,
     tasks: Vec<TaskView>,
 ) -> Vec<api::Namespace> {
     let mut attached: HashMap<Slot, AttachStatus> = attached.into_iter().map(|status| (status.slot, status)).collect();
-    let with_slot = known.iter().map(|(slot, known)| namespace(*slot, known, attached.remove(slot)));
+    let with_slot = known.iter().map(|(slot, known)| {
+        let is_quiet = quiet.contains(slot);
+        namespace(*slot, known, is_quiet, attached.remove(slot))
+    });
     with_slot.chain(tasks.into_iter().filter_map(without_slot)).collect()
 }
 
-fn namespace(slot: Slot, known: &Namespace, status: Option<AttachStatus>) -> api::Namespace {
+fn namespace(slot: Slot, known: &Namespace, is_quiet: bool, status: Option<AttachStatus>) -> api::Namespace {
     let mode = status.as_ref().and_then(AttachStatus::mechanism);
     let (state, interfaces, attached_at, doubts) = match status {
         Some(AttachStatus { slot: _, state, interfaces, attached_at, took: _, failures: _, doubts }) => {
+            let quiet = is_quiet.then(|| format!("its label {OBSERVE} says \"tcp\""));
+            let doubts: Vec<String> = quiet.into_iter().chain(doubts.iter().cloned()).collect();
             (state, interfaces, attached_at, doubts.join("; "))
         }
         // The attacher has let go of it, and its word for that is on the way.
@@ -58,19 +64,28 @@ fn namespace(slot: Slot, known: &Namespace, status: Option<AttachStatus>) -> api
     }
 }
 
-/// A container whose namespace could not be opened, was not taken, or not yet.
+/// A container whose namespace could not be opened, was not taken, or not yet, or is left out.
 fn without_slot(view: TaskView) -> Option<api::Namespace> {
     let TaskView { container, state, name, .. } = view;
     let (state, reason) = match state {
         TaskState::Discovered => ("discovered", String::new()),
         TaskState::Failed { reason, .. } => ("failed", reason),
-        TaskState::Attaching(_) | TaskState::Placed(_) | TaskState::Node => return None,
+        // One row a namespace.
+        TaskState::LeftOut { why, first: true, .. } => ("left_out", left_out(why)),
+        TaskState::LeftOut { .. } | TaskState::Attaching(_) | TaskState::Placed(_) | TaskState::Node => return None,
     };
     let (namespace, workload) = match name {
         Some(name) => (name.workload.namespace.to_string(), name.workload.name.to_string()),
         None => (container.namespace.to_string(), container.id.to_string()),
     };
     Some(api::Namespace { state: state.to_owned(), reason, namespace, workload, ..Default::default() })
+}
+
+fn left_out(why: Why) -> String {
+    match why {
+        Why::Namespace => "capture.exclude_namespaces names its namespace".to_owned(),
+        Why::Label => format!("its label {OBSERVE} says \"false\""),
+    }
 }
 
 #[cfg(test)]
@@ -124,18 +139,26 @@ mod tests {
             name: None,
         };
         let failed = TaskState::Failed { reason: "all 1 attachments are in use".to_owned(), attempts: 3 };
-        let tasks = vec![task(TaskState::Discovered), task(failed), task(TaskState::Placed(Slot(3)))];
+        let left_out = |first| task(TaskState::LeftOut { why: Why::Label, on_node: false, first });
+        let tasks = vec![
+            task(TaskState::Discovered),
+            task(failed),
+            task(TaskState::Placed(Slot(3))),
+            left_out(true),
+            left_out(false),
+        ];
         assert_eq!(
-            told(&namespaces(&known, attached, tasks)),
+            told(&namespaces(&known, &BTreeSet::from([Slot(3)]), attached, tasks)),
             [
                 "1 attaching   None",
                 "2 attaching   None",
-                "3 attached clsact  Some(7)",
+                "3 attached clsact its label pilotfish.io/observe says \"tcp\" Some(7)",
                 "4 failed  refused None",
                 "5 leaving   None",
                 "6 leaving   None",
                 "0 discovered   None",
                 "0 failed  all 1 attachments are in use None",
+                "0 left_out  its label pilotfish.io/observe says \"false\" None",
             ]
         );
     }

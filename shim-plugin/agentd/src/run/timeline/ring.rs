@@ -328,7 +328,7 @@ fn place(events: &VecDeque<TimelineEvent>, seq: u64) -> Option<usize> {
 }
 
 fn name_it(event: &mut TimelineEvent, name: &LocalName) {
-    let LocalName { workload, pod_uid: _, container, source } = name;
+    let LocalName { workload, pod_uid: _, container, source, observe: _ } = name;
     event.namespace = workload.namespace.to_string();
     event.workload = workload.name.to_string();
     event.kind = workload.kind.as_str().to_owned();

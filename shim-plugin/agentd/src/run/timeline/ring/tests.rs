@@ -4,7 +4,7 @@ use agent_api::CutRow;
 use flow_model::{Slot, Workload, WorkloadKind};
 use golden_metrics::{End, SelfMetric};
 use proptest::prelude::*;
-use shim_plugin::LinkId;
+use shim_plugin::{LinkId, Observe};
 use std::sync::Arc;
 
 const MS: u64 = 1_000_000;
@@ -30,7 +30,13 @@ fn named(container: &str) -> Arc<LocalName> {
         pod: format!("{container}-1").into(),
     };
     let source = NameSource::PodContainer;
-    Arc::new(LocalName { workload: Arc::new(workload), pod_uid: "u".into(), container: "app".into(), source })
+    Arc::new(LocalName {
+        workload: Arc::new(workload),
+        pod_uid: "u".into(),
+        container: "app".into(),
+        source,
+        observe: Observe::All,
+    })
 }
 
 fn run(container: &str, slot: u32, sharing: usize) -> Run {
