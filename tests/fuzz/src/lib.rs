@@ -6,7 +6,7 @@
 
 use flow_model::{Close, Direction, L7Record, LossReason, Role, Ts};
 use l7::dns::{Datagram, Udp};
-use l7::{Limits, MessageEnd, Out, Piece, Tcp, Walked};
+use l7::{Limits, MessageEnd, Out, Piece, Tcp, Walked, Wire, Wires};
 use std::time::Duration;
 
 /// Counts what comes out, and looks at each.
@@ -52,6 +52,7 @@ fn limits(choice: u8) -> Limits {
         open_exchanges: 16,
         keep_strings: choice & 1 == 1,
         report_partial: choice & 2 == 2,
+        wires: if choice >> 4 == 15 { Wires::only(&[Wire::Http1]) } else { Wires::ALL },
     }
 }
 
