@@ -159,6 +159,8 @@ protocols! {
     Http2: crate::http2::Http2,
     /// Handshakes of TLS.
     Tls: crate::tls::Tls,
+    /// PostgreSQL's protocol, version 3.
+    Postgres: crate::postgres::Postgres,
     /// DNS over TCP.
     Dns: crate::dns::Stream,
     /// HTTP/0.9 to HTTP/1.1.
