@@ -62,6 +62,7 @@ const PARTS: &[Part] = &[
     beside("late_reads"),
     beside("neighbour"),
     beside("node_addresses"),
+    beside("postgresql"),
     beside("redis"),
     beside("replay_tshark"),
     beside("timeline"),
