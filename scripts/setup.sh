@@ -33,7 +33,7 @@ needs_demo="$needs_build containerd=containerd ctr=containerd runc=runc nginx=ng
   busybox=busybox-static dnsmasq=dnsmasq-base ip=iproute2 nsenter=util-linux"
 needs_k8s="$needs_demo file:/usr/lib/cni/bridge=containernetworking-plugins nft=nftables tar=tar"
 needs_test="$needs_k8s wrk=wrk curl=curl tcpdump=tcpdump tshark=tshark dig=bind9-dnsutils bpftool=bpftool g++=g++ python3=python3
-  qemu-system-x86_64=qemu-system-x86 cpio=cpio zstd=zstd xz=xz-utils
+  qemu-system-x86_64=qemu-system-x86 cpio=cpio zstd=zstd xz=xz-utils pg_createcluster=postgresql
   file:/usr/lib/python3/dist-packages/prometheus_client/__init__.py=python3-prometheus-client"
 needs_docker="$needs_test dockerd=docker.io docker=docker.io iptables=iptables"
 needs_packing="$needs_build strip=binutils gzip=gzip dpkg-deb=dpkg dpkg-shlibdeps=dpkg-dev lintian=lintian rpmlint=rpmlint rpm=rpm"
@@ -147,7 +147,7 @@ install_packages() {
   installed_by_us=$packages
   # Installing enables a service for the next boot, too; what was not there before is not to run then.
   if command -v systemctl >/dev/null && [ -d /run/systemd/system ]; then
-    for unit in containerd nginx redis-server dnsmasq; do
+    for unit in containerd nginx redis-server dnsmasq postgresql; do
       case " $packages " in *" $unit "* | *" $unit-light "*) $as_root systemctl disable --quiet "$unit.service" 2>/dev/null || true ;; esac
     done
     case " $packages " in *" docker.io "*) $as_root systemctl disable --quiet docker.service docker.socket 2>/dev/null || true ;; esac

@@ -17,6 +17,7 @@ mod input;
 mod order;
 mod ordered;
 mod pairing;
+mod postgres;
 mod protocols;
 mod recognise;
 mod redis;

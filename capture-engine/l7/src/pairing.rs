@@ -42,6 +42,10 @@ impl<T> InOrder<T> {
         self.front.as_ref()
     }
 
+    pub(crate) fn front_mut(&mut self) -> Option<&mut T> {
+        self.front.as_mut()
+    }
+
     /// The newest.
     pub(crate) fn back_mut(&mut self) -> Option<&mut T> {
         match &mut self.rest {

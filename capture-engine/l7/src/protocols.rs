@@ -168,6 +168,8 @@ protocols! {
     Http2 "http2": crate::http2::Http2,
     /// Handshakes of TLS.
     Tls "tls": crate::tls::Tls,
+    /// PostgreSQL's protocol, version 3.
+    Postgres "postgresql": crate::postgres::Postgres,
     /// DNS over TCP.
     Dns "dns": crate::dns::Stream,
     /// HTTP/0.9 to HTTP/1.1.

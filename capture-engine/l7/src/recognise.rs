@@ -222,7 +222,6 @@ mod tests {
             &b"220 mail ESMTP\r\n"[..],
             b"EHLO there\r\n",
             b"J\x00\x00\x00\x0a8.0.36\x00",
-            b"\x00\x00\x00\x08\x04\xd2\x16\x2f",
             b"OPTIONS rtsp://a RTSP/1.0\r\nCSeq: 1\r\n\r\n",
             b"INVITE sip:a@b SIP/2.0\r\n\r\n",
             b"GNUTELLA CONNECT/0.6\r\n\r\n",

@@ -18,12 +18,21 @@ pub enum Protocol {
     Http2,
     /// gRPC over HTTP/2.
     Grpc,
+    /// PostgreSQL's protocol, version 3.
+    Postgresql,
 }
 
 impl Protocol {
     /// Each protocol once, at its `index`.
-    pub const ALL: [Protocol; 6] =
-        [Protocol::Http1, Protocol::Dns, Protocol::Tls, Protocol::Redis, Protocol::Http2, Protocol::Grpc];
+    pub const ALL: [Protocol; 7] = [
+        Protocol::Http1,
+        Protocol::Dns,
+        Protocol::Tls,
+        Protocol::Redis,
+        Protocol::Http2,
+        Protocol::Grpc,
+        Protocol::Postgresql,
+    ];
 
     /// Its place in `ALL`, and in every array that has a cell for each protocol.
     #[must_use]
@@ -41,6 +50,7 @@ impl Protocol {
             Protocol::Redis => "redis",
             Protocol::Http2 => "http2",
             Protocol::Grpc => "grpc",
+            Protocol::Postgresql => "postgresql",
         }
     }
 }

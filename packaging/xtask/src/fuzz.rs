@@ -17,7 +17,7 @@ pub struct Options {
     target: Option<String>,
 }
 
-const TARGETS: [&str; 4] = ["tcp", "udp", "dns", "redis"];
+const TARGETS: [&str; 5] = ["tcp", "udp", "dns", "redis", "postgres"];
 
 /// What `cargo fuzz` passes, without a sanitizer: the code under test is safe Rust, a fault is a panic.
 const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \

@@ -67,6 +67,11 @@ pub fn redis(data: &[u8]) {
     connection(data, b"*1\r\n$4\r\nPING\r\n");
 }
 
+/// The same, after the login of a PostgreSQL client.
+pub fn postgres(data: &[u8]) {
+    connection(data, b"\0\0\0\x17\0\x03\0\0user\0joe\0\0\0\0\0\0\0");
+}
+
 fn connection(data: &[u8], opening: &[u8]) {
     let mut script = Script(data);
     let start = script.byte();
@@ -218,6 +223,19 @@ mod tests {
             b"\0\0\x08\x07\0\0\0\0\0\0\0\0\x01\0\0\0\0",
             b"\0\0\x03\x01\x29\0\0\0\x05\xff\x80\x01",
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n",
+            b"\0\0\0\x11\0\x03\0\0user\0a\0\0\0",
+            b"\0\0\0\x08\x04\xd2\x16\x2f",
+            b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I",
+            b"Q\0\0\0\x0dSELECT 1\0",
+            b"P\0\0\0\x11s\0UPDATE x\0\0\0B\0\0\0\x0d\0s\0\0\0\0\0\0\0E\0\0\0\x09\0\0\0\0\0",
+            b"S\0\0\0\x04",
+            b"1\0\0\0\x042\0\0\0\x04C\0\0\0\x0dUPDATE 1\0",
+            b"T\0\0\0\x06\0\0D\0\0\0\x06\0\0C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I",
+            b"E\0\0\0\x15SERROR\0C23505\0\0\0",
+            b"G\0\0\0\x07\0\0\0d\0\0\0\x06ab",
+            b"c\0\0\0\x04",
+            b"W\0\0\0\x07\0\0\0",
+            b"D\0\x10\0\0",
         ];
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut random = || {
@@ -242,6 +260,7 @@ mod tests {
     fn tcp_holds_its_bounds_on_scripts_of_protocol_words() {
         check(tcp);
         check(redis);
+        check(postgres);
     }
 
     #[test]

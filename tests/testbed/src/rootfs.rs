@@ -6,7 +6,7 @@ use crate::programs::installed;
 use anyhow::{Context, Result};
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const DIRECTORIES: [&str; 20] = [
@@ -33,7 +33,8 @@ const DIRECTORIES: [&str; 20] = [
 ];
 
 /// Applets that the containers' scripts use.
-const APPLETS: [&str; 12] = ["sh", "cat", "echo", "kill", "ls", "nc", "ping", "ps", "sleep", "true", "false", "wget"];
+const APPLETS: [&str; 15] =
+    ["sh", "cat", "chown", "echo", "kill", "ls", "mkdir", "nc", "ping", "ps", "sleep", "su", "true", "false", "wget"];
 
 /// Servers and clients that become part of the root file system where they are installed.
 const PROGRAMS: [&str; 7] = ["nginx", "redis-server", "redis-benchmark", "redis-cli", "dnsmasq", "wrk", "dig"];
@@ -68,10 +69,49 @@ pub(crate) fn create(root: &Path, ours: &[&Path]) -> Result<()> {
     Ok(())
 }
 
-/// Copies a program into `/bin` and the libraries that the loader names for it to where the loader looks for them.
+/// Adds the newest PostgreSQL of the machine: where its programs are, inside. Seldom wanted, and large.
+pub(crate) fn add_postgres(root: &Path) -> Result<PathBuf> {
+    let (programs, shared) = (Path::new("/usr/lib/postgresql"), Path::new("/usr/share/postgresql"));
+    let versions = fs::read_dir(programs).context("postgresql is not installed; run scripts/setup.sh --test")?;
+    let versions = versions.filter_map(|entry| entry.ok()?.file_name().into_string().ok()?.parse::<u32>().ok());
+    let version = versions.max().context("a version of PostgreSQL")?.to_string();
+    let bin = programs.join(&version).join("bin");
+    for name in ["initdb", "postgres"] {
+        add_libraries(root, &bin.join(name))?;
+        copy_tree(root, &bin.join(name))?;
+    }
+    // What initdb has the server load, and not what compiles queries, which has 26 MB.
+    for name in ["dict_snowball.so", "plpgsql.so"] {
+        copy_tree(root, &programs.join(&version).join("lib").join(name))?;
+    }
+    copy_tree(root, &shared.join(&version))?;
+    Ok(bin)
+}
+
+/// Copies a file, or all that is in a directory, to the same place below `root`.
+fn copy_tree(root: &Path, from: &Path) -> Result<()> {
+    let to = root.join(from.strip_prefix("/").unwrap_or(from));
+    if from.is_dir() {
+        fs::create_dir_all(&to)?;
+        for entry in fs::read_dir(from)? {
+            copy_tree(root, &entry?.path())?;
+        }
+        return Ok(());
+    }
+    fs::create_dir_all(to.parent().context("a file is in a directory")?)?;
+    fs::copy(from, &to).with_context(|| format!("copy {}", from.display()))?;
+    Ok(())
+}
+
+/// Copies a program into `/bin`, and its libraries.
 fn add_program(root: &Path, program: &Path) -> Result<()> {
     let name = program.file_name().context("a program has a name")?;
     fs::copy(program, root.join("bin").join(name)).with_context(|| format!("copy {}", program.display()))?;
+    add_libraries(root, program)
+}
+
+/// Copies the libraries that the loader names for a program to where the loader looks for them.
+fn add_libraries(root: &Path, program: &Path) -> Result<()> {
     let listed = run(Command::new("ldd").arg(program)).unwrap_or_default();
     for library in listed.split_ascii_whitespace().filter(|word| word.starts_with('/')) {
         let place = root.join(library.trim_start_matches('/'));

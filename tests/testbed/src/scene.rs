@@ -3,6 +3,7 @@
 
 use crate::bed::Testbed;
 use crate::container::{Container, ContainerSpec};
+use crate::rootfs;
 use crate::wait::{until, until_some};
 use anyhow::{Context, Result};
 use std::net::Ipv4Addr;
@@ -66,6 +67,20 @@ pub fn last_line(container: &Container, patience: Duration) -> Result<serde_json
 pub fn redis(bed: &mut Testbed) -> Result<Container> {
     let command = ["/bin/redis-server", "--bind", "0.0.0.0", "--protected-mode", "no", "--save", "", "--dir", "/tmp"];
     run(bed, ContainerSpec::new("redis", &command), 6379)
+}
+
+/// A PostgreSQL that trusts everybody, with an empty database `postgres`.
+pub fn postgres(bed: &mut Testbed) -> Result<Container> {
+    let programs = rootfs::add_postgres(&bed.dir().join("rootfs"))?;
+    // It does not run as root.
+    let script = format!(
+        "mkdir -p /tmp/pg && chown nobody /tmp/pg && \
+         su -s /bin/sh nobody -c '{0}/initdb -D /tmp/pg/data -U postgres -A trust -N --locale=C >/tmp/pg/initdb.log' && \
+         echo 'host all all all trust' >>/tmp/pg/data/pg_hba.conf && \
+         exec su -s /bin/sh nobody -c 'exec {0}/postgres -D /tmp/pg/data -k /tmp/pg -h 0.0.0.0 -c fsync=off -c jit=off'",
+        programs.display()
+    );
+    run(bed, ContainerSpec::new("postgres", &["/bin/sh", "-c", &script]), 5432)
 }
 
 /// nginx that passes every request on, over kept connections.

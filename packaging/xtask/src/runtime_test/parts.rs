@@ -63,6 +63,7 @@ const PARTS: &[Part] = &[
     beside("late_reads"),
     beside("neighbour"),
     beside("node_addresses"),
+    beside("postgresql"),
     beside("redis"),
     beside("replay_tshark"),
     beside("report"),

@@ -80,6 +80,7 @@ fn title(protocol: Protocol) -> &'static str {
         Protocol::Redis => "Redis",
         Protocol::Http2 => "HTTP/2",
         Protocol::Grpc => "gRPC",
+        Protocol::Postgresql => "PostgreSQL",
     }
 }
 

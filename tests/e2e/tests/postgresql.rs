@@ -1,0 +1,58 @@
+//! PostgreSQL, live: sent == counted + lost, one thing at a time and in pipelines.
+#![forbid(unsafe_code)]
+
+use e2e::{PATIENCE, alone, losses, run_to_end, wait_equation};
+use testbed::{Agent, AgentOptions, ContainerSpec, Testbed, scene};
+
+/// Simple queries of each client, and as many Executes, sixteen of them under way together.
+const COUNT: u64 = 500;
+const CONNECTIONS: u64 = 2;
+
+#[test]
+fn each_query_and_each_execute_is_counted_and_none_is_lost() -> anyhow::Result<()> {
+    let _alone = alone();
+    let mut bed = Testbed::start()?;
+    let agent = Agent::start(&bed, &AgentOptions::default())?;
+    let server = scene::postgres(&mut bed)?;
+    let target = format!("{}:5432", server.address);
+    let (count, connections) = (COUNT.to_string(), CONNECTIONS.to_string());
+    let client = ContainerSpec::new(
+        "shop",
+        &[
+            "/bin/sql",
+            &target,
+            "--gate",
+            "/conf/gate",
+            "--connections",
+            &connections,
+            "--count",
+            &count,
+            "--at-once",
+            "16",
+        ],
+    );
+    let client = bed.run(client)?;
+    agent.wait_attached(2, PATIENCE)?;
+    let told = run_to_end(&bed, &client)?;
+    let sent = CONNECTIONS * (1 + 2 * COUNT);
+    assert_eq!((&told["sent"], &told["answered"]), (&sent.into(), &sent.into()), "{told}");
+    let lost = wait_equation(&agent, sent)?;
+    assert_eq!(lost, [0, 0], "{sent} sent: {}", losses(&agent));
+    let metrics = agent.metrics()?;
+    for reporter in ["client", "server"] {
+        let of = |operation, error| {
+            let labels = [
+                ("db_system_name", "postgresql"),
+                ("db_operation_name", operation),
+                ("db_namespace", "postgres"),
+                ("error_type", error),
+                ("reporter", reporter),
+            ];
+            metrics.count("db_client_operation_duration_seconds_count", &labels)
+        };
+        let failed = CONNECTIONS * 2 * COUNT / 10;
+        assert_eq!(of("startup", ""), CONNECTIONS, "{reporter}");
+        assert_eq!((of("SELECT", "22012"), of("SELECT", "")), (failed, 9 * failed), "{reporter}");
+    }
+    Ok(())
+}
