@@ -67,9 +67,13 @@ pub fn conversation(seed: u64, rough: bool) -> (Vec<Packet>, usize) {
     (packets, 1 + executes)
 }
 
-/// Some are swapped, doubled, or lost before they came here and sent again.
+/// Some are swapped, doubled, or lost before they came here and sent again; none before the client has shown
+/// that it does not wait.
 fn damage(packets: &mut Vec<Packet>, dice: &mut Dice) {
-    for at in 6..packets.len() - 2 {
+    let ends = |packet: &Packet| packet.payload.ends_with(b"Z\0\0\0\x05I");
+    let amid = |pair: &[Packet]| !pair[0].from_client && !ends(&pair[0]) && pair[1].from_client;
+    let shown = packets.windows(2).enumerate().skip(6).filter(|(_, pair)| amid(pair)).map(|(at, _)| at + 2).next();
+    for at in shown.unwrap_or(packets.len())..packets.len().saturating_sub(2) {
         let at = at.min(packets.len() - 3);
         let next = &packets[at..packets.len().min(at + 3)];
         match dice.below(15) {

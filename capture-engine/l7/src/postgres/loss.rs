@@ -77,6 +77,8 @@ impl Postgres {
         let Begun { turn, at, unsure, missed } = begun;
         // A capture may have dropped the rest of what the server is amid.
         let unsure = unsure || limits.report_partial && self.server.is_amid();
+        let waits = self.open.front().is_some_and(|open| open.turn < turn) || self.asked != self.closed;
+        self.overlaps |= self.doubt.is_none() && waits && !self.copies && !self.logs_in && !unsure;
         if self.client.is_amid() {
             // It goes on with a message.
             return;
@@ -89,8 +91,6 @@ impl Postgres {
             }
         }
         if self.doubt.is_none() {
-            let waits = self.open.front().is_some_and(|open| open.turn < turn) || self.asked != self.closed;
-            self.overlaps |= waits && !self.copies && !self.logs_in && !unsure;
             return;
         }
         let server_missing = self.doubt.as_ref().is_some_and(|doubt| doubt.missing[Sender::Server as usize]);
