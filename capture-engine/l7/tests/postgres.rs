@@ -6,51 +6,27 @@ mod pg;
 mod support;
 
 use expect_test::{Expect, expect};
-use flow_model::{Close, Detail, L7Record, Notes, Outcome, Ts};
+use flow_model::{Close, Detail, L7Record};
 use l7::{Interest, Wire};
 use pg::*;
 use std::fmt::Write as _;
-use support::{Do, Found, Story, story};
+use support::{Do, Story, database_line, story, told};
 
 /// `SELECT shop 23505 [10..20] 20>9`: operation, database, code, times in milliseconds, bytes, notes.
 fn line(record: &L7Record) -> String {
     let Detail::Db(db) = &record.detail else { return format!("{:?} {:?}", record.protocol, record.outcome) };
     assert_eq!((db.system, &*db.collection), ("postgresql", ""));
     assert!(!format!("{record:?}").contains("secret"), "{record:?}");
-    let ms = |at: Ts| at.0 / 1_000_000;
     let mut text = db.operation.to_string();
     for word in [&*db.namespace, &*db.code].iter().filter(|word| !word.is_empty()) {
         write!(text, " {word}").unwrap();
     }
-    match record.outcome {
-        Outcome::Answered => {}
-        Outcome::Unanswered => text.push_str(" unanswered"),
-        Outcome::OneWay => text.push_str(" one-way"),
-    }
-    let (start, end, sent, received) = (ms(record.start), ms(record.end), record.request_bytes, record.response_bytes);
-    write!(text, " [{start}..{end}] {sent}>{received}").unwrap();
-    for (note, name) in Notes::NAMES {
-        if record.notes.has(note) {
-            write!(text, " {name}").unwrap();
-        }
-    }
-    text
-}
-
-fn told(found: &Found) -> String {
-    let mut text: String = found.records.iter().map(|record| line(record) + "\n").collect();
-    for (reason, count) in &found.lost {
-        writeln!(text, "lost {count} {}", reason.as_str()).unwrap();
-    }
-    if found.unasked > 0 {
-        writeln!(text, "unasked {}", found.unasked).unwrap();
-    }
-    text
+    database_line(&text, record)
 }
 
 fn play(story: &Story, acts: Vec<Do>) -> String {
     let (found, (_, interest)) = story.run(acts);
-    let mut text = told(&found);
+    let mut text = told(&found, line);
     match interest {
         Interest::Heads => text.push_str("heads\n"),
         Interest::Nothing => text.push_str("quiet\n"),
@@ -292,7 +268,7 @@ fn what_a_server_tells_unasked_is_no_answer() {
 fn a_connection_goes_on_as_what_it_agrees_on() {
     let hello = [&[0x16, 3, 1, 0, 45, 1, 0, 0, 41, 3, 3][..], &[0; 32], &[0, 0, 2, 0x13, 1, 1, 0]].concat();
     let (found, (tcp, _)) = story().run(vec![c(&[start(SSL, b"")]), Do::S(b"S".to_vec()), c(&[hello])]);
-    assert_eq!((told(&found).as_str(), tcp.wire()), ("", Some(Wire::Tls)));
+    assert_eq!((told(&found, line).as_str(), tcp.wire()), ("", Some(Wire::Tls)));
     let (_, (tcp, interest)) = story().run(vec![c(&[start(GSS, b"")]), Do::S(b"G".to_vec())]);
     assert_eq!((tcp.wire(), interest), (None, Interest::Nothing));
     check(
@@ -397,8 +373,8 @@ fn a_lost_record_costs_the_exchange_and_the_next_one() {
             _ => Do::S(bytes),
         });
         let (found, _) = story().run(acts.chain([Do::Close(Close::Fin)]).collect());
-        assert_eq!(found.records.len() as u64 + found.lost_count(), 5, "{lost}: {}", told(&found));
-        assert!(found.records.len() >= 3, "{lost}: {}", told(&found));
+        assert_eq!(found.records.len() as u64 + found.lost_count(), 5, "{lost}: {}", told(&found, line));
+        assert!(found.records.len() >= 3, "{lost}: {}", told(&found, line));
     }
 }
 
@@ -424,7 +400,7 @@ fn lengths_that_cannot_be_end_what_is_paired_and_nothing_else() {
             c(&[query("UPDATE x")]),
             s(&[done("UPDATE 1")]),
         ]));
-        assert!(told(&found).contains("UPDATE shop ["), "{}: {}", bad.escape_ascii(), told(&found));
+        assert!(told(&found, line).contains("UPDATE shop ["), "{}: {}", bad.escape_ascii(), told(&found, line));
     }
 }
 

@@ -6,13 +6,13 @@
 mod pg;
 mod support;
 
-use flow_model::{Close, Detail, L7Record, Outcome, Role};
-use l7::{Limits, Tcp};
+use flow_model::{Detail, L7Record, Outcome};
 use pg::*;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
+use support::capture::{Capture, limits, one_of};
 use support::packets::{Dice, FIRST, disturbed, packets};
-use support::{CLIENT, Found, Observer, Packet, SERVER, hand_over};
+use support::{CLIENT, Found, Packet, SERVER};
 
 /// How something is asked, and answered.
 #[derive(Clone, Debug)]
@@ -195,39 +195,6 @@ fn fact(record: &L7Record) -> Fact {
     }
 }
 
-struct Capture {
-    tcp: Tcp,
-    observer: Observer,
-    found: Found,
-}
-
-impl Capture {
-    fn new(replay: bool, budget: usize) -> Capture {
-        let limits = Limits { report_partial: replay, ..Limits::default() };
-        let mut tcp = Tcp::new(&limits, Role::Client);
-        if replay {
-            tcp.starts_at(CLIENT, FIRST[CLIENT.index()]);
-            tcp.starts_at(SERVER, FIRST[SERVER.index()]);
-        }
-        tcp.seen_to_begin();
-        let observer = Observer::new(budget).handshake(FIRST[CLIENT.index()], FIRST[SERVER.index()]);
-        Capture { tcp, observer, found: Found::default() }
-    }
-
-    fn take(&mut self, packet: &Packet, lost: bool) {
-        if let Some(event) = self.observer.see(packet.clone()).filter(|_| !lost) {
-            hand_over(&mut self.tcp, &event, &mut self.found);
-        }
-    }
-
-    fn close(mut self) -> Found {
-        let last = self.observer.message;
-        self.tcp.closed(last.last, Close::Fin, Some(&last), last.turn, &mut self.found);
-        assert_eq!(self.tcp.buffered(), 0);
-        self.found
-    }
-}
-
 /// No record has what was asked with another's answer: the code of an error is that of one exchange.
 fn assert_none_wrong(found: &Found, facts: &[Fact]) {
     for record in found.records.iter().filter(|record| record.outcome == Outcome::Answered) {
@@ -281,9 +248,9 @@ proptest! {
         turns.iter_mut().flat_map(|turn| &mut turn.rows).for_each(|row| *row = (*row).min(largest * 50));
         let Conversation { messages, facts, .. } = conversation(&turns);
         let mut dice = Dice(seed);
-        let mut capture = Capture::new(true, usize::MAX >> 1);
+        let mut capture = Capture::new(limits(true), usize::MAX >> 1);
         for packet in disturbed(packets(&messages, &mut dice, largest), &mut dice) {
-            capture.take(&packet, false);
+            capture.take(&packet);
         }
         let found = capture.close();
         let seen: Vec<Fact> = found.records.iter().map(fact).collect();
@@ -305,16 +272,9 @@ proptest! {
         turns.iter_mut().for_each(|turn| turn.pipelined = false);
         let Conversation { messages, facts, .. } = conversation(&turns);
         let mut dice = Dice(seed);
-        let mut capture = Capture::new(false, 1 << 20);
-        let (mut any, mut kept) = (false, Vec::new());
-        for message in packets(&messages, &mut dice, 1460) {
-            let lost = dice.one_in(rarity);
-            kept.push(!lost);
-            for packet in &message {
-                capture.take(packet, lost);
-                any |= !lost;
-            }
-        }
+        let mut capture = Capture::new(limits(false), 1 << 20);
+        let cut = packets(&messages, &mut dice, 1460);
+        let (any, kept) = capture.take_some(&cut, &mut dice, rarity);
         let shown = capture.tcp.wire().is_some();
         capture.tcp.sampled_turns(capture.observer.message.turn, &mut capture.found);
         let found = capture.close();
@@ -334,15 +294,9 @@ proptest! {
         none_skipped(&mut turns);
         let Conversation { messages, facts, .. } = conversation(&turns);
         let mut dice = Dice(seed);
-        let mut capture = Capture::new(false, usize::MAX >> 1);
+        let mut capture = Capture::new(limits(false), usize::MAX >> 1);
         let cut = packets(&messages, &mut dice, 1460);
-        let at = 2 + dice.below(cut.len().saturating_sub(2));
-        let which = dice.below(cut.get(at).map_or(0, Vec::len));
-        for (number, message) in cut.iter().enumerate() {
-            for (index, packet) in message.iter().enumerate() {
-                capture.take(packet, (number, index) == (at, which));
-            }
-        }
+        let (at, which) = capture.take_all_but_one(&cut, &mut dice, 2);
         let found = capture.close();
         assert_none_wrong(&found, &facts);
         let seen: Vec<Fact> = found.records.iter().map(fact).collect();
@@ -360,14 +314,13 @@ proptest! {
         none_skipped(&mut turns);
         let Conversation { messages, facts, .. } = conversation(&turns);
         let mut dice = Dice(seed);
-        let mut capture = Capture::new(true, usize::MAX >> 1);
+        let mut capture = Capture::new(limits(true), usize::MAX >> 1);
         let cut = packets(&messages, &mut dice, 1460);
-        let at = 2 + dice.below(cut.len().saturating_sub(2));
-        let which = dice.below(cut.get(at).map_or(0, Vec::len));
+        let (at, which) = one_of(&cut, &mut dice, 2);
         for (number, message) in cut.iter().enumerate() {
             for (index, packet) in message.iter().enumerate() {
                 if (number, index) != (at, which) {
-                    capture.take(packet, false);
+                    capture.take(packet);
                 }
             }
         }
@@ -387,10 +340,10 @@ proptest! {
         distinct(&mut turns);
         let Conversation { messages, facts, .. } = conversation(&turns);
         let mut dice = Dice(seed);
-        let mut capture = Capture::new(true, usize::MAX >> 1);
+        let mut capture = Capture::new(limits(true), usize::MAX >> 1);
         for packet in packets(&messages, &mut dice, 1460).iter().flatten() {
             if !dice.one_in(rarity) {
-                capture.take(packet, false);
+                capture.take(packet);
             }
         }
         assert_none_wrong(&capture.close(), &facts);
@@ -408,31 +361,23 @@ proptest! {
         let cut = packets(&messages, &mut dice, 1460);
         let all: Vec<&Packet> = cut.iter().flatten().collect();
         let skip = dice.below(all.len());
-        let limits = Limits { report_partial: !live, ..Limits::default() };
-        let (mut found, mut tcp, mut observer) =
-            (Found::default(), Tcp::new(&limits, Role::Unknown), Observer::new(1 << 30));
-        for packet in &all[skip..] {
-            if let Some(event) = observer.see((*packet).clone()) {
-                hand_over(&mut tcp, &event, &mut found);
-            }
-        }
-        let last = observer.message;
-        tcp.closed(last.last, Close::Fin, Some(&last), last.turn, &mut found);
-        assert_none_wrong(&found, &facts);
+        let mut capture = Capture::joined(limits(!live));
+        all[skip..].iter().for_each(|packet| capture.take(packet));
+        assert_none_wrong(&capture.close(), &facts);
     }
 
     #[test]
     fn random_bytes_are_not_taken_for_it(
         pieces in prop::collection::vec((any::<bool>(), prop::collection::vec(any::<u8>(), 1..200)), 1..12),
     ) {
-        let mut capture = Capture::new(false, 4096);
+        let mut capture = Capture::new(limits(false), 4096);
         let mut seqs = FIRST;
         for (now, (client, payload)) in pieces.into_iter().enumerate() {
             let dir = if client { CLIENT } else { SERVER };
             let seq = seqs[dir.index()];
             seqs[dir.index()] = seq.wrapping_add(payload.len() as u32);
             let at = flow_model::Ts(now as u64);
-            capture.take(&Packet { dir, at, seq, payload, snap: usize::MAX, acked: None }, false);
+            capture.take(&Packet { dir, at, seq, payload, snap: usize::MAX, acked: None });
         }
         prop_assert_ne!(capture.tcp.wire(), Some(l7::Wire::Postgres));
     }
@@ -446,7 +391,7 @@ proptest! {
         ), 0..5)), 1..60),
         startup in any::<bool>(),
     ) {
-        let mut capture = Capture::new(false, 4096);
+        let mut capture = Capture::new(limits(false), 4096);
         let mut seqs = FIRST;
         let first = if startup { login() } else { query("SELECT 1") };
         let said = pieces.iter().map(|(client, messages)| {
@@ -465,7 +410,7 @@ proptest! {
             let seq = seqs[dir.index()];
             seqs[dir.index()] = seq.wrapping_add(payload.len() as u32);
             let packet = Packet { dir, at: flow_model::Ts(now as u64), seq, payload, snap: usize::MAX, acked: None };
-            capture.take(&packet, false);
+            capture.take(&packet);
         }
         capture.close();
     }

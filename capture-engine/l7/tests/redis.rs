@@ -4,49 +4,25 @@
 mod support;
 
 use expect_test::{Expect, expect};
-use flow_model::{Close, Detail, L7Record, Notes, Outcome, Ts};
+use flow_model::{Close, Detail, L7Record};
 use l7::Interest;
 use std::fmt::Write as _;
-use support::{Do, Found, Story, c, s, story};
+use support::{Do, Story, c, database_line, s, story, told};
 
 /// `GET db0 [10..20] 20>9`: operation, database, first word of an error, times in milliseconds, bytes, notes.
 fn line(record: &L7Record) -> String {
     let Detail::Db(db) = &record.detail else { return format!("{record:?}") };
     assert_eq!((db.system, &*db.collection), ("redis", ""));
-    let ms = |at: Ts| at.0 / 1_000_000;
     let mut text = format!("{} db{}", db.operation, db.namespace);
     if !db.code.is_empty() {
         write!(text, " {}", db.code).unwrap();
     }
-    match record.outcome {
-        Outcome::Answered => {}
-        Outcome::Unanswered => text.push_str(" unanswered"),
-        Outcome::OneWay => text.push_str(" one-way"),
-    }
-    let (start, end, sent, received) = (ms(record.start), ms(record.end), record.request_bytes, record.response_bytes);
-    write!(text, " [{start}..{end}] {sent}>{received}").unwrap();
-    for (note, name) in Notes::NAMES {
-        if record.notes.has(note) {
-            write!(text, " {name}").unwrap();
-        }
-    }
-    text
-}
-
-fn told(found: &Found) -> String {
-    let mut text: String = found.records.iter().map(|record| line(record) + "\n").collect();
-    for (reason, count) in &found.lost {
-        writeln!(text, "lost {count} {}", reason.as_str()).unwrap();
-    }
-    if found.unasked > 0 {
-        writeln!(text, "unasked {}", found.unasked).unwrap();
-    }
-    text
+    database_line(&text, record)
 }
 
 fn play(story: &Story, acts: Vec<Do>) -> String {
     let (found, (_, interest)) = story.run(acts);
-    let mut text = told(&found);
+    let mut text = told(&found, line);
     match interest {
         Interest::Heads => {}
         Interest::Nothing => text.push_str("quiet\n"),
@@ -528,5 +504,5 @@ fn no_secret_is_in_any_record() {
     acts.push(Do::Close(Close::Fin));
     let (found, _) = story().replay().run(acts);
     assert_eq!(found.records.len(), 6);
-    assert!(!format!("{:?} {:?}", found.records, found.lost).contains(SECRET), "{}", told(&found));
+    assert!(!format!("{:?} {:?}", found.records, found.lost).contains(SECRET), "{}", told(&found, line));
 }

@@ -10,12 +10,12 @@ mod stories;
 #[path = "../support/mod.rs"]
 mod support;
 
-use flow_model::{Close, Role};
-use l7::{Limits, Tcp};
+use l7::Limits;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
-use support::packets::{Dice, FIRST, messages_of_a_few_packets};
-use support::{CLIENT, Found, Observer, Packet, SERVER, hand_over};
+use support::capture::Capture;
+use support::packets::{Dice, messages_of_a_few_packets};
+use support::{Found, Packet, hand_over};
 
 /// Messages of a pipelining client that are left whole: with the first of its pipelines it shows whether it waits for
 /// all of its responses.
@@ -24,20 +24,17 @@ const SHOWN: usize = 4;
 /// What is found where the ring refuses one record in `rarity`; how many records it refused.
 fn refused(cut: &[Vec<Packet>], pipelined: bool, rarity: usize, dice: &mut Dice) -> (Found, usize) {
     let limits = Limits { keep_strings: true, ..Limits::default() };
-    let mut tcp = Tcp::new(&limits, Role::Client);
-    tcp.seen_to_begin();
     // A pipeline is copied in full, once it has shown.
-    let budget = if pipelined { usize::MAX >> 1 } else { 4096 };
-    let mut observer = Observer::new(budget).handshake(FIRST[CLIENT.index()], FIRST[SERVER.index()]);
-    let (mut found, mut refused, mut full) = (Found::default(), 0, false);
+    let mut capture = Capture::new(limits, if pipelined { usize::MAX >> 1 } else { 4096 });
+    let (mut refused, mut full) = (0, false);
     for (number, message) in cut.iter().enumerate() {
         let spared = pipelined && number < SHOWN;
         // Before the protocol has shown, a message is lost as a whole or not at all: what the rest of one says of its
         // kind is little.
-        let whole = tcp.wire().is_none() || dice.one_in(3);
+        let whole = capture.tcp.wire().is_none() || dice.one_in(3);
         let mut lost = full || dice.one_in(rarity);
         for packet in message {
-            let event = observer.see(packet.clone());
+            let event = capture.see(packet);
             if !whole {
                 lost = full || dice.one_in(rarity);
                 // It stays full for a while.
@@ -46,14 +43,12 @@ fn refused(cut: &[Vec<Packet>], pipelined: bool, rarity: usize, dice: &mut Dice)
             if lost && !spared {
                 refused += usize::from(event.is_some());
             } else if let Some(event) = event {
-                hand_over(&mut tcp, &event, &mut found);
+                hand_over(&mut capture.tcp, &event, &mut capture.found);
             }
         }
     }
-    let last = observer.message;
-    let shown = tcp.wire().is_some();
-    tcp.closed(last.last, Close::Fin, Some(&last), last.turn, &mut found);
-    assert_eq!(tcp.buffered(), 0);
+    let shown = capture.tcp.wire().is_some();
+    let found = capture.close();
     if !shown {
         // What it speaks never showed: the pipeline settles pairs of messages by what others speak there.
         refused = usize::MAX;

@@ -2,9 +2,8 @@
 #![allow(dead_code)]
 
 use super::support::packets::{Dice, FIRST};
-use super::support::{CLIENT, Event, Found, Observer, Packet, SERVER, hand_over};
-use flow_model::{Close, Detail, L7Record, Notes, Outcome, Role, Ts};
-use l7::{Limits, Tcp};
+use super::support::{CLIENT, Found, Packet, SERVER};
+use flow_model::{Detail, L7Record, Notes, Outcome, Ts};
 use proptest::prelude::*;
 use std::fmt;
 
@@ -183,56 +182,6 @@ pub fn overlapping(exchanges: &[Exchange], window: usize, dice: &mut Dice) -> Ov
         }
     }
     Overlapping { packets, facts, shown }
-}
-
-pub struct Capture {
-    pub tcp: Tcp,
-    pub observer: Observer,
-    pub found: Found,
-}
-
-impl Capture {
-    pub fn replay() -> Capture {
-        let limits = Limits { keep_strings: true, report_partial: true, ..Limits::default() };
-        Capture::new(limits, usize::MAX >> 1)
-    }
-
-    pub fn live() -> Capture {
-        Capture::new(Limits { keep_strings: true, ..Limits::default() }, 4096)
-    }
-
-    pub fn live_in_full() -> Capture {
-        Capture::new(Limits { keep_strings: true, ..Limits::default() }, usize::MAX >> 1)
-    }
-
-    pub fn new(limits: Limits, budget: usize) -> Capture {
-        let mut tcp = Tcp::new(&limits, Role::Client);
-        if limits.report_partial {
-            // A capture has the handshake's numbers; live, those of the messages have to do.
-            tcp.starts_at(CLIENT, FIRST[CLIENT.index()]);
-            tcp.starts_at(SERVER, FIRST[SERVER.index()]);
-        }
-        tcp.seen_to_begin();
-        let observer = Observer::new(budget).handshake(FIRST[CLIENT.index()], FIRST[SERVER.index()]);
-        Capture { tcp, observer, found: Found::default() }
-    }
-
-    pub fn see(&mut self, packet: &Packet) -> Option<Event> {
-        self.observer.see(packet.clone())
-    }
-
-    pub fn take(&mut self, packet: &Packet) {
-        if let Some(event) = self.see(packet) {
-            hand_over(&mut self.tcp, &event, &mut self.found);
-        }
-    }
-
-    pub fn close(mut self) -> Found {
-        let last = self.observer.message;
-        self.tcp.closed(last.last, Close::Fin, Some(&last), last.turn, &mut self.found);
-        assert_eq!(self.tcp.buffered(), 0);
-        self.found
-    }
 }
 
 pub fn fact(record: &L7Record) -> Fact {

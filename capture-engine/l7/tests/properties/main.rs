@@ -6,12 +6,24 @@ mod conversation;
 mod support;
 
 use conversation::*;
-use flow_model::{Close, Outcome, Role, Ts};
-use l7::{Limits, Tcp};
+use flow_model::{Outcome, Ts};
+use l7::Limits;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
+use support::capture::Capture;
 use support::packets::{Dice, disturbed, messages_of_a_few_packets, packets};
-use support::{Found, Observer, Packet, hand_over};
+use support::{Packet, hand_over};
+
+/// Every byte is copied.
+const IN_FULL: usize = usize::MAX >> 1;
+
+fn live() -> Limits {
+    Limits { keep_strings: true, ..Limits::default() }
+}
+
+fn replay() -> Limits {
+    Limits { report_partial: true, ..live() }
+}
 
 proptest! {
     // A failure prints its seed and is kept beside this file, to be played again first.
@@ -28,7 +40,7 @@ proptest! {
     ) {
         let Conversation { messages, facts } = conversation(&exchanges);
         let mut dice = Dice(seed);
-        let mut capture = Capture::replay();
+        let mut capture = Capture::new(replay(), IN_FULL);
         for packet in disturbed(packets(&messages, &mut dice, largest), &mut dice) {
             capture.take(&packet);
         }
@@ -46,7 +58,7 @@ proptest! {
         exchanges.iter_mut().for_each(|exchange| exchange.pipelined = false);
         let Conversation { messages, facts } = conversation(&exchanges);
         let mut dice = Dice(seed);
-        let mut capture = Capture::live();
+        let mut capture = Capture::new(live(), 4096);
         let cut = packets(&messages, &mut dice, 1460);
         for packet in cut.iter().flatten() {
             capture.take(packet);
@@ -74,7 +86,7 @@ proptest! {
         exchanges.iter_mut().for_each(|exchange| exchange.pipelined = false);
         let Conversation { messages, facts } = conversation(&exchanges);
         let mut dice = Dice(seed);
-        let mut capture = Capture::live();
+        let mut capture = Capture::new(live(), 4096);
         let mut any = false;
         for message in packets(&messages, &mut dice, 1460) {
             // Where every second or third record is lost, a message is lost as a whole: of its parts so little is
@@ -122,19 +134,10 @@ proptest! {
         let Conversation { messages, facts } = conversation(&exchanges);
         let mut dice = Dice(seed);
         // A pipeline is copied in full, once it has shown.
-        let mut capture = if pipelined { Capture::live_in_full() } else { Capture::live() };
+        let mut capture = if pipelined { Capture::new(live(), IN_FULL) } else { Capture::new(live(), 4096) };
         let cut: Vec<Vec<Packet>> = messages_of_a_few_packets(&messages, &mut dice);
         let first = if pipelined { 4 } else { 0 };
-        let at = first + dice.below(cut.len().saturating_sub(first));
-        let which = dice.below(cut.get(at).map_or(0, Vec::len));
-        for (number, message) in cut.iter().enumerate() {
-            for (index, packet) in message.iter().enumerate() {
-                let event = capture.see(packet);
-                if let Some(event) = event.filter(|_| (number, index) != (at, which)) {
-                    hand_over(&mut capture.tcp, &event, &mut capture.found);
-                }
-            }
-        }
+        let (at, _) = capture.take_all_but_one(&cut, &mut dice, first);
         let found = capture.close();
         assert_none_wrong(&found, &facts);
         let seen: Vec<Fact> = found.records.iter().map(fact).collect();
@@ -160,7 +163,7 @@ proptest! {
         exchanges.iter_mut().for_each(|exchange| exchange.interim = false);
         let mut dice = Dice(seed);
         let Overlapping { packets, facts, shown } = overlapping(&exchanges, window, &mut dice);
-        let mut capture = if dropped { Capture::replay() } else { Capture::live_in_full() };
+        let mut capture = if dropped { Capture::new(replay(), IN_FULL) } else { Capture::new(live(), IN_FULL) };
         for (number, packet) in packets.iter().enumerate() {
             let lost = number > shown && dice.one_in(rarity);
             if dropped && lost {
@@ -203,7 +206,7 @@ proptest! {
         exchanges.iter_mut().for_each(|exchange| exchange.pipelined = false);
         let Conversation { messages, facts } = conversation(&exchanges);
         let mut dice = Dice(seed);
-        let mut capture = Capture::replay();
+        let mut capture = Capture::new(replay(), IN_FULL);
         let mut dropped = 0;
         for packet in messages_of_a_few_packets(&messages, &mut dice).iter().flatten() {
             if dice.one_in(100) {
@@ -229,17 +232,8 @@ proptest! {
         let mut dice = Dice(seed);
         let all: Vec<Packet> = packets(&messages, &mut dice, 1460).into_iter().flatten().collect();
         let skip = dice.below(all.len());
-        let limits = Limits { keep_strings: true, report_partial: true, ..Limits::default() };
-        let mut found = Found::default();
-        let mut tcp = Tcp::new(&limits, Role::Unknown);
-        let mut observer = Observer::new(1 << 30);
-        for packet in &all[skip..] {
-            if let Some(event) = observer.see(packet.clone()) {
-                hand_over(&mut tcp, &event, &mut found);
-            }
-        }
-        let last = observer.message;
-        tcp.closed(last.last, Close::Fin, Some(&last), last.turn, &mut found);
-        assert_none_wrong(&found, &facts);
+        let mut capture = Capture::joined(replay());
+        all[skip..].iter().for_each(|packet| capture.take(packet));
+        assert_none_wrong(&capture.close(), &facts);
     }
 }

@@ -1,10 +1,8 @@
 //! Generated conversations of Redis: what both ends say, and what a reader must find.
 #![allow(dead_code, clippy::unwrap_used, clippy::indexing_slicing)]
 
-use super::support::packets::FIRST;
-use super::support::{CLIENT, Found, Observer, Packet, SERVER, hand_over};
-use flow_model::{Close, Detail, L7Record, Outcome, Role};
-use l7::{Limits, Tcp};
+use super::support::Found;
+use flow_model::{Detail, L7Record, Outcome};
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
@@ -127,39 +125,6 @@ pub fn fact(record: &L7Record) -> Fact {
         code: db.code.to_string(),
         request_bytes: record.request_bytes,
         response_bytes: record.response_bytes,
-    }
-}
-
-pub struct Capture {
-    pub tcp: Tcp,
-    pub observer: Observer,
-    pub found: Found,
-}
-
-impl Capture {
-    pub fn new(replay: bool, budget: usize) -> Capture {
-        let limits = Limits { report_partial: replay, ..Limits::default() };
-        let mut tcp = Tcp::new(&limits, Role::Client);
-        if replay {
-            tcp.starts_at(CLIENT, FIRST[CLIENT.index()]);
-            tcp.starts_at(SERVER, FIRST[SERVER.index()]);
-        }
-        tcp.seen_to_begin();
-        let observer = Observer::new(budget).handshake(FIRST[CLIENT.index()], FIRST[SERVER.index()]);
-        Capture { tcp, observer, found: Found::default() }
-    }
-
-    pub fn take(&mut self, packet: &Packet, lost: bool) {
-        if let Some(event) = self.observer.see(packet.clone()).filter(|_| !lost) {
-            hand_over(&mut self.tcp, &event, &mut self.found);
-        }
-    }
-
-    pub fn close(mut self) -> Found {
-        let last = self.observer.message;
-        self.tcp.closed(last.last, Close::Fin, Some(&last), last.turn, &mut self.found);
-        assert_eq!(self.tcp.buffered(), 0);
-        self.found
     }
 }
 

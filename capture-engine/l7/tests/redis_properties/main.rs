@@ -6,12 +6,13 @@ mod conversation;
 mod support;
 
 use conversation::*;
-use flow_model::{Close, Role, Ts};
-use l7::{Interest, Limits, Tcp};
+use flow_model::Ts;
+use l7::Interest;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
+use support::capture::{Capture, limits};
 use support::packets::{Dice, FIRST, disturbed, packets};
-use support::{CLIENT, Found, Observer, Packet, SERVER, hand_over};
+use support::{CLIENT, Packet, SERVER};
 
 /// Whether packet `skip` is not the first of its message and looks like a command, with which a value ends.
 fn is_command_in_value(messages: &[Vec<Packet>], mut skip: usize) -> bool {
@@ -42,9 +43,9 @@ proptest! {
     ) {
         let (messages, facts) = conversation(&exchanges);
         let mut dice = Dice(seed);
-        let mut capture = Capture::new(true, usize::MAX >> 1);
+        let mut capture = Capture::new(limits(true), usize::MAX >> 1);
         for packet in disturbed(packets(&messages, &mut dice, largest), &mut dice) {
-            capture.take(&packet, false);
+            capture.take(&packet);
         }
         let found = capture.close();
         let seen: Vec<Fact> = found.records.iter().map(fact).collect();
@@ -60,10 +61,10 @@ proptest! {
         exchanges.iter_mut().for_each(|exchange| exchange.pipelined = false);
         let (messages, facts) = conversation(&exchanges);
         let mut dice = Dice(seed);
-        let mut capture = Capture::new(false, 4096);
+        let mut capture = Capture::new(limits(false), 4096);
         let cut = packets(&messages, &mut dice, 1460);
         for packet in cut.iter().flatten() {
-            capture.take(packet, false);
+            capture.take(packet);
             if dice.one_in(3) && capture.tcp.waiting_for_end() {
                 let so_far = capture.observer.message;
                 capture.tcp.progress(&so_far, Ts(so_far.last.0 + 1_000_000_000), &mut capture.found);
@@ -92,16 +93,9 @@ proptest! {
         distinct(&mut exchanges);
         let (messages, facts) = conversation(&exchanges);
         let mut dice = Dice(seed);
-        let mut capture = Capture::new(false, 4096);
-        let (mut any, mut kept) = (false, Vec::new());
-        for message in packets(&messages, &mut dice, 1460) {
-            let lost = dice.one_in(rarity);
-            kept.push(!lost);
-            for packet in &message {
-                capture.take(packet, lost);
-                any |= !lost;
-            }
-        }
+        let mut capture = Capture::new(limits(false), 4096);
+        let cut = packets(&messages, &mut dice, 1460);
+        let (any, kept) = capture.take_some(&cut, &mut dice, rarity);
         let shown = capture.tcp.wire().is_some();
         capture.tcp.sampled_turns(capture.observer.message.turn, &mut capture.found);
         let found = capture.close();
@@ -124,15 +118,9 @@ proptest! {
         exchanges[2].pipelined = false;
         let (messages, facts) = conversation(&exchanges);
         let mut dice = Dice(seed);
-        let mut capture = Capture::new(false, usize::MAX >> 1);
+        let mut capture = Capture::new(limits(false), usize::MAX >> 1);
         let cut = packets(&messages, &mut dice, 1460);
-        let at = 4 + dice.below(cut.len().saturating_sub(4));
-        let which = dice.below(cut.get(at).map_or(0, Vec::len));
-        for (number, message) in cut.iter().enumerate() {
-            for (index, packet) in message.iter().enumerate() {
-                capture.take(packet, (number, index) == (at, which));
-            }
-        }
+        capture.take_all_but_one(&cut, &mut dice, 4);
         let found = capture.close();
         assert_none_wrong(&found, &facts);
         let seen: Vec<Fact> = found.records.iter().map(fact).collect();
@@ -149,10 +137,10 @@ proptest! {
         distinct(&mut exchanges);
         let (messages, facts) = conversation(&exchanges);
         let mut dice = Dice(seed);
-        let mut capture = Capture::new(true, usize::MAX >> 1);
+        let mut capture = Capture::new(limits(true), usize::MAX >> 1);
         for packet in packets(&messages, &mut dice, 1460).iter().flatten() {
             if !dice.one_in(rarity) {
-                capture.take(packet, false);
+                capture.take(packet);
             }
         }
         assert_none_wrong(&capture.close(), &facts);
@@ -172,17 +160,9 @@ proptest! {
         let skip = dice.below(all.len());
         // Joined amid a value whose end is a command, right where that begins: nobody could tell.
         prop_assume!(!is_command_in_value(&cut, skip));
-        let limits = Limits { report_partial: !live, ..Limits::default() };
-        let (mut found, mut tcp, mut observer) =
-            (Found::default(), Tcp::new(&limits, Role::Unknown), Observer::new(1 << 30));
-        for packet in &all[skip..] {
-            if let Some(event) = observer.see((*packet).clone()) {
-                hand_over(&mut tcp, &event, &mut found);
-            }
-        }
-        let last = observer.message;
-        tcp.closed(last.last, Close::Fin, Some(&last), last.turn, &mut found);
-        assert_none_wrong(&found, &facts);
+        let mut capture = Capture::joined(limits(!live));
+        all[skip..].iter().for_each(|packet| capture.take(packet));
+        assert_none_wrong(&capture.close(), &facts);
     }
 
     #[test]
@@ -191,7 +171,7 @@ proptest! {
             4 => prop::sample::select(b"*$+-:_,#(!=%~>|;.?\r\n0123456789PINGOKset ".to_vec()), 1 => any::<u8>(),
         ], 1..40)), 1..60),
     ) {
-        let mut capture = Capture::new(false, 4096);
+        let mut capture = Capture::new(limits(false), 4096);
         let mut seqs = FIRST;
         let first = (true, b"*1\r\n$4\r\nPING\r\n".to_vec());
         for (now, (client, payload)) in std::iter::once(first).chain(pieces).enumerate() {
@@ -199,7 +179,7 @@ proptest! {
             let seq = seqs[dir.index()];
             seqs[dir.index()] = seq.wrapping_add(payload.len() as u32);
             let packet = Packet { dir, at: Ts(now as u64), seq, payload, snap: usize::MAX, acked: None };
-            capture.take(&packet, false);
+            capture.take(&packet);
         }
         capture.close();
     }

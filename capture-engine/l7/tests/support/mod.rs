@@ -2,6 +2,7 @@
 //! kernel programs do: conversations of the tests go through it into `l7::Tcp`.
 #![allow(dead_code, clippy::unwrap_used, clippy::indexing_slicing)]
 
+pub mod capture;
 pub mod packets;
 
 use flow_model::{Close, Detail, Direction, L7Record, LossReason, Notes, Outcome, Role, Ts};
@@ -206,6 +207,36 @@ pub enum Do {
     Gone,
 }
 
+/// A line for each record, and what else came out.
+pub fn told(found: &Found, line: impl Fn(&L7Record) -> String) -> String {
+    let mut text: String = found.records.iter().map(|record| line(record) + "\n").collect();
+    for (reason, count) in &found.lost {
+        writeln!(text, "lost {count} {}", reason.as_str()).unwrap();
+    }
+    if found.unasked > 0 {
+        writeln!(text, "unasked {}", found.unasked).unwrap();
+    }
+    text
+}
+
+/// How an exchange with a database ended, its times in milliseconds, bytes and notes, behind `said`.
+pub fn database_line(said: &str, record: &L7Record) -> String {
+    let ms = |at: Ts| at.0 / 1_000_000;
+    let outcome = match record.outcome {
+        Outcome::Answered => "",
+        Outcome::Unanswered => " unanswered",
+        Outcome::OneWay => " one-way",
+    };
+    let (start, end, sent, received) = (ms(record.start), ms(record.end), record.request_bytes, record.response_bytes);
+    let mut text = format!("{said}{outcome} [{start}..{end}] {sent}>{received}");
+    for (note, name) in Notes::NAMES {
+        if record.notes.has(note) {
+            write!(text, " {name}").unwrap();
+        }
+    }
+    text
+}
+
 pub struct Story {
     pub limits: Limits,
     pub budget: usize,
@@ -242,17 +273,8 @@ impl Story {
 
     /// Plays the conversation, one packet every 10 ms, and lists what came out.
     pub fn play(&self, acts: Vec<Do>) -> String {
-        let mut text = String::new();
         let (found, tcp) = self.run(acts);
-        for record in &found.records {
-            writeln!(text, "{}", line(record)).unwrap();
-        }
-        for (reason, count) in &found.lost {
-            writeln!(text, "lost {count} {}", reason.as_str()).unwrap();
-        }
-        if found.unasked > 0 {
-            writeln!(text, "unasked {}", found.unasked).unwrap();
-        }
+        let mut text = told(&found, line);
         if tcp.1 == Interest::Nothing {
             writeln!(text, "quiet").unwrap();
         }
