@@ -1,7 +1,7 @@
 //! Asks the agent over its unix socket: HTTP, one request, blocking.
 
 use crate::error::{AskError, PATIENCE};
-use crate::lines::Lines;
+use crate::lines::{Lines, request};
 use crate::routes;
 use crate::timeline::Timeline;
 use crate::words::{EdgeRow, Identity, Status, Version, WorkloadRow};
@@ -115,11 +115,7 @@ impl Client {
     }
 
     fn ask(&self, path: &str) -> Result<Vec<u8>, AskError> {
-        let socket = || self.socket.clone();
-        exchange(&mut self.connect()?, path).map_err(|error| match error.kind() {
-            ErrorKind::WouldBlock | ErrorKind::TimedOut => AskError::Late(socket()),
-            _ => AskError::Ask { socket: socket(), source: error },
-        })
+        exchange(&mut self.connect()?, path).map_err(|error| AskError::broken(&self.socket, error))
     }
 
     fn strange(&self, what: &str) -> AskError {
@@ -130,8 +126,7 @@ impl Client {
 fn exchange(stream: &mut UnixStream, path: &str) -> io::Result<Vec<u8>> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    // HTTP/1.0: the answer ends with the connection, without chunks.
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: pilotfish\r\n\r\n")?;
+    stream.write_all(request(path, &[]).as_bytes())?;
     let mut answer = Vec::new();
     stream.take(ANSWER_BYTES).read_to_end(&mut answer)?;
     Ok(answer)

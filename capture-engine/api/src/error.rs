@@ -1,7 +1,7 @@
 //! Why the agent does not answer.
 
-use std::io;
-use std::path::PathBuf;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// An agent under full load answers in milliseconds.
@@ -65,4 +65,15 @@ pub enum AskError {
         /// What is strange about it, for a person.
         what: String,
     },
+}
+
+impl AskError {
+    /// The connection was there, and this became of the question or the answer.
+    pub(crate) fn broken(socket: &Path, error: io::Error) -> AskError {
+        let socket = socket.to_owned();
+        match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => AskError::Late(socket),
+            _ => AskError::Ask { socket, source: error },
+        }
+    }
 }

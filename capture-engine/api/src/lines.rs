@@ -144,16 +144,12 @@ impl Lines {
     }
 
     fn failed(&self, error: io::Error) -> AskError {
-        let socket = self.socket.clone();
-        match error.kind() {
-            ErrorKind::WouldBlock | ErrorKind::TimedOut => AskError::Late(socket),
-            _ => AskError::Ask { socket, source: error },
-        }
+        AskError::broken(&self.socket, error)
     }
 }
 
 /// HTTP/1.0: the answer ends with the connection, without chunks.
-fn request(path: &str, parameters: &[(&str, String)]) -> String {
+pub(crate) fn request(path: &str, parameters: &[(&str, String)]) -> String {
     let mut request = format!("GET {path}");
     for (place, (name, value)) in parameters.iter().enumerate() {
         request.push(if place == 0 { '?' } else { '&' });
