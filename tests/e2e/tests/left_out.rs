@@ -5,8 +5,7 @@
 use anyhow::{Context, Result, ensure};
 use e2e::{PATIENCE, alone, api, check_attached_once, exchanges, generator, generator_spec, run_to_end};
 use nix::sys::signal::Signal;
-use std::time::Duration;
-use testbed::{Agent, AgentOptions, ContainerSpec, PodLabels, Testbed, filters_in, scene, until};
+use testbed::{Agent, AgentOptions, Container, ContainerSpec, PodLabels, Testbed, filters_in, scene, until};
 
 const OBSERVE: &str = "pilotfish.io/observe";
 
@@ -24,8 +23,15 @@ fn wait_state(agent: &Agent, workload: &str, wanted: &str) -> Result<String> {
     Ok(state(agent, workload).map(|(_, reason)| reason).unwrap_or_default())
 }
 
+/// What its interface received, as the kernel counts it (proc_pid_net(5), "dev").
+fn packets(container: &Container) -> Result<u64> {
+    let all = std::fs::read_to_string(format!("/proc/{}/net/dev", container.pid))?;
+    let eth0 = all.lines().find_map(|line| line.trim_start().strip_prefix("eth0:")).context("eth0")?;
+    eth0.split_whitespace().nth(1).context("packets")?.parse().context("a number")
+}
+
 /// A pod whose sandbox says `word`, with one container that runs `app`.
-fn pod(bed: &mut Testbed, word: &str, name: &str, app: ContainerSpec) -> Result<testbed::Container> {
+fn pod(bed: &mut Testbed, word: &str, name: &str, app: ContainerSpec) -> Result<Container> {
     let labels = PodLabels { namespace: "shop".into(), name: name.into(), uid: format!("uid-{name}") };
     let pause = ContainerSpec::new(&format!("pause-{name}"), &["/bin/sleep", "10000"]);
     let sandbox = bed.run(pause.sandbox_of(&labels).label(OBSERVE, word))?;
@@ -109,8 +115,8 @@ fn the_operator_leaves_out_a_namespace_and_takes_it_in_again_without_a_restart()
     wait_state(&agent, "cook", "attached")?;
     agent.wait_attached(1, PATIENCE)?;
     ensure!(filters_in(&server.netns.path())?.is_empty() && filters_in(&client.netns.path())?.is_empty());
-    let before = counted();
-    std::thread::sleep(Duration::from_millis(500));
+    let (before, passed) = (counted(), packets(&client)?);
+    until("traffic goes on", PATIENCE, || packets(&client).is_ok_and(|packets| packets > passed + 100))?;
     ensure!(counted() == before, "nobody counts what is left out");
 
     exclude("\"no.such-namespace\"")?;
