@@ -72,6 +72,23 @@ step_cargo() {
   [ "$(printf '1.95\n%s\n' "$have" | sort -V | head -n 1)" = 1.95 ] || fail "rustc $have is too old: 1.95 or later is needed (rustup update)"
 }
 
+has_kubernetes() {
+  [ -n "${PILOTFISH_K8S_BIN:-}" ] || compgen -G "${XDG_CACHE_HOME:-$HOME/.cache}/pilotfish/k8s/*/kube-proxy" >/dev/null
+}
+
+# A full disk ends a build in the middle with a linker's bus error, and its log with it. In GB: what
+# the build directory holds after all tests, and Kubernetes' programs with what building them leaves.
+step_space() {
+  [ $mode = test ] || return 0
+  local target need have
+  target=${CARGO_TARGET_DIR:-target}
+  need=9
+  has_kubernetes || need=$((need + 6))
+  if [ -d "$target" ]; then need=$((need - $(du -s -B1G "$target" | cut -f1))); fi
+  have=$(df --output=avail -B1G . | tail -n 1)
+  [ "$have" -ge "$need" ] || say "only $((have)) GB are free here, and all tests need some $need GB: free some if the build ends with \"No space left on device\" or a signal 7"
+}
+
 # The cross compiler of Debian is for another machine, and the Rust library is that of the compiler in use.
 rust_target=aarch64-unknown-linux-gnu
 step_rust_target() {
@@ -174,8 +191,7 @@ step_packages() {
 # fetches by itself.
 step_go() {
   case $mode in demo | aarch64) return ;; esac
-  local cache=${XDG_CACHE_HOME:-$HOME/.cache}/pilotfish/k8s
-  if [ -n "${PILOTFISH_K8S_BIN:-}" ] || compgen -G "$cache/*/kube-proxy" >/dev/null; then return; fi
+  if has_kubernetes; then return; fi
   local go have candidate
   go=$(PATH="$PATH:/usr/local/go/bin" command -v go || true)
   if [ -n "$go" ]; then
@@ -201,6 +217,7 @@ main() {
   step_os
   step_machine
   step_rights
+  step_space
   step_cargo
   step_packages
   step_rust_target
