@@ -4,7 +4,7 @@ use crate::error::{AskError, PATIENCE};
 use crate::lines::{Lines, request};
 use crate::routes;
 use crate::timeline::Timeline;
-use crate::words::{EdgeRow, Identity, Status, Version, WorkloadRow};
+use crate::words::{By, EdgeRow, Identity, Parts, Status, Version, WorkloadRow};
 use serde::de::DeserializeOwned;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::IpAddr;
@@ -50,6 +50,14 @@ impl Client {
     /// As [`Client::version`].
     pub fn workloads(&self) -> Result<Vec<WorkloadRow>, AskError> {
         self.get(routes::WORKLOADS)
+    }
+
+    /// What each workload did as a server, part by part.
+    ///
+    /// # Errors
+    /// As [`Client::version`].
+    pub fn parts(&self, by: By) -> Result<Parts, AskError> {
+        self.get(&format!("{}?by={}", routes::PARTS, by.as_str()))
     }
 
     /// Who has an address, or that nobody says so.

@@ -20,6 +20,7 @@ pub use lines::{Heard, Lines};
 pub use tap::{TapEnd, TapExchange, TapLine, TapLoss};
 pub use timeline::{CutRow, LookupRow, Timeline, TimelineEvent};
 pub use words::{
-    Cgroup, Companion, Containerd, ContainerdLink, EdgeRow, Exchanges, Fact, Forwarded, Golden, Identity, Kubernetes,
-    LossRow, Namespace, Node, Party, Process, Program, Readiness, Reason, Scan, Status, Version, Watch, WorkloadRow,
+    By, Cgroup, Companion, Containerd, ContainerdLink, EdgeRow, Exchanges, Fact, Forwarded, Golden, Identity,
+    Kubernetes, LossRow, Namespace, Node, PartRow, Parts, Party, Process, Program, Readiness, Reason, Scan, Status,
+    Version, Watch, WorkloadRow,
 };

@@ -15,6 +15,8 @@ pub const STATUS: &str = "/v1/status";
 pub const EDGES: &str = "/v1/edges";
 /// A list of [`WorkloadRow`](crate::WorkloadRow)s.
 pub const WORKLOADS: &str = "/v1/workloads";
+/// [`Parts`](crate::Parts). Asked for with `?by=route`, `operation` or `status`.
+pub const PARTS: &str = "/v1/parts";
 /// Asked for with `?ip=ADDRESS` and, where that matters, `&port=PORT`.
 pub const IDENTITY: &str = "/v1/identity";
 /// [`Timeline`](crate::Timeline). Asked for with `?since_ms=MILLISECONDS`: what is younger than that.

@@ -467,6 +467,54 @@ pub struct WorkloadRow {
     pub golden: Golden,
 }
 
+/// What the parts of a workload are by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum By {
+    /// `http.route`: HTTP alone has them.
+    Route,
+    /// What was asked for: method and route, service and method, command and table.
+    Operation,
+    /// What was answered: a status, a code of an error, `ok`, or `unanswered`.
+    Status,
+}
+
+impl By {
+    /// The word for it, in questions and titles.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            By::Route => "route",
+            By::Operation => "operation",
+            By::Status => "status",
+        }
+    }
+}
+
+/// Parts of all workloads.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Parts {
+    /// The time that rates, success and latencies are of; `None` when nobody had asked lately: they
+    /// are of everything since the start then, and there are no rates.
+    pub span_ms: Option<u64>,
+    /// By workload, protocol and value.
+    pub rows: Vec<PartRow>,
+}
+
+/// A part of what a workload did as a server: as [`WorkloadRow`], of one route, operation or status.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PartRow {
+    /// Who was asked.
+    pub workload: Party,
+    /// http, rpc, db, dns, ...
+    pub protocol: String,
+    /// The route, operation or status; "-" where it is not known.
+    pub value: String,
+    /// Of this part alone.
+    #[serde(flatten)]
+    pub golden: Golden,
+}
+
 /// One edge, one protocol, seen from one end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EdgeRow {

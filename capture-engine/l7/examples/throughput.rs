@@ -39,8 +39,10 @@ fn main() {
     let exchanges = arguments.next().unwrap_or(2_000_000);
     let connections = arguments.next().unwrap_or(100).max(1);
     println!("size_of Tcp {} bytes", size_of::<Tcp>());
-    for keep_strings in [false, true] {
-        let limits = Limits { keep_strings, ..Limits::default() };
+    for (kept, keep_strings, routes) in
+        [("nothing", false, false), ("routes", false, true), ("targets and hosts", true, false)]
+    {
+        let limits = Limits { keep_strings, routes, ..Limits::default() };
         let mut tcps: Vec<Tcp> = (0..connections).map(|_| Tcp::new(&limits, Role::Server)).collect();
         let mut out = Counted::default();
         let (mut sent, mut round) = (0, 0u32);
@@ -55,7 +57,7 @@ fn main() {
         let took = began.elapsed();
         assert_eq!((out.records, out.lost), (sent as u64, 0));
         println!(
-            "keep_strings {keep_strings}: {:.0} ns per exchange, {:.2} million a second, {connections} connections, {} bytes answered",
+            "{kept} kept: {:.0} ns per exchange, {:.2} million a second, {connections} connections, {} bytes answered",
             took.as_nanos() as f64 / sent as f64,
             sent as f64 / took.as_secs_f64() / 1e6,
             out.status

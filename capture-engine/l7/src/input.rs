@@ -79,6 +79,8 @@ pub struct Limits {
     /// Keep targets, hosts and names in the records. Replay does; live traffic keeps DNS names only, and
     /// the others while somebody taps HTTP.
     pub keep_strings: bool,
+    /// Tell the routes of HTTP requests.
+    pub routes: bool,
     /// Report what was seen of only one side: a response without its request, a request whose flow
     /// was not seen to end. Replay does, because a capture may hold no more; in live traffic these
     /// are lost exchanges with a reason.
@@ -98,6 +100,7 @@ impl Default for Limits {
             head_bytes: 16 << 10,
             open_exchanges: 1024,
             keep_strings: false,
+            routes: false,
             report_partial: false,
             wires: Wires::ALL,
         }

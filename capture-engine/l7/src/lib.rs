@@ -21,6 +21,7 @@ mod postgres;
 mod protocols;
 mod recognise;
 mod redis;
+mod route;
 mod stream;
 mod tcp;
 mod tls;

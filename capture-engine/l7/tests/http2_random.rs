@@ -121,9 +121,11 @@ fn assert_none_wrong(found: &Found, conversation: &Conversation) {
             Detail::Rpc(call) => {
                 (format!("/{}/{}", call.service, call.method), "POST", call.status.clone().into_owned())
             }
-            Detail::Http(http) => {
-                (http.target.clone(), &*http.method, http.status.map_or_else(String::new, |s| s.to_string()))
-            }
+            Detail::Http(http) => (
+                http.target.clone().into_string(),
+                &*http.method,
+                http.status.map_or_else(String::new, |s| s.to_string()),
+            ),
             _ => panic!("{text}"),
         };
         if matches!(&*name, "" | "//") {
@@ -383,7 +385,7 @@ fn asking_for_strings_in_the_middle_changes_nothing_else() {
         }
         let told = [never, sometimes, always].map(|capture| capture.close().records);
         let target = |record: &L7Record| match &record.detail {
-            Detail::Http(http) => http.target.clone(),
+            Detail::Http(http) => http.target.clone().into_string(),
             _ => String::new(),
         };
         let plain = |record: &L7Record| {

@@ -218,7 +218,7 @@ proptest! {
         for record in &found.records {
             let flow_model::Detail::Http(http) = &record.detail else { panic!("{record:?}") };
             if let (Some(status), false) = (http.status, http.target.is_empty()) {
-                prop_assert!(format!("/{status}").starts_with(&http.target), "{record:?}");
+                prop_assert!(format!("/{status}").starts_with(&*http.target), "{record:?}");
             }
             prop_assert!(record.request_bytes + record.response_bytes < 1 << 20, "{record:?}");
         }

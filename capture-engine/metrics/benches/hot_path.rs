@@ -49,10 +49,27 @@ fn main() {
     let one = flow(Role::Server);
     each("exchange, one flow", ROUNDS, |i| golden.exchange(&one, &mut cache, black_box(&records[i % 1024])));
 
+    let routed = |route: &str| {
+        let mut routed = records.clone();
+        for record in &mut routed {
+            if let Detail::Http(http) = &mut record.detail {
+                http.route = route.into();
+            }
+        }
+        routed
+    };
+    let routes = ["/items/{id}", "/carts", "/users/{id}/orders"].map(routed);
+    each("exchange with a route, one flow", ROUNDS, |i| {
+        golden.exchange(&one, &mut cache, black_box(&routes[0][i % 1024]));
+    });
+    each("exchange, the route changes each time", ROUNDS, |i| {
+        golden.exchange(&one, &mut cache, black_box(&routes[i % 3][i % 1024]));
+    });
+
     let mut with_paths = records.clone();
     for record in &mut with_paths {
         if let Detail::Http(http) = &mut record.detail {
-            http.target = "/items/7?size=120".to_owned();
+            http.target = "/items/7?size=120".into();
         }
     }
     tapped("exchange, a tap of another workload", &with_paths, &[("workload", "nobody")]);
@@ -67,6 +84,12 @@ fn main() {
         golden.exchange(&one, &mut cache, black_box(&mixed[i % 3]))
     });
 
+    each("new flow: opened, one exchange with a route, closed", ROUNDS / 4, |i| {
+        let mut cache = FlowCache::default();
+        golden.flow(&one, &mut cache, &FlowDelta { opened: true, handshake_rtt_ns: Some(50_000), ..delta });
+        golden.exchange(&one, &mut cache, black_box(&routes[0][i % 1024]));
+        golden.flow(&one, &mut cache, &FlowDelta { closed: Some(Close::Fin), ..delta });
+    });
     each("new flow: opened, one exchange, closed", ROUNDS / 4, |i| {
         let mut cache = FlowCache::default();
         golden.flow(&one, &mut cache, &FlowDelta { opened: true, handshake_rtt_ns: Some(50_000), ..delta });

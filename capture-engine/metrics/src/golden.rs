@@ -2,10 +2,11 @@
 
 use crate::ends::{self, Ends};
 use crate::exchanges::Exchanges;
-use crate::families::{Cell, Described, FamilyId, describe};
+use crate::families::{Cell, Described, FamilyId, ROUTE, Value, describe};
 use crate::labels::{End, Reporter};
 use crate::losses::{Loss, Losses};
 use crate::observers::{Observer, Observers};
+use crate::routes::{self, Routes};
 use crate::series::{Edge, ExchangeSeries, Series, TcpSeries, Totals, UdpSeries};
 use crate::server_name;
 use crate::snapshot::{Published, Reader, Shared};
@@ -49,6 +50,7 @@ pub struct Golden<N> {
     /// In the order of `FamilyId::ALL`.
     exchanges: [Exchanges; FamilyId::ALL.len()],
     texts: Texts,
+    routes: Routes,
     tcp: Table<u64, TcpSeries>,
     udp: Table<u64, UdpSeries>,
     waiting: Waiting,
@@ -71,6 +73,7 @@ pub struct FlowCache {
     /// The latest first, empty places last: a connection asks with a few methods and gets a few
     /// statuses.
     exchanges: [Option<Arc<ExchangeSeries>>; RECENT],
+    routes: Option<Box<routes::Recent>>,
     tcp: Option<Arc<TcpSeries>>,
     udp: Option<Arc<UdpSeries>>,
     open: Option<Open>,
@@ -108,6 +111,7 @@ impl<N: Names> Golden<N> {
             edges: Edges::new(cap),
             exchanges: FamilyId::ALL.map(|family| Exchanges::new(family, cap, losses)),
             texts: Texts::new(losses),
+            routes: Routes::new(losses),
             tcp: Table::new(cap),
             udp: Table::new(cap),
             waiting: Waiting::new(losses),
@@ -208,6 +212,7 @@ impl<N: Names> Golden<N> {
         let gone = exchanges + self.tcp.expire(before) + self.udp.expire(before);
         self.totals().expired.fetch_add(gone as u64, Relaxed);
         self.edges.sweep();
+        self.routes.expire(before);
     }
 
     pub(crate) fn totals(&self) -> &Totals {
@@ -276,22 +281,23 @@ impl<N: Names> Golden<N> {
     /// Adds an exchange to its series. Those that the flow used last are compared, not looked up. A
     /// stand-in is looked up each time: there may be room for the right one by now.
     fn count(&mut self, edge: &Arc<Edge>, cache: &mut FlowCache, record: &L7Record) {
-        let (family, described) = &describe(record);
-        let stand_in;
-        let described = match edge.overflow {
-            true => {
-                stand_in = family.family().over_cap(described);
-                &stand_in
+        let (family, mut described) = describe(record);
+        let FlowCache { exchanges: recent, routes: known, .. } = cache;
+        match &record.detail {
+            _ if edge.overflow => described = family.family().over_cap(&described),
+            Detail::Http(http) if !http.route.is_empty() => {
+                let route = self.routes.of(known, (edge.id, &edge.server), http, self.now);
+                described.set(ROUTE, Value::free(route));
             }
-            false => described,
-        };
+            _ => {}
+        }
+        let (family, described) = (&family, &described);
         let is_same = |series: &&Arc<ExchangeSeries>| {
             series.family == *family
                 && Arc::ptr_eq(&series.edge, edge)
                 && series.labels.is(described)
                 && !series.life.is_retired()
         };
-        let recent = &mut cache.exchanges;
         match recent.iter().flatten().position(|series| is_same(&series)) {
             Some(0) => {}
             Some(at) => recent.swap(0, at),

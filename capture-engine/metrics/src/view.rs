@@ -33,7 +33,7 @@ impl Name {
         Name { namespace: end.namespace.clone(), workload: end.workload.clone(), kind: end.kind }
     }
 
-    fn party(&self) -> Party {
+    pub(crate) fn party(&self) -> Party {
         let Name { namespace, workload, kind } = self;
         Party { name: workload.to_string(), namespace: namespace.to_string(), kind: (*kind).to_owned() }
     }
@@ -72,13 +72,30 @@ impl Stats {
         self.bytes = [0, 1].map(|i| self.bytes[i].saturating_add(bytes[i]));
     }
 
-    fn since(&self, earlier: &Stats) -> Stats {
+    pub(crate) fn since(&self, earlier: &Stats) -> Stats {
         Stats {
             requests: self.requests.saturating_sub(earlier.requests),
             failures: self.failures.saturating_sub(earlier.failures),
             latency: self.latency.since(&earlier.latency),
             tcp_open: self.tcp_open,
             bytes: [0, 1].map(|i| self.bytes[i].saturating_sub(earlier.bytes[i])),
+        }
+    }
+
+    /// As people read them. `span`: the time in which they were counted, where there are rates.
+    pub(crate) fn golden(&self, span: Option<Duration>) -> Golden {
+        let Stats { requests, failures, latency, tcp_open, bytes } = self;
+        let per_second = |span: Duration| *requests as f64 / span.as_secs_f64();
+        Golden {
+            requests: *requests,
+            failures: *failures,
+            rps: span.filter(|span| !span.is_zero()).map_or(0.0, per_second),
+            success: (*requests > 0).then(|| requests.saturating_sub(*failures) as f64 / *requests as f64),
+            p50: latency.quantile(0.5),
+            p95: latency.quantile(0.95),
+            p99: latency.quantile(0.99),
+            tcp_connections: *tcp_open,
+            bytes: bytes[0].saturating_add(bytes[1]),
         }
     }
 }
@@ -142,11 +159,24 @@ impl Snapshot {
     }
 }
 
-impl View {
-    /// What happened in the `span` since `earlier`. Edges that were idle in it and have no open
-    /// connection are left out.
+/// What was counted up to a moment, of which two say what happened between them.
+pub trait Frozen: Sized {
+    /// Everything since the start.
     #[must_use]
-    pub fn since(&self, earlier: &View, span: Duration) -> View {
+    fn freeze(snapshot: &Snapshot) -> Self;
+
+    /// What happened in the `span` since `earlier`. What was idle in it is left out.
+    #[must_use]
+    fn since(&self, earlier: &Self, span: Duration) -> Self;
+}
+
+impl Frozen for View {
+    fn freeze(snapshot: &Snapshot) -> View {
+        snapshot.view()
+    }
+
+    /// Edges that have open connections are not idle.
+    fn since(&self, earlier: &View, span: Duration) -> View {
         let none = Stats::default();
         let delta = |(key, stats): (&Key, &Stats)| {
             let stats = stats.since(earlier.edges.get(key).unwrap_or(&none));
@@ -154,23 +184,9 @@ impl View {
         };
         View { edges: self.edges.iter().filter_map(delta).collect(), span: Some(span) }
     }
+}
 
-    fn golden(&self, stats: &Stats) -> Golden {
-        let Stats { requests, failures, latency, tcp_open, bytes } = stats;
-        let per_second = |span: Duration| *requests as f64 / span.as_secs_f64();
-        Golden {
-            requests: *requests,
-            failures: *failures,
-            rps: self.span.filter(|span| !span.is_zero()).map_or(0.0, per_second),
-            success: (*requests > 0).then(|| requests.saturating_sub(*failures) as f64 / *requests as f64),
-            p50: latency.quantile(0.5),
-            p95: latency.quantile(0.95),
-            p99: latency.quantile(0.99),
-            tcp_connections: *tcp_open,
-            bytes: bytes[0].saturating_add(bytes[1]),
-        }
-    }
-
+impl View {
     /// One row for each observer of an edge, sorted by client and server. An edge that both its
     /// ends report has two rows: filter by `reporter`, or use `edges_once`.
     #[must_use]
@@ -200,7 +216,7 @@ impl View {
             service: service.to_string(),
             protocol: (*protocol).to_owned(),
             reporter: reporter.as_str().to_owned(),
-            golden: self.golden(stats),
+            golden: stats.golden(self.span),
         }
     }
 
@@ -222,44 +238,50 @@ impl View {
         }
         let none = Stats::default();
         let row = |(name, [own, others]): (_, [Stats; 2])| {
-            let golden = self.golden(if own == none { &others } else { &own });
+            let golden = (if own == none { &others } else { &own }).golden(self.span);
             (name, WorkloadRow { workload: Name::party(name), golden })
         };
         servers.into_iter().map(row).collect()
     }
 }
 
-/// The last minute or so: a view kept every `step`, so that rates need no second call.
+/// The last minute or so: what was frozen every `step` is kept, so that rates need no second call.
 #[derive(Debug)]
-pub struct Recent {
+pub struct Recent<V = View> {
     step: Duration,
     kept: usize,
-    views: VecDeque<(Ts, View)>,
+    views: VecDeque<(Ts, V)>,
 }
 
-impl Recent {
-    /// `kept` views, one each `step`: the span is between `(kept - 1) * step` and `kept * step` once it has filled.
+impl<V: Frozen> Recent<V> {
+    /// `kept` of them, one each `step`: the span is between `(kept - 1) * step` and `kept * step` once it has filled.
     #[must_use]
-    pub fn new(step: Duration, kept: usize) -> Recent {
+    pub fn new(step: Duration, kept: usize) -> Recent<V> {
         Recent { step, kept: kept.max(1), views: VecDeque::new() }
     }
 
-    /// Keeps a view if one is due. Call it about once a second.
+    /// Freezes what is counted if that is due. Call it about once a second.
     pub fn tick(&mut self, now: Ts, snapshot: &Snapshot) {
         if self.views.back().is_none_or(|(at, _)| now.since(*at) >= self.step) {
             while self.views.len() >= self.kept {
                 self.views.pop_front();
             }
-            self.views.push_back((now, snapshot.view()));
+            self.views.push_back((now, V::freeze(snapshot)));
         }
     }
 
-    /// What happened since the oldest view kept; before the first tick, everything, without rates.
+    /// What happened since the oldest that is kept; before the first tick, everything, without rates.
     #[must_use]
-    pub fn view(&self, now: Ts, snapshot: &Snapshot) -> View {
+    pub fn view(&self, now: Ts, snapshot: &Snapshot) -> V {
         match self.views.front() {
-            Some((at, earlier)) => snapshot.view().since(earlier, now.since(*at)),
-            None => snapshot.view(),
+            Some((at, earlier)) => V::freeze(snapshot).since(earlier, now.since(*at)),
+            None => V::freeze(snapshot),
         }
+    }
+
+    /// How far back `view` goes.
+    #[must_use]
+    pub fn span(&self, now: Ts) -> Option<Duration> {
+        self.views.front().map(|(at, _)| now.since(*at))
     }
 }

@@ -283,7 +283,7 @@ fn new_series_are_shown_when_they_are_due() {
 #[test]
 fn a_workload_is_shown_by_its_own_report_and_rates_are_of_the_span() {
     let mut node = node(two_pods(), CONFIG);
-    let mut recent = Recent::new(Duration::from_secs(10), 6);
+    let mut recent: Recent = Recent::new(Duration::from_secs(10), 6);
     recent.tick(Ts(0), &node.reader.snapshot());
     for role in [Role::Client, Role::Server] {
         let mut cache = FlowCache::default();

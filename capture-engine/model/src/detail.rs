@@ -36,9 +36,12 @@ pub struct HttpExchange {
     /// exchange allocates nothing.
     pub method: Cow<'static, str>,
     /// Request target as sent (path and query, authority or absolute form).
-    pub target: String,
+    pub target: Box<str>,
     /// Host header, else the target's authority.
-    pub host: String,
+    pub host: Box<str>,
+    /// `http.route`, as the path alone tells it: `/users/{id}`. Kept without the strings above; empty
+    /// where routes are not wanted, and where no path was seen.
+    pub route: Arc<str>,
     /// Status of the final response.
     pub status: Option<u16>,
     /// "2", "1.1", "1.0", "0.9".

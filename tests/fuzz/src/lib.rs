@@ -51,6 +51,7 @@ fn limits(choice: u8) -> Limits {
         head_bytes: 1 << 10,
         open_exchanges: 16,
         keep_strings: choice & 1 == 1,
+        routes: choice & 4 == 4,
         report_partial: choice & 2 == 2,
         wires: if choice >> 4 == 15 { Wires::only(&[Wire::Http1]) } else { Wires::ALL },
     }

@@ -43,7 +43,7 @@ pub use companion::Companion;
 pub use container::{Container, ContainerSpec, PodLabels};
 pub use containerd::Containerd;
 pub use exposition::{Exposition, Sample};
-pub use fetch::{Response, fetch, fetch_unix};
+pub use fetch::{Response, fetch, fetch_fresh, fetch_unix};
 pub use fuse::SilentFiles;
 pub use lossy::LossyContainerd;
 pub use native::NativeHistogram;

@@ -48,6 +48,8 @@ pub(crate) struct Fields<'a> {
 pub(crate) struct RequestHead<'a> {
     pub method: &'a [u8],
     pub target: &'a [u8],
+    /// The target's end was not captured.
+    pub target_cut: bool,
     pub version: Version,
     pub fields: Fields<'a>,
 }
@@ -70,13 +72,13 @@ pub(crate) fn request(bytes: &[u8]) -> Scan<RequestHead<'_>> {
     };
     let Some((method, target, version)) = request_line(strip_cr(&bytes[..lf])) else { return Scan::Not };
     if version == Version::V09 {
-        let head = RequestHead { method, target, version, fields: Fields::default() };
+        let head = RequestHead { method, target, target_cut: false, version, fields: Fields::default() };
         return Scan::Complete { head, len: lf + 1 };
     }
     match fields(bytes, lf + 1, true) {
         (mut fields, Some(len)) => {
             fields.malformed |= target.is_empty();
-            Scan::Complete { head: RequestHead { method, target, version, fields }, len }
+            Scan::Complete { head: RequestHead { method, target, target_cut: false, version, fields }, len }
         }
         (_, None) => Scan::Partial,
     }
@@ -87,15 +89,17 @@ pub(crate) fn cut_request(bytes: &[u8]) -> Option<RequestHead<'_>> {
     if let Some(lf) = memchr(b'\n', bytes) {
         let (method, target, version) = request_line(strip_cr(&bytes[..lf]))?;
         let (fields, _) = fields(bytes, lf + 1, true);
-        return Some(RequestHead { method, target, version, fields });
+        return Some(RequestHead { method, target, target_cut: false, version, fields });
     }
     if !known_request_begins(bytes) {
         return None;
     }
     let space = memchr(b' ', bytes)?;
     let rest = &bytes[space + 1..];
-    let target = &rest[..memchr(b' ', rest).unwrap_or(rest.len())];
-    Some(RequestHead { method: &bytes[..space], target, version: Version::V11, fields: Fields::default() })
+    let end = memchr(b' ', rest);
+    let target = &rest[..end.unwrap_or(rest.len())];
+    let (method, target_cut) = (&bytes[..space], end.is_none());
+    Some(RequestHead { method, target, target_cut, version: Version::V11, fields: Fields::default() })
 }
 
 /// Reads a response head (RFC 9112 section 4); the reason phrase and even the space before it may be absent.

@@ -1,5 +1,6 @@
 //! What is counted as lost, and what is known of the order of requests and responses afterwards.
 
+use super::open::Sent;
 use super::{Http1, State};
 use crate::order::{GivenUp, Unheard};
 use crate::{Limits, Out};
@@ -45,9 +46,9 @@ impl Http1 {
 
     pub(super) fn request_missing<O: Out>(&mut self, turn: u32, at: Ts, out: &mut O) {
         let interim = self.interim_bytes > 0;
-        if let Some(open) = self.open.sending().filter(|open| open.waits || interim) {
+        if let Some(open) = self.open.sending().filter(|open| open.sent == Sent::Waits || interim) {
             // The body that `100 Continue` asked for.
-            open.waits = false;
+            open.sent = Sent::Part;
             if let State::Chunked(_) = self.requests.state {
                 self.requests.state = State::Unframed;
             }
@@ -78,7 +79,7 @@ impl Http1 {
                 self.finish(last, Notes::END_ASSUMED, limits, out);
             }
             Some(_) => self.reply = None,
-            None if self.open.sending().is_some_and(|open| open.waits) => return,
+            None if self.open.sending().is_some_and(|open| open.sent == Sent::Waits) => return,
             None => {}
         }
         if self.requests.state != State::Start {

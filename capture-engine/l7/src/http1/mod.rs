@@ -20,6 +20,7 @@ use crate::http2::Upgrade;
 use crate::input::{Bytes, Cause, Hole};
 use crate::order::{Order, Unheard};
 use crate::pairing::InOrder;
+use crate::route::Newest;
 use crate::{Interest, Limits, MessageEnd, Out};
 use flow_model::{Close, Detail, Direction, HttpExchange, L7Record, LossReason, Notes, Outcome, Protocol, Ts};
 use open::{Open, Unread};
@@ -80,8 +81,8 @@ pub(crate) struct Http1 {
     /// Responses to requests of messages before this one may have been lost: such a request that
     /// shows up late is not waited for.
     given_up: u32,
-    /// Interim responses before the one that is to come.
-    interim_bytes: u64,
+    /// Interim responses before the one that is to come. They have no bodies.
+    interim_bytes: u32,
     /// Requests beyond the bound, counted as lost, whose responses come after those of all open ones.
     beyond: u32,
     /// Responses to nothing that was asked, since the last request: their number, and what is to be
@@ -103,6 +104,7 @@ pub(crate) struct Http1 {
     unsure: bool,
     /// It pipelined, and not so many requests ago: then all of it is wanted.
     pipelined: u8,
+    target: Newest,
     /// Sticks once it is not `Same`.
     next: Next,
     /// The request that HTTP/2 answers, once that is agreed on.
@@ -259,7 +261,7 @@ impl Dissector for Http1 {
                     response_start: None,
                     end: open.last,
                     request_bytes: open.bytes,
-                    response_bytes: std::mem::take(&mut self.interim_bytes),
+                    response_bytes: u64::from(std::mem::take(&mut self.interim_bytes)),
                     outcome: Outcome::Unanswered,
                     notes: open.notes,
                     detail: Detail::Http(open.describe(None)),
@@ -338,7 +340,7 @@ impl Dissector for Http1 {
 
     fn held(&self) -> usize {
         let untold = self.untold.as_ref().map_or(0, |untold| untold.len() * size_of::<L7Record>());
-        self.buffered() + untold + self.open.iter().map(Open::held).sum::<usize>()
+        self.buffered() + untold + self.target.held() + self.open.iter().map(Open::held).sum::<usize>()
     }
 }
 
@@ -364,6 +366,7 @@ impl Http1 {
             blurred: false,
             unsure: false,
             pipelined: 0,
+            target: Newest::default(),
             next: Next::Same,
             upgrade: None,
         }
@@ -404,7 +407,7 @@ impl Http1 {
     fn finish<O: Out>(&mut self, end: Ts, notes: Notes, limits: &Limits, out: &mut O) {
         self.responses.state = State::Start;
         let Some(reply) = self.reply.take() else { return };
-        let interim_bytes = std::mem::take(&mut self.interim_bytes);
+        let interim_bytes = u64::from(std::mem::take(&mut self.interim_bytes));
         self.continues = false;
         let open = match reply.answers {
             Answers::Front | Answers::Unread => self.open.pop(),

@@ -3,8 +3,10 @@
 use super::head::Version;
 use crate::http2::Upgrade;
 use crate::pairing::InOrder;
+use crate::route::{self, Routed};
 use flow_model::{HttpExchange, Notes, Ts};
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// A request that has no final response yet.
 #[derive(Debug)]
@@ -17,27 +19,33 @@ pub(crate) struct Open {
     pub turn: u32,
     pub notes: Notes,
     pub version: Version,
-    /// Its last byte was seen or counted.
-    pub whole: bool,
-    /// Nothing of the body was sent yet: it waits for `100 Continue`.
-    pub waits: bool,
+    pub sent: Sent,
     pub method: Cow<'static, str>,
+    pub route: Option<Arc<Routed>>,
     pub strings: Option<Box<Strings>>,
+}
+
+/// How much of a request was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// Nothing of the body yet: it waits for `100 Continue`.
+    Waits,
+    Part,
+    /// Its last byte was seen or counted.
+    Whole,
 }
 
 #[derive(Debug)]
 pub(crate) struct Strings {
-    pub target: String,
-    pub host: String,
+    pub target: Box<str>,
+    pub host: Box<str>,
 }
 
 impl Open {
     /// Bytes that it takes.
     pub(crate) fn held(&self) -> usize {
-        let strings = self
-            .strings
-            .as_ref()
-            .map_or(0, |strings| size_of::<Strings>() + strings.target.capacity() + strings.host.capacity());
+        let strings =
+            self.strings.as_ref().map_or(0, |strings| size_of::<Strings>() + strings.target.len() + strings.host.len());
         size_of::<Open>() + strings
     }
 
@@ -47,13 +55,16 @@ impl Open {
             .strings
             .as_ref()
             .map_or_else(Default::default, |strings| (strings.target.clone(), strings.host.clone()));
-        let request = HttpExchange { method: self.method.clone(), target, host, ..HttpExchange::default() };
+        let (method, route) = (self.method.clone(), route::told(self.route.as_ref()));
+        let request = HttpExchange { method, target, host, route, ..HttpExchange::default() };
         Upgrade { request, start: self.start, last: self.last, bytes: self.bytes }
     }
 
     pub(crate) fn describe(self, status: Option<u16>) -> HttpExchange {
         let (target, host) = self.strings.map_or_else(Default::default, |strings| (strings.target, strings.host));
-        HttpExchange { method: self.method, target, host, status, version: self.version.as_str() }
+        let Open { method, route, version, .. } = self;
+        let route = route::told(route.as_ref());
+        HttpExchange { method, target, host, route, status, version: version.as_str() }
     }
 }
 
@@ -86,9 +97,9 @@ impl Unread {
             turn,
             notes: Notes(Notes::MALFORMED.0 | Notes::NO_REQUEST.0),
             version: Version::V11,
-            whole: true,
-            waits: false,
+            sent: Sent::Whole,
             method: Cow::Borrowed(""),
+            route: None,
             strings: None,
         }
     }
@@ -97,6 +108,6 @@ impl Unread {
 impl InOrder<Open> {
     /// The request that is still being sent.
     pub(crate) fn sending(&mut self) -> Option<&mut Open> {
-        self.back_mut().filter(|open| !open.whole)
+        self.back_mut().filter(|open| open.sent != Sent::Whole)
     }
 }

@@ -1,6 +1,6 @@
 use super::chunked::{Chunked, Step};
 use super::head::{self, RequestHead, Scan, Version};
-use super::open::{Open, Strings, Unread};
+use super::open::{Open, Sent, Strings, Unread};
 use super::side::{Begin, PartialHead};
 use super::{AFTER_PIPELINE, Http1, State, method};
 use crate::input::{Bytes, Cause, Hole};
@@ -47,7 +47,7 @@ impl Http1 {
                 }
                 State::Unframed if start && (self.open.is_empty() || request_begins(rest)) => {
                     if let Some(open) = self.open.sending() {
-                        open.whole = true;
+                        open.sent = Sent::Whole;
                     }
                     self.requests.state = State::Lost;
                     0
@@ -131,7 +131,7 @@ impl Http1 {
     }
 
     fn request<O: Out>(&mut self, head: &RequestHead<'_>, begin: &Begin, limits: &Limits, out: &mut O) {
-        let RequestHead { method, target, version, fields } = head;
+        let RequestHead { method, target, target_cut, version, fields } = head;
         let state = if fields.chunked {
             Some(State::Chunked(Chunked::START))
         } else {
@@ -160,8 +160,10 @@ impl Http1 {
         }
         let strings = limits.keep_strings.then(|| {
             let host = if fields.host.is_empty() { authority(method, target) } else { fields.host };
-            Box::new(Strings { target: method::printable(target), host: method::printable(host) })
+            Box::new(Strings { target: method::printable(target).into(), host: method::printable(host).into() })
         });
+        let has_route = limits.routes && !target_cut && *method != b"CONNECT";
+        let route = if has_route { self.target.route(target) } else { None };
         // What waits may have been answered by bytes that are held back.
         let waits = self.open.front().is_some_and(|open| open.turn == begin.turn || !self.unsure);
         let pipelines = waits && *version != Version::V09;
@@ -176,9 +178,13 @@ impl Http1 {
             turn: begin.turn,
             notes,
             version: *version,
-            whole: state.is_none() && !cut,
-            waits: fields.expects_continue && state.is_some(),
+            sent: match state {
+                None if !cut => Sent::Whole,
+                Some(_) if fields.expects_continue => Sent::Waits,
+                _ => Sent::Part,
+            },
             method: method::name(method),
+            route,
             strings,
         });
     }
@@ -187,7 +193,9 @@ impl Http1 {
         if let Some(open) = self.open.sending() {
             open.bytes = open.bytes.saturating_add(bytes);
             open.last = open.last.max(at);
-            open.waits &= bytes == 0;
+            if bytes > 0 {
+                open.sent = Sent::Part;
+            }
         } else if let Some(unread) = &mut self.unread {
             unread.add(at, bytes);
         }
@@ -197,7 +205,7 @@ impl Http1 {
         self.requests.state = State::Start;
         if let Some(open) = self.open.sending() {
             open.last = open.last.max(at);
-            open.whole = true;
+            open.sent = Sent::Whole;
         }
     }
 

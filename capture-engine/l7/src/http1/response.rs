@@ -165,7 +165,8 @@ impl Http1 {
             self.cut_request_head(0, limits, out);
         }
         if (100..200).contains(status) && *status != 101 {
-            self.interim_bytes = self.interim_bytes.saturating_add(begin.bytes);
+            let bytes = u32::try_from(begin.bytes).unwrap_or(u32::MAX);
+            self.interim_bytes = self.interim_bytes.saturating_add(bytes);
             self.continues = *status == 100;
             self.responses.state = if cut { State::Lost } else { State::Start };
             return;

@@ -15,6 +15,7 @@ mod sign;
 
 use crate::dissector::{Dissector, Next, Opening, Sign, Used};
 use crate::input::{Bytes, Hole};
+use crate::route::{self, Newest};
 use crate::{Interest, Length, Limits, Out, Walk};
 use flow_model::{Close, Direction, HttpExchange, LossReason, Notes, Ts};
 use frame::Header;
@@ -48,6 +49,7 @@ pub(crate) struct Http2 {
     sides: [Side; 2],
     streams: Streams,
     names: Names,
+    target: Newest,
     /// The newest stream of the client that is accounted for: reported, open, or counted as lost.
     newest: u32,
     /// The first stream that was seen to begin; those before it began before anybody listened. 0: none yet.
@@ -209,7 +211,7 @@ impl Dissector for Http2 {
     }
 
     fn held(&self) -> usize {
-        self.sides.iter().map(Side::held).sum::<usize>() + self.streams.held() + self.names.held()
+        self.sides.iter().map(Side::held).sum::<usize>() + self.streams.held() + self.names.held() + self.target.held()
     }
 }
 
@@ -230,6 +232,7 @@ impl Http2 {
             sides: [Direction::Ingress, Direction::Egress].map(side),
             streams: Streams::default(),
             names: Names::default(),
+            target: Newest::default(),
             newest: 0,
             first: 0,
             gap: None,
@@ -247,8 +250,8 @@ impl Http2 {
             http2.midway = true;
             return http2;
         };
-        let HttpExchange { method, target, host, .. } = request;
-        let asked = Asked::Full(Box::new(Request { method, target, host, call: None }));
+        let HttpExchange { method, target, host, route, .. } = request;
+        let asked = Asked::Full(Box::new(Request { method, target, host, route, call: None }));
         http2.streams.add(Open::new(1, start, last, bytes, asked));
         http2.newest = 1;
         http2.first = 1;
@@ -388,12 +391,17 @@ impl Http2 {
         let method = method.unwrap_or_default();
         // The answer may tell.
         let call = (content == Content::None && (unknown || cut)).then(call);
+        let route = match &path {
+            Some(path) if limits.routes && !cut => self.target.route(path.as_str().as_bytes()),
+            _ => None,
+        };
+        let route = route::told(route.as_ref());
         if !limits.keep_strings && call.is_none() {
-            return Asked::Method(method);
+            return Asked::Method(method, route);
         }
         let text = |text: Option<hpack::Text>| text.filter(|_| limits.keep_strings).map(hpack::Text::into_string);
-        let (target, host) = (text(path).unwrap_or_default(), text(authority).unwrap_or_default());
-        Asked::Full(Box::new(Request { method, target, host, call }))
+        let (target, host) = (text(path).unwrap_or_default().into(), text(authority).unwrap_or_default().into());
+        Asked::Full(Box::new(Request { method, target, host, route, call }))
     }
 
     /// Streams of the client up to `stream` that were not seen are counted as lost, where any may have been missed.
@@ -466,7 +474,7 @@ impl Http2 {
             return;
         }
         if self.streams.len() < limits.open_exchanges {
-            let mut open = Open::new(stream, first, first, 0, Asked::Method(Default::default()));
+            let mut open = Open::new(stream, first, first, 0, Asked::Method(Default::default(), Default::default()));
             open.flags.set(Flags::STRAY, true);
             open.notes.add(Notes::NO_REQUEST);
             self.streams.add(open);

@@ -4,6 +4,7 @@ use super::grpc::Call;
 use flow_model::{Notes, Ts};
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// A request on a stream, and its answer so far.
 #[derive(Debug)]
@@ -54,7 +55,8 @@ impl Flags {
 pub(super) enum Asked {
     /// A call of gRPC.
     Call(Call),
-    Method(Cow<'static, str>),
+    /// Method and route.
+    Method(Cow<'static, str>, Arc<str>),
     /// The same, and what else the record is to have.
     Full(Box<Request>),
 }
@@ -62,8 +64,9 @@ pub(super) enum Asked {
 #[derive(Debug, Default)]
 pub(super) struct Request {
     pub method: Cow<'static, str>,
-    pub target: String,
-    pub host: String,
+    pub target: Box<str>,
+    pub host: Box<str>,
+    pub route: Arc<str>,
     /// The path as a call, should the answer say that it was one.
     pub call: Option<Call>,
 }
@@ -93,8 +96,8 @@ impl Open {
 
     fn held(&self) -> usize {
         let asked = match &self.asked {
-            Asked::Full(request) => size_of::<Request>() + request.target.capacity() + request.host.capacity(),
-            Asked::Call(_) | Asked::Method(_) => 0,
+            Asked::Full(request) => size_of::<Request>() + request.target.len() + request.host.len(),
+            Asked::Call(_) | Asked::Method(..) => 0,
         };
         size_of::<Open>() + asked
     }

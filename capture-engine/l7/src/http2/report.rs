@@ -25,7 +25,7 @@ pub(super) fn report<O: Out>(open: Open, at: Ts, ended: Ended, out: &mut O) {
     let is_call = match &open.asked {
         Asked::Call(_) => true,
         Asked::Full(request) => request.call.is_some() && open.flags.has(Flags::GRPC),
-        Asked::Method(_) => open.flags.has(Flags::STRAY) && open.flags.has(Flags::GRPC),
+        Asked::Method(..) => open.flags.has(Flags::STRAY) && open.flags.has(Flags::GRPC),
     };
     let over = matches!(ended, Ended::Closed | Ended::Untold);
     let lost = if over && open.flags.has(Flags::DOUBT) {
@@ -61,20 +61,17 @@ pub(super) fn report<O: Out>(open: Open, at: Ts, ended: Ended, out: &mut O) {
         let call = match open.asked {
             Asked::Call(call) => call,
             Asked::Full(request) => request.call.unwrap_or_default(),
-            Asked::Method(_) => grpc::Call::default(),
+            Asked::Method(..) => grpc::Call::default(),
         };
         (Protocol::Grpc, Detail::Rpc(call.record(status)))
     } else {
-        let (method, target, host) = match open.asked {
-            Asked::Full(request) => {
-                let Request { method, target, host, .. } = *request;
-                (method, target, host)
-            }
-            Asked::Method(method) => (method, String::new(), String::new()),
-            Asked::Call(_) => Default::default(),
+        let Request { method, target, host, route, .. } = match open.asked {
+            Asked::Full(request) => *request,
+            Asked::Method(method, route) => Request { method, route, ..Request::default() },
+            Asked::Call(_) => Request::default(),
         };
         let status = open.status.filter(|status| (100..1000).contains(status));
-        (Protocol::Http2, Detail::Http(HttpExchange { method, target, host, status, version: "2" }))
+        (Protocol::Http2, Detail::Http(HttpExchange { method, target, host, route, status, version: "2" }))
     };
     out.record(L7Record {
         protocol,

@@ -188,7 +188,7 @@ pub fn fact(record: &L7Record) -> Fact {
     let Detail::Http(http) = &record.detail else { panic!("{record:?}") };
     assert!(record.start <= record.end, "{record:?}");
     Fact {
-        target: http.target.clone(),
+        target: http.target.clone().into_string(),
         status: http.status,
         request_bytes: record.request_bytes,
         response_bytes: record.response_bytes,

@@ -49,7 +49,7 @@ fn memory(mut pods: Pods) -> Value {
     pods.traffic();
     let all_series = sys::bytes() - before;
     let snapshot = pods.reader.snapshot();
-    let mut recent = Recent::new(STEP, VIEWS);
+    let mut recent: Recent = Recent::new(STEP, VIEWS);
     let before = sys::bytes();
     for i in 0..VIEWS as u64 {
         recent.tick(Ts(i * STEP.as_nanos() as u64), &snapshot);

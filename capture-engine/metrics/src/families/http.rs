@@ -17,6 +17,9 @@ fn is_registered(status: u16) -> bool {
 /// The methods of RFC 9110 and 5789 and QUERY, case-sensitive as these are.
 const METHODS: [&str; 10] = ["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS", "CONNECT", "TRACE", "QUERY"];
 
+/// Place of the route, which is not of the record alone: `crate::routes` knows it.
+pub(crate) const ROUTE: usize = 2;
+
 pub(super) static FAMILY: Family = Family {
     name: "http",
     always: true,
@@ -29,6 +32,7 @@ pub(super) static FAMILY: Family = Family {
             over_cap: true,
             gives_up: GivesUp::Status,
         },
+        Label { name: "http_route", set: Set::Free(&[]), over_cap: false, gives_up: GivesUp::Name },
     ],
     errors: Set::Numbers(500, 599),
     durations: &[
@@ -87,6 +91,11 @@ mod tests {
 
     fn shown(text: &str) -> Option<Box<str>> {
         Some(text.into())
+    }
+
+    #[test]
+    fn the_route_is_where_it_is_put() {
+        assert_eq!(FAMILY.labels[ROUTE].name, "http_route");
     }
 
     #[test]

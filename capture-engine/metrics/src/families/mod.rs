@@ -17,6 +17,7 @@ mod value;
 
 pub(crate) use dns::rcode_name;
 pub(crate) use family::{Cell, Family, GivesUp, Step};
+pub(crate) use http::ROUTE;
 pub(crate) use value::{Described, ERROR, MOST_LABELS, Value};
 
 use flow_model::{Detail, L7Record};

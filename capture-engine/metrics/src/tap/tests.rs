@@ -16,7 +16,7 @@ fn flow() -> FlowInfo {
 
 fn get(target: &str) -> L7Record {
     let detail =
-        HttpExchange { method: "GET".into(), target: target.to_owned(), status: Some(200), ..HttpExchange::default() };
+        HttpExchange { method: "GET".into(), target: target.into(), status: Some(200), ..HttpExchange::default() };
     L7Record {
         protocol: Protocol::Http1,
         start: Ts(1_000),

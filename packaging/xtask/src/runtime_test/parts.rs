@@ -67,6 +67,7 @@ const PARTS: &[Part] = &[
     beside("redis"),
     beside("replay_tshark"),
     beside("report"),
+    beside("routes"),
     beside("stuck_reads"),
     beside("tap"),
     beside("timeline"),

@@ -4,6 +4,7 @@ use crate::config::{Flags, Given};
 use crate::exit::Exit;
 use crate::findings;
 use crate::replay::ReplayArgs;
+use agent_api::Party;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use doctor::CheckId;
 use std::path::PathBuf;
@@ -59,7 +60,7 @@ pub enum Command {
         output: Output,
     },
     /// Golden metrics of each workload as a server
-    Stat(Rows),
+    Stat(StatArgs),
     /// Who calls whom, and how it goes
     Edges(Rows),
     /// Who has an address, and since when: by Kubernetes, by containerd, by DNS
@@ -140,6 +141,29 @@ pub struct Rows {
     /// Show it again every two seconds until interrupted
     #[arg(short, long)]
     pub watch: bool,
+}
+
+impl Rows {
+    /// Whether a workload is of the namespace that is asked for.
+    pub fn has(&self, workload: &Party) -> bool {
+        self.namespace.as_ref().is_none_or(|namespace| workload.namespace == *namespace)
+    }
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct StatArgs {
+    #[command(flatten)]
+    pub rows: Rows,
+    /// Each workload part by part: route (of HTTP), operation (what was asked for) or status
+    #[arg(long, value_enum)]
+    pub by: Option<StatBy>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StatBy {
+    Route,
+    Operation,
+    Status,
 }
 
 #[derive(Clone, Debug, Args)]

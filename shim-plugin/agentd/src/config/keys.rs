@@ -373,6 +373,14 @@ pub const KEYS: &[Key] = &[
         },
     },
     Key {
+        section: "metrics",
+        name: "route",
+        was: &[],
+        default: "true",
+        doc: "Whether series of HTTP have the label http_route: the path with {id} for what differs from request to request. At most 200 of a server, then /*.",
+        apply: |c, v| v.boolean().map(|v| c.metrics.route = v),
+    },
+    Key {
         section: "admin",
         name: "listen",
         was: &[],

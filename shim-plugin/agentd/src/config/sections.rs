@@ -97,6 +97,7 @@ pub struct Metrics {
     pub max_series: usize,
     pub expiry: Duration,
     pub histograms: golden_metrics::Histograms,
+    pub route: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -146,7 +147,12 @@ impl Config {
                 exclude_namespaces: Vec::new(),
             },
             l7: L7::default(),
-            metrics: Metrics { max_series: 0, expiry: Duration::ZERO, histograms: golden_metrics::Histograms::Classic },
+            metrics: Metrics {
+                max_series: 0,
+                expiry: Duration::ZERO,
+                histograms: golden_metrics::Histograms::Classic,
+                route: false,
+            },
             admin: Admin {
                 listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
                 socket: PathBuf::new(),

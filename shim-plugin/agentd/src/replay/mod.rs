@@ -212,6 +212,7 @@ fn pipeline_config() -> PipelineConfig {
             head_bytes: 64 << 10,
             open_exchanges: 1 << 14,
             keep_strings: true,
+            routes: true,
             report_partial: true,
             wires: l7::Wires::ALL,
         },

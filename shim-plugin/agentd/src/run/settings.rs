@@ -41,7 +41,7 @@ pub fn attach(config: &Config) -> AttachConfig {
 
 #[must_use]
 pub fn pipeline(config: &Config) -> PipelineConfig {
-    let l7 = l7::Limits { wires: wires(config), ..l7::Limits::default() };
+    let l7 = l7::Limits { wires: wires(config), routes: config.metrics.route, ..l7::Limits::default() };
     PipelineConfig { flows: config.capture.flows as usize, l7 }
 }
 

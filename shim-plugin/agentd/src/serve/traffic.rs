@@ -1,8 +1,10 @@
 //! What was counted, as the admin pages read it: totals, and the last half minute beside them.
 
-use agent_api::{EdgeRow, Exchanges, Golden, LossRow, Party, WorkloadRow};
+use agent_api::{By, EdgeRow, Exchanges, Golden, LossRow, PartRow, Party, WorkloadRow};
 use flow_model::{LossReason, Protocol, Ts};
-use golden_metrics::{Exposition, Format, Histograms, Losses, Reader, Recent, Reporter, SelfMetric, Snapshot};
+use golden_metrics::{
+    Exposition, Format, Frozen as _, Histograms, Losses, Parts, Reader, Recent, Reporter, SelfMetric, Snapshot,
+};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,19 +13,29 @@ use std::time::Duration;
 /// over 20 to 30 s.
 const STEP: Duration = Duration::from_secs(10);
 const KEPT: usize = 3;
+/// Parts of workloads are kept for rates while somebody asks for them: so long after he did.
+const PARTS_KEPT: Duration = Duration::from_secs(5 * 60);
 
 #[derive(Debug)]
 pub struct Traffic {
     reader: Reader,
     recent: Mutex<Recent>,
+    parts: Mutex<Option<AskedParts>>,
     losses: Losses,
     histograms: Histograms,
+}
+
+#[derive(Debug)]
+struct AskedParts {
+    recent: Recent<Parts>,
+    asked: Ts,
 }
 
 impl Traffic {
     #[must_use]
     pub fn new(reader: Reader, losses: Losses) -> Traffic {
-        Traffic { reader, recent: Mutex::new(Recent::new(STEP, KEPT)), losses, histograms: Histograms::default() }
+        let (parts, histograms) = Default::default();
+        Traffic { reader, recent: Mutex::new(Recent::new(STEP, KEPT)), parts, losses, histograms }
     }
 
     /// Which buckets a scrape shows.
@@ -45,6 +57,13 @@ impl Traffic {
     /// To be called every second.
     pub fn tick(&self, now: Ts) {
         self.recent.lock().tick(now, &self.reader.snapshot());
+        let mut parts = self.parts.lock();
+        if parts.as_ref().is_some_and(|parts| now.since(parts.asked) >= PARTS_KEPT) {
+            *parts = None;
+        }
+        if let Some(parts) = &mut *parts {
+            parts.recent.tick(now, &self.reader.snapshot());
+        }
     }
 
     #[must_use]
@@ -104,6 +123,29 @@ impl Traffic {
             row.golden = with_recent(row.golden, recent.get(&row.workload));
         }
         rows
+    }
+
+    /// Every workload as a server, part by part. Nobody is asked for rates that nobody wants: the
+    /// first answer has none, and begins to keep them.
+    #[must_use]
+    pub fn parts(&self, by: By, now: Ts) -> agent_api::Parts {
+        let snapshot = self.snapshot();
+        let mut parts = self.parts.lock();
+        let span = parts.as_ref().and_then(|parts| parts.recent.span(now)).filter(|span| !span.is_zero());
+        let begin = || AskedParts { recent: Recent::new(STEP, KEPT), asked: now };
+        let AskedParts { recent, asked } = parts.get_or_insert_with(begin);
+        *asked = now;
+        recent.tick(now, &snapshot);
+        let lately = recent.view(now, &snapshot).rows(by);
+        drop(parts);
+        let key = |row: &PartRow| (row.workload.clone(), row.protocol.clone(), row.value.clone());
+        let lately: HashMap<_, Golden> = lately.iter().map(|row| (key(row), row.golden)).collect();
+        let mut rows = Parts::freeze(&snapshot).rows(by);
+        for row in &mut rows {
+            row.golden = with_recent(row.golden, lately.get(&key(row)));
+        }
+        let span_ms = span.map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX));
+        agent_api::Parts { span_ms, rows }
     }
 }
 

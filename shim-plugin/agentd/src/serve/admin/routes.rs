@@ -8,7 +8,7 @@ use crate::serve::identity::Lookup;
 use crate::serve::pages::{Form, Packer, Refused, SHARED, SharedPages, Ticket};
 use crate::serve::self_metrics::self_metrics;
 use crate::serve::tap;
-use agent_api::routes;
+use agent_api::{By, routes};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{FromRef, Query, Request, State};
@@ -72,6 +72,7 @@ impl Pages {
             .route(routes::STATUS, get(status))
             .route(routes::EDGES, get(edges))
             .route(routes::WORKLOADS, get(workloads))
+            .route(routes::PARTS, get(parts))
             .route(routes::IDENTITY, get(identity))
             .route(routes::TIMELINE, get(timeline))
             .route(routes::TAP, get(tapped));
@@ -166,6 +167,19 @@ async fn edges(State(pages): State<Pages>, headers: HeaderMap) -> Response {
 
 async fn workloads(State(pages): State<Pages>, headers: HeaderMap) -> Response {
     pages.rows(&headers, |board| board.traffic.workloads(clock::now())).await
+}
+
+#[derive(Deserialize)]
+struct AskedParts {
+    by: By,
+}
+
+async fn parts(
+    State(pages): State<Pages>,
+    Query(AskedParts { by }): Query<AskedParts>,
+    headers: HeaderMap,
+) -> Response {
+    pages.rows(&headers, move |board| board.traffic.parts(by, clock::now())).await
 }
 
 #[derive(Deserialize)]

@@ -51,12 +51,8 @@ impl Pipeline {
         let tuple = FiveTuple { transport: Transport::Tcp, local: end(2, 80), remote: end(1, 40_000) };
         let flow =
             FlowInfo { slot: Slot(2), tuple, role: Role::Server, opened: Ts(1), joined_midway: false, peer: None };
-        let detail = HttpExchange {
-            method: "GET".into(),
-            target: target.to_owned(),
-            status: Some(200),
-            ..HttpExchange::default()
-        };
+        let detail =
+            HttpExchange { method: "GET".into(), target: target.into(), status: Some(200), ..HttpExchange::default() };
         let record = L7Record {
             protocol: Protocol::Http1,
             start: Ts(1_000),
