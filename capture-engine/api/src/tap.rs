@@ -47,6 +47,8 @@ pub struct TapExchange {
     /// HTTP's path without its query, the name that was looked up, a table, a topic. Empty where there
     /// is none, or where it was not kept when the request came.
     pub target: String,
+    /// HTTP's route as its path alone tells it (`/users/{id}`). Empty where there is none.
+    pub route: String,
     /// In the words of its protocol: 503, NXDOMAIN, UNAVAILABLE, WRONGTYPE; `ok` where it has none for
     /// success, `unanswered` where nothing came.
     pub status: String,

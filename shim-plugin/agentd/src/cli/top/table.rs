@@ -18,6 +18,7 @@ pub(super) struct Key {
     pub dst: Party,
     pub protocol: String,
     pub operation: String,
+    /// HTTP's route, where it is known, not its path.
     pub target: String,
 }
 
@@ -98,7 +99,7 @@ impl Operations {
             dst: exchange.dst.clone(),
             protocol: exchange.protocol.clone(),
             operation: exchange.operation.clone(),
-            target: exchange.target.clone(),
+            target: if exchange.route.is_empty() { &exchange.target } else { &exchange.route }.clone(),
         };
         if let Some(row) = self.rows.get_mut(&key) {
             return sum(row, &exchange);
@@ -205,6 +206,19 @@ pub(super) mod tests {
         }
         operations.exchange(exchange("client", "/outside", Some(1), false));
         assert_eq!((operations.len(), operations.exchanges()), (2, 3));
+    }
+
+    #[test]
+    fn paths_of_one_route_are_one_operation() {
+        let mut operations = Operations::default();
+        for path in ["/users/1", "/users/2"] {
+            let asked = exchange("server", path, Some(1), false);
+            operations.exchange(TapExchange { route: "/users/{id}".into(), ..asked });
+        }
+        assert_eq!(
+            operations.rows().map(|(key, sum)| (&*key.target, sum.count)).collect::<Vec<_>>(),
+            [("/users/{id}", 2)]
+        );
     }
 
     #[test]
