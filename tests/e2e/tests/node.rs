@@ -3,114 +3,15 @@
 //! host's namespace for it. Needs cgroup v2, alone or beside version 1.
 #![forbid(unsafe_code)]
 
-use agent_api::Status;
 use anyhow::{Context, Result, ensure};
+use e2e::node_agent::NodeAgent;
 use e2e::{PATIENCE, alone, api, generator, run_to_end};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
-use testbed::{
-    Container, ContainerSpec, Exposition, Process, Testbed, address_of, built_binary, fetch_unix, installed, scene,
-    until,
-};
-
-/// The agent in the node's namespace. It answers on its unix socket, which has no namespace.
-struct NodeAgent {
-    process: Process,
-    log: PathBuf,
-    socket: PathBuf,
-}
-
-impl NodeAgent {
-    fn start(bed: &Testbed, more: &str) -> Result<NodeAgent> {
-        let (config, socket) = (bed.dir().join("node-agent.toml"), bed.dir().join("node-agent.sock"));
-        let text = format!(
-            "[containerd]\nsockets = [{:?}]\n[kubernetes]\nmode = \"off\"\n[admin]\nlisten = \"127.0.0.1:0\"\nsocket = {socket:?}\n{more}",
-            bed.containerd().socket()
-        );
-        std::fs::write(&config, text)?;
-        let log = bed.log_file("node-agent");
-        let mut command = bed.node().command(&built_binary("pilotfish")?);
-        command.arg("agent").arg("--config").arg(&config);
-        let process = Process::start("pilotfish", &mut command, &log)?;
-        bed.record_process(process.pid())?;
-        let agent = NodeAgent { process, log, socket };
-        until("the agent is ready", PATIENCE, || agent.get("/readyz").is_ok()).with_context(|| agent.log_text())?;
-        Ok(agent)
-    }
-
-    fn log_text(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    fn get(&self, target: &str) -> Result<String> {
-        let response = fetch_unix(&self.socket, "GET", target, Duration::from_secs(5))?;
-        ensure!(response.status == 200, "{target}: {}", response.status);
-        Ok(response.body())
-    }
-
-    fn metrics(&self) -> Result<Exposition> {
-        Ok(Exposition::parse(&self.get("/metrics")?))
-    }
-
-    /// A request's count by labels, as `reporter` saw it.
-    fn requests(&self, reporter: &str, client: &str, server: &str) -> u64 {
-        let labels = [("client_workload", client), ("server_workload", server), ("reporter", reporter)];
-        let name = format!("http_{reporter}_request_duration_seconds_count");
-        self.metrics().map_or(0, |metrics| metrics.count(&name, &labels))
-    }
-
-    fn all(&self, reporter: &str) -> (u64, u64) {
-        let of = [("reporter", reporter)];
-        self.metrics().map_or((0, 0), |metrics| {
-            (metrics.count("pilotfish_exchanges_total", &of), metrics.count("pilotfish_exchanges_lost_total", &of))
-        })
-    }
-
-    fn open(&self, reporter: &str, client: &str, server: &str) -> Option<f64> {
-        let labels = [("client_workload", client), ("server_workload", server), ("reporter", reporter)];
-        Some(self.metrics().ok()?.sum("pilotfish_tcp_open_connections", &labels))
-    }
-
-    fn status(&self) -> Result<Status> {
-        Ok(serde_json::from_str(&self.get("/v1/status")?)?)
-    }
-
-    /// State of the cgroup of a workload.
-    fn cgroup(&self, workload: &str) -> Option<(String, String)> {
-        let row = self.status().ok()?.node.cgroups.into_iter().find(|row| row.workload == workload)?;
-        Some((row.state, row.reason))
-    }
-
-    fn wait_cgroup(&self, workload: &str) -> Result<()> {
-        let attached = || self.cgroup(workload).is_some_and(|(state, _)| state == "attached");
-        until(&format!("the cgroup of {workload} is attached"), PATIENCE, attached)
-            .with_context(|| format!("{:?}\n{}", self.status().map(|status| status.node), self.log_text()))
-    }
-
-    fn wait_pods(&self, pods: usize) -> Result<()> {
-        until(&format!("{pods} pods are attached"), PATIENCE, || {
-            self.status().is_ok_and(|status| status.states.get("attached") == Some(&(pods as u64)))
-        })
-        .with_context(|| self.log_text())
-    }
-
-    fn wait_requests(&self, reporter: &str, client: &str, server: &str, count: u64) -> Result<()> {
-        until(&format!("{count} requests of {client} to {server} at the {reporter}"), PATIENCE, || {
-            self.requests(reporter, client, server) == count
-        })
-        .with_context(|| self.edges())
-    }
-
-    fn edges(&self) -> String {
-        let metrics = self.metrics().map(|metrics| metrics.samples).unwrap_or_default();
-        let is_it = |name: &str| name.ends_with("request_duration_seconds_count") || name.contains("lost");
-        let lines = metrics.iter().filter(|sample| is_it(&sample.name) && sample.value > 0.0);
-        lines.map(|sample| format!("{} {:?} {}\n", sample.name, sample.labels, sample.value)).collect()
-    }
-}
+use testbed::{Container, ContainerSpec, Process, Testbed, address_of, built_binary, installed, scene, until};
 
 /// Where cgroups of version 2 are.
 fn unified() -> &'static Path {
@@ -445,6 +346,6 @@ fn what_cannot_be_observed_says_why() -> Result<()> {
     until("the container is known", PATIENCE, || agent.status().is_ok_and(|s| s.containerd.connected))?;
     let status = agent.status()?;
     assert_eq!((status.node.observed, status.node.cgroups), (false, vec![]));
-    assert!(agent.process.pid() > 0);
+    assert!(agent.pid() > 0);
     Ok(())
 }

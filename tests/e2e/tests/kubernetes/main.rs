@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod ends;
+mod services;
 mod world;
 
 use e2e::{PATIENCE, alone, wait_edge};

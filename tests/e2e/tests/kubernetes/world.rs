@@ -40,8 +40,13 @@ impl World {
 
     /// An agent of this node with the rights that are shipped; `state` is where it keeps what it knows.
     pub fn agent(&self, state: Option<&Path>) -> Result<Agent> {
+        self.agent_with(state, "")
+    }
+
+    /// The same with these lines in its section `[kubernetes]`.
+    pub fn agent_with(&self, state: Option<&Path>, more: &str) -> Result<Agent> {
         let kubeconfig = self.plane.kubeconfig(User::Agent)?;
-        let more = format!("\n[kubernetes]\nmode = \"on\"\nkubeconfig = {kubeconfig:?}\nnode = \"{NODE}\"\n");
+        let more = format!("\n[kubernetes]\nmode = \"on\"\nkubeconfig = {kubeconfig:?}\nnode = \"{NODE}\"\n{more}");
         let state = state.map(Path::to_owned);
         Agent::start(&self.bed, &AgentOptions { more, state, ..AgentOptions::default() })
     }
@@ -73,13 +78,15 @@ impl World {
         Ok(stored["spec"]["clusterIP"].as_str().context("a ClusterIP")?.parse()?)
     }
 
-    fn endpoints(&self, service: &str, endpoints: &[(IpAddr, &str)]) -> Result<()> {
+    pub fn endpoints(&self, service: &str, endpoints: &[(IpAddr, &str)]) -> Result<()> {
         let client = self.plane.client();
         let mut slice = objects::endpoint_slice("default", service, 8080, endpoints);
         // The controller names the pod by its uid, too.
         for (endpoint, (_, pod)) in slice["endpoints"].as_array_mut().into_iter().flatten().zip(endpoints) {
             let stored = client.read(&kinds::POD, Some("default"), pod)?;
             endpoint["targetRef"]["uid"] = stored["metadata"]["uid"].clone();
+            // As pods of a StatefulSet have one, in front of a headless Service's name.
+            endpoint["hostname"] = (*pod).into();
         }
         client.create(&kinds::ENDPOINT_SLICE, &slice).map(drop)
     }
@@ -94,7 +101,7 @@ impl World {
             uid: stored["metadata"]["uid"].as_str().context("a uid")?.to_owned(),
         };
         let container = self.bed.run(ContainerSpec::new(name, command).sandbox_of(&labels))?;
-        if command == ["/bin/api"] {
+        if command[0] == "/bin/api" {
             until(&format!("{name} listens"), PATIENCE, || answers(&container.netns))?;
         }
         self.run_at(spec, &stored, container.address.into())?;
@@ -137,7 +144,7 @@ impl World {
         port: u16,
         args: &[&str],
     ) -> Result<Container> {
-        let target = format!("{target}:{port}");
+        let target = SocketAddr::new(target, port).to_string();
         let mut command = vec!["/bin/loadgen", "--gate", "/conf/gate", "--target", &target];
         command.extend_from_slice(args);
         self.pod(name, owner, &command)
@@ -186,6 +193,33 @@ impl World {
         self.run_at(spec, &stored, at.address)
     }
 
+    /// Reports that this pod of this node has these addresses.
+    pub fn has_addresses(&self, name: &str, owner: &Owner, addresses: &[IpAddr]) -> Result<()> {
+        let stored = self.plane.client().read(&kinds::POD, Some("default"), name)?;
+        let mut spec = spec(name, owner, NODE);
+        spec.addresses = addresses.to_vec();
+        let mut status = spec.running_status();
+        status["status"]["startTime"] = stored["metadata"]["creationTimestamp"].clone();
+        self.plane.client().patch_status(&kinds::POD, Some("default"), name, &status).map(drop)
+    }
+
+    /// The network namespace of the remote place that was made at this turn.
+    pub fn remote_netns(&self, turn: usize) -> &Netns {
+        &self.remote[turn].1
+    }
+
+    /// Has a second program answer on this port there.
+    pub fn listens_too(&mut self, turn: usize, port: u16) -> Result<()> {
+        let netns = Arc::clone(&self.remote[turn].1);
+        let mut command = netns.command(&built_binary("api")?);
+        command.args(["--listen", &format!("0.0.0.0:{port}")]);
+        let process = Process::start("api", &mut command, &self.bed.log_file(&format!("remote-{port}")))?;
+        self.bed.record_process(process.pid())?;
+        until(&format!("port {port} listens"), PATIENCE, || testbed::scene::listens(process.pid(), port))?;
+        self.remote.push((process, netns));
+        Ok(())
+    }
+
     fn run_at(&self, mut spec: PodSpec, stored: &Value, address: IpAddr) -> Result<()> {
         spec.addresses = vec![address];
         let mut status = spec.running_status();
@@ -224,7 +258,7 @@ fn answers(netns: &Netns) -> bool {
     ss.is_ok_and(|output| output.is_ok_and(|output| !output.stdout.is_empty()))
 }
 
-fn spec(name: &str, owner: &Owner, node: &str) -> PodSpec {
+pub fn spec(name: &str, owner: &Owner, node: &str) -> PodSpec {
     let spec = PodSpec::new(name, node, &[]).owned_by(owner).port(8080);
     match owner.kind.as_str() {
         // `<deployment>-<hash>`, as the controllers name it.

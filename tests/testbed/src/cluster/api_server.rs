@@ -13,8 +13,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 use std::time::Duration;
 
-/// Service addresses of the cluster.
-pub(super) const SERVICE_RANGE: &str = "10.96.0.0/16";
+/// Service addresses of the cluster, of both families; a Service has one of the first unless it asks for both.
+pub(super) const SERVICE_RANGE: &str = "10.96.0.0/16,fd00:96::/112";
 
 #[derive(Debug)]
 pub(super) struct ApiServer {
