@@ -1,10 +1,10 @@
 //! Who is asked to attach and to detach: the face of the threads that do it.
 
-use super::queue::Priority;
+use super::queue::{Priority, Serves};
 use super::table::{Core, Entry};
 use super::watcher;
 use super::words::{AttachConfig, AttachCounters, AttachEvent, AttachStatus};
-use super::worker::{self, Serves};
+use super::worker;
 use crate::kernel::Programs;
 use flow_model::Slot;
 use netns::Netns;
@@ -14,8 +14,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// The kernel serialises most of the work under rtnl anyway. The first serves namespaces whose
-/// container does not run yet, and is scheduled before whatever else the node computes; the second
-/// serves only urgent slots, so that a new container waits for no backlog.
+/// container does not run yet, and is scheduled before whatever else the node computes; the others
+/// take such a one only while the first is at work, and are scheduled like it until it is done. The
+/// second serves only urgent slots, so that a container that starts waits for no backlog.
 const WORKERS: [Serves; 3] = [Serves::New, Serves::Urgent, Serves::All];
 
 /// Why a namespace was not taken. Nothing was changed in it.

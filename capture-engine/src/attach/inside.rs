@@ -217,7 +217,6 @@ pub fn attach(
     let mut links = entry.asker.links(config.max_links, &had)?;
     // Of more than may be had, those that are had stay.
     links.sort_by_key(|link| !held.interfaces.contains_key(&link.index));
-    entry.report.addresses = entry.asker.addresses(&links)?;
     let there: HashSet<u32> = links.iter().map(|link| link.index).collect();
     held.interfaces.retain(|index, _| there.contains(index));
     held.rivals.retain(|index| there.contains(&index));
@@ -233,6 +232,7 @@ pub fn attach(
         held.removed = removed;
         entry.report.in_place = Some(Instant::now());
     }
+    entry.report.addresses = entry.asker.addresses(&links)?;
     entry.report.own = entry.asker.own(&links, &entry.report.addresses)?;
     entry.account(held);
     (entry.report.cut, entry.report.messages) = (entry.asker.cut, entry.asker.messages());

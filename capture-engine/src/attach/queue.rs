@@ -16,6 +16,16 @@ pub enum Priority {
     Background,
 }
 
+/// Whom a worker takes from the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serves {
+    /// First looks and nothing else.
+    New,
+    /// What somebody waits for.
+    Urgent,
+    All,
+}
+
 /// Three lines. Each slot is in them at most once (`Attachment` sees to that), so they are bounded by
 /// the number of attachments.
 #[derive(Debug, Default)]
@@ -23,6 +33,9 @@ pub struct Queue {
     new: VecDeque<Slot>,
     urgent: VecDeque<Slot>,
     background: VecDeque<Slot>,
+    /// The worker of first looks waits for one. It is scheduled before all others of the node: a
+    /// look that another one took would wait for its processor, often for longer than it takes.
+    new_is_awaited: bool,
 }
 
 impl Queue {
@@ -34,15 +47,22 @@ impl Queue {
         }
     }
 
-    /// The next slot whose first look it is.
-    pub fn pop_new(&mut self) -> Option<(Slot, Priority)> {
-        self.new.pop_front().map(|slot| (slot, Priority::New))
-    }
-
-    /// The next slot; a worker that is kept free for urgent ones takes no others.
-    pub fn pop(&mut self, urgent_only: bool) -> Option<(Slot, Priority)> {
-        let urgent = self.pop_new().or_else(|| self.urgent.pop_front().map(|slot| (slot, Priority::Urgent)));
-        if urgent_only {
+    /// The next slot for a worker. The one of first looks that finds none is taken to wait for the
+    /// next, until it asks again.
+    pub fn pop(&mut self, serves: Serves) -> Option<(Slot, Priority)> {
+        let new = |queue: &mut Queue| queue.new.pop_front().map(|slot| (slot, Priority::New));
+        if serves == Serves::New {
+            let next = new(self);
+            self.new_is_awaited = next.is_none();
+            return next;
+        }
+        if !self.new_is_awaited
+            && let Some(next) = new(self)
+        {
+            return Some(next);
+        }
+        let urgent = self.urgent.pop_front().map(|slot| (slot, Priority::Urgent));
+        if serves == Serves::Urgent {
             return urgent;
         }
         urgent.or_else(|| self.background.pop_front().map(|slot| (slot, Priority::Background)))
@@ -59,30 +79,50 @@ impl Queue {
 mod tests {
     use super::*;
 
-    #[test]
-    fn who_does_not_run_yet_goes_before_all_and_has_a_worker_of_its_own() {
+    fn queue(slots: &[(u32, Priority)]) -> Queue {
         let mut queue = Queue::default();
-        for (slot, priority) in [(1, Priority::Background), (2, Priority::Urgent), (3, Priority::New)] {
-            queue.push(Slot(slot), priority);
+        for (slot, priority) in slots {
+            queue.push(Slot(*slot), *priority);
         }
+        queue
+    }
+
+    fn check(queue: &mut Queue, serves: Serves, next: Option<u32>) {
+        assert_eq!(queue.pop(serves).map(|(slot, _)| slot.0), next, "{serves:?}");
+    }
+
+    #[test]
+    fn who_does_not_run_yet_goes_before_all() {
+        let mut queue = queue(&[(1, Priority::Background), (2, Priority::Urgent), (3, Priority::New)]);
         queue.push(Slot(4), Priority::New);
         assert_eq!(queue.len(), 4);
-        let new = |slot| Some((Slot(slot), Priority::New));
-        assert_eq!([queue.pop_new(), queue.pop(true)], [new(3), new(4)]);
-        let rest = [None, Some((Slot(2), Priority::Urgent)), Some((Slot(1), Priority::Background))];
-        assert_eq!([queue.pop_new(), queue.pop(true), queue.pop(false)], rest);
+        check(&mut queue, Serves::New, Some(3));
+        check(&mut queue, Serves::Urgent, Some(4));
+        check(&mut queue, Serves::Urgent, Some(2));
+        check(&mut queue, Serves::All, Some(1));
+    }
+
+    #[test]
+    fn nobody_takes_a_first_look_from_the_worker_that_waits_for_it() {
+        let mut queue = Queue::default();
+        check(&mut queue, Serves::New, None);
+        queue.push(Slot(1), Priority::New);
+        queue.push(Slot(2), Priority::New);
+        // All workers are woken, in any order.
+        check(&mut queue, Serves::All, None);
+        check(&mut queue, Serves::Urgent, None);
+        check(&mut queue, Serves::New, Some(1));
+        // It is at work now: the other one need not wait for it.
+        check(&mut queue, Serves::Urgent, Some(2));
     }
 
     #[test]
     fn new_containers_overtake_the_backlog_and_one_worker_takes_nothing_else() {
-        let mut queue = Queue::default();
-        for slot in 1..=3 {
-            queue.push(Slot(slot), Priority::Background);
-        }
-        assert_eq!(queue.pop(true), None);
+        let mut queue = queue(&[(1, Priority::Background), (2, Priority::Background), (3, Priority::Background)]);
+        check(&mut queue, Serves::Urgent, None);
         queue.push(Slot(9), Priority::Urgent);
         assert_eq!(queue.len(), 4);
-        let next = [queue.pop(false), queue.pop(false)].map(|next| next.map(|(slot, _)| slot));
-        assert_eq!(next, [Some(Slot(9)), Some(Slot(1))]);
+        check(&mut queue, Serves::All, Some(9));
+        check(&mut queue, Serves::All, Some(1));
     }
 }

@@ -54,9 +54,21 @@ struct ProgQuery {
 /// # Errors
 /// EPERM without CAP_SYS_NICE or `RLIMIT_RTPRIO`, or in a cgroup without a share of real time.
 pub fn before_all_others() -> Result<(), Errno> {
-    let parameters = libc::sched_param { sched_priority: 1 };
+    schedule(libc::SCHED_FIFO, 1)
+}
+
+/// Takes back [`before_all_others`].
+///
+/// # Errors
+/// None that is known.
+pub fn as_all_others() -> Result<(), Errno> {
+    schedule(libc::SCHED_OTHER, 0)
+}
+
+fn schedule(policy: i32, sched_priority: i32) -> Result<(), Errno> {
+    let parameters = libc::sched_param { sched_priority };
     // SAFETY: `parameters` is whole and outlives the call; 0 is the calling thread.
-    Errno::result(unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) }).map(drop)
+    Errno::result(unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) }).map(drop)
 }
 
 fn attach_type(dir: Direction) -> u32 {

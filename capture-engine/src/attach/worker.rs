@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::inside::{self, EntryReport, Held, Ours};
-use super::queue::Priority;
+use super::queue::{Priority, Serves};
 use super::state::{Outcome, Work};
 use super::table::{Core, View};
 use super::watcher;
@@ -14,14 +14,6 @@ use netns::{Netns, NetnsId};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Whom a worker takes from the queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Serves {
-    New,
-    Urgent,
-    All,
-}
-
 pub(super) fn run(core: &Core, serves: Serves) {
     if serves == Serves::New
         && let Err(errno) = sys::before_all_others()
@@ -29,9 +21,17 @@ pub(super) fn run(core: &Core, serves: Serves) {
         tracing::debug!(%errno, "new namespaces are attached to at everybody's priority");
     }
     while let Some(task) = next(core, serves) {
+        let hurries = serves != Serves::New && task.priority == Priority::New;
+        // Without the right to it, it is done at everybody's priority.
+        if hurries {
+            sys::before_all_others().ok();
+        }
         match task.work {
             Work::Attach => attach(core, task),
             Work::Detach => detach(core, task),
+        }
+        if hurries {
+            sys::as_all_others().ok();
         }
     }
 }
@@ -52,12 +52,7 @@ fn next(core: &Core, serves: Serves) -> Option<Task> {
         if table.stopping {
             return None;
         }
-        let next = match serves {
-            Serves::New => table.queue.pop_new(),
-            Serves::Urgent => table.queue.pop(true),
-            Serves::All => table.queue.pop(false),
-        };
-        let Some((slot, priority)) = next else {
+        let Some((slot, priority)) = table.queue.pop(serves) else {
             core.work.wait(&mut table);
             continue;
         };
