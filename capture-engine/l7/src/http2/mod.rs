@@ -40,6 +40,7 @@ static WALK: Walk = Walk {
     most: 64,
     aligned: false,
     rows: false,
+    runs: false,
 };
 
 #[derive(Debug)]
