@@ -81,11 +81,11 @@ static __always_inline __u32 pf_frame_length(const struct pf_frames *frames, con
 	return length;
 }
 
-static __always_inline __u32 pf_frame_keep(const struct pf_frames *frames, const __u8 *head)
+static __always_inline __u32 pf_frame_class(const struct pf_frames *frames, const __u8 *head)
 {
 	__u32 kind = head[frames->kind_at & (PF_HEADER - 1)] & frames->kind_mask;
 
-	return frames->keep[(frames->classes[(kind >> 2) & 63] >> (kind & 3) * 2) & (PF_CLASSES - 1)];
+	return (frames->classes[(kind >> 2) & 63] >> (kind & 3) * 2) & (PF_CLASSES - 1);
 }
 
 /* Bytes [at, end) of the payload are to be told. */
@@ -107,7 +107,45 @@ struct pf_walker {
 	struct __sk_buff *skb;
 	struct pf_cpu *cpu;
 	struct pf_frames *frames;
+	__u32 counted; /* frames that count among `most` */
+	__u32 small; /* the frame before was a small one of a run */
+	__u32 window; /* bytes of the payload that are in `cpu->payload`: from here, so many */
+	__u32 loaded;
 };
+
+/* Of small frames that follow one another the headers are read from a copy of the payload: a helper for each costs more
+ * than all of it. */
+#define PF_SMALL 256
+#define PF_WINDOW 4096
+
+/* Whether PF_HEADER bytes at `at` have been put into `walking->head`. */
+static __always_inline int pf_head_in_window(struct pf_walker *walker, __u32 at, __u32 end)
+{
+	struct pf_cpu *cpu = walker->cpu;
+	__u64 off = at - walker->window, size = end - at;
+
+	if (!walker->small || end - at < PF_HEADER)
+		return 0;
+	if (off + PF_HEADER > walker->loaded) {
+		walker->loaded = 0;
+		/* 1 to PF_WINDOW, in words that 6.1 understands. */
+		size--;
+		asm volatile("" : "+r"(size));
+		if (size > PF_WINDOW - 1)
+			size = PF_WINDOW - 1;
+		asm volatile("" : "+r"(size));
+		size++;
+		if (bpf_skb_load_bytes(walker->skb, cpu->packet.payload_at + at, cpu->payload, size))
+			return 0;
+		walker->window = at;
+		walker->loaded = size;
+		off = 0;
+	}
+	asm volatile("" : "+r"(off));
+	off &= PF_WINDOW - 1;
+	__builtin_memcpy(cpu->walking.head, cpu->payload + off, PF_HEADER);
+	return 1;
+}
 
 /* One header; 1 ends the walk. */
 static long pf_walk_header(__u32 index, void *context)
@@ -117,12 +155,13 @@ static long pf_walk_header(__u32 index, void *context)
 	struct pf_walking *walking = &walker->cpu->walking;
 	struct pf_packet *p = &walker->cpu->packet;
 	struct pf_way *way = &walking->is;
-	__u32 at = way->header + way->have - p->seq, end = p->payload, length, keep;
+	__u32 at = way->header + way->have - p->seq, end = p->payload, length, keep, class;
 	__u64 have = way->have, size;
+	int runs = frames->flags & PF_FRAMES_RUNS;
 
 	if (at >= end)
 		return 1;
-	if (index >= frames->most || index >= PF_MOST_FRAMES) {
+	if (walker->counted >= frames->most || walker->counted >= PF_MOST_FRAMES || index >= PF_MOST_RUN) {
 		/* Frames so small that following them costs more than it saves. */
 		way->mode = frames->flags & PF_FRAMES_ROWS ? PF_WAY_ROWS : PF_WAY_ASTRAY;
 		if (way->mode == PF_WAY_ASTRAY)
@@ -139,7 +178,8 @@ static long pf_walk_header(__u32 index, void *context)
 		size = PF_HEADER - 1;
 	asm volatile("" : "+r"(size));
 	size++;
-	if (bpf_skb_load_bytes(walker->skb, p->payload_at + at, walking->head + have, size)) {
+	if ((have || !pf_head_in_window(walker, at, end)) &&
+	    bpf_skb_load_bytes(walker->skb, p->payload_at + at, walking->head + have, size)) {
 		way->mode = PF_WAY_ASTRAY;
 		pf_add_range(walking, at, end);
 		return 1;
@@ -157,9 +197,21 @@ static long pf_walk_header(__u32 index, void *context)
 		return 1;
 	}
 	walking->frames++;
-	keep = pf_frame_keep(frames, walking->head);
+	class = pf_frame_class(frames, walking->head);
+	keep = frames->keep[class & (PF_CLASSES - 1)];
 	if (keep > length)
 		keep = length;
+	runs = runs && class == PF_CLASS_RUN;
+	walker->small = runs && length <= PF_SMALL;
+	if (!runs) {
+		walker->counted++;
+		way->told_known &= ~PF_WAY_RUN;
+	} else {
+		/* Nothing but its length would be told, which what is left out says as well. */
+		if (way->told_known & PF_WAY_RUN && !have && at + length <= end)
+			keep = 0;
+		way->told_known |= PF_WAY_RUN;
+	}
 	way->keep = way->header + keep;
 	way->header += length;
 	way->have = 0;
@@ -229,6 +281,7 @@ __noinline int pf_walk(struct __sk_buff *skb, struct pf_flow *flow, struct pf_wa
 				way->mode = PF_WAY_WALKS;
 				way->header = way->keep = override->header[dir];
 				way->have = 0;
+				way->told_known &= ~PF_WAY_RUN;
 			}
 		}
 	}
@@ -250,7 +303,8 @@ __noinline int pf_walk(struct __sk_buff *skb, struct pf_flow *flow, struct pf_wa
 		walker.skb = skb;
 		walker.cpu = cpu;
 		walker.frames = frames;
-		bpf_loop(PF_MOST_FRAMES + 1, pf_walk_header, &walker, 0);
+		walker.counted = walker.small = walker.window = walker.loaded = 0;
+		bpf_loop(frames->flags & PF_FRAMES_RUNS ? PF_MOST_RUN + 1 : PF_MOST_FRAMES + 1, pf_walk_header, &walker, 0);
 		/* That a frame ends here is told, as is the first packet of a message. */
 		if (!walking->count && way->mode == PF_WAY_WALKS && way->header == end)
 			pf_add_range(walking, p->payload, p->payload);
@@ -293,7 +347,7 @@ static __always_inline void pf_flush_tail(struct pf_walk *walk, struct pf_cpu *c
 	after->tail_turn = walk->tail_turn;
 	after->tail_ns = walk->tail_ns;
 	after->tail_seq = from;
-	after->tail_skipped = way->told_known && pf_ahead(from, way->told) > 0 ? from - way->told : 0;
+	after->tail_skipped = way->told_known & 1 && pf_ahead(from, way->told) > 0 ? from - way->told : 0;
 	__builtin_memcpy(cpu->payload, walk->tail, PF_TAIL);
 	way->told = walk->tail_end;
 	walk->tail_turn = 0;
@@ -312,7 +366,7 @@ static __always_inline void pf_walked(struct pf_flow *flow, int dir, struct pf_w
 	int known = 1;
 
 	/* From where on nothing was told. What was to be copied and did not come is not left out, but lost. */
-	from = way->told_known ? way->told : next;
+	from = way->told_known & 1 ? way->told : next;
 	if (pf_ahead(p->seq, next) > 0 && pf_ahead(way->keep, next) > 0)
 		from = pf_ahead(way->keep, p->seq) < 0 ? way->keep : p->seq;
 	if (!cpu->before.walked || walking->next != next || way->header != was->header || way->keep != was->keep ||
@@ -349,7 +403,7 @@ static __always_inline void pf_walked(struct pf_flow *flow, int dir, struct pf_w
 	if (known && pf_ahead(first, from) > 0)
 		after->skipped = first - from;
 	*way = walking->is;
-	way->told_known = 1;
+	way->told_known |= 1;
 	if (walking->tail_read) {
 		__builtin_memcpy(walk->tail, walking->tail, PF_TAIL);
 		walk->tail_end = end;

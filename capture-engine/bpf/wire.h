@@ -138,6 +138,10 @@ struct pf_override {
 /* pf_frames.flags */
 #define PF_FRAMES_ALIGNED 1 /* a message begins with a header */
 #define PF_FRAMES_ROWS 2 /* beyond `most` frames in a packet, the rest of the message is rows: its last bytes are kept */
+/* Frames of class PF_CLASS_RUN are many: told are the first of those that follow one another and what goes on
+ * behind its packet. They do not count among `most`. */
+#define PF_FRAMES_RUNS 4
+#define PF_CLASS_RUN 3
 
 struct pf_frames {
 	__u8 form;
@@ -155,12 +159,15 @@ struct pf_frames {
 }; /* 96 */
 
 #define PF_MOST_FRAMES 64
+#define PF_MOST_RUN 16384 /* frames of a packet in all; the shortest have 5 bytes */
 #define PF_TAIL 256
 
 /* pf_way.mode */
 #define PF_WAY_ASTRAY 0
 #define PF_WAY_WALKS 1
 #define PF_WAY_ROWS 2 /* until the direction's next message */
+
+#define PF_WAY_RUN 2
 
 /* Where a direction stands. All numbers are sequence numbers. */
 struct pf_way {
@@ -169,7 +176,7 @@ struct pf_way {
 	__u32 told; /* all before it was told: copied, or as left out */
 	__u8 mode;
 	__u8 have; /* bytes of the header that came with earlier packets */
-	__u8 told_known;
+	__u8 told_known; /* and PF_WAY_RUN: the frame before was of the class of which there are many */
 	__u8 command; /* the last one that was done */
 	__u8 head[PF_HEADER]; /* these bytes */
 }; /* 32 */

@@ -105,12 +105,11 @@ impl<F: Framing> Frames<F> {
         true
     }
 
-    /// Bytes until the next frame begins; `None` where that is not known.
+    /// Bytes until the next frame begins; `None` where that is not known, or where some before it are to be
+    /// kept: a source that is told where a frame begins copies nothing before that.
     pub(crate) fn header_in(&self) -> Option<u64> {
-        if self.lost.is_some() || self.rest == 0 && !self.bytes.is_empty() && F::length(&self.bytes).is_none() {
-            return None;
-        }
-        Some(self.left())
+        let collects = self.rest == 0 && !self.bytes.is_empty();
+        (self.lost.is_none() && !collects).then(|| self.left())
     }
 
     /// Bytes that are kept.

@@ -25,6 +25,9 @@ pub struct Walk {
     /// 256 bytes are copied. Else the direction is copied from there on, until
     /// [`Tcp::headers`](crate::Tcp::headers) tells where a header is.
     pub rows: bool,
+    /// Frames of class 3 are many and say no more than their length: of those that follow one another the
+    /// first is told, and what goes on behind its packet. Any number of them is followed.
+    pub runs: bool,
 }
 
 /// Where a frame says its length.

@@ -378,6 +378,82 @@ fn a_lost_record_costs_the_exchange_and_the_next_one() {
     }
 }
 
+/// That it does shows by what waits for its answer, though nothing is paired any more.
+#[test]
+fn of_a_client_that_goes_on_while_it_waits_nothing_is_paired_before_it_pauses() {
+    let failed = |code: &str| [error("ERROR", code), ready()].concat();
+    check(
+        logged_in(vec![
+            c(&[query("SELECT 1"), query("SELECT 2")]),
+            Do::LostC(query("SELECT 3")),
+            c(&[query("SELECT 4")]),
+            s(&[failed("X0001")]),
+            c(&[query("SELECT 5")]),
+            s(&[failed("X0002"), failed("X0003")]),
+            c(&[query("SELECT 6")]),
+            s(&[failed("X0004"), failed("X0005"), failed("X0006")]),
+            Do::Wait(1000),
+            c(&[query("UPDATE t")]),
+            s(&[done("UPDATE 1")]),
+        ]),
+        &expect![[r#"
+            startup shop [10..20] 40>28
+            SELECT shop X0001 [30..60] 14>67
+            UPDATE shop [1120..1130] 14>20
+            lost 1 gap
+            lost 1 gap
+            lost 1 gap
+            lost 1 gap
+            lost 1 gap
+        "#]],
+    );
+}
+
+/// All that was asked in one message may not be all that is under way.
+#[test]
+fn a_client_of_several_batches_is_in_step_after_a_message_that_is_answered_whole() {
+    check(
+        logged_in(vec![
+            c(&[query("SELECT 1"), query("SELECT 2")]),
+            Do::LostC(query("SELECT 3")),
+            c(&[query("SELECT 4")]),
+            s(&[done("SELECT 1"), done("SELECT 1"), done("SELECT 1"), done("SELECT 1")]),
+            c(&[query("SELECT 5"), query("SELECT 6")]),
+            s(&[done("SELECT 1"), done("SELECT 1")]),
+            c(&[query("UPDATE t")]),
+            s(&[done("UPDATE 1")]),
+        ]),
+        &expect![[r#"
+            startup shop [10..20] 40>28
+            SELECT shop [30..60] 14>20
+            SELECT shop [30..60] 14>20
+            UPDATE shop [90..100] 14>20
+            lost 1 gap
+            lost 1 gap
+            lost 1 gap
+            lost 1 gap
+        "#]],
+    );
+}
+
+#[test]
+fn an_error_of_which_the_code_was_not_seen_has_a_gap() {
+    check(
+        logged_in(vec![
+            c(&[query("SELECT 1")]),
+            Do::SnapS(error("ERROR", "42601"), 10),
+            s(&[ready()]),
+            c(&[query("UPDATE t")]),
+            s(&[done("UPDATE 1")]),
+        ]),
+        &expect![[r#"
+            startup shop [10..20] 40>28
+            SELECT shop other [30..50] 14>67 gap
+            UPDATE shop [60..70] 14>20
+        "#]],
+    );
+}
+
 #[test]
 fn the_answer_to_something_else_is_no_answer() {
     check(

@@ -129,7 +129,7 @@ pub(super) fn wire_key(key: &FlowKey) -> wire::Key {
 /// A protocol's frames as the programs follow them.
 #[must_use]
 pub fn frames(walk: &l7::Walk) -> wire::Frames {
-    let l7::Walk { length, header, uncounted, kind, classes, keep, most, aligned, rows } = *walk;
+    let l7::Walk { length, header, uncounted, kind, classes, keep, most, aligned, rows, runs } = *walk;
     let (form, at, width, big) = match length {
         l7::Length::Fixed { at, width, big_endian } => (wire::FORM_FIXED, at, width, u8::from(big_endian)),
         l7::Length::Varint { at } => (wire::FORM_VARINT, at, 0, 0),
@@ -154,7 +154,7 @@ pub fn frames(walk: &l7::Walk) -> wire::Frames {
         kind_at,
         kind_mask,
         header: header.clamp(1, wire::HEADER as u8),
-        flags: flag(aligned, wire::FRAMES_ALIGNED) | flag(rows, wire::FRAMES_ROWS),
+        flags: flag(aligned, wire::FRAMES_ALIGNED) | flag(rows, wire::FRAMES_ROWS) | flag(runs, wire::FRAMES_RUNS),
         add: uncounted,
         most: most.min(wire::MOST_FRAMES),
         keep,

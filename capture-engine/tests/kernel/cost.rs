@@ -5,7 +5,7 @@
 use crate::bed::Bed;
 use crate::frames::{Bench, PEER_PORT, Tcp, load};
 use crate::node::Cgroup;
-use crate::script::protocols::POSTGRESQL;
+use crate::script::protocols::{POSTGRESQL, RUNS};
 use capture_engine::attach::CgroupLinks;
 use capture_engine::kernel::KernelConfig;
 use flow_model::{Direction, Slot};
@@ -39,6 +39,7 @@ fn cost_of_one_frame() {
 
 /// A kind, and a length that counts itself.
 static ROWS: Walk = POSTGRESQL;
+static RUN: Walk = RUNS;
 static UNWANTED: Walk = Walk { keep: [256, 0, 0, 0], ..ROWS };
 static ALL_FRAMES: Walk = Walk { most: 64, rows: false, ..ROWS };
 static PACKETS: Walk = Walk { length: Length::Packets, keep: [256; 4], ..ROWS };
@@ -53,6 +54,7 @@ fn cost_of_rows() {
         ("everything", Interest::Everything),
         ("256 bytes of each packet", Interest::Frames(&PACKETS)),
         ("frames, 5 bytes of each row", Interest::Frames(&ROWS)),
+        ("frames, rows as a run", Interest::Frames(&RUN)),
         ("frames, no byte of a row", Interest::Frames(&UNWANTED)),
         ("every frame, 64 of a packet", Interest::Frames(&ALL_FRAMES)),
     ];

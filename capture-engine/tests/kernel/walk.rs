@@ -22,6 +22,7 @@ static WALK: Walk = Walk {
     most: 64,
     aligned: false,
     rows: false,
+    runs: false,
 };
 const FRAMES: usize = 600;
 

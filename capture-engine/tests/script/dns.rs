@@ -143,6 +143,37 @@ pub fn packets(
     packets
 }
 
+/// The packets of a connection on which each message is answered before the next one.
+pub fn spoken(seed: u64, said: Vec<(Vec<u8>, Vec<u8>)>) -> Vec<Packet> {
+    let mut dice = Dice::new(seed);
+    let isn = [dice.below(100_000).wrapping_neg(), dice.below(u32::MAX)];
+    let mut next = isn.map(|isn| isn.wrapping_add(1));
+    let packet = |who: usize, flags, seq, ack, payload: &[u8]| {
+        let payload = payload.to_vec();
+        Packet { from_client: who == 0, flags, seq, ack, window: 64_000, payload }
+    };
+    let mut packets = vec![
+        packet(0, "S", isn[0], 0, b""),
+        packet(1, "SA", isn[1], next[0], b""),
+        packet(0, "A", next[0], next[1], b""),
+    ];
+    for (ask, answer) in said {
+        for (who, message) in [ask, answer].into_iter().enumerate() {
+            let mut rest = &message[..];
+            while !rest.is_empty() {
+                let most = [1448, 8192, 60_000][dice.below(3) as usize];
+                let (payload, after) = rest.split_at(rest.len().min(1 + dice.below(most) as usize));
+                packets.push(packet(who, "A", next[who], next[1 - who], payload));
+                next[who] = next[who].wrapping_add(payload.len() as u32);
+                rest = after;
+            }
+        }
+    }
+    packets.push(packet(0, "FA", next[0], next[1], b""));
+    packets.push(packet(1, "FA", next[1], next[0].wrapping_add(1), b""));
+    packets
+}
+
 fn limits() -> Limits {
     Limits { keep_strings: true, ..Limits::default() }
 }

@@ -17,6 +17,7 @@ pub static LETTERS: Walk = Walk {
     most: 64,
     aligned: false,
     rows: false,
+    runs: false,
 };
 
 /// The client's and the server's number of the first byte that is walked.

@@ -53,12 +53,17 @@ fn answer(id: u16, dice: &mut Dice) -> Vec<u8> {
     }
 }
 
+/// The first exchange of a connection.
+fn login() -> (Vec<u8>, Vec<u8>) {
+    let login = b"user\0joe\0database\0shop\0\0";
+    let login = [&(login.len() as u32 + 8).to_be_bytes()[..], &[0, 3, 0, 0], login].concat();
+    (login, [message(b'R', &[0; 4]), message(b'K', &[7; 8]), message(b'Z', b"I")].concat())
+}
+
 /// The packets of a connection, and how many exchanges there are.
 pub fn conversation(seed: u64, rough: bool) -> (Vec<Packet>, usize) {
     let count = 10 + Dice::new(seed).below(40) as u16;
-    let login = b"user\0joe\0database\0shop\0\0";
-    let login = [&(login.len() as u32 + 8).to_be_bytes()[..], &[0, 3, 0, 0], login].concat();
-    let welcome = [message(b'R', &[0; 4]), message(b'K', &[7; 8]), message(b'Z', b"I")].concat();
+    let (login, welcome) = login();
     let mut packets = dns::packets(seed, false, [login, welcome], count, ask, answer);
     if rough {
         damage(&mut packets, &mut Dice::new(seed));
@@ -86,6 +91,36 @@ fn damage(packets: &mut Vec<Packet>, dice: &mut Dice) {
             _ => {}
         }
     }
+}
+
+/// A SELECT, a COPY to the client and one from it, of so many bytes in rows of `length` bytes, between small
+/// exchanges: the packets, and how many exchanges there are.
+pub fn bulk(seed: u64, length: usize, bytes: usize) -> (Vec<Packet>, usize) {
+    let rows = |kind: u8, head: &[u8]| {
+        let row = message(kind, &[head, &vec![b'x'; length.saturating_sub(5 + head.len())]].concat());
+        row.repeat(bytes / row.len())
+    };
+    let column = [&[0, 1][..], &(length as u32 - 11).to_be_bytes()].concat();
+    let (ready, columns) = (message(b'Z', b"I"), message(b'T', &[&[0, 1][..], b"a\0", &[0; 18]].concat()));
+    let query = |text: &str| message(b'Q', format!("{text}\0").as_bytes());
+    let done = |tag: &str| [message(b'C', format!("{tag}\0").as_bytes()), ready.clone()].concat();
+    let small = |id: u16| (query("UPDATE"), done(&format!("UPDATE {id}")));
+    let [copies, wants] = [b'H', b'G'].map(|kind| message(kind, &[0, 0, 1, 0, 0]));
+    let execute =
+        [message(b'P', b"\0FETCH\0\0\0"), message(b'B', &[0; 8]), message(b'E', &[0; 5]), message(b'S', b"")].concat();
+    // The rows of an Execute that is not described begin its answer, but for what says that it is bound.
+    let executed = [message(b'1', b""), message(b'2', b""), rows(b'D', &column), done("FETCH 9")].concat();
+    let said = [
+        small(1),
+        (query("SELECT"), [columns, rows(b'D', &column), done("SELECT 9")].concat()),
+        small(2),
+        (query("COPY"), [copies, rows(b'd', b""), message(b'c', b""), done("COPY 9")].concat()),
+        (query("COPY"), wants),
+        ([rows(b'd', b""), message(b'c', b"")].concat(), done("COPY 9")),
+        (execute.repeat(2), executed.repeat(2)),
+        small(3),
+    ];
+    (dns::spoken(seed, [vec![login()], said.to_vec()].concat()), 9)
 }
 
 /// The first record that gives what was asked another's answer.

@@ -12,6 +12,7 @@ const FIXED: Walk = Walk {
     most: 64,
     aligned: true,
     rows: true,
+    runs: false,
 };
 
 const fn fixed(at: u8, width: u8, big_endian: bool) -> Length {
@@ -30,7 +31,18 @@ pub const POSTGRESQL: Walk = Walk {
     ..FIXED
 };
 
-pub static PROTOCOLS: [(&str, Walk); 11] = [
+/// Rows of which only the first and the last of a packet are told.
+pub const RUNS: Walk = Walk {
+    classes: &[(3, b"Dd")],
+    keep: [256, 0, 0, 5],
+    most: 64,
+    aligned: false,
+    rows: false,
+    runs: true,
+    ..POSTGRESQL
+};
+
+pub static PROTOCOLS: [(&str, Walk); 12] = [
     (
         "HTTP/2",
         Walk {
@@ -45,7 +57,8 @@ pub static PROTOCOLS: [(&str, Walk); 11] = [
             ..FIXED
         },
     ),
-    ("PostgreSQL", POSTGRESQL),
+    ("PostgreSQL", RUNS),
+    ("messages of rows", POSTGRESQL),
     ("MySQL", Walk { length: fixed(0, 3, false), most: 16, ..FIXED }),
     ("Kafka", Walk { keep: [512; 4], aligned: false, rows: false, ..FIXED }),
     ("MongoDB", Walk { length: fixed(0, 4, false), header: 16, uncounted: 0, keep: [512; 4], rows: false, ..FIXED }),

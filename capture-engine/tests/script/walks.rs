@@ -66,6 +66,8 @@ struct Frame {
     at: usize,
     length: usize,
     keep: usize,
+    /// It counts among those that are followed in a packet.
+    counts: bool,
 }
 
 /// Appends a frame with `body` bytes behind its header.
@@ -124,7 +126,10 @@ fn put(walk: &Walk, dice: &mut Dice, body: usize, stream: &mut Vec<u8>) -> Frame
     });
     stream.extend(head.iter().take(length));
     stream.resize(at + length, b'.');
-    Frame { at, length, keep: (walk.keep[usize::from(class)] as usize).min(length) }
+    // Of a run only some are told.
+    let run = walk.runs && class == 3;
+    let keep = if run { 0 } else { (walk.keep[usize::from(class)] as usize).min(length) };
+    Frame { at, length, keep, counts: !run }
 }
 
 /// What one direction says, and what was told of it.
@@ -138,7 +143,7 @@ struct Side {
 
 impl Side {
     fn headers_in(&self, range: Range<usize>) -> usize {
-        self.frames.iter().filter(|frame| range.contains(&frame.at)).count()
+        self.frames.iter().filter(|frame| frame.counts && range.contains(&frame.at)).count()
     }
 }
 

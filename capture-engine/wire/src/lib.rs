@@ -250,6 +250,8 @@ pub const FORM_PACKETS: u8 = 3;
 pub const FRAMES_ALIGNED: u8 = 1;
 /// Bit of [`Frames::flags`]: beyond `most` frames in a packet, the rest of the message is rows.
 pub const FRAMES_ROWS: u8 = 2;
+/// Frames of class 3 are many: told are the first of those that follow one another and what goes on behind its packet.
+pub const FRAMES_RUNS: u8 = 4;
 
 /// Value of `pilotfish_frames`: how the frames of a protocol say their length, and how much of them
 /// is copied.

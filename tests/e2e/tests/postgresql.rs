@@ -8,6 +8,41 @@ use testbed::{Agent, AgentOptions, ContainerSpec, Testbed, scene};
 const COUNT: u64 = 500;
 const CONNECTIONS: u64 = 2;
 
+/// Bytes of each SELECT and COPY; `PILOTFISH_BULK=100000000` for a long run.
+const BULK: u64 = 4_000_000;
+
+#[test]
+fn a_result_of_any_length_and_a_copy_are_an_exchange_each() -> anyhow::Result<()> {
+    let _alone = alone();
+    let bulk = std::env::var("PILOTFISH_BULK").ok().and_then(|bulk| bulk.parse().ok()).unwrap_or(BULK);
+    let mut bed = Testbed::start()?;
+    let agent = Agent::start(&bed, &AgentOptions::default())?;
+    let server = scene::postgres(&mut bed)?;
+    let target = format!("{}:5432", server.address);
+    let mut sent = 0;
+    for (name, size) in [("tiny", 30), ("long", 8192)] {
+        let (bulk, size) = (bulk.to_string(), size.to_string());
+        let asks = ["/bin/sql", &target, "--gate", "/conf/gate", "--count", "10", "--size", &size, "--bulk", &bulk];
+        let client = bed.run(ContainerSpec::new(name, &asks))?;
+        agent.wait_attached(2, PATIENCE)?;
+        let told = run_to_end(&bed, &client)?;
+        // A login, ten queries, ten Executes, and what is long: two queries, a COPY, two Executes, and a short query.
+        assert_eq!((&told["sent"], &told["answered"]), (&27.into(), &27.into()), "{told}");
+        sent += 27;
+        let lost = wait_equation(&agent, sent)?;
+        assert_eq!(lost, [0, 0], "rows of {size}: {}", losses(&agent));
+    }
+    // All bytes of rows are counted, though hardly any is copied: two COPY with what they answer, and three SELECT.
+    let metrics = agent.metrics()?;
+    for reporter in ["client", "server"] {
+        let labels = [("db_system_name", "postgresql"), ("reporter", reporter)];
+        let bytes =
+            ["request", "response"].map(|part| metrics.count(&format!("pilotfish_db_{part}_bytes_total"), &labels));
+        assert!(bytes[0] > 19 * bulk / 10 && bytes[1] > 78 * bulk / 10, "{reporter}: {bytes:?} of {bulk}");
+    }
+    Ok(())
+}
+
 #[test]
 fn each_query_and_each_execute_is_counted_and_none_is_lost() -> anyhow::Result<()> {
     let _alone = alone();

@@ -30,6 +30,7 @@ static WALK: Walk = Walk {
     most: 64,
     aligned: false,
     rows: false,
+    runs: false,
 };
 
 impl Framing for Prefixed {

@@ -41,6 +41,7 @@ static WALK: Walk = Walk {
     most: 64,
     aligned: false,
     rows: false,
+    runs: false,
 };
 
 #[derive(Debug)]

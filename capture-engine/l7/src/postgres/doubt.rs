@@ -5,6 +5,20 @@ use super::frame::{Body, Frame};
 use crate::Out;
 use flow_model::LossReason;
 
+/// How the client was seen to ask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Manner {
+    /// One batch at a time.
+    #[default]
+    Alternates,
+    /// Several batches. Whether it asks more before all are answered has not shown.
+    Pipelines,
+    /// Several batches, and no more before all are answered.
+    Batches,
+    /// It asks while it waits.
+    Overlaps,
+}
+
 /// What is counted and not paired, since something was lost.
 #[derive(Debug)]
 pub(super) struct Doubt {
@@ -19,8 +33,12 @@ pub(super) struct Doubt {
     /// What makes the server say that it is ready, and how often it said so, since the doubt began.
     pub(super) sent: u32,
     pub(super) ready: u32,
+    /// The same since a message of the client began last.
+    pub(super) pair: [u32; 2],
     /// Bytes of the client were not seen: more was sent, perhaps.
     pub(super) hidden: bool,
+    /// Bytes of the server were not seen: it was ready more often, perhaps.
+    pub(super) unheard: bool,
     /// The server waits for data of a COPY.
     pub(super) copies: bool,
     /// What has been complete since the server was ready may be all of one query.
@@ -45,6 +63,8 @@ impl Doubt {
             missing: [false; 2],
             sent,
             ready: 0,
+            pair: [0; 2],
+            unheard: false,
             hidden: reason == LossReason::JoinedMidway,
             copies: false,
             pending: false,
@@ -56,15 +76,20 @@ impl Doubt {
         match kind {
             b'Q' | b'F' => {
                 self.asked = self.asked.saturating_add(1);
-                self.sent = self.sent.saturating_add(1);
+                self.sends();
             }
             b'E' => self.asked = self.asked.saturating_add(1),
-            b'S' => self.sent = self.sent.saturating_add(1),
+            b'S' => self.sends(),
             // Its COPY has been counted, and is yet to be answered.
             b'c' | b'f' if !std::mem::take(&mut self.copies) => self.answered = self.answered.saturating_sub(1),
             _ => {}
         }
         self.count(out);
+    }
+
+    fn sends(&mut self) {
+        self.sent = self.sent.saturating_add(1);
+        self.pair[0] = self.pair[0].saturating_add(1);
     }
 
     /// A message of the server, of which `segment` says what it answers.
@@ -91,6 +116,7 @@ impl Doubt {
     pub(super) fn is_ready(&mut self) {
         self.answered = self.answered.saturating_add(i32::from(std::mem::take(&mut self.pending)));
         self.ready = self.ready.saturating_add(1);
+        self.pair[1] = self.pair[1].saturating_add(1);
         self.copies = false;
     }
 
@@ -107,6 +133,16 @@ impl Doubt {
             out.lost(self.reason, known.saturating_sub(self.counted).unsigned_abs().into());
             self.counted = known;
         }
+    }
+
+    /// All that was asked is answered, as far as both are known to the last one.
+    pub(super) fn is_settled(&self) -> bool {
+        !self.hidden && self.sent == self.ready
+    }
+
+    /// Something waits for its answer, for certain.
+    pub(super) fn waits(&self) -> bool {
+        !self.unheard && !self.copies && self.sent > self.ready
     }
 
     /// What was asked so far is over.

@@ -90,6 +90,8 @@ pub(super) struct Frame {
     /// The message of the flow in which it ended.
     pub turn: u32,
     pub body: Body,
+    /// Bytes that are to be read were not seen.
+    pub cut: bool,
 }
 
 /// Bytes of the body of the message that begins here; `None` where none does.

@@ -2,7 +2,7 @@
 //! server has said that it is ready (ReadyForQuery) and nothing that was asked is under way.
 
 use super::Postgres;
-use super::doubt::{Doubt, Segment};
+use super::doubt::{Doubt, Manner, Segment};
 use super::frame::{Frame, Sender};
 use super::open::{Answer, Kind};
 use super::sign;
@@ -49,6 +49,17 @@ impl Postgres {
         self.lose(reason, out);
         self.server.lose();
         (self.ready, self.segment) = (false, Segment::default());
+        if let Some(doubt) = &mut self.doubt {
+            doubt.unheard = true;
+        }
+    }
+
+    /// What was seen does not fit together: nobody knows of whom something was missed.
+    pub(super) fn lose_both<O: Out>(&mut self, out: &mut O) {
+        self.lose(LossReason::Gap, out);
+        if let Some(doubt) = &mut self.doubt {
+            (doubt.hidden, doubt.unheard) = (true, true);
+        }
     }
 
     /// A whole message was not seen.
@@ -67,7 +78,7 @@ impl Postgres {
 
     /// What was asked before a message of the client that begins is answered, but by those that do not wait.
     pub(super) fn fold<O: Out>(&mut self, out: &mut O) {
-        if let Some(doubt) = self.doubt.as_mut().filter(|doubt| !self.overlaps && !doubt.copies) {
+        if let Some(doubt) = self.doubt.as_mut().filter(|doubt| self.manner != Manner::Overlaps && !doubt.copies) {
             doubt.fold(out);
         }
     }
@@ -78,7 +89,16 @@ impl Postgres {
         // A capture may have dropped the rest of what the server is amid.
         let unsure = unsure || limits.report_partial && self.server.is_amid();
         let waits = self.open.front().is_some_and(|open| open.turn < turn) || self.asked != self.closed;
-        self.overlaps |= self.doubt.is_none() && waits && !self.copies && !self.logs_in && !unsure;
+        let waits = match &self.doubt {
+            None => waits && !self.copies,
+            // Not amid the requests of a login, or of a batch that is flushed.
+            Some(doubt) => doubt.waits() && (self.ready || self.server.is_amid()),
+        };
+        if waits && !self.logs_in && !unsure {
+            self.manner = Manner::Overlaps;
+        } else if self.manner == Manner::Pipelines && self.doubt.is_none() && self.is_idle() && !unsure && !missed {
+            self.manner = Manner::Batches;
+        }
         if self.client.is_amid() {
             // It goes on with a message.
             return;
@@ -100,13 +120,14 @@ impl Postgres {
         if unsure {
             return;
         }
-        let Some(doubt) = &self.doubt else { return };
-        let certain = if self.overlaps {
-            let settled = !doubt.hidden && doubt.sent == doubt.ready;
-            settled || at.since(self.last) >= SILENCE
-        } else {
-            true
+        let Some(doubt) = &mut self.doubt else { return };
+        let [sent, ready] = std::mem::take(&mut doubt.pair);
+        let certain = match self.manner {
+            Manner::Alternates | Manner::Batches => true,
+            Manner::Pipelines => sent == ready && sent > 0 && !missed,
+            Manner::Overlaps => false,
         };
+        let certain = certain || doubt.is_settled() || at.since(self.last) >= SILENCE;
         if certain && self.ready && !missed && !self.server.is_amid() {
             self.doubt = None;
             self.logs_in = false;
@@ -121,8 +142,9 @@ impl Postgres {
             side.find();
         } else if start && self.doubt.is_none() {
             self.lose(LossReason::Gap, out);
-            if let Some(doubt) = self.doubt.as_mut().filter(|_| sender == Sender::Client) {
-                doubt.hidden = true;
+            if let Some(doubt) = &mut self.doubt {
+                doubt.hidden |= sender == Sender::Client;
+                doubt.unheard |= sender == Sender::Server;
             }
         }
         found
@@ -132,6 +154,9 @@ impl Postgres {
     pub(super) fn asked_in_doubt<O: Out>(&mut self, kind: u8, out: &mut O) {
         if let Some(doubt) = &mut self.doubt {
             doubt.ask(kind, out);
+            if doubt.pair[0] > 1 {
+                self.manner = self.manner.max(Manner::Pipelines);
+            }
         }
     }
 

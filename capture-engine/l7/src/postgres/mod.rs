@@ -22,7 +22,7 @@ use crate::dissector::{Begun, Dissector, Next, Opening, Sign, Used};
 use crate::input::{Bytes, Hole};
 use crate::pairing::InOrder;
 use crate::{Interest, Length, Limits, MessageEnd, Out, Walk};
-use doubt::{Doubt, Segment};
+use doubt::{Doubt, Manner, Segment};
 use flow_model::{Close, Direction, LossReason, Notes, Outcome, Ts};
 use frame::Sender;
 use open::{Answer, Failed, Kind, Open, Pending};
@@ -30,19 +30,20 @@ use prepared::Prepared;
 use side::{Side, Step};
 use std::sync::Arc;
 
-/// As a source follows it. Of rows, of data that is copied, and of all of which only the kind matters, the
-/// heads; so a password is not copied. Heads are wanted although they say nothing: where the source loses its
-/// way, only who knows them finds it again.
+/// As a source follows it. Of all of which only the kind matters, the heads; so a password is not copied. Of
+/// rows and of data that is copied, which may be millions, the first and the last of a packet. Heads are wanted
+/// although they say nothing: where the source loses its way, only who knows them finds it again.
 static WALK: Walk = Walk {
     length: Length::Fixed { at: 1, width: 4, big_endian: true },
     header: frame::HEADER as u8,
     uncounted: 1,
     kind: Some((0, 0xff)),
-    classes: &[(1, b"DdTtNAKRGHWVvpcf")],
-    keep: [frame::KEPT as u32, frame::HEADER as u32, 0, 0],
+    classes: &[(1, b"TtNAKRGHWVvpcf"), (3, b"Dd")],
+    keep: [frame::KEPT as u32, frame::HEADER as u32, 0, frame::HEADER as u32],
     most: 64,
     aligned: false,
     rows: false,
+    runs: true,
 };
 
 #[derive(Debug)]
@@ -70,8 +71,7 @@ pub(crate) struct Postgres {
     negotiates: bool,
     /// The server has said last that it is ready.
     ready: bool,
-    /// The client asks more before it has all answers.
-    overlaps: bool,
+    manner: Manner,
     /// Message of the flow with which it begins to be read.
     first: u32,
     /// When bytes passed last.
@@ -147,6 +147,8 @@ impl Dissector for Postgres {
             }
             if passed.lost {
                 self.lose_client(LossReason::Gap, out);
+            } else if passed.rows > 0 && self.copies && self.doubt.is_none() {
+                self.copied(hole.at, passed.rows);
             }
         } else {
             let passed = self.server.skip(&hole);
@@ -155,6 +157,8 @@ impl Dissector for Postgres {
             }
             if passed.lost {
                 self.lose_server(LossReason::Gap, out);
+            } else if passed.rows > 0 {
+                self.rows_passed(hole.at, passed.rows);
             }
         }
     }
@@ -252,7 +256,7 @@ impl Postgres {
             logs_in: false,
             negotiates: false,
             ready: false,
-            overlaps: false,
+            manner: Manner::default(),
             first: 0,
             last: Ts::default(),
             doubt: None,
@@ -306,6 +310,7 @@ impl Postgres {
                 continue;
             }
             if self.server.is_lost() && !self.find(Sender::Server, start && rest.len() == bytes.len(), rest, out) {
+                self.ready = false;
                 if frame::ends_ready(rest) {
                     self.server.find();
                     self.is_ready_again();

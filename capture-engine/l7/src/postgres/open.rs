@@ -41,6 +41,8 @@ pub(super) struct Answer {
     pub done: bool,
     pub failed: bool,
     pub code: Code,
+    /// Bytes that are to be read of it were not seen.
+    pub cut: bool,
     /// A command that is complete was compared with what was asked.
     pub compared: bool,
 }
@@ -86,7 +88,10 @@ impl Answer {
 }
 
 impl Open {
-    pub(super) fn answered(self, answer: &Answer, notes: Notes, database: Option<&Arc<str>>) -> L7Record {
+    pub(super) fn answered(self, answer: &Answer, mut notes: Notes, database: Option<&Arc<str>>) -> L7Record {
+        if answer.cut {
+            notes.add(Notes::GAP);
+        }
         let end = answer.last.max(self.last);
         let start = answer.start.unwrap_or(end);
         self.record(Outcome::Answered, Some(start), end, answer.bytes, (answer.word(), notes), database)

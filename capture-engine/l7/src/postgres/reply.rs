@@ -1,13 +1,13 @@
 //! What a server sends: answers in the order of asking, and what it tells unasked.
 
 use super::Postgres;
-use super::doubt::Segment;
+use super::doubt::{Manner, Segment};
 use super::frame::{Body, Code, Frame};
 use super::open::{Answer, Failed, Kind, Open};
 use super::statement;
 use crate::dissector::Next;
 use crate::{Limits, Out};
-use flow_model::{LossReason, Notes, Ts};
+use flow_model::{Notes, Ts};
 
 /// What was found is not what has to be: something was missed.
 struct Contradiction;
@@ -24,11 +24,19 @@ impl Postgres {
             return;
         }
         if self.doubt.is_none() {
-            self.lose(LossReason::Gap, out);
+            self.lose_both(out);
         }
         self.answered_in_doubt(frame, out);
         if frame.kind == b'W' {
             self.next = Next::Opaque;
+        }
+    }
+
+    /// Rows passed that were left out: their length is all that they have to say.
+    pub(super) fn rows_passed(&mut self, at: Ts, bytes: u64) {
+        self.ready = false;
+        if self.doubt.is_none() {
+            self.answer.take(at, at, bytes);
         }
     }
 
@@ -38,9 +46,10 @@ impl Postgres {
     }
 
     fn answers<O: Out>(&mut self, frame: &Frame, out: &mut O) -> Result<(), Contradiction> {
-        let Frame { kind, length, first, last, turn, ref body } = *frame;
+        let Frame { kind, length, first, last, turn, ref body, cut } = *frame;
         let kind_of_front = self.front(turn).map(|open| open.kind);
         self.answer.take(first, last, length);
+        self.answer.cut |= cut;
         let began = self.answer.start.unwrap_or_default();
         if self.front(turn).is_some_and(|open| began < open.start) {
             // What is asked was not yet asked then.
@@ -54,7 +63,7 @@ impl Postgres {
                 let verb = self.front(turn).map_or("", |open| open.verb);
                 if !self.answer.compared && statement::contradicts(verb, done) {
                     // It is the answer to something else: what is asked waits for more than was thought.
-                    self.overlaps = true;
+                    self.manner = Manner::Overlaps;
                     return Err(Contradiction);
                 }
                 self.answer.compared = true;

@@ -1,6 +1,7 @@
 //! What a client sends: the beginning of a connection, queries, and the parts of the extended protocol.
 
 use super::Postgres;
+use super::doubt::Manner;
 use super::frame::{Body, Frame, Startup};
 use super::open::{Kind, Open, Pending};
 use crate::dissector::Next;
@@ -95,7 +96,7 @@ impl Postgres {
     }
 
     /// Data of a COPY belongs to what asked for it.
-    fn copied(&mut self, at: Ts, bytes: u64) {
+    pub(super) fn copied(&mut self, at: Ts, bytes: u64) {
         if let Some(open) = self.open.front_mut() {
             open.bytes = open.bytes.saturating_add(bytes);
             open.last = open.last.max(at);
@@ -105,6 +106,9 @@ impl Postgres {
     fn close_batch(&mut self) {
         if self.doubt.is_none() {
             self.asked = self.asked.wrapping_add(1);
+            if self.asked.wrapping_sub(self.closed) > 1 {
+                self.manner = self.manner.max(Manner::Pipelines);
+            }
         }
     }
 

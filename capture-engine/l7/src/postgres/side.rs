@@ -48,6 +48,8 @@ pub(super) struct Passed {
     pub frame: Option<Frame>,
     /// Messages may have been in it, nobody knows which.
     pub lost: bool,
+    /// Bytes of whole rows behind that message, which the source has followed.
+    pub rows: u64,
 }
 
 impl Side {
@@ -84,12 +86,15 @@ impl Side {
         *self = Side::new(self.sender, false, false);
     }
 
-    /// Bytes until the next message; `None` where nobody knows.
+    /// Bytes until the next message; `None` where nobody knows, or where some before it are to be read: a
+    /// source that is told where a message begins copies nothing before that.
     pub(super) fn header_in(&self) -> Option<u64> {
         if self.lost || self.untyped || self.have > 0 {
             return None;
         }
-        Some(self.under_way.map_or(0, |partial| u64::from(partial.left)))
+        let Some(Partial { kind, left, cut, .. }) = self.under_way else { return Some(0) };
+        let reads = frame::is_read(self.sender, kind) && !cut && self.body.len() < kept(kind);
+        (!reads).then_some(u64::from(left))
     }
 
     /// Takes bytes up to the end of a message, or of its head; how many, at least one.
@@ -120,7 +125,9 @@ impl Side {
         }
         let beyond = self.pass(hole.bytes);
         passed.frame = self.ends(hole.at);
-        if beyond > 0 {
+        if beyond > 0 && hole.cause == Cause::Skipped && self.have == 0 && !self.untyped {
+            passed.rows = beyond;
+        } else if beyond > 0 {
             self.lose();
             passed.lost = true;
         }
@@ -178,7 +185,7 @@ impl Side {
         let kept = std::mem::take(&mut self.body);
         let whole = !cut && kept.len() == length as usize;
         let body = frame::is_read(self.sender, kind).then(|| frame::read(self.sender, kind, &kept, whole));
-        Some(self.frame(kind, length, body.unwrap_or(Body::Other), at))
+        Some(Frame { cut, ..self.frame(kind, length, body.unwrap_or(Body::Other), at) })
     }
 
     /// No more is looked at than of a message that comes in pieces, or whose end is not copied.
@@ -198,6 +205,7 @@ impl Side {
             last: last.max(self.first),
             turn: self.turn,
             body,
+            cut: false,
         }
     }
 }
@@ -205,4 +213,28 @@ impl Side {
 /// Bytes of a body that are looked at.
 fn kept(kind: u8) -> usize {
     if kind == STARTUP { KEPT_STARTUP } else { KEPT - HEADER }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is copied of a message is all that a source tells before the next one.
+    #[test]
+    fn where_the_next_message_begins_is_not_told_before_all_that_is_read_has_come() {
+        let message = |kind: u8, length: usize| {
+            let head = [&[kind][..], &(length as u32 + 4).to_be_bytes()].concat();
+            [head, vec![b'S'; length]].concat()
+        };
+        for (kind, length, reads) in [(b'E', 40, 35), (b'E', 4000, KEPT - HEADER), (b'D', 4000, 0)] {
+            let mut side = Side::new(Sender::Server, false, false);
+            for (at, byte) in message(kind, length).iter().enumerate() {
+                side.take(&[*byte], Ts::default(), 2);
+                let have = (at + 1).saturating_sub(HEADER);
+                let left = (length - have) as u64;
+                let known = at + 1 >= HEADER && (left == 0 || have >= reads.min(length) && (reads != 35));
+                assert_eq!(side.header_in(), known.then_some(left), "{kind} {length} {at}");
+            }
+        }
+    }
 }

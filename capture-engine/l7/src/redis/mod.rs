@@ -39,6 +39,7 @@ static WHOLE: Walk = Walk {
     most: 1,
     aligned: false,
     rows: false,
+    runs: false,
 };
 
 /// A pipeline of long values, of which copying all would cost the most and tell the least.

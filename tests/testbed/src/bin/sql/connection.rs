@@ -6,6 +6,7 @@ use std::net::TcpStream;
 pub struct Connection {
     stream: TcpStream,
     incoming: Vec<u8>,
+    body: Vec<u8>,
     at: usize,
 }
 
@@ -20,7 +21,7 @@ impl Connection {
         stream.set_nodelay(true)?;
         let parameters = b"user\0postgres\0database\0postgres\0\0";
         let length = u32::try_from(parameters.len() + 8)?;
-        let mut connection = Connection { stream, incoming: Vec::new(), at: 0 };
+        let mut connection = Connection { stream, incoming: Vec::new(), body: Vec::new(), at: 0 };
         connection.stream.write_all(&[&length.to_be_bytes()[..], &[0, 3, 0, 0], parameters].concat())?;
         connection.ready(1)?;
         Ok(connection)
@@ -45,15 +46,28 @@ impl Connection {
         Ok(())
     }
 
+    /// Data of a COPY: `line` so many times, a message each.
+    pub fn copy(&mut self, line: &str, count: usize) -> Result<()> {
+        while self.next()? != b'G' {}
+        let row = message(b'd', format!("{line}\n").as_bytes())?;
+        // As a client's library fills its buffer.
+        let mut writer = std::io::BufWriter::with_capacity(16 << 10, &self.stream);
+        for _ in 0..count {
+            writer.write_all(&row)?;
+        }
+        writer.write_all(&message(b'c', b"")?)?;
+        writer.flush()?;
+        Ok(())
+    }
+
     /// Waits until the server has said `times` that it is ready: how much was complete, and how much failed.
     pub fn ready(&mut self, mut times: usize) -> Result<(usize, usize)> {
         let (mut answered, mut failed) = (0, 0);
         while times > 0 {
-            let (kind, body) = self.next()?;
-            match kind {
+            match self.next()? {
                 b'C' => answered += 1,
-                b'E' if body.windows(6).any(|field| field == b"VFATAL") => {
-                    bail!("{}", String::from_utf8_lossy(&body));
+                b'E' if self.body.windows(6).any(|field| field == b"VFATAL") => {
+                    bail!("{}", String::from_utf8_lossy(&self.body));
                 }
                 b'E' => failed += 1,
                 b'Z' => times -= 1,
@@ -68,16 +82,18 @@ impl Connection {
         Ok(())
     }
 
-    fn next(&mut self) -> Result<(u8, Vec<u8>)> {
+    /// The kind of the next message, whose body is then in `body`.
+    fn next(&mut self) -> Result<u8> {
         loop {
             let rest = &self.incoming[self.at..];
             if let Some((head, body)) = rest.split_first_chunk::<5>() {
                 let [kind, length @ ..] = *head;
                 let length = usize::try_from(u32::from_be_bytes(length))?.saturating_sub(4);
                 if let Some(body) = body.get(..length) {
-                    let body = body.to_vec();
+                    self.body.clear();
+                    self.body.extend_from_slice(body);
                     self.at += 5 + length;
-                    return Ok((kind, body));
+                    return Ok(kind);
                 }
             }
             self.incoming.drain(..self.at);
