@@ -136,11 +136,14 @@ impl Conversation {
                     Next::Same if used.bytes > 0 && used.bytes < data.bytes.len() => return Fed::Part(used.bytes),
                     Next::Same => return Fed::All,
                     Next::Search => self.carried = Carried::Unknown(Search::default()),
-                    Next::Http2 if !self.limits.wires.contains(Wire::Http2) => {
-                        self.carried = Carried::LeftOut;
-                        return Fed::All;
+                    Next::Http2 | Next::WebSocket => {
+                        let to = if used.next == Next::Http2 { Wire::Http2 } else { Wire::WebSocket };
+                        if !self.limits.wires.contains(to) {
+                            self.carried = Carried::LeftOut;
+                            return Fed::All;
+                        }
+                        spoken.upgrade(to);
                     }
-                    Next::Http2 => spoken.upgrade(),
                     Next::Opaque => self.carried = Carried::Opaque,
                 }
                 if used.next != Next::Opaque && used.bytes < data.bytes.len() {

@@ -179,6 +179,8 @@ pub(crate) enum Next {
     Search,
     /// HTTP/2, which HTTP/1 has agreed on.
     Http2,
+    /// WebSocket, which HTTP/1 has agreed on.
+    WebSocket,
     /// Nothing that is read.
     Opaque,
 }

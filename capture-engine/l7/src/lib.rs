@@ -26,6 +26,7 @@ mod stream;
 mod tcp;
 mod tls;
 mod walk;
+mod websocket;
 mod wires;
 
 pub use input::{Interest, Limits, MessageEnd, Out, Piece};

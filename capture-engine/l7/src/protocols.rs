@@ -150,10 +150,14 @@ macro_rules! protocols {
 }
 
 impl Spoken {
-    /// The connection goes on as the HTTP/2 that its HTTP/1 has agreed on.
+    /// The connection goes on as what its HTTP/1 has agreed on.
     #[cold]
-    pub(crate) fn upgrade(&mut self) {
-        if let Spoken::Http1(http1) = self {
+    pub(crate) fn upgrade(&mut self, to: Wire) {
+        let Spoken::Http1(http1) = self else { return };
+        if to == Wire::WebSocket {
+            let (client, certain) = http1.left_by_client();
+            *self = Spoken::WebSocket(Box::new(crate::websocket::WebSocket::upgraded(client, certain)));
+        } else {
             let (client, upgrade) = http1.upgrade();
             *self = Spoken::Http2(Box::new(crate::http2::Http2::upgraded(client, upgrade)));
         }
@@ -176,6 +180,8 @@ protocols! {
     Http1 "http1": crate::http1::Http1,
     /// Redis's protocol, versions 2 and 3.
     Redis "redis": crate::redis::Redis,
+    /// WebSocket. No bytes show it: HTTP/1 tells of it.
+    WebSocket "websocket": crate::websocket::WebSocket,
 }
 
 impl Wires {

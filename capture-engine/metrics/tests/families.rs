@@ -5,7 +5,7 @@ mod common;
 
 use common::*;
 use flow_model::{
-    ChannelTraffic, DbOperation, Detail, L7Record, MessagingOperation, Notes, Outcome, Role, RpcCall, Sink,
+    ChannelTraffic, DbOperation, Detail, L7Record, MessagingOperation, Notes, Outcome, Protocol, Role, RpcCall, Sink,
     TlsHandshake,
 };
 use golden_metrics::{Config, Exposition, FlowCache, Format, Golden, Losses};
@@ -170,10 +170,38 @@ fn a_handshake_that_an_alert_ended_has_its_name() {
     );
 }
 
+/// What a program closes with is its own business: a class, and no label for each.
+#[test]
+fn messages_of_a_websocket_are_shown_by_kind_and_closes_by_code() {
+    let mut node = node(CONFIG);
+    let closes = [1000, 1015, 3000, 4001, 4999, 65_535].map(|code| ("close", Some(code)));
+    for (opcode, close_code) in [("text", None), ("ping", None)].into_iter().chain(closes) {
+        let traffic = ChannelTraffic { opcode, close_code, messages: [1, 0], bytes: [2, 0] };
+        node.see(&L7Record { protocol: Protocol::Websocket, ..record(Outcome::OneWay, Detail::Channel(traffic)) });
+    }
+    let mut shown = node.samples("pilotfish_channel_client_messages_total");
+    shown.sort();
+    let sample = |labels: &str, count| {
+        format!(r#"pilotfish_channel_client_messages_total{{network_protocol_name="websocket",{labels}}} {count}"#)
+    };
+    assert_eq!(
+        shown,
+        [
+            sample(r#"websocket_opcode="close",websocket_close_code="1000""#, 1),
+            sample(r#"websocket_opcode="close",websocket_close_code="3xxx""#, 1),
+            sample(r#"websocket_opcode="close",websocket_close_code="4xxx""#, 2),
+            sample(r#"websocket_opcode="close",websocket_close_code="_OTHER""#, 2),
+            sample(r#"websocket_opcode="ping""#, 1),
+            sample(r#"websocket_opcode="text""#, 1),
+        ]
+    );
+    assert!(node.samples("duration").is_empty(), "a channel has no duration");
+}
+
 #[test]
 fn a_channel_counts_messages_each_way() {
     let mut node = node(CONFIG);
-    let traffic = Detail::Channel(ChannelTraffic { messages: [2, 9], bytes: [20, 900] });
+    let traffic = Detail::Channel(ChannelTraffic { messages: [2, 9], bytes: [20, 900], ..Default::default() });
     node.see(&record(Outcome::OneWay, traffic.clone()));
     node.see(&record(Outcome::OneWay, traffic));
     let labels = r#"network_protocol_name="http1""#;

@@ -173,6 +173,10 @@ pub struct TlsOffer {
 /// the client, by the server]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChannelTraffic {
+    /// What kind of message it was: of WebSocket "text", "binary", "close", "ping", "pong".
+    pub opcode: &'static str,
+    /// Of a close why, as the protocol numbers it; of WebSocket 1005 where the close says nothing.
+    pub close_code: Option<u16>,
     /// Messages that were complete.
     pub messages: [u64; 2],
     /// Their payload; `L7Record` has the bytes with framing.

@@ -60,20 +60,28 @@ fn limits(choice: u8) -> Limits {
 /// A TCP connection: pieces in order, out of order, again, cut, with holes; message ends true and
 /// false; silence; closes.
 pub fn tcp(data: &[u8]) {
-    connection(data, b"");
+    connection(data, &[]);
 }
 
 /// The same, after a command of Redis: its dissector reads all of it.
 pub fn redis(data: &[u8]) {
-    connection(data, b"*1\r\n$4\r\nPING\r\n");
+    connection(data, &[b"*1\r\n$4\r\nPING\r\n"]);
 }
 
 /// The same, after the login of a PostgreSQL client.
 pub fn postgres(data: &[u8]) {
-    connection(data, b"\0\0\0\x17\0\x03\0\0user\0joe\0\0\0\0\0\0\0");
+    connection(data, &[b"\0\0\0\x17\0\x03\0\0user\0joe\0\0\0\0\0\0\0"]);
 }
 
-fn connection(data: &[u8], opening: &[u8]) {
+/// The same, after HTTP/1 has agreed on WebSocket.
+pub fn websocket(data: &[u8]) {
+    let (ask, agree) =
+        (&b"GET /a HTTP/1.1\r\nUpgrade: websocket\r\n\r\n"[..], &b"HTTP/1.1 101 S\r\nUpgrade: websocket\r\n\r\n"[..]);
+    connection(data, &[ask, agree]);
+}
+
+/// `openings` are said first, in turn, by the client and by the server.
+fn connection(data: &[u8], openings: &[&[u8]]) {
     let mut script = Script(data);
     let start = script.byte();
     let limits = limits(start);
@@ -82,11 +90,11 @@ fn connection(data: &[u8], opening: &[u8]) {
     let mut found = Found::default();
     let mut next_seq = [u32::from(start) << 24, 0xffff_ff00];
     let (mut turn, mut last_dir, mut now) = (0_u32, None, Ts(1_000));
-    if !opening.is_empty() {
-        (turn, last_dir) = (1, Some(Direction::Egress));
-        let (seq, wire_len) = (next_seq[Direction::Egress.index()], u32::try_from(opening.len()).unwrap_or(0));
-        next_seq[Direction::Egress.index()] = seq.wrapping_add(wire_len);
-        let (dir, walked) = (Direction::Egress, Walked::default());
+    for (opening, dir) in openings.iter().zip([Direction::Egress, Direction::Ingress]) {
+        (turn, last_dir) = (turn + 1, Some(dir));
+        let (seq, wire_len) = (next_seq[dir.index()], u32::try_from(opening.len()).unwrap_or(0));
+        next_seq[dir.index()] = seq.wrapping_add(wire_len);
+        let walked = Walked::default();
         let piece = Piece { dir, at: now, seq, turn, first: true, wire_len, payload: opening, acked: None, walked };
         tcp.piece(&piece, &mut found);
     }
@@ -237,6 +245,14 @@ mod tests {
             b"c\0\0\0\x04",
             b"W\0\0\0\x07\0\0\0",
             b"D\0\x10\0\0",
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n",
+            b"\x81\x05hello",
+            b"\x81\x85\x01\x02\x03\x04hello",
+            b"\x01\x02he\x89\x00\x80\x03llo",
+            b"\x82\x7e\x01\x00",
+            b"\x82\x7f\0\0\0\0\0\x01\0\0",
+            b"\x88\x82\x01\x02\x03\x04\x02\xea",
+            b"\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xff\0\0\0\0",
         ];
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut random = || {
@@ -262,6 +278,7 @@ mod tests {
         check(tcp);
         check(redis);
         check(postgres);
+        check(websocket);
     }
 
     #[test]

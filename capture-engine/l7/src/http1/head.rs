@@ -39,6 +39,8 @@ pub(crate) struct Fields<'a> {
     pub expects_continue: bool,
     /// A response: the connection goes on as HTTP/2 (RFC 7540 section 3.2).
     pub h2c: bool,
+    /// The same, as WebSocket (RFC 6455 section 4.2.2).
+    pub websocket: bool,
     /// Fields contradict each other or are no numbers; the meaning that most servers take was taken.
     pub malformed: bool,
     pub host: &'a [u8],
@@ -263,7 +265,10 @@ impl<'a> Fields<'a> {
             Name::Host if self.host.is_empty() => self.host = value,
             Name::Host => self.malformed = true,
             Name::Expect => self.expects_continue = value.eq_ignore_ascii_case(b"100-continue"),
-            Name::Upgrade => self.h2c = value.eq_ignore_ascii_case(b"h2c"),
+            Name::Upgrade => {
+                self.h2c = value.eq_ignore_ascii_case(b"h2c");
+                self.websocket = value.eq_ignore_ascii_case(b"websocket");
+            }
             Name::ContentLength => self.add_length(value),
             Name::TransferEncoding => {
                 for coding in value.split(|&b| b == b',').map(<[u8]>::trim_ascii).filter(|coding| !coding.is_empty()) {

@@ -377,6 +377,11 @@ impl Http1 {
         (self.request_dir, self.upgrade.take().map(|upgrade| *upgrade))
     }
 
+    /// Who asks, and whether the client has left nothing behind that is no whole request.
+    pub(crate) fn left_by_client(&self) -> (Direction, bool) {
+        (self.request_dir, self.requests.state == State::Start && self.requests.head.is_none())
+    }
+
     /// Bytes of the response under way that are to come; `None` where that is not known, or nothing is under way.
     fn body_left(&self) -> Option<u64> {
         match self.responses.state {

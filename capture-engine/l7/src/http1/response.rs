@@ -184,6 +184,7 @@ impl Http1 {
             self.next = match tunnel {
                 true => Next::Search,
                 false if fields.h2c => Next::Http2,
+                false if fields.websocket => Next::WebSocket,
                 false => Next::Opaque,
             };
         }

@@ -146,7 +146,7 @@ fn what(record: &L7Record) -> (Cow<'static, str>, Cow<'static, str>) {
         }
         Detail::Messaging(operation) => (Cow::Borrowed(operation.operation), owned(&operation.destination)),
         Detail::Tls(handshake) => (Cow::Borrowed("handshake"), owned(&handshake.sni)),
-        Detail::Channel(_) => (Cow::Borrowed("channel"), Cow::Borrowed("")),
+        Detail::Channel(traffic) => (Cow::Borrowed(traffic.opcode), Cow::Borrowed("")),
     }
 }
 

@@ -74,6 +74,7 @@ const PARTS: &[Part] = &[
     beside("timeline"),
     beside("tls"),
     beside("truth"),
+    beside("websocket"),
     beside("kubernetes"),
     beside("kubernetes_nodes"),
 ];

@@ -143,8 +143,10 @@ fn sentence(flow: &FlowInfo, record: &L7Record) -> String {
             (format!("{} {}", handshake.version, handshake.sni), alert)
         }
         Detail::Channel(traffic) => {
-            let [client, server] = traffic.messages;
-            (format!("{client} messages sent, {server} received"), "-".to_owned())
+            let [client, _] = traffic.messages;
+            let by = if client > 0 { "client" } else { "server" };
+            let code = traffic.close_code.map_or("-".to_owned(), |code| code.to_string());
+            (format!("{} by {by}", traffic.opcode), code)
         }
     };
     let mut notes = String::new();

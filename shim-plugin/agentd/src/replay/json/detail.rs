@@ -131,6 +131,13 @@ pub(super) struct Tls<'a> {
 /// Pairs are [client to server, server to client].
 #[derive(Debug, Serialize)]
 pub(super) struct Channel {
+    #[serde(rename = "websocket.opcode", skip_serializing_if = "str::is_empty")]
+    opcode: &'static str,
+    /// "c2s" by the client, "s2c" by the server.
+    #[serde(rename = "websocket.direction")]
+    direction: &'static str,
+    #[serde(rename = "websocket.close_code", skip_serializing_if = "Option::is_none")]
+    close_code: Option<u16>,
     messages_by_direction: [u64; 2],
     payload_bytes_by_direction: [u64; 2],
 }
@@ -160,9 +167,13 @@ impl<'a> What<'a> {
                 What::Messaging(Messaging { system, operation, destination, group, code, messages_by_direction, sizes })
             }
             Detail::Tls(handshake) => What::Tls(Tls { handshake: Handshake::new(handshake), sizes }),
-            Detail::Channel(ChannelTraffic { messages, bytes }) => {
-                What::Channel(Channel { messages_by_direction: *messages, payload_bytes_by_direction: *bytes })
-            }
+            Detail::Channel(ChannelTraffic { opcode, close_code, messages, bytes }) => What::Channel(Channel {
+                opcode,
+                direction: if messages[0] > 0 { "c2s" } else { "s2c" },
+                close_code: *close_code,
+                messages_by_direction: *messages,
+                payload_bytes_by_direction: *bytes,
+            }),
         }
     }
 }
