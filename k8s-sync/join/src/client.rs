@@ -155,7 +155,7 @@ impl Client {
                 Event::Stop => break,
             }
         }
-        let bye = why.lock().take().and_then(|(code, text)| self.link.lock().bye(code, text));
+        let bye = why.lock().clone().and_then(|(code, text)| self.link.lock().bye(code, text));
         if let (Some(stream), Some(bye)) = (stream, bye) {
             // What was on its way goes first; a companion that takes nothing is not waited for.
             let said = async {
@@ -168,6 +168,7 @@ impl Client {
             };
             let _ = timeout(Duration::from_secs(1), said).await;
         }
+        self.link.lock().restart();
     }
 
     fn next(&self) -> Option<Action> {

@@ -139,6 +139,9 @@ pub struct Welcome {
     /// Milliseconds from push to push; 0: as the agent likes.
     #[prost(uint32, tag = "5")]
     pub period_ms: u32,
+    /// `address:port` of the other replicas that are ready: the agent pushes to each.
+    #[prost(string, repeated, tag = "6")]
+    pub replicas: Vec<String>,
 }
 
 /// A push has arrived in full.
@@ -150,6 +153,9 @@ pub struct Ack {
     /// Series that are not kept for want of room.
     #[prost(uint64, tag = "2")]
     pub refused: u64,
+    /// As in `Welcome`, as it is now.
+    #[prost(string, repeated, tag = "3")]
+    pub replicas: Vec<String>,
 }
 
 /// See `Answers::Resync`.

@@ -3,10 +3,9 @@
 
 use agent_api as api;
 use golden_metrics::{Loss, Losses, SelfMetric};
-use join::{Feed, Link, PushCounts};
+use join::{Group, PushCounts};
 use parking_lot::Mutex;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Shared by the task that pushes and by whoever asks.
@@ -14,8 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub struct Joining {
     /// `join.toml`
     pub file: PathBuf,
-    pub link: Arc<Mutex<Link>>,
-    pub feed: Arc<Mutex<Feed>>,
+    pub group: Group,
     /// Where pushes go, once the file was read.
     address: Mutex<String>,
     /// Why the file cannot be used.
@@ -26,12 +24,11 @@ pub struct Joining {
 
 impl Joining {
     #[must_use]
-    pub fn new(file: PathBuf, link: Link, feed: Feed, losses: &Losses) -> Joining {
+    pub fn new(file: PathBuf, group: Group, losses: &Losses) -> Joining {
         let left_out = losses.place("join", "left_out", "values of series that were not pushed");
         Joining {
             file,
-            link: Arc::new(Mutex::new(link)),
-            feed: Arc::new(Mutex::new(feed)),
+            group,
             address: Mutex::default(),
             unread: Mutex::default(),
             series: AtomicU64::new(0),
@@ -49,7 +46,7 @@ impl Joining {
 
     /// Notes what is pushed; to be called about once a second. May wait for a walk over the series.
     pub fn look(&self) {
-        let feed = self.feed.lock();
+        let feed = self.group.feed().lock();
         self.series.store(feed.source().series() as u64, Relaxed);
         self.left_out.set_total(feed.source().counted().lost);
     }
@@ -58,7 +55,7 @@ impl Joining {
     #[must_use]
     pub fn degraded(&self) -> Option<String> {
         let unread = self.unread.lock().clone();
-        let link = self.link.lock();
+        let link = self.group.first().lock();
         match (unread, link.is_open()) {
             (Some(unread), _) => Some(unread),
             (None, true) => None,
@@ -69,8 +66,9 @@ impl Joining {
     #[must_use]
     pub fn shown(&self) -> api::Companion {
         let detail = self.degraded();
-        let (address, link) = (self.address.lock().clone(), self.link.lock());
-        let PushCounts { answered, cut, .. } = link.counts();
+        let PushCounts { answered, cut, .. } = self.group.counts();
+        let replicas = self.group.open() as u64;
+        let (address, link) = (self.address.lock().clone(), self.group.first().lock());
         api::Companion {
             state: if detail.is_none() { "joined" } else { "waiting" }.to_owned(),
             detail: detail.unwrap_or_default(),
@@ -80,16 +78,16 @@ impl Joining {
             series: self.series.load(Relaxed),
             pushes: answered,
             cut,
+            replicas,
         }
     }
 
     pub fn metrics(&self, out: &mut Vec<SelfMetric>) {
         let joined = f64::from(u8::from(self.degraded().is_none()));
-        let (counts, refused) = {
-            let link = self.link.lock();
-            (link.counts(), link.refused())
-        };
+        let (counts, refused) = (self.group.counts(), self.group.first().lock().refused());
         out.push(SelfMetric::gauge("pilotfish_join_joined", "1 while the companion takes pushes.", joined));
+        let help = "Replicas of the companion that take pushes.";
+        out.push(SelfMetric::gauge("pilotfish_join_replicas", help, self.group.open() as f64));
         let help = "Series that are pushed to the companion.";
         out.push(SelfMetric::gauge("pilotfish_join_series", help, self.series.load(Relaxed) as f64));
         let help = "Of these, series that the companion has no room for, as it says.";
