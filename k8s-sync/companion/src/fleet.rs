@@ -158,6 +158,7 @@ pub struct Fleet {
     known: Option<BTreeSet<String>>,
     /// Where agents find the other replicas that are ready.
     replicas: Vec<String>,
+    tells_names: bool,
     streams: u64,
     values: usize,
     counts: FleetCounts,
@@ -227,6 +228,7 @@ impl Fleet {
             nodes,
             known: None,
             replicas: Vec::new(),
+            tells_names: false,
             streams: 0,
             values: 0,
             counts,
@@ -254,6 +256,11 @@ impl Fleet {
     pub fn set_replicas(&mut self, mut replicas: Vec<String>) {
         replicas.truncate(REPLICAS);
         self.replicas = replicas;
+    }
+
+    /// Names are told to who asks for them.
+    pub fn set_tells_names(&mut self) {
+        self.tells_names = true;
     }
 
     /// An agent greets. Returns the number of its stream, and the answer. An older stream of the node
@@ -296,7 +303,15 @@ impl Fleet {
         let period_ms = u32::try_from(self.config.period.as_millis()).unwrap_or(u32::MAX);
         Ok((
             self.streams,
-            Welcome { protocol, version, instance, generation, period_ms, replicas: self.replicas.clone() },
+            Welcome {
+                protocol,
+                version,
+                instance,
+                generation,
+                period_ms,
+                replicas: self.replicas.clone(),
+                names: self.tells_names,
+            },
         ))
     }
 

@@ -4,6 +4,7 @@
 use crate::client::{Client, Feed};
 use crate::hello::Me;
 use crate::link::{Link, PushCounts};
+use crate::names::Names;
 use crate::replicas::Replicas;
 use crate::ticket::Ticket;
 use parking_lot::Mutex;
@@ -28,6 +29,7 @@ pub struct Group {
     seed: u64,
     first: Arc<Mutex<Link>>,
     feed: Arc<Mutex<Feed>>,
+    names: Option<Arc<Names>>,
     others: Mutex<Others>,
 }
 
@@ -52,7 +54,13 @@ impl Group {
     pub fn new(me: Me, node: impl Into<String>, seed: u64, feed: Feed) -> Group {
         let node = node.into();
         let first = Arc::new(Mutex::new(Link::new(me.clone(), node.clone(), seed)));
-        Group { me, node, seed, first, feed: Arc::new(Mutex::new(feed)), others: Mutex::default() }
+        Group { me, node, seed, first, feed: Arc::new(Mutex::new(feed)), names: None, others: Mutex::default() }
+    }
+
+    /// Takes names off the first stream; each replica has all of them.
+    #[must_use]
+    pub fn with_names(self, names: Arc<Names>) -> Group {
+        Group { names: Some(names), ..self }
     }
 
     /// To the replica that the Service's address leads to.
@@ -87,7 +95,10 @@ impl Group {
 
     /// Ends when `stop` is cancelled, within a second after `why` was told.
     pub async fn run(&self, ticket: Ticket, stop: CancellationToken, why: Why) {
-        let first = Client::new(ticket.clone(), self.first.clone(), self.feed.clone());
+        let mut first = Client::new(ticket.clone(), self.first.clone(), self.feed.clone());
+        if let Some(names) = &self.names {
+            first = first.with_names(names.clone());
+        }
         let others = async {
             loop {
                 tokio::select! {

@@ -21,6 +21,7 @@ mod jitter;
 pub mod limits;
 mod link;
 pub mod message;
+pub mod names;
 mod pack;
 mod refusal;
 mod replica;

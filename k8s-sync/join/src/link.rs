@@ -101,6 +101,7 @@ pub struct Link {
     companion: Option<(u64, String)>,
     /// Of other replicas, as the companion told last.
     replicas: Vec<SocketAddr>,
+    tells_names: bool,
     refused: u64,
     counts: PushCounts,
 }
@@ -119,6 +120,7 @@ impl Link {
             cut: None,
             companion: None,
             replicas: Vec::new(),
+            tells_names: false,
             refused: 0,
             counts: PushCounts::default(),
         }
@@ -219,6 +221,8 @@ impl Link {
         // Of another version: it has agreed to one that does without.
         let answer = message.answers?;
         match (&mut self.state, answer) {
+            // Whoever keeps names has them.
+            (State::Open(_), Answers::Shard(_) | Answers::Delta(_) | Answers::Again(_)) => None,
             // What was on its way when the stream was given up.
             (State::Waiting { .. } | State::Dialing { .. }, _) => None,
             (_, Answers::Period(Period { period_ms })) => {
@@ -257,7 +261,7 @@ impl Link {
     }
 
     fn welcome(&mut self, now: Duration, welcome: Welcome) -> Option<Action> {
-        let Welcome { protocol, version, instance, generation, period_ms, replicas } = welcome;
+        let Welcome { protocol, version, instance, generation, period_ms, replicas, names } = welcome;
         let (oldest, newest) = self.me.protocols;
         if !(oldest..=newest).contains(&protocol) {
             let text = format!(
@@ -271,6 +275,7 @@ impl Link {
         }
         self.companion = Some((instance, version));
         self.replicas = addresses(&replicas);
+        self.tells_names = names;
         self.set_period(period_ms);
         self.state = State::Open(Open { held: generation, under_way: None, parts: VecDeque::new(), next: now });
         None
@@ -345,6 +350,12 @@ impl Link {
     #[must_use]
     pub fn replicas(&self) -> &[SocketAddr] {
         &self.replicas
+    }
+
+    /// Whether names come down the stream, if they are asked for.
+    #[must_use]
+    pub fn tells_names(&self) -> bool {
+        self.is_open() && self.tells_names
     }
 
     /// Values that the companion has not taken for want of room, as it says.

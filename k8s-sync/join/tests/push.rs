@@ -149,7 +149,15 @@ impl Bed {
                 let protocol = welcome(&self.companion, &hello).unwrap();
                 let generation = self.replica.begin(hello.instance);
                 let Me { version, instance, .. } = self.companion.clone();
-                let welcome = Welcome { protocol, version, instance, generation, period_ms: 0, replicas: Vec::new() };
+                let welcome = Welcome {
+                    protocol,
+                    version,
+                    instance,
+                    generation,
+                    period_ms: 0,
+                    replicas: Vec::new(),
+                    names: false,
+                };
                 self.answer(join::message::Answers::Welcome(welcome).into());
             }
             Says::Part(part) => {
@@ -166,7 +174,7 @@ impl Bed {
                     Applied::Resync => panic!("the agent sends what fits"),
                 }
             }
-            Says::Bye(_) => panic!("nobody says so"),
+            Says::Bye(_) | Says::Wants(_) => panic!("nobody says so"),
         }
     }
 
@@ -432,6 +440,7 @@ fn a_companion_that_speaks_another_protocol_is_not_pushed_to() {
         generation: 0,
         period_ms: 0,
         replicas: Vec::new(),
+        names: false,
     };
     let action = bed.link.received(bed.now, join::message::Answers::Welcome(welcome).into());
     let Some(Action::Hang(Cut::Refused(refusal))) = action else { panic!("{action:?}") };

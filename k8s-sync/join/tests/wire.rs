@@ -41,6 +41,7 @@ fn messages_of_a_companion_have_the_bytes_that_they_always_had() {
             generation: 9,
             period_ms: 10_000,
             replicas: Vec::new(),
+            names: false,
         }),
         "0a1708011205302e322e30190500000000000000200928904e",
     );

@@ -133,12 +133,14 @@ pub fn ticket(file: &Path) -> Result<Ticket, String> {
 pub struct Wanted {
     pub file: PathBuf,
     pub node: String,
+    /// Names of the cluster, too.
+    pub names: bool,
 }
 
 /// For the board, before anything is pushed.
 #[must_use]
 pub fn joining(wanted: Wanted, board: &Arc<Board>, losses: &Losses) -> Joining {
-    let Wanted { file, node } = wanted;
+    let Wanted { file, node, names } = wanted;
     let instance = u64::from_str_radix(&board.instance, 16).unwrap_or_default();
     let me = Me::new(board.version.version.clone(), instance);
     // The board holds the feed; the feed must not hold the board.
@@ -148,7 +150,7 @@ pub fn joining(wanted: Wanted, board: &Arc<Board>, losses: &Losses) -> Joining {
             board.traffic.snapshot().rows(put);
         }
     });
-    Joining::new(file, Group::new(me, node, instance, feed), losses)
+    Joining::new(file, Group::new(me, node, instance, feed), names, losses)
 }
 
 #[cfg(test)]
