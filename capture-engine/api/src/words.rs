@@ -326,6 +326,9 @@ pub struct Companion {
     pub pushes: u64,
     /// Pushes whose stream was cut; what they told went with the next.
     pub cut: u64,
+    /// Replicas of it that take pushes.
+    #[serde(default)]
+    pub replicas: u64,
 }
 
 /// What `/v1/status` answers: the whole agent at one moment.

@@ -7,6 +7,7 @@ use k8s_sync::watch::{ApiServer, Follow, FollowReport, Followed};
 use parking_lot::Mutex;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -72,7 +73,11 @@ pub fn follow(
     reports.push(("endpointslices", known.clone()));
     http.set_shows_nodes(false);
     let (shows, alone) = (http.clone(), http.clone());
-    parts.spawn(slices.run(stop.clone(), move |slices| shows.set_shows_nodes(is_first(&pod, slices))));
+    let told = push.clone();
+    parts.spawn(slices.run(stop.clone(), move |slices| {
+        shows.set_shows_nodes(is_first(&pod, slices));
+        told.fleet().lock().set_replicas(others(&pod, slices));
+    }));
     let stopped = stop.clone();
     parts.spawn(async move {
         tokio::select! {
@@ -110,17 +115,44 @@ fn trust(api: &Api, found: &BTreeMap<String, Option<FrontProxy>>) {
     }
 }
 
-/// Pods that are ready.
-fn ready(slice: &Value) -> Vec<String> {
+/// A pod of the Service that is ready.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Ready {
+    pod: String,
+    /// Where agents push.
+    push: Option<SocketAddr>,
+}
+
+fn ready(slice: &Value) -> Vec<Ready> {
+    let ports = slice["ports"].as_array().into_iter().flatten();
+    let port = ports.filter(|port| port["name"] == "push").find_map(|port| u16::try_from(port["port"].as_u64()?).ok());
     let endpoints = slice["endpoints"].as_array().into_iter().flatten();
     // Absent means ready, as the API says.
     let endpoints = endpoints.filter(|endpoint| endpoint["conditions"]["ready"] != false);
-    endpoints.filter_map(|endpoint| endpoint["targetRef"]["name"].as_str().map(str::to_owned)).collect()
+    endpoints
+        .filter_map(|endpoint| {
+            let address = endpoint["addresses"][0].as_str().and_then(|address| address.parse::<IpAddr>().ok());
+            let push = address.zip(port).map(SocketAddr::from);
+            Some(Ready { pod: endpoint["targetRef"]["name"].as_str()?.to_owned(), push })
+        })
+        .collect()
+}
+
+/// Where agents find the replicas besides this one. A pod with addresses of both families is told once.
+fn others(pod: &str, slices: &BTreeMap<String, Vec<Ready>>) -> Vec<String> {
+    let mut others = BTreeMap::new();
+    for Ready { pod, push } in slices.values().flatten().filter(|ready| ready.pod != pod) {
+        if let Some(push) = push {
+            let known = others.entry(pod).or_insert(*push);
+            *known = (*known).min(*push);
+        }
+    }
+    others.into_values().map(|push| push.to_string()).collect()
 }
 
 /// Whether this pod is the first of those that are ready, or nobody is.
-fn is_first(pod: &str, slices: &BTreeMap<String, Vec<String>>) -> bool {
-    slices.values().flatten().min().is_none_or(|first| first == pod)
+fn is_first(pod: &str, slices: &BTreeMap<String, Vec<Ready>>) -> bool {
+    slices.values().flatten().map(|ready| &*ready.pod).min().is_none_or(|first| first == pod)
 }
 
 /// `None` where there is none in it.
@@ -148,12 +180,31 @@ mod tests {
             |pod: &str, ready: Value| json!({ "targetRef": { "name": pod }, "conditions": { "ready": ready } });
         let slice = |endpoints: Vec<Value>| ready(&json!({ "endpoints": endpoints }));
         let one = slice(vec![endpoint("c-2", true.into()), endpoint("c-1", false.into())]);
-        assert_eq!(one, ["c-2"]);
+        assert_eq!(one, [Ready { pod: "c-2".to_owned(), push: None }]);
         let two = slice(vec![endpoint("c-3", Value::Null)]);
         let slices = BTreeMap::from([("b".to_owned(), one), ("a".to_owned(), two)]);
         assert_eq!(["c-1", "c-2", "c-3"].map(|pod| is_first(pod, &slices)), [false, true, false]);
         assert!(is_first("c-1", &BTreeMap::new()));
-        assert_eq!(ready(&json!({ "endpoints": null })), [""; 0]);
+        assert!(ready(&json!({ "endpoints": null })).is_empty());
+    }
+
+    #[test]
+    fn agents_are_told_of_each_other_replica_once_and_only_of_its_port_for_pushes() {
+        let slice = |ports: Value, endpoints: &[(&str, &str)]| {
+            let endpoints =
+                endpoints.iter().map(|(pod, address)| json!({ "targetRef": { "name": pod }, "addresses": [address] }));
+            ready(&json!({ "ports": ports, "endpoints": endpoints.collect::<Value>() }))
+        };
+        let ports = json!([{ "name": "api", "port": 10_250 }, { "name": "push", "port": 10_251 }]);
+        let v6 = slice(ports.clone(), &[("c-1", "fd00::1"), ("c-2", "fd00::2")]);
+        let v4 = slice(ports, &[("c-1", "10.0.0.1"), ("c-2", "10.0.0.2"), ("c-3", "no address")]);
+        let others = |slices: &[&Vec<Ready>]| {
+            let slices = slices.iter().enumerate().map(|(i, slice)| (i.to_string(), (*slice).clone()));
+            others("c-1", &slices.collect())
+        };
+        assert_eq!(others(&[&v6, &v4]), ["10.0.0.2:10251"]);
+        assert_eq!(others(&[&v6]), ["[fd00::2]:10251"]);
+        assert!(others(&[&slice(json!([{ "name": "api", "port": 10_250 }]), &[("c-2", "10.0.0.2")])]).is_empty());
     }
 
     #[test]

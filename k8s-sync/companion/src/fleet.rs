@@ -3,7 +3,7 @@
 use crate::names::{Name, Names};
 use golden_metrics::{Cluster, ClusterView, NodePage, RowKey, RowValue};
 use hashbrown::HashMap;
-use join::limits::{MISSING, PERIOD, TEXT};
+use join::limits::{MISSING, PERIOD, REPLICAS, TEXT};
 use join::message::{Bye, Hello, Part, Welcome};
 use join::{Applied, Changes, Me, Reason, Refusal, Replica, Was};
 use std::collections::BTreeSet;
@@ -156,6 +156,9 @@ pub struct Fleet {
     nodes: HashMap<String, Node, foldhash::fast::RandomState>,
     /// Nodes of the cluster. `None`: nobody has told yet.
     known: Option<BTreeSet<String>>,
+    /// Where agents find the other replicas that are ready.
+    replicas: Vec<String>,
+    tells_names: bool,
     streams: u64,
     values: usize,
     counts: FleetCounts,
@@ -218,7 +221,20 @@ impl Fleet {
         let names = Names::new(config.names);
         let (nodes, counts) = (HashMap::default(), FleetCounts::default());
         let cluster = Cluster::new(STEP, STEPS);
-        Fleet { me, config, names, nodes, known: None, streams: 0, values: 0, counts, cluster, table: None }
+        Fleet {
+            me,
+            config,
+            names,
+            nodes,
+            known: None,
+            replicas: Vec::new(),
+            tells_names: false,
+            streams: 0,
+            values: 0,
+            counts,
+            cluster,
+            table: None,
+        }
     }
 
     /// The nodes that the cluster has. The series of others end: a node that was deleted is not silent.
@@ -234,6 +250,17 @@ impl Fleet {
         self.names.sweep();
         self.known = Some(known);
         self.table = None;
+    }
+
+    /// The other replicas that are ready, as `address:port`: what greets or pushes is told of them.
+    pub fn set_replicas(&mut self, mut replicas: Vec<String>) {
+        replicas.truncate(REPLICAS);
+        self.replicas = replicas;
+    }
+
+    /// Names are told to who asks for them.
+    pub fn set_tells_names(&mut self) {
+        self.tells_names = true;
     }
 
     /// An agent greets. Returns the number of its stream, and the answer. An older stream of the node
@@ -274,7 +301,18 @@ impl Fleet {
         let generation = node.replica.begin(hello.instance);
         let Me { version, instance, .. } = self.me.clone();
         let period_ms = u32::try_from(self.config.period.as_millis()).unwrap_or(u32::MAX);
-        Ok((self.streams, Welcome { protocol, version, instance, generation, period_ms }))
+        Ok((
+            self.streams,
+            Welcome {
+                protocol,
+                version,
+                instance,
+                generation,
+                period_ms,
+                replicas: self.replicas.clone(),
+                names: self.tells_names,
+            },
+        ))
     }
 
     /// Takes over a part of a push on a stream.
@@ -282,9 +320,12 @@ impl Fleet {
     /// # Errors
     /// When the stream is to end: it is not the node's newest one, or the part is none.
     pub fn part(&mut self, now: Duration, name: &str, stream: u64, part: &Part) -> Result<Applied, Refusal> {
-        let applied = self.take(now, name, stream, part);
-        match &applied {
-            Ok(Applied::Complete(_)) => self.counts.pushes += 1,
+        let mut applied = self.take(now, name, stream, part);
+        match &mut applied {
+            Ok(Applied::Complete(ack)) => {
+                self.counts.pushes += 1;
+                ack.replicas.clone_from(&self.replicas);
+            }
             Ok(Applied::More | Applied::Resync) => {}
             Err(refusal) => self.refused(refusal.reason),
         }

@@ -12,7 +12,9 @@ mod fleet;
 mod names;
 pub mod serve;
 mod session;
+mod watched;
 
 pub use fleet::{AgentRow, Config, Fleet, FleetCounts, KEPT, Only, Rows, Standing};
 pub use names::{Name, Names};
 pub use session::Session;
+pub use watched::Watched;

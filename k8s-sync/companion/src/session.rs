@@ -28,6 +28,12 @@ impl Session {
         self.until
     }
 
+    /// Whether it has greeted.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
     /// What the agent says. Returns the answer, if there is one.
     ///
     /// # Errors
@@ -54,8 +60,8 @@ impl Session {
                 None
             }
             // Of another version: it has agreed to one that does without.
-            (_, None) => None,
-            (None, Some(Says::Part(_) | Says::Bye(_))) | (Some(_), Some(Says::Hello(_))) => {
+            (_, None) | (Some(_), Some(Says::Wants(_))) => None,
+            (None, Some(Says::Part(_) | Says::Bye(_) | Says::Wants(_))) | (Some(_), Some(Says::Hello(_))) => {
                 fleet.refused(Reason::Protocol);
                 return Err(Refusal::new(Reason::Protocol, "a stream begins with one greeting"));
             }

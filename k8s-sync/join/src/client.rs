@@ -3,7 +3,8 @@
 use crate::grpc::{self, PUSH};
 use crate::limits::{MESSAGE, PATIENCE};
 use crate::link::{Action, Cut, Link};
-use crate::message::{FromAgent, FromCompanion};
+use crate::message::{FromAgent, FromCompanion, Says};
+use crate::names::Names;
 use crate::source::Source;
 use crate::ticket::Ticket;
 use futures_util::stream;
@@ -72,6 +73,7 @@ pub struct Client {
     ticket: Ticket,
     link: Arc<Mutex<Link>>,
     feed: Arc<Mutex<Feed>>,
+    names: Option<Arc<Names>>,
     began: Instant,
 }
 
@@ -101,7 +103,13 @@ impl Client {
     /// For the companion of `ticket`. Others may look at the link meanwhile.
     #[must_use]
     pub fn new(ticket: Ticket, link: Arc<Mutex<Link>>, feed: Arc<Mutex<Feed>>) -> Client {
-        Client { ticket, link, feed, began: Instant::now() }
+        Client { ticket, link, feed, names: None, began: Instant::now() }
+    }
+
+    /// Takes names off the stream, too, while they are wanted.
+    #[must_use]
+    pub fn with_names(self, names: Arc<Names>) -> Client {
+        Client { names: Some(names), ..self }
     }
 
     fn now(&self) -> Duration {
@@ -140,6 +148,9 @@ impl Client {
                     }
                 }
                 Event::Came(message) => {
+                    if let Some(names) = &self.names {
+                        names.received(&message).await;
+                    }
                     let action = self.link.lock().received(self.now(), message);
                     if let Some(Action::Hang(cut)) = action {
                         self.tell(&cut);
@@ -155,7 +166,7 @@ impl Client {
                 Event::Stop => break,
             }
         }
-        let bye = why.lock().take().and_then(|(code, text)| self.link.lock().bye(code, text));
+        let bye = why.lock().clone().and_then(|(code, text)| self.link.lock().bye(code, text));
         if let (Some(stream), Some(bye)) = (stream, bye) {
             // What was on its way goes first; a companion that takes nothing is not waited for.
             let said = async {
@@ -168,10 +179,17 @@ impl Client {
             };
             let _ = timeout(Duration::from_secs(1), said).await;
         }
+        self.link.lock().restart();
     }
 
     fn next(&self) -> Option<Action> {
         let now = self.now();
+        if let Some(names) = &self.names
+            && self.link.lock().tells_names()
+            && let Some(wants) = names.ask(now)
+        {
+            return Some(Action::Send(Says::Wants(wants).into()));
+        }
         let is_due = self.link.lock().is_due(now);
         let mut feed = self.feed.lock();
         // Who looks at the link does not wait for the walk.
@@ -222,6 +240,9 @@ impl Client {
         match timeout(PATIENCE, self.connect()).await.unwrap_or(Err(Cut::Silent)) {
             Ok(stream) => {
                 self.link.lock().connected(self.now());
+                if let Some(names) = &self.names {
+                    names.reconnected();
+                }
                 Some(stream)
             }
             Err(cut) => {

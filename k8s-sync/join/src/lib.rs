@@ -7,32 +7,37 @@
 //! mean, and a series of another version passes through as it is.
 //!
 //! [`Client`] is the thin task that does with a connection what a link says: TLS to the companion of a
-//! [`Ticket`], one gRPC stream.
+//! [`Ticket`], one gRPC stream. A [`Group`] has one for each replica that is ready.
 //!
 //! Does not name a pod, and does not serve: the companion does.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 mod client;
+mod group;
 pub mod grpc;
 mod hello;
 mod jitter;
 pub mod limits;
 mod link;
 pub mod message;
+pub mod names;
 mod pack;
 mod refusal;
 mod replica;
+mod replicas;
 mod source;
 mod ticket;
 mod token;
 
 pub use client::{Client, Feed, reach};
+pub use group::Group;
 pub use hello::{Me, welcome};
 pub use link::{Action, Cut, Link, PushCounts};
 pub use pack::{PackError, Parts};
 pub use refusal::{Reason, Refusal};
 pub use replica::{Applied, Changes, Counted, Replica, Was};
+pub use replicas::Replicas;
 pub use source::{Source, SourceCounted};
 pub use ticket::{SERVER_NAME, Ticket, TicketError};
 pub use token::{Token, TokenHash};

@@ -22,6 +22,8 @@ pub const BYTES: usize = 32 << 20;
 /// Series that ended and are remembered, so that a companion that missed it is told. One that missed
 /// more gets everything anew.
 pub const GONE: usize = 10_000;
+/// Other replicas of the companion that an agent pushes to; two or three are usual.
+pub const REPLICAS: usize = 8;
 /// Name of a node (RFC 1123), of a version, and of a reason to end.
 pub const TEXT: usize = 253;
 

@@ -6,11 +6,12 @@
 
 use crate::hello::Me;
 use crate::jitter::Jitter;
-use crate::limits::{LONGEST_WAIT, MISSING, PATIENCE, PERIOD, PERIODS, SPREAD};
+use crate::limits::{LONGEST_WAIT, MISSING, PATIENCE, PERIOD, PERIODS, REPLICAS, SPREAD};
 use crate::message::{Ack, Answers, Bye, FromAgent, FromCompanion, Part, Period, Resync, Says, Welcome};
 use crate::refusal::{Reason, Refusal};
 use crate::source::Source;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// What the caller is to do. Times are since some moment that the caller has chosen.
@@ -73,6 +74,18 @@ pub struct PushCounts {
     pub refused: u64,
 }
 
+impl std::ops::AddAssign for PushCounts {
+    fn add_assign(&mut self, other: PushCounts) {
+        let PushCounts { dials, begun, answered, cut, resyncs, refused } = other;
+        self.dials += dials;
+        self.begun += begun;
+        self.answered += answered;
+        self.cut += cut;
+        self.resyncs += resyncs;
+        self.refused += refused;
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Link {
@@ -86,6 +99,9 @@ pub struct Link {
     /// Why the stream is not open.
     cut: Option<Cut>,
     companion: Option<(u64, String)>,
+    /// Of other replicas, as the companion told last.
+    replicas: Vec<SocketAddr>,
+    tells_names: bool,
     refused: u64,
     counts: PushCounts,
 }
@@ -103,6 +119,8 @@ impl Link {
             jitter: Jitter::seeded(seed),
             cut: None,
             companion: None,
+            replicas: Vec::new(),
+            tells_names: false,
             refused: 0,
             counts: PushCounts::default(),
         }
@@ -203,6 +221,8 @@ impl Link {
         // Of another version: it has agreed to one that does without.
         let answer = message.answers?;
         match (&mut self.state, answer) {
+            // Whoever keeps names has them.
+            (State::Open(_), Answers::Shard(_) | Answers::Delta(_) | Answers::Again(_)) => None,
             // What was on its way when the stream was given up.
             (State::Waiting { .. } | State::Dialing { .. }, _) => None,
             (_, Answers::Period(Period { period_ms })) => {
@@ -214,11 +234,12 @@ impl Link {
                 None
             }
             (State::Greeting { .. }, Answers::Welcome(welcome)) => self.welcome(now, welcome),
-            (State::Open(open), Answers::Ack(Ack { generation, refused })) => match open.under_way {
+            (State::Open(open), Answers::Ack(Ack { generation, refused, replicas })) => match open.under_way {
                 Some((under_way, _)) if under_way == generation && open.parts.is_empty() => {
                     open.under_way = None;
                     open.held = generation;
                     self.refused = refused;
+                    self.replicas = addresses(&replicas);
                     self.counts.answered += 1;
                     self.attempts = 0;
                     self.cut = None;
@@ -240,7 +261,7 @@ impl Link {
     }
 
     fn welcome(&mut self, now: Duration, welcome: Welcome) -> Option<Action> {
-        let Welcome { protocol, version, instance, generation, period_ms } = welcome;
+        let Welcome { protocol, version, instance, generation, period_ms, replicas, names } = welcome;
         let (oldest, newest) = self.me.protocols;
         if !(oldest..=newest).contains(&protocol) {
             let text = format!(
@@ -253,6 +274,8 @@ impl Link {
             return self.hang(now, Refusal::new(Reason::Loop, "the companion is this agent"));
         }
         self.companion = Some((instance, version));
+        self.replicas = addresses(&replicas);
+        self.tells_names = names;
         self.set_period(period_ms);
         self.state = State::Open(Open { held: generation, under_way: None, parts: VecDeque::new(), next: now });
         None
@@ -323,9 +346,26 @@ impl Link {
         self.companion.as_ref().map(|(instance, version)| (*instance, &**version))
     }
 
+    /// Where other replicas are, as the companion told last.
+    #[must_use]
+    pub fn replicas(&self) -> &[SocketAddr] {
+        &self.replicas
+    }
+
+    /// Whether names come down the stream, if they are asked for.
+    #[must_use]
+    pub fn tells_names(&self) -> bool {
+        self.is_open() && self.tells_names
+    }
+
     /// Values that the companion has not taken for want of room, as it says.
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.refused
     }
+}
+
+/// What is no address is of another version.
+fn addresses(told: &[String]) -> Vec<SocketAddr> {
+    told.iter().filter_map(|address| address.parse().ok()).take(REPLICAS).collect()
 }

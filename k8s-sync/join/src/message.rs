@@ -7,7 +7,7 @@ use bytes::Bytes;
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct FromAgent {
     /// `None`: a message of another version.
-    #[prost(oneof = "Says", tags = "1, 2, 3")]
+    #[prost(oneof = "Says", tags = "1, 2, 3, 4")]
     pub says: Option<Says>,
 }
 
@@ -23,6 +23,9 @@ pub enum Says {
     /// Last of all, where there was time for it.
     #[prost(message, tag = "3")]
     Bye(Bye),
+    /// Which names it has; where `Welcome` says that the companion tells names.
+    #[prost(message, tag = "4")]
+    Wants(Wants),
 }
 
 /// Who pushes.
@@ -100,7 +103,7 @@ pub struct Bye {
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct FromCompanion {
     /// `None`: a message of another version.
-    #[prost(oneof = "Answers", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "Answers", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub answers: Option<Answers>,
 }
 
@@ -119,6 +122,15 @@ pub enum Answers {
     /// From now on.
     #[prost(message, tag = "4")]
     Period(Period),
+    /// A shard of the names, where it differs.
+    #[prost(message, tag = "5")]
+    Shard(ShardPart),
+    /// Names that changed.
+    #[prost(message, tag = "6")]
+    Delta(Delta),
+    /// The agent is to say again which names it has.
+    #[prost(message, tag = "7")]
+    Again(Again),
 }
 
 /// The agent may push.
@@ -139,6 +151,12 @@ pub struct Welcome {
     /// Milliseconds from push to push; 0: as the agent likes.
     #[prost(uint32, tag = "5")]
     pub period_ms: u32,
+    /// `address:port` of the other replicas that are ready: the agent pushes to each.
+    #[prost(string, repeated, tag = "6")]
+    pub replicas: Vec<String>,
+    /// The companion tells names to who wants them.
+    #[prost(bool, tag = "7")]
+    pub names: bool,
 }
 
 /// A push has arrived in full.
@@ -150,6 +168,9 @@ pub struct Ack {
     /// Series that are not kept for want of room.
     #[prost(uint64, tag = "2")]
     pub refused: u64,
+    /// As in `Welcome`, as it is now.
+    #[prost(string, repeated, tag = "3")]
+    pub replicas: Vec<String>,
 }
 
 /// See `Answers::Resync`.
@@ -163,6 +184,64 @@ pub struct Period {
     #[prost(uint32, tag = "1")]
     pub period_ms: u32,
 }
+
+/// Which names an agent has.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Wants {
+    /// Of each shard; 0 for one that is empty. None at all: it has no names.
+    #[prost(fixed64, repeated, tag = "1")]
+    pub digests: Vec<u64>,
+}
+
+/// All names of a shard, cut into parts so that each message is bounded.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ShardPart {
+    /// The companion's. What it says of this generation and of those before is in it already.
+    #[prost(uint64, tag = "1")]
+    pub generation: u64,
+    /// Its number.
+    #[prost(uint32, tag = "2")]
+    pub shard: u32,
+    /// From 0 on.
+    #[prost(uint32, tag = "3")]
+    pub number: u32,
+    /// No part follows: what no part has is gone.
+    #[prost(bool, tag = "4")]
+    pub last: bool,
+    /// Of the whole shard.
+    #[prost(fixed64, tag = "5")]
+    pub digest: u64,
+    /// Names, each after its length, deflated.
+    #[prost(bytes = "bytes", tag = "6")]
+    pub entries: Bytes,
+}
+
+/// Names that changed, or none.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Delta {
+    /// The companion's.
+    #[prost(uint64, tag = "1")]
+    pub generation: u64,
+    /// Names and tombstones, each after its length, deflated.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub entries: Bytes,
+    /// All shards that differed were sent.
+    #[prost(bool, tag = "3")]
+    pub complete: bool,
+    /// So many seconds ago the companion knew that its names are right.
+    #[prost(uint32, tag = "4")]
+    pub age_s: u32,
+    /// Shards that changed.
+    #[prost(uint32, repeated, tag = "5")]
+    pub shards: Vec<u32>,
+    /// Their digests.
+    #[prost(fixed64, repeated, tag = "6")]
+    pub digests: Vec<u64>,
+}
+
+/// See `Answers::Again`.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct Again {}
 
 impl From<Says> for FromAgent {
     fn from(says: Says) -> FromAgent {

@@ -50,7 +50,8 @@ impl Parts {
     }
 }
 
-fn deflated(plain: &[u8]) -> Bytes {
+/// RFC 1951.
+pub(crate) fn deflated(plain: &[u8]) -> Bytes {
     if plain.is_empty() {
         return Bytes::new();
     }
@@ -75,22 +76,27 @@ pub enum PackError {
     Series,
 }
 
+/// No more than `limits::PART` bytes.
+pub(crate) fn inflated(packed: &Bytes) -> Result<Bytes, PackError> {
+    if packed.is_empty() {
+        return Ok(Bytes::new());
+    }
+    let mut plain = Vec::new();
+    let read = DeflateDecoder::new(&**packed).take(PART as u64 + 1).read_to_end(&mut plain);
+    match read {
+        Ok(length) if length > PART => Err(PackError::Part),
+        Ok(_) => Ok(plain.into()),
+        Err(_) => Err(PackError::Damaged),
+    }
+}
+
 /// The entries of a part, one at a time: a part of a thousand bytes is no list of a million entries.
 #[derive(Debug)]
 pub(crate) struct Entries(Bytes);
 
 impl Entries {
     pub(crate) fn of(part: &Part) -> Result<Entries, PackError> {
-        if part.entries.is_empty() {
-            return Ok(Entries(Bytes::new()));
-        }
-        let mut plain = Vec::new();
-        let read = DeflateDecoder::new(&*part.entries).take(PART as u64 + 1).read_to_end(&mut plain);
-        match read {
-            Ok(length) if length > PART => Err(PackError::Part),
-            Ok(_) => Ok(Entries(plain.into())),
-            Err(_) => Err(PackError::Damaged),
-        }
+        inflated(&part.entries).map(Entries)
     }
 }
 

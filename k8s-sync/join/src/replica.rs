@@ -188,7 +188,7 @@ impl<N: Clone + Eq + Hash> Replica<N> {
         self.generation = push.generation;
         self.watched = push.watched;
         self.completed = Some(now);
-        Ok(Applied::Complete(Ack { generation: push.generation, refused: self.counted.refused }))
+        Ok(Applied::Complete(Ack { generation: push.generation, refused: self.counted.refused, replicas: Vec::new() }))
     }
 
     /// The push that a part belongs to. `None` where it builds on what the copy does not have.

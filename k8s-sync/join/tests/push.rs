@@ -149,7 +149,15 @@ impl Bed {
                 let protocol = welcome(&self.companion, &hello).unwrap();
                 let generation = self.replica.begin(hello.instance);
                 let Me { version, instance, .. } = self.companion.clone();
-                let welcome = Welcome { protocol, version, instance, generation, period_ms: 0 };
+                let welcome = Welcome {
+                    protocol,
+                    version,
+                    instance,
+                    generation,
+                    period_ms: 0,
+                    replicas: Vec::new(),
+                    names: false,
+                };
                 self.answer(join::message::Answers::Welcome(welcome).into());
             }
             Says::Part(part) => {
@@ -166,7 +174,7 @@ impl Bed {
                     Applied::Resync => panic!("the agent sends what fits"),
                 }
             }
-            Says::Bye(_) => panic!("nobody says so"),
+            Says::Bye(_) | Says::Wants(_) => panic!("nobody says so"),
         }
     }
 
@@ -425,7 +433,15 @@ fn a_shorter_period_counts_at_once_and_stays_in_bounds() {
 fn a_companion_that_speaks_another_protocol_is_not_pushed_to() {
     let mut bed = Bed::new();
     bed.send();
-    let welcome = Welcome { protocol: 9, version: "0.9.0".to_owned(), instance: 1, generation: 0, period_ms: 0 };
+    let welcome = Welcome {
+        protocol: 9,
+        version: "0.9.0".to_owned(),
+        instance: 1,
+        generation: 0,
+        period_ms: 0,
+        replicas: Vec::new(),
+        names: false,
+    };
     let action = bed.link.received(bed.now, join::message::Answers::Welcome(welcome).into());
     let Some(Action::Hang(Cut::Refused(refusal))) = action else { panic!("{action:?}") };
     let text = "companion 0.9.0 answers in protocol 9, agent 0.2.0 speaks 1 to 1: upgrade one of them";

@@ -34,10 +34,20 @@ fn messages_of_a_companion_have_the_bytes_that_they_always_had() {
     let check = |answers: Answers, bytes: &str| assert_eq!(hex(&FromCompanion::from(answers).encode_to_vec()), bytes);
     let version = "0.2.0".to_owned();
     check(
-        Answers::Welcome(Welcome { protocol: 1, version, instance: 5, generation: 9, period_ms: 10_000 }),
+        Answers::Welcome(Welcome {
+            protocol: 1,
+            version,
+            instance: 5,
+            generation: 9,
+            period_ms: 10_000,
+            replicas: Vec::new(),
+            names: false,
+        }),
         "0a1708011205302e322e30190500000000000000200928904e",
     );
-    check(Answers::Ack(Ack { generation: 9, refused: 2 }), "120408091002");
+    check(Answers::Ack(Ack { generation: 9, refused: 2, replicas: Vec::new() }), "120408091002");
+    let replicas = vec!["10.0.0.7:1".to_owned()];
+    check(Answers::Ack(Ack { generation: 9, refused: 2, replicas }), "1210080910021a0a31302e302e302e373a31");
     check(Answers::Resync(Resync {}), "1a00");
     check(Answers::Period(Period { period_ms: 2_000 }), "220308d00f");
 }

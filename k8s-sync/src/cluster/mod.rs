@@ -16,11 +16,13 @@ mod others;
 mod pods;
 mod record;
 mod rows;
+mod seconds;
 mod services;
 mod shared;
 mod slices;
 mod snapshot;
 mod standing;
+pub mod wire;
 mod workload;
 mod writer;
 

@@ -1,14 +1,30 @@
 //! What the table of names needs of the API's objects, and nothing else of them: a pod as the API
 //! sends it has 5 to 20 KiB.
 
+use crate::cluster::seconds;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::net::IpAddr;
 use std::time::SystemTime;
 
 /// `metadata.uid`: a UUID (RFC 9562), or what the kubelet takes for one: a static pod's containers
 /// carry the hash of its manifest, 32 digits without dashes, which the API's mirror pod has as its
 /// annotation `kubernetes.io/config.hash`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Uid(u128);
+
+/// As 32 digits.
+impl Serialize for Uid {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&format_args!("{:032x}", self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Uid {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Uid, D::Error> {
+        let text = String::deserialize(from)?;
+        Uid::parse(&text).ok_or_else(|| serde::de::Error::custom("no uid"))
+    }
+}
 
 impl Uid {
     /// None for anything but 32 hexadecimal digits, dashes aside.
@@ -40,116 +56,168 @@ impl Uid {
     }
 }
 
+// serde asks for a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 /// `metadata.ownerReferences` with `controller: true`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Controller {
     /// `ReplicaSet`, `DaemonSet`, ...; any kind of a custom resource, too.
+    #[serde(rename = "k")]
     pub kind: String,
     /// In the namespace of what it controls.
+    #[serde(rename = "n")]
     pub name: String,
 }
 
 /// `v1` Pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Pod {
     /// `metadata.uid`; of a static pod that of its mirror pod.
+    #[serde(skip)]
     pub uid: Uid,
     /// `kubernetes.io/config.hash` of a mirror pod: what its containers call their pod.
+    #[serde(rename = "su", skip_serializing_if = "Option::is_none")]
     pub static_uid: Option<Uid>,
     /// `metadata.namespace`
+    #[serde(rename = "ns")]
     pub namespace: String,
     /// `metadata.name`
+    #[serde(rename = "n")]
     pub name: String,
     /// `spec.nodeName`
+    #[serde(rename = "no", skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
     /// `status.podIPs`; the node's own where `host_network`.
+    #[serde(rename = "ip", skip_serializing_if = "Vec::is_empty")]
     pub ips: Vec<IpAddr>,
     /// `spec.hostNetwork`
+    #[serde(rename = "h", skip_serializing_if = "is_false")]
     pub host_network: bool,
     /// `status.phase` is Succeeded or Failed: the addresses are no longer its own.
+    #[serde(rename = "e", skip_serializing_if = "is_false")]
     pub ended: bool,
     /// `metadata.deletionTimestamp`: it is to be gone by then, its grace period included.
+    #[serde(rename = "d", with = "seconds", skip_serializing_if = "Option::is_none")]
     pub deleted_by: Option<SystemTime>,
     /// `status.startTime`: its addresses were given to it after that.
+    #[serde(rename = "s", with = "seconds", skip_serializing_if = "Option::is_none")]
     pub started: Option<SystemTime>,
     /// None: the pod stands for itself.
+    #[serde(rename = "c", skip_serializing_if = "Option::is_none")]
     pub controller: Option<Controller>,
     /// Label `pod-template-hash`: with it the name of a Deployment follows from that of its ReplicaSet.
+    #[serde(rename = "t", skip_serializing_if = "Option::is_none")]
     pub template_hash: Option<String>,
     /// Label `rollouts-pod-template-hash`: the same of an Argo Rollout, which stands in for a Deployment.
+    #[serde(rename = "r", skip_serializing_if = "Option::is_none")]
     pub rollout_hash: Option<String>,
     /// `spec.containers[].ports[].containerPort`: which ports of the node a pod on the host's network listens on.
+    #[serde(rename = "p", skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<u16>,
 }
 
 /// `v1` Service.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Service {
     /// `metadata.uid`
+    #[serde(skip)]
     pub uid: Uid,
     /// `metadata.namespace`
+    #[serde(rename = "ns")]
     pub namespace: String,
     /// `metadata.name`
+    #[serde(rename = "n")]
     pub name: String,
     /// `spec.clusterIPs` without "None": a headless Service has none.
+    #[serde(rename = "ip", skip_serializing_if = "Vec::is_empty")]
     pub cluster_ips: Vec<IpAddr>,
     /// `spec.externalIPs` and `status.loadBalancer.ingress[].ip`
+    #[serde(rename = "x", skip_serializing_if = "Vec::is_empty")]
     pub external_ips: Vec<IpAddr>,
     /// `spec.ports[].port`: several Services may share an external address, and a node's own address may be one.
+    #[serde(rename = "p", skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<u16>,
     /// `spec.ports[].nodePort`
+    #[serde(rename = "np", skip_serializing_if = "Vec::is_empty")]
     pub node_ports: Vec<u16>,
     /// `spec.externalName`
+    #[serde(rename = "en", skip_serializing_if = "Option::is_none")]
     pub external_name: Option<String>,
     /// `metadata.creationTimestamp`: its addresses were given to it then.
+    #[serde(rename = "c", with = "seconds", skip_serializing_if = "Option::is_none")]
     pub created: Option<SystemTime>,
 }
 
 /// `discovery.k8s.io/v1` EndpointSlice: some of a Service's endpoints.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct EndpointSlice {
     /// `metadata.uid`
+    #[serde(skip)]
     pub uid: Uid,
     /// `metadata.namespace`, that of the Service as well.
+    #[serde(rename = "ns")]
     pub namespace: String,
     /// Label `kubernetes.io/service-name`; slices of nobody's are of no use.
+    #[serde(rename = "s", skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
     /// `endpoints[]`, those that are not ready among them: connections to them may be open.
+    #[serde(rename = "e", skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<ServiceEndpoint>,
     /// `ports[].port`: where the endpoints listen.
+    #[serde(rename = "p", skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<u16>,
 }
 
 /// One of `endpoints[]` of an EndpointSlice.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ServiceEndpoint {
     /// `addresses[]` that are IPs; a slice of type FQDN has none.
+    #[serde(rename = "a", skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<IpAddr>,
     /// `targetRef.uid` where its kind is Pod.
+    #[serde(rename = "p", skip_serializing_if = "Option::is_none")]
     pub pod: Option<Uid>,
 }
 
 /// `v1` Node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Node {
     /// `metadata.uid`
+    #[serde(skip)]
     pub uid: Uid,
     /// `metadata.name`, which `spec.nodeName` of pods refers to.
+    #[serde(rename = "n")]
     pub name: String,
     /// `status.addresses` of types InternalIP and ExternalIP.
+    #[serde(rename = "a", skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<IpAddr>,
 }
 
 /// Only those with a controller matter: the CronJob that made it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Job {
     /// `metadata.uid`
+    #[serde(skip)]
     pub uid: Uid,
     /// `metadata.namespace`
+    #[serde(rename = "ns")]
     pub namespace: String,
     /// `metadata.name`, by which its pods name their controller.
+    #[serde(rename = "n")]
     pub name: String,
     /// Name of its controller where that is a CronJob; None: the Job stands for itself.
+    #[serde(rename = "c", skip_serializing_if = "Option::is_none")]
     pub cron_job: Option<String>,
 }
 

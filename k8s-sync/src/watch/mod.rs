@@ -11,10 +11,12 @@
 
 mod bucket;
 mod check;
+mod choice;
 mod config;
 mod decode;
 mod follow;
 mod gate;
+mod inlet;
 mod jitter;
 mod list_watch;
 mod report;
@@ -32,6 +34,7 @@ pub use config::{Agent, Config, Scope, Timing};
 pub use decode::Bad;
 pub use follow::{ApiServer, Follow, FollowCounts, FollowReport, Followed};
 pub use gate::Backoff;
+pub use inlet::{Inlet, Streamed};
 pub use report::{Asked, Code, Link, Report, Requests, Verb, WatchReport, WatchState};
 pub use table::Table;
 pub use thread::{Ended, Handle};

@@ -175,7 +175,15 @@ pub enum Link {
         /// Of the latest failure, on one line.
         reason: String,
     },
+    /// A companion watches for this agent.
+    Companion {
+        /// Since its names were known to be right; `None` before it has told all of them.
+        age: Option<Duration>,
+    },
 }
+
+/// A companion says every 10 s how old its names are.
+const OLD: Duration = Duration::from_secs(60);
 
 /// A copy of all that the watches tell, made at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -221,6 +229,11 @@ impl Report {
             Link::Unreachable { age, reason } => {
                 return Err(format!("the API server has not answered for {} s: {reason}", age.as_secs()));
             }
+            Link::Companion { age: None } => return Err("the companion has not told all names yet".to_owned()),
+            Link::Companion { age: Some(age) } if *age > OLD => {
+                return Err(format!("the companion's names are {} s old", age.as_secs()));
+            }
+            Link::Companion { .. } => return Ok(()),
             Link::Connected => {}
         }
         for watch in &self.watches {
@@ -245,11 +258,30 @@ struct Inner {
     unreachable: Option<(Instant, String)>,
     watches: Vec<Watch>,
     requests: BTreeMap<(Verb, Asked, Code), u64>,
+    /// A companion tells names instead.
+    streaming: bool,
+    /// When it did last, and how old they were.
+    heard: Option<(Instant, Duration)>,
+    now: Instant,
 }
 
 impl Inner {
+    /// Of the names that a companion has told.
+    fn age(&self, now: Instant) -> Option<Duration> {
+        self.heard.map(|(heard, age)| age + now.saturating_duration_since(heard))
+    }
+
     fn standing(&self) -> Standing {
+        if self.streaming {
+            return match self.age(self.now) {
+                None => Standing::Coming,
+                Some(age) if age > OLD => Standing::Away,
+                Some(_) => Standing::Fresh,
+            };
+        }
         match &self.report.link {
+            // Only in copies of the report.
+            Link::Companion { .. } => Standing::Coming,
             Link::Off | Link::None { .. } => Standing::Absent,
             _ if self.unreachable.is_some() => Standing::Away,
             Link::Connecting => Standing::Coming,
@@ -292,6 +324,9 @@ impl Board {
                 unreachable: None,
                 watches: resources.iter().map(watch).collect(),
                 requests: BTreeMap::new(),
+                streaming: false,
+                heard: None,
+                now,
             })),
             names,
         )
@@ -306,6 +341,10 @@ impl Board {
     pub(super) fn read(&self, now: Instant) -> Report {
         let inner = self.0.lock();
         let mut report = inner.report.clone();
+        if inner.streaming {
+            report.link = Link::Companion { age: inner.age(now) };
+            report.server = None;
+        }
         if let (Some((since, reason)), true) = (&inner.unreachable, report.server.is_some()) {
             let age = now.saturating_duration_since(*since);
             report.link = Link::Unreachable { age, reason: reason.clone() };
@@ -329,6 +368,26 @@ impl Board {
 
     pub(super) fn change(&self, change: impl FnOnce(&mut Report)) {
         self.put(|inner| change(&mut inner.report));
+    }
+
+    /// Whether a companion tells names.
+    pub(super) fn streaming(&self, is_so: bool) {
+        self.put(|inner| {
+            inner.streaming = is_so;
+            inner.heard = None;
+            inner.unreachable = None;
+            inner.report.link = Link::Connecting;
+        });
+    }
+
+    /// A companion has told all names, which were right so long ago.
+    pub(super) fn heard(&self, now: Instant, age: Duration) {
+        self.put(|inner| (inner.heard, inner.now) = (Some((now, age)), now));
+    }
+
+    /// Time passes: what is told grows old.
+    pub(super) fn tick(&self, now: Instant) {
+        self.put(|inner| inner.now = now);
     }
 
     pub(super) fn connected(&self) {

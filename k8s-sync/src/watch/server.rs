@@ -4,6 +4,7 @@
 use super::bucket::Bucket;
 use super::decode::Status;
 use super::gate::{Answer, Gate};
+use super::inlet::Streamed;
 use super::jitter::Jitter;
 use super::list_watch::{ServerHealth, Verdict};
 use super::report::{Asked, Board, Code, Verb};
@@ -135,6 +136,29 @@ impl<T: Table> Server<T> {
         }
         state.is_changed = true;
         state.table.apply(change, (self.clock)());
+    }
+
+    /// Takes in what a companion tells, as far as this agent's scope goes.
+    pub(super) fn streamed(&self, streamed: Streamed) {
+        match streamed {
+            Streamed::Changes(changes) => {
+                let is_ours = |change: &Change| match change {
+                    Change::Listed(Object::Pod(pod)) | Change::Applied(Object::Pod(pod)) => {
+                        self.scope() == Scope::Cluster || self.config.node.is_none() || pod.node == self.config.node
+                    }
+                    _ => true,
+                };
+                changes.into_iter().filter(is_ours).for_each(|change| self.apply(change));
+            }
+            Streamed::Age(age) => self.board.heard(Instant::now(), age),
+        }
+    }
+
+    /// The watches were given up in the middle of whatever they did.
+    pub(super) fn begin_anew(&self) {
+        let state = &mut *self.state.borrow_mut();
+        state.gate = Gate::new(self.config.timing.backoff, Instant::now());
+        state.client = None;
     }
 
     /// The table as it is kept on disk, if it changed since it was last taken.

@@ -1,5 +1,7 @@
 //! The thread that the watches live on, and what others hold of it.
 
+use super::choice::{Choice, From};
+use super::inlet::{self, Inlet, Outlet};
 use super::report::{Board, Link, Report};
 use super::server::Server;
 use super::snapshot::{self, Kept};
@@ -13,7 +15,7 @@ use futures_util::future::join_all;
 use std::io;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::oneshot;
-use tokio::time::sleep;
+use tokio::time::{MissedTickBehavior, sleep};
 use tokio_util::sync::CancellationToken;
 
 /// Holds the watches. Dropping it does not stop them; the token does.
@@ -22,6 +24,7 @@ pub struct Handle {
     board: Board,
     names: ClusterNames,
     ended: Option<oneshot::Receiver<Ended>>,
+    inlet: Option<Inlet>,
 }
 
 /// That the thread has ended because it was asked to. It ends otherwise only by a fault of its own.
@@ -45,6 +48,11 @@ impl Handle {
     #[must_use]
     pub fn names(&self) -> ClusterNames {
         self.names.clone()
+    }
+
+    /// For names that a companion tells; once.
+    pub fn take_inlet(&mut self) -> Option<Inlet> {
+        self.inlet.take()
     }
 
     /// Waits for the end of the thread; to be called once. An error means that it ended by a fault.
@@ -71,7 +79,8 @@ pub(super) fn start<T: Table>(
     let _ = rustls::crypto::ring::default_provider().install_default();
     let board = Board::new(&Resource::ALL, names.clone(), Instant::now());
     let (told, ended) = oneshot::channel();
-    let handle = Handle { board: board.clone(), names, ended: Some(ended) };
+    let (inlet, outlet) = inlet::inlet();
+    let handle = Handle { board: board.clone(), names, ended: Some(ended), inlet: Some(inlet) };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -84,7 +93,7 @@ pub(super) fn start<T: Table>(
         runtime.block_on(async {
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = work(&server) => {}
+                () = work(&server, outlet) => {}
             }
         });
         // Nothing is asked any more; what is known is kept for the next run.
@@ -95,10 +104,59 @@ pub(super) fn start<T: Table>(
     Ok(handle)
 }
 
-async fn work<T: Table>(server: &Server<T>) {
+async fn work<T: Table>(server: &Server<T>, outlet: Outlet) {
+    tokio::join!(names(server, outlet), save(server), forget(server), note_stops(server));
+}
+
+/// Watches, or takes what a companion tells.
+async fn names<T: Table>(server: &Server<T>, mut outlet: Outlet) {
+    let (began, mut choice, mut from) = (Instant::now(), Choice::default(), From::Own);
+    let mut watches = Some(Box::pin(watch(server)));
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = async {
+                match &mut watches {
+                    Some(watches) => watches.await,
+                    None => std::future::pending().await,
+                }
+            } => watches = None,
+            // What comes late, after the watches began again, is dropped: they tell everything.
+            Some(streamed) = outlet.told.recv() => {
+                if from == From::Companion {
+                    server.streamed(streamed);
+                }
+            }
+            _ = tick.tick() => server.board.tick(Instant::now()),
+        }
+        let is_there = *outlet.there.borrow();
+        let has_own = || access::find(&server.config.sources).is_ok();
+        let next = choice.step(began.elapsed(), is_there, has_own);
+        if next == from {
+            continue;
+        }
+        from = next;
+        match from {
+            From::Companion => {
+                tracing::info!("names come from the companion");
+                watches = None;
+                server.board.streaming(true);
+            }
+            From::Own => {
+                tracing::info!("the companion is away; watching the API server again");
+                server.board.streaming(false);
+                server.begin_anew();
+                watches = Some(Box::pin(watch(server)));
+            }
+        }
+        outlet.wanted.send_replace(from == From::Companion);
+    }
+}
+
+async fn watch<T: Table>(server: &Server<T>) {
     found(server).await;
-    let watches = Resource::ALL.map(|resource| Supervisor::new(server, resource).run());
-    tokio::join!(join_all(watches), save(server), forget(server), note_stops(server));
+    join_all(Resource::ALL.map(|resource| Supervisor::new(server, resource).run())).await;
 }
 
 /// Tells when this process was stopped (SIGSTOP, a frozen control group, a migrated or sleeping

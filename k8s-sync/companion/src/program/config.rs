@@ -18,6 +18,7 @@ pub struct Config {
     pub tls: Tls,
     pub join: Join,
     pub kubernetes: Kubernetes,
+    pub names: Names,
     pub limits: Limits,
     pub log: Log,
 }
@@ -77,6 +78,15 @@ pub enum Mode {
 pub struct Kubernetes {
     pub mode: Mode,
     pub kubeconfig: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Names {
+    /// Watch pods, Services and what belongs to them, once for all agents.
+    pub enabled: bool,
+    /// Over all streams of agents.
+    pub bytes_per_s: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -147,6 +157,13 @@ impl Default for Join {
     }
 }
 
+impl Default for Names {
+    /// A quarter of a gigabit a second.
+    fn default() -> Names {
+        Names { enabled: true, bytes_per_s: 32 << 20 }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Limits {
         let Bounds { period, agents, names, values } = Bounds::default();
@@ -191,6 +208,9 @@ impl Config {
         .into_iter()
         .flatten()
         .collect();
+        if !(64 << 10..=16 << 30).contains(&self.names.bytes_per_s) {
+            faults.push(format!("names.bytes_per_s = {}: must be 65536 to 17179869184", self.names.bytes_per_s));
+        }
         let is_name = |name: &str| {
             let is_inside = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
             (1..=63).contains(&name.len()) && name.bytes().all(is_inside)

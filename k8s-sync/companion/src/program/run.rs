@@ -4,24 +4,29 @@ use super::config::{Config, Format, Limits, Log, Mode};
 use super::exit::Failure;
 use super::files::{Files, Looks};
 use companion::cluster::{self, Replica};
-use companion::serve::{self, Api, Certificate, Http, HttpConfig, Listener, ListenerConfig, Push};
-use companion::{Config as Bounds, Fleet};
+use companion::serve::{self, Api, Certificate, Http, HttpConfig, Listener, ListenerConfig, Push, Telling};
+use companion::{Config as Bounds, Fleet, Watched};
+use flow_model::Ts;
 use join::Me;
+use join::names::Shelf;
 use k8s_sync::access::{self, OwnAddresses, Sources};
-use k8s_sync::watch::{Agent, ApiServer, Timing};
+use k8s_sync::cluster::Moment;
+use k8s_sync::watch::{self, Agent, ApiServer, Handle, Timing};
 use parking_lot::Mutex;
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
+/// Of all kinds. The largest cluster that Kubernetes supports has some 300,000.
+const NAMES: usize = 1_000_000;
 /// What is on its way is given so long at the end.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -97,9 +102,13 @@ async fn run(config: Config) -> Result<(), Failure> {
         http = http.with_api(api.clone());
     }
     let (told, looked): (Arc<Mutex<cluster::Reports>>, _) = (Arc::clone(&reports), looks.clone());
+    let tells = push.clone();
     let http = Arc::new(http.with_more(move || {
         let mut metrics =
             serve::process_metrics(env!("CARGO_PKG_VERSION"), looked.read.load(Relaxed), looked.refused.load(Relaxed));
+        if let Some(telling) = tells.telling() {
+            serve::told(telling, &mut metrics);
+        }
         for (resource, report) in told.lock().iter() {
             serve::followed(resource, &report.lock(), &mut metrics);
         }
@@ -118,6 +127,10 @@ async fn run(config: Config) -> Result<(), Failure> {
         let replica = replica(&config);
         *reports.lock() = cluster::follow(&Arc::new(server), &replica, &push, &http, api.as_ref(), (&mut parts, &stop));
     }
+    let mut watches = match config.names.enabled {
+        true => watch(&config, &format!("{instance:016x}"), &push, (&mut parts, &stop))?,
+        false => None,
+    };
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         push = %push_at,
@@ -126,9 +139,16 @@ async fn run(config: Config) -> Result<(), Failure> {
         "the companion serves"
     );
 
+    let watching = async {
+        match &mut watches {
+            Some(handle) => drop(handle.ended().await),
+            None => std::future::pending().await,
+        }
+    };
     let ended = tokio::select! {
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,
+        () = watching => Some(None),
         ended = parts.join_next() => Some(ended),
     };
     stop.cancel();
@@ -155,6 +175,49 @@ async fn tick(push: Arc<Push>, period: Duration, stop: CancellationToken) {
     }
 }
 
+/// Watches for all agents; `None` where there is no API server.
+fn watch(
+    config: &Config,
+    instance: &str,
+    push: &Arc<Push>,
+    (parts, stop): (&mut JoinSet<()>, &CancellationToken),
+) -> Result<Option<Handle>, Failure> {
+    let sources = Sources::of_this_process(config.kubernetes.kubeconfig.clone());
+    if config.kubernetes.mode == Mode::Off || access::find(&sources).is_err_and(|none| none.is_normal()) {
+        return Ok(None);
+    }
+    let shelf = Arc::new(Mutex::new(Shelf::new(NAMES)));
+    let telling = Arc::new(Telling::new(shelf.clone(), config.names.bytes_per_s));
+    let watches = watch::Config { sources, agent: agent(config, instance), ..watch::Config::default() };
+    let started = watch::start_with(watches, Watched::new(shelf), moment, stop.clone());
+    let handle = started.map_err(|error| Failure::software(format!("start the watches: {error}")))?;
+    let (report, mut fresh) = (handle.reporter(), None);
+    let age = Mutex::new(move || {
+        let now = Instant::now();
+        if report(now).is_fresh().is_ok() {
+            fresh = Some(now);
+        }
+        fresh.map_or(Duration::ZERO, |fresh| now.duration_since(fresh))
+    });
+    let age = move || (*age.lock())();
+    parts.spawn(telling.clone().run(age, stop.clone()));
+    push.set_telling(telling);
+    Ok(Some(handle))
+}
+
+/// Both clocks. Nobody here compares times.
+fn moment() -> Moment {
+    Moment { mono: Ts(0), wall: SystemTime::now() }
+}
+
+fn agent(config: &Config, instance: &str) -> Agent {
+    Agent {
+        instance: instance.to_owned(),
+        user_agent: concat!("pilotfish-companion/", env!("CARGO_PKG_VERSION")).to_owned(),
+        own: OwnAddresses::new([config.push.listen, config.metrics.listen, config.api.listen]),
+    }
+}
+
 /// `None` where there is none, or nobody wants it.
 fn api_server(config: &Config, instance: &str) -> Option<ApiServer> {
     if config.kubernetes.mode == Mode::Off {
@@ -167,12 +230,7 @@ fn api_server(config: &Config, instance: &str) -> Option<ApiServer> {
         tracing::info!(reason = %none, "no cluster is read: any node may join, and kubectl is not answered");
         return None;
     }
-    let agent = Agent {
-        instance: instance.to_owned(),
-        user_agent: concat!("pilotfish-companion/", env!("CARGO_PKG_VERSION")).to_owned(),
-        own: OwnAddresses::new([config.push.listen, config.metrics.listen, config.api.listen]),
-    };
-    Some(ApiServer::new(sources, agent, Timing::default()))
+    Some(ApiServer::new(sources, agent(config, instance), Timing::default()))
 }
 
 fn replica(config: &Config) -> Replica {

@@ -8,10 +8,12 @@ mod listener;
 mod page;
 mod push;
 mod self_metrics;
+mod telling;
 
 pub use api::Api;
 pub use certificate::{Certificate, CertificateError};
 pub use http::{Http, HttpConfig};
 pub use listener::{Listener, ListenerConfig};
 pub use push::Push;
-pub use self_metrics::{followed, process_metrics, self_metrics};
+pub use self_metrics::{followed, process_metrics, self_metrics, told};
+pub use telling::{Telling, TellingCounts};

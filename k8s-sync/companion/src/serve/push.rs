@@ -1,16 +1,17 @@
 //! One call of an agent: its token is checked, then its `Session` decides.
 
 use crate::fleet::Fleet;
+use crate::serve::telling::Telling;
 use crate::session::Session;
 use futures_util::future::{Ready, ready};
 use futures_util::stream::{self, BoxStream, StreamExt};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use join::limits::{MESSAGE, PATIENCE};
-use join::message::{FromAgent, FromCompanion};
+use join::message::{FromAgent, FromCompanion, Says};
 use join::{Reason, Refusal, TokenHash, grpc};
 use parking_lot::Mutex;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -26,6 +27,7 @@ pub struct Push {
     fleet: Arc<Mutex<Fleet>>,
     /// Of the join token. Another one may be put in its place while streams are open.
     token: Mutex<TokenHash>,
+    telling: OnceLock<Arc<Telling>>,
     began: Instant,
 }
 
@@ -33,12 +35,25 @@ impl Push {
     /// For those who have the token.
     #[must_use]
     pub fn new(fleet: Arc<Mutex<Fleet>>, token: TokenHash) -> Push {
-        Push { fleet, token: Mutex::new(token), began: Instant::now() }
+        Push { fleet, token: Mutex::new(token), telling: OnceLock::new(), began: Instant::now() }
     }
 
     /// From now on another token is asked for. Open streams stay.
     pub fn set_token(&self, token: TokenHash) {
         *self.token.lock() = token;
+    }
+
+    /// From now on names are told to agents that want them.
+    pub fn set_telling(&self, telling: Arc<Telling>) {
+        if self.telling.set(telling).is_ok() {
+            self.fleet.lock().set_tells_names();
+        }
+    }
+
+    /// What tells names, if they are told.
+    #[must_use]
+    pub fn telling(&self) -> Option<&Arc<Telling>> {
+        self.telling.get()
     }
 
     /// What is counted and kept.
@@ -113,6 +128,11 @@ impl StreamingService<FromAgent> for Call {
 impl Push {
     async fn session(&self, mut up: Streaming<FromAgent>, down: mpsc::Sender<Answer>) {
         let mut session = Session::new(self.now());
+        // The latest question counts; there is no reason to ask twice at once.
+        let (ask, asked) = mpsc::channel(1);
+        if let Some(telling) = self.telling.get() {
+            tokio::spawn(telling.clone().stream(asked, down.clone()));
+        }
         loop {
             let until = self.began + session.deadline();
             let message = tokio::select! {
@@ -123,6 +143,10 @@ impl Push {
                 }
             };
             let answer = match message {
+                Ok(Some(FromAgent { says: Some(Says::Wants(wants)) })) if session.is_open() => {
+                    let _ = ask.try_send(wants);
+                    continue;
+                }
                 Ok(Some(message)) => session.received(self.now(), message, &mut self.fleet.lock()),
                 Ok(None) => break,
                 // It is longer than a message may be.

@@ -1,8 +1,10 @@
 //! What the companion says of itself.
 
 use crate::fleet::{Fleet, FleetCounts, Standing};
+use crate::serve::telling::{Telling, TellingCounts};
 use golden_metrics::SelfMetric;
 use join::Reason;
+use join::names::ShelfCounts;
 use k8s_sync::watch::{FollowCounts, FollowReport};
 use std::time::Duration;
 
@@ -58,6 +60,26 @@ pub fn self_metrics(fleet: &Fleet, now: Duration) -> Vec<SelfMetric> {
         metrics.push(refused.with("reason", reason.as_str()));
     }
     metrics
+}
+
+/// What is told of names.
+pub fn told(telling: &Telling, out: &mut Vec<SelfMetric>) {
+    let TellingCounts { names, streams, bytes, waits, shelf } = telling.counts();
+    let ShelfCounts { left_out, encoded, again } = shelf;
+    let help = "Names of the cluster that agents are told.";
+    out.push(SelfMetric::gauge("pilotfish_companion_names", help, names as f64));
+    let help = "Streams of agents that names are told to.";
+    out.push(SelfMetric::gauge("pilotfish_companion_names_streams", help, streams as f64));
+    let mut count = |name, help, total| out.push(SelfMetric::counter(name, help, total));
+    count("pilotfish_companion_names_bytes_total", "Bytes of names that were sent to agents.", bytes);
+    let help = "Messages with names that waited for their share of bytes a second.";
+    count("pilotfish_companion_names_waits_total", help, waits);
+    let help = "Shards of names that were encoded; all streams share them.";
+    count("pilotfish_companion_names_encoded_total", help, encoded);
+    let help = "Times that an agent was too far behind and was asked which names it has.";
+    count("pilotfish_companion_names_again_total", help, again);
+    let help = "Objects of the cluster that agents are not told: too many, or too large.";
+    count("pilotfish_companion_names_left_out_total", help, left_out);
 }
 
 /// What the process says of itself.

@@ -2,7 +2,7 @@
 
 use companion::serve::{Certificate, Listener, ListenerConfig, Push};
 use companion::{AgentRow, Config, Fleet, FleetCounts, Standing};
-use join::{Client, Feed, Link, Me, Ticket, Token};
+use join::{Client, Feed, Group, Link, Me, Ticket, Token};
 use parking_lot::Mutex;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use std::collections::BTreeMap;
@@ -17,13 +17,14 @@ use tokio_util::sync::CancellationToken;
 pub const TOKEN: &str = "the-token-of-this-cluster";
 
 /// Signs certificates.
-pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+#[derive(Clone)]
+pub struct Authority(Arc<CertifiedIssuer<'static, KeyPair>>);
 
 impl Authority {
     pub fn new() -> Authority {
         let mut params = CertificateParams::new([]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Authority(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+        Authority(Arc::new(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()))
     }
 
     /// A `join.toml`.
@@ -36,7 +37,7 @@ impl Authority {
     fn server(&self, name: &str) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new([name.to_owned()]).unwrap();
-        (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
+        (params.signed_by(&key, &**self.0).unwrap().pem(), key.serialize_pem())
     }
 }
 
@@ -59,6 +60,19 @@ impl Companion {
     pub async fn with(me: Me, config: ListenerConfig, name: &str) -> Companion {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         Companion::on(listener, me, config, name, Authority::new())
+    }
+
+    /// Another replica, which the same tickets are for.
+    pub async fn beside(other: &Companion, instance: u64) -> Companion {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (me, config) = (Me::new("0.2.0", instance), ListenerConfig::default());
+        Companion::on(listener, me, config, "companion.pilotfish.svc", other.ca.clone())
+    }
+
+    /// As the EndpointSlices of its Service say.
+    pub fn set_others(&self, others: &[&Companion]) {
+        let others = others.iter().map(|other| other.address.to_string()).collect();
+        self.push.fleet().lock().set_replicas(others);
     }
 
     fn on(listener: TcpListener, me: Me, config: ListenerConfig, name: &str, ca: Authority) -> Companion {
@@ -146,6 +160,29 @@ impl Agent {
     /// Why it does not push.
     pub fn why(&self) -> Option<String> {
         self.link.lock().why().map(ToString::to_string)
+    }
+}
+
+/// An agent that pushes to all replicas.
+pub struct Everywhere {
+    pub group: Arc<Group>,
+    pub series: Arc<Mutex<Series>>,
+    pub stop: CancellationToken,
+}
+
+impl Everywhere {
+    pub fn join(node: &str, ticket: Ticket) -> Everywhere {
+        let instance = INSTANCES.fetch_add(1, Relaxed);
+        let series = Arc::new(Mutex::new(Series::from([("a".to_owned(), "1".to_owned())])));
+        let walked = series.clone();
+        let feed = Feed::new(move |put| {
+            walked.lock().iter().for_each(|(name, value)| put(name.as_bytes(), value.as_bytes()));
+        });
+        let group = Arc::new(Group::new(Me::new("0.2.0", instance), node, instance, feed));
+        let (stop, pushes) = (CancellationToken::new(), group.clone());
+        let stopped = stop.clone();
+        tokio::spawn(async move { pushes.run(ticket, stopped, Arc::default()).await });
+        Everywhere { group, series, stop }
     }
 }
 

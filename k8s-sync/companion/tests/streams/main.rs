@@ -5,3 +5,4 @@ mod bed;
 mod joining;
 mod raw;
 mod refused;
+mod replicas;

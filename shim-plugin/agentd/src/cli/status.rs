@@ -87,14 +87,15 @@ fn kubernetes(api: &api::Kubernetes) -> String {
 }
 
 fn companion(companion: &api::Companion) -> String {
-    let api::Companion { state, detail, join, address, version, series, pushes, cut } = companion;
+    let api::Companion { state, detail, join, address, version, series, pushes, cut, replicas } = companion;
     let why = if detail.is_empty() { String::new() } else { format!(": {detail}") };
     let to = if address.is_empty() { join } else { address };
     match state.as_str() {
         // Nobody asked for one.
         "" => String::new(),
         "joined" => {
-            format!("companion {version} at {to} joined, {series} series, {pushes} pushes taken, {cut} cut\n")
+            let replicas = if *replicas > 1 { format!(" with {replicas} replicas") } else { String::new() };
+            format!("companion {version} at {to} joined{replicas}, {series} series, {pushes} pushes taken, {cut} cut\n")
         }
         _ => format!("companion {to} not joined{why}\n"),
     }

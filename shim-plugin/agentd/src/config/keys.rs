@@ -199,6 +199,14 @@ pub const KEYS: &[Key] = &[
         },
     },
     Key {
+        section: "companion",
+        name: "names",
+        was: &[],
+        default: "true",
+        doc: "Take names of the cluster from the companion: without an API server at once, with one after 10 minutes, and then the agent's own watches end until the companion is away for as long.",
+        apply: |c, v| v.boolean().map(|v| c.companion.names = v),
+    },
+    Key {
         section: "attach",
         name: "mode",
         was: &[],

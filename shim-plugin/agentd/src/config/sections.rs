@@ -57,6 +57,8 @@ pub struct Kubernetes {
 pub struct Companion {
     /// None: none is joined.
     pub join: Option<PathBuf>,
+    /// Take names of the cluster from it.
+    pub names: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]

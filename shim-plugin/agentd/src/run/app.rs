@@ -30,6 +30,7 @@ use crate::version;
 use anyhow::Context;
 use capture_engine::kernel::KernelConfig;
 use golden_metrics::{Golden, Losses};
+use k8s_sync::access::Sources;
 use k8s_sync::{Addresses, IdentityIndex, NamesReader};
 use netns_scanner::deadline::Deadlines;
 use shim_plugin::Claims;
@@ -291,11 +292,15 @@ async fn loaded(config: KernelConfig, signals: &mut Signals) -> Result<Result<Lo
 
 /// None where the operator wants no names of a cluster.
 fn wanted(config: &Config, who: &Who) -> Option<Wanted> {
+    let is_told = config.companion.join.is_some() && config.companion.names;
     let config = &config.kubernetes;
-    (config.mode != KubernetesMode::Off).then(|| Wanted {
-        watches: settings::watches(config, who),
-        limits: settings::names(config),
-        is_expected: settings::expects_cluster(config),
+    let is_off = config.mode == KubernetesMode::Off;
+    (!is_off || is_told).then(|| {
+        let mut watches = settings::watches(config, who);
+        if is_off {
+            watches.sources = Sources::default();
+        }
+        Wanted { watches, limits: settings::names(config), is_expected: settings::expects_cluster(config) }
     })
 }
 

@@ -8,7 +8,7 @@ use crate::exit::Failure;
 use crate::serve::board::Board;
 use crate::serve::companion::Joining;
 use golden_metrics::Losses;
-use join::{Client, Feed, Link, Me, Ticket};
+use join::{Feed, Group, Me, Ticket};
 use k8s_sync::access::Fingerprint;
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
@@ -54,7 +54,7 @@ impl Companion {
             Ok(()) => (0, "it was told to stop".to_owned()),
             Err(failure) => {
                 // It may have begun a moment ago.
-                while !joining.link.lock().is_open() && began.elapsed() < LAST_WORDS {
+                while !joining.group.first().lock().is_open() && began.elapsed() < LAST_WORDS {
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
                 (failure.exit.code(), failure.to_string())
@@ -73,7 +73,7 @@ async fn run(joining: Arc<Joining>, why: Why, stop: CancellationToken) {
         let seen = Fingerprint::of([joining.file.clone()]);
         let file = joining.file.clone();
         let read = tokio::task::spawn_blocking(move || ticket(&file)).await;
-        let client = match read.unwrap_or_else(|error| Err(error.to_string())) {
+        let ticket = match read.unwrap_or_else(|error| Err(error.to_string())) {
             Err(reason) => {
                 if joining.read(Err(&reason)) {
                     tracing::warn!(reason, "no companion is joined; everything is counted here as before");
@@ -83,13 +83,13 @@ async fn run(joining: Arc<Joining>, why: Why, stop: CancellationToken) {
             Ok(ticket) => {
                 joining.read(Ok(&ticket.address));
                 tracing::info!(companion = ticket.address, "joining the companion");
-                Some(Client::new(ticket, joining.link.clone(), joining.feed.clone()))
+                Some(ticket)
             }
         };
         let over = stop.child_token();
         let pushes = async {
-            match client {
-                Some(client) => client.run(over.clone(), why.clone()).await,
+            match ticket {
+                Some(ticket) => joining.group.run(ticket, over.clone(), why.clone()).await,
                 None => over.cancelled().await,
             }
         };
@@ -133,14 +133,16 @@ pub fn ticket(file: &Path) -> Result<Ticket, String> {
 pub struct Wanted {
     pub file: PathBuf,
     pub node: String,
+    /// Names of the cluster, too.
+    pub names: bool,
 }
 
 /// For the board, before anything is pushed.
 #[must_use]
 pub fn joining(wanted: Wanted, board: &Arc<Board>, losses: &Losses) -> Joining {
-    let Wanted { file, node } = wanted;
+    let Wanted { file, node, names } = wanted;
     let instance = u64::from_str_radix(&board.instance, 16).unwrap_or_default();
-    let link = Link::new(Me::new(board.version.version.clone(), instance), node, instance);
+    let me = Me::new(board.version.version.clone(), instance);
     // The board holds the feed; the feed must not hold the board.
     let traffic = Arc::downgrade(board);
     let feed = Feed::new(move |put| {
@@ -148,7 +150,7 @@ pub fn joining(wanted: Wanted, board: &Arc<Board>, losses: &Losses) -> Joining {
             board.traffic.snapshot().rows(put);
         }
     });
-    Joining::new(file, link, feed, losses)
+    Joining::new(file, Group::new(me, node, instance, feed), names, losses)
 }
 
 #[cfg(test)]

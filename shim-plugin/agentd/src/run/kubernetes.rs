@@ -6,6 +6,7 @@
 
 use crate::clock;
 use crate::run::ends::Ends;
+use crate::run::names;
 use crate::run::orders::Order;
 use crate::serve::board::Board;
 use crate::serve::identity::Lookup;
@@ -66,6 +67,9 @@ impl Kubernetes {
             Ok(handle) => handle,
             Err(error) => return ends.watch("kubernetes").fail(format!("start its thread: {error}")),
         };
+        if let (Some(joining), Some(inlet)) = (board.companion.get(), handle.take_inlet()) {
+            tokio::spawn(names::run(joining.clone(), inlet, stop.clone()));
+        }
         let cluster = handle.names();
         // The pipeline is gone only when the agent is about to be.
         let _ = pipeline.send(Order::Cluster(cluster.clone()));

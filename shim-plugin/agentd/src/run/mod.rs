@@ -9,6 +9,7 @@ pub mod ends;
 pub mod engine;
 pub mod kernel_stats;
 pub mod kubernetes;
+pub mod names;
 pub mod node_ports;
 pub mod orders;
 pub mod own_news;

@@ -133,7 +133,7 @@ pub fn names(config: &Kubernetes) -> Limits {
 pub fn companion(config: &Config) -> Option<Wanted> {
     // A companion refuses a name that is none, and says what to set.
     let node = node_name(&config.kubernetes).unwrap_or_default();
-    config.companion.join.clone().map(|file| Wanted { file, node })
+    config.companion.join.clone().map(|file| Wanted { file, node, names: config.companion.names })
 }
 
 /// Whether the operator said that there is an API server.

@@ -53,6 +53,8 @@ pub fn shown(report: &Report) -> api::Kubernetes {
         Link::None { reason } => ("none", reason.clone()),
         Link::Connecting => ("connecting", String::new()),
         Link::Connected => ("connected", String::new()),
+        Link::Companion { age: None } => ("companion", String::new()),
+        Link::Companion { age: Some(age) } => ("companion", format!("names of {} s ago", age.as_secs())),
         Link::Unreachable { age, reason } => ("unreachable", format!("for {} s: {reason}", age.as_secs())),
     };
     api::Kubernetes {
@@ -92,9 +94,16 @@ pub fn metrics(report: &Report, out: &mut Vec<SelfMetric>) {
     if matches!(report.link, Link::Off | Link::None { .. }) {
         return;
     }
-    let connected = f64::from(u8::from(report.link == Link::Connected));
-    let help = "1 while the Kubernetes API answers.";
-    out.push(SelfMetric::gauge("pilotfish_k8s_connected", help, connected));
+    // The API server of a companion is not this agent's affair.
+    if let Link::Companion { age } = &report.link {
+        let help = "Age of the names that the companion tells, in its own words and since it told them.";
+        let age = age.map_or(-1.0, |age| age.as_secs_f64());
+        out.push(SelfMetric::gauge("pilotfish_join_names_age_seconds", help, age));
+    } else {
+        let connected = f64::from(u8::from(report.link == Link::Connected));
+        let help = "1 while the Kubernetes API answers.";
+        out.push(SelfMetric::gauge("pilotfish_k8s_connected", help, connected));
+    }
     let fresh = f64::from(u8::from(report.is_fresh().is_ok()));
     let help = "1 while the names of the cluster are complete and kept up to date.";
     out.push(SelfMetric::gauge("pilotfish_k8s_fresh", help, fresh));

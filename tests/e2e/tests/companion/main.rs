@@ -1,7 +1,9 @@
 //! Two agents and one companion, joined by a real API server: what the agents count is shown in one
-//! place, once, and stays right when one of them is killed. Needs root.
+//! place, once, and stays right when one of them is killed; the names of the cluster come down the
+//! same streams. Needs root.
 #![forbid(unsafe_code)]
 
+mod names;
 mod world;
 
 use agent_api::Readiness;
@@ -41,6 +43,7 @@ fn a_cluster_is_seen_in_one_place_whoever_is_killed() -> Result<()> {
     }
     kubectl_shows_them(&world)?;
     one_replica_shows_the_nodes(&world)?;
+    names::come_down_the_stream(&world)?;
     the_companion_is_killed(&mut world)?;
     an_agent_is_killed(&mut world)?;
     the_api_server_is_killed(&mut world)?;
@@ -133,7 +136,9 @@ fn the_companion_is_killed(world: &mut World) -> Result<()> {
     ensure!(before.iter().all(|counted| *counted > 0), "{before:?}");
     world.companion.kill();
     until("an agent says why", BACK, || says_why(&world.agents[0]).unwrap_or(false))?;
+    names::stay_and_one_ends(world)?;
     world.companion.start_again(&world.bed)?;
+    names::are_those_of_now(world)?;
     for (node, before) in NODES.into_iter().zip(before) {
         // What the agents counted meanwhile is there, too: nothing was lost, nothing began anew.
         wait_grows(world, node, before)?;
