@@ -34,6 +34,7 @@ static WALK: Walk = Walk {
     most: 16,
     aligned: false,
     rows: false,
+    runs: false,
 };
 
 impl WebSocket {
