@@ -115,6 +115,7 @@ impl<F: FnMut(Seeded) -> Result<(), Seeded>> Worker<F> {
         let mut iterator = match SocketIterator::open() {
             Ok(iterator) => iterator,
             Err(error) => {
+                let error = flow_model::in_full(&error);
                 tracing::warn!(%error, "the socket iterator is not available; sockets are read namespace by namespace");
                 self.refuse_iterator();
                 return None;

@@ -291,10 +291,13 @@ impl Entry<'_> {
             }
         }
         held.interfaces.retain(|index, _| !edges.is_inner(*index));
+        let with_ingress: HashSet<u32> =
+            qdiscs.found.iter().filter(|qdisc| qdisc.kind == QdiscKind::Ingress).map(|qdisc| qdisc.index).collect();
         let mut attempts = Vec::new();
         for Link { index, name, .. } in wanted {
             let (index, name) = (*index, name.clone());
             let mut found = self.asker.listed(index, &qdiscs)?;
+            found.ingress_beside = with_ingress.iter().any(|other| *other != index);
             // A kernel without TCX refuses the question: nobody has any there.
             if config.mode != Mode::Clsact && !self.believes {
                 found.tcx = BOTH.map(|dir| sys::tcx_programs(index, dir).unwrap_or_default());

@@ -19,6 +19,10 @@ pub struct Found {
     pub tcx: [Vec<u32>; 2],
     /// A filter of ours did not see what passed, and nothing that is listed says why.
     pub hidden: bool,
+    /// Another link of the namespace has an `ingress` qdisc. Whoever made that (a virtual machine's
+    /// monitor, which redirects from there to its tap) makes one here, too, as soon as it is told of
+    /// the link, and the kernel refuses it where clsact is.
+    pub ingress_beside: bool,
 }
 
 /// One way to attach, in the order in which they are tried.
@@ -105,7 +109,7 @@ impl Found {
 
 /// How to attach to a link. First choice is clsact at the lowest priority
 /// (`docs/decisions/0002-attach-clsact-first.md`); TCX goes first where clsact would not see every
-/// packet, because something of others runs before it.
+/// packet, because something of others runs before it, and where it would be in others' way.
 #[must_use]
 pub fn plan(found: &Found, mode: Mode) -> Plan {
     let leftovers: Vec<Filter> = found.ours().map(|(filter, _)| filter.clone()).collect();
@@ -121,7 +125,9 @@ pub fn plan(found: &Found, mode: Mode) -> Plan {
     let ways = match mode {
         Mode::Clsact => clsact.into_iter().collect(),
         Mode::Tcx => vec![How::Tcx],
-        Mode::Auto if found.clsact_is_first() => clsact.into_iter().chain([How::Tcx]).collect(),
+        Mode::Auto if found.clsact_is_first() && !found.ingress_beside => {
+            clsact.into_iter().chain([How::Tcx]).collect()
+        }
         Mode::Auto => [How::Tcx].into_iter().chain(clsact).collect(),
     };
     Plan { leftovers, ways }
@@ -180,6 +186,13 @@ mod tests {
         let found = Found { qdisc: Some(QdiscKind::Ingress), ..Found::default() };
         assert_eq!(plan(&found, Mode::Auto).ways, [How::Tcx]);
         assert_eq!(plan(&found, Mode::Clsact).ways, []);
+    }
+
+    #[test]
+    fn clsact_is_not_put_where_the_next_ingress_qdisc_is_to_be_expected() {
+        let beside = Found { ingress_beside: true, ..Found::default() };
+        assert_eq!(plan(&beside, Mode::Auto).ways, [How::Tcx, NEW]);
+        assert_eq!(plan(&beside, Mode::Clsact).ways, [NEW]);
     }
 
     #[test]

@@ -35,6 +35,11 @@ fn state(path: &Path) -> Option<[i64; 5]> {
     Some([signed(meta.ino()), signed(meta.size()), meta.mtime(), meta.mtime_nsec(), meta.ctime_nsec()])
 }
 
+/// What nobody may look at is there, as far as anybody can tell: reading it says what is wrong.
+pub(super) fn is_there(path: &Path) -> bool {
+    !std::fs::metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+}
+
 pub(super) fn check_size(path: &Path) -> Result<(), NoAccess> {
     let meta = std::fs::metadata(path).map_err(|source| read_error(path, source))?;
     if meta.len() > LARGEST_FILE {

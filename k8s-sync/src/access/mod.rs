@@ -98,7 +98,7 @@ pub fn find(sources: &Sources) -> Result<Access, NoAccess> {
     }
     if let Some(paths) = &sources.env {
         let all: Vec<PathBuf> = std::env::split_paths(paths).filter(|path| !path.as_os_str().is_empty()).collect();
-        let there: Vec<PathBuf> = all.into_iter().filter(|path| path.exists()).collect();
+        let there: Vec<PathBuf> = all.into_iter().filter(|path| files::is_there(path)).collect();
         if !there.is_empty() {
             return kubeconfig("$KUBECONFIG".to_owned(), &there);
         }
@@ -106,7 +106,7 @@ pub fn find(sources: &Sources) -> Result<Access, NoAccess> {
     if let Some(account) = &sources.service_account {
         return service_account(account);
     }
-    if let Some(path) = sources.usual.iter().find(|path| path.exists()) {
+    if let Some(path) = sources.usual.iter().find(|path| files::is_there(path)) {
         return kubeconfig(path.display().to_string(), std::slice::from_ref(path));
     }
     let usual: Vec<String> = sources.usual.iter().map(|path| path.display().to_string()).collect();

@@ -34,6 +34,12 @@ pub struct Options {
     /// Run only the tests whose names contain this
     #[arg(long, default_value = "")]
     filter: String,
+    /// More words of the kernel's command line (`lockdown=confidentiality`, `ipv6.disable=1`)
+    #[arg(long, default_value = "")]
+    boot: String,
+    /// Have this `pilotfish` say, too, what it finds there (`pilotfish check`)
+    #[arg(long)]
+    binary: Option<PathBuf>,
 }
 
 /// # Errors
@@ -50,7 +56,9 @@ pub fn run(options: &Options) -> Result<()> {
     for kernel in options.kernel.map_or_else(|| Kernel::all(arch), |kernel| vec![kernel]) {
         let image = image::fetch(kernel, arch, &cache)?;
         eprintln!("booting {}", image.release);
-        let guest = Guest { arch, image: &image, tools: &tools, tests: &tests, filter: &options.filter };
+        let Options { filter, boot, binary, .. } = options;
+        let guest =
+            Guest { arch, image: &image, tools: &tools, tests: &tests, filter, boot, binary: binary.as_deref() };
         let report = guest.boot(&cache, TIME_LIMIT)?;
         eprintln!("{}: {report}", image.release);
         if !report.passed() {

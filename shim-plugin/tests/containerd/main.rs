@@ -2,6 +2,7 @@
 
 mod bed;
 mod docker;
+mod storm;
 
 use bed::{Agent, Bed, config, wait};
 use containerd_client::services::v1::tasks_client::TasksClient;

@@ -1,7 +1,9 @@
 //! What the end-to-end tests share: one at a time, and questions to the agent in the words of a test.
 #![forbid(unsafe_code)]
 
+pub mod guest;
 pub mod node_agent;
+pub mod place;
 pub mod readers;
 
 use agent_api::EdgeRow;

@@ -4,10 +4,9 @@
 
 use agent_api::{EdgeRow, Status};
 use anyhow::{Context, Result, ensure};
+use e2e::guest::Monitor;
 use e2e::{PATIENCE, alone, api, generator, losses, run_to_end};
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Stdio};
 use testbed::{
     Agent, AgentOptions, Container, ContainerSpec, Netns, Testbed, address_of, built_binary, installed, until,
 };
@@ -194,45 +193,6 @@ fn an_address_on_loopback_and_one_that_comes_later_are_ends() -> Result<()> {
     .with_context(|| format!("{seen:?}\n{}", losses(&agent)))?;
     ensure!(seen.0 >= 30, "{seen:?}");
     Ok(())
-}
-
-/// Copies frames between an interface of a virtual machine's monitor and the guest that it stands for.
-struct Monitor(Child);
-
-const MONITOR: &str = r#"
-import fcntl, os, select, struct
-def tap(name):
-    file = os.open("/dev/net/tun", os.O_RDWR)
-    fcntl.ioctl(file, 0x400454ca, struct.pack("16sH22x", name.encode(), 0x1002))
-    return file
-ends = [tap("tap0"), tap("eth0")]
-print("ready", flush=True)
-while True:
-    for end in select.select(ends, [], [])[0]:
-        try: os.write(ends[1 - ends.index(end)], os.read(end, 65536))
-        except OSError: pass
-"#;
-
-impl Monitor {
-    /// Leaves an interface `eth0` in the guest and `tap0` in its pod.
-    fn start(pod: &Netns, guest: &Netns) -> Result<Monitor> {
-        let mut command = guest.command(&installed("python3")?);
-        let mut child = command.arg("-c").arg(MONITOR).stdout(Stdio::piped()).spawn()?;
-        let told = child.stdout.take().context("its output")?;
-        let monitor = Monitor(child);
-        let mut line = String::new();
-        BufReader::new(told).read_line(&mut line)?;
-        ensure!(line == "ready\n", "the monitor says {line:?}");
-        guest.ip(&["link", "set", "tap0", "netns", pod.name()])?;
-        Ok(monitor)
-    }
-}
-
-impl Drop for Monitor {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
 }
 
 #[test]

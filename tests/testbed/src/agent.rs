@@ -20,6 +20,8 @@ pub struct AgentOptions {
     pub attach_mode: Option<&'static str>,
     /// `[containerd] sockets`; empty: those of the testbed's containerds.
     pub sockets: Vec<PathBuf>,
+    /// `[containerd] sockets` stays empty: those of the usual places are looked for.
+    pub usual_sockets: bool,
     /// `[containerd] namespaces`; empty: all.
     pub namespaces: Vec<String>,
     /// `[capture] ring_bytes`.
@@ -34,12 +36,19 @@ pub struct AgentOptions {
     pub state: Option<PathBuf>,
     /// Descriptors that it may have, soft and hard limit.
     pub descriptors: Option<u64>,
+    /// What starts it: words before its own that make the place it runs in (`unshare`, `setpriv`,
+    /// a shell) and become it at last, with the same process id.
+    pub under: Vec<String>,
 }
 
 impl AgentOptions {
     /// The configuration file of an agent that watches these containerds and answers at `admin` and `socket`.
     pub(crate) fn to_toml(&self, containerds: &[PathBuf], admin: SocketAddr, socket: &Path) -> String {
-        let sockets = if self.sockets.is_empty() { containerds } else { &self.sockets };
+        let sockets = match self.usual_sockets {
+            true => &[],
+            false if self.sockets.is_empty() => containerds,
+            false => self.sockets.as_slice(),
+        };
         let mut text = format!(
             "[containerd]\nsockets = {:?}\nnamespaces = {:?}\n\n[admin]\nlisten = \"{admin}\"\nsocket = {:?}\n",
             sockets, self.namespaces, socket
@@ -79,8 +88,7 @@ impl Agent {
         std::fs::write(&config, text)?;
         let log = bed.log_file(&name);
         let state = options.state.clone();
-        let process =
-            Agent::start_process(bed, options.cgroup.as_deref(), options.descriptors, state.as_deref(), &config, &log)?;
+        let process = Agent::start_process(bed, options, state.as_deref(), &config, &log)?;
         Ok(Agent { process, config, log, state, admin, socket })
     }
 
@@ -93,14 +101,13 @@ impl Agent {
 
     fn start_process(
         bed: &Testbed,
-        cgroup: Option<&Path>,
-        descriptors: Option<u64>,
+        options: &AgentOptions,
         state: Option<&Path>,
         config: &Path,
         log: &Path,
     ) -> Result<Process> {
         let program = built_binary("pilotfish")?;
-        let mut command = match cgroup {
+        let mut command = match &options.cgroup {
             None => Command::new("env"),
             Some(cgroup) => {
                 let mut shell = Command::new("sh");
@@ -108,10 +115,10 @@ impl Agent {
                 shell
             }
         };
-        if let Some(most) = descriptors {
+        if let Some(most) = options.descriptors {
             command.arg("prlimit").arg(format!("--nofile={most}:{most}"));
         }
-        command.arg(program);
+        command.args(&options.under).arg(program);
         command.arg("agent").arg("--config").arg(config);
         // What the developer's shell says of a cluster is no part of a test.
         command.env_remove("KUBECONFIG").env_remove("NODE_NAME").env_remove("KUBERNETES_SERVICE_HOST");
@@ -137,7 +144,8 @@ impl Agent {
 
     /// After [`Agent::kill`] or [`Agent::stop`]: the same configuration again.
     pub fn start_again(&mut self, bed: &Testbed) -> Result<()> {
-        self.process = Agent::start_process(bed, None, None, self.state.as_deref(), &self.config, &self.log)?;
+        self.process =
+            Agent::start_process(bed, &AgentOptions::default(), self.state.as_deref(), &self.config, &self.log)?;
         self.wait_ready()
     }
 

@@ -73,6 +73,10 @@ pub(super) struct Guest<'a> {
     pub tests: &'a [PathBuf],
     /// Only the tests whose names contain this.
     pub filter: &'a str,
+    /// More words of the kernel's command line.
+    pub boot: &'a str,
+    /// A `pilotfish` that says what it finds there.
+    pub binary: Option<&'a Path>,
 }
 
 impl Guest<'_> {
@@ -82,7 +86,7 @@ impl Guest<'_> {
         let mut qemu = console::qemu(self.arch);
         let console = self.arch.facts().console;
         qemu.args(["-accel", "tcg", "-smp", "1", "-m", "1024"])
-            .args(["-append", &format!("console={console} quiet panic=-1 net.ifnames=0")])
+            .args(["-append", &format!("console={console} quiet panic=-1 net.ifnames=0 {}", self.boot)])
             .arg("-kernel")
             .arg(self.image.vmlinuz())
             .arg("-initrd")
@@ -106,6 +110,10 @@ impl Guest<'_> {
             let path = self.tools.program(tool)?;
             fs::copy(&path, root.join("tools").join(tool))?;
             self.copy_libraries(&path, &root)?;
+        }
+        if let Some(binary) = self.binary {
+            fs::copy(binary, root.join("tools/pilotfish")).with_context(|| format!("copy {}", binary.display()))?;
+            self.copy_libraries(binary, &root)?;
         }
         for (number, module) in MODULES.iter().enumerate() {
             add_module(self.image, module, number, &root)?;
@@ -184,9 +192,10 @@ fn init_script(filter: &str) -> String {
 b=/bin/busybox
 export PATH=/tools RUST_BACKTRACE=0
 $b mount -t proc proc /proc; $b mount -t sysfs sys /sys; $b mount -t devtmpfs dev /dev; $b mount -t tmpfs tmp /tmp; $b mount -t tmpfs run /run
-$b mount -t cgroup2 cgroup /sys/fs/cgroup
+$b mount -t cgroup2 cgroup /sys/fs/cgroup; $b mount -t securityfs security /sys/kernel/security
 for module in /modules/*; do $b insmod $module; done
 ip link set lo up
+[ ! -x /tools/pilotfish ] || {{ pilotfish check; echo \"check ends with $?\"; }}
 for test in /tests/*; do $test --test-threads 1 {filter}; done
 echo {DONE}
 $b poweroff -f

@@ -65,15 +65,10 @@ struct Hearing {
 
 impl Hearing {
     fn begin(parts: AlarmParts) -> Result<Hearing, String> {
-        let own = Netns::current().map_err(|error| in_full(&error))?;
-        if !sees_the_node(&own) {
-            return Err("the agent does not run in the node's own pid and network namespace".to_owned());
-        }
+        let own = node()?;
         parts.descriptors.room_for_more_than_namespaces()?;
         let lock = lock().map_err(|_| "another agent hears of containers early".to_owned())?;
-        let cookie = own.run(|inside| inside.cookie()).ok().flatten();
-        let cookie = cookie.ok_or("the kernel gives network namespaces no cookies (Linux 5.14)")?;
-        let alarm = Alarm::load(cookie).map_err(|error| in_full(&error))?;
+        let alarm = load(&own)?;
         if let Err(errno) = before_all_others() {
             tracing::info!(%errno, "new containers are met at everybody's priority (LimitRTPRIO)");
         }
@@ -126,6 +121,34 @@ impl Hearing {
         });
         *if taken { &mut self.counts.attached } else { &mut self.counts.idle } += 1;
     }
+}
+
+/// Loads what hears of containers and takes it away again: whether it could be had here.
+///
+/// # Errors
+/// Why not, for people.
+pub fn try_once() -> Result<(), String> {
+    load(&node()?).map(drop)
+}
+
+/// The node's namespace, where this process lives in it.
+fn node() -> Result<Netns, String> {
+    let own = Netns::current().map_err(|error| in_full(&error))?;
+    if !sees_the_node(&own) {
+        return Err("the agent does not run in the node's own pid and network namespace".to_owned());
+    }
+    Ok(own)
+}
+
+fn load(node: &Netns) -> Result<Alarm, String> {
+    let cookie = node.run(|inside| inside.cookie()).ok().flatten();
+    let cookie = cookie.ok_or("the kernel gives network namespaces no cookies (Linux 5.14)")?;
+    Alarm::load(cookie).map_err(|error| {
+        let all = in_full(&error);
+        tracing::debug!(error = all, "what hears of containers cannot be had");
+        // It does without: what the verifier had to say to each instruction is for developers.
+        all.split(" Verifier output").next().unwrap_or_default().to_owned()
+    })
 }
 
 /// Whether this is the kernel's own network namespace, and pids are the kernel's own.

@@ -20,10 +20,10 @@ fn called(world: &World, place: usize, address: &str) -> Option<Identity> {
 }
 
 fn wait_called(world: &World, address: &str, kind: &str, name: &str) -> Result<()> {
-    for place in 0..NODES.len() {
+    for (place, node) in NODES.iter().enumerate() {
         let is_so =
             || called(world, place, address).is_some_and(|told| (&*told.shown.kind, &*told.shown.name) == (kind, name));
-        until(&format!("{address} is {kind} {name} at {}", NODES[place]), BACK, is_so)
+        until(&format!("{address} is {kind} {name} at {node}"), BACK, is_so)
             .with_context(|| format!("{:?}", called(world, place, address)))
             .with_context(|| world.agents[place].cli(&["status"]).unwrap_or_default())
             .with_context(|| world.companion.log_text())?;

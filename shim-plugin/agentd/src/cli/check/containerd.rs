@@ -5,7 +5,10 @@ use super::line::Verdict::{Ok as Fine, Waits};
 use crate::config::Config;
 use crate::run::settings;
 use shim_plugin::{Connection, Containerd, LinkStatus};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
+use std::{fs, io};
 use tokio_util::sync::CancellationToken;
 
 const WHAT: &str = "containerd";
@@ -16,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub fn lines(config: &Config) -> Vec<Line> {
     let mut config = settings::containerd(config);
     let all: Vec<String> = config.sockets.iter().map(|socket| socket.display().to_string()).collect();
-    config.sockets.retain(|socket| socket.exists());
+    config.sockets.retain(|socket| is_there(socket));
     if config.sockets.is_empty() {
         let remedy = format!("start containerd, or name its socket in containerd.sockets; tried {}", all.join(", "));
         return vec![Line::new(WHAT, Waits, "none of its sockets exists", remedy)];
@@ -27,9 +30,24 @@ pub fn lines(config: &Config) -> Vec<Line> {
     }
 }
 
+/// What nobody may look at is there, as far as anybody can tell: connecting to it says what is wrong.
+fn is_there(socket: &Path) -> bool {
+    !fs::metadata(socket).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+/// What to do about a socket that does not answer.
+fn remedy(socket: &Path) -> &'static str {
+    match UnixStream::connect(socket) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            "let the agent's account use it: group root and CAP_DAC_READ_SEARCH, as the unit pilotfish.service has them"
+        }
+        _ => "start the containerd that made this socket, or remove the socket where it is gone for good",
+    }
+}
+
 fn line(link: &LinkStatus) -> Line {
-    let LinkStatus { socket, connection, version, tasks, last_failure, .. } = link;
-    let socket = socket.display();
+    let LinkStatus { socket: path, connection, version, tasks, last_failure, .. } = link;
+    let socket = path.display();
     match connection {
         Connection::Live => {
             let version = version.as_deref().unwrap_or_default();
@@ -40,8 +58,7 @@ fn line(link: &LinkStatus) -> Line {
         }
         Connection::Searching | Connection::Syncing | Connection::Down { .. } => {
             let reason = last_failure.clone().unwrap_or_else(|| format!("no answer within {PATIENCE:?}"));
-            let remedy = "start the containerd that made this socket, or remove the socket where it is gone for good";
-            Line::new(WHAT, Waits, format!("{socket}: {reason}"), remedy)
+            Line::new(WHAT, Waits, format!("{socket}: {reason}"), remedy(path))
         }
     }
 }

@@ -6,7 +6,7 @@ use super::line::Verdict::{FallsBack, Missing, Ok as Fine};
 use crate::cli::privileges;
 use crate::config::Config;
 use crate::exit::in_full;
-use crate::run::{engine, settings};
+use crate::run::{alarm, engine, settings};
 use capture_engine::attach::{AttachConfig, AttachEvent, Attacher, Mode, Priority};
 use capture_engine::kernel::Programs;
 use flow_model::Slot;
@@ -15,6 +15,7 @@ use netns_scanner::{SocketIterator, Source};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::utsname::uname;
 use std::fs;
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -23,7 +24,8 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub fn all(config: &Config) -> Vec<Line> {
-    let mut lines = vec![kernel_version(), privileges(), btf()];
+    let mut lines = vec![kernel_version(), privileges(), btf(Path::new("/sys/kernel/btf/vmlinux"))];
+    lines.extend(lockdown(&fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default()));
     let programs = match engine::load(&settings::kernel(config)) {
         Ok(loaded) => {
             lines.push(Line::new("kernel programs", Fine, "loaded, and unloaded again", ""));
@@ -41,7 +43,7 @@ pub fn all(config: &Config) -> Vec<Line> {
         None => lines.push(Line::new("attachment", Missing, "not tried, as the programs did not load", "")),
     }
     lines.push(super::node::line(config.attach.node, programs.as_ref().map(|loaded| &*loaded.kernel)));
-    lines.extend([scan_source(config), statistics(), bpffs(), cgroups(), descriptors()]);
+    lines.extend([first_words(), scan_source(config), statistics(), bpffs(), cgroups(), descriptors()]);
     lines.extend(super::containerd::lines(config));
     lines.push(super::kubernetes::line(config));
     lines.extend(super::companion::line(config));
@@ -72,13 +74,47 @@ fn privileges() -> Line {
     Line::new("privileges", Missing, format!("without {}", names.join(", ")), remedy)
 }
 
-fn btf() -> Line {
-    let path = "/sys/kernel/btf/vmlinux";
-    if Path::new(path).exists() {
-        Line::new("BTF", Fine, path, "")
-    } else {
-        let remedy = "CONFIG_DEBUG_INFO_BTF gives it; the programs at the interfaces do without";
-        Line::new("BTF", FallsBack, format!("{path} is not there"), remedy)
+fn btf(path: &Path) -> Line {
+    let shown = path.display();
+    // Not only whether it is there: it may be nobody's to read.
+    match fs::File::open(path).and_then(|mut file| file.read_exact(&mut [0])) {
+        Ok(()) => Line::new("BTF", Fine, shown.to_string(), ""),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let remedy = "CONFIG_DEBUG_INFO_BTF gives it; the programs at the interfaces do without";
+            Line::new("BTF", FallsBack, format!("{shown} is not there"), remedy)
+        }
+        Err(error) => {
+            let remedy = "let the agent's account read it; the programs at the interfaces do without";
+            Line::new("BTF", FallsBack, format!("{shown}: {error}"), remedy)
+        }
+    }
+}
+
+/// No line where nothing is locked down: the file then begins with `[none]`, or is not there.
+fn lockdown(file: &str) -> Option<Line> {
+    const WHAT: &str = "kernel lockdown";
+    let level = file.split_once('[')?.1.split_once(']')?.0;
+    match level {
+        "none" => None,
+        // Keeps BPF from writing to processes' memory, which nothing here does.
+        "integrity" => Some(Line::new(WHAT, Fine, level, "")),
+        _ => {
+            let found = format!("{level}: the kernel lets no program of BPF read its memory");
+            let remedy = "early news and the socket iterator do without; lockdown=integrity leaves them";
+            Some(Line::new(WHAT, FallsBack, found, remedy))
+        }
+    }
+}
+
+/// Whether new containers are met before containerd tells of them.
+fn first_words() -> Line {
+    const WHAT: &str = "early news";
+    match alarm::try_once() {
+        Ok(()) => Line::new(WHAT, Fine, "the kernel tells of new containers before containerd does", ""),
+        Err(why) => {
+            let remedy = "new containers are met when containerd tells of them, some of them after their first packets";
+            Line::new(WHAT, FallsBack, why, remedy)
+        }
     }
 }
 
@@ -198,5 +234,31 @@ fn descriptors() -> Line {
         }
         Ok((_, hard)) => Line::new("descriptors", Fine, format!("{hard}"), ""),
         Err(error) => Line::new("descriptors", FallsBack, error.to_string(), ""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_lockdown_that_keeps_something_from_us_falls_back() {
+        let verdict = |file: &str| lockdown(file).map(|line| line.verdict);
+        for none in ["", "[none] integrity confidentiality\n", "unexpected"] {
+            assert_eq!(verdict(none), None, "{none}");
+        }
+        assert_eq!(verdict("none [integrity] confidentiality\n"), Some(Fine));
+        assert_eq!(verdict("none integrity [confidentiality]\n"), Some(FallsBack));
+    }
+
+    #[test]
+    fn btf_that_is_there_and_cannot_be_read_is_told_apart_from_none() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (none, unreadable) = (btf(&dir.path().join("vmlinux")), btf(dir.path()));
+        assert!(none.found.ends_with("/vmlinux is not there") && none.remedy.contains("CONFIG_DEBUG_INFO_BTF"));
+        assert!(unreadable.found.contains("Is a directory") && unreadable.remedy.contains("let the agent's account"));
+        let file = dir.path().join("btf");
+        fs::write(&file, "x").expect("written");
+        assert_eq!([none.verdict, unreadable.verdict, btf(&file).verdict], [FallsBack, FallsBack, Fine]);
     }
 }
