@@ -20,11 +20,13 @@ pub enum Protocol {
     Grpc,
     /// PostgreSQL's protocol, version 3.
     Postgresql,
+    /// MySQL's protocol, version 10 of its handshake, as MariaDB speaks it, too.
+    Mysql,
 }
 
 impl Protocol {
     /// Each protocol once, at its `index`.
-    pub const ALL: [Protocol; 7] = [
+    pub const ALL: [Protocol; 8] = [
         Protocol::Http1,
         Protocol::Dns,
         Protocol::Tls,
@@ -32,6 +34,7 @@ impl Protocol {
         Protocol::Http2,
         Protocol::Grpc,
         Protocol::Postgresql,
+        Protocol::Mysql,
     ];
 
     /// Its place in `ALL`, and in every array that has a cell for each protocol.
@@ -51,6 +54,7 @@ impl Protocol {
             Protocol::Http2 => "http2",
             Protocol::Grpc => "grpc",
             Protocol::Postgresql => "postgresql",
+            Protocol::Mysql => "mysql",
         }
     }
 }

@@ -61,6 +61,7 @@ const PARTS: &[Part] = &[
     beside("left_out"),
     beside("http2"),
     beside("late_reads"),
+    beside("mysql"),
     beside("neighbour"),
     beside("node_addresses"),
     beside("postgresql"),

@@ -187,7 +187,7 @@ pub struct Wanted {
     /// Only those of workloads of this namespace, at either end
     #[arg(short, long, value_name = "NAMESPACE")]
     pub namespace: Option<String>,
-    /// Only of these protocols: http1, http2, grpc, dns, postgresql, redis, tls, or of a family
+    /// Only of these protocols: http1, http2, grpc, dns, mysql, postgresql, redis, tls, or of a family
     /// (http, db); several with commas
     #[arg(long, value_name = "PROTOCOL")]
     pub protocol: Option<String>,

@@ -81,6 +81,7 @@ fn title(protocol: Protocol) -> &'static str {
         Protocol::Http2 => "HTTP/2",
         Protocol::Grpc => "gRPC",
         Protocol::Postgresql => "PostgreSQL",
+        Protocol::Mysql => "MySQL",
     }
 }
 
