@@ -33,7 +33,7 @@ needs_demo="$needs_build containerd=containerd ctr=containerd runc=runc nginx=ng
   busybox=busybox-static dnsmasq=dnsmasq-base ip=iproute2 nsenter=util-linux"
 needs_k8s="$needs_demo file:/usr/lib/cni/bridge=containernetworking-plugins nft=nftables tar=tar"
 needs_test="$needs_k8s wrk=wrk curl=curl tcpdump=tcpdump tshark=tshark dig=bind9-dnsutils bpftool=bpftool g++=g++ python3=python3
-  qemu-system-x86_64=qemu-system-x86 cpio=cpio zstd=zstd xz=xz-utils pg_createcluster=postgresql
+  qemu-system-x86_64=qemu-system-x86 cpio=cpio zstd=zstd xz=xz-utils pg_createcluster=postgresql mariadbd=mariadb-server-core
   file:/usr/lib/python3/dist-packages/prometheus_client/__init__.py=python3-prometheus-client
   file:/usr/lib/python3/dist-packages/websockets/__init__.py=python3-websockets"
 needs_docker="$needs_test dockerd=docker.io docker=docker.io iptables=iptables"

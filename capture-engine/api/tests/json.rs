@@ -96,6 +96,7 @@ fn status_as_json() {
             series: 1,
             pushes: 2,
             cut: 3,
+            replicas: 4,
         },
         states: [("attached".to_owned(), 1)].into(),
         namespaces: vec![Namespace {

@@ -174,6 +174,8 @@ protocols! {
     Tls "tls": crate::tls::Tls,
     /// PostgreSQL's protocol, version 3.
     Postgres "postgresql": crate::postgres::Postgres,
+    /// MySQL's protocol, of MariaDB, too.
+    Mysql "mysql": crate::mysql::Mysql,
     /// DNS over TCP.
     Dns "dns": crate::dns::Stream,
     /// HTTP/0.9 to HTTP/1.1.

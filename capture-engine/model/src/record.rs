@@ -22,11 +22,13 @@ pub enum Protocol {
     Postgresql,
     /// WebSocket (RFC 6455), behind the HTTP/1 that agrees on it.
     Websocket,
+    /// MySQL's protocol, version 10 of its handshake, as MariaDB speaks it, too.
+    Mysql,
 }
 
 impl Protocol {
     /// Each protocol once, at its `index`.
-    pub const ALL: [Protocol; 8] = [
+    pub const ALL: [Protocol; 9] = [
         Protocol::Http1,
         Protocol::Dns,
         Protocol::Tls,
@@ -35,6 +37,7 @@ impl Protocol {
         Protocol::Grpc,
         Protocol::Postgresql,
         Protocol::Websocket,
+        Protocol::Mysql,
     ];
 
     /// Its place in `ALL`, and in every array that has a cell for each protocol.
@@ -55,6 +58,7 @@ impl Protocol {
             Protocol::Grpc => "grpc",
             Protocol::Postgresql => "postgresql",
             Protocol::Websocket => "websocket",
+            Protocol::Mysql => "mysql",
         }
     }
 }

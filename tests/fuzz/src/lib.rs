@@ -80,6 +80,14 @@ pub fn websocket(data: &[u8]) {
     connection(data, &[ask, agree]);
 }
 
+/// The same, after the greeting of a MySQL server.
+pub fn mysql(data: &[u8]) {
+    connection(
+        data,
+        &[b"\x4a\0\0\0\x0a8.0.36\0\x09\0\0\0abcdefgh\0\xff\xf7\x2d\x02\0\xff\x81\x15\0\0\0\0\0\0\0\0\0\0abcdefghijkl\0caching_sha2_password\0"],
+    );
+}
+
 /// `openings` are said first, in turn, by the client and by the server.
 fn connection(data: &[u8], openings: &[&[u8]]) {
     let mut script = Script(data);
@@ -253,6 +261,22 @@ mod tests {
             b"\x82\x7f\0\0\0\0\0\x01\0\0",
             b"\x88\x82\x01\x02\x03\x04\x02\xea",
             b"\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xff\0\0\0\0",
+            b"\x28\0\0\x01\x00\xa2\x08\x01\0\0\0\x01\x2d\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0joe\0\0shop",
+            b"\x20\0\0\x01\x00\xaa\x08\x01\0\0\0\x01\x2d\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+            b"\x07\0\0\x02\0\0\0\x02\0\0\0",
+            b"\x07\0\0\x01\0\0\0\x0a\0\0\0",
+            b"\x09\0\0\0\x03SELECT 1",
+            b"\x12\0\0\0\x03\x01\x01\0\x01\xfe\0\x01a\x01bUSE abc",
+            b"\x01\0\0\x01\x01\x08\0\0\x02\x03def\0\0\0\0\x05\0\0\x03\xfe\0\0\x02\0",
+            b"\x02\0\0\x04\x01a\x07\0\0\x05\xfe\0\0\x02\0\0\0",
+            b"\x09\0\0\0\x16SELECT ?",
+            b"\x0c\0\0\x01\0\x01\0\0\0\x01\0\x01\0\0\0\0",
+            b"\x0a\0\0\0\x17\x01\0\0\0\0\x01\0\0\0",
+            b"\x05\0\0\0\x19\x01\0\0\0\x01\0\0\0\x0e",
+            b"\x0b\0\0\x01\xff\x26\x04#23000ab",
+            b"\x05\0\0\x01\xfbfile\x03\0\0\x02abc\0\0\0\x03",
+            b"\x04\0\0\x01\xff\xff\xff\x01",
+            b"\xff\xff\xff\0\x03",
         ];
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut random = || {
@@ -279,6 +303,7 @@ mod tests {
         check(redis);
         check(postgres);
         check(websocket);
+        check(mysql);
     }
 
     #[test]

@@ -88,6 +88,16 @@ pub(crate) fn add_postgres(root: &Path) -> Result<PathBuf> {
     Ok(bin)
 }
 
+/// Adds MariaDB: where its program is, inside. Seldom wanted, and large.
+pub(crate) fn add_mariadb(root: &Path) -> Result<PathBuf> {
+    let program = installed("mariadbd").context("mariadb-server-core is not installed; run scripts/setup.sh --test")?;
+    add_libraries(root, &program)?;
+    for path in [&*program, Path::new("/usr/share/mysql/english"), Path::new("/usr/share/mysql/charsets")] {
+        copy_tree(root, path)?;
+    }
+    Ok(program)
+}
+
 /// Copies a file, or all that is in a directory, to the same place below `root`.
 fn copy_tree(root: &Path, from: &Path) -> Result<()> {
     let to = root.join(from.strip_prefix("/").unwrap_or(from));

@@ -83,6 +83,19 @@ pub fn postgres(bed: &mut Testbed) -> Result<Container> {
     run(bed, ContainerSpec::new("postgres", &["/bin/sh", "-c", &script]), 5432)
 }
 
+/// A MariaDB without tables of its own, which lets everybody in.
+pub fn mariadb(bed: &mut Testbed) -> Result<Container> {
+    let program = rootfs::add_mariadb(&bed.dir().join("rootfs"))?;
+    // All that it would look up about users is missing, and an engine that keeps data is not wanted.
+    let script = format!(
+        "mkdir -p /tmp/my/data && exec {} --no-defaults --user=root --datadir=/tmp/my/data --skip-grant-tables \
+         --skip-networking=0 --skip-innodb --default-storage-engine=MyISAM --bind-address=0.0.0.0 --port=3306 \
+         --socket=/tmp/my/socket --pid-file=/tmp/my/pid --skip-name-resolve",
+        program.display()
+    );
+    run(bed, ContainerSpec::new("mariadb", &["/bin/sh", "-c", &script]), 3306)
+}
+
 /// nginx that passes every request on, over kept connections.
 pub fn nginx_proxy(bed: &mut Testbed, api: Ipv4Addr) -> Result<Container> {
     nginx(

@@ -62,6 +62,7 @@ const PARTS: &[Part] = &[
     beside("http2"),
     beside("late_reads"),
     beside("layouts"),
+    beside("mysql"),
     beside("neighbour"),
     beside("networks"),
     beside("node_addresses"),

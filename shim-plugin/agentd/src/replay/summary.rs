@@ -82,6 +82,7 @@ fn title(protocol: Protocol) -> &'static str {
         Protocol::Grpc => "gRPC",
         Protocol::Postgresql => "PostgreSQL",
         Protocol::Websocket => "WebSocket",
+        Protocol::Mysql => "MySQL",
     }
 }
 

@@ -92,6 +92,9 @@ pub(super) struct Db<'a> {
     system: &'a str,
     #[serde(rename = "db.operation.name", skip_serializing_if = "str::is_empty")]
     operation: &'a str,
+    /// What is no statement, but a command of the protocol itself.
+    #[serde(rename = "mysql.command", skip_serializing_if = "str::is_empty")]
+    command: &'a str,
     #[serde(rename = "db.collection.name", skip_serializing_if = "str::is_empty")]
     collection: &'a str,
     #[serde(rename = "db.namespace", skip_serializing_if = "str::is_empty")]
@@ -160,7 +163,10 @@ impl<'a> What<'a> {
                 What::Rpc(Rpc { system, service, method, status, sizes })
             }
             Detail::Db(DbOperation { system, operation, collection, namespace, code }) => {
-                What::Db(Db { system, operation, collection, namespace, code, sizes })
+                let is_command = *system == "mysql" && operation.starts_with(|first: char| first.is_ascii_lowercase());
+                let is_command = is_command && !matches!(&**operation, "other" | "unknown");
+                let (operation, command) = if is_command { ("", &**operation) } else { (&**operation, "") };
+                What::Db(Db { system, operation, command, collection, namespace, code, sizes })
             }
             Detail::Messaging(MessagingOperation { system, operation, destination, group, code, messages }) => {
                 let messages_by_direction = *messages;
