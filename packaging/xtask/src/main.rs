@@ -15,6 +15,7 @@ mod kernel_test;
 mod package;
 mod runtime_test;
 mod same;
+mod size;
 mod vm_test;
 
 use anyhow::Result;
@@ -44,6 +45,8 @@ enum Command {
     KernelTest(kernel_test::Options),
     /// Make the deb and the rpm, into target/package
     Package(package::Options),
+    /// Weigh the crates in the program of the packages, and the files of a deb
+    Size(size::Options),
     /// Install the deb in a virtual machine with systemd and containerd, and tell its life there
     VmTest(vm_test::Options),
     /// Run the tests that meet a container runtime of another kind: Docker
@@ -66,6 +69,7 @@ fn main() -> Result<ExitCode> {
         Command::Bench(bench) => bench::run(&bench).map(|()| ExitCode::SUCCESS),
         Command::KernelTest(options) => kernel_test::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Package(options) => package::run(&options).map(|()| ExitCode::SUCCESS),
+        Command::Size(options) => size::run(&options).map(|()| ExitCode::SUCCESS),
         Command::VmTest(options) => vm_test::run(&options).map(|()| ExitCode::SUCCESS),
         Command::RuntimeTest(options) => runtime_test::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Same(options) => same::run(&options),

@@ -8,21 +8,23 @@ mod lint;
 mod rpm_root;
 mod source;
 mod stage;
+pub(crate) mod symbols;
 mod tools;
 
 use crate::arch::Arch;
 use crate::command::output;
+use crate::cross;
+use crate::size;
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-pub(crate) use build::one;
-pub(crate) use source::Format;
+pub(crate) use build::{one, program};
+pub(crate) use source::{Format, Source};
 pub(crate) use tools::cache;
 
 use build::build;
-use source::Source;
 
 #[derive(Debug, clap::Args)]
 pub struct Options {
@@ -62,8 +64,12 @@ pub fn run(options: &Options) -> Result<()> {
         eprintln!("{}  {} bytes", path.display(), fs::metadata(path)?.len());
     }
     if let Some(deb) = packages.iter().find(|path| path.extension().is_some_and(|end| end == "deb")) {
-        let installed = output(Command::new("dpkg-deb").arg("--field").arg(deb).arg("Installed-Size"))?;
-        eprintln!("installed: {installed} KiB");
+        // A program that came from elsewhere may be of another profile.
+        if options.binary.is_none() && arch == Arch::X86_64 {
+            size::check(&source.root, deb, &cross::built(arch, &source.root.join("target")).join("dist/pilotfish"))?;
+        } else {
+            eprintln!("its size is not held to a bound: that is for an x86_64 program that was built here");
+        }
     }
     if options.lint {
         packages.iter().try_for_each(|path| lint::run(path))?;

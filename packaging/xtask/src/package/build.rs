@@ -17,6 +17,12 @@ pub(crate) fn one(format: Format, binary: Option<&Path>, revision: u32) -> Resul
     packages.pop().context("no package was built")
 }
 
+/// Builds the program of this machine's packages, as it is before it is stripped.
+pub(crate) fn program() -> Result<PathBuf> {
+    let source = Source::read()?;
+    compile(&source, Arch::or_this(None)?, &source.root.join("target"))
+}
+
 pub(super) fn build(
     source: &Source,
     arch: Arch,
@@ -47,18 +53,31 @@ fn give_back(root: &Path) -> Result<()> {
 
 /// The compiler puts paths of sources into panic messages and debug data; the last prefix that
 /// matches is the one that it replaces.
+///
+/// Symbols stay, in the mangling that names the types of generic functions too: `cargo xtask size`
+/// reads them. What is packed is stripped of them.
 fn compile(source: &Source, arch: Arch, target: &Path) -> Result<PathBuf> {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));
     let home = home.context("neither CARGO_HOME nor HOME is set")?;
     let mapped = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
-    let flags = [mapped(&home, "/cargo"), mapped(&source.root, "/pilotfish"), mapped(target, "/target")];
+    let paths = [mapped(&home, "/cargo"), mapped(&source.root, "/pilotfish"), mapped(target, "/target")];
+    let flags = format!("{} -Csymbol-mangling-version=v0{}", paths.join(" "), of_the_linker(arch));
     let mut cargo = Command::new("cargo");
     cargo.current_dir(&source.root).args(["build", "--locked", "--profile", "dist", "-p", "agentd", "--target-dir"]);
     cross::build(arch, cargo.arg(target))?;
-    cargo.env("RUSTFLAGS", flags.join(" ")).env("PILOTFISH_COMMIT", &source.commit);
+    cargo.env("RUSTFLAGS", flags).env("CARGO_PROFILE_DIST_STRIP", "none").env("PILOTFISH_COMMIT", &source.commit);
     run_command(cargo.env("SOURCE_DATE_EPOCH", &source.date), "build the agent")?;
     Ok(cross::built(arch, target).join("dist/pilotfish"))
+}
+
+/// Functions whose code is the same are one. Only LLD can, and rustc links with it for x86_64. The
+/// addresses of functions tell nothing in Rust, so nothing notices.
+fn of_the_linker(arch: Arch) -> &'static str {
+    match arch {
+        Arch::X86_64 => " -Clink-arg=-Wl,--icf=all",
+        Arch::Aarch64 => "",
+    }
 }
 
 /// Packs what is staged.

@@ -13,7 +13,7 @@ pub(crate) enum Format {
 
 /// What a build is told from outside: all of it follows from the commit.
 #[derive(Clone, Debug)]
-pub(super) struct Source {
+pub(crate) struct Source {
     pub root: PathBuf,
     pub version: String,
     pub commit: String,

@@ -2,14 +2,15 @@
 //! manual pages and completions are.
 
 use super::source::Source;
+use super::symbols;
 use crate::arch::Arch;
 use crate::command::{output, run_command};
 use crate::cross;
 use anyhow::{Context, Result};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 pub(super) fn fill(source: &Source, arch: Arch, binary: &Path, revision: u32, stage: &Path) -> Result<()> {
     if stage.exists() {
@@ -59,17 +60,7 @@ fn licences_of_dependencies(source: &Source, arch: Arch) -> Result<String> {
     let mut metadata = Command::new("cargo");
     metadata.current_dir(&source.root).args(["metadata", "--locked", "--format-version", "1"]);
     let metadata: serde_json::Value = serde_json::from_str(&output(&mut metadata)?)?;
-    let mut tree = Command::new("cargo");
-    tree.current_dir(&source.root).stderr(Stdio::inherit());
-    tree.args(["tree", "--locked", "-p", "agentd", "-e", "normal,no-proc-macro", "--prefix", "none", "-f", "{p}"]);
-    tree.args(["--target", arch.facts().rust_target]);
-    let used: BTreeSet<(String, String)> = output(&mut tree)?
-        .lines()
-        .filter_map(|line| {
-            let mut words = line.split(' ');
-            Some((words.next()?.to_owned(), words.next()?.trim_start_matches('v').to_owned()))
-        })
-        .collect();
+    let used = symbols::packages(&source.root, arch)?;
     let mut list = String::from("Libraries that are compiled into pilotfish, and their licences.\n\n");
     let mut texts: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let packages = metadata["packages"].as_array().context("cargo metadata names no packages")?;
