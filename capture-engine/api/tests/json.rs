@@ -224,7 +224,8 @@ fn status_as_json() {
             "version": "0.2.0",
             "series": 1,
             "pushes": 2,
-            "cut": 3
+            "cut": 3,
+            "replicas": 4
           },
           "states": {
             "attached": 1
