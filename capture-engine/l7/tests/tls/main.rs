@@ -12,7 +12,12 @@ use std::fmt::Write as _;
 
 /// One line for a record, times in milliseconds.
 fn line(record: &L7Record) -> String {
-    let Detail::Tls(tls) = &record.detail else { panic!("{record:?}") };
+    let tls = match &record.detail {
+        Detail::Tls(tls) => tls,
+        // What was said before the handshake, where its protocol is known.
+        Detail::Db(said) => return format!("{} {} {}", said.system, said.operation, record.outcome.as_str()),
+        other => panic!("{other:?}"),
+    };
     let dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
     let mut text = format!("{} {}", dash(&tls.sni), dash(tls.version));
     for number in [tls.cipher, tls.group] {

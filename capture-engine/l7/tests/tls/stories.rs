@@ -396,8 +396,9 @@ fn after_a_plain_beginning_the_handshake_is_found() {
         story(),
         dialogue,
         expect![[r#"
-        api.shop 1.2 0xc02f 0x0017 h2 [20..60] 322>2626
-    "#]],
+            mysql login one_way
+            api.shop 1.2 0xc02f 0x0017 h2 [30..60] 322>2626
+        "#]],
     );
     let mut messages = whole::full(0x0303);
     messages[0] = [request, messages[0].clone()].concat();
