@@ -28,7 +28,7 @@ pub fn fetch_as(server: SocketAddr, target: &str, accept: &str, patience: Durati
     fetch_with(server, target, &format!("Accept: {accept}\r\n"), patience)
 }
 
-/// As [`fetch_as`], for nothing that is older than the question.
+/// As [`fetch`], asking for a media type and for nothing that is older than the question.
 pub fn fetch_fresh(server: SocketAddr, target: &str, accept: &str, patience: Duration) -> Result<Response> {
     fetch_with(server, target, &format!("Accept: {accept}\r\nCache-Control: no-cache\r\n"), patience)
 }
