@@ -161,8 +161,14 @@ impl Client {
                     self.cut(cut);
                     (stream, outbox) = (None, None);
                 }
-                // Whoever did not take the message by now is given up: the link says so.
-                Event::Due => outbox = None,
+                // Whoever did not take the message by now is given up: the link says so. A question is asked again.
+                Event::Due => {
+                    let was_question =
+                        outbox.take().is_some_and(|FromAgent { says }| matches!(says, Some(Says::Wants(_))));
+                    if let Some(names) = self.names.as_ref().filter(|_| was_question) {
+                        names.unasked();
+                    }
+                }
                 Event::Stop => break,
             }
         }
@@ -184,19 +190,18 @@ impl Client {
 
     fn next(&self) -> Option<Action> {
         let now = self.now();
-        if let Some(names) = &self.names
-            && self.link.lock().tells_names()
-            && let Some(wants) = names.ask(now)
-        {
-            return Some(Action::Send(Says::Wants(wants).into()));
-        }
         let is_due = self.link.lock().is_due(now);
         let mut feed = self.feed.lock();
         // Who looks at the link does not wait for the walk.
         if is_due {
             feed.refresh(self.began + now);
         }
-        self.link.lock().poll(now, &feed.source)
+        let action = self.link.lock().poll(now, &feed.source);
+        // Names are asked for when nothing else is due: what is due is given up by its deadline.
+        action.or_else(|| {
+            let names = self.names.as_ref().filter(|_| self.link.lock().tells_names())?;
+            names.ask(now).map(|wants| Action::Send(Says::Wants(wants).into()))
+        })
     }
 
     async fn event(&self, stream: &mut Option<Stream>, sends: bool, stop: &CancellationToken) -> Event {

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use bytes::Bytes;
-use join::message::{Answers, FromCompanion, ShardPart};
+use join::message::{Answers, Delta, FromCompanion, ShardPart};
 use join::names::{Cursor, NamesCopy, Next, Shelf, Told};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -244,6 +244,22 @@ fn before_the_companion_knows_all_names_nobody_loses_one() {
     bed.shelf.commit();
     assert_eq!(bed.pass(100), 0);
     assert_eq!(bed.keeper.names.len(), 500);
+}
+
+/// A question that got lost, or an answer, is not waited for without end; one that is being answered is.
+#[test]
+fn who_hears_nothing_asks_again() {
+    let (mut copy, at) = (NamesCopy::default(), Duration::from_secs);
+    assert!(copy.ask(at(0)).is_some());
+    assert!(copy.ask(at(59)).is_none());
+    assert!(copy.ask(at(60)).is_some());
+    let beat = FromCompanion { answers: Some(Answers::Delta(Delta::default())) };
+    for second in (70..400).step_by(30) {
+        copy.received(&beat);
+        assert!(copy.ask(at(second)).is_none(), "{second}");
+    }
+    copy.unasked();
+    assert!(copy.ask(at(400)).is_some(), "it did not go out");
 }
 
 #[test]

@@ -144,7 +144,10 @@ impl Push {
             };
             let answer = match message {
                 Ok(Some(FromAgent { says: Some(Says::Wants(wants)) })) if session.is_open() => {
-                    let _ = ask.try_send(wants);
+                    // Who did not read names is told none any more, and begins anew.
+                    if ask.try_send(wants).is_err() && ask.is_closed() && self.telling.get().is_some() {
+                        break;
+                    }
                     continue;
                 }
                 Ok(Some(message)) => session.received(self.now(), message, &mut self.fleet.lock()),

@@ -128,7 +128,7 @@ pub struct Agent {
 }
 
 /// Each process has another instance.
-static INSTANCES: AtomicU64 = AtomicU64::new(1_000);
+pub static INSTANCES: AtomicU64 = AtomicU64::new(1_000);
 
 impl Agent {
     pub fn join(node: &str, ticket: Ticket) -> Agent {

@@ -3,6 +3,7 @@
 
 mod bed;
 mod joining;
+mod names;
 mod raw;
 mod refused;
 mod replicas;

@@ -13,6 +13,9 @@ type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 const MOST: usize = 1_000_000;
 /// A companion with which nothing fits is asked no more often than this.
 const PAUSE: Duration = Duration::from_secs(10);
+/// A companion that has told all names says so every ten seconds. Of one that says nothing for so long
+/// nobody knows whether it was asked.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// What a message changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +72,10 @@ pub struct NamesCopy {
     complete: bool,
     asked: bool,
     not_before: Duration,
+    /// Something came since it was looked last.
+    heard: bool,
+    /// Until then an answer may be on its way.
+    silent_until: Duration,
     len: usize,
     counts: CopyCounts,
 }
@@ -82,6 +89,8 @@ impl Default for NamesCopy {
             complete: false,
             asked: false,
             not_before: Duration::ZERO,
+            heard: false,
+            silent_until: Duration::ZERO,
             len: 0,
             counts: CopyCounts::default(),
         }
@@ -102,19 +111,30 @@ impl NamesCopy {
         *self = NamesCopy { counts: self.counts, ..NamesCopy::default() };
     }
 
-    /// What to ask the companion, if it is time.
+    /// What to ask the companion, if it is time: it answers within `SILENCE`, or with all names much
+    /// later, once it has them. So whoever hears nothing asks again.
     pub fn ask(&mut self, now: Duration) -> Option<Wants> {
-        if self.asked || now < self.not_before {
+        if std::mem::take(&mut self.heard) {
+            self.silent_until = now + SILENCE;
+        }
+        if self.asked && now < self.silent_until || now < self.not_before {
             return None;
         }
         self.asked = true;
+        self.silent_until = now + SILENCE;
         self.not_before = now + PAUSE;
         Some(Wants { digests: self.shards.iter().map(|shard| shard.digest).collect() })
+    }
+
+    /// What was asked last did not go out: it is asked again.
+    pub fn unasked(&mut self) {
+        self.asked = false;
     }
 
     /// What the companion says. A message of another kind changes nothing.
     pub fn received(&mut self, message: &FromCompanion) -> Vec<Told> {
         let mut told = Vec::new();
+        self.heard |= matches!(message.answers, Some(Answers::Shard(_) | Answers::Delta(_) | Answers::Again(_)));
         match &message.answers {
             Some(Answers::Shard(part)) => self.part(part, &mut told),
             Some(Answers::Delta(delta)) => self.delta(delta, &mut told),

@@ -45,6 +45,11 @@ impl Names {
         self.copy.lock().reconnected();
     }
 
+    /// What was asked last did not go out.
+    pub(crate) fn unasked(&self) {
+        self.copy.lock().unasked();
+    }
+
     pub(crate) fn ask(&self, now: Duration) -> Option<Wants> {
         if self.wanted.load(Relaxed) { self.copy.lock().ask(now) } else { None }
     }
