@@ -23,6 +23,7 @@ mod protocols;
 mod recognise;
 mod redis;
 mod route;
+mod sql;
 mod stream;
 mod tcp;
 mod tls;

@@ -1,5 +1,9 @@
 //! What a statement does, in one word of a closed list: nothing else of its text is looked at or kept.
 
+use crate::sql::{self, Dialect};
+
+pub(super) use crate::sql::{OTHER, UNKNOWN};
+
 /// Words with which statements begin, and what replication asks. Sorted.
 const VERBS: [&str; 62] = [
     "ABORT",
@@ -69,35 +73,16 @@ const VERBS: [&str; 62] = [
 /// The longest of them.
 const LONGEST: usize = 23;
 
-/// A statement that begins with no known word, or with none.
-pub(super) const OTHER: &str = "other";
+static DIALECT: Dialect = Dialect {
+    verbs: &VERBS,
+    longest: LONGEST,
+    main: &["SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "VALUES", "TABLE"],
+    aside,
+};
 
-/// A statement whose text was not seen.
-pub(super) const UNKNOWN: &str = "unknown";
-
-/// The word that a statement begins with, comments and parentheses left out. That of `WITH` is the first
-/// of `SELECT`, `INSERT`, `UPDATE`, `DELETE`, `MERGE`, `VALUES` and `TABLE` that stands in no
-/// parentheses, where it is among the bytes that are looked at; else it stays `WITH`. `cut`: the
-/// text goes on.
+/// The word that a statement begins with. `cut`: the text goes on.
 pub(super) fn verb(text: &[u8], cut: bool) -> &'static str {
-    let mut words = Words { rest: text, depth: 0 };
-    let Some(first) = words.next() else { return if cut { UNKNOWN } else { OTHER } };
-    if cut && words.rest.is_empty() {
-        return UNKNOWN;
-    }
-    let first = known(first);
-    if first != "WITH" {
-        return first;
-    }
-    let base = words.depth;
-    while let Some(word) = words.next() {
-        let is_main = |verb| matches!(verb, "SELECT" | "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "VALUES" | "TABLE");
-        let verb = known(word);
-        if words.depth == base && is_main(verb) && !(cut && words.rest.is_empty()) {
-            return verb;
-        }
-    }
-    first
+    DIALECT.verb(text, cut)
 }
 
 /// What a command that is complete says it did, of those words that a statement begins with, too.
@@ -116,60 +101,13 @@ pub(super) fn contradicts(asked: &str, done: &str) -> bool {
     !done.is_empty() && matches!(asked, "SELECT" | "INSERT" | "UPDATE" | "DELETE") && asked != done
 }
 
-fn known(word: &[u8]) -> &'static str {
-    if word.len() > LONGEST {
-        return OTHER;
-    }
-    let order = |verb: &str| {
-        let bytes = word.iter().map(u8::to_ascii_uppercase);
-        verb.bytes().cmp(bytes)
-    };
-    VERBS.binary_search_by(|verb| order(verb)).ok().and_then(|at| VERBS.get(at)).copied().unwrap_or(OTHER)
-}
-
-/// The words of a statement that are not in quotes or comments.
-struct Words<'a> {
-    rest: &'a [u8],
-    /// Parentheses that are open.
-    depth: u32,
-}
-
-impl<'a> Words<'a> {
-    fn next(&mut self) -> Option<&'a [u8]> {
-        loop {
-            let (&first, after) = self.rest.split_first()?;
-            match (first, after.first()) {
-                (b'-', Some(b'-')) => self.pass(|rest| memchr::memchr(b'\n', rest).map(|end| end + 1)),
-                (b'/', Some(b'*')) => self.pass(comment),
-                (b'\'' | b'"', _) => self.pass(quoted),
-                (b'$', _) => self.pass(dollar),
-                (b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80.., _) => {
-                    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | 0x80..);
-                    let end = self.rest.iter().position(|byte| !is_word(byte)).unwrap_or(self.rest.len());
-                    let (word, rest) = self.rest.split_at(end);
-                    self.rest = rest;
-                    return Some(word);
-                }
-                (b'0'..=b'9', _) => {
-                    let end = self.rest.iter().position(|byte| !byte.is_ascii_alphanumeric());
-                    self.pass(|_| end);
-                }
-                _ => {
-                    match first {
-                        b'(' => self.depth += 1,
-                        b')' => self.depth = self.depth.saturating_sub(1),
-                        _ => {}
-                    }
-                    self.rest = after;
-                }
-            }
-        }
-    }
-
-    /// Leaves out what begins here; all that is left where it does not end.
-    fn pass(&mut self, end: impl Fn(&[u8]) -> Option<usize>) {
-        let at = end(self.rest).unwrap_or(self.rest.len()).max(1);
-        self.rest = self.rest.get(at..).unwrap_or_default();
+fn aside(text: &[u8]) -> Option<usize> {
+    match text {
+        [b'-', b'-', ..] => sql::line(text),
+        [b'/', b'*', ..] => sql::ends(comment(text)),
+        [b'\'' | b'"', ..] => sql::ends(quoted(text)),
+        [b'$', ..] => sql::ends(dollar(text)),
+        _ => None,
     }
 }
 
