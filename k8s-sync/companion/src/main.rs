@@ -22,6 +22,7 @@ fn main() -> ExitCode {
     let done = match args.command {
         Command::Serve { config } => run::serve(&config),
         Command::Secrets(args) => secrets::secrets(&args).and_then(|text| print(&text)),
+        Command::Metrics => print(&companion::serve::known_metrics()),
         Command::ApiService(args) => secrets::api_service(&args).and_then(|text| print(&text)),
     };
     match done {

@@ -47,7 +47,8 @@ fn perform(cli: Cli) -> Result<Exit, Failure> {
     // The commands that ask an agent need no more of the configuration than where it answers.
     let socket = || asked(&AgentFlags::default()).map(|(config, _)| config.admin.socket);
     match command {
-        Command::Agent(flags) => {
+        Command::Agent { print_metrics: true, .. } => cli::output::print(&serve::known::list())?,
+        Command::Agent { flags, print_metrics: false } => {
             let (config, warnings) = asked(&flags)?;
             let read = Box::new(move || configured(&common, &flags));
             return Ok(cli::agent::run(config, &warnings, read));

@@ -47,8 +47,27 @@ fn shipped<'a>(workspace: &'a Workspace, places: &'a [&str]) -> impl Iterator<It
     })
 }
 
+fn metrics<'a>(files: impl Iterator<Item = &'a SourceFile>) -> BTreeSet<String> {
+    files.flat_map(literals).filter(|text| is_metric(text)).map(str::to_owned).collect()
+}
+
+/// Where the names of metrics are listed for who asks, and not shown.
+fn is_list(file: &SourceFile) -> bool {
+    file.path.ends_with("/known.rs")
+}
+
 fn families(workspace: &Workspace) -> BTreeSet<String> {
-    shipped(workspace, &EXPOSING).flat_map(literals).filter(|text| is_metric(text)).map(str::to_owned).collect()
+    metrics(shipped(workspace, &EXPOSING).filter(|file| !is_list(file)))
+}
+
+#[test]
+fn every_metric_is_in_a_list_that_a_program_prints() -> anyhow::Result<()> {
+    let workspace = Workspace::load()?;
+    // Those of exchanges are listed by what describes them.
+    let describes = |file: &SourceFile| file.path.starts_with("capture-engine/metrics/src/families/");
+    let listed = metrics(shipped(&workspace, &EXPOSING).filter(|file| is_list(file) || describes(file)));
+    assert_eq!(families(&workspace), listed, "the code on the left, known.rs on the right");
+    Ok(())
 }
 
 #[test]

@@ -37,6 +37,7 @@ const TWICE: &[(&str, &str)] = &[
     ("synstructure", "asn1-rs is at 0.13"),
     ("thiserror", "pcap-file, of tests, is at 1"),
     ("thiserror-impl", "follows thiserror"),
+    ("unicode-width", "getopts, which builds the grammar of promql-parser (of tests), is at 0.1"),
     ("winnow", "toml is at 0.7, its own parser at 1"),
 ];
 

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
-use testbed::{Exposition, Process, Testbed, built_binary, fetch_unix, until};
+use testbed::{Exposition, Known, Process, Testbed, built_binary, fetch_unix, until};
 
 /// The agent in the node's namespace. It answers on its unix socket, which has no namespace.
 #[derive(Debug)]
@@ -51,7 +51,9 @@ impl NodeAgent {
     }
 
     pub fn metrics(&self) -> Result<Exposition> {
-        Ok(Exposition::parse(&self.get("/metrics")?))
+        let page = Exposition::parse(&self.get("/metrics")?);
+        Known::of_agent()?.admits_page(&page)?;
+        Ok(page)
     }
 
     /// A request's count by labels, as `reporter` saw it.

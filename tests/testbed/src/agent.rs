@@ -1,6 +1,7 @@
 use crate::bed::Testbed;
 use crate::exposition::Exposition;
 use crate::fetch::{Response, fetch, fetch_fresh, fetch_unix};
+use crate::known::Known;
 use crate::native::{self, NativeHistogram};
 use crate::process::{Process, Stat};
 use crate::programs::built_binary;
@@ -182,7 +183,9 @@ impl Agent {
     }
 
     pub fn metrics(&self) -> Result<Exposition> {
-        Ok(Exposition::parse(&fetch_fresh(self.admin, "/metrics", "*/*", Duration::from_secs(5))?.body()))
+        let page = Exposition::parse(&fetch_fresh(self.admin, "/metrics", "*/*", Duration::from_secs(5))?.body());
+        Known::of_agent()?.admits_page(&page)?;
+        Ok(page)
     }
 
     /// The native histograms called `name` whose series have `labels`, added up.

@@ -2,6 +2,7 @@ use crate::agent::free_port;
 use crate::bed::Testbed;
 use crate::exposition::Exposition;
 use crate::fetch::{Response, fetch};
+use crate::known::Known;
 use crate::process::Process;
 use crate::programs::built_binary;
 use crate::wait::until;
@@ -93,7 +94,9 @@ impl Companion {
 
     /// A scrape, with the buckets that agents show.
     pub fn scrape(&self) -> Result<Exposition> {
-        Ok(Exposition::parse(&self.get("/metrics?histograms=classic")?.body()))
+        let page = Exposition::parse(&self.get("/metrics?histograms=classic")?.body());
+        Known::of_companion()?.admits_page(&page)?;
+        Ok(page)
     }
 
     /// The text of the `join.toml` that nodes get.

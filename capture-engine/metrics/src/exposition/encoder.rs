@@ -24,6 +24,16 @@ pub enum Kind {
     Gauge,
 }
 
+impl Kind {
+    /// As on `# TYPE`.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+        }
+    }
+}
+
 /// A metric of another crate, given along when a scrape is rendered. Those of one name become one
 /// family with the first one's help.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,12 +3,14 @@
 
 mod encoder;
 mod families;
+mod known;
 mod nodes;
 mod protobuf;
 mod text;
 mod walk;
 
 pub use encoder::{Histograms, Kind, SelfMetric};
+pub use known::Known;
 pub use nodes::NodePage;
 
 use crate::snapshot::Snapshot;
@@ -78,6 +80,21 @@ impl Exposition {
             }
         }
         best.1
+    }
+
+    /// What a page may have of traffic and of its counting.
+    #[must_use]
+    pub fn known() -> Vec<Known> {
+        known::known()
+    }
+
+    /// What a page of many agents may have: the same of each, with the label `node`, but for how full
+    /// its own table is.
+    #[must_use]
+    pub fn known_of_nodes() -> Vec<Known> {
+        let mut all = known::pushed();
+        all.iter_mut().for_each(|known| known.labels.push("node"));
+        all
     }
 
     /// A whole scrape. `others` are the metrics of other crates, in any order.

@@ -8,10 +8,19 @@ use crate::rows::{Numbers, Of};
 use crate::series::{Edge, ExchangeSeries};
 use crate::snapshot::Snapshot;
 
-/// Labels of an edge.
-const EDGE_LABELS: usize = 8;
+/// Labels of an edge, in the order of writing.
+pub(super) const EDGE: [&str; 8] = [
+    "client_workload",
+    "client_namespace",
+    "client_kind",
+    "server_workload",
+    "server_namespace",
+    "server_kind",
+    "server_service",
+    "reporter",
+];
 /// Of a sample: those of the edge, its family's with `error_type`, the node's, one of the metric.
-const MOST: usize = EDGE_LABELS + MOST_LABELS + 3;
+const MOST: usize = EDGE.len() + MOST_LABELS + 3;
 
 /// Label names and values of one sample.
 #[derive(Clone, Copy)]
@@ -26,18 +35,18 @@ impl<'a> LabelSet<'a> {
     }
 
     pub(super) fn of(client: &'a End, server: &'a End, service: &'a str, reporter: Reporter) -> LabelSet<'a> {
-        let labels: [_; EDGE_LABELS] = [
-            ("client_workload", &*client.workload),
-            ("client_namespace", &client.namespace),
-            ("client_kind", client.kind),
-            ("server_workload", &server.workload),
-            ("server_namespace", &server.namespace),
-            ("server_kind", server.kind),
-            ("server_service", service),
-            ("reporter", reporter.as_str()),
+        let values: [_; EDGE.len()] = [
+            &*client.workload,
+            &client.namespace,
+            client.kind,
+            &server.workload,
+            &server.namespace,
+            server.kind,
+            service,
+            reporter.as_str(),
         ];
         let mut set = LabelSet::new();
-        labels.into_iter().for_each(|(name, value)| set.add(name, value));
+        EDGE.into_iter().zip(values).for_each(|(name, value)| set.add(name, value));
         set
     }
 

@@ -31,6 +31,8 @@ pub enum Command {
     Secrets(SecretsArgs),
     /// Prints the APIService that leads kubectl to the companion, for `kubectl apply -f -`.
     ApiService(ApiServiceArgs),
+    /// Prints name, type and labels of each metric that /metrics may show.
+    Metrics,
 }
 
 /// Where the companion's Service is.

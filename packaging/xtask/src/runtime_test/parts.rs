@@ -72,6 +72,7 @@ const PARTS: &[Part] = &[
     beside("replay_tshark"),
     beside("report"),
     beside("routes"),
+    beside("rules"),
     beside("sandboxed"),
     Part { is_of_runtime: false, ..behind("storms", "storms") },
     beside("stuck_reads"),

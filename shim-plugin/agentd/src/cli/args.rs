@@ -46,7 +46,13 @@ pub struct Common {
 pub enum Command {
     /// Run the agent: attach to every container of this node and count its traffic
     #[command(after_long_help = Exit::table())]
-    Agent(AgentFlags),
+    Agent {
+        #[command(flatten)]
+        flags: AgentFlags,
+        /// Print name, type and labels of each metric that /metrics may show, and end
+        #[arg(long)]
+        print_metrics: bool,
+    },
     /// Say whether the agent can run on this machine, what falls back, and what to do
     Check {
         #[command(flatten)]

@@ -6,6 +6,7 @@ pub mod companion;
 pub mod counts;
 pub mod doors;
 pub mod identity;
+pub mod known;
 pub mod kubernetes;
 pub mod notify;
 pub mod pages;
