@@ -84,6 +84,8 @@ pub enum Standing {
         /// Its words.
         text: String,
     },
+    /// None has joined from this node of the cluster.
+    Absent,
 }
 
 #[derive(Debug)]
@@ -108,6 +110,15 @@ pub struct AgentRow {
     pub standing: Standing,
     /// Series of it that are kept.
     pub series: usize,
+}
+
+/// All that is shown to kubectl, at one time.
+#[derive(Clone, Debug, Default)]
+pub struct Shown {
+    /// The table of the last minute.
+    pub table: Arc<ClusterView>,
+    /// A row for each node, whether or not its agent has joined.
+    pub agents: Vec<AgentRow>,
 }
 
 /// What is asked for; `None`: all.
@@ -447,6 +458,19 @@ impl Fleet {
         let made = Arc::new(cluster.table(now, agents));
         *table = Some((now, made.clone()));
         made
+    }
+
+    /// What the cluster did, and who tells of it: also the nodes of which nobody does.
+    pub fn shown(&mut self, now: Duration) -> Shown {
+        let absent = |node: &str| AgentRow {
+            node: node.to_owned(),
+            version: String::new(),
+            standing: Standing::Absent,
+            series: 0,
+        };
+        let mut agents = self.agents(now);
+        agents.extend(self.uncovered().into_iter().map(absent));
+        Shown { table: self.table(now), agents }
     }
 
     /// Names of series of another version, which are kept and not shown.

@@ -14,7 +14,7 @@ pub mod serve;
 mod session;
 mod watched;
 
-pub use fleet::{AgentRow, Config, Fleet, FleetCounts, KEPT, Only, Rows, Standing};
+pub use fleet::{AgentRow, Config, Fleet, FleetCounts, KEPT, Only, Rows, Shown, Standing};
 pub use names::{Name, Names};
 pub use session::Session;
 pub use watched::Watched;

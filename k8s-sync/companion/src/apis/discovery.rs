@@ -76,7 +76,7 @@ const VERBS: [&str; 3] = ["get", "list", "watch"];
 fn short(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::WorkloadTraffic => &["wt"],
-        Kind::Edge => &[],
+        Kind::Edge | Kind::NodeAgent => &[],
     }
 }
 
@@ -84,14 +84,20 @@ fn singular(kind: Kind) -> &'static str {
     match kind {
         Kind::WorkloadTraffic => "workloadtraffic",
         Kind::Edge => "edge",
+        Kind::NodeAgent => "nodeagent",
     }
+}
+
+/// `kubectl get pilotfish` shows the traffic of a namespace.
+fn categories(kind: Kind) -> &'static [&'static str] {
+    if kind.is_namespaced() { &["pilotfish"] } else { &[] }
 }
 
 fn resources() -> Value {
     let one = |kind: Kind| {
         json!({
-            "name": kind.resource(), "singularName": singular(kind), "namespaced": true, "kind": kind.name(),
-            "verbs": VERBS, "shortNames": short(kind), "categories": ["pilotfish"],
+            "name": kind.resource(), "singularName": singular(kind), "namespaced": kind.is_namespaced(), "kind": kind.name(),
+            "verbs": VERBS, "shortNames": short(kind), "categories": categories(kind),
         })
     };
     json!({
@@ -100,12 +106,16 @@ fn resources() -> Value {
     })
 }
 
+fn scope(kind: Kind) -> &'static str {
+    if kind.is_namespaced() { "Namespaced" } else { "Cluster" }
+}
+
 fn aggregated() -> Value {
     let one = |kind: Kind| {
         json!({
-            "resource": kind.resource(), "singularResource": singular(kind), "scope": "Namespaced", "verbs": VERBS,
+            "resource": kind.resource(), "singularResource": singular(kind), "scope": scope(kind), "verbs": VERBS,
             "responseKind": { "group": GROUP, "version": VERSION, "kind": kind.name() },
-            "shortNames": short(kind), "categories": ["pilotfish"],
+            "shortNames": short(kind), "categories": categories(kind),
         })
     };
     let version = json!({ "version": VERSION, "freshness": "Current", "resources": Kind::ALL.map(one) });
@@ -156,17 +166,23 @@ fn schemas(prefix: &str) -> Value {
             "apiVersion": text("traffic.pilotfish.io/v1alpha1"),
             "kind": text(kind.name()),
             "metadata": object("Name, namespace and labels.", json!({})),
-            "golden": golden,
-            "nodes": nodes,
         });
         let more = match kind {
-            Kind::WorkloadTraffic => json!({ "workload": end("Who was asked.") }),
+            Kind::WorkloadTraffic => json!({ "golden": golden, "nodes": nodes, "workload": end("Who was asked.") }),
             Kind::Edge => json!({
+                "golden": golden,
+                "nodes": nodes,
                 "client": end("Who asked."),
                 "server": end("Who was asked."),
                 "service": text("By which Service, where one is known."),
                 "protocol": text("http, dns, rpc, db, .. tcp or udp where none is read."),
                 "reporter": text("At which end it was seen: client or server."),
+            }),
+            Kind::NodeAgent => json!({
+                "state": text("Live: it pushes. Silent: three pushes are missing. Ended: it said why. Absent: none has joined from this node."),
+                "reason": text("Why nothing comes from it."),
+                "version": text("Of the agent."),
+                "series": number("Of it, kept by the companion."),
             }),
         };
         if let (Some(properties), Value::Object(more)) = (properties.as_object_mut(), more) {
@@ -175,6 +191,7 @@ fn schemas(prefix: &str) -> Value {
         let description = match kind {
             Kind::WorkloadTraffic => "What a workload did as a server in the last minute.",
             Kind::Edge => "Who asked whom in the last minute, and how that went.",
+            Kind::NodeAgent => "Whether a node is told of: its agent, or that it has none.",
         };
         let mut schema = object(description, properties);
         schema["x-kubernetes-group-version-kind"] =
@@ -204,7 +221,8 @@ fn paths() -> Value {
                 "x-kubernetes-group-version-kind": { "group": GROUP, "version": VERSION, "kind": kind.name() },
             } })
         };
-        let base = format!("/apis/{GROUP}/{VERSION}/namespaces/{{namespace}}/{}", kind.resource());
+        let within = if kind.is_namespaced() { "namespaces/{namespace}/" } else { "" };
+        let base = format!("/apis/{GROUP}/{VERSION}/{within}{}", kind.resource());
         all.insert(base.clone(), operation("list", content(format!("{}List", schema_name(kind)))));
         all.insert(format!("{base}/{{name}}"), operation("get", content(schema_name(kind))));
     }

@@ -12,11 +12,19 @@ pub enum Kind {
     WorkloadTraffic,
     /// Who asked whom.
     Edge,
+    /// The agent of a node.
+    NodeAgent,
 }
 
 impl Kind {
     /// Each once.
-    pub const ALL: [Kind; 2] = [Kind::WorkloadTraffic, Kind::Edge];
+    pub const ALL: [Kind; 3] = [Kind::WorkloadTraffic, Kind::Edge, Kind::NodeAgent];
+
+    /// Whether its objects are in namespaces, and the right to read them with it.
+    #[must_use]
+    pub fn is_namespaced(self) -> bool {
+        self != Kind::NodeAgent
+    }
 
     /// The word in paths.
     #[must_use]
@@ -24,6 +32,8 @@ impl Kind {
         match self {
             Kind::WorkloadTraffic => "workloadtraffic",
             Kind::Edge => "edges",
+            // `agents` is a word of others, too.
+            Kind::NodeAgent => "nodeagents",
         }
     }
 
@@ -33,6 +43,7 @@ impl Kind {
         match self {
             Kind::WorkloadTraffic => "WorkloadTraffic",
             Kind::Edge => "Edge",
+            Kind::NodeAgent => "NodeAgent",
         }
     }
 
@@ -40,6 +51,7 @@ impl Kind {
         match self {
             Kind::WorkloadTraffic => "WorkloadTrafficList",
             Kind::Edge => "EdgeList",
+            Kind::NodeAgent => "NodeAgentList",
         }
     }
 }

@@ -23,17 +23,17 @@ pub use request::{Asked, Form, Reads, Selected};
 pub use status::Failure;
 pub use watch::Watch;
 
-use golden_metrics::ClusterView;
+use crate::fleet::Shown;
 use serde_json::{Value, json};
 
 /// Answers what is no watch. `version` is the resource version of the table: milliseconds of the wall
 /// clock, so that those of several replicas compare.
 #[must_use]
-pub fn answer(asked: &Asked, table: &ClusterView, version: u64) -> Answer {
+pub fn answer(asked: &Asked, shown: &Shown, version: u64) -> Answer {
     match asked {
         Asked::Document { document, accept_v2 } => discovery::answer(*document, *accept_v2),
         Asked::Objects { selected, form, .. } => {
-            let objects = objects::of(selected, table);
+            let objects = objects::of(selected, shown);
             match (&selected.name, form) {
                 (Some(name), _) if objects.is_empty() => Failure::not_found(selected.kind, name).into(),
                 (Some(_), Form::Json) => Answer::json(objects.first().map_or(Value::Null, |one| one.json(version))),

@@ -2,7 +2,8 @@
 
 use super::kind::{GROUP, Kind, VERSION};
 use super::request::Selected;
-use golden_metrics::{ClusterView, Covered, EdgeRow, Nodes, WorkloadRow};
+use crate::fleet::{AgentRow, Shown, Standing};
+use golden_metrics::{Covered, EdgeRow, Nodes, WorkloadRow};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hash};
@@ -23,14 +24,16 @@ pub struct Object {
 pub(super) enum Row {
     Workload(WorkloadRow),
     Edge(EdgeRow),
+    Agent(AgentRow),
 }
 
 /// Those that are asked for, by namespace and name. Rows of which no end is in a namespace are in none
 /// here: nobody could be given the right to read them.
-pub(super) fn of(selected: &Selected, table: &ClusterView) -> Vec<Object> {
+pub(super) fn of(selected: &Selected, shown: &Shown) -> Vec<Object> {
     let all: Vec<Object> = match selected.kind {
-        Kind::WorkloadTraffic => table.workloads().into_iter().filter_map(workload).collect(),
-        Kind::Edge => table.edges_once().into_iter().filter_map(edge).collect(),
+        Kind::WorkloadTraffic => shown.table.workloads().into_iter().filter_map(workload).collect(),
+        Kind::Edge => shown.table.edges_once().into_iter().filter_map(edge).collect(),
+        Kind::NodeAgent => shown.agents.iter().cloned().map(agent).collect(),
     };
     let mut objects: Vec<Object> = all.into_iter().filter(|object| object.is(selected)).collect();
     objects.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
@@ -70,6 +73,34 @@ fn edge(Covered { row, nodes }: Covered<EdgeRow>) -> Option<Object> {
     Some(Object { namespace, name, labels: labels.into(), row: Row::Edge(row), nodes })
 }
 
+fn agent(row: AgentRow) -> Object {
+    let labels = [("state", state(&row.standing).to_owned())].into();
+    let nodes = Nodes { live: u32::from(row.standing == Standing::Live), all: 1 };
+    // In no namespace.
+    Object { namespace: String::new(), name: row.node.clone(), labels, row: Row::Agent(row), nodes }
+}
+
+/// One word for how an agent stands.
+pub(super) fn state(standing: &Standing) -> &'static str {
+    match standing {
+        Standing::Live => "Live",
+        Standing::Silent { .. } => "Silent",
+        Standing::Ended { .. } => "Ended",
+        Standing::Absent => "Absent",
+    }
+}
+
+/// Why nothing comes from it.
+pub(super) fn why(standing: &Standing) -> String {
+    match standing {
+        Standing::Live => String::new(),
+        // In tens: it is no news each time that somebody looks.
+        Standing::Silent { since } => format!("no push for {} s", since.as_secs() / 10 * 10),
+        Standing::Ended { code, text } => format!("exit code {code}: {text}"),
+        Standing::Absent => "no agent has joined from this node".to_owned(),
+    }
+}
+
 /// The same in every process: names are to stay.
 fn hash(row: &EdgeRow) -> u64 {
     let EdgeRow { src, dst, service, protocol, reporter, golden: _ } = row;
@@ -100,37 +131,51 @@ impl Object {
     pub(super) fn metadata(&self, version: u64) -> Value {
         let labels: BTreeMap<String, &String> =
             self.labels.iter().map(|(name, value)| (format!("pilotfish.io/{name}"), value)).collect();
-        json!({
-            "name": self.name, "namespace": self.namespace, "resourceVersion": version.to_string(),
-            "creationTimestamp": null, "labels": labels,
-        })
+        let mut metadata = json!({
+            "name": self.name, "resourceVersion": version.to_string(), "creationTimestamp": null, "labels": labels,
+        });
+        if !self.namespace.is_empty() {
+            metadata["namespace"] = self.namespace.clone().into();
+        }
+        metadata
     }
 
     /// The object.
     #[must_use]
     pub fn json(&self, version: u64) -> Value {
         let golden = match &self.row {
-            Row::Workload(row) => &row.golden,
-            Row::Edge(row) => &row.golden,
+            Row::Workload(row) => Some(&row.golden),
+            Row::Edge(row) => Some(&row.golden),
+            Row::Agent(_) => None,
         };
+        let golden = golden.map(|golden| {
+            json!({
+                "requests": golden.requests, "failures": golden.failures, "requestsPerSecond": golden.rps,
+                "successRate": golden.success, "p50Seconds": golden.p50, "p95Seconds": golden.p95,
+                "p99Seconds": golden.p99, "tcpConnections": golden.tcp_connections, "bytes": golden.bytes,
+            })
+        });
+        let nodes = json!({ "live": self.nodes.live, "all": self.nodes.all });
         let (kind, more) = match &self.row {
-            Row::Workload(row) => (Kind::WorkloadTraffic, json!({ "workload": row.workload })),
+            Row::Workload(row) => {
+                (Kind::WorkloadTraffic, json!({ "golden": golden, "nodes": nodes, "workload": row.workload }))
+            }
             Row::Edge(row) => (
                 Kind::Edge,
                 json!({
-                    "client": row.src, "server": row.dst, "service": row.service, "protocol": row.protocol,
-                    "reporter": row.reporter,
+                    "golden": golden, "nodes": nodes, "client": row.src, "server": row.dst,
+                    "service": row.service, "protocol": row.protocol, "reporter": row.reporter,
+                }),
+            ),
+            Row::Agent(AgentRow { node: _, version, standing, series }) => (
+                Kind::NodeAgent,
+                json!({
+                    "state": state(standing), "reason": why(standing), "version": version, "series": series,
                 }),
             ),
         };
         let mut object = json!({
             "apiVersion": format!("{GROUP}/{VERSION}"), "kind": kind.name(), "metadata": self.metadata(version),
-            "golden": {
-                "requests": golden.requests, "failures": golden.failures, "requestsPerSecond": golden.rps,
-                "successRate": golden.success, "p50Seconds": golden.p50, "p95Seconds": golden.p95,
-                "p99Seconds": golden.p99, "tcpConnections": golden.tcp_connections, "bytes": golden.bytes,
-            },
-            "nodes": { "live": self.nodes.live, "all": self.nodes.all },
         });
         if let (Some(object), Value::Object(more)) = (object.as_object_mut(), more) {
             object.extend(more);

@@ -87,9 +87,14 @@ impl Asked {
             [resource] => (None, resource, None),
             [word, namespace, resource] if word == "namespaces" => (Some(namespace), resource, None),
             [word, namespace, resource, name] if word == "namespaces" => (Some(namespace), resource, Some(name)),
+            [resource, name] => (None, resource, Some(name)),
             _ => return Err(unknown()),
         };
         let kind = Kind::ALL.into_iter().find(|kind| kind.resource() == resource).ok_or_else(unknown)?;
+        // One of all namespaces has no path, and what is in none has no other.
+        if if kind.is_namespaced() { name.is_some() && namespace.is_none() } else { namespace.is_some() } {
+            return Err(unknown());
+        }
         let mut selected =
             Selected { kind, namespace: namespace.cloned(), name: name.cloned(), only: None, labels: Vec::new() };
         let form =

@@ -1,7 +1,7 @@
 //! Objects as rows for a person: `meta.k8s.io/v1 Table`. Cells of priority 1 are those of `-o wide`.
 
 use super::kind::Kind;
-use super::objects::{Object, Row};
+use super::objects::{Object, Row, state, why};
 use golden_metrics::Nodes;
 use serde_json::{Value, json};
 
@@ -47,6 +47,13 @@ fn columns(kind: Kind) -> &'static [(&'static str, &'static str, u8)] {
             ("Service", "string", 1),
             ("TCP-Conn", "integer", 1),
         ],
+        Kind::NodeAgent => &[
+            ("Name", "string", 0),
+            ("State", "string", 0),
+            ("Version", "string", 0),
+            ("Series", "integer", 0),
+            ("Reason", "string", 0),
+        ],
     }
 }
 
@@ -86,6 +93,7 @@ fn row(object: &Object, version: u64) -> Value {
                 golden.tcp_connections,
             ])
         }
+        Row::Agent(row) => json!([object.name, state(&row.standing), row.version, row.series, why(&row.standing)]),
     };
     let metadata = object.metadata(version);
     let object = json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata });

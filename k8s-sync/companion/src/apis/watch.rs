@@ -3,7 +3,7 @@
 use super::objects::{self, Object};
 use super::request::{Form, Selected};
 use super::table;
-use golden_metrics::ClusterView;
+use crate::fleet::Shown;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -19,22 +19,22 @@ pub struct Watch {
 impl Watch {
     /// Begins with this table. A client that has nothing gets all of it first.
     #[must_use]
-    pub fn new(selected: Selected, form: Form, from_nothing: bool, table: &ClusterView) -> Watch {
+    pub fn new(selected: Selected, form: Form, from_nothing: bool, shown: &Shown) -> Watch {
         let mut watch = Watch { selected, form, known: BTreeMap::new(), named: false };
         if !from_nothing {
-            watch.known = watch.read(table);
+            watch.known = watch.read(shown);
         }
         watch
     }
 
-    fn read(&self, table: &ClusterView) -> BTreeMap<(String, String), Object> {
-        let objects = objects::of(&self.selected, table).into_iter();
+    fn read(&self, shown: &Shown) -> BTreeMap<(String, String), Object> {
+        let objects = objects::of(&self.selected, shown).into_iter();
         objects.map(|object| ((object.namespace.clone(), object.name.clone()), object)).collect()
     }
 
     /// What changed since the last table.
-    pub fn events(&mut self, table: &ClusterView, version: u64) -> Vec<Value> {
-        let now = self.read(table);
+    pub fn events(&mut self, shown: &Shown, version: u64) -> Vec<Value> {
+        let now = self.read(shown);
         let before = std::mem::take(&mut self.known);
         let mut events = Vec::new();
         for (place, object) in &now {

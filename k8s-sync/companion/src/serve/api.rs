@@ -163,12 +163,12 @@ impl Api {
                 return document(failure.into());
             }
         };
-        let table = self.push.fleet().lock().table(self.push.now());
+        let shown = self.push.fleet().lock().shown(self.push.now());
         match asked {
             Asked::Objects { selected, form, reads: Reads::Watch { from_nothing, seconds } } => {
                 self.watch(selected, form, from_nothing, seconds)
             }
-            asked => document(apis::answer(&asked, &table, version())),
+            asked => document(apis::answer(&asked, &shown, version())),
         }
     }
 
@@ -178,8 +178,8 @@ impl Api {
             return document(Failure::too_many().into());
         };
         let push = self.push.clone();
-        let table = push.fleet().lock().table(push.now());
-        let watch = Watch::new(selected, form, from_nothing, &table);
+        let shown = push.fleet().lock().shown(push.now());
+        let watch = Watch::new(selected, form, from_nothing, &shown);
         let until = Instant::now() + Duration::from_secs(seconds);
         let ticks = interval(LOOK);
         let events =
@@ -189,8 +189,8 @@ impl Api {
                         _ = ticks.tick() => {}
                         () = tokio::time::sleep_until(until) => return None,
                     }
-                    let table = push.fleet().lock().table(push.now());
-                    let lines: Vec<u8> = watch.events(&table, version()).iter().flat_map(line).collect();
+                    let shown = push.fleet().lock().shown(push.now());
+                    let lines: Vec<u8> = watch.events(&shown, version()).iter().flat_map(line).collect();
                     if !lines.is_empty() {
                         return Some((Ok(Frame::data(Bytes::from(lines))), (watch, push, ticks, place)));
                     }

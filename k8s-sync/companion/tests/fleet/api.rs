@@ -26,7 +26,7 @@ fn read(method: &str, path: &str, accept: &str) -> Result<Asked, Failure> {
 
 fn get(fleet: &mut Fleet, path: &str, accept: &str) -> (u16, Value) {
     let answer: Answer = match read("GET", path, accept) {
-        Ok(asked) => answer(&asked, &fleet.table(at(60)), 7),
+        Ok(asked) => answer(&asked, &fleet.shown(at(60)), 7),
         Err(failure) => failure.into(),
     };
     (answer.status, answer.body)
@@ -127,6 +127,30 @@ fn what_cannot_be_answered_is_a_status() {
 }
 
 #[test]
+fn agents_are_rows_of_the_cluster_and_nodes_without_one_too() {
+    let (mut fleet, _agent) = busy();
+    fleet.set_nodes(["n1", "n2"].map(str::to_owned).into());
+    let (status, table) = get(&mut fleet, &format!("{BASE}/nodeagents"), TABLE);
+    assert_eq!((status, names(&table)), (200, vec!["n1", "n2"]));
+    let row = |at: usize| table["rows"][at]["cells"].clone();
+    assert_eq!((&row(0)[1], &row(0)[4]), (&"Live".into(), &"".into()));
+    assert_eq!((&row(1)[1], &row(1)[4]), (&"Absent".into(), &"no agent has joined from this node".into()));
+    let (_, one) = get(&mut fleet, &format!("{BASE}/nodeagents/n1"), "application/json");
+    assert_eq!(
+        (&one["kind"], &one["state"], &one["metadata"]["name"]),
+        (&"NodeAgent".into(), &"Live".into(), &"n1".into())
+    );
+    assert!(one["metadata"].get("namespace").is_none() && one["series"].as_u64() > Some(0), "{one}");
+    // Who may read a namespace reads no agents by it.
+    for path in ["namespaces/shop/nodeagents", "namespaces/shop/nodeagents/n1", "workloadtraffic/api", "nodeagents/n3"]
+    {
+        assert_eq!(get(&mut fleet, &format!("{BASE}/{path}"), TABLE).0, 404, "{path}");
+    }
+    let silent = answer(&read("GET", &format!("{BASE}/nodeagents/n1"), "").unwrap(), &fleet.shown(at(200)), 8);
+    assert_eq!((&silent.body["state"], &silent.body["reason"]), (&"Silent".into(), &"no push for 140 s".into()));
+}
+
+#[test]
 fn discovery_depends_on_no_data() {
     let mut fleet = fleet();
     let mut json = |path: &str| get(&mut fleet, path, "*/*");
@@ -151,26 +175,26 @@ fn a_watch_tells_of_what_comes_changes_and_goes() {
     else {
         panic!("a watch")
     };
-    let mut watch = Watch::new(selected.clone(), Form::Table, true, &fleet.table(at(60)));
+    let mut watch = Watch::new(selected.clone(), Form::Table, true, &fleet.shown(at(60)));
     let kinds = |events: &[Value]| {
         events.iter().filter_map(|event| event["type"].as_str().map(str::to_owned)).collect::<Vec<_>>()
     };
-    let first = watch.events(&fleet.table(at(60)), 8);
+    let first = watch.events(&fleet.shown(at(60)), 8);
     assert_eq!((kinds(&first), names(&first[0]["object"])), (vec!["ADDED".to_owned()], vec!["api"]));
-    assert!(watch.events(&fleet.table(at(60)), 9).is_empty());
+    assert!(watch.events(&fleet.shown(at(60)), 9).is_empty());
     for second in 60..75 {
         agent.answers(7, 500, 4);
         agent.run(at(second), &mut fleet);
     }
-    let changed = watch.events(&fleet.table(at(75)), 10);
+    let changed = watch.events(&fleet.shown(at(75)), 10);
     assert_eq!(
         (kinds(&changed), &changed[0]["object"]["columnDefinitions"]),
         (vec!["MODIFIED".to_owned()], &Value::Array(Vec::new()))
     );
-    assert_eq!(kinds(&watch.events(&fleet.table(at(400)), 11)), ["DELETED"]);
+    assert_eq!(kinds(&watch.events(&fleet.shown(at(400)), 11)), ["DELETED"]);
     // Who has a list gets what changes after it.
-    let mut later = Watch::new(selected, Form::Json, false, &fleet.table(at(400)));
-    assert!(later.events(&fleet.table(at(400)), 12).is_empty());
+    let mut later = Watch::new(selected, Form::Json, false, &fleet.shown(at(400)));
+    assert!(later.events(&fleet.shown(at(400)), 12).is_empty());
 }
 
 fn certificate(common_name: &str) -> Vec<u8> {

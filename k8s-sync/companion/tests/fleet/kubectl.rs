@@ -80,6 +80,7 @@ impl Bed {
 
         let config = Config { period: Duration::from_secs(1), ..Config::default() };
         let fleet = Arc::new(Mutex::new(Fleet::new(Me::new("0.2.0", 1), config)));
+        fleet.lock().set_nodes(["n1", "n2", "n3"].map(str::to_owned).into());
         let token = Token::new("the-token-of-this-cluster").context("a token")?.hash();
         let push = Arc::new(Push::new(fleet, token));
         let proxy = FrontProxy {
@@ -210,6 +211,12 @@ fn kubectl_shows_the_cluster_through_a_real_api_server() -> Result<()> {
     assert!(bed.kubectl(&["api-resources", "--api-group=traffic.pilotfish.io"])?.contains("workloadtraffic"));
     bed.kubectl(&["wait", "wt/api", "-n", "shop", "--for=jsonpath={.nodes.all}=2", "--timeout=30s"])?;
 
+    let agents = bed.kubectl(&["get", "nodeagents", "--sort-by=.metadata.name"])?;
+    let row = |node: &str| agents.lines().find(|line| line.starts_with(node)).unwrap_or_default().to_owned();
+    assert!(row("n1").contains("Live") && row("n3").contains("no agent has joined"), "{agents}");
+    assert!(bed.kubectl(&["describe", "nodeagent", "n3"])?.contains("Absent"));
+    assert!(bed.kubectl(&["explain", "nodeagents"])?.contains("reason"));
+
     watches(&bed)?;
     rights(&bed)?;
     absence(&bed)
@@ -240,6 +247,7 @@ fn rights(bed: &Bed) -> Result<()> {
     )?;
     wait("bob may read shop", || Ok(as_bob(&["get", "wt", "-n", "shop"])?.status.success().then_some(())))?;
     ensure!(!as_bob(&["get", "wt", "-A"])?.status.success(), "bob sees all namespaces");
+    ensure!(!as_bob(&["get", "nodeagents", "-n", "shop"])?.status.success(), "bob sees all agents");
     // Nor by going around the API server, whatever the headers say.
     let answer = bed.runtime.block_on(bed.forged())?;
     ensure!(answer.starts_with("HTTP/1.1 401"), "{answer}");
