@@ -50,6 +50,8 @@ pub(super) struct Command {
     pub statement: Option<u32>,
     /// The database that is used once it is done, where that changes; `None` in it where it was not seen.
     pub database: Option<Option<Box<str>>>,
+    /// Its length, and what it begins with, are those of such a command.
+    pub fits: bool,
 }
 
 /// Name and answer of each command that is known.
@@ -86,13 +88,44 @@ pub(super) fn known(code: u8) -> Option<(&'static str, Answers)> {
     Some(known)
 }
 
+/// Whether these are the first bytes of what stands behind such a code; all of it where they are `whole`.
+fn fits(code: u8, rest: &[u8], whole: bool) -> bool {
+    let exactly = |length: usize| rest.len() == length && whole || rest.len() < length && !whole;
+    let at_least = |length: usize| rest.len() >= length || !whole;
+    let is_text = |text: &[u8]| {
+        let text = text.get(..8).unwrap_or(text);
+        text.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\t' | b'\n' | b'\r' | 0x80..))
+    };
+    match code {
+        QUIT | 0x09 | 0x0a | 0x0d | PING | RESET_CONNECTION => exactly(0),
+        QUERY => at_least(1) && statement_of(rest).is_none_or(is_text),
+        INIT_DB | 0x05 | 0x06 | PREPARE => at_least(1) && is_text(rest),
+        0x04 => at_least(1) && is_text(until_nul(rest).map_or(rest, |(table, _)| table)),
+        CHANGE_USER => at_least(2) && is_text(until_nul(rest).map_or(rest, |(user, _)| user)),
+        0x07 => exactly(1),
+        0x08 => exactly(0) || exactly(1),
+        0x1b => exactly(2),
+        0x0c | CLOSE | RESET => exactly(4),
+        FETCH => exactly(8),
+        0x18 => at_least(6),
+        BULK_EXECUTE => at_least(6),
+        // It is executed once, with or without a cursor.
+        EXECUTE => match rest {
+            [_, _, _, _, flags, 1, 0, 0, 0, ..] => *flags < 0x10,
+            _ => !whole && rest.len() < 9,
+        },
+        _ => at_least(10),
+    }
+}
+
 impl Command {
     /// Reads the first bytes of a payload; all of it where it is `whole`. `None`: it is no command.
     pub(super) fn read(payload: &[u8], whole: bool) -> Option<Command> {
         let (&code, rest) = payload.split_first()?;
         let (name, answers) = known(code)?;
         let number = rest.first_chunk::<4>().map(|number| u32::from_le_bytes(*number));
-        let mut command = Command { code, name, answers, prepares: None, statement: None, database: None };
+        let fits = fits(code, rest, whole);
+        let mut command = Command { code, name, answers, prepares: None, statement: None, database: None, fits };
         match code {
             QUERY => {
                 let text = statement_of(rest);

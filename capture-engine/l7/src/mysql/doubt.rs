@@ -2,6 +2,7 @@
 //! whichever is more: where all of one direction was seen, that is exact. Packets are numbered from the
 //! command on, so the first one of an answer shows by its number.
 
+use super::command::Answers;
 use crate::Out;
 use flow_model::{LossReason, Ts};
 
@@ -18,6 +19,20 @@ pub(super) struct Doubt {
     pub(super) missing: [bool; 2],
     /// Bytes of the client were not seen: more was asked, perhaps.
     pub(super) hidden: bool,
+    /// What was read of a message of which the beginning may be missing.
+    trial: Option<Trial>,
+}
+
+/// Commands that are none where a packet of another kind follows them in their message, or where its end is
+/// not that of a packet: what is found behind a hole may be the rest of a packet. Nothing but lengths and
+/// numbers shows that it is not, and few of them do in data, which are full of small numbers.
+#[derive(Clone, Copy, Debug, Default)]
+struct Trial {
+    asked: u32,
+    /// Of those that have no answer.
+    untold: u32,
+    /// A client that quits says nothing more.
+    over: bool,
 }
 
 /// Rows of the answer under way were left out: its end shows in the last bytes of its message.
@@ -36,6 +51,36 @@ impl Doubt {
             counted: 0,
             missing: [false; 2],
             hidden: reason == LossReason::JoinedMidway,
+            trial: None,
+        }
+    }
+
+    /// A message of the client is read of which the beginning may be missing.
+    pub(super) fn try_message(&mut self) {
+        self.trial = Some(Trial::default());
+    }
+
+    pub(super) fn tries(&self) -> bool {
+        self.trial.is_some()
+    }
+
+    /// A command in such a message, of which the shape `fits`. False where the message has none, then.
+    pub(super) fn try_command(&mut self, answers: Answers, quits: bool, fits: bool) -> bool {
+        let Some(trial) = self.trial.as_mut().filter(|trial| fits && !trial.over) else {
+            self.trial = None;
+            return false;
+        };
+        let count = if answers == Answers::Never { &mut trial.untold } else { &mut trial.asked };
+        *count = count.saturating_add(1);
+        trial.over = quits;
+        true
+    }
+
+    /// The message is over, or the rest of it is missing: it `holds` commands, or none.
+    pub(super) fn judge<O: Out>(&mut self, holds: bool, out: &mut O) {
+        if let Some(trial) = self.trial.take().filter(|_| holds) {
+            self.ask(trial.asked, out);
+            self.lose(trial.untold, out);
         }
     }
 
@@ -44,7 +89,7 @@ impl Doubt {
         self.count(out);
     }
 
-    /// Exchanges of which the answer would not be told from the rest of another one: logins.
+    /// Exchanges of which the answer would not be told from the rest of another one, logins, and those that have none.
     pub(super) fn lose<O: Out>(&self, count: u32, out: &mut O) {
         if count > 0 {
             out.lost(self.reason, u64::from(count));

@@ -40,6 +40,9 @@ impl Mysql {
             .client
             .begins()
             .is_some_and(|code| code.and_then(command::known).is_none_or(|(_, answers)| answers != Answers::Never));
+        if let Some(doubt) = &mut self.doubt {
+            doubt.judge(true, out);
+        }
         self.client.lose();
         self.prepared.forget();
         self.database = None;
@@ -62,10 +65,20 @@ impl Mysql {
         }
     }
 
-    /// A whole message was not seen.
-    pub(super) fn message_missing<O: Out>(&mut self, sender: Sender, out: &mut O) {
+    /// The message of the client that was read behind a hole is over.
+    fn judge<O: Out>(&mut self, out: &mut O) {
+        let holds = !self.client.is_lost() && !self.client.is_amid();
+        if let Some(doubt) = &mut self.doubt {
+            doubt.judge(holds, out);
+        }
+    }
+
+    /// A whole message was not seen, or its beginning.
+    pub(super) fn message_missing<O: Out>(&mut self, sender: Sender, turn: u32, out: &mut O) {
         match sender {
             Sender::Client => {
+                self.judge(out);
+                self.headless = turn;
                 let login = self.login_is_lost();
                 self.lose(LossReason::RingFull, out);
                 self.fold(out);
@@ -95,6 +108,7 @@ impl Mysql {
     /// A message of the client begins.
     pub(super) fn client_speaks<O: Out>(&mut self, begun: Begun, limits: &Limits, out: &mut O) {
         let Begun { turn, at, unsure, missed } = begun;
+        self.judge(out);
         self.settle(out);
         // A capture may have dropped the rest of what the server is amid.
         let unsure = unsure || limits.report_partial && self.server.is_amid();
@@ -128,12 +142,19 @@ impl Mysql {
         }
     }
 
-    /// A direction of which the place is lost begins a message, or goes on with one. Whether the place is known again.
-    pub(super) fn find<O: Out>(&mut self, sender: Sender, start: bool, bytes: &[u8], out: &mut O) -> bool {
-        let found = start && sign::begins(sender, bytes);
+    /// A direction of which the place is lost begins message `start`, or goes on with one. Whether the place is known
+    /// again.
+    pub(super) fn find<O: Out>(&mut self, sender: Sender, start: Option<u32>, bytes: &[u8], out: &mut O) -> bool {
+        let found = start.is_some() && sign::begins(sender, bytes);
         let side = if sender == Sender::Client { &mut self.client } else { &mut self.server };
         if found {
             side.find(bytes.len() >= HEADER);
+            if sender == Sender::Client
+                && start == Some(self.headless)
+                && let Some(doubt) = &mut self.doubt
+            {
+                doubt.try_message();
+            }
         } else if self.doubt.is_none() {
             // What it says is not read, and may have been the answer to what waits.
             self.lose(LossReason::Gap, out);
@@ -205,6 +226,7 @@ impl Mysql {
 
     /// Nothing more comes.
     pub(super) fn end_doubt<O: Out>(&mut self, out: &mut O) {
+        self.judge(out);
         if let Some(doubt) = &mut self.doubt {
             doubt.fold(out);
         }

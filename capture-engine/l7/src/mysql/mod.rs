@@ -80,6 +80,8 @@ pub(crate) struct Mysql {
     overlaps: bool,
     /// Message of the flow with which it begins to be read.
     first: u32,
+    /// Message of the client of which the beginning may be missing.
+    headless: u32,
     /// When bytes passed last.
     last: Ts,
     /// Nothing is paired.
@@ -161,6 +163,9 @@ impl Dissector for Mysql {
             if passed.beyond > 0 {
                 self.lose_client(LossReason::Gap, out);
             }
+            if hole.before_start && hole.cause == Cause::Unknown {
+                self.headless = hole.turn;
+            }
         } else {
             self.server_hole(&hole, out);
         }
@@ -178,9 +183,9 @@ impl Dissector for Mysql {
         }
     }
 
-    fn missing<O: Out>(&mut self, dir: Direction, _turn: u32, _at: Ts, _limits: &Limits, out: &mut O) {
+    fn missing<O: Out>(&mut self, dir: Direction, turn: u32, _at: Ts, _limits: &Limits, out: &mut O) {
         let sender = if dir == self.client_dir { Sender::Client } else { Sender::Server };
-        self.message_missing(sender, out);
+        self.message_missing(sender, turn, out);
     }
 
     fn closed<O: Out>(&mut self, _at: Ts, close: Close, limits: &Limits, out: &mut O) {
@@ -256,6 +261,7 @@ impl Mysql {
             compresses: false,
             overlaps: false,
             first: 0,
+            headless: 0,
             last: Ts::default(),
             doubt: None,
             database: None,
@@ -270,8 +276,9 @@ impl Mysql {
             return bytes.len();
         }
         let mut rest = bytes;
+        let starts = |rest: &[u8]| (start && rest.len() == bytes.len()).then_some(turn);
         while !rest.is_empty() && self.next == Next::Same {
-            if self.client.is_lost() && !self.find(Sender::Client, start && rest.len() == bytes.len(), rest, out) {
+            if self.client.is_lost() && !self.find(Sender::Client, starts(rest), rest, out) {
                 return bytes.len();
             }
             let used = self.client_packet(at, Some((rest, turn)), limits, out);
@@ -313,8 +320,9 @@ impl Mysql {
             return bytes.len();
         }
         let (mut rest, mut kept) = (bytes, [0; KEPT_GREETING]);
+        let starts = |rest: &[u8]| (start && rest.len() == bytes.len()).then_some(turn);
         while !rest.is_empty() && self.next == Next::Same && !(waiting && self.open.is_empty()) {
-            if self.server.is_lost() && !self.find(Sender::Server, start && rest.len() == bytes.len(), rest, out) {
+            if self.server.is_lost() && !self.find(Sender::Server, starts(rest), rest, out) {
                 return bytes.len();
             }
             let (used, ended) = self.server.take(rest, at, turn);

@@ -12,6 +12,17 @@ use std::sync::Arc;
 
 impl Mysql {
     pub(super) fn client_says<O: Out>(&mut self, seen: Seen, said: Said, limits: &Limits, out: &mut O) {
+        if let Some(doubt) = self.doubt.as_mut().filter(|doubt| doubt.tries()) {
+            let commands = match &said {
+                Said::Command(it) => doubt.try_command(it.answers, it.code == command::QUIT, it.fits),
+                _ => doubt.try_command(Answers::Never, false, false),
+            };
+            if !commands {
+                // It was the rest of something. What is lost with it has been counted where the hole was.
+                self.client.lose();
+            }
+            return;
+        }
         match said {
             Said::Login(login) => self.logs_in(seen, &login, out),
             Said::Command(command) => self.commands(seen, *command, limits, out),
