@@ -7,7 +7,7 @@ use expect_test::{Expect, expect};
 use flow_model::Close::Fin;
 use flow_model::Role;
 use l7::Tcp;
-use support::Do::{self, C, Close, LostC, S, Wait};
+use support::Do::{self, C, Close, LostC, S, UnseenS, Wait};
 use support::{c, get, ok, s, story};
 
 /// Live and in replay.
@@ -157,4 +157,22 @@ fn a_first_piece_without_bytes_that_were_copied_loses_nothing() {
     let lines: Vec<String> = found.records.iter().map(support::line).collect();
     assert_eq!(lines, ["GET /a 200 [0..0] 28>40", "POST /up 200 [0..0] 6043>40 body_skipped"]);
     assert_eq!(found.lost_count(), 0);
+}
+
+/// A capture dropped the rest of an interim response with the response behind it, and the next response:
+/// which of the two requests the one after them answers nobody knows.
+#[test]
+fn behind_the_head_of_an_interim_response_that_was_cut_nothing_pairs_by_chance() {
+    let mut acts = vec![C(get("/a")), s("HTTP/1.1 103 Early"), UnseenS([b" Hints\r\n\r\n".to_vec(), ok(5)].concat())];
+    acts.extend([C(get("/b")), UnseenS(ok(6)), C(get("/c")), S(ok(7)), C(get("/d")), S(ok(8))]);
+    acts.extend(["/e", "/f", "/g"].iter().flat_map(|path| [C(get(path)), S(ok(9))]));
+    acts.push(Close(Fin));
+    expect![[r#"
+        GET /d 200 [80..90] 28>46
+        GET /e 200 [100..110] 28>47
+        GET /f 200 [120..130] 28>47
+        GET /g 200 [140..150] 28>47
+        lost 3 gap
+    "#]]
+    .assert_eq(&story().replay().acks().play(acts));
 }

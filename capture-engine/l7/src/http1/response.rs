@@ -268,6 +268,10 @@ impl Http1 {
             State::Start if self.responses.head.is_some() => {
                 if self.cut_response_head(limits, out) {
                     self.response_unseen(hole.counted(), hole.at);
+                    // It was an interim one, and the response itself may have followed it.
+                    if self.reply.is_none() && hole.cause == Cause::Unknown {
+                        self.lose_before(hole.turn, LossReason::Gap, false, out);
+                    }
                 } else {
                     let certain = self.answers_newest(&hole, limits);
                     self.lose_before(hole.turn, LossReason::Gap, certain, out);

@@ -216,6 +216,7 @@ proptest! {
             }
         }
         let found = capture.close();
+        assert_none_wrong(&found, &facts);
         // An exchange, the next one where nothing else tells of the hole, and until it is in step.
         let read = found.records.iter().filter(|record| record.outcome == Outcome::Answered).count();
         prop_assert!(read + 4 * dropped + 8 >= facts.len(), "{read} of {}, {dropped} packets dropped", facts.len());

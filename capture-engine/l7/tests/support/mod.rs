@@ -242,6 +242,7 @@ pub struct Story {
     pub budget: usize,
     pub role: Role,
     pub handshake: bool,
+    pub acks: bool,
 }
 
 pub fn story() -> Story {
@@ -250,6 +251,7 @@ pub fn story() -> Story {
         budget: 4096,
         role: Role::Client,
         handshake: true,
+        acks: false,
     }
 }
 
@@ -262,6 +264,12 @@ impl Story {
 
     pub fn limits(mut self, change: impl FnOnce(&mut Limits)) -> Story {
         change(&mut self.limits);
+        self
+    }
+
+    /// Packets acknowledge all that was sent before them, seen or not.
+    pub fn acks(mut self) -> Story {
+        self.acks = true;
         self
     }
 
@@ -298,7 +306,8 @@ impl Story {
         let mut send = |dir: Direction, payload: Vec<u8>, snap: usize, now: u64| {
             let seq = seqs[dir.index()];
             seqs[dir.index()] = seq.wrapping_add(payload.len() as u32);
-            Packet { dir, at: Ts(now * 1_000_000), seq, payload, snap, acked: None }
+            let acked = self.acks.then_some(seqs[dir.reverse().index()]);
+            Packet { dir, at: Ts(now * 1_000_000), seq, payload, snap, acked }
         };
         for act in acts {
             now += 10;
