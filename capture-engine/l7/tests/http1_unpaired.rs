@@ -7,7 +7,7 @@ use expect_test::{Expect, expect};
 use flow_model::Close::Fin;
 use flow_model::Role;
 use l7::Tcp;
-use support::Do::{self, C, Close, LostC, S, UnseenS, Wait};
+use support::Do::{self, C, Close, LostC, S, UnseenC, UnseenS, Wait};
 use support::{c, get, ok, s, story};
 
 /// Live and in replay.
@@ -173,6 +173,31 @@ fn behind_the_head_of_an_interim_response_that_was_cut_nothing_pairs_by_chance()
         GET /f 200 [120..130] 28>47
         GET /g 200 [140..150] 28>47
         lost 3 gap
+    "#]]
+    .assert_eq(&story().replay().acks().play(acts));
+}
+
+/// A capture dropped the end of a response and of the next two requests: what was held back for that shows
+/// at once and out of order, and does not make a client that waits look like one that goes on.
+#[test]
+fn what_was_held_back_says_nothing_of_how_the_client_asks() {
+    let (response, request) = (ok(100), get("/b"));
+    let (seen, dropped) = response.split_at(60);
+    let (head, end) = request.split_at(10);
+    let mut acts = vec![C(get("/a")), S(seen.to_vec()), UnseenS(dropped.to_vec())];
+    for _ in 0..2 {
+        acts.extend([C(head.to_vec()), UnseenC(end.to_vec()), S(ok(5))]);
+    }
+    acts.extend(["/c", "/d", "/e", "/f"].iter().flat_map(|path| [C(get(path)), S(ok(9))]));
+    acts.push(Close(Fin));
+    expect![[r#"
+        GET /a 200 [10..60] 28>140 body_skipped end_assumed
+        GET /d 200 [120..130] 28>47
+        GET /e 200 [140..150] 28>47
+        GET /f 200 [160..170] 28>47
+        lost 1 gap
+        lost 1 gap
+        lost 1 gap
     "#]]
     .assert_eq(&story().replay().acks().play(acts));
 }

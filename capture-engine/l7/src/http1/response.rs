@@ -222,7 +222,11 @@ impl Http1 {
         if self.open.front().is_some_and(|open| open.turn < turn) {
             Answers::Front
         } else if turn < self.spoke && self.order.is_alternating() {
-            // It was held back, and the client has gone on: it answered what was settled then.
+            // It was held back, and the client has gone on: it answered what was settled then. In a capture, of which
+            // more may be missing, what it answers may have been held back, too, and counted after that.
+            if limits.report_partial {
+                self.order.responses_unread();
+            }
             Answers::Counted
         } else if self.order.response(out) {
             Answers::Counted
