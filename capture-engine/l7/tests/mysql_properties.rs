@@ -6,7 +6,7 @@
 mod my;
 mod support;
 
-use flow_model::{Detail, L7Record, Outcome};
+use flow_model::{Detail, L7Record, Outcome, Protocol};
 use my::*;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
@@ -373,7 +373,10 @@ proptest! {
             let skip = dice.below(all.len());
             let mut capture = Capture::joined(limits(!live));
             all[skip..].iter().for_each(|packet| capture.take(packet));
-            assert_none_wrong(&capture.close(), &facts, &[]);
+            let mut found = capture.close();
+            // A file has bytes of any protocol, and what is joined in one may be taken for another.
+            found.records.retain(|record| record.protocol == Protocol::Mysql);
+            assert_none_wrong(&found, &facts, &[]);
         }
     }
 
