@@ -74,6 +74,10 @@ pub(super) enum Step {
 /// `eof`: whether the connection's results end with EOF packets, once that is known.
 pub(super) fn step(answers: Answers, place: &mut Place, eof: &mut Option<bool>, it: &Packet<'_>) -> Step {
     let first = it.body.first().copied();
+    if first.is_none() && it.payload > 0 {
+        // A hole began with its payload: it may have been a row as well as the end of them.
+        return Step::Wrong;
+    }
     if first == Some(0xff) && it.payload < u64::from(packet::FULL) {
         return match packet::error(it.body) {
             Some(PROGRESS) if answers != Answers::Login => Step::On,

@@ -129,6 +129,8 @@ impl Dissector for Mysql {
         };
         // What the server said before that is the answer to what was missing.
         mysql.first = heads[client.index()].map_or(opening.turn, |head| head.turn);
+        // Where that began is not known.
+        mysql.headless = mysql.first;
         if missing + hidden + joined > 0 {
             out.lost(reason, missing + hidden + joined);
         }
@@ -342,6 +344,11 @@ impl Mysql {
                 return self.lose_server(LossReason::Gap, out);
             }
             return self.pass_rows(hole.bytes, hole.at);
+        }
+        let waits = self.server.is_lost() && self.doubt.is_none();
+        if waits && hole.bytes > 0 && hole.cause == Cause::Unknown {
+            // The answer that is to show where packets begin may have been in it.
+            return self.lose_server(LossReason::Gap, out);
         }
         let taken = self.server.taken();
         let passed = self.server.skip(hole);

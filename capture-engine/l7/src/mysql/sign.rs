@@ -137,13 +137,7 @@ fn asks(head: &[u8]) -> Says {
             let begins = text.is_some_and(|text| is_text(text.get(..8).unwrap_or(text)));
             (begins && name != statement::OTHER, whole && begins && verb(name))
         }
-        command::EXECUTE => {
-            let fits = match rest {
-                [_, _, _, _, flags, 1, 0, 0, 0, ..] => *flags < 0x10,
-                _ => !whole && rest.len() < 9,
-            };
-            (fits, fits && whole)
-        }
+        command::EXECUTE => (command.fits, command.fits && whole),
         command::PING => (length == 1, length == 1),
         command::RESET | command::CLOSE => (length == 5, false),
         command::FETCH => (length == 9, length == 9 && whole),
