@@ -1,10 +1,12 @@
 //! What can be chosen of a scan.
 
 use crate::target::Source;
+use flow_model::Pace;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Settings of the scan; they do not change while it runs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ScannerConfig {
     /// `None`: the iterator for more than `few` targets at once and sock_diag for fewer; each falls back to the next.
     pub source: Option<Source>,
@@ -23,6 +25,8 @@ pub struct ScannerConfig {
     pub released: bool,
     /// How long one target waits for room at the receiver before its seeds count as lost.
     pub patience: Duration,
+    /// Asked before each turn, and before what a turn found is handed on.
+    pub pace: Option<Arc<dyn Pace>>,
 }
 
 impl Default for ScannerConfig {
@@ -38,6 +42,7 @@ impl Default for ScannerConfig {
             include_loopback: true,
             released: true,
             patience: Duration::from_secs(2),
+            pace: None,
         }
     }
 }

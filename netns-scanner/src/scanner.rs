@@ -32,9 +32,10 @@ impl Scanner {
     ) -> io::Result<Scanner> {
         let shared = Arc::new(SharedQueue::default());
         shared.queue.lock().released = config.released;
+        let most_waiting = config.queue;
         let worker = Worker::new(config, deadlines, Arc::clone(&shared), found);
         let thread = thread::Builder::new().name("scan".to_owned()).spawn(move || worker.run())?;
-        Ok(Scanner { shared, most_waiting: config.queue, thread: Some(thread) })
+        Ok(Scanner { shared, most_waiting, thread: Some(thread) })
     }
 
     /// Work may begin.

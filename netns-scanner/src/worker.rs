@@ -38,6 +38,7 @@ impl<F: FnMut(Seeded) -> Result<(), Seeded>> Worker<F> {
             if self.wants_iterator(waiting) && self.pass().is_some() {
                 continue;
             }
+            self.pace();
             let began = Instant::now();
             let items = limiter.items();
             let mut done = 0;
@@ -95,6 +96,17 @@ impl<F: FnMut(Seeded) -> Result<(), Seeded>> Worker<F> {
         while !queue.stop && !self.shared.changed.wait_until(&mut queue, until).timed_out() {}
     }
 
+    /// Rests for as long as somebody else needs the processor more.
+    fn pace(&self) {
+        let Some(pace) = &self.config.pace else { return };
+        let since = Instant::now();
+        while let Some(wait) = pace.wait(since.elapsed())
+            && !self.shared.queue.lock().stop
+        {
+            self.rest(wait);
+        }
+    }
+
     fn wants_iterator(&self, waiting: Waiting) -> bool {
         !self.iterator_refused
             && match self.config.source {
@@ -111,6 +123,7 @@ impl<F: FnMut(Seeded) -> Result<(), Seeded>> Worker<F> {
     /// One pass over the node for everything that waits when it begins. `None` when the iterator
     /// can't be used: nothing was lost.
     fn pass(&mut self) -> Option<()> {
+        self.pace();
         let began = Instant::now();
         let mut iterator = match SocketIterator::open() {
             Ok(iterator) => iterator,
@@ -136,6 +149,7 @@ impl<F: FnMut(Seeded) -> Result<(), Seeded>> Worker<F> {
         let mut limiter = WorkLimiter::new(self.config.turn, self.config.rest_factor);
         let mut more = true;
         while more && !self.shared.queue.lock().stop {
+            self.pace();
             let began = Instant::now();
             let items = limiter.items();
             let mut done = 0;
@@ -164,8 +178,9 @@ impl<F: FnMut(Seeded) -> Result<(), Seeded>> Worker<F> {
             }
         }
         drop(iterator);
-        let began = Instant::now();
         for target in targets.into_iter().rev() {
+            self.pace();
+            let began = Instant::now();
             let sockets = match by_netns.get_mut(&target.netns.id().ino) {
                 Some((users @ 2.., found)) => {
                     *users -= 1;
@@ -186,8 +201,8 @@ impl<F: FnMut(Seeded) -> Result<(), Seeded>> Worker<F> {
             } else {
                 self.deliver(&target, sockets, Source::Iterator, read_at);
             }
+            self.worked(began);
         }
-        self.worked(began);
         Some(())
     }
 

@@ -14,9 +14,10 @@ use containerd_client::services::v1::{
 };
 use containerd_client::types::Envelope;
 use containerd_client::types::v1::Status as TaskStatus;
+use flow_model::Pace;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status, Streaming};
 
@@ -107,14 +108,22 @@ impl Client {
     }
 
     /// All containers of `namespace`, one message each: a container's record has tens of KiB of
-    /// other things, which are dropped as they come.
-    pub async fn describe_all(&self, namespace: &str) -> Result<Vec<(Arc<str>, Described)>, ClientError> {
+    /// other things, which are dropped as they come. containerd waits while we do.
+    pub async fn describe_all(
+        &self,
+        namespace: &str,
+        pace: Option<&Arc<dyn Pace>>,
+    ) -> Result<Vec<(Arc<str>, Described)>, ClientError> {
         const CALL_NAME: &str = "list containers";
         let request = in_namespace(namespace, ListContainersRequest { filters: Vec::new() })?;
         let mut client = ContainersClient::new(self.0.clone());
         let mut stream = within(CALL_NAME, client.list_stream(request)).await?;
         let mut all = Vec::new();
         loop {
+            let since = Instant::now();
+            while let Some(wait) = pace.and_then(|pace| pace.wait(since.elapsed())) {
+                tokio::time::sleep(wait).await;
+            }
             match tokio::time::timeout(CALL, stream.message()).await {
                 Ok(Ok(Some(message))) => {
                     if let Some(container) = message.container {

@@ -3,8 +3,9 @@
 use crate::claim::Claims;
 use crate::observe::LeaveOut;
 use crate::registry::Limits;
-use flow_model::NetnsId;
+use flow_model::{NetnsId, Pace};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Settings of the containerd task; they do not change while it runs.
@@ -27,6 +28,8 @@ pub struct Config {
     pub limits: Limits,
     /// What this agent alone may work with.
     pub claims: Claims,
+    /// Asked before each record of a list of many.
+    pub pace: Option<Arc<dyn Pace>>,
 }
 
 impl Default for Config {
@@ -46,6 +49,7 @@ impl Default for Config {
             leave_out: LeaveOut::default(),
             limits: Limits::default(),
             claims: Claims::default(),
+            pace: None,
         }
     }
 }

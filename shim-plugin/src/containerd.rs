@@ -64,7 +64,7 @@ impl Containerd {
         let (leave_out, leave_out_in) = watch::channel(config.leave_out.clone());
         let shared = Arc::new(SharedStatus::new(registry, &config.sockets));
         let status = StatusReader(shared.clone());
-        let (outbox, labels) = (VecDeque::new(), LabelReader::default());
+        let (outbox, labels) = (VecDeque::new(), LabelReader::new(config.pace.clone()));
         let config = Arc::new(config);
         let early = Early { config: config.clone(), shared: shared.clone() };
         let task = Containerd { config, shared, actions, reports, outbox, labels, leave_out: leave_out_in };

@@ -5,6 +5,7 @@ use crate::client::Client;
 use crate::container::{ContainerRef, LinkId};
 use crate::docker::{Changed, Described};
 use crate::name::Labels;
+use flow_model::Pace;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +44,8 @@ pub struct LabelReader {
     /// Docker's containers, to see when one is renamed.
     docker: HashMap<ContainerRef, Described>,
     readers: Arc<Semaphore>,
+    /// Of lists of many.
+    pace: Option<Arc<dyn Pace>>,
 }
 
 #[derive(Debug)]
@@ -65,19 +68,18 @@ enum Filed {
     Unread,
 }
 
-impl Default for LabelReader {
-    fn default() -> LabelReader {
+impl LabelReader {
+    pub fn new(pace: Option<Arc<dyn Pace>>) -> LabelReader {
         LabelReader {
             of_link: BTreeMap::new(),
             calls: JoinSet::new(),
             under_way: HashMap::new(),
             docker: HashMap::new(),
             readers: Arc::new(Semaphore::new(FILE_READERS)),
+            pace,
         }
     }
-}
 
-impl LabelReader {
     pub fn connected(&mut self, link: LinkId, client: Client) {
         self.of_link.insert(link, LinkLabels { client, waiting: VecDeque::new() });
     }
@@ -159,7 +161,7 @@ impl LabelReader {
     }
 
     pub fn call(&mut self) {
-        let LabelReader { of_link, calls, under_way, docker: _, readers } = self;
+        let LabelReader { of_link, calls, under_way, docker: _, readers, pace } = self;
         for (link, LinkLabels { client, waiting }) in of_link {
             while under_way.values().filter(|of| *of == link).count() < LABEL_CALLS
                 && let Some(container) = waiting.pop_front()
@@ -175,7 +177,8 @@ impl LabelReader {
                     let mut wanted: Vec<ContainerRef> = waiting.iter().filter(|other| same(other)).cloned().collect();
                     waiting.retain(|other| !same(other));
                     wanted.push(container);
-                    calls.spawn(async move { with_files(readers, all_of(&client, wanted).await).await })
+                    let pace = pace.clone();
+                    calls.spawn(async move { with_files(readers, all_of(&client, wanted, pace.as_ref()).await).await })
                 };
                 under_way.insert(call.id(), *link);
             }
@@ -184,9 +187,13 @@ impl LabelReader {
 }
 
 /// The labels of containers that are all in one namespace, by one list.
-async fn all_of(client: &Client, wanted: Vec<ContainerRef>) -> Vec<(ContainerRef, Option<Described>)> {
+async fn all_of(
+    client: &Client,
+    wanted: Vec<ContainerRef>,
+    pace: Option<&Arc<dyn Pace>>,
+) -> Vec<(ContainerRef, Option<Described>)> {
     let Some(namespace) = wanted.first().map(|container| container.namespace.clone()) else { return Vec::new() };
-    let all = client.describe_all(&namespace).await.unwrap_or_default();
+    let all = client.describe_all(&namespace, pace).await.unwrap_or_default();
     let mut all: HashMap<_, _> = all.into_iter().collect();
     wanted.into_iter().map(|container| (all.remove(&container.id), container)).map(|(d, c)| (c, d)).collect()
 }

@@ -405,6 +405,10 @@ pub struct Process {
     pub threads: u64,
     /// Open file descriptors now.
     pub descriptors: u64,
+    /// What the tightest CPU quota of its cgroups lets it have, in processors: 0.1 are 10 ms of
+    /// each 100. None without one, and from an agent that does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_quota: Option<f64>,
 }
 
 /// Golden metrics. Latencies are of what was answered: seconds here, whole nanoseconds in JSON.

@@ -8,6 +8,7 @@ mod detail;
 mod flow;
 mod identity;
 mod loss;
+mod pace;
 mod record;
 mod shown;
 mod sink;
@@ -20,6 +21,7 @@ pub use detail::{
 pub use flow::{Close, Direction, Endpoint, FiveTuple, FlowDelta, FlowInfo, FlowSeed, NetnsId, Role, Slot, Transport};
 pub use identity::{Identity, Names, Unknown, Workload, WorkloadKind};
 pub use loss::LossReason;
+pub use pace::Pace;
 pub use record::{L7Record, Notes, Outcome, Protocol};
 pub use shown::{is_plain, shown};
 pub use sink::Sink;

@@ -100,6 +100,8 @@ impl Attacher {
         let mut table = self.core.table.lock();
         if table.slots.get_mut(&slot).is_some_and(|entry| entry.machine.detach()) {
             self.core.push(&mut table, slot, Priority::Urgent);
+        } else {
+            self.core.hasten(&mut table, slot);
         }
         table.reschedule(slot);
     }
@@ -146,6 +148,8 @@ impl Attacher {
         for slot in slots {
             if table.slots.get_mut(&slot).is_some_and(|entry| entry.machine.detach()) {
                 self.core.push(&mut table, slot, Priority::Urgent);
+            } else {
+                self.core.hasten(&mut table, slot);
             }
             table.reschedule(slot);
         }

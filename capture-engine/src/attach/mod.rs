@@ -27,6 +27,7 @@
 
 mod asker;
 mod attacher;
+mod bells;
 mod cgroup;
 mod gap;
 mod inside;

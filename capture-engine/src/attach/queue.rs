@@ -68,6 +68,20 @@ impl Queue {
         urgent.or_else(|| self.background.pop_front().map(|slot| (slot, Priority::Background)))
     }
 
+    /// One that waits with the backlog goes before it from now on; whether it was there.
+    pub fn hasten(&mut self, slot: Slot) -> bool {
+        let Some(at) = self.background.iter().position(|waiting| *waiting == slot) else { return false };
+        self.urgent.extend(self.background.remove(at));
+        true
+    }
+
+    /// What a worker that serves all takes next is what existed before.
+    #[must_use]
+    pub fn is_backlog(&self) -> bool {
+        let new = !self.new_is_awaited && !self.new.is_empty();
+        !new && self.urgent.is_empty() && !self.background.is_empty()
+    }
+
     /// Slots that wait.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -78,6 +92,15 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_of_the_backlog_that_is_hastened_goes_before_it_once() {
+        let mut queue = queue(&[(1, Priority::Background), (2, Priority::Background), (3, Priority::Background)]);
+        assert!(queue.hasten(Slot(2)) && !queue.hasten(Slot(2)) && !queue.hasten(Slot(9)));
+        check(&mut queue, Serves::Urgent, Some(2));
+        check(&mut queue, Serves::Urgent, None);
+        assert_eq!(queue.len(), 2);
+    }
 
     fn queue(slots: &[(u32, Priority)]) -> Queue {
         let mut queue = Queue::default();
@@ -120,9 +143,22 @@ mod tests {
     fn new_containers_overtake_the_backlog_and_one_worker_takes_nothing_else() {
         let mut queue = queue(&[(1, Priority::Background), (2, Priority::Background), (3, Priority::Background)]);
         check(&mut queue, Serves::Urgent, None);
+        assert!(queue.is_backlog());
         queue.push(Slot(9), Priority::Urgent);
-        assert_eq!(queue.len(), 4);
+        assert!(queue.len() == 4 && !queue.is_backlog());
         check(&mut queue, Serves::All, Some(9));
         check(&mut queue, Serves::All, Some(1));
+    }
+
+    #[test]
+    fn what_another_worker_is_about_to_take_does_not_hide_that_the_rest_is_backlog() {
+        let mut queue = queue(&[(1, Priority::Background), (2, Priority::New)]);
+        assert!(!queue.is_backlog());
+        check(&mut queue, Serves::New, Some(2));
+        check(&mut queue, Serves::New, None);
+        queue.push(Slot(3), Priority::New);
+        assert!(queue.is_backlog());
+        check(&mut queue, Serves::All, Some(1));
+        assert!(!queue.is_backlog());
     }
 }

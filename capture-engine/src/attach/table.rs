@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::bells::Bells;
 use super::inside::Held;
 use super::queue::{Priority, Queue};
 use super::state::Attachment;
@@ -28,8 +29,7 @@ pub(super) struct Core {
     pub programs: Arc<dyn Programs>,
     pub events: Box<dyn Fn(AttachEvent) + Send + Sync>,
     pub table: Mutex<Table>,
-    /// Work was queued, or the end came.
-    pub work: Condvar,
+    pub work: Bells,
     /// An entry or a thread went away.
     pub fewer: Condvar,
     pub epoll: Epoll,
@@ -109,7 +109,7 @@ impl Core {
             programs,
             events,
             table: Mutex::new(Table::default()),
-            work: Condvar::new(),
+            work: Bells::default(),
             fewer: Condvar::new(),
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
             alarm: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
@@ -123,8 +123,17 @@ impl Core {
 
     pub fn push(&self, table: &mut Table, slot: Slot, priority: Priority) {
         table.queue.push(slot, priority);
-        // All: the worker that is woken may be the one that takes only urgent work.
-        self.work.notify_all();
+        self.work.ring(priority);
+    }
+
+    /// What leaves does not wait where it stood.
+    pub fn hasten(&self, table: &mut Table, slot: Slot) {
+        for (_, priority) in table.parked.iter_mut().filter(|(parked, _)| *parked == slot) {
+            *priority = Priority::Urgent;
+        }
+        if table.queue.hasten(slot) {
+            self.work.ring(Priority::Urgent);
+        }
     }
 
     /// A worker is out of this namespace.
@@ -168,7 +177,7 @@ impl Core {
                 table.queue.push(*slot, Priority::Background);
             }
         }
-        self.work.notify_all();
+        self.work.ring(Priority::Background);
     }
 
     /// Wakes the watching thread. A full counter means that it is about to wake anyway.
@@ -179,7 +188,7 @@ impl Core {
     pub fn stop(&self, table: &mut Table) {
         table.leaving = true;
         table.stopping = true;
-        self.work.notify_all();
+        self.work.ring_all();
         self.ring_alarm();
     }
 }

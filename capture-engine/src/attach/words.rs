@@ -1,7 +1,7 @@
 //! What the attacher is told, and what it tells: the nouns that all its files share.
 
 use super::state::AttachState;
-use flow_model::Slot;
+use flow_model::{Pace, Slot};
 use netns::{IfAddress, Own};
 use std::ops::AddAssign;
 use std::sync::Arc;
@@ -58,6 +58,8 @@ pub struct AttachConfig {
     /// What sits on the interfaces of a namespace is looked at again after this time, where no news
     /// told of a change. A look takes about 0.2 ms of CPU.
     pub look_every: Duration,
+    /// Asked before each look at what existed before, and each that is not urgent.
+    pub pace: Option<Arc<dyn Pace>>,
 }
 
 impl Default for AttachConfig {
@@ -69,6 +71,7 @@ impl Default for AttachConfig {
             max_interfaces: 64,
             max_links: 1024,
             look_every: Duration::from_secs(30),
+            pace: None,
         }
     }
 }

@@ -12,7 +12,7 @@ use super::{sweeping, sys};
 use flow_model::{Slot, in_full};
 use netns::{Netns, NetnsId};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub(super) fn run(core: &Core, serves: Serves) {
     if serves == Serves::New
@@ -48,12 +48,25 @@ struct Task {
 
 fn next(core: &Core, serves: Serves) -> Option<Task> {
     let mut table = core.table.lock();
+    let mut waits_since: Option<Instant> = None;
     loop {
         if table.stopping {
             return None;
         }
+        // Whoever is new or urgent ends the wait.
+        if serves == Serves::All
+            && table.queue.is_backlog()
+            && let Some(pace) = &core.config.pace
+        {
+            let waited = waits_since.map_or(Duration::ZERO, |since| since.elapsed());
+            if let Some(wait) = pace.wait(waited) {
+                waits_since.get_or_insert_with(Instant::now);
+                core.work.wait_for(serves, &mut table, wait);
+                continue;
+            }
+        }
         let Some((slot, priority)) = table.queue.pop(serves) else {
-            core.work.wait(&mut table);
+            core.work.wait(serves, &mut table);
             continue;
         };
         let Some(id) = table.slots.get(&slot).map(|entry| entry.netns.id()) else { continue };

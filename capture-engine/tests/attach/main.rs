@@ -10,6 +10,7 @@ mod leftovers;
 mod measure;
 mod others;
 mod own;
+mod paced;
 mod place;
 mod removed;
 mod several;

@@ -18,3 +18,9 @@ pub fn now() -> Ts {
 pub fn of_this_thread() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
 }
+
+/// The processor's time that all threads of this process have used.
+#[must_use]
+pub fn of_this_process() -> Duration {
+    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map(Duration::from).unwrap_or_default()
+}

@@ -36,6 +36,14 @@ impl Quota {
         self.0.join("cgroup.procs")
     }
 
+    /// Periods in which its processes ran, and those in which they had used all of it.
+    #[must_use]
+    pub fn periods(&self) -> (u64, u64) {
+        let text = fs::read_to_string(self.0.join("cpu.stat")).unwrap_or_default();
+        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        (field("nr_periods ").unwrap_or(0), field("nr_throttled ").unwrap_or(0))
+    }
+
     /// How long its processes were ready to run and were not let.
     #[must_use]
     pub fn throttled_ms(&self) -> u64 {

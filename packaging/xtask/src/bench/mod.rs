@@ -10,10 +10,12 @@ mod idle;
 mod k8s;
 mod lines;
 mod overhead;
+mod quota;
 mod replay;
 mod restart;
 mod scan;
 mod series;
+mod start;
 mod truth;
 
 use anyhow::Result;
@@ -42,6 +44,8 @@ pub enum Bench {
     K8s(k8s::Options),
     /// A late agent beside many old connections: readiness, liveness, cost by source, right names
     Scan(scan::Options),
+    /// A start beside many containers within a CPU quota: liveness, attaching, who comes first
+    Quota(quota::Options),
     /// Requests a second out of a capture file
     Replay(replay::Options),
     /// What the series of a pod take in memory, and what a scrape of them costs
@@ -61,6 +65,7 @@ pub fn run(bench: &Bench) -> Result<()> {
         Bench::Idle(options) => idle::run(options),
         Bench::K8s(options) => k8s::run(options),
         Bench::Scan(options) => scan::run(options),
+        Bench::Quota(options) => quota::run(options),
         Bench::Replay(options) => replay::run(options),
         Bench::Series(options) => series::run(options),
     }

@@ -7,6 +7,7 @@
 //! one before; nothing is sent until the agent has looked. Open connections are compared for each
 //! edge and reporter with what is held, requests afterwards with what was asked.
 
+use super::start::{PATIENCE, Start, is_over};
 use super::{quantile, say};
 use agent_api::Status;
 use anyhow::{Context, Result, ensure};
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use testbed::{Agent, AgentOptions, Container, ContainerSpec, Quota, Testbed, fetch, signals, until};
+use testbed::{Agent, AgentOptions, Container, ContainerSpec, Quota, Testbed, signals, until};
 
 #[derive(Debug, Args)]
 pub struct Options {
@@ -39,11 +40,10 @@ pub struct Options {
 }
 
 const SOURCES: [&str; 3] = ["iterator", "sock_diag", "procfs"];
-const PATIENCE: Duration = Duration::from_secs(180);
 
 pub fn run(options: &Options) -> Result<()> {
     let mut bed = Testbed::start()?;
-    let first = crowd(&mut bed, options.namespaces, options)?;
+    let first = crowd(&mut bed, options.namespaces, options.connections)?;
     if options.plain {
         quota(&bed, &first, options, "auto")?;
         return plain(&bed, &first, options);
@@ -55,7 +55,7 @@ pub fn run(options: &Options) -> Result<()> {
     }
     disturbed(&mut bed, &first, options)?;
     let mut all = first;
-    let more = crowd(&mut bed, options.namespaces, options)?;
+    let more = crowd(&mut bed, options.namespaces, options.connections)?;
     all.extend(more);
     let twice = sources(&all)?;
     for (source, (once, twice)) in SOURCES.iter().zip(cost.iter().zip(&twice)) {
@@ -65,7 +65,7 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 /// Containers in a ring of their own.
-fn crowd(bed: &mut Testbed, count: u16, options: &Options) -> Result<Vec<Container>> {
+pub(super) fn crowd(bed: &mut Testbed, count: u16, connections: u16) -> Result<Vec<Container>> {
     let begun = Instant::now();
     let mut all: Vec<Container> = Vec::new();
     // Addresses are given in order: the next container has the next one, and the last one asks the first.
@@ -76,7 +76,7 @@ fn crowd(bed: &mut Testbed, count: u16, options: &Options) -> Result<Vec<Contain
         ensure!(!signals::interrupted(), "interrupted");
         let neighbour = std::net::Ipv4Addr::from(first + u32::from((n + 1) % count)).to_string();
         let name = format!("c{}", bed.containers().len());
-        let spec = ContainerSpec::new(&name, &["/bin/hold", &neighbour, &options.connections.to_string()]);
+        let spec = ContainerSpec::new(&name, &["/bin/hold", &neighbour, &connections.to_string()]);
         let container = bed.run(spec)?;
         ensure!(u32::from(container.address) == first + u32::from(n), "{name} has another address than was expected");
         all.push(container);
@@ -88,7 +88,7 @@ fn crowd(bed: &mut Testbed, count: u16, options: &Options) -> Result<Vec<Contain
     until("all connections are there", PATIENCE, || all.iter().all(done))?;
     say(&format!(
         "scan: {count} more namespaces with {} sockets after {:.0} s",
-        u32::from(count) * u32::from(options.connections) * 2,
+        u32::from(count) * u32::from(connections) * 2,
         begun.elapsed().as_secs_f64()
     ));
     Ok(all)
@@ -132,79 +132,16 @@ fn progress(agent: &Agent) -> Result<(u64, u64)> {
     Ok((status.scan.done, status.scan.total))
 }
 
-/// The same from `/metrics`, which costs the agent less to answer.
-fn is_over(agent: &Agent, namespaces: usize) -> bool {
-    agent.metrics().is_ok_and(|metrics| {
-        metrics.count("pilotfish_netns", &[("state", "attached")]) == namespaces as u64
-            && metrics.sum("pilotfish_scan_progress_ratio", &[]) >= 1.0
-            && metrics.count("pilotfish_scan_connections_total", &[]) > 0
-    })
-}
-
 fn options_with(source: &str) -> AgentOptions {
     AgentOptions { more: format!("\n[scan]\nsource = \"{source}\"\n"), ..AgentOptions::default() }
 }
 
-/// Milliseconds of each `/livez`, asked every 100 ms until `stop`; none for a failure.
-fn livez(admin: std::net::SocketAddr, stop: &AtomicBool) -> Vec<Option<f64>> {
-    let mut out = Vec::new();
-    while !stop.load(Ordering::Relaxed) {
-        let begun = Instant::now();
-        let answered = fetch(admin, "/livez", Duration::from_secs(1)).is_ok_and(|answer| answer.status == 200);
-        let took = begun.elapsed();
-        out.push(answered.then_some(took.as_secs_f64() * 1e3));
-        thread::sleep(Duration::from_millis(100).saturating_sub(took));
-    }
-    out
-}
-
 fn quota(bed: &Testbed, containers: &[Container], options: &Options, source: &str) -> Result<()> {
     let group = Quota::new(bed, &format!("agent-{source}"), options.quota)?;
-    let begun = Instant::now();
-    let spawned = AgentOptions { cgroup: Some(group.procs()), ..options_with(source) };
-    let mut agent = Agent::spawn(bed, &spawned)?;
-    let admin = agent.admin;
-    // Every 10 ms, so that asking costs little of the quota.
-    until("ready", PATIENCE, || {
-        fetch(admin, "/readyz", Duration::from_secs(1)).is_ok_and(|answer| answer.status == 200)
-    })?;
-    let ready = begun.elapsed();
-    let stop = Arc::new(AtomicBool::new(false));
-    let asking = thread::spawn({
-        let stop = stop.clone();
-        move || livez(admin, &stop)
-    });
-    let (mut attached, mut over) = (None, None);
-    while over.is_none() {
-        ensure!(!signals::interrupted() && begun.elapsed() < PATIENCE, "the scan did not end");
-        // A scrape is some milliseconds, much of what the quota gives in a tenth of a second.
-        thread::sleep(Duration::from_secs(2));
-        if attached.is_none() && agent.attached().is_ok_and(|n| n as usize == containers.len()) {
-            attached = Some(begun.elapsed());
-        }
-        if attached.is_some() && is_over(&agent, containers.len()) {
-            over = Some(begun.elapsed());
-        }
-    }
-    stop.store(true, Ordering::Relaxed);
-    let answers = asking.join().map_err(|_| anyhow::anyhow!("the thread that asks /livez panicked"))?;
-    let answered: Vec<f64> = answers.iter().copied().flatten().collect();
-    let seconds = |at: Option<Duration>| at.map_or(f64::NAN, |at| at.as_secs_f64());
-    say(&format!(
-        "scan: {source} at {} % of a CPU: /readyz 200 after {} ms, all attached within {:.1} s, scan over within {:.1} s; /livez {} times: \
-         p50 {:.1} ms, p99 {:.1} ms, worst {:.1} ms, {} failures; throttled for {} ms; {} ms of CPU in all",
-        options.quota,
-        ready.as_millis(),
-        seconds(attached),
-        seconds(over),
-        answers.len(),
-        quantile(&answered, 0.5),
-        quantile(&answered, 0.99),
-        quantile(&answered, 1.0),
-        answers.len() - answered.len(),
-        group.throttled_ms(),
-        agent.stat()?.cpu_ns / 1_000_000,
-    ));
+    let mut start = Start::of(bed, &options_with(source), group)?;
+    start.finish(containers, 0)?;
+    say(&format!("scan: {source} at {} % of a CPU: {}", options.quota, start.told()));
+    let mut agent = start.agent;
     right_ends(&agent, containers, options)?;
     ensure!(agent.stop() == Some(0), "the agent ended badly:\n{}", agent.log_text());
     Ok(())
@@ -215,7 +152,7 @@ fn plain(bed: &Testbed, containers: &[Container], options: &Options) -> Result<(
     let begun = Instant::now();
     let mut agent = Agent::start(bed, &options_with("auto"))?;
     let ready = begun.elapsed();
-    until("the scan is over", PATIENCE, || is_over(&agent, containers.len()))?;
+    until("the scan is over", PATIENCE, || agent.metrics().is_ok_and(|page| is_over(&page, containers.len())))?;
     let stat = agent.stat()?;
     say(&format!(
         "scan: auto: {} namespaces: ready after {} ms, scan over after {:.1} s, {} ms of CPU in all, {} MB, {} descriptors",
@@ -332,7 +269,7 @@ fn requests(agent: &Agent, containers: &[Container], options: &Options) -> Resul
 fn disturbed(bed: &mut Testbed, containers: &[Container], options: &Options) -> Result<()> {
     let calm = {
         let agent = Agent::start(bed, &options_with("auto"))?;
-        until("the scan is over", PATIENCE, || is_over(&agent, containers.len()))?;
+        until("the scan is over", PATIENCE, || agent.metrics().is_ok_and(|page| is_over(&page, containers.len())))?;
         starts(bed, &agent, "calm")?
     };
     let stop = Arc::new(AtomicBool::new(false));
@@ -357,7 +294,7 @@ fn disturbed(bed: &mut Testbed, containers: &[Container], options: &Options) -> 
     let during = starts(bed, &agent, "busy")?;
     let (done, total) = progress(&agent)?;
     let begun_s = begun.elapsed().as_secs_f64();
-    until("the scan is over", PATIENCE, || is_over(&agent, containers.len()))?;
+    until("the scan is over", PATIENCE, || agent.metrics().is_ok_and(|page| is_over(&page, containers.len())))?;
     stop.store(true, Ordering::Relaxed);
     let forks = forks.join().unwrap_or(0);
     say(&format!(

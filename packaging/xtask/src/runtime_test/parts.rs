@@ -68,6 +68,7 @@ const PARTS: &[Part] = &[
     beside("node_addresses"),
     beside("poor_nodes"),
     beside("postgresql"),
+    beside("quota"),
     beside("redis"),
     beside("replay_tshark"),
     beside("report"),

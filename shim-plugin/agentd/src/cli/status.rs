@@ -188,13 +188,14 @@ fn page(status: &Status) -> String {
     out.push_str(&node(&status.node));
     out.push_str(&scan(&status.scan));
     out.push_str(&format!(
-        "{} packets seen, {} records through a ring of {}, {} flows\nagent: {} resident, {:.1} s of CPU, {} descriptors\n",
+        "{} packets seen, {} records through a ring of {}, {} flows\nagent: {} resident, {:.1} s of CPU{}, {} descriptors\n",
         status.packets,
         status.events,
         bytes(status.ring_bytes),
         status.flows,
         bytes(status.process.rss_bytes),
         status.process.cpu_seconds,
+        status.process.cpu_quota.map(|cpus| format!(" (quota: {cpus:.2} CPUs)")).unwrap_or_default(),
         status.process.descriptors,
     ));
     for Exchanges { reporter, counted, lost } in &status.exchanges {

@@ -20,7 +20,7 @@ use crate::run::saved::{self, State};
 use crate::run::settings::{self, Who};
 use crate::run::signals::Signals;
 use crate::run::timeline::{self, History, SearchWatch, Timeline, TimelineFile};
-use crate::run::upkeep::Upkeep;
+use crate::run::upkeep::{Upkeep, look_at_quota};
 use crate::serve::admin::{ANSWER_TIME, Admin, PATIENCE, SocketFile, bind_address, bind_socket};
 use crate::serve::board::{Board, Kernel, READY_WITHIN};
 use crate::serve::identity::Lookup;
@@ -170,6 +170,8 @@ impl App {
             let everything_stops = CancellationToken::new();
             let _stops_at_the_end = everything_stops.clone().drop_guard();
             tokio::spawn(notify::run(board.clone(), everything_stops.clone()));
+            let deadlines = Deadlines::default();
+            tokio::task::block_in_place(|| look_at_quota(&board, &deadlines, &config.debug.proc));
             let loaded = match loaded(settings::kernel(&config), &mut signals).await? {
                 Ok(loaded) => loaded,
                 Err(signal) => {
@@ -185,6 +187,7 @@ impl App {
                 kernel: KernelStatsReader::new(loaded.kernel.clone(), config.capture.ring_bytes, &losses),
                 deadlines: deadlines.clone(),
                 proc: config.debug.proc.clone(),
+                looks: 0,
             };
             tokio::spawn(upkeep.run(everything_stops));
             counting = true;

@@ -2,6 +2,7 @@
 
 pub mod alarm;
 pub mod app;
+pub mod budget;
 pub mod companion;
 pub mod containers;
 pub mod descriptors;
@@ -9,12 +10,15 @@ pub mod ends;
 pub mod engine;
 pub mod kernel_stats;
 pub mod kubernetes;
+pub mod mountinfo;
 pub mod names;
 pub mod node_ports;
 pub mod orders;
 pub mod own_news;
+pub mod pace;
 pub mod pipeline_thread;
 pub mod process;
+pub mod quota;
 pub mod reload;
 pub mod running;
 pub mod saved;

@@ -14,10 +14,12 @@ use crate::run::scan::Scan;
 use crate::run::settings;
 use crate::serve::board::Board;
 use anyhow::Context;
-use capture_engine::attach::{AttachEvent, Attacher};
+use capture_engine::attach::{AttachConfig, AttachEvent, Attacher};
+use flow_model::Pace;
 use golden_metrics::{Golden, Losses};
 use k8s_sync::{IdentityIndex, NamesReader};
 use netns::Own;
+use netns_scanner::ScannerConfig;
 use netns_scanner::deadline::Deadlines;
 use shim_plugin::{Claims, Containerd, LeaveOut};
 use std::future::Future;
@@ -72,7 +74,9 @@ impl Running {
             }
             events.tell(event);
         };
-        let attacher = Attacher::start(settings::attach(config), loaded.programs(), tell);
+        let pace = Some(board.pacer.clone() as Arc<dyn Pace>);
+        let attach = AttachConfig { pace: pace.clone(), ..settings::attach(config) };
+        let attacher = Attacher::start(attach, loaded.programs(), tell);
         let attacher = attacher.context("start the attach workers")?;
         let descriptors = Descriptors::look();
         let overrides = loaded.kernel.overrides();
@@ -83,11 +87,13 @@ impl Running {
         let told = Told { orders: received, own: own_news };
         let pipeline = PipelineThread::new(settings::pipeline(config), loaded, golden, board.clone(), losses, told);
         let pipeline = ends.thread("pipeline", move || pipeline.run()).context("start the pipeline thread")?;
-        let (containerd, handle) = Containerd::new(shim_plugin::Config { claims, ..settings::containerd(config) });
+        let (containerd, handle) =
+            Containerd::new(shim_plugin::Config { claims, pace: pace.clone(), ..settings::containerd(config) });
         tokio::spawn(watched(ends, "containerd", containerd.run(stop.clone())));
         let leave_out = handle.leave_out.clone();
-        let scan = Scan::start(settings::scanner(config), deadlines.clone(), orders.clone(), losses)
-            .context("start the scan's thread")?;
+        let scanner = ScannerConfig { pace, ..settings::scanner(config) };
+        let scan =
+            Scan::start(scanner, deadlines.clone(), orders.clone(), losses).context("start the scan's thread")?;
         let ((tell, early), heard) = (early_news(), Arc::default());
         let alarms = AlarmParts {
             early: handle.early.clone(),

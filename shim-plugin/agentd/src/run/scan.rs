@@ -27,6 +27,12 @@ const CHUNK: usize = 512;
 /// Longest wait of one namespace for others to be attached. Some hundreds take a fraction of a
 /// second; with a tenth of a CPU, some seconds.
 const GATHER: Duration = Duration::from_secs(10);
+/// The same where background work is paced: a pass over the node costs the same for one namespace
+/// as for all of them.
+const GATHER_IN_QUOTA: Duration = Duration::from_secs(30);
+/// And the node's own sockets are looked at in the same pass. Shortly after the start nobody knows
+/// yet how many containers there are.
+const NODE_IN_QUOTA: Duration = Duration::from_secs(2);
 /// What the node's own namespace is called among the targets; slots count up from 1.
 const NODE: Slot = Slot(u32::MAX);
 
@@ -47,6 +53,8 @@ pub struct Scan {
     /// other end may not be known before.
     gathered: Vec<Target>,
     since: Option<Instant>,
+    /// A look at the node's own namespace that waits for them, too.
+    node_since: Option<Instant>,
     urgent: HashSet<Slot>,
     /// Where connections from before may still be silent, with a process there.
     seeded: HashMap<Slot, (Arc<Netns>, u32)>,
@@ -89,6 +97,7 @@ impl Scan {
             after_attach: HashMap::new(),
             gathered: Vec::new(),
             since: None,
+            node_since: None,
             urgent: HashSet::new(),
             seeded: HashMap::new(),
             sweep: Sweep::default(),
@@ -131,14 +140,20 @@ impl Scan {
     }
 
     /// To be called a few times a second; `settled` while no container that was found waits for its attach.
-    pub fn tick(&mut self, settled: bool, now: Instant) {
-        if self.since.is_some_and(|since| settled || now.saturating_duration_since(since) >= GATHER) {
+    pub fn tick(&mut self, settled: bool, in_quota: bool, now: Instant) {
+        let gather = if in_quota { GATHER_IN_QUOTA } else { GATHER };
+        if self.since.is_some_and(|since| settled || now.saturating_duration_since(since) >= gather) {
             self.since = None;
             for target in self.gathered.drain(..) {
                 self.seeded.insert(target.slot, (target.netns.clone(), target.pid));
                 self.scanner.enqueue(target);
             }
             self.sweep.found(now);
+        }
+        let waits = self.node_since.map(|since| now.saturating_duration_since(since));
+        if waits.is_some_and(|waits| (settled && waits >= NODE_IN_QUOTA) || waits >= gather) {
+            self.node_since = None;
+            self.look_at_node_now();
         }
         self.sweep(now);
     }
@@ -187,7 +202,15 @@ impl Scan {
     }
 
     /// Looks at who has sockets in the namespace that the agent runs in.
-    pub fn look_at_node(&self) {
+    pub fn look_at_node(&mut self, in_quota: bool, now: Instant) {
+        if in_quota {
+            self.node_since.get_or_insert(now);
+        } else {
+            self.look_at_node_now();
+        }
+    }
+
+    fn look_at_node_now(&self) {
         // Without /proc nothing works anyway.
         if let Ok(netns) = Netns::current() {
             let pid = std::process::id();
@@ -315,5 +338,30 @@ mod tests {
         assert!(hand(16_000) && !hand(1000) && hand(384));
         drop(received.try_iter().collect::<Vec<_>>());
         assert_eq!(under_way.load(Ordering::Acquire), 0);
+    }
+
+    #[test]
+    fn within_a_quota_the_look_at_the_node_waits_for_the_backlog_and_without_one_for_nobody() {
+        const SECOND: Duration = Duration::from_secs(1);
+        let (orders, _received) = mpsc::channel();
+        let start = |orders| {
+            let config = ScannerConfig::default();
+            Scan::start(config, Deadlines::default(), orders, &Losses::default()).expect("a thread")
+        };
+        let begun = Instant::now();
+        let mut scan = start(orders);
+        scan.look_at_node(false, begun);
+        assert_eq!(scan.node_since, None);
+        scan.look_at_node(true, begun);
+        // Nothing is known of the containers yet.
+        scan.tick(true, true, begun + SECOND);
+        scan.tick(false, true, begun + SECOND * 20);
+        scan.look_at_node(true, begun + SECOND * 20);
+        assert_eq!(scan.node_since, Some(begun));
+        scan.tick(true, true, begun + SECOND * 21);
+        assert_eq!(scan.node_since, None);
+        scan.look_at_node(true, begun);
+        scan.tick(false, true, begun + GATHER_IN_QUOTA);
+        assert_eq!(scan.node_since, None, "not for ever");
     }
 }

@@ -2,6 +2,8 @@
 //! values, readers copy them; nobody holds a lock while doing anything else, so `/livez` answers
 //! whatever the rest is at.
 
+use crate::run::pace::Pacer;
+use crate::run::quota::Quota;
 use crate::run::timeline::History;
 use crate::serve::companion::Joining;
 use crate::serve::doors::Doors;
@@ -75,6 +77,8 @@ pub struct Board {
     pub kernel: Mutex<Kernel>,
     pub traffic: Traffic,
     pub process: Mutex<Process>,
+    /// Of all background work.
+    pub pacer: Arc<Pacer>,
     /// What the table of this node's names says of itself.
     pub table_metrics: Mutex<Vec<TableMetric>>,
     /// Of attaching and of containerd.
@@ -123,6 +127,7 @@ impl Board {
             keeps_paths: AtomicBool::new(false),
             traffic,
             process: Mutex::default(),
+            pacer: Arc::default(),
             table_metrics: Mutex::default(),
             counted: Mutex::default(),
             kubernetes: OnceLock::new(),
@@ -230,7 +235,8 @@ impl Board {
 
     #[must_use]
     pub fn process(&self) -> Process {
-        copy(&self.process)
+        let cpu_quota = self.pacer.quota().map(Quota::cpus);
+        Process { cpu_quota, ..copy(&self.process) }
     }
 
     #[must_use]
@@ -294,7 +300,7 @@ impl Board {
                 packets: passed_on.forwarded_packets,
                 bytes: passed_on.forwarded_bytes,
             },
-            process: copy(&self.process),
+            process: self.process(),
         }
     }
 

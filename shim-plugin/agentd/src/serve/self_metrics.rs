@@ -176,7 +176,19 @@ fn engine(board: &Board, out: &mut Vec<SelfMetric>) {
 
 /// The names of Prometheus' own client libraries.
 fn process(board: &Board, out: &mut Vec<SelfMetric>) {
-    let Process { rss_bytes, cpu_seconds, threads, descriptors } = board.process();
+    let Process { rss_bytes, cpu_seconds, threads, descriptors, cpu_quota } = board.process();
+    if let Some(cpus) = cpu_quota {
+        let help = "What the tightest CPU quota of the agent's cgroups lets it have, in processors.";
+        out.push(SelfMetric::gauge("pilotfish_cpu_quota_cpus", help, cpus));
+    }
+    out.push(SelfMetric {
+        value: board.pacer.waited().as_secs_f64(),
+        ..SelfMetric::counter(
+            "pilotfish_background_wait_seconds_total",
+            "What background work was told to wait, each piece of it, so that a CPU quota has room for who asks.",
+            0,
+        )
+    });
     out.push(SelfMetric {
         value: cpu_seconds,
         ..SelfMetric::counter("process_cpu_seconds_total", "User and system CPU time of the agent.", 0)

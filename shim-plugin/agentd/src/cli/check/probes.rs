@@ -6,6 +6,7 @@ use super::line::Verdict::{FallsBack, Missing, Ok as Fine};
 use crate::cli::privileges;
 use crate::config::Config;
 use crate::exit::in_full;
+use crate::run::quota::{self, Quota};
 use crate::run::{alarm, engine, settings};
 use capture_engine::attach::{AttachConfig, AttachEvent, Attacher, Mode, Priority};
 use capture_engine::kernel::Programs;
@@ -43,7 +44,15 @@ pub fn all(config: &Config) -> Vec<Line> {
         None => lines.push(Line::new("attachment", Missing, "not tried, as the programs did not load", "")),
     }
     lines.push(super::node::line(config.attach.node, programs.as_ref().map(|loaded| &*loaded.kernel)));
-    lines.extend([first_words(), scan_source(config), statistics(), bpffs(), cgroups(), descriptors()]);
+    lines.extend([
+        first_words(),
+        scan_source(config),
+        statistics(),
+        bpffs(),
+        cgroups(),
+        quota(quota::find(&config.debug.proc)),
+        descriptors(),
+    ]);
     lines.extend(super::containerd::lines(config));
     lines.push(super::kubernetes::line(config));
     lines.extend(super::companion::line(config));
@@ -222,6 +231,28 @@ fn cgroups() -> Line {
     Line::new("cgroups", Fine, format!("{found}; not used to find containers"), "")
 }
 
+/// Of whoever runs the check: as a service the agent has that of its unit.
+fn quota(quota: Option<Quota>) -> Line {
+    const WHAT: &str = "CPU quota";
+    /// One of so many parts: with less, nobody has seen it answer its probes while it starts beside
+    /// many containers. In whole numbers: 10 ms of 100 is a little less than a tenth in others.
+    const LEAST: u32 = 10;
+    /// Seconds of a processor that the verifier takes for the kernel programs. Nothing is answered
+    /// until they are paid for.
+    const LOADING: f64 = 0.4;
+    match quota {
+        None => Line::new(WHAT, Fine, "none here", ""),
+        Some(quota) if quota.time * LEAST < quota.period => {
+            let found = format!(
+                "{quota}: too little to answer probes in time; to load the kernel programs takes some {:.0} s",
+                LOADING / quota.cpus()
+            );
+            Line::new(WHAT, FallsBack, found, "give it a tenth of a CPU or more (CPUQuota=10%, cpu: 100m)")
+        }
+        Some(quota) => Line::new(WHAT, Fine, format!("{quota}; background work is paced to a share of it"), ""),
+    }
+}
+
 /// Two for each attached namespace, four with TCX.
 fn descriptors() -> Line {
     const EACH: u64 = 4;
@@ -240,6 +271,22 @@ fn descriptors() -> Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_quota_that_is_too_tight_is_told_with_what_it_does_to_a_start() {
+        let line = |hundredths| {
+            let time = Duration::from_millis(hundredths);
+            quota(Some(Quota { time, period: Duration::from_millis(100) }))
+        };
+        assert_eq!([quota(None).verdict, line(10).verdict, line(200).verdict], [Fine; 3]);
+        let Line { verdict, found, remedy, .. } = line(5);
+        assert_eq!(verdict, FallsBack);
+        assert!(
+            found.starts_with("0.05 CPUs (5 ms in each 100 ms): too little") && found.contains("some 8 s"),
+            "{found}"
+        );
+        assert!(remedy.contains("CPUQuota=10%"), "{remedy}");
+    }
 
     #[test]
     fn only_a_lockdown_that_keeps_something_from_us_falls_back() {

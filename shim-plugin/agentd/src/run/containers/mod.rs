@@ -47,6 +47,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How stale `pilotfish status` may be.
 const PUBLISH: Duration = Duration::from_millis(200);
+/// The same beside a CPU quota: rows of some hundreds of namespaces are a millisecond and more.
+const PUBLISH_IN_QUOTA: Duration = Duration::from_secs(1);
 /// How often names of the past are forgotten, and the node's own addresses looked at.
 const UPKEEP: Duration = Duration::from_secs(60);
 
@@ -116,6 +118,8 @@ pub struct Containers {
     /// Packets of namespaces that were met late, before they were attached.
     late_packets: u64,
     dirty: bool,
+    /// When the rows were made last.
+    shown: Option<Instant>,
     /// Tasks without a slot, when they were shown last.
     waiting: usize,
     /// Tasks of what is left out, likewise.
@@ -177,6 +181,7 @@ impl Containers {
             contested: losses.place("identity", "contested", "claims on an address that is somebody else's"),
             late_packets: 0,
             dirty: false,
+            shown: None,
             waiting: 0,
             left_out: 0,
         }
@@ -527,13 +532,14 @@ impl Containers {
         self.contested.set_total(self.identities.contested());
         *self.board.table_metrics.lock() = self.identities.metrics().to_vec();
         let settled = status.tasks.discovered + status.tasks.attaching == 0;
-        self.scan.tick(settled, now);
+        let in_quota = self.board.pacer.is_limited();
+        self.scan.tick(settled, in_quota, now);
         *self.board.scan.lock() = self.scan.publish();
         let due = self.node.tick(settled, now);
         self.begin(due.jobs);
         self.reads.links(due.links);
         if self.ready.is_cancelled() && (self.node_ports.is_due(status.tasks.node, now) || due.look) {
-            self.scan.look_at_node();
+            self.scan.look_at_node(in_quota, now);
         }
         if let Some(shown) = self.node.shown() {
             *self.board.node.lock() = Arc::new(shown);
@@ -541,12 +547,24 @@ impl Containers {
         let waiting = status.tasks.discovered + status.tasks.failed;
         let left_out = status.tasks.left_out;
         let changed = std::mem::take(&mut self.dirty) || left_out != self.left_out;
-        if changed || waiting > 0 || self.waiting > 0 {
+        if (changed || waiting > 0 || self.waiting > 0) && self.shows(now) {
             (self.waiting, self.left_out) = (waiting, left_out);
             let tasks = if waiting + left_out > 0 { self.handle.status.tasks() } else { Vec::new() };
             let all = show::namespaces(&self.namespaces, &self.quiet, self.attacher.snapshot(), tasks);
             *self.board.namespaces.lock() = Arc::new(all);
         }
+    }
+
+    /// Whether the rows are made now. What changed meanwhile is in them the next time.
+    fn shows(&mut self, now: Instant) -> bool {
+        let is_soon = |last: Instant| now.saturating_duration_since(last) < PUBLISH_IN_QUOTA;
+        let shows = !self.board.pacer.is_limited() || !self.shown.is_some_and(is_soon);
+        if shows {
+            self.shown = Some(now);
+        } else {
+            self.dirty = true;
+        }
+        shows
     }
 }
 
