@@ -18,6 +18,63 @@ pub struct Timeline {
     /// Clients that look names up with suffixes that do not exist, in the last window; None from an
     /// agent that does not look.
     pub searches: Option<Vec<LookupRow>>,
+    /// Probes of the kubelet that fail or are slow, of the last minutes; None where nobody tells what
+    /// the kubelet asks for.
+    pub probes: Option<Vec<ProbeRow>>,
+}
+
+/// A probe of a container by plain HTTP, and what was seen of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProbeRow {
+    /// Namespace of the workload.
+    pub namespace: String,
+    /// The workload whose pod it is.
+    pub workload: String,
+    /// Name of the pod.
+    pub pod: String,
+    /// Name of the container in its pod.
+    pub container: String,
+    /// readiness, liveness, startup
+    pub probe: String,
+    /// As the pod's spec has it.
+    pub path: String,
+    /// As the pod's spec has it.
+    pub port: u16,
+    /// How long the kubelet waits for an answer.
+    pub timeout_ms: u64,
+    /// Failures in a row that have a consequence.
+    pub failure_threshold: u32,
+    /// How long the container may take to end once it is told to.
+    pub grace_ms: u64,
+    /// Probes that ask for the same, and cannot be told apart: more than one, and nothing is certain.
+    pub asked_by: u32,
+    /// Of late, where the container's CPU is limited.
+    pub throttled: Option<Throttled>,
+    /// Oldest first.
+    pub seen: Vec<ProbedRow>,
+}
+
+/// One probe as it was seen at the container's interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProbedRow {
+    /// When its request began.
+    pub at_ms: u64,
+    /// Until the whole answer; None where none came.
+    pub took_us: Option<u64>,
+    /// The answer's status was from 200 to 399.
+    pub good: bool,
+}
+
+/// Periods of a cgroup's CPU limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Throttled {
+    /// In which it ran.
+    pub periods: u64,
+    /// Of them, those in which it was stopped because it had used up its share.
+    pub throttled: u64,
 }
 
 /// Lookups of one client in a window.
@@ -76,6 +133,8 @@ pub struct TimelineEvent {
     pub deleted_by_ms: Option<u64>,
     /// Of an exit: oom, probe, term or exit.
     pub cause: String,
+    /// Of an exit that the kubelet caused: the probe that failed too often.
+    pub probe: Option<Box<ProbeRow>>,
     /// Of an exit: requests to the container that had begun and got no whole answer.
     pub cut_requests: u64,
     /// Of those: by whom and what they asked. What is beyond its bound is in `cut_requests` alone.

@@ -5,7 +5,7 @@
 mod support;
 
 use flow_model::Close::Fin;
-use flow_model::Detail;
+use flow_model::{Detail, Notes};
 use l7::Limits;
 use support::Do::{C, Close, S, SnapC};
 use support::{Do, c, get, ok, s, story};
@@ -45,6 +45,18 @@ fn a_route_needs_no_target_to_be_kept() {
     assert_eq!(told(acts(), routes), [pair("/orders/{id}", "")]);
     assert_eq!(told(acts(), |limits| limits.routes = true), [pair("/orders/{id}", "/orders/17?token=secret")]);
     assert_eq!(told(acts(), |limits| limits.keep_strings = false), [pair("", "")], "nobody wants them");
+}
+
+#[test]
+fn a_probe_keeps_its_target_and_nothing_else_where_nobody_wants_any() {
+    let probe = b"GET /healthz?full=1 HTTP/1.1\r\nHost: a\r\nUser-Agent: kube-probe/1.36\r\n\r\n".to_vec();
+    let acts = || vec![C([probe.clone(), get("/next")].concat()), S([ok(0), ok(0)].concat()), Close(Fin)];
+    let (found, _) = story().limits(|limits| limits.keep_strings = false).run(acts());
+    let shown = found.records.iter().map(|record| match &record.detail {
+        Detail::Http(http) => (record.notes.has(Notes::PROBE), &*http.target, &*http.host),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(shown.collect::<Vec<_>>(), [(true, "/healthz?full=1", ""), (false, "", "")]);
 }
 
 #[test]

@@ -29,7 +29,8 @@ pub enum Detail {
 }
 
 /// Strings are at most 1 KiB each; they are empty when the dissector was told not to keep them
-/// (live traffic keeps no paths, but while somebody taps it).
+/// (live traffic keeps no paths, but while somebody taps it, and those of a kubelet's probes, which are
+/// in the pods' specs).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HttpExchange {
     /// As sent; empty when no request was seen. Registered methods are borrowed, so that a usual

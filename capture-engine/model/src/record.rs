@@ -116,9 +116,11 @@ impl Notes {
     /// The request asks to wait until there is something to tell (Redis's BLPOP): how long it took says
     /// nothing of the server.
     pub const WAITED: Notes = Notes(1 << 10);
+    /// A kubelet's probe, as the request's User-Agent has it: anybody may write that.
+    pub const PROBE: Notes = Notes(1 << 11);
 
     /// Each note with its name in records, in the order of the bits.
-    pub const NAMES: [(Notes, &'static str); 11] = [
+    pub const NAMES: [(Notes, &'static str); 12] = [
         (Notes::REQUEST_CUT, "request_cut"),
         (Notes::RESPONSE_CUT, "response_cut"),
         (Notes::BODY_SKIPPED, "body_skipped"),
@@ -130,6 +132,7 @@ impl Notes {
         (Notes::MALFORMED, "malformed"),
         (Notes::DUPLICATE, "duplicate"),
         (Notes::WAITED, "waited"),
+        (Notes::PROBE, "probe"),
     ];
 
     /// Whether any bit of `note` is set.

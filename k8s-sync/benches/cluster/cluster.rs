@@ -2,7 +2,7 @@
 
 use flow_model::Ts;
 use k8s_sync::cluster::object::{
-    Change, Controller, EndpointSlice, Job, Node, Object, Pod, Resource, Service, ServiceEndpoint, Uid,
+    Change, Controller, EndpointSlice, Job, Node, Object, Pod, Probe, Resource, Service, ServiceEndpoint, Uid,
 };
 use k8s_sync::cluster::{Cluster, Moment};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -89,6 +89,8 @@ impl Size {
             template_hash: hash,
             rollout_hash: None,
             ports: vec![8080],
+            // As most pods have them: of other nodes' pods nothing may be kept.
+            probes: Some(vec![Probe { path: "/healthz".to_owned(), port: 8080, ..Probe::default() }; 2]),
         }
     }
 

@@ -4,6 +4,7 @@ use crate::cluster::answer;
 use crate::cluster::clock::{Moment, mono, wall_at};
 use crate::cluster::explain::{self, ClusterHolder};
 use crate::cluster::object::{Resource, Uid};
+use crate::cluster::probes::PodProbes;
 use crate::cluster::record::{At, Key, Service};
 use crate::cluster::shared::{Shared, hash_of_external, hash_of_service};
 use crate::cluster::standing::Standing;
@@ -46,6 +47,18 @@ impl ClusterNames {
     #[must_use]
     pub fn deleted_by(&self, uid: Uid) -> Option<SystemTime> {
         self.shared.leaving.by(uid)
+    }
+
+    /// The probes of the pod of this node that is asked at this address and port.
+    #[must_use]
+    pub fn probes_at(&self, endpoint: Endpoint) -> Option<Arc<PodProbes>> {
+        self.shared.probes.at(endpoint.ip, endpoint.port)
+    }
+
+    /// Whether anybody told of the probes of this node's pods.
+    #[must_use]
+    pub fn knows_probes(&self) -> bool {
+        self.shared.probes.is_told()
     }
 
     /// Who held `endpoint` at `at`. An address of a Service is held by the workload behind it where

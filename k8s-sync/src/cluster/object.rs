@@ -120,6 +120,52 @@ pub struct Pod {
     /// `spec.containers[].ports[].containerPort`: which ports of the node a pod on the host's network listens on.
     #[serde(rename = "p", skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<u16>,
+    /// What the kubelet asks its containers for; None where who told of the pod leaves that out.
+    #[serde(rename = "pb", skip_serializing_if = "Option::is_none")]
+    pub probes: Option<Vec<Probe>>,
+}
+
+/// Which of a container's probes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum ProbeKind {
+    /// `readinessProbe`
+    #[default]
+    #[serde(rename = "r")]
+    Readiness,
+    /// `livenessProbe`
+    #[serde(rename = "l")]
+    Liveness,
+    /// `startupProbe`
+    #[serde(rename = "s")]
+    Startup,
+}
+
+/// A probe that asks by plain HTTP at the pod's own address (`httpGet`); of others nothing can be told
+/// apart on the wire. What is left out of a spec has its default of Kubernetes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Probe {
+    /// Name of the container.
+    #[serde(rename = "c")]
+    pub container: String,
+    /// Which of its probes.
+    #[serde(rename = "k")]
+    pub kind: ProbeKind,
+    /// `httpGet.path` as it is asked for: it begins with a slash.
+    #[serde(rename = "u")]
+    pub path: String,
+    /// `httpGet.port`, as a number.
+    #[serde(rename = "o")]
+    pub port: u16,
+    /// `timeoutSeconds`
+    #[serde(rename = "t")]
+    pub timeout_s: u32,
+    /// `failureThreshold`
+    #[serde(rename = "f")]
+    pub failures: u32,
+    /// `terminationGracePeriodSeconds` of the probe, else of the pod.
+    #[serde(rename = "g")]
+    pub grace_s: u32,
 }
 
 /// `v1` Service.

@@ -18,6 +18,7 @@ const MOST_PORTS: usize = 256;
 impl Cluster {
     pub(super) fn put_pod(&mut self, pod: object::Pod, now: Moment) -> bool {
         self.shared.leaving.see(&pod);
+        self.shared.probes.see(&pod);
         let object::Pod {
             uid,
             static_uid,
@@ -33,6 +34,7 @@ impl Cluster {
             template_hash,
             rollout_hash,
             ports,
+            probes: _,
         } = pod;
         let before = self.shared.pod(uid).filter(|pod| !pod.is_gone());
         let (kind, owner) = workload::of(controller.as_ref(), template_hash.as_deref(), rollout_hash.as_deref());

@@ -3,6 +3,7 @@
 use crate::cluster::hold::Hold;
 use crate::cluster::leaving::Leaving;
 use crate::cluster::object::{Resource, Uid};
+use crate::cluster::probes::Probes;
 use crate::cluster::record::{At, Pod, Service, Slice};
 use crate::cluster::rows::{ByAddress, Rows};
 use crate::cluster::standing::AtomicStanding;
@@ -68,6 +69,7 @@ pub(super) struct Shared {
     stale: [AtomicBool; 5],
     pub(super) standing: AtomicStanding,
     pub(super) leaving: Leaving,
+    pub(super) probes: Probes,
     pub(super) stats: Stats,
 }
 
@@ -85,6 +87,7 @@ impl Shared {
             stale: Default::default(),
             standing: AtomicStanding::default(),
             leaving: Leaving::default(),
+            probes: Probes::default(),
             stats: Stats::default(),
         }
     }

@@ -58,7 +58,7 @@ pub fn read(resource: Resource, uid: Uid, value: &[u8]) -> Option<Object> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::object::{Controller, ServiceEndpoint};
+    use crate::cluster::object::{Controller, Probe, ProbeKind, ServiceEndpoint};
     use proptest::prelude::*;
     use std::time::{Duration, SystemTime};
 
@@ -70,6 +70,10 @@ mod tests {
         let key = key(object.resource(), object.uid());
         let (resource, uid) = read_key(&key).expect("a key");
         assert_eq!(read(resource, uid, &value(object)).as_ref(), Some(object));
+    }
+
+    fn probe() -> Probe {
+        Probe { port: 8080, timeout_s: 1, failures: 3, grace_s: 30, ..Probe::default() }
     }
 
     fn pod() -> Pod {
@@ -88,6 +92,11 @@ mod tests {
             template_hash: Some("abc".into()),
             rollout_hash: Some("def".into()),
             ports: vec![80, 443],
+            probes: Some(vec![
+                Probe { container: "web".into(), kind: ProbeKind::Startup, path: "/up".into(), ..probe() },
+                Probe { kind: ProbeKind::Liveness, ..probe() },
+                probe(),
+            ]),
         }
     }
 

@@ -104,9 +104,11 @@ impl Cluster {
         }
     }
 
-    /// Of pods of this node it is kept by when they are to be gone. Once, before anything is applied.
+    /// Of pods of this node it is kept by when they are to be gone, and what the kubelet asks them for.
+    /// Once, before anything is applied.
     pub fn follow_node(&self, node: &str) {
         self.shared.leaving.set_node(node);
+        self.shared.probes.set_node(node);
     }
 
     /// Takes in what a watch told at `now`. Objects may come in any order, and more than once.

@@ -49,6 +49,7 @@ pub fn pod(number: u32, name: &str, address: &str) -> Pod {
         template_hash: None,
         rollout_hash: None,
         ports: Vec::new(),
+        probes: None,
     }
 }
 

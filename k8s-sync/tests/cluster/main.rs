@@ -6,6 +6,7 @@ mod leaving;
 mod lists;
 mod model;
 mod owners;
+mod probes;
 mod services;
 mod snapshot;
 mod times;

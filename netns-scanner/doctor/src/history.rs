@@ -53,7 +53,7 @@ pub enum UnderWay {
 }
 
 /// Which probe of the kubelet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ProbeKind {
     /// Its failures take the pod out of its Services.
     Readiness,
@@ -86,8 +86,9 @@ pub struct ProbeSpec {
     pub timeout: Duration,
     /// Failures in a row that have a consequence.
     pub failure_threshold: u32,
-    /// The spec names this path and port, and nothing else asks for it: else it is only likely.
-    pub agrees_with_spec: bool,
+    /// Probes of the pod that ask for this path and port at the same time. More than one cannot be
+    /// told apart: what is found of each is only likely.
+    pub asked_by: u32,
 }
 
 /// One probe as it was seen.
@@ -106,6 +107,24 @@ impl Probed {
     #[must_use]
     pub fn failed(&self, spec: &ProbeSpec) -> bool {
         !self.good || self.took.is_none_or(|took| took >= spec.timeout)
+    }
+}
+
+/// Periods of a cgroup's CPU limit, of late or since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Periods {
+    /// In which it ran.
+    pub all: u64,
+    /// Of them, those in which it was stopped because it had used up its share.
+    pub throttled: u64,
+}
+
+impl Periods {
+    /// What was added since `before`; None where none was, or where it began anew.
+    #[must_use]
+    pub fn since(self, before: Periods) -> Option<Periods> {
+        let (all, throttled) = (self.all.checked_sub(before.all)?, self.throttled.checked_sub(before.throttled)?);
+        (all > 0).then_some(Periods { all, throttled })
     }
 }
 

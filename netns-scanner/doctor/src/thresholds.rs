@@ -46,6 +46,9 @@ pub struct Thresholds {
     pub probe_window: Duration,
     /// How long after the grace period an exit is still the kubelet's doing.
     pub probe_kill_after: Duration,
+    /// Share of a container's CPU periods that may be throttled before it is told beside a probe's
+    /// finding: the alert `CPUThrottlingHigh` of kubernetes-mixin.
+    pub throttled_share: f64,
     /// Share of a client's lookups that may be of names with a suffix that does not exist.
     pub search_share: f64,
     /// How many of them in a second are worth a word.
@@ -75,6 +78,7 @@ impl Default for Thresholds {
             probe_share: 0.5,
             probe_window: Duration::from_secs(300),
             probe_kill_after: Duration::from_secs(5),
+            throttled_share: 0.25,
             search_share: 0.6,
             searches_per_second: 5.0,
             up_after: 2,

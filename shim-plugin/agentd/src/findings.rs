@@ -1,18 +1,22 @@
 //! What the agent's own history says is wrong: its timeline, taken apart for `doctor`'s decisions.
 //! The command line asks for it, and the agent does for its gauge: one way, and so one answer.
 
-use agent_api::{CutRow, LookupRow, Timeline, TimelineEvent};
-use doctor::decide::{cut_by_exit, dns_search, term_ignored};
-use doctor::history::{Cut, Exited, Lookups, UnderWay};
+use agent_api::{CutRow, LookupRow, ProbeRow, Timeline, TimelineEvent};
+use doctor::decide::{cut_by_exit, dns_search, probe_kill, probe_slow, recent, term_ignored, with_throttling};
+use doctor::history::{Cut, Exited, Lookups, Periods, ProbeKind, ProbeSpec, Probed, UnderWay};
 use doctor::{Certainty, CheckId, Finding, Hurt, Subject, Thresholds};
 use flow_model::Ts;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Checks that are made by it.
-pub const MADE: [CheckId; 3] = [CheckId::CutByExit, CheckId::TermIgnored, CheckId::DnsSearch];
-/// Those of them that the Kubernetes API has to tell something for: when pods were deleted.
-pub const OF_CLUSTER: [CheckId; 1] = [CheckId::TermIgnored];
+pub const MADE: [CheckId; 5] =
+    [CheckId::CutByExit, CheckId::TermIgnored, CheckId::ProbeSlow, CheckId::ProbeKill, CheckId::DnsSearch];
+/// Those of them that the Kubernetes API has to tell something for: when pods were deleted, and what
+/// the kubelet asks them for.
+pub const OF_CLUSTER: [CheckId; 3] = [CheckId::TermIgnored, CheckId::ProbeSlow, CheckId::ProbeKill];
+/// Those for which it is what the kubelet asks for.
+pub const OF_PROBES: [CheckId; 2] = [CheckId::ProbeSlow, CheckId::ProbeKill];
 
 /// One finding for each check and workload.
 #[must_use]
@@ -20,30 +24,97 @@ pub fn of(timeline: &Timeline, thresholds: &Thresholds) -> Vec<Finding> {
     let exits = timeline.events.iter().filter(|event| event.event == "exit");
     let mut found = together(exits.flat_map(|event| of_exit(event, timeline.now_ms, thresholds)).collect());
     found.extend(timeline.searches.iter().flatten().filter_map(|row| searching(row, thresholds)));
+    found.extend(timeline.probes.iter().flatten().filter_map(|row| slow(row, timeline.now_ms, thresholds)));
     found
+}
+
+/// The kubelet ended the container of this exit for that probe.
+#[must_use]
+pub fn ended_by_probe(event: &TimelineEvent, row: &ProbeRow, thresholds: &Thresholds) -> Option<Finding> {
+    let (spec, seen) = probe(row);
+    let grace = Duration::from_millis(row.grace_ms);
+    let killed = probe_kill(&probed(row), &spec, &seen, &exited(event), grace, thresholds)?;
+    Some(with_throttling(killed, periods(row), thresholds))
 }
 
 fn at(ms: u64) -> Ts {
     Ts(ms.saturating_mul(1_000_000))
 }
 
-fn of_exit(event: &TimelineEvent, now_ms: u64, thresholds: &Thresholds) -> Vec<Finding> {
-    let TimelineEvent { at_ms, code, oom_ms, likely, .. } = event;
-    let exited = Exited {
+fn exited(event: &TimelineEvent) -> Exited {
+    let TimelineEvent { at_ms, code, oom_ms, deleted_by_ms, .. } = event;
+    Exited {
         at: at(*at_ms),
         code: code.unwrap_or(Exited::UNTOLD),
         oom: oom_ms.map(|before| at(at_ms.saturating_sub(before))),
-        deleted_by: event.deleted_by_ms.map(at),
-    };
-    let subject = subject(event);
+        deleted_by: deleted_by_ms.map(at),
+    }
+}
+
+fn of_exit(event: &TimelineEvent, now_ms: u64, thresholds: &Thresholds) -> Vec<Finding> {
+    let TimelineEvent { at_ms, likely, probe, .. } = event;
+    let (exited, subject) = (exited(event), subject(event));
     let mut cut = cut_by_exit(&subject, &exited, &cuts(event), thresholds);
     if let Some(cut) = cut.as_mut().filter(|_| *likely) {
         cut.certainty = Certainty::Likely;
     }
+    let killed = probe.as_deref().and_then(|row| ended_by_probe(event, row, thresholds));
+    let killed = killed.map(|killed| with_cut(killed, cut.as_ref()));
     // A sandbox has nothing to answer.
     let term = term_ignored(&subject, &exited).filter(|_| !event.sandbox);
     let held = Duration::from_millis(now_ms.saturating_sub(*at_ms));
-    cut.into_iter().chain(term).map(|finding| Finding { held, ..finding }).collect()
+    cut.into_iter().chain(killed).chain(term).map(|finding| Finding { held, ..finding }).collect()
+}
+
+/// With what the kill cost whom.
+fn with_cut(killed: Finding, cut: Option<&Finding>) -> Finding {
+    let hurt = cut.map(|cut| cut.hurt.clone()).unwrap_or_default();
+    let requests: u64 = hurt.iter().map(|hurt| hurt.requests).sum();
+    let what = match requests {
+        0 => "it cut no request".to_owned(),
+        1 => "it cut 1 request".to_owned(),
+        many => format!("it cut {many} requests"),
+    };
+    let summary = format!("{}; {what}", killed.summary);
+    Finding { hurt, summary, ..killed }.with("requests", requests)
+}
+
+fn slow(row: &ProbeRow, now_ms: u64, thresholds: &Thresholds) -> Option<Finding> {
+    let (spec, seen) = probe(row);
+    let slow = probe_slow(&probed(row), &spec, &recent(&seen, at(now_ms), thresholds), thresholds)?;
+    Some(with_throttling(slow, periods(row), thresholds))
+}
+
+/// As its edges have it: that is as good a name as there is, and containerd's may be the pod's.
+fn probed(row: &ProbeRow) -> Subject {
+    let ProbeRow { namespace, workload, .. } = row;
+    Subject { namespace: namespace.clone(), kind: "Workload".to_owned(), name: workload.clone() }
+}
+
+fn probe(row: &ProbeRow) -> (ProbeSpec, Vec<Probed>) {
+    let ProbeRow { probe, path, timeout_ms, failure_threshold, asked_by, seen, .. } = row;
+    let kind = match probe.as_str() {
+        "liveness" => ProbeKind::Liveness,
+        "startup" => ProbeKind::Startup,
+        _ => ProbeKind::Readiness,
+    };
+    let spec = ProbeSpec {
+        kind,
+        path: path.clone(),
+        timeout: Duration::from_millis(*timeout_ms),
+        failure_threshold: *failure_threshold,
+        asked_by: *asked_by,
+    };
+    let probed = seen.iter().map(|one| Probed {
+        at: at(one.at_ms),
+        took: one.took_us.map(Duration::from_micros),
+        good: one.good,
+    });
+    (spec, probed.collect())
+}
+
+fn periods(row: &ProbeRow) -> Option<Periods> {
+    row.throttled.map(|of| Periods { all: of.periods, throttled: of.throttled })
 }
 
 fn searching(row: &LookupRow, thresholds: &Thresholds) -> Option<Finding> {
@@ -117,6 +188,7 @@ fn together(findings: Vec<Finding>) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use agent_api::{ProbedRow, Throttled};
     use doctor::Severity;
 
     fn exit(at_ms: u64, workload: &str, rows: &[(&str, u64)]) -> TimelineEvent {
@@ -193,6 +265,59 @@ mod tests {
         let found = of(&Timeline { searches, ..Timeline::default() }, &Thresholds::default());
         let ids: Vec<_> = found.iter().map(|finding| (finding.id, finding.subject.name.as_str())).collect();
         assert_eq!(ids, [(CheckId::DnsSearch, "web")]);
+    }
+
+    /// A probe every 10 s of which the last one began at `last_ms`; milliseconds, 0 for no answer.
+    fn probes(kind: &str, last_ms: u64, took: &[u64]) -> ProbeRow {
+        let first = last_ms + 10_000 - took.len() as u64 * 10_000;
+        let seen = took.iter().zip(0..).map(|(took, place): (&u64, u64)| ProbedRow {
+            at_ms: first + place * 10_000,
+            took_us: (*took > 0).then_some(took * 1000),
+            good: *took > 0,
+        });
+        ProbeRow {
+            namespace: "shop".into(),
+            workload: "api".into(),
+            probe: kind.into(),
+            path: "/healthz".into(),
+            timeout_ms: 1_000,
+            failure_threshold: 3,
+            grace_ms: 30_000,
+            asked_by: 1,
+            seen: seen.collect(),
+            ..ProbeRow::default()
+        }
+    }
+
+    #[test]
+    fn a_probe_that_slows_down_is_found_before_it_fails_with_throttling_beside_it() {
+        let found = |row| {
+            let timeline = Timeline { now_ms: 400_000, probes: Some(vec![row]), ..Timeline::default() };
+            let found = of(&timeline, &Thresholds::default());
+            found.into_iter().map(|finding| (finding.id, finding.severity, finding.summary)).collect::<Vec<_>>()
+        };
+        assert_eq!(found(probes("readiness", 395_000, &[20, 30, 400])), [], "its healthy twin");
+        let throttled = Some(Throttled { periods: 100, throttled: 61 });
+        let said = "readiness probe /healthz p99 0.7 s of 1.0 s; CPU throttled in 61 % of its periods".to_owned();
+        let row = ProbeRow { throttled, ..probes("readiness", 395_000, &[20, 30, 700]) };
+        assert_eq!(found(row), [(CheckId::ProbeSlow, Severity::Warning, said)]);
+        assert_eq!(found(probes("readiness", 99_000, &[700])), [], "long ago");
+    }
+
+    #[test]
+    fn a_kill_by_a_probe_is_found_with_what_it_cut_and_other_ends_are_not() {
+        let killed = |took: &[u64], code| {
+            let probe = Some(Box::new(probes("liveness", 77_000, took)));
+            let exit = TimelineEvent { probe, code: Some(code), ..exit(80_000, "api", &[("web", 2), ("mobile", 1)]) };
+            let found = found(vec![exit]);
+            let kill = found.into_iter().find(|finding| finding.id == CheckId::ProbeKill);
+            kill.map(|kill| (kill.severity, kill.summary, kill.hurt.len()))
+        };
+        let said = "ended by the kubelet after 3 failures of the liveness probe /healthz: no answer, no answer, \
+                    no answer; it cut 3 requests";
+        assert_eq!(killed(&[20, 0, 0, 0], 137), Some((Severity::Error, said.to_owned(), 2)));
+        assert_eq!(killed(&[20, 20, 0, 0], 137), None);
+        assert_eq!(killed(&[20, 0, 0, 0], 139), None);
     }
 
     #[test]

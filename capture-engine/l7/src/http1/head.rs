@@ -43,8 +43,14 @@ pub(crate) struct Fields<'a> {
     pub websocket: bool,
     /// Fields contradict each other or are no numbers; the meaning that most servers take was taken.
     pub malformed: bool,
+    /// A request: by its User-Agent it is a kubelet's probe.
+    pub probe: bool,
     pub host: &'a [u8],
 }
+
+/// `kube-probe/` and a version is what the kubelet calls itself when it probes (kubernetes,
+/// `pkg/probe/http`).
+const PROBE: &[u8] = b"kube-probe/";
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct RequestHead<'a> {
@@ -240,6 +246,7 @@ enum Name {
     Host,
     Expect,
     Upgrade,
+    UserAgent,
 }
 
 impl Name {
@@ -254,6 +261,7 @@ impl Name {
             b'h' if request && is(b"host") => Some(Name::Host),
             b'e' if request && is(b"expect") => Some(Name::Expect),
             b'u' if !request && is(b"upgrade") => Some(Name::Upgrade),
+            b'u' if request && is(b"user-agent") => Some(Name::UserAgent),
             _ => None,
         }
     }
@@ -269,6 +277,7 @@ impl<'a> Fields<'a> {
                 self.h2c = value.eq_ignore_ascii_case(b"h2c");
                 self.websocket = value.eq_ignore_ascii_case(b"websocket");
             }
+            Name::UserAgent => self.probe = value.starts_with(PROBE),
             Name::ContentLength => self.add_length(value),
             Name::TransferEncoding => {
                 for coding in value.split(|&b| b == b',').map(<[u8]>::trim_ascii).filter(|coding| !coding.is_empty()) {
@@ -325,6 +334,18 @@ mod tests {
         let (head, len) = whole(bytes);
         assert_eq!((head.method, head.target, head.fields.host), (&b"GET"[..], &b"/a?b"[..], &b"x"[..]));
         assert_eq!(&bytes[len..], b"rest");
+    }
+
+    #[test]
+    fn a_probe_is_known_by_its_user_agent() {
+        let probe = |agent: &str| {
+            let text = format!("GET /healthz HTTP/1.1\r\nHost: a\r\n{agent}\r\nAccept: */*\r\n\r\n");
+            whole(text.as_bytes()).0.fields.probe
+        };
+        assert!(probe("User-Agent: kube-probe/1.36") && probe("user-agent:kube-probe/1.2+"));
+        for other in ["User-Agent: curl/8 kube-probe/1.36", "User-Agent: kube-probe", "X-User-Agent: kube-probe/1.36"] {
+            assert!(!probe(other), "{other}");
+        }
     }
 
     #[test]

@@ -158,8 +158,16 @@ impl Http1 {
         if fields.malformed || both {
             notes.add(Notes::MALFORMED);
         }
-        let strings = limits.keep_strings.then(|| {
-            let host = if fields.host.is_empty() { authority(method, target) } else { fields.host };
+        if fields.probe {
+            notes.add(Notes::PROBE);
+        }
+        // What a probe asks for is in its pod's spec: that tells which of them it is.
+        let strings = (limits.keep_strings || fields.probe).then(|| {
+            let host = match (limits.keep_strings, fields.host) {
+                (false, _) => b"",
+                (true, b"") => authority(method, target),
+                (true, host) => host,
+            };
             Box::new(Strings { target: method::printable(target).into(), host: method::printable(host).into() })
         });
         let has_route = limits.routes && !target_cut && *method != b"CONNECT";

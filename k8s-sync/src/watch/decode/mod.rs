@@ -1,7 +1,9 @@
 //! Bytes of the API server to changes of the table. Bytes that make no sense are counted by whoever
 //! asks; they are never fatal.
 
+mod container;
 mod lines;
+mod probes;
 mod time;
 mod trimmed;
 

@@ -1,7 +1,7 @@
 //! What is read of objects as the API sends them, and of bytes that nobody should send.
 
 use super::*;
-use crate::cluster::object::{Controller, EndpointSlice, Job, Node, Pod, Service, ServiceEndpoint};
+use crate::cluster::object::{Controller, EndpointSlice, Job, Node, Pod, Probe, Service, ServiceEndpoint};
 use proptest::prelude::*;
 use std::time::{Duration, SystemTime};
 
@@ -56,7 +56,38 @@ fn a_pod_is_read_and_nothing_else_of_it_kept() {
             template_hash: Some("5d4".into()),
             rollout_hash: Some("9ab".into()),
             ports: vec![8080],
+            probes: Some(Vec::new()),
         }
+    );
+}
+
+#[test]
+fn probes_by_plain_http_are_read_with_their_defaults_and_no_others() {
+    let spec = r#"{"terminationGracePeriodSeconds":7,"containers":[
+        {"name":"web","ports":[{"name":"http","containerPort":8080},{"containerPort":9}],
+         "readinessProbe":{"httpGet":{"path":"/ready?full=1","port":"http","scheme":"HTTP"},"timeoutSeconds":2,"periodSeconds":5,"successThreshold":1,"failureThreshold":5},
+         "livenessProbe":{"httpGet":{"path":"live","port":8081},"terminationGracePeriodSeconds":0},
+         "startupProbe":{"httpGet":{"path":"/up","port":"absent"}}},
+        {"name":"tls","livenessProbe":{"httpGet":{"path":"/","port":443,"scheme":"HTTPS"}},"readinessProbe":{"tcpSocket":{"port":9}}},
+        {"name":"out","livenessProbe":{"httpGet":{"port":80,"host":"example.com"}},"readinessProbe":{"exec":{"command":["true"]}},"startupProbe":{"grpc":{"port":5}}}],
+      "initContainers":[{"name":"mesh","restartPolicy":"Always","startupProbe":{"httpGet":{"port":15021}}}]}"#;
+    let Event::Applied { object: Object::Pod(read), .. } =
+        event(Resource::Pods, &line("ADDED", &pod(spec, "null").replace('\n', "")))
+    else {
+        panic!("a pod");
+    };
+    let shown = |probe: &Probe| {
+        let Probe { container, kind, path, port, timeout_s, failures, grace_s } = probe;
+        format!("{container} {kind:?} {path} :{port} {timeout_s} s, {failures} times, {grace_s} s")
+    };
+    let shown: Vec<String> = read.probes.iter().flatten().map(shown).collect();
+    assert_eq!(
+        shown,
+        [
+            "web Liveness /live :8081 1 s, 3 times, 0 s",
+            "web Readiness /ready?full=1 :8080 2 s, 5 times, 7 s",
+            "mesh Startup / :15021 1 s, 3 times, 7 s",
+        ]
     );
 }
 

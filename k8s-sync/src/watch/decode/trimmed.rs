@@ -2,6 +2,8 @@
 //! `Object`. What else an object holds is skipped by the parser without being kept. Go's encoder
 //! writes `null` for empty lists, so every list may be absent.
 
+use super::container::{ContainerJson, Text, port};
+use super::probes::probes;
 use super::time;
 use crate::cluster::object::{Controller, EndpointSlice, Job, Node, Object, Pod, Service, ServiceEndpoint, Uid};
 use serde::Deserialize;
@@ -25,8 +27,6 @@ const LONGEST_NAME: usize = 253;
 /// discovery.k8s.io/v1); nothing else that is read here has more.
 const LONGEST_LIST: usize = 1_000;
 const MOST_PORTS: usize = 20_000;
-
-type Text<'a> = Option<Cow<'a, str>>;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -121,10 +121,6 @@ fn addresses(texts: Option<Vec<Cow<'_, str>>>) -> Result<Vec<IpAddr>, Bad> {
     list(texts, LONGEST_LIST, |text| text.parse().ok())
 }
 
-fn port(number: i64) -> Option<u16> {
-    u16::try_from(number).ok().filter(|port| *port != 0)
-}
-
 /// An object of the API, reduced.
 pub trait Trimmed<'de>: Deserialize<'de> {
     fn metadata(&self) -> &Metadata<'de>;
@@ -152,21 +148,13 @@ struct PodSpec<'a> {
     node_name: Text<'a>,
     #[serde(default)]
     host_network: Option<bool>,
+    #[serde(borrow, default)]
+    containers: Option<Vec<ContainerJson<'a>>>,
+    /// Those that go on beside the others may have probes, too.
+    #[serde(borrow, default)]
+    init_containers: Option<Vec<ContainerJson<'a>>>,
     #[serde(default)]
-    containers: Option<Vec<ContainerJson>>,
-}
-
-#[derive(Debug, Deserialize)]
-struct ContainerJson {
-    #[serde(default)]
-    ports: Option<Vec<ContainerPort>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ContainerPort {
-    #[serde(default)]
-    container_port: Option<i64>,
+    termination_grace_period_seconds: Option<i64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -200,9 +188,10 @@ impl<'de> Trimmed<'de> for PodJson<'de> {
         if ips.is_empty() {
             ips.extend(status.pod_ip.and_then(|ip| ip.parse::<IpAddr>().ok()));
         }
-        let containers = list(spec.containers, LONGEST_LIST, |container| container.ports)?;
-        let ports: Vec<u16> =
-            containers.into_iter().flatten().filter_map(|entry| port(entry.container_port?)).take(MOST_PORTS).collect();
+        let containers = list(spec.containers, LONGEST_LIST, Some)?;
+        let init = list(spec.init_containers, LONGEST_LIST, Some)?;
+        let ports = containers.iter().flat_map(|container| container.ports.iter().flatten());
+        let ports: Vec<u16> = ports.filter_map(|entry| port(entry.container_port?)).take(MOST_PORTS).collect();
         let labels = metadata.labels.as_ref();
         let config_hash = metadata.annotations.as_ref().and_then(|notes| notes.config_hash.as_deref());
         Ok(Object::Pod(Pod {
@@ -220,6 +209,7 @@ impl<'de> Trimmed<'de> for PodJson<'de> {
             template_hash: name(labels.and_then(|labels| labels.template_hash.as_deref()))?,
             rollout_hash: name(labels.and_then(|labels| labels.rollout_hash.as_deref()))?,
             ports,
+            probes: Some(probes(containers.iter().chain(&init), spec.termination_grace_period_seconds)),
         }))
     }
 }

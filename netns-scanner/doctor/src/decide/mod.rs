@@ -17,7 +17,7 @@ pub use dead::dead_peer;
 pub use listen::listen_overflow;
 pub use oom::oom_inside;
 pub use ports::{PortRange, ports_gone};
-pub use probe::{probe_kill, probe_slow, recent};
+pub use probe::{probe_kill, probe_slow, recent, with_throttling};
 pub use search::{Searches, dns_search};
 pub use selfcall::{asks_itself, self_call};
 pub use udp::udp_drop;

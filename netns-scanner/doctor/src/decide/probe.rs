@@ -1,6 +1,6 @@
 //! `probe-slow` and `probe-kill`: probes near their timeout, and the kill that follows.
 
-use crate::history::{Exited, ProbeKind, ProbeSpec, Probed};
+use crate::history::{Exited, Periods, ProbeKind, ProbeSpec, Probed};
 use crate::words::{plural, seconds};
 use crate::{Certainty, CheckId, Finding, Severity, Subject, Thresholds};
 use flow_model::Ts;
@@ -9,19 +9,27 @@ use std::time::Duration;
 /// Times of failed probes that a sentence tells.
 const TIMES: usize = 5;
 
+/// Ends by SIGILL, SIGABRT, SIGBUS, SIGFPE and SIGSEGV.
+const CRASHED: [u32; 5] = [132, 134, 135, 136, 139];
+/// Codes that a program chooses itself.
+const OWN_CODES: std::ops::RangeInclusive<u32> = 1..=127;
+
 /// Of a container's probe: what was seen of it within the window, oldest first.
 #[must_use]
 pub fn probe_slow(of: &Subject, spec: &ProbeSpec, probes: &[Probed], thresholds: &Thresholds) -> Option<Finding> {
     let p99 = p99(spec, probes)?;
     let row = failures(spec, probes);
-    let near = row > 0 && row >= spec.failure_threshold.saturating_sub(1);
+    // Those that share their path fail together: each of them has failed so often.
+    let each = row / spec.asked_by.max(1);
+    let near = row > 0 && each >= spec.failure_threshold.saturating_sub(1);
     let slow = p99.as_secs_f64() > spec.timeout.as_secs_f64() * thresholds.probe_share;
     let severity = match (near, slow) {
         (true, _) => Severity::Error,
         (false, true) => Severity::Warning,
         (false, false) => return None,
     };
-    let mut summary = format!("{} {} p99 {} of {}", spec.kind.as_str(), spec.path, seconds(p99), seconds(spec.timeout));
+    let mut summary =
+        format!("{} probe {} p99 {} of {}", spec.kind.as_str(), spec.path, seconds(p99), seconds(spec.timeout));
     if row > 0 {
         summary.push_str(&format!(", {} in a row, of {}", plural(row as usize, "failure"), spec.failure_threshold));
     }
@@ -46,7 +54,9 @@ pub fn probe_kill(
     grace: Duration,
     thresholds: &Thresholds,
 ) -> Option<Finding> {
-    if spec.kind == ProbeKind::Readiness {
+    // Who is deleted ends for that, and a process that crashed was not ended by anybody.
+    let other_cause = exited.oom.is_some() || exited.deleted_by.is_some() || CRASHED.contains(&exited.code);
+    if spec.kind == ProbeKind::Readiness || other_cause {
         return None;
     }
     let until: Vec<Probed> = probes.iter().filter(|probe| probe.at <= exited.at).copied().collect();
@@ -54,7 +64,9 @@ pub fn probe_kill(
     // The kubelet knows of the last failure when its time is over.
     let last = until.last()?.at.plus(spec.timeout);
     let within = exited.at.since(last) <= grace.saturating_add(thresholds.probe_kill_after);
-    if row < spec.failure_threshold.max(1) || !within || exited.oom.is_some() {
+    // One more for each that shares its path: they fail by turns.
+    let enough = spec.failure_threshold.max(1).saturating_add(spec.asked_by.saturating_sub(1));
+    if row < enough || !within {
         return None;
     }
     let times = until.iter().rev().take(row as usize).rev().map(|probe| match probe.took {
@@ -73,11 +85,25 @@ pub fn probe_kill(
         .with("probe", spec.kind.as_str().to_owned())
         .with("failures", u64::from(row))
         .with("exit_code", u64::from(exited.code));
-    Some(as_sure_as(finding, spec))
+    let mut finding = as_sure_as(finding, spec);
+    if OWN_CODES.contains(&exited.code) {
+        // A handler of SIGTERM may say so, and so may a process that found its fault itself.
+        finding.certainty = Certainty::Likely;
+    }
+    Some(finding)
+}
+
+/// With what is known of the container's CPU limit, where it is a reason for slow answers.
+#[must_use]
+pub fn with_throttling(finding: Finding, periods: Option<Periods>, thresholds: &Thresholds) -> Finding {
+    let share = periods.filter(|of| of.all > 0).map(|of| of.throttled as f64 / of.all as f64);
+    let Some(share) = share.filter(|share| *share > thresholds.throttled_share) else { return finding };
+    let summary = format!("{}; CPU throttled in {:.0} % of its periods", finding.summary, share * 100.0);
+    Finding { summary, ..finding }.with("throttled_share", share)
 }
 
 fn as_sure_as(mut finding: Finding, spec: &ProbeSpec) -> Finding {
-    if !spec.agrees_with_spec {
+    if spec.asked_by > 1 {
         finding.certainty = Certainty::Likely;
     }
     finding
@@ -109,13 +135,7 @@ mod tests {
     const MS: u64 = 1_000_000;
 
     fn spec(kind: ProbeKind) -> ProbeSpec {
-        ProbeSpec {
-            kind,
-            path: "/healthz".into(),
-            timeout: Duration::from_secs(1),
-            failure_threshold: 3,
-            agrees_with_spec: true,
-        }
+        ProbeSpec { kind, path: "/healthz".into(), timeout: Duration::from_secs(1), failure_threshold: 3, asked_by: 1 }
     }
 
     /// A probe every 10 s: its milliseconds, or `x` for one without an answer, or `!` for a bad one.
@@ -137,13 +157,13 @@ mod tests {
     #[test]
     fn half_of_the_timeout_is_fine_and_more_is_a_warning() {
         assert_eq!(slow("20 30 500"), None);
-        let said = "readiness /healthz p99 0.7 s of 1.0 s".to_owned();
+        let said = "readiness probe /healthz p99 0.7 s of 1.0 s".to_owned();
         assert_eq!(slow("20 710 30"), Some((Severity::Warning, said)));
     }
 
     #[test]
     fn one_failure_before_the_last_straw_is_an_error_and_those_made_good_are_a_warning() {
-        let said = |p99, row: &str| format!("readiness /healthz p99 {p99} s of 1.0 s{row}");
+        let said = |p99, row: &str| format!("readiness probe /healthz p99 {p99} s of 1.0 s{row}");
         let one = said("1.0", ", 1 failure in a row, of 3");
         assert_eq!(slow("20 20 x"), Some((Severity::Warning, one)), "at its timeout, and one of three");
         assert_eq!(slow("20 x x"), Some((Severity::Error, said("1.0", ", 2 failures in a row, of 3"))));
@@ -157,8 +177,12 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_agree_with_the_spec_is_likely() {
-        let spec = ProbeSpec { agrees_with_spec: false, ..spec(ProbeKind::Readiness) };
+    fn what_two_probes_ask_for_is_likely_and_each_has_half_of_the_failures() {
+        let spec = ProbeSpec { asked_by: 2, ..spec(ProbeKind::Readiness) };
+        let quick = |story| probe_slow(&Subject::default(), &spec, &probes(story), &Thresholds::default());
+        let severity = |story| quick(story).map(|found| found.severity);
+        assert_eq!(severity("20 20! 20! 20!"), None, "one of three each");
+        assert_eq!(severity("20 20! 20! 20! 20!"), Some(Severity::Error));
         let found = probe_slow(&Subject::default(), &spec, &probes("900"), &Thresholds::default());
         assert_eq!(found.map(|found| found.certainty), Some(Certainty::Likely));
     }
@@ -182,6 +206,42 @@ mod tests {
         assert_eq!(killed(ProbeKind::Liveness, "20 x x x", 2_000, true), None, "memory was it");
         assert_eq!(killed(ProbeKind::Readiness, "20 x x x", 2_000, false), None, "that one kills nobody");
         assert!(killed(ProbeKind::Startup, "x x x", 2_000, false).is_some());
+    }
+
+    #[test]
+    fn who_was_deleted_or_crashed_was_not_ended_by_a_probe() {
+        let at = Ts(40_000 * MS);
+        let killed = |code, deleted_by: Option<Ts>, asked_by| {
+            let exited = Exited { at, code, oom: None, deleted_by };
+            let spec = ProbeSpec { asked_by, ..spec(ProbeKind::Liveness) };
+            let probes = probes("20 x x x");
+            let (of, limits) = (Subject::default(), Thresholds::default());
+            probe_kill(&of, &spec, &probes, &exited, Duration::from_secs(30), &limits).map(|found| found.certainty)
+        };
+        assert_eq!([0, 137, 143].map(|code| killed(code, None, 1)), [Some(Certainty::Measured); 3]);
+        assert_eq!(killed(1, None, 1), Some(Certainty::Likely), "it may have noticed itself");
+        assert_eq!([134, 139].map(|code| killed(code, None, 1)), [None; 2]);
+        assert_eq!(killed(137, Some(at), 1), None);
+        assert_eq!(killed(137, None, 2), None, "three of two probes' failures");
+    }
+
+    #[test]
+    fn throttling_is_told_where_it_is_a_reason() {
+        let finding = || {
+            let probes = probes("900");
+            probe_slow(&Subject::default(), &spec(ProbeKind::Readiness), &probes, &Thresholds::default())
+        };
+        let said = |all, throttled| {
+            let periods = Some(Periods { all, throttled });
+            finding().map(|found| with_throttling(found, periods, &Thresholds::default()).summary)
+        };
+        let plain = "readiness probe /healthz p99 0.9 s of 1.0 s";
+        assert_eq!(said(100, 25).as_deref(), Some(plain));
+        assert_eq!(said(0, 0).as_deref(), Some(plain), "no limit");
+        assert_eq!(said(100, 61), Some(format!("{plain}; CPU throttled in 61 % of its periods")));
+        let (before, after) = (Periods { all: 10, throttled: 10 }, Periods { all: 40, throttled: 12 });
+        assert_eq!(after.since(before), Some(Periods { all: 30, throttled: 2 }));
+        assert_eq!((before.since(after), before.since(before)), (None, None));
     }
 
     #[test]

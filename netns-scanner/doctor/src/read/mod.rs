@@ -6,6 +6,7 @@ pub mod text;
 pub mod who;
 
 use crate::Subject;
+use crate::cgroup::oom_file;
 use crate::decide::PortRange;
 use crate::sample::{Connection, Counter, CpuTime, ListenQueue, OomKills, UdpSocket};
 use diag::Bounded;
@@ -226,7 +227,7 @@ impl Readers {
     pub fn oom_file(&self, pid: u32) -> Result<Option<PathBuf>, Unread> {
         self.read(&format!("{PROC}/{pid}/cgroup"), move || {
             let cgroup = file(&Path::new(PROC).join(pid.to_string()).join("cgroup"))?;
-            Ok(text::oom_file(&cgroup).map(|path| Path::new(CGROUPS).join(path.trim_start_matches('/'))))
+            Ok(oom_file(&cgroup).map(|path| Path::new(CGROUPS).join(path.trim_start_matches('/'))))
         })
     }
 

@@ -66,27 +66,6 @@ pub fn port_range(range: &str, reserved: &str) -> Option<PortRange> {
     Some(PortRange { first, last, reserved: reserved.split(',').filter_map(span).collect() })
 }
 
-/// Where a process's memory is accounted, below `/sys/fs/cgroup`, and in which file the kills are
-/// counted.
-pub fn oom_file(cgroup: &str) -> Option<String> {
-    let fields = |line: &'_ str| {
-        let mut fields = line.splitn(3, ':');
-        Some((fields.next()?.to_owned(), fields.next()?.to_owned(), fields.next()?.to_owned()))
-    };
-    let lines: Vec<_> = cgroup.lines().filter_map(fields).collect();
-    let v1 = lines.iter().find(|(_, controllers, _)| controllers.split(',').any(|name| name == "memory"));
-    let v2 = || lines.iter().find(|(number, controllers, _)| number == "0" && controllers.is_empty());
-    let (directory, path, file) = match v1 {
-        Some((_, _, path)) => ("memory", path, "memory.oom_control"),
-        None => ("", &v2()?.2, "memory.events"),
-    };
-    // A path that leads out of our own cgroup namespace has no place below the mount.
-    let outside = path.split('/').any(|part| part == "..");
-    // The root has no such file, and its kills are nobody's.
-    let is_root = path.trim_matches('/').is_empty();
-    (!outside && !is_root).then(|| format!("{directory}{path}/{file}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,21 +105,11 @@ mod tests {
         assert_eq!(port_range("", ""), None);
     }
 
-    #[test]
-    fn memory_is_accounted_by_the_first_version_where_that_has_it_and_never_outside() {
-        let v1 = "4:memory:/kubepods/pod1/c1\n1:cpu:/\n0::/x\n";
-        assert_eq!(oom_file(v1).as_deref(), Some("memory/kubepods/pod1/c1/memory.oom_control"));
-        assert_eq!(oom_file("0::/kubepods/c1\n").as_deref(), Some("/kubepods/c1/memory.events"));
-        for none in ["0::/\n", "4:memory:/\n0::/x\n", "0::/../../other\n", "4:memory:/..\n", "", "garbage"] {
-            assert_eq!(oom_file(none), None, "{none}");
-        }
-    }
-
     proptest! {
         #[test]
         fn no_text_makes_a_reader_panic(text in "(Udp|[ :(),0-9a-fA-F./-]|\\n|TcpExt|\\PC){0,200}") {
             let _ = (counter(&text, "Udp", "1"), named(&text, "1"), stat(&text, 0));
-            let _ = (uptime(&text), port_range(&text, &text).map(|range| range.size()), oom_file(&text));
+            let _ = (uptime(&text), port_range(&text, &text).map(|range| range.size()));
             let _ = time_wait(&text);
         }
     }

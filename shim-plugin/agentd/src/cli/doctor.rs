@@ -130,14 +130,18 @@ fn with_history(
         .iter()
         .partition(|id| !findings::OF_CLUSTER.contains(id) || kubernetes.is_some_and(|of| of.link == "connected"));
     let reason = match kubernetes.map(|of| of.detail.as_str()) {
-        None | Some("") => "no API server tells which pods were deleted".to_owned(),
-        Some(detail) => format!("no API server tells which pods were deleted: {detail}"),
+        None | Some("") => "no API server tells of the pods".to_owned(),
+        Some(detail) => format!("no API server tells of the pods: {detail}"),
     };
     let mut not_made: Vec<NotMade> = blind.into_iter().map(|id| NotMade { id, reason: reason.clone() }).collect();
     let (made, older): (Vec<CheckId>, Vec<CheckId>) =
         made.into_iter().partition(|id| *id != CheckId::DnsSearch || timeline.searches.is_some());
     let reason = "the agent is of an older version, and does not look".to_owned();
     not_made.extend(older.into_iter().map(|id| NotMade { id, reason: reason.clone() }));
+    let (made, untold): (Vec<CheckId>, Vec<CheckId>) =
+        made.into_iter().partition(|id| !findings::OF_PROBES.contains(id) || timeline.probes.is_some());
+    let reason = "nobody told which probes the pods of this node have".to_owned();
+    not_made.extend(untold.into_iter().map(|id| NotMade { id, reason: reason.clone() }));
     let mut found = findings::of(&timeline, &Thresholds::default());
     found.retain(|finding| {
         made.contains(&finding.id) && args.namespace.as_ref().is_none_or(|wanted| *wanted == finding.subject.namespace)

@@ -4,7 +4,7 @@ use super::output::{for_people, json, print, write};
 use crate::cli::args::{Output, TimelineArgs};
 use crate::cli::moment::{clock_time, rfc3339, rfc3339_millis};
 use crate::exit::Failure;
-use agent_api::{Client, CutRow, Timeline, TimelineEvent};
+use agent_api::{Client, CutRow, ProbeRow, Timeline, TimelineEvent};
 use serde::Serialize;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -87,7 +87,7 @@ fn moment(ms: u64) -> SystemTime {
 }
 
 fn document(found: &Timeline) -> Result<String, Failure> {
-    let Timeline { now_ms, from_ms, blind_ms, events, searches: _ } = found;
+    let Timeline { now_ms, from_ms, blind_ms, events, .. } = found;
     let at = |ms: u64| rfc3339_millis(moment(ms));
     json(&Document {
         schema: "pilotfish.timeline/1",
@@ -106,7 +106,7 @@ fn line(event: &TimelineEvent) -> Result<String, Failure> {
 }
 
 fn page(found: &Timeline, since: Duration) -> String {
-    let Timeline { now_ms, from_ms, blind_ms, events, searches: _ } = found;
+    let Timeline { now_ms, from_ms, blind_ms, events, .. } = found;
     let mut out: String = events.iter().map(event_lines).collect();
     if events.is_empty() {
         out.push_str("nothing happened\n");
@@ -171,7 +171,12 @@ fn ended(event: &TimelineEvent) -> String {
         Some(code) => format!("code {code}"),
     };
     let oom = event.oom_ms.map(|ms| format!(", {} after memory ran out", waited(ms))).unwrap_or_default();
-    format!("{}, {code}{oom}", which(event))
+    let probe = event.probe.as_deref().map(by_probe).unwrap_or_default();
+    format!("{}, {code}{oom}{probe}", which(event))
+}
+
+fn by_probe(row: &ProbeRow) -> String {
+    format!(", by the kubelet: the {} probe {} failed", row.probe, row.path)
 }
 
 fn signal(number: u32) -> String {
@@ -274,7 +279,7 @@ mod tests {
         let again = TimelineEvent { pid: 12_399, down_ms: Some(1_800), ..event(4, 2_138, "start") };
         let events = vec![event(1, 0, "start"), TimelineEvent { times: 3, ..event(2, 330, "oom") }, exit, again];
         let blind_ms = vec![(1_795_242_000_000, 1_795_242_004_000)];
-        Timeline { now_ms: 1_795_242_660_000, from_ms: 1_795_242_590_000, blind_ms, events, searches: None }
+        Timeline { now_ms: 1_795_242_660_000, from_ms: 1_795_242_590_000, blind_ms, events, ..Timeline::default() }
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::run::running::{Running, Shared};
 use crate::run::saved::{self, State};
 use crate::run::settings::{self, Who};
 use crate::run::signals::Signals;
-use crate::run::timeline::{self, History, SearchWatch, Timeline, TimelineFile};
+use crate::run::timeline::{self, Heard, History, ProbeWatch, SearchWatch, Timeline, TimelineFile};
 use crate::run::upkeep::{Upkeep, look_at_quota};
 use crate::serve::admin::{ANSWER_TIME, Admin, PATIENCE, SocketFile, bind_address, bind_socket};
 use crate::serve::board::{Board, Kernel, READY_WITHIN};
@@ -109,8 +109,11 @@ impl App {
         golden.observe(Box::new(watch));
         let (watch, searches) = SearchWatch::new(&losses);
         golden.observe(Box::new(watch));
+        let (watch, probed) = ProbeWatch::new(&losses);
+        golden.observe(Box::new(watch));
         let kept = saved::directory().and_then(|directory| TimelineFile::within(&directory).take());
-        let history = History::new(Timeline::new(kept, timeline::now(), &losses), unanswered, searches, &losses);
+        let heard = Heard { unanswered, searches, probed };
+        let history = History::new(Timeline::new(kept, timeline::now(), &losses), heard, &losses);
         let traffic = Traffic::new(reader, losses.clone()).with(config.metrics.histograms);
         let board = Arc::new(Board::new(version::own(), traffic, Instant::now()));
         if let Some(wanted) = settings::companion(&config) {

@@ -1,16 +1,20 @@
-//! Once a second: what the process uses, what the kernel half counted, and a view for the rates.
+//! Once a second: what the process uses, what the kernel half counted, a view for the rates, and CPU
+//! limits of containers whose probes are slow.
 
 use crate::clock;
 use crate::run::kernel_stats::KernelStatsReader;
 use crate::run::pace::Turns;
 use crate::run::{process, quota};
 use crate::serve::board::Board;
+use doctor::cgroup;
 use netns_scanner::deadline::{Deadlines, PATIENCE};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
+/// Where cgroups are mounted.
+const CGROUPS: &str = "/sys/fs/cgroup";
 const SECOND: Duration = Duration::from_secs(1);
 /// Looks between two at the CPU quota: it changes when somebody changes it.
 const QUOTA_EVERY: u32 = 60;
@@ -55,7 +59,23 @@ impl Upkeep {
         // Read first, and only then under the lock.
         let usage = process::usage(proc, deadlines, before);
         *board.process.lock() = usage;
+        self.throttling();
         self
+    }
+
+    /// Reads how often the CPU limit stopped containers whose probes are slow. What cannot be read is
+    /// not told: it is evidence beside a finding, and none by itself.
+    fn throttling(&self) {
+        let Upkeep { board, deadlines, proc, .. } = self;
+        let Some(history) = board.history.get() else { return };
+        let read = |path: &Path| deadlines.text("cgroup", path, PATIENCE).ok()?.ok();
+        for (task, pid) in history.throttling_due() {
+            let file = read(&proc.join(pid.to_string()).join("cgroup")).and_then(|text| cgroup::cpu_file(&text));
+            let stat = file.and_then(|file| read(&Path::new(CGROUPS).join(file.trim_start_matches('/'))));
+            if let Some(periods) = stat.and_then(|stat| cgroup::periods(&stat)) {
+                history.throttling(task, periods);
+            }
+        }
     }
 }
 

@@ -110,9 +110,24 @@ impl World {
 
     /// A pod of one container called `app`, without a sandbox of its own, that has a second to end.
     pub fn app(&mut self, name: &str, owner: &Owner, command: &[&str]) -> Result<Container> {
-        let spec = spec(name, owner, NODE);
+        self.app_with(name, owner, command, &Value::Null)
+    }
+
+    /// The same of `/bin/api`, with these probes.
+    pub fn probed(&mut self, name: &str, owner: &Owner, probes: &Value) -> Result<Container> {
+        let container = self.app_with(name, owner, &["/bin/api"], probes)?;
+        until(&format!("{name} listens"), PATIENCE, || answers(&container.netns))?;
+        Ok(container)
+    }
+
+    fn app_with(&mut self, name: &str, owner: &Owner, command: &[&str], probes: &Value) -> Result<Container> {
+        let mut spec = spec(name, owner, NODE);
+        spec.containers = vec!["app".to_owned()];
         let mut object = spec.object();
         object["spec"]["terminationGracePeriodSeconds"] = 1.into();
+        for (probe, what) in probes.as_object().into_iter().flatten() {
+            object["spec"]["containers"][0][probe] = what.clone();
+        }
         let stored = self.plane.client().create(&kinds::POD, &object)?;
         let labels = PodLabels {
             namespace: "default".to_owned(),

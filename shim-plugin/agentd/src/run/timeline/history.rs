@@ -1,17 +1,23 @@
 //! The timeline as the agent holds it: fed by the containers task, read by whoever asks.
 
+use super::cuts::SETTLED;
 use super::gauge::FindingGauge;
 use super::kept::Kept;
+use super::probes::ProbeSeen;
+use super::probing::Probing;
 use super::ring::{Moment, Timeline};
 use super::searches::Told;
+use super::throttling::Throttling;
 use super::unanswered::Unanswered;
 use crate::clock;
 use agent_api as api;
-use golden_metrics::{Losses, SelfMetric};
+use doctor::history::Periods;
+use flow_model::Ts;
+use golden_metrics::{Loss, Losses, SelfMetric};
 use k8s_sync::cluster::ClusterNames;
 use k8s_sync::cluster::object::Uid;
 use parking_lot::Mutex;
-use shim_plugin::TaskNews;
+use shim_plugin::{TaskId, TaskNews};
 use std::sync::OnceLock;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, SystemTime};
@@ -29,6 +35,19 @@ struct Inner {
     unanswered: Receiver<Unanswered>,
     gauge: FindingGauge,
     searches: Told,
+    probed: Receiver<ProbeSeen>,
+    probing: Probing,
+    throttling: Throttling,
+    exits: Vec<ProbedExit>,
+    exits_full: Loss,
+}
+
+/// What the pipeline tells.
+#[derive(Debug)]
+pub struct Heard {
+    pub unanswered: Receiver<Unanswered>,
+    pub searches: Told,
+    pub probed: Receiver<ProbeSeen>,
 }
 
 /// A window that ended earlier says nothing of now: nobody has looked anything up since.
@@ -44,12 +63,67 @@ impl Inner {
 }
 
 impl Inner {
-    fn answer(&mut self, since: Option<Duration>, now: Moment) -> api::Timeline {
+    fn answer(&mut self, since: Option<Duration>, now: Moment, cluster: Option<&ClusterNames>) -> api::Timeline {
+        self.take_probes(cluster);
         let timeline = self.up_to_date().answer(since, now);
         let (at, rows) = &*self.searches.lock();
         let is_fresh = now.mono.since(*at) < STALE;
-        api::Timeline { searches: Some(if is_fresh { rows.clone() } else { Vec::new() }), ..timeline }
+        let searches = Some(if is_fresh { rows.clone() } else { Vec::new() });
+        let probes = cluster.is_some_and(ClusterNames::knows_probes).then(|| self.probes(now));
+        api::Timeline { searches, probes, ..timeline }
     }
+
+    /// Before an exit is told that they caused.
+    fn take_probes(&mut self, cluster: Option<&ClusterNames>) {
+        let Inner { probed, probing, .. } = self;
+        for seen in probed.try_iter() {
+            if let Some(pod) = cluster.and_then(|cluster| cluster.probes_at(seen.server)) {
+                probing.seen(seen, &pod);
+            }
+        }
+    }
+
+    fn probes(&self, now: Moment) -> Vec<api::ProbeRow> {
+        let Inner { probing, throttling, .. } = self;
+        let suspects = probing.suspects(now.mono, |at| now.wall_ms_at(at)).into_iter();
+        let row = |(pod, row): (Uid, api::ProbeRow)| {
+            let throttled = throttling.of(pod, &row.container, now.mono).map(throttled);
+            api::ProbeRow { throttled, ..row }
+        };
+        suspects.map(row).collect()
+    }
+
+    /// Tells exits that are not settled of the probes before them: the connections of those without
+    /// an answer close with the container, some of them after its exit was told.
+    fn probes_of_exits(&mut self, now: Moment) {
+        let Inner { timeline, probing, exits, .. } = self;
+        exits.retain(|exit| now.mono.since(exit.at) <= SETTLED);
+        for ProbedExit { seq, pod, container, since, at, throttled } in exits {
+            let mut rows = probing.before_exit((*pod, container), (*since, *at), |at| now.wall_ms_at(at));
+            rows.iter_mut().for_each(|row| row.throttled = *throttled);
+            timeline.probed(*seq, rows);
+        }
+    }
+}
+
+/// An exit that probes may explain.
+#[derive(Debug)]
+struct ProbedExit {
+    seq: u64,
+    pod: Uid,
+    container: Box<str>,
+    /// It ran from then on, as far as that is known.
+    since: Ts,
+    at: Ts,
+    throttled: Option<api::Throttled>,
+}
+
+/// Exits of 3 s. More are a node that falls over, and of those the first are explained.
+const MOST_EXITS: usize = 256;
+
+fn throttled(periods: Periods) -> api::Throttled {
+    let Periods { all, throttled } = periods;
+    api::Throttled { periods: all, throttled }
 }
 
 /// By both clocks.
@@ -60,9 +134,13 @@ pub fn now() -> Moment {
 
 impl History {
     #[must_use]
-    pub fn new(timeline: Timeline, unanswered: Receiver<Unanswered>, searches: Told, losses: &Losses) -> History {
-        let gauge = FindingGauge::new(losses);
-        History { inner: Mutex::new(Inner { timeline, unanswered, gauge, searches }), cluster: OnceLock::new() }
+    pub fn new(timeline: Timeline, heard: Heard, losses: &Losses) -> History {
+        let Heard { unanswered, searches, probed } = heard;
+        let (gauge, probing) = (FindingGauge::new(losses), Probing::new(losses));
+        let (throttling, exits) = (Throttling::new(losses), Vec::new());
+        let exits_full = losses.place("probes", "exits_full", "exits that probes do not explain");
+        let inner = Inner { timeline, unanswered, gauge, searches, probed, probing, throttling, exits, exits_full };
+        History { inner: Mutex::new(inner), cluster: OnceLock::new() }
     }
 
     pub fn news(&self, news: TaskNews) {
@@ -70,8 +148,47 @@ impl History {
             TaskNews::Ended { run, .. } => run.name.as_ref().and_then(|name| Uid::parse(&name.pod_uid)),
             _ => None,
         };
-        let deleted_by = pod.and_then(|pod| self.cluster.get()?.deleted_by(pod));
-        self.inner.lock().up_to_date().news(news, deleted_by, now());
+        let (mut inner, now, cluster) = (self.inner.lock(), now(), self.cluster.get());
+        inner.take_probes(cluster);
+        let deleted_by = pod.and_then(|pod| cluster?.deleted_by(pod));
+        let TaskNews::Ended { run, exit } = &news else {
+            inner.throttling.news(&news);
+            inner.up_to_date().news(news, deleted_by, now);
+            return;
+        };
+        let at = now.of(exit.and_then(|exit| exit.at)).mono;
+        let container: Box<str> = run.name.as_ref().map(|name| (*name.container).into()).unwrap_or_default();
+        // A sandbox is asked for nothing.
+        let of_pod = pod.filter(|_| !container.is_empty()).map(|pod| {
+            let throttled = inner.throttling.of(pod, &container, now.mono).map(throttled);
+            (pod, inner.probing.exit(pod, &container, at), throttled)
+        });
+        inner.throttling.ended(run.task);
+        let seq = inner.up_to_date().news(news, deleted_by, now);
+        if let (Some(seq), Some((pod, since, throttled))) = (seq, of_pod) {
+            match inner.exits.len() < MOST_EXITS {
+                true => inner.exits.push(ProbedExit { seq, pod, container, since, at, throttled }),
+                false => inner.exits_full.add(1),
+            }
+        }
+        inner.probes_of_exits(now);
+    }
+
+    /// Containers whose CPU periods are to be read now, with the pids of their first processes.
+    #[must_use]
+    pub fn throttling_due(&self) -> Vec<(TaskId, u32)> {
+        let mut inner = self.inner.lock();
+        let now = now();
+        let suspects = inner.probing.suspects(now.mono, |at| now.wall_ms_at(at));
+        let suspects: Vec<(Uid, &str)> = suspects.iter().map(|(pod, row)| (*pod, row.container.as_str())).collect();
+        match suspects.as_slice() {
+            [] => Vec::new(),
+            suspects => inner.throttling.due(now.mono, suspects),
+        }
+    }
+
+    pub fn throttling(&self, task: TaskId, periods: Periods) {
+        self.inner.lock().throttling.read(task, periods, clock::now());
     }
 
     /// Once, when the cluster is watched.
@@ -83,16 +200,20 @@ impl History {
     pub fn tick(&self) {
         let mut inner = self.inner.lock();
         let now = now();
+        inner.take_probes(self.cluster.get());
+        inner.probing.forget(now.mono);
+        // Before they are settled.
+        inner.probes_of_exits(now);
         inner.up_to_date().tick(now.mono);
         if let Some(back) = inner.gauge.due(now.mono) {
-            let answer = inner.answer(Some(back), now);
+            let answer = inner.answer(Some(back), now, self.cluster.get());
             inner.gauge.window(&answer);
         }
     }
 
     #[must_use]
     pub fn answer(&self, since: Option<Duration>) -> api::Timeline {
-        self.inner.lock().answer(since, now())
+        self.inner.lock().answer(since, now(), self.cluster.get())
     }
 
     #[must_use]

@@ -4,7 +4,8 @@ use super::cuts::{LATEST, OpenExit, Recent, SETTLED, add_row, millis};
 use super::kept::Kept;
 use super::totals::CutTotals;
 use super::unanswered::Unanswered;
-use agent_api::{self as api, TimelineEvent};
+use crate::findings;
+use agent_api::{self as api, ProbeRow, TimelineEvent};
 use doctor::Thresholds;
 use doctor::history::Exited;
 use flow_model::Ts;
@@ -39,12 +40,17 @@ pub struct Moment {
 }
 
 impl Moment {
-    fn wall_ms(self) -> u64 {
+    pub fn wall_ms(self) -> u64 {
         millis(self.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
     }
 
+    /// What the wall clock showed at `at`, if it was not set since.
+    pub fn wall_ms_at(self, at: Ts) -> u64 {
+        self.wall_ms().saturating_sub(millis(self.mono.since(at)))
+    }
+
     /// `at` by both clocks, where it makes sense; else now.
-    fn of(self, at: Option<SystemTime>) -> Moment {
+    pub fn of(self, at: Option<SystemTime>) -> Moment {
         let age = at.and_then(|at| self.wall.duration_since(at).ok()).filter(|age| *age <= LATE_NEWS);
         let back = |age: Duration| Some((self.wall.checked_sub(age)?, u64::try_from(age.as_nanos()).ok()?));
         match age.and_then(back) {
@@ -109,7 +115,7 @@ impl Timeline {
     /// For the next agent.
     #[must_use]
     pub fn keep(&self, now: Moment) -> Kept {
-        let api::Timeline { now_ms, from_ms, blind_ms, events, searches: _ } = self.answer(None, now);
+        let api::Timeline { now_ms, from_ms, blind_ms, events, .. } = self.answer(None, now);
         Kept { until_ms: now_ms, from_ms, blind_ms, events, cut: self.totals.rows(), ..Kept::default() }
     }
 
@@ -121,7 +127,8 @@ impl Timeline {
         let mut events: Vec<TimelineEvent> = self.events.iter().filter(|event| event.at_ms >= first).cloned().collect();
         events.sort_by_key(|event| (event.at_ms, event.seq));
         let blind = self.blind_ms.iter().filter(|(_, to)| *to >= first);
-        api::Timeline { now_ms, from_ms: self.from_ms, blind_ms: blind.copied().collect(), events, searches: None }
+        let blind_ms = blind.copied().collect();
+        api::Timeline { now_ms, from_ms: self.from_ms, blind_ms, events, ..api::Timeline::default() }
     }
 
     #[must_use]
@@ -129,22 +136,37 @@ impl Timeline {
         &self.totals
     }
 
-    /// Takes in what a containerd told.
-    /// `deleted_by` is when the pod of a run that ended was to be gone.
-    pub fn news(&mut self, news: TaskNews, deleted_by: Option<SystemTime>, now: Moment) {
+    /// Takes in what a containerd told; the number of the event, where it is an exit. `deleted_by` is
+    /// when the pod of the run that ended was to be gone.
+    pub fn news(&mut self, news: TaskNews, deleted_by: Option<SystemTime>, now: Moment) -> Option<u64> {
         match news {
+            TaskNews::Ended { run, exit } => return Some(self.ended(&run, exit, deleted_by, now)),
             TaskNews::Began(run) => self.began(&run, now),
             TaskNews::Named { task, name } => {
-                let Some(seq) = self.unnamed.remove(&task) else { return };
-                let Some(event) = place(&self.events, seq).and_then(|place| self.events.get_mut(place)) else { return };
+                let seq = self.unnamed.remove(&task)?;
+                let event = place(&self.events, seq).and_then(|place| self.events.get_mut(place))?;
                 self.bytes = self.bytes.saturating_sub(weight(event));
                 name_it(event, &name);
                 self.bytes += weight(event);
                 self.trim();
             }
             TaskNews::OutOfMemory { container, run, at } => self.out_of_memory(container, run.as_ref(), now.of(at)),
-            TaskNews::Ended { run, exit } => self.ended(&run, exit, deleted_by, now),
         }
+        None
+    }
+
+    /// Probes for which the kubelet may have ended the container of this exit, as far as they are
+    /// known by now.
+    pub fn probed(&mut self, seq: u64, probes: Vec<ProbeRow>) {
+        let event = place(&self.events, seq).and_then(|place| self.events.get_mut(place));
+        let Some(event) = event.filter(|event| !event.settled && event.probe.is_none()) else { return };
+        let is_it = |row: &ProbeRow| findings::ended_by_probe(event, row, &self.thresholds).is_some();
+        let Some(row) = probes.into_iter().find(is_it) else { return };
+        self.bytes = self.bytes.saturating_sub(weight(event));
+        event.probe = Some(Box::new(row));
+        event.cause = "probe".to_owned();
+        self.bytes += weight(event);
+        self.trim();
     }
 
     fn began(&mut self, run: &Run, now: Moment) {
@@ -187,10 +209,11 @@ impl Timeline {
                     times: event.times,
                     ..exit.clone()
                 };
-                (event.code, event.cause, event.cut_requests, event.streams) = Default::default();
+                (event.code, event.cause, event.cut_requests, event.streams, event.probe) = Default::default();
                 event.cut.clear();
                 exit.oom_ms = Some(exit.at_ms.saturating_sub(event.at_ms));
                 exit.cause = "oom".to_owned();
+                exit.probe = None;
             }
         }
         event.settled = true;
@@ -203,7 +226,7 @@ impl Timeline {
         self.trim();
     }
 
-    fn ended(&mut self, run: &Run, exit: Option<ExitStatus>, deleted_by: Option<SystemTime>, now: Moment) {
+    fn ended(&mut self, run: &Run, exit: Option<ExitStatus>, deleted_by: Option<SystemTime>, now: Moment) -> u64 {
         let at = now.of(exit.and_then(|exit| exit.at));
         let mut event = self.event("exit", &run.container, Some(run), at);
         event.code = exit.map(|exit| exit.code);
@@ -237,8 +260,10 @@ impl Timeline {
                 }
             }
         }
+        let seq = event.seq;
         self.push(event);
         self.trim();
+        seq
     }
 
     /// Takes in a request that got no whole answer.
@@ -339,13 +364,18 @@ fn name_it(event: &mut TimelineEvent, name: &LocalName) {
 
 /// Bytes that it takes here, about.
 fn weight(event: &TimelineEvent) -> usize {
-    let TimelineEvent { namespace, workload, kind, pod, container, container_id, cut, .. } = event;
+    let TimelineEvent { namespace, workload, kind, pod, container, container_id, cut, probe, .. } = event;
+    let probe = probe.as_deref().map_or(0, |row| {
+        let ProbeRow { namespace, workload, pod, container, probe, path, seen, .. } = row;
+        let texts = [namespace, workload, pod, container, probe, path];
+        size_of_val(row) + texts.map(|text| text.len()).iter().sum::<usize>() + size_of_val(seen.as_slice())
+    });
     let texts = [namespace, workload, kind, pod, container, container_id];
     let rows = cut.iter().map(|row| {
         let texts = [&row.client_namespace, &row.client, &row.client_kind, &row.what];
         size_of_val(row) + texts.map(|text| text.len()).iter().sum::<usize>() + row.waited_ms.len() * size_of::<u64>()
     });
-    size_of_val(event) + texts.map(|text| text.len()).iter().sum::<usize>() + rows.sum::<usize>()
+    size_of_val(event) + texts.map(|text| text.len()).iter().sum::<usize>() + rows.sum::<usize>() + probe
 }
 
 #[cfg(test)]

@@ -28,7 +28,8 @@ impl Observer for CutWatch {
             Outcome::Answered if record.notes.has(Notes::END_ASSUMED) => true,
             Outcome::Answered | Outcome::OneWay => return,
         };
-        if edge.reporter == Reporter::Server {
+        // Nobody waits for the answer to a probe.
+        if edge.reporter == Reporter::Server && !record.notes.has(Notes::PROBE) {
             self.0.push(Unanswered {
                 began: record.start,
                 what: what(&record.detail),

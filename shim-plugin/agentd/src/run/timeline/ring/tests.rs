@@ -120,6 +120,45 @@ impl Story {
 }
 
 #[test]
+fn an_exit_after_failures_of_its_liveness_probe_is_the_kubelets_and_others_are_not() {
+    let seen = |at| agent_api::ProbedRow { at_ms: BOOT + at, ..agent_api::ProbedRow::default() };
+    let told = |failures: &[u64], deleted_by, oom: bool| {
+        let row = ProbeRow {
+            probe: "liveness".into(),
+            timeout_ms: 1_000,
+            failure_threshold: 3,
+            grace_ms: 30_000,
+            asked_by: 1,
+            seen: failures.iter().copied().map(seen).collect(),
+            ..ProbeRow::default()
+        };
+        let mut story = Story::new();
+        if oom {
+            story.oom(39_990, "api", Some(run("api", 1, 1)));
+        }
+        story.timeline.unanswered(cut(1, "web", 39_000, 39_999));
+        let exit = Some(ExitStatus { code: 137, at: Some(moment(40_000).wall) });
+        let ended = story.timeline.news(TaskNews::Ended { run: run("api", 1, 1), exit }, deleted_by, moment(40_005));
+        let seq = ended.expect("an exit");
+        story.timeline.probed(seq, Vec::new());
+        // The connections of probes without an answer close with the container.
+        story.timeline.tick(moment(41_000).mono);
+        story.timeline.probed(seq, vec![ProbeRow { probe: "startup".into(), ..ProbeRow::default() }, row.clone()]);
+        story.timeline.tick(moment(50_000).mono);
+        let event = story.timeline.answer(None, moment(60_000)).events.pop().expect("an exit");
+        story.timeline.probed(seq, vec![row]);
+        assert_eq!(story.timeline.answer(None, moment(60_000)).events.pop(), Some(event.clone()), "too late");
+        (event.cause, event.probe.map(|row| row.probe), story.metrics())
+    };
+    let metric = |cause: &str| vec![(format!("{cause} web"), 1.0)];
+    let failures = [15_000, 25_000, 35_000];
+    assert_eq!(told(&failures, None, false), ("probe".into(), Some("liveness".into()), metric("probe")));
+    assert_eq!(told(&failures[1..], None, false), ("exit".into(), None, metric("exit")));
+    assert_eq!(told(&failures, Some(moment(60_000).wall), false).0, "exit", "it was deleted");
+    assert_eq!(told(&failures, None, true), ("oom".into(), None, metric("oom")));
+}
+
+#[test]
 fn an_exit_after_a_kill_for_memory_is_told_with_what_it_cut() {
     let mut story = Story::new();
     story.timeline.news(TaskNews::Began(run("api", 1, 1)), None, moment(1_000));

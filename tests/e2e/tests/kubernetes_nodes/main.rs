@@ -2,6 +2,8 @@
 //! root and, once, the minutes that Kubernetes' programs take to build.
 #![forbid(unsafe_code)]
 
+mod probes;
+
 use agent_api::{EdgeRow, Party};
 use anyhow::{Context, Result};
 use e2e::alone;
@@ -192,6 +194,8 @@ fn edges_of_two_nodes_have_workloads_and_services_at_both_ends() -> Result<()> {
 
     let reused = a_successor_is_never_called_by_the_old_name(&cluster, &agents)?;
     eprintln!("  {reused} addresses taken over, and nobody called by the old name");
+    probes::a_slow_probe_is_warned_of_before_it_fails_and_a_kill_is_told(&cluster, &agents)?;
+    eprintln!("  a slow probe was warned of, and a kill by one told");
     drop(agents);
     assert_eq!(cluster.take_down()?, Vec::<String>::new());
     Ok(())
