@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::inside::Held;
-use super::queue::{Priority, Queue};
+use super::queue::{Awaited, Priority, Queue};
 use super::state::Attachment;
 use super::words::{AttachConfig, AttachCounters, AttachEvent, AttachStatus, Interface};
 use crate::kernel::Programs;
@@ -28,8 +28,11 @@ pub(super) struct Core {
     pub programs: Arc<dyn Programs>,
     pub events: Box<dyn Fn(AttachEvent) + Send + Sync>,
     pub table: Mutex<Table>,
-    /// Work was queued, or the end came.
+    /// Work was queued, or the end came. The worker of first looks has one of its own: where several
+    /// wait at one, the lock goes from one to the next as each of them gets a processor, and those
+    /// before it may wait long for theirs.
     pub work: Condvar,
+    pub first_looks: Condvar,
     /// An entry or a thread went away.
     pub fewer: Condvar,
     pub epoll: Epoll,
@@ -110,6 +113,7 @@ impl Core {
             events,
             table: Mutex::new(Table::default()),
             work: Condvar::new(),
+            first_looks: Condvar::new(),
             fewer: Condvar::new(),
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
             alarm: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
@@ -123,8 +127,20 @@ impl Core {
 
     pub fn push(&self, table: &mut Table, slot: Slot, priority: Priority) {
         table.queue.push(slot, priority);
-        // All: the worker that is woken may be the one that takes only urgent work.
-        self.work.notify_all();
+        self.wake(table.queue.for_whom(priority));
+    }
+
+    /// For what was queued. Who waits for it runs at once where nobody holds the lock any more.
+    pub fn wake(&self, whom: Awaited) {
+        match whom {
+            Awaited::FirstLooks => {
+                self.first_looks.notify_one();
+            }
+            // All: the worker that is woken may be the one that takes only urgent work.
+            Awaited::Others => {
+                self.work.notify_all();
+            }
+        }
     }
 
     /// A worker is out of this namespace.
@@ -179,6 +195,7 @@ impl Core {
     pub fn stop(&self, table: &mut Table) {
         table.leaving = true;
         table.stopping = true;
+        self.first_looks.notify_all();
         self.work.notify_all();
         self.ring_alarm();
     }
