@@ -17,7 +17,7 @@
 #include "maps.h"
 #include "packet.h"
 
-#define PF_ANSWER_HELD_NS 10000000000ULL /* a place is its connection's for so long after an answer: some repetitions */
+#define PF_ANSWER_HELD_NS 1000000000ULL /* a place is its connection's for so long after an answer: the first repetitions (RFC 6298) */
 
 /* The place of a namespace among PF_OPENING counts; numbers of the node begin at 1 << 31. */
 static __always_inline __u64 pf_place(__u32 slot)

@@ -242,7 +242,7 @@ struct pf_flow {
 #define PF_SHARE_LEAST 16 /* or so many, while there is any room */
 
 #define PF_PLACES 2048 /* counts of packets by namespace */
-#define PF_ANSWERS 4096 /* connections without a flow whose last answer is remembered */
+#define PF_ANSWERS 16384 /* connections without a flow whose last answer is remembered */
 
 /* Value of array `pilotfish_control` (one entry, mapped by user space). */
 struct pf_control {

@@ -329,17 +329,33 @@ impl<N: Names> Golden<N> {
         }
     }
 
-    fn tcp_flow(&mut self, edge: &Arc<Edge>, cache: &mut FlowCache, delta: &FlowDelta, sent: Direction) {
-        let FlowDelta { packets: _, bytes, retransmits, zero_windows, handshake_rtt_ns, opened, closed } = delta;
-        let cached = cache.tcp.as_ref().filter(|series| series.edge.id == edge.id || series.edge.overflow);
-        let series = match cached.filter(|series| is_usable(&***series, edge, self.tcp.has_room())) {
-            Some(series) => series,
-            None => cache.tcp.insert(self.tcp_series(edge)),
-        };
+    /// The edge's series, by the flow's cache where that has it.
+    fn tcp_of<'a>(&mut self, edge: &Arc<Edge>, cache: &'a mut Option<Arc<TcpSeries>>) -> &'a Arc<TcpSeries> {
+        let cached = cache.take().filter(|series| series.edge.id == edge.id || series.edge.overflow);
+        let cached = cached.filter(|series| is_usable(&**series, edge, self.tcp.has_room()));
+        let series = cache.insert(cached.unwrap_or_else(|| self.tcp_series(edge)));
         if series.edge.overflow {
             self.over_cap.add(1);
         }
         series.life.touch(self.now);
+        series
+    }
+
+    /// As `tcp_of`.
+    fn udp_of<'a>(&mut self, edge: &Arc<Edge>, cache: &'a mut Option<Arc<UdpSeries>>) -> &'a Arc<UdpSeries> {
+        let cached = cache.take().filter(|series| series.edge.id == edge.id || series.edge.overflow);
+        let cached = cached.filter(|series| is_usable(&**series, edge, self.udp.has_room()));
+        let series = cache.insert(cached.unwrap_or_else(|| self.udp_series(edge)));
+        if series.edge.overflow {
+            self.over_cap.add(1);
+        }
+        series.life.touch(self.now);
+        series
+    }
+
+    fn tcp_flow(&mut self, edge: &Arc<Edge>, cache: &mut FlowCache, delta: &FlowDelta, sent: Direction) {
+        let FlowDelta { packets: _, bytes, retransmits, zero_windows, handshake_rtt_ns, opened, closed } = delta;
+        let series = self.tcp_of(edge, &mut cache.tcp);
         for (i, dir) in [sent, sent.reverse()].map(Direction::index).into_iter().enumerate() {
             series.bytes[i].fetch_add(bytes[dir], Relaxed);
             series.retransmits[i].fetch_add(u64::from(retransmits[dir]), Relaxed);
@@ -367,15 +383,7 @@ impl<N: Names> Golden<N> {
     }
 
     fn udp_flow(&mut self, edge: &Arc<Edge>, cache: &mut FlowCache, delta: &FlowDelta, sent: Direction) {
-        let cached = cache.udp.as_ref().filter(|series| series.edge.id == edge.id || series.edge.overflow);
-        let series = match cached.filter(|series| is_usable(&***series, edge, self.udp.has_room())) {
-            Some(series) => series,
-            None => cache.udp.insert(self.udp_series(edge)),
-        };
-        if series.edge.overflow {
-            self.over_cap.add(1);
-        }
-        series.life.touch(self.now);
+        let series = self.udp_of(edge, &mut cache.udp);
         series.bytes[0].fetch_add(delta.bytes[sent.index()], Relaxed);
         series.bytes[1].fetch_add(delta.bytes[sent.reverse().index()], Relaxed);
     }
@@ -405,10 +413,16 @@ impl<N: Names> Sink for Golden<N> {
 
     fn exchanges_lost(&mut self, flow: &FlowInfo, cache: &mut FlowCache, reason: LossReason, count: u64) {
         self.totals().lost[Reporter::of(flow).index()][reason.index()].fetch_add(count, Relaxed);
-        if !self.observers.is_empty() {
-            let edge = self.edge(flow, cache, flow.opened);
-            self.observers.lost(&edge, flow, reason, count);
+        // What the kernel did not follow is nobody's: it says how many there were.
+        if flow.tuple.local.ip.is_unspecified() {
+            return;
         }
+        let edge = self.edge(flow, cache, flow.opened);
+        match flow.tuple.transport {
+            Transport::Tcp => self.tcp_of(&edge, &mut cache.tcp).lost.fetch_add(count, Relaxed),
+            Transport::Udp => self.udp_of(&edge, &mut cache.udp).lost.fetch_add(count, Relaxed),
+        };
+        self.observers.lost(&edge, flow, reason, count);
     }
 
     fn flow(&mut self, flow: &FlowInfo, cache: &mut FlowCache, delta: &FlowDelta) {

@@ -39,10 +39,6 @@ impl Observers {
         }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     pub(crate) fn lost(&mut self, edge: &Edge, flow: &FlowInfo, reason: LossReason, count: u64) {
         for observer in &mut self.0 {
             observer.lost(edge, flow, reason, count);

@@ -140,6 +140,8 @@ pub struct TcpSeries {
     pub(crate) opened: AtomicU64,
     /// By reason: fin, reset, gone.
     pub(crate) closed: [AtomicU64; 3],
+    /// Exchanges that are in no series.
+    pub(crate) lost: AtomicU64,
     /// Many edges never see a handshake: allocated with the first.
     pub(crate) handshake_rtt: OnceLock<Box<Histogram>>,
     pub(crate) life: Life,
@@ -147,23 +149,27 @@ pub struct TcpSeries {
 
 impl TcpSeries {
     pub(crate) fn new(edge: Arc<Edge>, now: Ts) -> TcpSeries {
-        let (bytes, retransmits, zero_windows, opened, closed, handshake_rtt) = Default::default();
-        TcpSeries { edge, bytes, retransmits, zero_windows, opened, closed, handshake_rtt, life: Life::begin(now) }
+        let (bytes, retransmits, zero_windows, opened, closed, lost, handshake_rtt) = Default::default();
+        let life = Life::begin(now);
+        TcpSeries { edge, bytes, retransmits, zero_windows, opened, closed, lost, handshake_rtt, life }
     }
 }
 
-/// UDP flows have bytes and nothing else that is counted.
+/// UDP flows have bytes, and exchanges that are lost.
 #[derive(Debug)]
 pub struct UdpSeries {
     pub edge: Arc<Edge>,
     /// (sent, received) by the reporter.
     pub(crate) bytes: [AtomicU64; 2],
+    /// Exchanges that are in no series.
+    pub(crate) lost: AtomicU64,
     pub(crate) life: Life,
 }
 
 impl UdpSeries {
     pub(crate) fn new(edge: Arc<Edge>, now: Ts) -> UdpSeries {
-        UdpSeries { edge, bytes: Default::default(), life: Life::begin(now) }
+        let (bytes, lost) = Default::default();
+        UdpSeries { edge, bytes, lost, life: Life::begin(now) }
     }
 }
 

@@ -314,6 +314,30 @@ fn lost_exchanges_are_told_by_reporter_and_reason() {
     has(&node.text(), r#"pilotfish_exchanges_lost_total{reporter="client",reason="gap"} 0"#);
 }
 
+#[test]
+fn lost_exchanges_are_told_of_their_edge_and_those_of_nobody_are_not() {
+    let mut node = node(two_pods(), CONFIG);
+    let (tcp, mut udp) = (flow(Role::Client), flow(Role::Client));
+    udp.tuple.transport = Transport::Udp;
+    let mut cache = FlowCache::default();
+    node.golden.exchange(&tcp, &mut cache, &http("GET", Some(200), MS));
+    node.golden.exchanges_lost(&tcp, &mut cache, LossReason::RingFull, 7);
+    node.golden.exchanges_lost(&tcp, &mut cache, LossReason::Gap, 2);
+    node.golden.exchanges_lost(&udp, &mut FlowCache::default(), LossReason::Gap, 3);
+    let mut nobodys = flow(Role::Server);
+    (nobodys.tuple.local.ip, nobodys.tuple.remote.ip) = ([0, 0, 0, 0].into(), [0, 0, 0, 0].into());
+    node.golden.exchanges_lost(&nobodys, &mut FlowCache::default(), LossReason::Limit, 5);
+    let text = node.text();
+    let of = |name: &str| -> Vec<&str> { text.lines().filter(|line| line.starts_with(name)).collect() };
+    let [of_tcp, of_udp] = ["tcp", "udp"].map(|transport| of(&format!("pilotfish_{transport}_exchanges_lost_total{{")));
+    let [counted] = of("http_client_request_duration_seconds_count{")[..] else { panic!("{text}") };
+    let edge =
+        |line: &str| line.split_once("server_kind").map(|(before, _)| before.split_once('{').unwrap().1.to_owned());
+    assert!(matches!(of_tcp[..], [line] if line.ends_with(" 9") && edge(line) == edge(counted)), "{of_tcp:?}");
+    assert!(matches!(of_udp[..], [line] if line.ends_with(" 3") && edge(line) == edge(counted)), "{of_udp:?}");
+    has(&text, r#"pilotfish_exchanges_lost_total{reporter="server",reason="limit"} 5"#);
+}
+
 proptest! {
     #[test]
     fn every_exchange_is_in_one_series_whatever_the_cap(cap in 0usize..6, seen in prop::collection::vec((0usize..3, 0u16..4, any::<bool>(), 0u8..3), 0..200)) {

@@ -39,6 +39,7 @@ impl Node {
             let mut datagrams = flow(role);
             datagrams.tuple.transport = Transport::Udp;
             self.golden.flow(&datagrams, &mut FlowCache::default(), &delta);
+            self.golden.exchanges_lost(&datagrams, &mut FlowCache::default(), LossReason::Gap, 2);
         }
         self.losses.place("kernel", "ring_full", "message heads").add(5);
     }

@@ -187,7 +187,11 @@ impl Taker {
             return Err(AttachError::Full(self.0.config.max_namespaces));
         }
         table.slots.insert(slot, Entry::new(netns, now));
-        self.0.push(&mut table, slot, priority);
+        table.queue.push(slot, priority);
+        let whom = table.queue.for_whom(priority);
+        // Who is woken while it is held waits for it behind all that wait already.
+        drop(table);
+        self.0.work.ring(whom, priority);
         Ok(())
     }
 }

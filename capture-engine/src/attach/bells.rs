@@ -2,11 +2,13 @@
 
 #![forbid(unsafe_code)]
 
-use super::queue::{Priority, Serves};
+use super::queue::{Awaited, Priority, Serves};
 use parking_lot::{Condvar, MutexGuard};
 use std::time::Duration;
 
-/// What the workers wait for: that something for them was queued, or that the end came.
+/// What the workers wait for: that something for them was queued, or that the end came. Where several
+/// wait at one condition variable, the lock goes from one to the next as each gets a processor, and the
+/// worker of first looks, which runs before others, would wait for them.
 #[derive(Debug, Default)]
 pub(super) struct Bells {
     new: Condvar,
@@ -15,20 +17,23 @@ pub(super) struct Bells {
 }
 
 impl Bells {
-    /// Something of this priority was queued. Each worker who takes such: which of them may is
-    /// known when it looks.
-    pub fn ring(&self, priority: Priority) {
+    /// Something of this priority was queued. Each worker who takes such: which of them may is known when it
+    /// looks. Who is woken while the lock is held waits for it.
+    pub fn ring(&self, whom: Awaited, priority: Priority) {
+        if whom == Awaited::FirstLooks {
+            self.new.notify_one();
+            return;
+        }
         self.all.notify_all();
         if priority != Priority::Background {
             self.urgent.notify_all();
         }
-        if priority == Priority::New {
-            self.new.notify_all();
-        }
     }
 
     pub fn ring_all(&self) {
-        self.ring(Priority::New);
+        for bell in [&self.new, &self.urgent, &self.all] {
+            bell.notify_all();
+        }
     }
 
     pub fn wait<T>(&self, serves: Serves, guard: &mut MutexGuard<'_, T>) {

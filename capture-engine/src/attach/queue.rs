@@ -26,6 +26,15 @@ pub enum Serves {
     All,
 }
 
+/// Who is to be woken for what was queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaited {
+    /// The worker of first looks waits for one.
+    FirstLooks,
+    /// Whoever is free.
+    Others,
+}
+
 /// Three lines. Each slot is in them at most once (`Attachment` sees to that), so they are bounded by
 /// the number of attachments.
 #[derive(Debug, Default)]
@@ -45,6 +54,18 @@ impl Queue {
             Priority::Urgent => self.urgent.push_back(slot),
             Priority::Background => self.background.push_back(slot),
         }
+    }
+
+    /// Who takes what was queued with this priority.
+    #[must_use]
+    pub fn for_whom(&self, priority: Priority) -> Awaited {
+        if priority == Priority::New && self.new_is_awaited { Awaited::FirstLooks } else { Awaited::Others }
+    }
+
+    /// First looks that others than their worker are to take, since it has one now.
+    #[must_use]
+    pub fn has_more_first_looks(&self) -> bool {
+        !self.new_is_awaited && !self.new.is_empty()
     }
 
     /// The next slot for a worker. The one of first looks that finds none is taken to wait for the
@@ -131,11 +152,15 @@ mod tests {
         check(&mut queue, Serves::New, None);
         queue.push(Slot(1), Priority::New);
         queue.push(Slot(2), Priority::New);
-        // All workers are woken, in any order.
+        // Others may come by for what is theirs.
         check(&mut queue, Serves::All, None);
         check(&mut queue, Serves::Urgent, None);
+        assert_eq!(queue.for_whom(Priority::New), Awaited::FirstLooks);
+        assert!(!queue.has_more_first_looks());
         check(&mut queue, Serves::New, Some(1));
         // It is at work now: the other one need not wait for it.
+        assert_eq!(queue.for_whom(Priority::New), Awaited::Others);
+        assert!(queue.has_more_first_looks());
         check(&mut queue, Serves::Urgent, Some(2));
     }
 

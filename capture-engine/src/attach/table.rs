@@ -4,7 +4,7 @@
 
 use super::bells::Bells;
 use super::inside::Held;
-use super::queue::{Priority, Queue};
+use super::queue::{Awaited, Priority, Queue};
 use super::state::Attachment;
 use super::words::{AttachConfig, AttachCounters, AttachEvent, AttachStatus, Interface};
 use crate::kernel::Programs;
@@ -123,7 +123,7 @@ impl Core {
 
     pub fn push(&self, table: &mut Table, slot: Slot, priority: Priority) {
         table.queue.push(slot, priority);
-        self.work.ring(priority);
+        self.work.ring(table.queue.for_whom(priority), priority);
     }
 
     /// What leaves does not wait where it stood.
@@ -132,7 +132,7 @@ impl Core {
             *priority = Priority::Urgent;
         }
         if table.queue.hasten(slot) {
-            self.work.ring(Priority::Urgent);
+            self.work.ring(Awaited::Others, Priority::Urgent);
         }
     }
 
@@ -177,7 +177,7 @@ impl Core {
                 table.queue.push(*slot, Priority::Background);
             }
         }
-        self.work.ring(Priority::Background);
+        self.work.ring(Awaited::Others, Priority::Background);
     }
 
     /// Wakes the watching thread. A full counter means that it is about to wake anyway.

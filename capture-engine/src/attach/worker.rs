@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::inside::{self, EntryReport, Held, Ours};
-use super::queue::{Priority, Serves};
+use super::queue::{Awaited, Priority, Serves};
 use super::state::{Outcome, Work};
 use super::table::{Core, View};
 use super::watcher;
@@ -69,6 +69,9 @@ fn next(core: &Core, serves: Serves) -> Option<Task> {
             core.work.wait(serves, &mut table);
             continue;
         };
+        if serves == Serves::New && table.queue.has_more_first_looks() {
+            core.work.ring(Awaited::Others, Priority::New);
+        }
         let Some(id) = table.slots.get(&slot).map(|entry| entry.netns.id()) else { continue };
         if table.busy.contains(&id) {
             table.parked.push((slot, priority));
@@ -87,6 +90,7 @@ fn next(core: &Core, serves: Serves) -> Option<Task> {
 
 fn attach(core: &Core, task: Task) {
     let Task { slot, work: _, priority, netns, mut held, view } = task;
+    let begun = Instant::now();
     let load = |dir| core.programs.stub(slot, dir);
     let seen = || core.programs.seen(slot);
     let ours = Ours { load: &load, seen: &seen };
@@ -103,9 +107,14 @@ fn attach(core: &Core, task: Task) {
         Ok(Err(error)) => (None, Outcome::Failed(in_full(&error))),
         Err(error) => (None, Outcome::Failed(in_full(&error))),
     };
+    let in_place = report.as_ref().and_then(|report| report.in_place).unwrap_or(now);
     let seen = Seen::of(&view, held.list(), report);
     drop(view);
     let (events, old) = put_down(core, slot, held, seen, outcome, now);
+    if is_new {
+        let [entered, put_down] = [in_place.saturating_duration_since(begun), now.elapsed()];
+        tracing::debug!(slot = slot.0, ?entered, ?put_down, "a first look");
+    }
     // What was seen before may be large, too.
     drop(old);
     for event in events {

@@ -83,6 +83,18 @@ fn tcp<E: Encoder>(out: &mut E, walk: &impl Walk) {
     let rtt = "Round trip of the TCP handshake: at the client SYN to SYN-ACK, at the server SYN-ACK to ACK.";
     family(out, Type::Histogram, "pilotfish_tcp_handshake_rtt_seconds", rtt);
     walk.histograms(Of::Tcp, &|_| true, &mut |labels, histogram| out.histogram(labels.as_slice(), histogram));
+
+    lost(out, walk, Of::Tcp, "pilotfish_tcp_exchanges_lost_total");
+}
+
+/// Most edges have none.
+fn lost<E: Encoder>(out: &mut E, walk: &impl Walk, of: Of, name: &'static str) {
+    family(out, Type::Counter, name, "Those of pilotfish_exchanges_lost_total whose connection is known, by edge.");
+    walk.numbers(of, &mut |labels, numbers| {
+        if numbers.lost > 0 {
+            out.number(labels.as_slice(), numbers.lost as f64);
+        }
+    });
 }
 
 fn udp<E: Encoder>(out: &mut E, walk: &impl Walk) {
@@ -94,6 +106,7 @@ fn udp<E: Encoder>(out: &mut E, walk: &impl Walk) {
         family(out, Type::Counter, name, help);
         walk.numbers(Of::Udp, &mut |labels, numbers| out.number(labels.as_slice(), numbers.bytes[i] as f64));
     }
+    lost(out, walk, Of::Udp, "pilotfish_udp_exchanges_lost_total");
 }
 
 const COUNTED: (&str, &str) =

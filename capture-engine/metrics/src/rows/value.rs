@@ -1,5 +1,5 @@
 //! What a series has counted: its durations or handshakes = 1, its cells from 2 on, bytes from 7, TCP's
-//! other counts from 9, a total = 18. What is zero is left out.
+//! other counts from 9, a total = 18, lost exchanges = 19. What is zero is left out.
 
 use crate::families::Cell;
 use crate::histogram::HistogramSnapshot;
@@ -16,6 +16,7 @@ const OPENED: u64 = 13;
 const CLOSED: u64 = 14;
 const OPEN: u64 = 17;
 const TOTAL: u64 = 18;
+const LOST: u64 = 19;
 const _: () = assert!(CELLS + Cell::ALL.len() as u64 <= BYTES, "another cell goes behind the total");
 
 /// What a series of some agent has counted so far.
@@ -39,6 +40,8 @@ pub(crate) struct Numbers {
     /// Connections that are open: the one figure that may fall.
     pub(crate) open: u64,
     pub(crate) total: u64,
+    /// Exchanges of the edge that are in no series.
+    pub(crate) lost: u64,
 }
 
 fn histogram(out: &mut Vec<u8>, histogram: &HistogramSnapshot) {
@@ -122,7 +125,8 @@ impl Numbers {
     }
 
     pub(crate) fn of_tcp(series: &TcpSeries) -> Numbers {
-        let TcpSeries { edge, bytes, retransmits, zero_windows, opened, closed, handshake_rtt: _, life: _ } = series;
+        let TcpSeries { edge, bytes, retransmits, zero_windows, opened, closed, lost, handshake_rtt: _, life: _ } =
+            series;
         Numbers {
             bytes: values(bytes),
             retransmits: values(retransmits),
@@ -130,17 +134,18 @@ impl Numbers {
             opened: opened.load(Relaxed),
             closed: values(closed),
             open: edge.open_connections(),
+            lost: lost.load(Relaxed),
             ..Numbers::default()
         }
     }
 
     pub(crate) fn of_udp(series: &UdpSeries) -> Numbers {
-        Numbers { bytes: values(&series.bytes), ..Numbers::default() }
+        Numbers { bytes: values(&series.bytes), lost: series.lost.load(Relaxed), ..Numbers::default() }
     }
 
     fn write(&self, out: &mut Vec<u8>) {
-        let Numbers { cells, bytes, retransmits, zero_windows, opened, closed, open, total } = self;
-        let groups: [(u64, &[u64]); 8] = [
+        let Numbers { cells, bytes, retransmits, zero_windows, opened, closed, open, total, lost } = self;
+        let groups: [(u64, &[u64]); 9] = [
             (CELLS, cells),
             (BYTES, bytes),
             (RETRANSMITS, retransmits),
@@ -149,6 +154,7 @@ impl Numbers {
             (CLOSED, closed),
             (OPEN, std::slice::from_ref(open)),
             (TOTAL, std::slice::from_ref(total)),
+            (LOST, std::slice::from_ref(lost)),
         ];
         for (from, values) in groups {
             for (field, value) in (from..).zip(values).filter(|(_, value)| **value > 0) {
@@ -168,6 +174,7 @@ impl Numbers {
             CLOSED..OPEN => self.closed.get_mut(at(CLOSED)?),
             OPEN => Some(&mut self.open),
             TOTAL => Some(&mut self.total),
+            LOST => Some(&mut self.lost),
             _ => None,
         }
     }
@@ -189,6 +196,7 @@ impl Numbers {
             closed: less(&self.closed, &then.closed),
             open: self.open,
             total: self.total.saturating_sub(then.total),
+            lost: self.lost.saturating_sub(then.lost),
         }
     }
 }

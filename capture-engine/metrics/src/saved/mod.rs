@@ -128,7 +128,7 @@ impl<N: Names> Golden<N> {
             }
             Row::Udp(row) => {
                 let edge = self.edge_of(&row.edge)?;
-                add(&self.udp_series(&edge).bytes, &row.bytes);
+                self.add_udp(&edge, row);
             }
             Row::Foreign(_) => return None,
         }
@@ -144,16 +144,24 @@ impl<N: Names> Golden<N> {
     }
 
     fn add_tcp(&mut self, edge: &Arc<Edge>, row: &TcpRow) {
-        let TcpRow { edge: _, bytes, retransmits, zero_windows, opened, closed, handshake_rtt } = row;
+        let TcpRow { edge: _, bytes, retransmits, zero_windows, opened, closed, lost, handshake_rtt } = row;
         let series = self.tcp_series(edge);
         add(&series.bytes, bytes);
         add(&series.retransmits, retransmits);
         add(&series.zero_windows, zero_windows);
         add(&series.closed, closed);
         series.opened.fetch_add(*opened, Relaxed);
+        series.lost.fetch_add(*lost, Relaxed);
         if let Some(rtt) = handshake_rtt {
             series.handshake_rtt.get_or_init(Box::default).restore(rtt);
         }
+    }
+
+    fn add_udp(&mut self, edge: &Arc<Edge>, row: &UdpRow) {
+        let UdpRow { edge: _, bytes, lost } = row;
+        let series = self.udp_series(edge);
+        add(&series.bytes, bytes);
+        series.lost.fetch_add(*lost, Relaxed);
     }
 
     /// Adds what waited for a name to the series that it belongs to.
@@ -171,7 +179,7 @@ impl<N: Names> Golden<N> {
             self.add_tcp(series.edge.named(), &TcpRow::of(series));
         }
         for series in udp {
-            add(&self.udp_series(series.edge.named()).bytes, &UdpRow::of(series).bytes);
+            self.add_udp(series.edge.named(), &UdpRow::of(series));
         }
     }
 

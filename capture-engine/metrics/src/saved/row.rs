@@ -60,6 +60,9 @@ pub(super) struct TcpRow {
     pub(super) zero_windows: [u64; 2],
     pub(super) opened: u64,
     pub(super) closed: [u64; 3],
+    /// Was not kept in the beginning.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(super) lost: u64,
     pub(super) handshake_rtt: Option<HistogramSnapshot>,
 }
 
@@ -67,6 +70,9 @@ pub(super) struct TcpRow {
 pub(super) struct UdpRow {
     pub(super) edge: SavedEdge,
     pub(super) bytes: [u64; 2],
+    /// Was not kept in the beginning.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(super) lost: u64,
 }
 
 impl Row {
@@ -98,9 +104,14 @@ impl Row {
                 zero_windows: fields.take("zero_windows")?.unwrap_or_default(),
                 opened: fields.take("opened")?.unwrap_or_default(),
                 closed: fields.take("closed")?.unwrap_or_default(),
+                lost: fields.take("lost")?.unwrap_or_default(),
                 handshake_rtt: fields.take::<Option<HistogramSnapshot>>("handshake_rtt")?.flatten(),
             }),
-            "udp" => Row::Udp(UdpRow { edge, bytes: fields.take("bytes")?.unwrap_or_default() }),
+            "udp" => Row::Udp(UdpRow {
+                edge,
+                bytes: fields.take("bytes")?.unwrap_or_default(),
+                lost: fields.take("lost")?.unwrap_or_default(),
+            }),
             family => {
                 let labels: BTreeMap<String, String> = fields.take("labels")?.unwrap_or_default();
                 FamilyId::named(family)?.family().read(&labels)?;
@@ -182,7 +193,7 @@ impl ExchangeRow {
 
 impl TcpRow {
     pub(super) fn of(series: &TcpSeries) -> TcpRow {
-        let TcpSeries { edge, bytes, retransmits, zero_windows, opened, closed, handshake_rtt, life: _ } = series;
+        let TcpSeries { edge, bytes, retransmits, zero_windows, opened, closed, lost, handshake_rtt, life: _ } = series;
         TcpRow {
             edge: SavedEdge::of(edge),
             bytes: values(bytes),
@@ -190,6 +201,7 @@ impl TcpRow {
             zero_windows: values(zero_windows),
             opened: opened.load(Relaxed),
             closed: values(closed),
+            lost: lost.load(Relaxed),
             handshake_rtt: handshake_rtt.get().map(|rtt| rtt.snapshot()),
         }
     }
@@ -197,8 +209,14 @@ impl TcpRow {
 
 impl UdpRow {
     pub(super) fn of(series: &UdpSeries) -> UdpRow {
-        UdpRow { edge: SavedEdge::of(&series.edge), bytes: values(&series.bytes) }
+        let UdpSeries { edge, bytes, lost, life: _ } = series;
+        UdpRow { edge: SavedEdge::of(edge), bytes: values(bytes), lost: lost.load(Relaxed) }
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 fn values<const N: usize>(cells: &[AtomicU64; N]) -> [u64; N] {

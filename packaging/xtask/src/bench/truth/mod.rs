@@ -2,6 +2,7 @@
 //! half load beside the client's own latencies (`half_load.rs`), or with traffic of a profile
 //! (`profiles.rs`, `hostile.rs`) that is hard to count.
 
+mod bare;
 mod equation;
 mod half_load;
 mod hostile;
@@ -20,6 +21,9 @@ pub struct Options {
     /// Exchanges of a profile; each has a number that takes about a minute
     #[arg(long, requires = "profile")]
     requests: Option<u64>,
+    /// Containers that are started before the hostile neighbour begins, and as many beside it
+    #[arg(long, requires = "profile", default_value_t = 100)]
+    starts: u32,
     #[command(flatten)]
     half_load: half_load::HalfLoad,
 }
@@ -27,6 +31,6 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<()> {
     match options.profile {
         None => half_load::run(&options.half_load),
-        Some(profile) => profiles::run(profile, options.requests),
+        Some(profile) => profiles::run(profile, options.requests, options.starts),
     }
 }

@@ -34,7 +34,7 @@ const PORTS: &str = "50";
 /// Of a processor, what a starved agent may have.
 const STARVED: u32 = 15;
 
-pub(super) fn run(profile: Profile, requests: Option<u64>) -> Result<()> {
+pub(super) fn run(profile: Profile, requests: Option<u64>, starts: u32) -> Result<()> {
     match profile {
         Profile::PostTwoWrites => {
             keep_alive("post-two-writes", requests.unwrap_or(400_000), &["--profile", "post", "--connections", "16"])
@@ -46,7 +46,7 @@ pub(super) fn run(profile: Profile, requests: Option<u64>) -> Result<()> {
         Profile::Close => ends("close", requests.unwrap_or(200_000)),
         Profile::Reset => ends("reset", requests.unwrap_or(200_000)),
         Profile::Lossy => lossy(requests.unwrap_or(100_000)),
-        Profile::Hostile => hostile::run(requests),
+        Profile::Hostile => hostile::run(requests, starts),
     }
 }
 
