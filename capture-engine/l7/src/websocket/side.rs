@@ -53,6 +53,8 @@ struct Doubt {
     packets: u8,
     /// The first of them began with a message of the flow, as most frames of one do.
     starts: bool,
+    /// What comes next seems to begin a message of the flow only because packets before it were dropped.
+    dropped: bool,
     /// The mask of the newest.
     key: Option<[u8; 4]>,
     /// A data frame that was not the last of its message was read; `None`: nothing was read of either kind.
@@ -131,6 +133,13 @@ impl Side {
         } else {
             // All of it was of the frame under way.
             self.missing = 0;
+        }
+    }
+
+    /// A capture dropped packets right before what comes next, and with them the beginning of its message, may be.
+    pub(super) fn follows_dropped(&mut self) {
+        if let Some(doubt) = &mut self.doubt {
+            doubt.dropped = true;
         }
     }
 
@@ -280,6 +289,7 @@ impl Side {
     /// Looks whether frames begin with the packet, or go on in it.
     fn doubtful<O: Out>(&mut self, data: Bytes<'_>, out: &mut O) {
         let Some(mut doubt) = self.doubt.take() else { return };
+        let starts = data.start && !std::mem::take(&mut doubt.dropped);
         if data.start && self.frames.header_in() != Some(0) {
             // A frame that seemed to be long; in a message of the flow another one may begin.
             *doubt = Doubt::default();
@@ -287,7 +297,7 @@ impl Side {
             self.open = None;
         }
         let whole = self.frames.header_in() == Some(0);
-        doubt.starts |= data.start && doubt.frames == 0;
+        doubt.starts |= starts && doubt.frames == 0;
         let mut broken = false;
         let mut frames = std::mem::take(&mut self.frames);
         frames.bytes(Bytes { start: false, tail: false, ..data }, |frame| {
