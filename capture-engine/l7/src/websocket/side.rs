@@ -55,8 +55,8 @@ struct Doubt {
     starts: bool,
     /// What comes next seems to begin a message of the flow only because packets before it were dropped.
     dropped: bool,
-    /// The mask of the newest.
-    key: Option<[u8; 4]>,
+    /// The masks of the newest, by their numbers.
+    keys: [Option<[u8; 4]>; CERTAIN],
     /// A data frame that was not the last of its message was read; `None`: nothing was read of either kind.
     goes_on: Option<bool>,
 }
@@ -367,10 +367,13 @@ impl Side {
         if !known || !follows || masked != self.client || !minimal || frame.bytes.len() > frame.length {
             return false;
         }
-        // Each frame has a mask of its own (section 5.3). Zeros that are masked repeat theirs, and with it whatever
-        // looks like a header.
-        if key.is_some() && std::mem::replace(&mut doubt.key, key) == key {
+        // Each frame has a mask of its own (section 5.3). What repeats itself is masked to what repeats itself, and
+        // with it repeats whatever looks like a header, or like a few of them, one behind the other.
+        if key.is_some() && doubt.keys.contains(&key) {
             return false;
+        }
+        if let Some(place) = doubt.keys.get_mut(doubt.frames % CERTAIN) {
+            *place = key;
         }
         let begun = self.open.is_some();
         if !opcode.is_control() {
