@@ -332,6 +332,46 @@ fn zeros_and_frames_of_text_are_no_frames_after_a_loss() {
     .assert_eq(&told(&found, said));
 }
 
+/// What is left of a message whose first packet a capture dropped may look like a frame that ends with it.
+#[test]
+fn behind_what_a_capture_dropped_nothing_is_sure_to_begin_a_message() {
+    let message = down(0x81, b"words \x82\x05 like");
+    let (dropped, rest) = message.split_at(8);
+    let mut acts = vec![c(ASK), s(AGREE), S(down(0x81, b"first")), C(up(0x81, b"more"))];
+    acts.extend([UnseenS(dropped.to_vec()), S(rest.to_vec())]);
+    acts.extend([1, 2, 3, 4, 5].map(|length| S(down(0x81, &vec![b'y'; length]))));
+    acts.push(Close(Fin));
+    let (found, _) = story().replay().run(acts);
+    expect![[r#"
+        GET /chat?token=secret 101 [10..20] 157>102 upgraded
+        text by server one-way [30..30] 0>7
+        text by client one-way [40..40] 10>0
+        text by server one-way [70..70] 0>3
+        text by server one-way [80..80] 0>4
+        text by server one-way [90..90] 0>5
+        text by server one-way [100..100] 0>6
+        text by server one-way [110..110] 0>7
+        lost 1 gap
+    "#]]
+    .assert_eq(&told(&found, said));
+}
+
+/// A client's mask makes of a text that repeats itself bytes that do, and some of those look like frames.
+#[test]
+fn what_repeats_itself_is_no_row_of_frames_whatever_its_masks() {
+    let row = b"\x89\x82\x01\x02\x03\x04..\x8a\x82\x05\x06\x07\x08..".repeat(20);
+    let mut acts = vec![c(ASK), s(AGREE), C(up(0x81, b"first")), S(down(0x81, b"more"))];
+    acts.extend([UnseenC(vec![0xfe; 100]), C(row.clone()), C(row), Close(Fin)]);
+    let (found, _) = story().replay().run(acts);
+    expect![[r#"
+        GET /chat?token=secret 101 [10..20] 157>102 upgraded
+        text by client one-way [30..30] 11>0
+        text by server one-way [40..40] 0>6
+        lost 1 gap
+    "#]]
+    .assert_eq(&told(&found, said));
+}
+
 #[test]
 fn a_message_that_the_end_cuts_is_lost() {
     check(

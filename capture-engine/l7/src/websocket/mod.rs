@@ -10,7 +10,7 @@ mod side;
 
 use crate::dissector::{Dissector, Next, Opening, Sign, Used};
 use crate::framing::Framing;
-use crate::input::{Bytes, Hole};
+use crate::input::{Bytes, Cause, Hole};
 use crate::{Interest, Length, Limits, Out, Walk};
 use flow_model::{Close, Direction, LossReason, Ts};
 use frame::Format;
@@ -73,8 +73,13 @@ impl Dissector for WebSocket {
         Used { bytes: data.bytes.len(), next }
     }
 
-    fn hole<O: Out>(&mut self, dir: Direction, hole: Hole, _limits: &Limits, out: &mut O) {
-        self.sides[dir.index()].hole(hole, out);
+    fn hole<O: Out>(&mut self, dir: Direction, hole: Hole, limits: &Limits, out: &mut O) {
+        let side = &mut self.sides[dir.index()];
+        side.hole(hole, out);
+        // A source that sees all packets says which of them begins a message; a capture takes the first that it has.
+        if limits.report_partial && hole.cause == Cause::Unknown {
+            side.follows_dropped();
+        }
     }
 
     fn missing<O: Out>(&mut self, dir: Direction, _turn: u32, _at: Ts, _limits: &Limits, _out: &mut O) {

@@ -53,8 +53,10 @@ struct Doubt {
     packets: u8,
     /// The first of them began with a message of the flow, as most frames of one do.
     starts: bool,
-    /// The mask of the newest.
-    key: Option<[u8; 4]>,
+    /// What comes next seems to begin a message of the flow only because packets before it were dropped.
+    dropped: bool,
+    /// The masks of the newest, by their numbers.
+    keys: [Option<[u8; 4]>; CERTAIN],
     /// A data frame that was not the last of its message was read; `None`: nothing was read of either kind.
     goes_on: Option<bool>,
 }
@@ -131,6 +133,13 @@ impl Side {
         } else {
             // All of it was of the frame under way.
             self.missing = 0;
+        }
+    }
+
+    /// A capture dropped packets right before what comes next, and with them the beginning of its message, may be.
+    pub(super) fn follows_dropped(&mut self) {
+        if let Some(doubt) = &mut self.doubt {
+            doubt.dropped = true;
         }
     }
 
@@ -280,6 +289,7 @@ impl Side {
     /// Looks whether frames begin with the packet, or go on in it.
     fn doubtful<O: Out>(&mut self, data: Bytes<'_>, out: &mut O) {
         let Some(mut doubt) = self.doubt.take() else { return };
+        let starts = data.start && !std::mem::take(&mut doubt.dropped);
         if data.start && self.frames.header_in() != Some(0) {
             // A frame that seemed to be long; in a message of the flow another one may begin.
             *doubt = Doubt::default();
@@ -287,7 +297,7 @@ impl Side {
             self.open = None;
         }
         let whole = self.frames.header_in() == Some(0);
-        doubt.starts |= data.start && doubt.frames == 0;
+        doubt.starts |= starts && doubt.frames == 0;
         let mut broken = false;
         let mut frames = std::mem::take(&mut self.frames);
         frames.bytes(Bytes { start: false, tail: false, ..data }, |frame| {
@@ -357,10 +367,13 @@ impl Side {
         if !known || !follows || masked != self.client || !minimal || frame.bytes.len() > frame.length {
             return false;
         }
-        // Each frame has a mask of its own (section 5.3). Zeros that are masked repeat theirs, and with it whatever
-        // looks like a header.
-        if key.is_some() && std::mem::replace(&mut doubt.key, key) == key {
+        // Each frame has a mask of its own (section 5.3). What repeats itself is masked to what repeats itself, and
+        // with it repeats whatever looks like a header, or like a few of them, one behind the other.
+        if key.is_some() && doubt.keys.contains(&key) {
             return false;
+        }
+        if let Some(place) = doubt.keys.get_mut(doubt.frames % CERTAIN) {
+            *place = key;
         }
         let begun = self.open.is_some();
         if !opcode.is_control() {
