@@ -4,7 +4,8 @@
 
 mod apt;
 mod guest;
-mod image;
+pub(crate) mod image;
+pub(crate) mod report;
 mod tools;
 
 use crate::arch::Arch;
@@ -71,7 +72,8 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn default_cache() -> Result<PathBuf> {
+/// Where kernels are kept.
+pub(crate) fn default_cache() -> Result<PathBuf> {
     let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let base = base.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
     Ok(base.context("neither XDG_CACHE_HOME nor HOME is set: name a directory with --cache")?.join("pilotfish/kernels"))
@@ -82,12 +84,13 @@ const TESTS: [(&str, &str); 2] = [("capture-engine", "kernel"), ("netns-scanner"
 
 /// The paths of the test programs, freshly built.
 fn build_tests(arch: Arch) -> Result<Vec<PathBuf>> {
-    TESTS.iter().map(|(package, test)| build_test(arch, package, test)).collect()
+    TESTS.iter().map(|(package, test)| build_test(arch, package, test, "")).collect()
 }
 
-fn build_test(arch: Arch, package: &str, test: &str) -> Result<PathBuf> {
+/// The path of one test program, freshly built with these features of its package.
+pub(crate) fn build_test(arch: Arch, package: &str, test: &str, features: &str) -> Result<PathBuf> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["test", "-p", package, "--test", test, "--no-run", "--message-format=json"]);
+    cargo.args(["test", "-p", package, "--test", test, "--features", features, "--no-run", "--message-format=json"]);
     cross::build(arch, &mut cargo)?;
     let output = cargo.stderr(std::process::Stdio::inherit()).output().context("run cargo")?;
     if !output.status.success() {

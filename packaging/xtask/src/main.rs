@@ -49,7 +49,7 @@ enum Command {
     Size(size::Options),
     /// Install the deb in a virtual machine with systemd and containerd, and tell its life there
     VmTest(vm_test::Options),
-    /// Run the tests that meet a container runtime of another kind: Docker
+    /// Run the tests that meet a container runtime with others of them, with Docker, or in a virtual machine
     RuntimeTest(runtime_test::Options),
     /// Compare what two programs make of the same captures
     Same(same::Options),

@@ -3,6 +3,7 @@
 
 mod parts;
 mod runtime;
+mod vm;
 
 use crate::command::run_command;
 use anyhow::{Result, bail, ensure};
@@ -27,6 +28,11 @@ pub struct Options {
     /// Also the parts that a runtime is not asked about: the whole end-to-end suite
     #[arg(long, conflicts_with = "docker")]
     all: bool,
+    /// In a virtual machine with Debian's 6.12, which has the modules that this machine's kernel may
+    /// not have, and cgroups of version 2 alone: the links and balancers of the test `networks`
+    /// [default: with the machine's own containerd]
+    #[arg(long, conflicts_with_all = ["docker", "all"])]
+    vm: bool,
     /// Run only the tests whose names contain this
     #[arg(long, default_value = "")]
     filter: String,
@@ -35,16 +41,23 @@ pub struct Options {
 /// # Errors
 /// A runtime cannot be had, or a test fails with it.
 pub fn run(options: &Options) -> Result<()> {
-    let Options { containerd, docker, all, filter } = options;
+    let Options { containerd, docker, all, vm, filter } = options;
     ensure!(nix::unistd::geteuid().is_root(), "the tests run containers: they need root");
     let (kind, runtimes) = if *docker {
         (Kind::Docker, vec![Runtime::installed("docker")])
     } else {
         let asked: Vec<&str> = containerd.iter().map(String::as_str).collect();
-        let asked = if asked.is_empty() { VERSIONS.to_vec() } else { asked };
-        (Kind::Containerd, asked.into_iter().map(Runtime::containerd).collect::<Result<_>>()?)
+        let runtimes = match asked.is_empty() {
+            true if *vm => vec![Runtime::installed("the machine's containerd")],
+            true => VERSIONS.into_iter().map(Runtime::containerd).collect::<Result<_>>()?,
+            false => asked.into_iter().map(Runtime::containerd).collect::<Result<_>>()?,
+        };
+        (Kind::Containerd, runtimes)
     };
     run_command(cargo().args(["build", "-p", "agentd", "-p", "testbed"]), "build the agent")?;
+    if *vm {
+        return runtimes.iter().try_for_each(|runtime| vm::run(runtime, filter));
+    }
     let (mut table, mut failed) = (String::new(), Vec::new());
     for runtime in &runtimes {
         for part in parts::all(*all).filter(|part| part.kind == kind) {

@@ -1,6 +1,12 @@
 use anyhow::{Result, bail};
 use std::time::{Duration, Instant};
 
+/// How many times slower than a development machine this one is, where it says so: an emulated guest
+/// does the same in ten times as long.
+fn slowness() -> u32 {
+    std::env::var("PILOTFISH_SLOWNESS").ok().and_then(|times| times.parse().ok()).unwrap_or(1)
+}
+
 /// Waits until `condition` holds; tells what was waited for when it does not within `patience`. A
 /// signal ends the wait too.
 pub fn until(what: &str, patience: Duration, mut condition: impl FnMut() -> bool) -> Result<()> {
@@ -9,7 +15,7 @@ pub fn until(what: &str, patience: Duration, mut condition: impl FnMut() -> bool
 
 /// As [`until`], for a condition that yields a value.
 pub fn until_some<T>(what: &str, patience: Duration, mut condition: impl FnMut() -> Option<T>) -> Result<T> {
-    let started = Instant::now();
+    let (started, patience) = (Instant::now(), patience * slowness());
     // Short at first, because most conditions hold at once; 20 ms later costs nothing beside what is measured.
     let mut pause = Duration::from_micros(500);
     loop {

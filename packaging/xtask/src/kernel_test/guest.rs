@@ -1,18 +1,17 @@
 //! A virtual machine with one purpose: its first process runs the tests, prints, and powers off.
 
 use super::image::Image;
+use super::report::{self, DONE, Report};
 use super::tools::{TOOLS, Tools};
 use crate::arch::Arch;
 use crate::command::output_of;
 use crate::{console, cross};
-use anyhow::{Context, Result, bail};
-use std::fmt;
+use anyhow::{Context, Result};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// For the veth pair and what is made on it, for clsact filters, and for sock_diag; each after those
 /// that it needs.
@@ -34,35 +33,6 @@ const MODULES: [&str; 16] = [
     "net/ipv4/tcp_diag.ko",
     "net/ipv4/udp_diag.ko",
 ];
-const DONE: &str = "pilotfish-guest-done";
-
-/// What the console said of the tests.
-#[derive(Debug, Default)]
-pub(super) struct Report {
-    /// Programs that were to be run.
-    programs: usize,
-    /// The last line of each.
-    results: Vec<String>,
-    failures: Vec<String>,
-}
-
-impl Report {
-    pub fn passed(&self) -> bool {
-        let ran = |result: &String| !result.starts_with("ok. 0 passed");
-        self.results.len() == self.programs
-            && self.results.iter().all(|result| result.starts_with("ok."))
-            // A filter may leave one of them without a test, not all.
-            && self.results.iter().any(ran)
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {} test programs ended", self.results.len(), self.programs)?;
-        self.results.iter().try_for_each(|line| write!(f, "\n  {line}"))?;
-        self.failures.iter().try_for_each(|line| write!(f, "\n  {line}"))
-    }
-}
 
 /// What is booted, and what runs there.
 #[derive(Debug)]
@@ -91,7 +61,7 @@ impl Guest<'_> {
             .arg(self.image.vmlinuz())
             .arg("-initrd")
             .arg(&initrd);
-        let report = console::boot(self.arch, &mut qemu, |lines| watch(lines, self.tests.len(), limit));
+        let report = console::boot(self.arch, &mut qemu, |lines| report::watch(lines, self.tests.len(), limit));
         fs::remove_file(&initrd).with_context(|| format!("remove {}", initrd.display()))?;
         report
     }
@@ -116,7 +86,9 @@ impl Guest<'_> {
             self.copy_libraries(binary, &root)?;
         }
         for (number, module) in MODULES.iter().enumerate() {
-            add_module(self.image, module, number, &root)?;
+            let name = Path::new(module).file_name().context("a module's path")?.to_string_lossy();
+            // Inserted in the order of their names.
+            self.image.copy_module(module, &root.join("modules").join(format!("{number:02}-{name}")))?;
         }
         let init = root.join("init");
         fs::write(&init, init_script(self.filter))?;
@@ -137,53 +109,6 @@ impl Guest<'_> {
         }
         Ok(())
     }
-}
-
-fn watch(lines: &mpsc::Receiver<String>, programs: usize, limit: Duration) -> Result<Report> {
-    let mut report = Report { programs, ..Report::default() };
-    let mut last = Vec::new();
-    let deadline = Instant::now() + limit;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        match lines.recv_timeout(left) {
-            Ok(line) if line.contains(DONE) => return Ok(report),
-            Ok(line) => {
-                if let Some(result) = line.strip_prefix("test result: ") {
-                    report.results.push(result.to_owned());
-                } else if line.ends_with("FAILED")
-                    || line.contains("panicked at")
-                    || report.failures.last().is_some_and(|l| l.contains("panicked at"))
-                {
-                    report.failures.push(line.clone());
-                }
-                eprintln!("  | {line}");
-                last.push(line);
-            }
-            Err(mpsc::RecvTimeoutError::Timeout) => bail!("nothing more within {} s", limit.as_secs()),
-            Err(mpsc::RecvTimeoutError::Disconnected) => {
-                bail!(
-                    "the guest ended early; its last words:\n{}",
-                    last.split_off(last.len().saturating_sub(20)).join("\n")
-                )
-            }
-        }
-    }
-}
-
-/// Debian compresses modules from 6.10 or so on; what is built in has no file.
-fn add_module(image: &Image, module: &str, number: usize, root: &Path) -> Result<()> {
-    let plain = image.module(module);
-    let packed = plain.with_extension("ko.xz");
-    // Inserted in the order of their names.
-    let name = format!("{number:02}-{}", plain.file_name().context("a module's path")?.to_string_lossy());
-    if plain.exists() {
-        fs::copy(&plain, root.join("modules").join(name))?;
-    } else if packed.exists() {
-        let unpacked =
-            Command::new("xz").arg("-dc").arg(&packed).output().context("run xz (Debian package xz-utils)")?;
-        fs::write(root.join("modules").join(name), unpacked.stdout)?;
-    }
-    Ok(())
 }
 
 fn init_script(filter: &str) -> String {

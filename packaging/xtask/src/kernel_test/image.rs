@@ -3,10 +3,12 @@
 use super::apt::Apt;
 use crate::arch::Arch;
 use anyhow::{Context, Result, bail};
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Kernel {
+pub(crate) enum Kernel {
     /// Debian 12's
     #[value(name = "6.1")]
     Bookworm,
@@ -45,7 +47,7 @@ impl Kernel {
 
 /// An unpacked kernel package.
 #[derive(Debug)]
-pub(super) struct Image {
+pub(crate) struct Image {
     /// As `uname -r` says it.
     pub release: String,
     root: PathBuf,
@@ -56,13 +58,29 @@ impl Image {
         self.root.join("boot").join(format!("vmlinuz-{}", self.release))
     }
 
-    pub fn module(&self, path: &str) -> PathBuf {
-        self.root.join("lib/modules").join(&self.release).join("kernel").join(path)
+    /// The directory of its modules, and of the lists that it is built with.
+    pub fn modules(&self) -> PathBuf {
+        self.root.join("lib/modules").join(&self.release)
+    }
+
+    /// Copies a module, unpacked (Debian compresses them from 6.10 or so on), to `to`; not where it is
+    /// built in, which has no file.
+    pub fn copy_module(&self, path: &str, to: &Path) -> Result<()> {
+        let plain = self.modules().join("kernel").join(path);
+        let packed = plain.with_extension("ko.xz");
+        if plain.exists() {
+            fs::copy(&plain, to)?;
+        } else if packed.exists() {
+            let unpacked =
+                Command::new("xz").arg("-dc").arg(&packed).output().context("run xz (Debian package xz-utils)")?;
+            fs::write(to, unpacked.stdout)?;
+        }
+        Ok(())
     }
 }
 
 /// The kernel that the suite has now; downloaded when it is not in the cache.
-pub(super) fn fetch(kernel: Kernel, arch: Arch, cache: &Path) -> Result<Image> {
+pub(crate) fn fetch(kernel: Kernel, arch: Arch, cache: &Path) -> Result<Image> {
     let metapackage = kernel.package(arch)?;
     let dir = directory(cache, kernel.suite(), arch);
     let apt = Apt::new(kernel.suite(), arch, &dir)?;

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 /// What is built where a series is asked for and PATH has another.
 const LATEST: [(&str, &str); 2] = [("1.7", "1.7.35"), ("2.4", "2.4.2")];
-const PROGRAMS: [&str; 3] = ["containerd", "ctr", "containerd-shim-runc-v2"];
+pub(super) const PROGRAMS: [&str; 3] = ["containerd", "ctr", "containerd-shim-runc-v2"];
 
 #[derive(Debug)]
 pub(super) struct Runtime {
@@ -43,6 +43,11 @@ impl Runtime {
         let mut numbers = said.split('.').map_while(|number| number.parse().ok());
         let version = numbers.next().zip(numbers.next()).with_context(|| format!("{said:?} is no version"))?;
         Ok(Runtime { name: format!("containerd {said}"), version, dir })
+    }
+
+    /// Where its programs are, unless PATH leads to them.
+    pub(super) fn dir(&self) -> Option<&Path> {
+        self.dir.as_deref()
     }
 
     /// `command`, with this runtime's programs before all others.

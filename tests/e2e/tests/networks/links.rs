@@ -9,6 +9,8 @@ pub struct Scene {
     /// the node. `$c`, `$s`, `$o`: the addresses of the first three on the node's bridge; `$r` is a
     /// number of the scene, for networks of its own.
     pub make: &'static str,
+    /// Functions of the script beside those that all have.
+    pub words: &'static str,
     /// Where the client sends: a host of the scripts' words, and a port.
     pub target: &'static str,
     /// Options of the load beside its count.
@@ -26,10 +28,11 @@ pub struct Scene {
 
 const PODS: [&str; 2] = ["client", "server"];
 
-const fn scene(name: &'static str, target: &'static str, make: &'static str) -> Scene {
+pub const fn scene(name: &'static str, target: &'static str, make: &'static str) -> Scene {
     Scene {
         name,
         make,
+        words: "",
         target,
         load: &[],
         client_end: PODS,

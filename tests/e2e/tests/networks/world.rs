@@ -48,7 +48,7 @@ impl Made {
             ("r", number.to_string()),
         ]);
         let set: String = words.0.iter().map(|(word, value)| format!("{word}={value}\n")).collect();
-        let script = format!("{set}{WORDS}{EKS_WORDS}{}", scene.make);
+        let script = format!("{set}{WORDS}{EKS_WORDS}{}{}", scene.words, scene.make);
         let output = Command::new("sh").args(["-euc", &script]).output()?;
         ensure!(output.status.success(), "{}: {}", scene.name, String::from_utf8_lossy(&output.stderr));
         let tunnel = match scene.tunnel {

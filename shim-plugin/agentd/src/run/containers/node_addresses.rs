@@ -4,8 +4,8 @@
 use crate::clock;
 use flow_model::{Workload, WorkloadKind};
 use k8s_sync::{Address, Binding, IdentityIndex};
-use netns::{IfAddress, Netns};
-use std::collections::HashMap;
+use netns::{IfAddress, Link, NetlinkError, Netns};
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -53,9 +53,64 @@ impl NodeAddresses {
     }
 }
 
-/// The addresses of the namespace that the agent runs in (about 0.2 ms, on a thread of its own).
+/// The addresses of the namespace that the agent runs in (about 0.2 ms, on a thread of its own), but
+/// for those of a balancer.
 pub fn addresses() -> Result<Vec<IfAddress>, String> {
     let netns = Netns::current().map_err(|error| error.to_string())?;
-    let read = netns.run(|inside| inside.addresses()).map_err(|error| error.to_string())?;
-    read.map_err(|error| error.to_string())
+    let read = netns.run(|inside| Ok::<_, NetlinkError>((inside.links()?, inside.addresses()?)));
+    let (links, addresses) = read.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    Ok(of_the_node(addresses, &links))
+}
+
+/// kube-proxy in its mode ipvs gives every Service's address to an interface that is never switched
+/// on (`kube-ipvs0`), so that the kernel takes what is sent there and balances it. Nobody on the node
+/// has such an address: it is the Service's, and a process that listens on all addresses is not
+/// behind it.
+fn of_the_node(mut addresses: Vec<IfAddress>, links: &[Link]) -> Vec<IfAddress> {
+    let is_off = |link: &&Link| link.kind.as_deref() == Some("dummy") && !link.up();
+    let off: HashSet<u32> = links.iter().filter(is_off).map(|link| link.index).collect();
+    addresses.retain(|address| !off.contains(&address.index));
+    addresses
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the kernel lists it: `dummy` is switched on or not.
+    fn link(index: u32, name: &str, kind: &str, up: bool) -> Link {
+        Link {
+            index,
+            name: name.into(),
+            flags: if up { libc::IFF_UP as u32 } else { 0 },
+            mac_type: 1,
+            mtu: 1500,
+            kind: (!kind.is_empty()).then(|| kind.into()),
+            link: 0,
+            link_elsewhere: false,
+            master: 0,
+        }
+    }
+
+    #[test]
+    fn addresses_of_services_that_kube_proxy_balances_are_not_the_nodes() {
+        let links = [
+            link(2, "eth0", "", true),
+            link(3, "kube-ipvs0", "dummy", false),
+            link(4, "dummy0", "dummy", true),
+            link(5, "docker0", "bridge", false),
+        ];
+        let address = |(index, ip): (u32, &str)| IfAddress {
+            index,
+            ip: ip.parse().expect("an address"),
+            prefix: 32,
+            scope: SCOPE_GLOBAL,
+            leads_out: false,
+        };
+        let listed =
+            [(2, "192.168.0.1"), (3, "10.96.0.1"), (3, "fd00:96::1"), (4, "192.0.2.1"), (5, "172.17.0.1")].map(address);
+        let kept: Vec<String> =
+            of_the_node(listed.to_vec(), &links).iter().map(|address| address.ip.to_string()).collect();
+        assert_eq!(kept, ["192.168.0.1", "192.0.2.1", "172.17.0.1"]);
+    }
 }
