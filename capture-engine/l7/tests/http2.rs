@@ -5,10 +5,11 @@ mod support;
 
 use expect_test::{Expect, expect};
 use flow_model::Close::{Fin, Gone};
-use flow_model::{Detail, Outcome};
+use flow_model::{Detail, Direction, Outcome, Role, Ts};
+use l7::{Piece, Tcp, Walked};
 use std::fmt::Write as _;
 use support::Do::{self, C, Close, LostC, LostS, S, SnapC, UnseenC};
-use support::{Story, c, line, s, story};
+use support::{CLIENT, Found, SERVER, Story, c, line, s, story};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const DATA: u8 = 0;
@@ -16,6 +17,7 @@ const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PUSH_PROMISE: u8 = 5;
+const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
@@ -564,6 +566,67 @@ fn streams_beyond_the_bound_are_lost_to_it() {
             lost 1 limit
         "#]],
     );
+}
+
+/// What a source leaves out once it was told where the next header is: nothing that is read.
+#[test]
+fn where_the_next_header_is_shows_only_once_nothing_before_it_is_read() {
+    let block = fields(&[(":method", "POST"), (":path", "/p.S/M"), ("content-type", "application/grpc")]);
+    let padded = [&[3][..], &[0, 0, 0, 0, 9], &block, &[0; 3]].concat();
+    let asked = [
+        hello(),
+        frame(HEADERS, 0x2c, 1, &padded),
+        data(1, true, 30),
+        call(3, "/p.S/N"),
+        frame(HEADERS, 0, 5, &block[..9]),
+        frame(CONTINUATION, 4, 5, &block[9..]),
+        get(7, "/a"),
+        reset(5, 8),
+    ];
+    let answered = [
+        frame(SETTINGS, 0, 0, &[]),
+        grpc(1, "5"),
+        reset(3, 11),
+        frame(GOAWAY, 0, 0, &[0, 0, 0, 5, 0, 0, 0, 0, b'b', b'y', b'e']),
+        frame(PING, 0, 0, &[0; 8]),
+    ];
+    let [asked, answered] = [asked.concat(), answered.concat()];
+    let read = |from: Direction, at: usize| {
+        let (mut tcp, mut found) = (Tcp::new(&story().limits, Role::Client), Found::default());
+        for (turn, dir, bytes) in [(1, CLIENT, &asked), (2, SERVER, &answered)] {
+            tcp.starts_at(dir, 0);
+            let walked = Walked { frames: true, ..Walked::default() };
+            let whole = Piece {
+                dir,
+                at: Ts(u64::from(turn) * 10_000_000),
+                seq: 0,
+                turn,
+                first: true,
+                wire_len: bytes.len() as u32,
+                payload: bytes,
+                acked: None,
+                walked,
+            };
+            if dir != from {
+                tcp.piece(&whole, &mut found);
+                continue;
+            }
+            let (first, rest) = bytes.split_at(at);
+            tcp.piece(&Piece { wire_len: at as u32, payload: first, ..whole }, &mut found);
+            let to = tcp.headers()[dir.index()].map_or(at, |seq| seq as usize);
+            let walked = Walked { skipped: (to - at) as u32, ..walked };
+            let (seq, rest) = (to as u32, &rest[to - at..]);
+            let rest = Piece { seq, first: false, wire_len: rest.len() as u32, payload: rest, walked, ..whole };
+            tcp.piece(&rest, &mut found);
+        }
+        tcp.closed(Ts(30_000_000), Fin, None, 2, &mut found);
+        format!("{:?} {:?}", found.records, found.lost)
+    };
+    for (dir, bytes) in [(CLIENT, &asked), (SERVER, &answered)] {
+        for at in 16..bytes.len() {
+            assert_eq!(read(dir, at), read(dir, bytes.len()), "{dir:?} {at} of {}", bytes.len());
+        }
+    }
 }
 
 /// 10,000 of them are to fit into 20 MiB.
