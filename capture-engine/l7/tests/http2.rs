@@ -189,6 +189,36 @@ fn a_call_without_a_status_has_that_of_http_or_of_the_reset() {
     );
 }
 
+/// Whether its client sees DEADLINE_EXCEEDED or CANCELLED depends on a clock of its own.
+#[test]
+fn a_call_that_the_server_cancels_is_not_answered() {
+    told(
+        with_start(vec![C([call(1, "/p.S/A"), call(3, "/p.S/B")].concat()), S([reset(1, 8), reset(3, 2)].concat())]),
+        expect![[r#"
+            grpc p.S/A - unanswered [30..40]
+            grpc p.S/B INTERNAL [30..40]
+        "#]],
+    );
+}
+
+/// What a capture ends in is not known to have failed.
+#[test]
+fn a_call_whose_answer_a_capture_cuts_off_has_no_status() {
+    let head = |stream| headers(stream, false, &fields(&[(":status", "200"), ("content-type", "application/grpc")]));
+    let acts = vec![
+        C([call(1, "/p.S/A"), call(3, "/p.S/B"), call(5, "/p.S/C")].concat()),
+        S([head(1), status(3, false, "503")].concat()),
+    ];
+    told(
+        start().into_iter().chain(acts).chain([Close(Gone)]).collect(),
+        expect![[r#"
+            grpc p.S/A - [30..40]
+            grpc p.S/B UNAVAILABLE [30..40]
+            grpc p.S/C - unanswered [30..50]
+        "#]],
+    );
+}
+
 #[test]
 fn what_comes_before_a_response_is_none() {
     told(

@@ -155,9 +155,12 @@ impl Dissector for Http2 {
     }
 
     fn closed<O: Out>(&mut self, at: Ts, close: Close, limits: &Limits, out: &mut O) {
-        let told = close != Close::Gone || limits.report_partial;
+        let ended = match close {
+            Close::Gone if limits.report_partial => Ended::CutOff,
+            Close::Gone => Ended::Untold,
+            _ => Ended::Closed,
+        };
         for open in self.streams.take_above(0) {
-            let ended = if told { Ended::Closed } else { Ended::Untold };
             report::report(open, at, ended, out);
         }
         // Frames of streams that were neither seen to be asked for nor answered.
