@@ -366,6 +366,7 @@ impl Conversation {
             before: &search.before,
             from_start: self.from_start,
             heads: search.heads(),
+            newest: data.map_or(&[], |data| data.bytes),
             limits: &self.limits,
         };
         let mut spoken = wire.open(&opening, out);

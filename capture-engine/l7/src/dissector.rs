@@ -160,6 +160,8 @@ pub(crate) struct Opening<'a> {
     pub from_start: bool,
     /// Heads that were kept, by direction.
     pub heads: [Option<&'a Head>; 2],
+    /// The newest bytes of `dir`: all of its head where none was kept.
+    pub newest: &'a [u8],
     pub limits: &'a Limits,
 }
 

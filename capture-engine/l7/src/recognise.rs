@@ -2,6 +2,7 @@
 
 use crate::before::{Before, Head, Misfit};
 use crate::dissector::Sign;
+use crate::http2;
 use crate::protocols::Wire;
 use crate::tls;
 use flow_model::{Direction, Ts};
@@ -38,6 +39,9 @@ pub(crate) struct Found {
 /// told themselves apart by then.
 const MISFITS_MAX: u8 = 4;
 
+/// The same, where messages were frames of HTTP/2 that do not tell who asks: what controls a long answer.
+const MISFITS_BEFORE_FIELDS: u8 = 64;
+
 /// The same, once encryption was spoken of: what SMTP and IMAP say before they begin it.
 const MISFITS_BEFORE_TLS: u8 = 16;
 
@@ -48,6 +52,8 @@ pub(crate) struct Search {
     misfits: u8,
     /// Somebody spoke of going on encrypted.
     may_encrypt: bool,
+    /// A message was frames of HTTP/2.
+    may_frame: bool,
     /// The message under way did not fit: the rest of it says nothing.
     passing: [bool; 2],
     heads: [Option<Box<Head>>; 2],
@@ -166,7 +172,12 @@ impl Search {
         self.misfits += 1;
         self.may_encrypt |= speaks_of_tls(bytes);
         self.before.misfit(dir, Misfit { turn, at, bytes: bytes.len() as u64, cut: false });
-        let most = if self.may_encrypt { MISFITS_BEFORE_TLS } else { MISFITS_MAX };
+        self.may_frame |= http2::sign::are_frames(bytes);
+        let most = match (self.may_frame, self.may_encrypt) {
+            (true, _) => MISFITS_BEFORE_FIELDS,
+            (_, true) => MISFITS_BEFORE_TLS,
+            _ => MISFITS_MAX,
+        };
         if self.misfits >= most { Look::Other } else { Look::Misfit }
     }
 }

@@ -51,6 +51,21 @@ fn packets(conversation: &Conversation, dice: &mut Dice, largest: usize) -> Vec<
     all
 }
 
+/// The same, each write in as few packets as it fits into.
+fn whole_packets(conversation: &Conversation, largest: usize) -> Vec<Packet> {
+    let mut seqs = FIRST;
+    let mut all = Vec::new();
+    for (dir, bytes) in &conversation.writes {
+        for payload in bytes.chunks(largest) {
+            let seq = seqs[dir.index()];
+            seqs[dir.index()] = seq.wrapping_add(payload.len() as u32);
+            let at = Ts(1 + all.len() as u64);
+            all.push(Packet { dir: *dir, at, seq, payload: payload.to_vec(), snap: usize::MAX, acked: None });
+        }
+    }
+    all
+}
+
 /// The packet in which the last request begins: what comes with it, or after it, tells of all before.
 fn last_asked(conversation: &Conversation, all: &[Packet]) -> usize {
     let asked: Vec<u8> =
@@ -280,6 +295,50 @@ proptest! {
     }
 
     #[test]
+    fn what_is_missing_at_the_beginning_is_told_or_lost_once_the_connection_is_recognised(
+        seed in 1u64..,
+        count in 20usize..60,
+        at_once in 1usize..17,
+        rarity in 2usize..20,
+        live in any::<bool>(),
+    ) {
+        let conversation = converse(seed, count, at_once);
+        let mut dice = Dice(seed);
+        let all = packets(&conversation, &mut dice, 1460);
+        let to = last_asked(&conversation, &all).min(all.len().saturating_sub(60)).min(SHOWN);
+        let missing: Vec<bool> = (0..all.len()).map(|number| number < to && dice.one_in(rarity)).collect();
+        let mut capture = Capture::new(!live, true);
+        for (packet, missing) in all.iter().zip(&missing).filter(|(_, missing)| live || !**missing) {
+            capture.take(packet, !missing);
+        }
+        prop_assume!(capture.tcp.wire().is_some());
+        let found = capture.close();
+        assert_none_wrong(&found, &conversation);
+        prop_assert_eq!(found.records.len() as u64 + found.lost_count(), count as u64, "{:?}", found.lost);
+    }
+
+    #[test]
+    fn whatever_is_missing_nothing_is_told_or_counted_twice(
+        seed in 1u64..,
+        count in 2usize..40,
+        at_once in 1usize..17,
+        rarity in 3usize..60,
+        live in any::<bool>(),
+    ) {
+        let conversation = converse(seed, count, at_once);
+        let mut dice = Dice(seed);
+        let all = packets(&conversation, &mut dice, 1460);
+        let missing: Vec<bool> = (0..all.len()).map(|_| dice.one_in(rarity)).collect();
+        let mut capture = Capture::new(!live, true);
+        for (packet, missing) in all.iter().zip(&missing).filter(|(_, missing)| live || !**missing) {
+            capture.take(packet, !missing);
+        }
+        // What is missing last may have been an answer: nothing tells.
+        let found = capture.close();
+        prop_assert!(found.records.len() as u64 + found.lost_count() <= count as u64, "{:?}", found.lost);
+    }
+
+    #[test]
     fn joined_in_the_middle_nothing_is_guessed(
         seed in 1u64..,
         count in 2usize..60,
@@ -316,6 +375,35 @@ fn a_joined_connection_is_recognised_with_its_next_exchanges() {
     let found = capture.close();
     assert_none_wrong(&found, &conversation);
     assert!(found.records.len() >= 60, "seed {seed}: {} of {} packets", found.records.len(), dir(CLIENT));
+}
+
+/// As the kernel tells of a connection that is older than the agent: 4 KiB of each message until it has shown. The server
+/// may be amid a frame for long, and the client says little meanwhile.
+#[test]
+fn a_live_connection_is_recognised_though_its_server_is_amid_frames() {
+    let seed = std::time::UNIX_EPOCH.elapsed().map_or(1, |time| time.as_nanos() as u64 | 1);
+    let (mut known, mut told, mut asked) = (0, 0, 0);
+    for seed in seed..seed + 40 {
+        let mut dice = Dice(seed);
+        let conversation = converse(seed, 120, [4, 16][dice.below(2)]);
+        let largest = [1460, 65_000][dice.below(2)];
+        let all = whole_packets(&conversation, largest);
+        let skip = all.len() / 4;
+        let mut capture = Capture::new(false, false);
+        capture.observer = Observer::new(4096);
+        for packet in &all[skip..] {
+            capture.take(packet, true);
+            if capture.tcp.wire().is_some() {
+                capture.observer.budget = usize::MAX >> 1;
+            }
+        }
+        known += usize::from(capture.tcp.wire() == Some(l7::Wire::Http2));
+        let found = capture.close();
+        assert_none_wrong(&found, &conversation);
+        told += found.records.len();
+        asked += 90;
+    }
+    assert!(known >= 38 && told * 10 >= asked * 7, "seed {seed}: {known} of 40, {told} of about {asked}");
 }
 
 /// Connections of random bytes, half of them behind what a frame may begin with.

@@ -46,7 +46,7 @@ fn record(outcome: Outcome, detail: Detail) -> L7Record {
 
 fn rpc(service: &str, status: &'static str) -> Detail {
     let (service, method) = (service.into(), "AddItem".into());
-    Detail::Rpc(RpcCall { system: "grpc", service, method, status: status.into() })
+    Detail::Rpc(RpcCall { system: "grpc", service, method, status: status.into(), http_status: None })
 }
 
 fn db(collection: &str, code: &str) -> Detail {

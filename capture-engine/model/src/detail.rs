@@ -89,6 +89,8 @@ pub struct RpcCall {
     /// number elsewhere ("-32601"). Empty when unanswered, and for success in systems that have no
     /// word for it.
     pub status: Cow<'static, str>,
+    /// Status of the HTTP response that carries the answer, where it was seen.
+    pub http_status: Option<u16>,
 }
 
 /// A command to a database or cache and its reply. Names at most 255 bytes each; never a value, a

@@ -34,6 +34,9 @@ pub(super) fn code(number: u16) -> Cow<'static, str> {
     }
 }
 
+/// The error code of HTTP/2 of one that is not interested any more.
+pub(super) const CANCEL: u32 = 8;
+
 /// The status of a call that ended with an error code of HTTP/2 (grpc/grpc `doc/PROTOCOL-HTTP2.md`, "Errors").
 pub(super) fn of_reset(error: Option<u32>) -> &'static str {
     match error {
@@ -108,8 +111,8 @@ impl Names {
 }
 
 impl Call {
-    pub(super) fn record(self, status: Cow<'static, str>) -> RpcCall {
-        RpcCall { system: "grpc", service: self.service, method: self.method, status }
+    pub(super) fn record(self, status: Cow<'static, str>, http_status: Option<u16>) -> RpcCall {
+        RpcCall { system: "grpc", service: self.service, method: self.method, status, http_status }
     }
 }
 

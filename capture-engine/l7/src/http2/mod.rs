@@ -11,8 +11,9 @@ mod hpack;
 mod open;
 mod report;
 mod side;
-mod sign;
+pub(crate) mod sign;
 
+use crate::before::Head;
 use crate::dissector::{Dissector, Next, Opening, Sign, Used};
 use crate::input::{Bytes, Hole};
 use crate::route::{self, Newest};
@@ -75,9 +76,10 @@ impl Dissector for Http2 {
     }
 
     fn open<O: Out>(opening: &Opening<'_>, _out: &mut O) -> Http2 {
-        let Opening { dir, client, before, heads, from_start, .. } = *opening;
+        let Opening { dir, client, before, heads, from_start, newest, .. } = *opening;
         let client = client.unwrap_or(dir);
-        let preface = heads[client.index()].is_none_or(|head| sign::is_preface(&head.bytes));
+        let asked = heads[client.index()].map_or(newest, |head| &head.bytes);
+        let preface = sign::is_preface(asked);
         let mut http2 = Http2::new(client, preface);
         let passed = before.passed();
         let missed = passed.missing.map(|count| count > 0);
@@ -86,6 +88,11 @@ impl Dissector for Http2 {
             http2.midway = !from_start;
             let reason = if missed[client.index()] { LossReason::RingFull } else { LossReason::Gap };
             http2.gap = (from_start || missed[client.index()]).then_some(reason);
+            let agrees = |head: &Head| sign::client_of([asked, &head.bytes]) == Some(0);
+            if !heads[client.reverse().index()].is_some_and(agrees) {
+                // What comes of it next may begin anywhere in a frame, or in a header.
+                http2.side(client.reverse()).lose();
+            }
         }
         let server = client.reverse();
         let misfit = passed.misfits[server.index()].is_some();
@@ -94,7 +101,12 @@ impl Dissector for Http2 {
         let between = matches!(turns, [Some(asked), Some(answered)] if answered > asked.saturating_add(1));
         if missed[server.index()] || passed.holes[server.index()].is_some() || misfit || between {
             // Among what was not read may be answers to what is read now.
-            http2.unheard = opening.at.unwrap_or_default();
+            let times = [
+                opening.at,
+                passed.misfits[server.index()].map(|it| it.at),
+                passed.holes[server.index()].map(|it| it.at),
+            ];
+            http2.unheard = times.into_iter().flatten().max().unwrap_or_default();
             if preface {
                 http2.side(server).lose();
             }
@@ -155,9 +167,12 @@ impl Dissector for Http2 {
     }
 
     fn closed<O: Out>(&mut self, at: Ts, close: Close, limits: &Limits, out: &mut O) {
-        let told = close != Close::Gone || limits.report_partial;
+        let ended = match close {
+            Close::Gone if limits.report_partial => Ended::CutOff,
+            Close::Gone => Ended::Untold,
+            _ => Ended::Closed,
+        };
         for open in self.streams.take_above(0) {
-            let ended = if told { Ended::Closed } else { Ended::Untold };
             report::report(open, at, ended, out);
         }
         // Frames of streams that were neither seen to be asked for nor answered.

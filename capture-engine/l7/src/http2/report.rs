@@ -17,6 +17,8 @@ pub(super) enum Ended {
     Refused,
     /// With the connection.
     Closed,
+    /// As far as it was captured.
+    CutOff,
     /// As far as anybody knows: the connection's end was not seen.
     Untold,
 }
@@ -27,7 +29,7 @@ pub(super) fn report<O: Out>(open: Open, at: Ts, ended: Ended, out: &mut O) {
         Asked::Full(request) => request.call.is_some() && open.flags.has(Flags::GRPC),
         Asked::Method(..) => open.flags.has(Flags::STRAY) && open.flags.has(Flags::GRPC),
     };
-    let over = matches!(ended, Ended::Closed | Ended::Untold);
+    let over = matches!(ended, Ended::Closed | Ended::CutOff | Ended::Untold);
     let lost = if over && open.flags.has(Flags::DOUBT) {
         // Its end was in what was missed, or it had none.
         Some(LossReason::Gap)
@@ -48,14 +50,19 @@ pub(super) fn report<O: Out>(open: Open, at: Ts, ended: Ended, out: &mut O) {
     let is_answered = match ended {
         Ended::Whole => true,
         // A client that gives up before anything came: nobody answered it.
-        Ended::Reset { by_client, .. } => open.answered.is_some() || is_call && !by_client,
+        // Nor does a server that cancels: the deadline of the call has passed at one end, or at both.
+        Ended::Reset { error, by_client } => {
+            open.answered.is_some() || is_call && !by_client && error != Some(grpc::CANCEL)
+        }
         Ended::Refused => false,
+        Ended::CutOff => open.answered.is_some(),
         Ended::Closed | Ended::Untold => !is_call && open.answered.is_some(),
     };
     if is_answered && ended != Ended::Whole {
         notes.add(Notes::END_ASSUMED);
     }
     let end = if is_answered && over { open.last } else { at.max(open.last) };
+    let http_status = open.status.filter(|status| (100..1000).contains(status));
     let (protocol, detail) = if is_call {
         let status = if is_answered { call_status(&open, ended) } else { Cow::Borrowed("") };
         let call = match open.asked {
@@ -63,15 +70,15 @@ pub(super) fn report<O: Out>(open: Open, at: Ts, ended: Ended, out: &mut O) {
             Asked::Full(request) => request.call.unwrap_or_default(),
             Asked::Method(..) => grpc::Call::default(),
         };
-        (Protocol::Grpc, Detail::Rpc(call.record(status)))
+        (Protocol::Grpc, Detail::Rpc(call.record(status, http_status)))
     } else {
         let Request { method, target, host, route, .. } = match open.asked {
             Asked::Full(request) => *request,
             Asked::Method(method, route) => Request { method, route, ..Request::default() },
             Asked::Call(_) => Request::default(),
         };
-        let status = open.status.filter(|status| (100..1000).contains(status));
-        (Protocol::Http2, Detail::Http(HttpExchange { method, target, host, route, status, version: "2" }))
+        let detail = HttpExchange { method, target, host, route, status: http_status, version: "2" };
+        (Protocol::Http2, Detail::Http(detail))
     };
     out.record(L7Record {
         protocol,
@@ -92,6 +99,8 @@ fn call_status(open: &Open, ended: Ended) -> Cow<'static, str> {
     match (open.grpc_status, ended) {
         (Some(status), _) => grpc::code(status),
         (None, Ended::Reset { error, .. }) => Cow::Borrowed(grpc::of_reset(error)),
+        // What ends it may say so yet.
+        (None, Ended::CutOff) if open.status == Some(200) => Cow::Borrowed(""),
         (None, _) if open.flags.has(Flags::UNKNOWN) || open.flags.has(Flags::GAP) => Cow::Borrowed(""),
         (None, _) => Cow::Borrowed(grpc::of_http(open.status.unwrap_or_default())),
     }

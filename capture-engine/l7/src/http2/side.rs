@@ -247,12 +247,15 @@ impl Side {
         None
     }
 
-    /// Bytes until the next frame; `None` where nobody knows.
+    /// Bytes until the next frame; `None` where nobody knows, or where some before it are to be read: a
+    /// source that is told where a frame begins copies nothing before that.
     pub(super) fn header_in(&self) -> Option<u64> {
-        if self.lost || self.have > 0 {
+        if self.lost || self.have > 0 || self.preface > 0 {
             return None;
         }
-        Some(u64::from(self.preface) + self.frame.map_or(0, |frame| u64::from(frame.left)))
+        let Some(frame) = &self.frame else { return Some(0) };
+        let fields = frame.header.holds_block() && frame.left > frame.padding;
+        (!fields && frame.fixed_have == frame.fixed_want).then_some(u64::from(frame.left))
     }
 
     /// The header of the frame under way.

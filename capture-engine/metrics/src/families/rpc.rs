@@ -84,7 +84,7 @@ pub(super) static FAMILY: Family = Family {
 };
 
 pub(super) fn describe(outcome: Outcome, call: &RpcCall) -> Described<'_> {
-    let RpcCall { system, service, method, status } = call;
+    let RpcCall { system, service, method, status, http_status: _ } = call;
     let (code, failed) = match *system {
         "grpc" if !status.is_empty() => (words(&GRPC_CODES, status), GRPC_FAILURES.contains(&&**status)),
         _ => (words_or_free(&GRPC_CODES, status), !matches!(&**status, "OK" | "0")),

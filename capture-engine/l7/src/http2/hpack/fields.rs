@@ -36,6 +36,9 @@ pub(in crate::http2) struct Fields {
     pub cut: bool,
     /// They are those of a request, or of a response.
     pub of: Option<Of>,
+    /// Method and scheme were among them, each by its index in the table that all have.
+    pub method_by_index: bool,
+    pub scheme_by_index: bool,
 }
 
 /// Whose pseudo-header fields there were.

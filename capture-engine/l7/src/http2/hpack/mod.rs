@@ -159,6 +159,8 @@ impl Decoder {
             return Ok(());
         }
         let name::Static { name, value, .. } = name::fixed(index).ok_or(Broken)?;
+        fields.method_by_index |= name == Name::Method;
+        fields.scheme_by_index |= name == Name::Scheme;
         let value = match name {
             Name::Status => Value::Number(value.parse().unwrap_or_default()),
             Name::Method | Name::Path => Value::Word(value),

@@ -82,6 +82,8 @@ pub(super) struct Rpc<'a> {
     method: &'a str,
     #[serde(rename = "rpc.response.status_code", skip_serializing_if = "str::is_empty")]
     status: &'a str,
+    #[serde(rename = "http.response.status_code", skip_serializing_if = "Option::is_none")]
+    http_status: Option<u16>,
     #[serde(flatten)]
     sizes: Sizes,
 }
@@ -159,8 +161,8 @@ impl<'a> What<'a> {
         match &record.detail {
             Detail::Http(http) => What::Http(Http::new(http, record)),
             Detail::Dns(dns) => What::Dns(Dns::new(dns, record)),
-            Detail::Rpc(RpcCall { system, service, method, status }) => {
-                What::Rpc(Rpc { system, service, method, status, sizes })
+            Detail::Rpc(RpcCall { system, service, method, status, http_status }) => {
+                What::Rpc(Rpc { system, service, method, status, http_status: *http_status, sizes })
             }
             Detail::Db(DbOperation { system, operation, collection, namespace, code }) => {
                 let is_command = *system == "mysql" && operation.starts_with(|first: char| first.is_ascii_lowercase());

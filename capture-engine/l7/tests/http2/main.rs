@@ -1,13 +1,15 @@
 //! HTTP/2 and gRPC as stories: frames written by hand, and what is told of them.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod lost;
+#[path = "../support/mod.rs"]
 mod support;
 
 use expect_test::{Expect, expect};
 use flow_model::Close::{Fin, Gone};
 use flow_model::{Detail, Outcome};
 use std::fmt::Write as _;
-use support::Do::{self, C, Close, LostC, LostS, S, SnapC, UnseenC};
+use support::Do::{self, C, Close, S};
 use support::{Story, c, line, s, story};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -16,6 +18,7 @@ const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PUSH_PROMISE: u8 = 5;
+const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
@@ -187,6 +190,36 @@ fn a_call_without_a_status_has_that_of_http_or_of_the_reset() {
     );
 }
 
+/// Whether its client sees DEADLINE_EXCEEDED or CANCELLED depends on a clock of its own.
+#[test]
+fn a_call_that_the_server_cancels_is_not_answered() {
+    told(
+        with_start(vec![C([call(1, "/p.S/A"), call(3, "/p.S/B")].concat()), S([reset(1, 8), reset(3, 2)].concat())]),
+        expect![[r#"
+            grpc p.S/A - unanswered [30..40]
+            grpc p.S/B INTERNAL [30..40]
+        "#]],
+    );
+}
+
+/// What a capture ends in is not known to have failed.
+#[test]
+fn a_call_whose_answer_a_capture_cuts_off_has_no_status() {
+    let head = |stream| headers(stream, false, &fields(&[(":status", "200"), ("content-type", "application/grpc")]));
+    let acts = vec![
+        C([call(1, "/p.S/A"), call(3, "/p.S/B"), call(5, "/p.S/C")].concat()),
+        S([head(1), status(3, false, "503")].concat()),
+    ];
+    told(
+        start().into_iter().chain(acts).chain([Close(Gone)]).collect(),
+        expect![[r#"
+            grpc p.S/A - [30..40]
+            grpc p.S/B UNAVAILABLE [30..40]
+            grpc p.S/C - unanswered [30..50]
+        "#]],
+    );
+}
+
 #[test]
 fn what_comes_before_a_response_is_none() {
     told(
@@ -342,206 +375,6 @@ fn a_tunnel_may_carry_it() {
             CONNECT shop:80 200 [10..20] 43>19 upgraded
             grpc p.S/M OK [30..40]
         "#]],
-    );
-}
-
-#[test]
-fn a_joined_connection_needs_frames_of_both_and_fields_that_tell_who_asks() {
-    // By the index of a field that was said before: path and code are unknown, and stay so.
-    let known = [&[0x83, 0x86, 0xc2][..], &field("content-type", "application/grpc")].concat();
-    let answer = [headers(21, false, &[0x88, 0xc0]), data(21, false, 5), headers(21, true, &[0xbf])].concat();
-    check(
-        story().midway(),
-        vec![
-            C([headers(21, false, &known), data(21, true, 5)].concat()),
-            S(answer),
-            C(call(23, "/p.S/M")),
-            S(grpc(23, "5")),
-            Close(Fin),
-        ],
-        expect![[r#"
-            grpc / - [10..20]
-            grpc p.S/M NOT_FOUND [30..40]
-        "#]],
-    );
-    // Window updates alone are none.
-    let update = || frame(WINDOW_UPDATE, 0, 0, &[0, 0, 1, 0]);
-    check(story().midway(), vec![C(update()), S(update()), C(update()), S(update()), Close(Fin)], expect![[""]]);
-}
-
-#[test]
-fn answers_to_what_was_asked_before_the_join_are_lost_once() {
-    check(
-        story().midway(),
-        vec![
-            S([data(5, false, 9), data(7, false, 9)].concat()),
-            C(get(9, "/a")),
-            S([status(9, true, "200"), data(5, true, 9), reset(7, 0), reset(7, 0)].concat()),
-            Close(Fin),
-        ],
-        expect![[r#"
-            GET /a 200 [20..30] 49>22
-            lost 1 joined_midway
-            lost 1 joined_midway
-        "#]],
-    );
-}
-
-#[test]
-fn lost_messages_are_counted_by_the_ids_of_what_follows() {
-    check(
-        story(),
-        with_start(vec![
-            C(get(1, "/a")),
-            S(status(1, true, "200")),
-            LostC([get(3, "/b"), get(5, "/c")].concat()),
-            LostS([status(3, true, "200"), status(5, true, "200")].concat()),
-            C(get(7, "/d")),
-            S(status(7, true, "204")),
-        ]),
-        expect![[r#"
-            GET /a 200 [30..40] 49>22
-            GET /d 204 [70..80] 49>22 gap
-            lost 2 ring_full
-        "#]],
-    );
-}
-
-#[test]
-fn an_answer_to_a_missed_request_hides_no_other_one() {
-    let (first, rest) = (get(5, "/c")[..20].to_vec(), get(5, "/c")[20..].to_vec());
-    told(
-        with_start(vec![
-            C(get(1, "/a")),
-            S(status(1, true, "200")),
-            UnseenC([get(3, "/b"), first].concat()),
-            C(rest),
-            S(status(3, true, "200")),
-            C(get(7, "/d")),
-            S([status(5, true, "200"), status(7, true, "204")].concat()),
-        ]),
-        expect![[r#"
-            GET /a 200 [30..40] 49>22
-            - - 200 [70..70] 0>22 no_request
-            GET /d 204 [80..90] 49>22
-            lost 1 gap
-        "#]],
-    );
-}
-
-#[test]
-fn what_follows_the_lost_beginning_of_a_message_is_read() {
-    check(
-        story(),
-        with_start(vec![
-            C([get(1, "/a"), get(3, "/b"), get(5, "/c")].concat()),
-            LostS(status(1, true, "200")),
-            S(status(3, true, "200")),
-            S(status(5, false, "200")),
-            C(get(7, "/d")),
-            S([data(5, true, 3), status(7, true, "204")].concat()),
-        ]),
-        expect![[r#"
-            GET /b 200 [30..50] 49>22 gap
-            GET /c 200 [30..80] 49>34 gap
-            GET /d 204 [70..80] 49>22
-            lost 1 gap
-        "#]],
-    );
-}
-
-#[test]
-fn the_end_of_a_message_is_missed_together_with_the_one_that_follows() {
-    let (first, rest) = (status(1, true, "200")[..18].to_vec(), status(1, true, "200")[18..].to_vec());
-    check(
-        story(),
-        with_start(vec![
-            C(get(1, "/a")),
-            S(first),
-            LostS(rest),
-            LostC(get(3, "/b")),
-            S(status(3, true, "200")),
-            C(get(5, "/c")),
-            S(status(5, true, "204")),
-        ]),
-        expect![[r#"
-            GET /a - [30..40] 49>22 response_cut
-            GET /c 204 [80..90] 49>22
-            lost 1 gap
-        "#]],
-    );
-}
-
-#[test]
-fn a_missed_request_is_known_by_its_body() {
-    let head = headers(3, false, &fields(&[(":method", "PUT"), (":path", "/b")]));
-    check(
-        story(),
-        with_start(vec![C(get(1, "/a")), S(status(1, true, "200")), LostC(head), C(data(3, false, 9))]),
-        expect![[r#"
-            GET /a 200 [30..40] 49>22
-            lost 1 ring_full
-        "#]],
-    );
-}
-
-#[test]
-fn a_header_of_which_the_first_byte_is_missing_is_no_other_header() {
-    let head = headers(3, false, &fields(&[(":method", "PUT"), (":path", "/b")]));
-    let body = frame(DATA, 0, 3, &[b'a'; 21]);
-    told(
-        with_start(vec![
-            C(get(1, "/a")),
-            S(status(1, true, "200")),
-            UnseenC([&head[..], &body[..1]].concat()),
-            C(body[1..].to_vec()),
-            S(status(3, true, "200")),
-            C(get(5, "/c")),
-            S(status(5, true, "204")),
-        ]),
-        expect![[r#"
-            GET /a 200 [30..40] 49>22
-            - - 200 [70..70] 0>22 no_request
-            GET /c 204 [80..90] 49>22
-        "#]],
-    );
-}
-
-#[test]
-fn a_field_by_index_is_unknown_after_a_loss_until_it_is_said_again() {
-    let said = |stream| headers(stream, true, &[&indexed(":path", "/secret")[..], &[0x82]].concat());
-    let again = |stream| headers(stream, true, &[0x82, 0xbe]);
-    told(
-        with_start(vec![
-            C([said(1), again(3)].concat()),
-            S([status(1, true, "200"), status(3, true, "200")].concat()),
-            UnseenC(said(5)),
-            C(again(7)),
-            S([status(5, true, "200"), status(7, true, "200")].concat()),
-            C([said(9), again(11)].concat()),
-            S([status(9, true, "200"), status(11, true, "200")].concat()),
-        ]),
-        expect![[r#"
-            GET /secret 200 [30..40] 25>22
-            GET /secret 200 [30..40] 11>22
-            GET - 200 [60..70] 11>22 gap
-            GET /secret 200 [80..90] 25>22
-            GET /secret 200 [80..90] 11>22
-            lost 1 gap
-        "#]],
-    );
-}
-
-#[test]
-fn a_head_that_was_cut_is_read_as_far_as_it_goes() {
-    let block = fields(&[(":method", "GET"), (":path", "/a"), (":authority", "shop"), ("x-long", &"x".repeat(100))]);
-    let request = headers(1, true, &block);
-    told(
-        with_start(vec![SnapC(request, 60), S(status(1, true, "200")), C(get(3, "/b")), S(status(3, true, "200"))]),
-        expect![[r#"
-        GET /a 200 [30..40] 158>22 request_cut
-        GET /b 200 [50..60] 49>22
-    "#]],
     );
 }
 
