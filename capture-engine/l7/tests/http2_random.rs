@@ -377,8 +377,8 @@ fn a_joined_connection_is_recognised_with_its_next_exchanges() {
     assert!(found.records.len() >= 60, "seed {seed}: {} of {} packets", found.records.len(), dir(CLIENT));
 }
 
-/// As the kernel tells of a connection that is older than the agent: 4 KiB of each message until it has shown. The server
-/// may be amid a frame for long, and the client says little meanwhile.
+/// As the kernel tells of a connection that is older than the agent: 4 KiB of each message until it has shown. The
+/// server may be amid a frame for long, and the client says little meanwhile.
 #[test]
 fn a_live_connection_is_recognised_though_its_server_is_amid_frames() {
     let seed = std::time::UNIX_EPOCH.elapsed().map_or(1, |time| time.as_nanos() as u64 | 1);

@@ -34,7 +34,7 @@ impl Known {
 }
 
 /// Numbers of an edge, with the label that they have beside the edge's.
-const OF_EDGES: [(&str, Option<&str>); 10] = [
+const OF_EDGES: [(&str, Option<&str>); 12] = [
     ("pilotfish_tcp_sent_bytes_total", None),
     ("pilotfish_tcp_received_bytes_total", None),
     ("pilotfish_tcp_connections_opened_total", None),
@@ -45,6 +45,8 @@ const OF_EDGES: [(&str, Option<&str>); 10] = [
     ("pilotfish_tcp_open_connections", None),
     ("pilotfish_udp_sent_bytes_total", None),
     ("pilotfish_udp_received_bytes_total", None),
+    ("pilotfish_tcp_exchanges_lost_total", None),
+    ("pilotfish_udp_exchanges_lost_total", None),
 ];
 
 /// What was counted and what was lost, all edges together.

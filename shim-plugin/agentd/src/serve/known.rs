@@ -7,7 +7,7 @@
 use golden_metrics::{Exposition, Known};
 
 /// What the agent says of itself, and the labels that it has there.
-const OWN: [(&str, &[&str]); 124] = [
+const OWN: [(&str, &[&str]); 126] = [
     ("pilotfish_admin_answers_cut_total", &["why"]),
     ("pilotfish_admin_connections_evicted_total", &[]),
     ("pilotfish_admin_connections_unaccepted_total", &[]),
@@ -23,6 +23,7 @@ const OWN: [(&str, &[&str]); 124] = [
     ("pilotfish_attach_removed_programs_total", &[]),
     ("pilotfish_attach_swept_filters_total", &[]),
     ("pilotfish_attach_vanished_interfaces_total", &[]),
+    ("pilotfish_background_wait_seconds_total", &[]),
     ("pilotfish_build_info", &["version", "commit", "kernel_object"]),
     ("pilotfish_cluster_endpoints", &[]),
     ("pilotfish_cluster_endpointslices", &[]),
@@ -52,6 +53,7 @@ const OWN: [(&str, &[&str]); 124] = [
     ("pilotfish_containerd_unread_docker_total", &[]),
     ("pilotfish_containerd_unread_labels_total", &[]),
     ("pilotfish_containerd_unread_namespaces_total", &[]),
+    ("pilotfish_cpu_quota_cpus", &[]),
     ("pilotfish_finding", &["id", "severity", "namespace", "workload"]),
     ("pilotfish_flows", &[]),
     ("pilotfish_flows_replaced_total", &[]),
