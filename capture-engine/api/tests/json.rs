@@ -145,7 +145,7 @@ fn status_as_json() {
         events: 10,
         flows: 11,
         forwarded: Forwarded { flows: 12, packets: 13, bytes: 14 },
-        process: Process { rss_bytes: 1, cpu_seconds: 2.5, threads: 3, descriptors: 4 },
+        process: Process { rss_bytes: 1, cpu_seconds: 2.5, threads: 3, descriptors: 4, cpu_quota: None },
     };
     check(
         &status,

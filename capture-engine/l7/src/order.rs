@@ -206,10 +206,10 @@ impl Order {
         }
     }
 
-    /// The message of the client that is over had bytes of which nobody knows what they were. Where their
-    /// responses may still come, nothing is paired.
+    /// The message of the client that is over had bytes of which nobody knows what they were: requests, perhaps.
+    /// Where their responses may still come, nothing is paired.
     pub(crate) fn requests_blurred(&mut self) {
-        if matches!(self.manner, Manner::Pipelines | Manner::Overlaps) {
+        if self.doubt.is_some() || matches!(self.manner, Manner::Pipelines | Manner::Overlaps) {
             let doubt = self.doubt(LossReason::Gap);
             doubt.calm = Calm::default();
             doubt.requests_lost = true;
