@@ -96,6 +96,14 @@ impl Header {
     /// Whether it looks like one where nobody knows that one begins: no kind, flag or length but the
     /// usual, and a stream of a client. `most`: the longest payload so far.
     pub(super) fn is_likely(bytes: &[u8], most: u32) -> Option<Header> {
+        let header = Header::is_possible(bytes, most)?;
+        // Few send DATA of nothing but to end a stream, and zeros are what data are full of.
+        let empty = matches!(header.kind, DATA | HEADERS) && header.length == 0 && !header.ends_stream();
+        (!empty).then_some(header)
+    }
+
+    /// As that, where a frame ended before it that was found to be one.
+    pub(super) fn is_possible(bytes: &[u8], most: u32) -> Option<Header> {
         let header = Header::read(bytes)?;
         let Header { length, kind, flags, stream } = header;
         let known = match kind {
@@ -108,8 +116,7 @@ impl Header {
         };
         let reserved = bytes.get(5).is_some_and(|byte| byte & 0x80 != 0);
         let acked = kind == SETTINGS && flags != 0 && length > 0;
-        // Nobody sends DATA of nothing but to end a stream.
-        let empty = matches!(kind, DATA | HEADERS) && length == 0 && flags & END_STREAM == 0;
+        let empty = kind == HEADERS && length == 0;
         let settings = kind == SETTINGS && length > 6 * 32;
         let odd = reserved || acked || empty || settings || flags & !known != 0;
         let stream = stream == 0 || stream % 2 == 1;

@@ -291,7 +291,7 @@ impl Side {
         // Nothing may come between the frames of a block (RFC 9113 section 6.10).
         let doubted = self
             .trial
-            .is_some_and(|(_, most)| header.stream > most || Header::is_likely(&self.head, self.longest).is_none());
+            .is_some_and(|(_, most)| header.stream > most || Header::is_possible(&self.head, self.longest).is_none());
         if !header.is_sound() || goes_on != continues || doubted {
             return (here, Some(self.lose()));
         }

@@ -1,6 +1,6 @@
 //! Connections that are joined in the middle, and what is lost of others, or left out.
 
-use super::support::Do::{self, C, Close, LostC, LostS, S, SnapC, UnseenC};
+use super::support::Do::{self, C, Close, LostC, LostS, S, SnapC, UnseenC, UnseenS};
 use super::support::{CLIENT, Found, SERVER, story};
 use super::{
     CONTINUATION, DATA, GOAWAY, HEADERS, PING, SETTINGS, WINDOW_UPDATE, call, check, data, field, fields, frame, get,
@@ -320,4 +320,34 @@ fn where_the_next_header_is_shows_only_once_nothing_before_it_is_read() {
             assert_eq!(read(dir, at), read(dir, bytes.len()), "{dir:?} {at} of {}", bytes.len());
         }
     }
+}
+
+/// A server may send DATA of nothing before what follows its body, as Rust's h2 does.
+#[test]
+fn data_of_nothing_is_a_frame_where_one_was_found_before_it() {
+    let update = || frame(WINDOW_UPDATE, 0, 0, &[0, 0, 64, 0]);
+    let answer = |stream: u32| {
+        let trailers = [field("grpc-status", "5"), field("grpc-message", "no")].concat();
+        [headers(stream, false, &[0x88]), data(stream, false, 0), headers(stream, true, &trailers)].concat()
+    };
+    let updates = [update(), update(), update(), update()].concat();
+    check(
+        story().replay(),
+        vec![
+            C([hello(), call(1, "/p.S/A")].concat()),
+            S([frame(SETTINGS, 0, 0, &[]), answer(1)].concat()),
+            C([call(3, "/p.S/B"), call(5, "/p.S/C")].concat()),
+            UnseenS(answer(3)),
+            S([updates, answer(5)].concat()),
+            C(call(7, "/p.S/D")),
+            S(answer(7)),
+            Close(Fin),
+        ],
+        expect![[r#"
+            grpc p.S/A NOT_FOUND [10..20]
+            grpc p.S/C NOT_FOUND [30..50]
+            grpc p.S/D NOT_FOUND [60..70]
+            lost 1 gap
+        "#]],
+    );
 }
