@@ -63,15 +63,17 @@ fn a_thousand_task_events_a_second_hide_no_container_and_leave_nothing() {
     }
     let took = runtime.block_on(told).expect("all was told");
     assert!(took < Duration::from_secs(12), "{LIVES} lives took {took:?}: that is no storm");
+    let all = u64::from(LIVES) + 5;
     agent.wait("nothing is left", |done, status| {
         let events = status.links[1].counts.events;
+        // The last life's are the last to come; a containerd may forget the end of a task.
         done.attached.is_empty()
             && status.tasks.namespaces == 0
             && events.remove >= 5
+            && events.start >= all
             && events.delete >= u64::from(LIVES)
     });
     let counts = agent.read().links[1].counts;
-    let all = u64::from(LIVES) + 5;
     assert_eq!((counts.events.create, counts.events.start, counts.events_lost), (all, all, 0), "in {took:?}");
     assert_eq!(agent.status.tasks().len(), 0);
     drop(agent);
