@@ -173,8 +173,8 @@ impl App {
             let everything_stops = CancellationToken::new();
             let _stops_at_the_end = everything_stops.clone().drop_guard();
             tokio::spawn(notify::run(board.clone(), everything_stops.clone()));
-            let deadlines = Deadlines::default();
-            tokio::task::block_in_place(|| look_at_quota(&board, &deadlines, &config.debug.proc));
+            let deadlines = Deadlines::with_helper(process::reader);
+            tokio::task::block_in_place(|| look_at_quota(&board, &deadlines, &process::own(&config.debug.proc)));
             let loaded = match loaded(settings::kernel(&config), &mut signals).await? {
                 Ok(loaded) => loaded,
                 Err(signal) => {
@@ -182,7 +182,6 @@ impl App {
                     return Ok(());
                 }
             };
-            let deadlines = Deadlines::with_helper(process::reader);
             // Nobody else sets it.
             let _ = board.reads.set(deadlines.clone());
             let upkeep = Upkeep {

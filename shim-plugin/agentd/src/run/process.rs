@@ -32,8 +32,10 @@ pub fn reader() -> Command {
     command
 }
 
-/// Not `self` where it is the real one: whoever reads it is another process.
-fn own(proc: &Path) -> PathBuf {
+/// This process' directory in `proc`. Not `self` where it is the real one: whoever reads it is another
+/// process.
+#[must_use]
+pub fn own(proc: &Path) -> PathBuf {
     proc.join(if proc == Path::new("/proc") { std::process::id().to_string() } else { "self".to_owned() })
 }
 

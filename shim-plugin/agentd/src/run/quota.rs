@@ -2,6 +2,7 @@
 //! above it.
 
 use crate::run::mountinfo::{Mount, mounts};
+use std::convert::Infallible;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -59,18 +60,23 @@ struct Place {
 
 impl Place {
     /// The quotas from ours outwards.
-    fn quotas(&self) -> impl Iterator<Item = Quota> {
+    fn quotas<E>(&self, read: &impl Fn(&Path) -> Result<Option<String>, E>) -> Result<Vec<Quota>, E> {
         let seen = self.own.ancestors().take_while(|directory| directory.starts_with(&self.mount));
-        seen.filter_map(|directory| self.quota(directory))
+        let quotas: Result<Vec<_>, E> = seen.map(|directory| self.quota(directory, read)).collect();
+        Ok(quotas?.into_iter().flatten().collect())
     }
 
     /// The root has none, and in version 2 none has one that was not given the controller.
-    fn quota(&self, directory: &Path) -> Option<Quota> {
-        let read = |file: &str| fs::read_to_string(directory.join(file)).ok();
-        match self.version {
+    fn quota<E>(
+        &self,
+        directory: &Path,
+        read: &impl Fn(&Path) -> Result<Option<String>, E>,
+    ) -> Result<Option<Quota>, E> {
+        let read = |file: &str| Ok(read(&directory.join(file))?.unwrap_or_default());
+        Ok(match self.version {
             Version::One => Quota::of_micros(&read("cpu.cfs_quota_us")?, &read("cpu.cfs_period_us")?),
             Version::Two => Quota::of_version_two(&read("cpu.max")?),
-        }
+        })
     }
 }
 
@@ -106,11 +112,23 @@ fn places(mountinfo: &str, cgroup: &str) -> Vec<Place> {
     mounts(mountinfo).filter_map(place).collect()
 }
 
-/// The tightest quota that this process has; `None` without one. `proc` is where `/proc` is.
+/// The tightest quota that a process has; `None` without one. `own` is its directory in `/proc`, and
+/// `read` says what is in a file: nothing where it cannot be read.
+///
+/// # Errors
+/// Those of `read`.
+pub fn find<E>(own: &Path, read: impl Fn(&Path) -> Result<Option<String>, E>) -> Result<Option<Quota>, E> {
+    let text = |file: &str| Ok(read(&own.join(file))?.unwrap_or_default());
+    let quotas: Result<Vec<_>, E> =
+        places(&text("mountinfo")?, &text("cgroup")?).iter().map(|place| place.quotas(&read)).collect();
+    Ok(tightest(quotas?.into_iter().flatten()))
+}
+
+/// As that, where nobody else waits for it.
 #[must_use]
-pub fn find(proc: &Path) -> Option<Quota> {
-    let text = |file: &str| fs::read_to_string(proc.join("self").join(file)).unwrap_or_default();
-    tightest(places(&text("mountinfo"), &text("cgroup")).iter().flat_map(Place::quotas))
+pub fn find_here(proc: &Path) -> Option<Quota> {
+    let found = find(&proc.join("self"), |path| Ok::<_, Infallible>(fs::read_to_string(path).ok()));
+    found.unwrap_or_default()
 }
 
 fn tightest(quotas: impl Iterator<Item = Quota>) -> Option<Quota> {
@@ -179,7 +197,11 @@ mod tests {
         let own = slice.join("service");
         fs::create_dir_all(&own)?;
         let place = |version| Place { version, mount: tree.path().to_owned(), own: own.clone() };
-        let found = |version| tightest(place(version).quotas()).map(|quota| quota.to_string());
+        let read = |path: &Path| Ok::<_, Infallible>(fs::read_to_string(path).ok());
+        let found = |version| {
+            let quotas = place(version).quotas(&read).unwrap_or_default();
+            tightest(quotas.into_iter()).map(|quota| quota.to_string())
+        };
         assert_eq!([found(Version::One), found(Version::Two)], [None, None]);
         fs::write(own.join("cpu.max"), "50000 100000\n")?;
         fs::write(slice.join("cpu.max"), "2000 10000\n")?;

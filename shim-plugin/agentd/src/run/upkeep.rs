@@ -7,7 +7,7 @@ use crate::run::pace::Turns;
 use crate::run::{process, quota};
 use crate::serve::board::Board;
 use doctor::cgroup;
-use netns_scanner::deadline::{Deadlines, PATIENCE};
+use netns_scanner::deadline::{Deadlines, Late, PATIENCE};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -50,7 +50,7 @@ impl Upkeep {
         let Upkeep { board, kernel, deadlines, proc, looks } = &mut self;
         *looks = looks.wrapping_add(1);
         if looks.is_multiple_of(QUOTA_EVERY) {
-            look_at_quota(board, deadlines, proc);
+            look_at_quota(board, deadlines, &process::own(proc));
         }
         kernel.read(board);
         board.look(Instant::now());
@@ -79,10 +79,10 @@ impl Upkeep {
     }
 }
 
-/// What cannot be read in time stays as it was.
-pub fn look_at_quota(board: &Board, deadlines: &Deadlines, proc: &Path) {
-    let (file, proc) = (proc.join("self/cgroup").display().to_string(), proc.to_owned());
-    if let Ok(quota) = deadlines.read("quota", &file, PATIENCE, move || quota::find(&proc)) {
+/// What cannot be read in time stays as it was. The files may hang, so the agent's own threads stay out
+/// of them. `own` is the agent's directory in `/proc`: the process that reads is another one.
+pub fn look_at_quota(board: &Board, deadlines: &Deadlines, own: &Path) {
+    if let Ok(quota) = quota::find(own, |path| Ok::<_, Late>(deadlines.text("quota", path, PATIENCE)?.ok())) {
         board.pacer.set(quota);
     }
 }

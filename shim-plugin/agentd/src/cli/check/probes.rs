@@ -50,7 +50,7 @@ pub fn all(config: &Config) -> Vec<Line> {
         statistics(),
         bpffs(),
         cgroups(),
-        quota(quota::find(&config.debug.proc)),
+        quota(quota::find_here(&config.debug.proc)),
         descriptors(),
     ]);
     lines.extend(super::containerd::lines(config));
