@@ -82,7 +82,7 @@ impl Upkeep {
 /// What cannot be read in time stays as it was. The files may hang, so the agent's own threads stay out
 /// of them. `own` is the agent's directory in `/proc`: the process that reads is another one.
 pub fn look_at_quota(board: &Board, deadlines: &Deadlines, own: &Path) {
-    if let Ok(quota) = quota::find(own, |path| Ok::<_, Late>(deadlines.text("quota", path, PATIENCE)?.ok())) {
+    if let Ok(quota) = quota::find(own, |path| Ok::<_, Late>(deadlines.text("cgroup", path, PATIENCE)?.ok())) {
         board.pacer.set(quota);
     }
 }
