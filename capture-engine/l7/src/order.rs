@@ -121,9 +121,17 @@ impl Order {
         self.doubt.is_some()
     }
 
-    /// The client asks one thing at a time.
-    pub(crate) fn is_alternating(&self) -> bool {
-        self.manner == Manner::Alternates
+    /// Whether a response to what came before the client's newest message answers what was settled when that
+    /// began: it was held back, and a client that asks one thing at a time has gone on. `dropped`: in a
+    /// capture, of which more may be missing, what it answers may have been held back, too, and counted after that.
+    pub(crate) fn is_settled(&mut self, dropped: bool) -> bool {
+        if self.manner != Manner::Alternates {
+            return false;
+        }
+        if dropped {
+            self.responses_unread();
+        }
+        true
     }
 
     /// The client does not wait for what it has asked.

@@ -221,14 +221,7 @@ impl Http1 {
         // What waited behind a hole until now may be older than the request; no response comes before its request.
         if self.open.front().is_some_and(|open| open.turn < turn) {
             Answers::Front
-        } else if turn < self.spoke && self.order.is_alternating() {
-            // It was held back, and the client has gone on: it answered what was settled then. In a capture, of which
-            // more may be missing, what it answers may have been held back, too, and counted after that.
-            if limits.report_partial {
-                self.order.responses_unread();
-            }
-            Answers::Counted
-        } else if self.order.response(out) {
+        } else if turn < self.spoke && self.order.is_settled(limits.report_partial) || self.order.response(out) {
             Answers::Counted
         } else if self.beyond > 0 {
             self.beyond -= 1;

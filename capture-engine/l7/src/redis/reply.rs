@@ -234,13 +234,7 @@ impl Redis {
 
     /// A reply to none of the commands that are open.
     fn answers_nothing<O: Out>(&mut self, turn: u32, limits: &Limits, out: &mut O) {
-        if turn < self.spoke && self.order.is_alternating() {
-            // It was held back, and the client has gone on: it answered what was settled then. In a capture, of which
-            // more may be missing, what it answers may have been held back, too, and counted after that.
-            if limits.report_partial {
-                self.order.responses_unread();
-            }
-        } else if self.order.response(out) {
+        if turn < self.spoke && self.order.is_settled(limits.report_partial) || self.order.response(out) {
             // Counted there.
         } else if self.beyond > 0 {
             self.beyond -= 1;
