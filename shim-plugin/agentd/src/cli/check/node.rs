@@ -4,6 +4,7 @@ use super::line::Line;
 use super::line::Verdict::{FallsBack, Ok as Fine};
 use crate::exit::in_full;
 use crate::run::containers::{find_hierarchy, services_of};
+use crate::run::mountinfo::mounts;
 use capture_engine::attach::CgroupLinks;
 use capture_engine::kernel::Kernel;
 use flow_model::Slot;
@@ -38,9 +39,8 @@ pub fn line(is_wanted: bool, kernel: Option<&Kernel>) -> Line {
         Ok(count) => format!("{count} services"),
         Err(reason) => format!("no services ({reason})"),
     };
-    let version_one = text("/proc/self/mountinfo").lines().any(|line| {
-        line.split_once(" - ").is_some_and(|(_, kind)| kind.starts_with("cgroup ") && !kind.contains("name="))
-    });
+    let version_one =
+        mounts(&text("/proc/self/mountinfo")).any(|mount| mount.kind == "cgroup" && !mount.options.contains("name="));
     if version_one {
         let found = format!("attaches to cgroups at {mount}, which are beside those of version 1; {services}");
         let remedy =

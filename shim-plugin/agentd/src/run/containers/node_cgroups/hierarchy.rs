@@ -1,5 +1,6 @@
 //! Cgroups of version 2: where they are mounted, and which one a process is in.
 
+use crate::run::mountinfo::{Mount, mounts};
 use std::path::{Path, PathBuf};
 
 /// Where the cgroups are, and the cgroup that is there: "/" unless the agent sees only a part of them.
@@ -23,16 +24,11 @@ pub enum NoCgroup {
 }
 
 impl Hierarchy {
-    /// From `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
+    /// From `/proc/self/mountinfo`.
     #[must_use]
     pub fn find(mountinfo: &str) -> Option<Hierarchy> {
-        let of = |line: &str| {
-            let (before, after) = line.split_once(" - ")?;
-            let mut fields = before.split(' ').skip(3);
-            let (root, mount) = (fields.next()?, fields.next()?);
-            after.starts_with("cgroup2 ").then(|| Hierarchy { mount: unescaped(mount).into(), root: unescaped(root) })
-        };
-        let all: Vec<Hierarchy> = mountinfo.lines().filter_map(of).collect();
+        let of = |Mount { root, at, .. }: Mount| Hierarchy { mount: at, root };
+        let all: Vec<Hierarchy> = mounts(mountinfo).filter(|mount| mount.kind == "cgroup2").map(of).collect();
         all.iter().find(|hierarchy| hierarchy.root == "/").or(all.first()).cloned()
     }
 
@@ -68,26 +64,6 @@ impl Hierarchy {
     pub fn mount(&self) -> &Path {
         &self.mount
     }
-}
-
-/// Spaces and the like are written as three octal digits.
-fn unescaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('\\') {
-        out.push_str(before);
-        match after.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) if byte.is_ascii() => {
-                out.push(char::from(byte));
-                rest = after.get(3..).unwrap_or_default();
-            }
-            _ => {
-                out.push('\\');
-                rest = after;
-            }
-        }
-    }
-    out + rest
 }
 
 #[cfg(test)]
