@@ -153,7 +153,7 @@ impl Conversation {
             }
             Carried::Unknown(search) => {
                 let max = RECOGNISE_BYTES.min(self.limits.head_bytes);
-                let look = search.bytes(dir, data.at, data.turn, data.start, data.bytes, max);
+                let look = search.bytes(dir, data, self.from_start, max);
                 *kept = self.looked(dir, look, Some(data), out);
                 if kept.is_some() {
                     return Fed::Recognised;
@@ -362,31 +362,23 @@ impl Conversation {
             dir,
             turn: data.map_or(self.turn, |data| data.turn),
             at: data.map(|data| data.at),
-            client,
+            client: Some(client),
             before: &search.before,
             from_start: self.from_start,
             heads: search.heads(),
             newest: data.map_or(&[], |data| data.bytes),
             limits: &self.limits,
         };
-        let mut spoken = wire.open(&opening, out);
-        let first = client.unwrap_or(dir);
-        let heads = [first, first.reverse()].map(|dir| (dir, search.take(dir)));
-        let mut kept = Kept { dir, after, heads };
-        if client.is_none() {
-            // Who asks shows with the first message. What the other direction has said is not read.
-            kept.heads[1].1 = None;
-            for (dir, bytes) in kept.pieces(data).into_iter().flatten() {
-                spoken.bytes(dir, bytes, &self.limits, out);
-            }
-        }
+        let spoken = wire.open(&opening, out);
+        let heads = [client, client.reverse()].map(|dir| (dir, search.take(dir)));
+        let kept = Kept { dir, after, heads };
         self.role = match spoken.client() {
             Some(Direction::Egress) => Role::Client,
             Some(Direction::Ingress) => Role::Server,
             None => Role::Unknown,
         };
         self.carried = Carried::Spoken(spoken);
-        client.is_some().then_some(kept)
+        Some(kept)
     }
 }
 

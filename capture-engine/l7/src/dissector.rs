@@ -14,6 +14,11 @@ pub(crate) trait Dissector: Sized {
     /// What the first bytes of a message say. Asked once a message until one protocol is sure.
     fn recognise(head: &[u8]) -> Sign;
 
+    /// As `recognise`, of the first message of a connection that was seen to begin. Asked before all others are.
+    fn recognise_first(_head: &[u8]) -> Sign {
+        Sign::No
+    }
+
     /// As `recognise`, where more bytes of this head will not come.
     fn recognise_cut(_head: &[u8]) -> Sign {
         Sign::No
@@ -139,8 +144,6 @@ pub(crate) enum Sign {
     Request { after: usize },
     /// A response begins.
     Response,
-    /// It is this protocol; who asks shows later.
-    Either,
     /// More bytes decide.
     More,
     /// It is not this protocol.

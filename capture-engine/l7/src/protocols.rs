@@ -36,6 +36,12 @@ macro_rules! protocols {
                 first_sure([$((Wire::$name, <$dissector>::recognise),)*], head)
             }
 
+            /// As `recognise`, of the first message of a connection that was seen to begin.
+            pub(crate) fn recognise_first(head: &[u8]) -> Option<(Wire, Sign)> {
+                let signs = [$((Wire::$name, <$dissector>::recognise_first(head)),)*];
+                signs.into_iter().find(|(_, sign)| *sign != Sign::No)
+            }
+
             /// As `recognise`, where more bytes of this head will not come.
             pub(crate) fn recognise_cut(head: &[u8]) -> Option<(Wire, Sign)> {
                 first_sure([$((Wire::$name, <$dissector>::recognise_cut),)*], head)
@@ -165,8 +171,9 @@ impl Spoken {
 }
 
 // In the order of asking: what is sure of the least goes last. HTTP/2 has its preface, and TLS kinds,
-// versions and lengths that agree. DNS goes before HTTP/1, since a target may hold any byte, but no
-// head of HTTP/1 has the zeros of a DNS header.
+// versions and lengths that agree. DNS shows by two messages, or by the first of a connection, which is
+// asked before all others: a target of HTTP/1 may hold any byte, but none of its heads has the zeros of
+// a DNS header.
 protocols! {
     /// HTTP/2, and gRPC over it.
     Http2 "http2": crate::http2::Http2,

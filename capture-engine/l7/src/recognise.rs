@@ -3,6 +3,7 @@
 use crate::before::{Before, Head, Misfit};
 use crate::dissector::Sign;
 use crate::http2;
+use crate::input::Bytes;
 use crate::protocols::Wire;
 use crate::tls;
 use flow_model::{Direction, Ts};
@@ -28,8 +29,8 @@ pub(crate) enum Look {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
     pub wire: Wire,
-    /// The direction of requests, where the bytes say it.
-    pub client: Option<Direction>,
+    /// The direction of requests.
+    pub client: Direction,
     /// It begins after this many bytes of the message.
     pub after: usize,
 }
@@ -61,7 +62,10 @@ pub(crate) struct Search {
 
 impl Search {
     /// Looks at captured bytes of `dir`; they are kept while they say `Look::More`, until there are `max`.
-    pub(crate) fn bytes(&mut self, dir: Direction, at: Ts, turn: u32, start: bool, bytes: &[u8], max: usize) -> Look {
+    /// `from_start`: the connection was seen to begin.
+    pub(crate) fn bytes(&mut self, dir: Direction, data: Bytes<'_>, from_start: bool, max: usize) -> Look {
+        let Bytes { at, turn, start, bytes, .. } = data;
+        let first = from_start && turn == 1;
         let index = dir.index();
         if start {
             if let Some(old) = self.heads[index].take() {
@@ -75,10 +79,10 @@ impl Search {
             return Look::Misfit;
         }
         let look = match &mut self.heads[index] {
-            None => look(dir, bytes),
+            None => look(dir, bytes, first),
             Some(head) => {
                 head.bytes.extend_from_slice(bytes);
-                look(dir, &head.bytes)
+                look(dir, &head.bytes, first)
             }
         };
         if let (Look::More | Look::Misfit, Some(found)) = (look, self.pair(dir, turn, bytes)) {
@@ -115,7 +119,7 @@ impl Search {
         let other = self.heads[dir.reverse().index()].as_ref()?;
         let own = self.heads[dir.index()].as_ref().map_or(bytes, |head| &head.bytes);
         let (wire, client) = Wire::recognise_both([own, &other.bytes])?;
-        Some(Found { wire, client: Some(if client == 0 { dir } else { dir.reverse() }), after: 0 })
+        Some(Found { wire, client: if client == 0 { dir } else { dir.reverse() }, after: 0 })
     }
 
     /// Bytes of `dir` are missing: what was kept is all there is of that head.
@@ -182,9 +186,16 @@ impl Search {
     }
 }
 
-fn look(dir: Direction, bytes: &[u8]) -> Look {
+/// `first`: they begin the connection.
+fn look(dir: Direction, bytes: &[u8], first: bool) -> Look {
     if is_known_other(bytes) {
         return Look::Other;
+    }
+    if first
+        && let Some((wire, sign)) = Wire::recognise_first(bytes)
+        && let Some(found) = found(dir, wire, sign)
+    {
+        return Look::Found(found);
     }
     if let Some(under_way) = tls::midway(bytes) {
         return Look::Midway { under_way };
@@ -198,9 +209,8 @@ fn look(dir: Direction, bytes: &[u8]) -> Look {
 /// What a sign in bytes of `dir` says of the connection; `None` while it says nothing.
 fn found(dir: Direction, wire: Wire, sign: Sign) -> Option<Found> {
     let (client, after) = match sign {
-        Sign::Request { after } => (Some(dir), after),
-        Sign::Response => (Some(dir.reverse()), 0),
-        Sign::Either => (None, 0),
+        Sign::Request { after } => (dir, after),
+        Sign::Response => (dir.reverse(), 0),
         Sign::More | Sign::No => return None,
     };
     Some(Found { wire, client, after })
@@ -222,8 +232,16 @@ fn is_known_other(bytes: &[u8]) -> bool {
 mod tests {
     use super::*;
 
+    fn look(dir: Direction, bytes: &[u8]) -> Look {
+        super::look(dir, bytes, false)
+    }
+
+    fn message(turn: u32, bytes: &[u8]) -> Bytes<'_> {
+        Bytes { at: Ts(0), turn, start: true, tail: false, bytes }
+    }
+
     fn request(after: usize) -> Look {
-        Look::Found(Found { wire: Wire::Http1, client: Some(Direction::Egress), after })
+        Look::Found(Found { wire: Wire::Http1, client: Direction::Egress, after })
     }
 
     #[test]
@@ -248,7 +266,7 @@ mod tests {
     #[test]
     fn records_of_tls_begin_a_handshake_or_are_in_the_middle() {
         let hello = |kind| [&[0x16, 3, 1, 2, 0, kind, 0, 1, 0xfc, 3, 3][..], &[0; 32]].concat();
-        let found = |client| Look::Found(Found { wire: Wire::Tls, client: Some(client), after: 0 });
+        let found = |client| Look::Found(Found { wire: Wire::Tls, client, after: 0 });
         assert_eq!(look(Direction::Egress, &hello(1)), found(Direction::Egress));
         assert_eq!(look(Direction::Egress, &hello(2)), found(Direction::Ingress));
         assert_eq!(look(Direction::Egress, &hello(1)[..5]), Look::More);
@@ -276,11 +294,11 @@ mod tests {
         let mut search = Search::default();
         for (turn, bytes) in (1..).zip(dialogue) {
             let dir = if turn % 2 == 1 { Direction::Ingress } else { Direction::Egress };
-            let look = search.bytes(dir, Ts(0), turn, true, bytes, 4096);
+            let look = search.bytes(dir, message(turn, bytes), true, 4096);
             assert!(matches!(look, Look::Misfit | Look::More), "{look:?}");
         }
         for turn in 8..=64 {
-            let look = search.bytes(Direction::Egress, Ts(0), turn, true, b"\xf1\x02\x03\x04 hello \n", 4096);
+            let look = search.bytes(Direction::Egress, message(turn, b"\xf1\x02\x03\x04 hello \n"), true, 4096);
             if look == Look::Other {
                 return;
             }
@@ -305,7 +323,7 @@ mod tests {
     fn four_messages_that_fit_nothing_end_the_search() {
         let mut search = Search::default();
         let looks: Vec<_> = (1..=4)
-            .map(|turn| search.bytes(Direction::Egress, Ts(0), turn, true, b"\xf1\x02\x03\x04 hello \n", 4096))
+            .map(|turn| search.bytes(Direction::Egress, message(turn, b"\xf1\x02\x03\x04 hello \n"), true, 4096))
             .collect();
         assert_eq!(looks, [Look::Misfit, Look::Misfit, Look::Misfit, Look::Other]);
     }

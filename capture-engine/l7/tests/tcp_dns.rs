@@ -160,3 +160,34 @@ fn after_a_hole_the_next_message_of_the_flow_is_read_again() {
     "#]],
     );
 }
+
+/// What is joined in the middle of something else holds a query, or a response, of DNS by chance.
+#[test]
+fn joined_in_the_middle_it_shows_by_a_query_and_its_response() {
+    let (found, _) = story().midway().run(vec![
+        C(query(1, "a.example")),
+        S(b"\x07\0\0\x03\0\x01\0\x02\0\0\0".to_vec()),
+        C(answer(2, "b.example")),
+        S(answer(2, "b.example")),
+        C(query(3, "c.example")),
+        S(answer(4, "c.example")),
+        Close(Fin),
+    ]);
+    assert!(found.records.is_empty() && found.lost.is_empty(), "{:?} {:?}", found.records, found.lost);
+    check(
+        story().midway(),
+        vec![
+            S(answer(1, "a.example")),
+            C([query(2, "b.example"), query(3, "c.example")].concat()),
+            S([answer(3, "c.example"), answer(2, "b.example")].concat()),
+            C(query(4, "d.example")),
+            Close(Fin),
+        ],
+        expect![[r#"
+            3 c.example answered after 10 ms, tcp true
+            2 b.example answered after 10 ms, tcp true
+            4 d.example unanswered after 10 ms, tcp true
+            lost 1 joined_midway
+        "#]],
+    );
+}

@@ -77,28 +77,51 @@ impl Header {
 /// About one random datagram in 2^36 passes.
 #[must_use]
 pub fn looks_like_message(bytes: &[u8]) -> bool {
-    let Some(header) = Header::read(bytes) else { return false };
+    look(bytes) == Look::Message
+}
+
+/// What the first bytes of something say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// It begins as messages do, up to its question.
+    Message,
+    /// So far it does. The question goes on.
+    More,
+    Other,
+}
+
+pub(super) fn look(bytes: &[u8]) -> Look {
+    let Some(header) = Header::read(bytes) else { return Look::More };
     let [questions, answers, authorities, additionals] = header.counts;
     if !header.zero || !matches!(header.opcode, 0 | 4 | OPCODE_UPDATE) || questions != 1 {
-        return false;
+        return Look::Other;
     }
     // A query carries no error. An UPDATE's other sections are part of the request; IXFR and NOTIFY put an SOA there.
     if !header.response && (header.rcode != 0 || header.opcode == 0 && (answers > 0 || authorities > 1)) {
-        return false;
+        return Look::Other;
     }
-    let Some(at) = name::skip(bytes, HEADER) else { return false };
+    let Some(at) = name::skip(bytes, HEADER) else {
+        return if name::is_cut(bytes, HEADER) { Look::More } else { Look::Other };
+    };
     if is_netbios_name(bytes) || name::read(bytes, HEADER).is_none() {
-        return false;
+        return Look::Other;
     }
-    let Some([qtype, qclass]) = u16_pair(bytes, at) else { return false };
+    let Some([qtype, qclass]) = u16_pair(bytes, at) else { return Look::More };
     // IN, CH, HS, NONE (UPDATE), ANY.
     if qtype == 0 || !matches!(qclass, 1 | 3 | 4 | 254 | 255) {
-        return false;
+        return Look::Other;
     }
     // The first record's owner is a name too, where it was captured: in a query with EDNS the root,
     // else mostly a pointer.
     let records = u32::from(answers) + u32::from(authorities) + u32::from(additionals);
-    records == 0 || bytes.get(at + 4).is_none_or(|len| matches!(len >> 6, 0 | 3))
+    let named = records == 0 || bytes.get(at + 4).is_none_or(|len| matches!(len >> 6, 0 | 3));
+    if named { Look::Message } else { Look::Other }
+}
+
+/// Whether a header has no bits that only responses set: AA, TC, RA (RFC 1035 section 4.1.1). A NOTIFY has AA
+/// (RFC 1996 section 3.8).
+pub(super) fn asks_plainly(bytes: &[u8]) -> bool {
+    matches!(bytes, [_, _, hi, lo, ..] if hi & 0x82 == 0 && lo & 0x80 == 0 && (hi & 4 == 0 || hi >> 3 & 15 == 4))
 }
 
 /// Reads a message, or what is there of one. Lenient: for flows that are DNS by their port or by
@@ -166,8 +189,26 @@ fn sections(bytes: &[u8], mut at: usize, message: &mut Message, counts: [u16; 3]
     (at == bytes.len()).then_some(())
 }
 
+/// Records behind the question of an UPDATE that is cut, as far as they came; `None` where one of them is of no
+/// type or class.
+pub(super) fn records_of_update(bytes: &[u8]) -> Option<u32> {
+    let header = Header::read(bytes).filter(|header| header.opcode == OPCODE_UPDATE)?;
+    let [_, counts @ ..] = header.counts;
+    let mut at = name::skip(bytes, HEADER)? + 4;
+    let mut read = 0;
+    for _ in 0..counts.map(u32::from).iter().sum::<u32>() {
+        let Some(found) = record(bytes, at) else { break };
+        if found.kind == 0 || !matches!(found.class, 1 | 3 | 4 | 254 | 255) {
+            return None;
+        }
+        (at, read) = (found.end, read + 1);
+    }
+    Some(read)
+}
+
 struct Record<'a> {
     kind: u16,
+    class: u16,
     ttl: u32,
     data: &'a [u8],
     end: usize,
@@ -176,10 +217,11 @@ struct Record<'a> {
 fn record(bytes: &[u8], at: usize) -> Option<Record<'_>> {
     let at = name::skip(bytes, at)?;
     let fixed: [u8; 10] = *bytes.get(at..)?.first_chunk()?;
-    let [t0, t1, _, _, l0, l1, l2, l3, n0, n1] = fixed;
+    let [t0, t1, c0, c1, l0, l1, l2, l3, n0, n1] = fixed;
     let end = at + 10 + usize::from(u16::from_be_bytes([n0, n1]));
     let data = bytes.get(at + 10..end)?;
-    Some(Record { kind: u16::from_be_bytes([t0, t1]), ttl: u32::from_be_bytes([l0, l1, l2, l3]), data, end })
+    let [kind, class] = [[t0, t1], [c0, c1]].map(u16::from_be_bytes);
+    Some(Record { kind, class, ttl: u32::from_be_bytes([l0, l1, l2, l3]), data, end })
 }
 
 impl Record<'_> {

@@ -14,6 +14,7 @@ mod exchanges;
 mod message;
 mod name;
 mod question;
+mod sign;
 mod stream;
 mod udp;
 mod waiting;

@@ -64,6 +64,20 @@ pub(super) fn skip(message: &[u8], at: usize) -> Option<usize> {
     }
 }
 
+/// The bytes end within the name at `at`, which is one so far.
+pub(super) fn is_cut(message: &[u8], at: usize) -> bool {
+    let mut here = at;
+    while let Some(&len) = message.get(here) {
+        match len >> 6 {
+            0 if len == 0 || here - at > MAX_NAME => return false,
+            0 => here += 1 + usize::from(len),
+            3 => return here + 1 == message.len(),
+            _ => return false,
+        }
+    }
+    here - at <= MAX_NAME
+}
+
 /// Master file form (RFC 1035 5.1): a dot or backslash inside a label is escaped, other bytes
 /// outside printable ASCII are `\DDD`.
 fn push_label(text: &mut String, label: &[u8]) {
@@ -104,6 +118,19 @@ mod tests {
     fn root_is_empty_and_odd_bytes_are_escaped() {
         assert_eq!(read(b"\x00", 0), Some((String::new(), 1)));
         assert_eq!(read(b"\x05a.b\\\x00\x00", 0), Some((r"a\.b\\\000".into(), 7)));
+    }
+
+    #[test]
+    fn a_name_is_cut_where_more_of_it_may_come() {
+        let name = b"\x07example\x03com\x00";
+        for end in 0..name.len() {
+            assert!(is_cut(&name[..end], 0), "{end}");
+        }
+        assert!(!is_cut(name, 0));
+        assert!(is_cut(b"\x01a\xc0", 0));
+        for other in [&b"\x01a\xc0\x00"[..], b"\x01a\x40", b"\x80"] {
+            assert!(!is_cut(other, 0), "{other:?}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! DNS over TCP: two bytes of length before each message (RFC 1035 section 4.2.2, RFC 7766 section 8).
 
-use super::{Exchanges, looks_like_message};
+use super::{Exchanges, sign};
 use crate::dissector::{Dissector, Next, Opening, Sign, Used};
 use crate::framing::{Frame, Frames, Framing};
 use crate::input::{Bytes, Hole};
@@ -45,28 +45,30 @@ impl Framing for Prefixed {
 }
 
 impl Dissector for Stream {
-    /// A message of which only the beginning came in this piece counts, when that beginning holds the question.
     fn recognise(head: &[u8]) -> Sign {
-        let whole = match head {
-            &[high, low, ref message @ ..] => {
-                let length = usize::from(u16::from_be_bytes([high, low]));
-                length >= 12 && looks_like_message(message.get(..length).unwrap_or(message))
-            }
-            _ => false,
-        };
-        if whole {
-            Sign::Either
-        } else if head.len() < 14 && matches!(head, [0 | 1, ..]) {
-            // The length may come in a segment of its own.
-            Sign::More
-        } else {
-            Sign::No
-        }
+        sign::recognise(head)
     }
 
-    fn open<O: Out>(opening: &Opening<'_>, _out: &mut O) -> Stream {
+    fn recognise_first(head: &[u8]) -> Sign {
+        sign::recognise_first(head)
+    }
+
+    fn recognise_cut(head: &[u8]) -> Sign {
+        sign::recognise_cut(head)
+    }
+
+    fn client_of(heads: [&[u8]; 2]) -> Option<usize> {
+        sign::client_of(heads)
+    }
+
+    fn open<O: Out>(opening: &Opening<'_>, out: &mut O) -> Stream {
         let mut exchanges = Exchanges::new(opening.limits);
-        let [ingress, egress] = opening.before.missing();
+        let passed = opening.before.passed();
+        let [ingress, egress] = passed.missing;
+        if !opening.from_start && passed.began_midway.is_some_and(|dir| opening.client == Some(dir.reverse())) {
+            // The answer to what was asked before.
+            out.lost(LossReason::JoinedMidway, 1);
+        }
         exchanges.missed(u64::from(ingress + egress), LossReason::RingFull, opening.at.unwrap_or_default());
         Stream { exchanges, sides: Default::default() }
     }
