@@ -2,7 +2,7 @@
 
 use super::command::{self, Command};
 use super::login;
-use super::packet::{self, HEADER, KEPT_CLIENT, Sender};
+use super::packet::{self, HEADER, KEPT_CLIENT, PLUGINS, SECURE_CONNECTION, Sender};
 use super::statement;
 use crate::dissector::Sign;
 
@@ -42,7 +42,9 @@ fn begins_connection(length: u32, payload: &[u8], have: usize) -> Sign {
         let code = u16::from_le_bytes(*code);
         let fits = (1000..5000).contains(&code) && (12..LONGEST_GREETING).contains(&length);
         let is_text = text.iter().all(|byte| matches!(byte, b' '..=b'~' | 0x80..));
-        return match (fits && is_text, have as u32 >= length) {
+        // A sentence, or a state before it.
+        let begins = text.first().is_none_or(|byte| matches!(byte, b'A'..=b'Z' | b'#' | 0x80..));
+        return match (fits && is_text && begins, have as u32 >= length) {
             (false, _) => Sign::No,
             // It is all that there is.
             (true, true) if have as u32 == length => Sign::Response,
@@ -71,7 +73,9 @@ fn logs_in(length: u32, payload: &[u8]) -> Sign {
         let capable = payload.get(1).is_none_or(|byte| byte & 2 != 0);
         return if capable && zeros.iter().all(|byte| *byte == 0) { Sign::More } else { Sign::No };
     }
-    if login::fixed(payload).is_some() { Sign::Request { after: 0 } } else { Sign::No }
+    // All since 4.1 say one of these; small numbers among zeros do not.
+    let is_login = login::fixed(payload).is_some_and(|capabilities| capabilities & (SECURE_CONNECTION | PLUGINS) != 0);
+    if is_login { Sign::Request { after: 0 } } else { Sign::No }
 }
 
 /// Packets that this sender would begin a message with.

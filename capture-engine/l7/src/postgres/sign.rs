@@ -60,15 +60,40 @@ fn startup(head: &[u8]) -> Sign {
     match u32::from_be_bytes(*code) {
         frame::SSL | frame::GSS if length == 8 => Sign::Request { after: 0 },
         frame::CANCEL if (16..=268).contains(&length) => Sign::Request { after: 0 },
-        code if frame::is_version(code) && length > 8 => match rest.first() {
-            None => Sign::More,
-            // Names of parameters are words.
-            Some(byte) if byte.is_ascii_alphabetic() || *byte == b'_' || *byte == 0 && length == 9 => {
-                Sign::Request { after: 0 }
-            }
-            Some(_) => Sign::No,
-        },
+        code if frame::is_version(code) && length > 8 => parameters(length as usize - 8, rest),
         _ => Sign::No,
+    }
+}
+
+/// `length` bytes of parameters: names, which are words, with their values, and a zero at the end. One of them is
+/// the user, without whom no server lets in: frames of others have such a length and such a version, too.
+fn parameters(length: usize, rest: &[u8]) -> Sign {
+    if rest.first() == Some(&0) {
+        let empty = length == 1 && rest.len() == 1;
+        return if empty { Sign::Request { after: 0 } } else { Sign::No };
+    }
+    let is_word = |name: &[u8]| {
+        name.first().is_none_or(|byte| byte.is_ascii_alphabetic() || *byte == b'_')
+            && name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(byte))
+    };
+    let whole = rest.len() >= length;
+    let mut strings = rest.get(..length).unwrap_or(rest).split(|byte| *byte == 0);
+    let mut names_user = false;
+    while let Some(name) = strings.next() {
+        let ends = name.is_empty() && whole;
+        let value = strings.next();
+        if !is_word(name) || ends && value.is_none() {
+            return Sign::No;
+        }
+        if ends {
+            break;
+        }
+        names_user |= name == b"user" && value.is_some();
+    }
+    match (names_user, whole) {
+        (true, _) => Sign::Request { after: 0 },
+        (false, true) => Sign::No,
+        (false, false) => Sign::More,
     }
 }
 
