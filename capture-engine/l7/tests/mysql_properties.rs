@@ -226,6 +226,47 @@ fn distinct(turns: &mut [Turn]) {
     }
 }
 
+/// Where a capture without one packet tells and loses more than there is: what, without which packet.
+fn count_without(cut: &[Vec<Packet>], facts: &[Fact], (at, which): (usize, usize)) -> Option<String> {
+    let mut capture = Capture::new(limits(true), usize::MAX >> 1);
+    for (number, message) in cut.iter().enumerate() {
+        for (index, packet) in message.iter().enumerate() {
+            if (number, index) != (at, which) {
+                capture.take(packet);
+            }
+        }
+    }
+    let found = capture.close();
+    assert_none_wrong(&found, facts, &[(at, which)]);
+    let seen: Vec<Fact> = found.records.iter().map(fact).collect();
+    let sum = seen.len() + found.lost_count() as usize;
+    (sum > facts.len()).then(|| {
+        let packets: Vec<String> = cut[at].iter().map(|packet| packet.payload.escape_ascii().to_string()).collect();
+        format!("{at} {which} of {packets:?}: {sum} of {}: {seen:#?} {:?}", facts.len(), found.lost)
+    })
+}
+
+/// A conversation with data that hold commands up to the end of their packet, cut right before them.
+#[test]
+fn any_packet_of_a_conversation_may_be_dropped() {
+    let turn = |ask: Ask, rows: &[usize]| Turn { ask, rows: rows.to_vec(), fails: false, progress: false };
+    let turns = [
+        turn(Ask::Prepare(2), &[24]),
+        turn(Ask::Prepare(3), &[]),
+        turn(Ask::Ping, &[]),
+        turn(Ask::Prepare(0), &[]),
+        turn(Ask::Query(1), &[13, 29]),
+    ];
+    let Conversation { messages, facts, .. } = conversation(&turns, true);
+    let cut = packets(&messages, &mut Dice(13_742_140_216_324_313_862), 1460);
+    for (at, message) in cut.iter().enumerate().skip(2) {
+        for which in 0..message.len() {
+            let wrong = count_without(&cut, &facts, (at, which));
+            assert!(wrong.is_none(), "{}", wrong.unwrap_or_default());
+        }
+    }
+}
+
 fn cases() -> ProptestConfig {
     // A failure prints its seed and is kept beside this file, to be played again first.
     let failure_persistence = Some(Box::new(FileFailurePersistence::WithSource("regressions")) as _);
@@ -325,6 +366,20 @@ proptest! {
         let seen: Vec<Fact> = found.records.iter().map(fact).collect();
         let sum = seen.len() as u64 + found.lost_count();
         prop_assert_eq!(sum, facts.len() as u64, "{} {}: {:#?} {:?}", at, which, &seen, &found.lost);
+    }
+
+    /// Of what nobody saw it tells no number, and none that is too large.
+    #[test]
+    fn one_dropped_packet_is_not_counted_twice(
+        turns in prop::collection::vec(turn(), 3..20),
+        eof in any::<bool>(),
+        seed in 1u64..,
+    ) {
+        let Conversation { messages, facts, .. } = conversation(&turns, eof);
+        let mut dice = Dice(seed);
+        let cut = packets(&messages, &mut dice, 1460);
+        let wrong = count_without(&cut, &facts, one_of(&cut, &mut dice, 2));
+        prop_assert!(wrong.is_none(), "{}", wrong.unwrap_or_default());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! whichever is more: where all of one direction was seen, that is exact. Packets are numbered from the
 //! command on, so the first one of an answer shows by its number.
 
-use super::command::Answers;
+use super::command::{self, Answers, Command};
 use crate::Out;
 use flow_model::{LossReason, Ts};
 
@@ -25,12 +25,15 @@ pub(super) struct Doubt {
 
 /// Commands that are none where a packet of another kind follows them in their message, or where its end is
 /// not that of a packet: what is found behind a hole may be the rest of a packet. Nothing but lengths and
-/// numbers shows that it is not, and few of them do in data, which are full of small numbers.
+/// numbers shows that it is not, and few of them do in data, which are full of small numbers. Data may hold
+/// whole commands, too; but a client that waits says nothing behind a command that is answered.
 #[derive(Clone, Copy, Debug, Default)]
 struct Trial {
     asked: u32,
-    /// Of those that have no answer.
-    untold: u32,
+    /// There were some that have no answer.
+    untold: bool,
+    /// Code of the last one that has an answer.
+    last: Option<u8>,
     /// A client that quits says nothing more.
     over: bool,
 }
@@ -40,6 +43,18 @@ struct Trial {
 pub(super) struct Hidden {
     pub(super) tail: Vec<u8>,
     pub(super) last: Ts,
+}
+
+impl Trial {
+    fn may_be_followed_by(&self, it: &Command, waits: bool) -> bool {
+        let follows = match self.last {
+            // Clients of MariaDB execute what they prepare in one go.
+            Some(command::PREPARE) => it.executes(),
+            Some(_) => false,
+            None => true,
+        };
+        it.fits && !self.over && (follows || !waits)
+    }
 }
 
 impl Doubt {
@@ -64,15 +79,21 @@ impl Doubt {
         self.trial.is_some()
     }
 
-    /// A command in such a message, of which the shape `fits`. False where the message has none, then.
-    pub(super) fn try_command(&mut self, answers: Answers, quits: bool, fits: bool) -> bool {
-        let Some(trial) = self.trial.as_mut().filter(|trial| fits && !trial.over) else {
+    /// What comes next in such a message; `waits`: the client was not seen to ask before it has all answers.
+    /// False where it is no command that may stand there: the message has none, then.
+    pub(super) fn try_command(&mut self, command: Option<&Command>, waits: bool) -> bool {
+        let both = self.trial.as_mut().zip(command).filter(|(trial, it)| trial.may_be_followed_by(it, waits));
+        let Some((trial, it)) = both else {
             self.trial = None;
             return false;
         };
-        let count = if answers == Answers::Never { &mut trial.untold } else { &mut trial.asked };
-        *count = count.saturating_add(1);
-        trial.over = quits;
+        if it.answers == Answers::Never {
+            trial.untold = true;
+        } else {
+            trial.asked = trial.asked.saturating_add(1);
+            trial.last = Some(it.code);
+        }
+        trial.over = it.code == command::QUIT;
         true
     }
 
@@ -80,7 +101,9 @@ impl Doubt {
     pub(super) fn judge<O: Out>(&mut self, holds: bool, out: &mut O) {
         if let Some(trial) = self.trial.take().filter(|_| holds) {
             self.ask(trial.asked, out);
-            self.lose(trial.untold, out);
+            // Of a packet whose rest looks like some of them: never more than there are.
+            let ends = trial.over || trial.last.is_some();
+            self.lose(u32::from(trial.untold && ends), out);
         }
     }
 

@@ -13,11 +13,8 @@ use std::sync::Arc;
 impl Mysql {
     pub(super) fn client_says<O: Out>(&mut self, seen: Seen, said: Said, limits: &Limits, out: &mut O) {
         if let Some(doubt) = self.doubt.as_mut().filter(|doubt| doubt.tries()) {
-            let commands = match &said {
-                Said::Command(it) => doubt.try_command(it.answers, it.code == command::QUIT, it.fits),
-                _ => doubt.try_command(Answers::Never, false, false),
-            };
-            if !commands {
+            let command = if let Said::Command(it) = &said { Some(&**it) } else { None };
+            if !doubt.try_command(command, !self.overlaps) {
                 // It was the rest of something. What is lost with it has been counted where the hole was.
                 self.client.lose();
             }

@@ -172,3 +172,29 @@ fn commands_behind_what_was_not_seen_are_counted() {
         "#]],
     );
 }
+
+/// Data hold commands up to the end of their packet. What a client says behind one that is answered shows that it is
+/// none; of those that have no answer one may be counted, for the data themselves.
+#[test]
+fn commands_in_data_are_not_counted_as_more_than_the_data() {
+    let held = [command(14, b""), close(1), query("SET 1"), close(2)];
+    let long = command(0x18, &[&[0; 6][..], &held.concat()].concat());
+    let mut from = long.len() - held.concat().len();
+    for packet in &held {
+        let (found, _) = story().replay().run(logged_in(
+            0,
+            vec![
+                Do::UnseenC(long[..from].to_vec()),
+                Do::C([&long[from..], &execute(0)].concat()),
+                s(answer().ok(0)),
+                c(&[command(14, b"")]),
+                s(answer().ok(0)),
+                Do::Close(Close::Fin),
+            ],
+        ));
+        // The login and the ping, which are told, the data, and what is executed.
+        let sum = found.records.len() as u64 + found.lost_count();
+        assert!(found.records.len() == 2 && (3..=4).contains(&sum), "{from}: {:?} {:?}", found.records, found.lost);
+        from += packet.len();
+    }
+}
