@@ -170,6 +170,11 @@ impl Hole {
     /// Longer than any message: it ends whatever it begins in.
     pub(crate) const UNKNOWN: u64 = u64::MAX;
 
+    /// Nobody knows what was in it, and no dissector was told of it before.
+    pub(crate) fn is_unseen(&self) -> bool {
+        self.bytes > 0 && matches!(self.cause, Cause::Counted | Cause::Unknown)
+    }
+
     /// Bytes to count as passed unseen; none where their number is not known.
     pub(crate) fn counted(&self) -> u64 {
         if self.bytes == Hole::UNKNOWN { 0 } else { self.bytes }

@@ -436,6 +436,34 @@ fn a_client_of_several_batches_is_in_step_after_a_message_that_is_answered_whole
     );
 }
 
+/// The last bytes of a message say that the server is ready, and not where its next one begins: what is missing
+/// there may have been the answer, and what follows is not taken for it.
+#[test]
+fn what_is_missing_where_the_place_is_lost_may_have_been_the_answer() {
+    let told = play(
+        &story().replay(),
+        logged_in(vec![
+            c(&[query("SELECT 1")]),
+            Do::SnapS([columns(), row(10), done("SELECT 1")].concat(), 10),
+            c(&[query("INSERT 2"), query("INSERT 3")]),
+            Do::UnseenS(done("INSERT 0 1")),
+            s(&[error("ERROR", "23505"), ready()]),
+            c(&[query("UPDATE 4")]),
+            s(&[done("UPDATE 1")]),
+            c(&[query("DELETE 5")]),
+            s(&[done("DELETE 1")]),
+            Do::Close(Close::Fin),
+        ]),
+    );
+    expect![[r#"
+        startup shop [10..20] 40>28
+        lost 1 gap
+        lost 3 gap
+        lost 1 gap
+    "#]]
+    .assert_eq(&told);
+}
+
 #[test]
 fn an_error_of_which_the_code_was_not_seen_has_a_gap() {
     check(

@@ -158,11 +158,12 @@ impl Dissector for Mysql {
             return;
         }
         if dir == self.client_dir {
+            let was_lost = self.client.is_lost();
             let passed = self.client.skip(&hole);
             if passed.ended {
                 self.client_packet(hole.at, None, limits, out);
             }
-            if passed.beyond > 0 {
+            if passed.beyond > 0 || was_lost && hole.is_unseen() {
                 self.lose_client(LossReason::Gap, out);
             }
             if hole.before_start && hole.cause == Cause::Unknown {
@@ -346,7 +347,7 @@ impl Mysql {
             return self.pass_rows(hole.bytes, hole.at);
         }
         let waits = self.server.is_lost() && self.doubt.is_none();
-        if waits && hole.bytes > 0 && hole.cause == Cause::Unknown {
+        if waits && hole.is_unseen() {
             // The answer that is to show where packets begin may have been in it.
             return self.lose_server(LossReason::Gap, out);
         }

@@ -140,6 +140,15 @@ impl Dissector for Postgres {
         if self.next != Next::Same {
             return;
         }
+        let side = if dir == self.client_dir { &self.client } else { &self.server };
+        if side.is_lost() && hole.is_unseen() {
+            // What is to show where messages begin may have been in it, and what is asked, or answers.
+            return if dir == self.client_dir {
+                self.lose_client(LossReason::Gap, out);
+            } else {
+                self.lose_server(LossReason::Gap, out);
+            };
+        }
         if dir == self.client_dir {
             let passed = self.client.skip(&hole);
             if let Some(frame) = passed.frame {
