@@ -237,6 +237,14 @@ fn a_packet_that_says_it_is_larger_than_its_tunnel_counts_for_nothing() {
     assert_eq!((flows.len(), summary.skipped.unparsed), (0, 1));
 }
 
+/// Half of all sequence numbers away it is neither before nor behind (RFC 9293 section 3.4).
+#[test]
+fn a_packet_as_far_away_as_can_be_is_counted() {
+    let packets = [100, 100 ^ 1 << 31, 103].map(|seq| ethernet(&tcp(true, "A", seq, b"ask")));
+    let (flows, summary) = flows(file(1, &(0..).zip(packets).collect::<Vec<_>>()));
+    assert_eq!((flows.len(), summary.tcp_packets), (1, 3));
+}
+
 #[test]
 fn files_that_others_compressed_are_named_with_what_to_do() {
     for (magic, by) in [

@@ -343,7 +343,7 @@ impl Flow {
             return None;
         }
         // Nothing before the message's start: it was handed on with the message that it belongs to.
-        let skip = usize::try_from(-ahead(seq, self.turn_seq[way])).unwrap_or(0);
+        let skip = usize::try_from(ahead(self.turn_seq[way], seq)).unwrap_or(0);
         let skip = if self.message.bytes > FURTHEST as u64 { 0 } else { skip };
         if skip >= packet.payload as usize {
             return None;
