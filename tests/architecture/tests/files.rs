@@ -46,12 +46,8 @@ fn may_be_unsafe(path: &str) -> bool {
     path.ends_with("/sys.rs") || BESIDES.contains(&path)
 }
 
-/// Longer than this asks for a second look; the exceptions have their reason beside them.
+/// Longer than this asks for a second look.
 const MAX_LINES: usize = 600;
-const LONG_FILES: &[&str] = &[
-    // Cases of one protocol, a few lines each, in the order of its specification.
-    "capture-engine/l7/tests/http1.rs",
-];
 
 /// Crates that never read the clock: times come with the bytes.
 const CLOCKLESS: [&str; 3] = ["capture-engine/l7/src/", "capture-engine/model/src/", "capture-engine/wire/src/"];
@@ -172,8 +168,7 @@ fn files_stay_short() -> anyhow::Result<()> {
     let workspace = Workspace::load()?;
     let sources =
         workspace.with_extension("rs").chain(workspace.with_extension("c")).chain(workspace.with_extension("h"));
-    let long =
-        sources.filter(|file| file.text.lines().count() > MAX_LINES && !LONG_FILES.contains(&file.path.as_str()));
+    let long = sources.filter(|file| file.text.lines().count() > MAX_LINES);
     check(long.map(|file| format!("{}: {} lines", file.path, file.text.lines().count())).collect());
     Ok(())
 }
