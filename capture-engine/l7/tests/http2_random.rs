@@ -175,7 +175,8 @@ fn found_without(conversation: &Conversation, all: &[Packet], missing: &[bool], 
 proptest! {
     // A failure prints its seed and is kept beside this file, to be played again first.
     #![proptest_config(ProptestConfig {
-        cases: 96,
+        // Of 256, unless PROPTEST_CASES says otherwise: each is a conversation of a client and a server.
+        cases: ProptestConfig::default().cases / 8 * 3,
         failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
         ..ProptestConfig::default()
     })]

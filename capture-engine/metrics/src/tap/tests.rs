@@ -192,7 +192,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 8, ..ProptestConfig::default() })]
 
     /// Whatever is pushed and read, in whatever order: each record is told once and in its order, or is
     /// part of the gap that stands exactly where it is missing; and the bounds hold.
