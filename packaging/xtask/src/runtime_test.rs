@@ -2,7 +2,7 @@
 //! machine's own containerd, which continuous integration runs them with.
 
 mod parts;
-mod runtime;
+pub(crate) mod runtime;
 mod vm;
 
 use crate::command::run_command;

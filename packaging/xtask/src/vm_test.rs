@@ -6,22 +6,26 @@ mod guest;
 mod image;
 
 use crate::arch::Arch;
+use crate::runtime_test::runtime::{PROGRAMS, Runtime};
 use crate::{command, package};
 use anyhow::{Context, Result, ensure};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 pub(crate) use image::Kernel;
 
 /// A boot takes about a minute and the story some minutes, with the machine to itself.
-const TIME_LIMIT: Duration = Duration::from_secs(1500);
+const TIME_LIMIT: Duration = Duration::from_secs(2400);
 
 /// What is told inside, in this order.
-const SCENES: [&str; 8] = ["install", "sandbox", "faults", "handover", "state", "rights", "removal", UPGRADE];
+const SCENES: [&str; 10] =
+    ["install", "sandbox", "faults", "handover", "state", "rights", "removal", UPGRADE, "k3s", "eks"];
 /// Needs an older package to begin with.
 const UPGRADE: &str = "upgrade";
-const STORY: [(&str, &str); 10] = [
+/// These bring a node's own containerd, of the newest version. They begin without a package and end without one.
+const NODES: [&str; 2] = ["k3s", "eks"];
+const STORY: [(&str, &str); 13] = [
     ("main.sh", include_str!("vm_test/story/main.sh")),
     ("words.sh", include_str!("vm_test/story/words.sh")),
     ("install.sh", include_str!("vm_test/story/install.sh")),
@@ -32,6 +36,9 @@ const STORY: [(&str, &str); 10] = [
     ("rights.sh", include_str!("vm_test/story/rights.sh")),
     ("removal.sh", include_str!("vm_test/story/removal.sh")),
     ("upgrade.sh", include_str!("vm_test/story/upgrade.sh")),
+    ("nodes.sh", include_str!("vm_test/story/nodes.sh")),
+    ("k3s.sh", include_str!("vm_test/story/k3s.sh")),
+    ("eks.sh", include_str!("vm_test/story/eks.sh")),
 ];
 /// What an operator and an agent of 0.1.0 have left on a node: the tests of agentd and of k8s-sync read the same files.
 const LEFT: [(&str, &[u8]); 2] = [
@@ -50,7 +57,12 @@ pub struct Options {
     /// A deb of 0.1.0, for the scene that upgrades from it; without it that scene is left out
     #[arg(long, value_name = "DEB")]
     from: Option<PathBuf>,
-    /// Which scenes, in the story's order. The first makes what the others need, and `removal` unmakes it
+    /// The containerd of the scenes k3s and eks: a version, built once with Go, or a directory with
+    /// containerd, its shim and ctr
+    #[arg(long, value_name = "VERSION|PATH", default_value = "2.4")]
+    containerd: String,
+    /// Which scenes, in the story's order. The first makes what the others need, and `removal`
+    /// unmakes it; k3s and eks need none of the others
     #[arg(long, value_delimiter = ',', default_values = SCENES, value_parser = SCENES)]
     scenes: Vec<String>,
     /// Show all that the console says
@@ -78,7 +90,11 @@ pub fn run(options: &Options) -> Result<()> {
         }
         None => {}
     }
-    let payload = payload(&debs, &scenes)?;
+    let containerd = match scenes.iter().any(|scene| NODES.contains(scene)) {
+        true => Some(Runtime::containerd(&options.containerd)?),
+        false => None,
+    };
+    let payload = payload(&debs, &scenes, containerd.as_ref().map(Runtime::programs).transpose()?)?;
     let report = guest::boot(&image, &payload, options.verbose, TIME_LIMIT);
     std::fs::remove_file(&payload)?;
     let report = report?;
@@ -93,12 +109,19 @@ pub(crate) fn base() -> Result<PathBuf> {
 }
 
 /// What the guest finds on its second disk: a tar without a file system around it.
-fn payload(debs: &[(&str, PathBuf)], scenes: &[&str]) -> Result<PathBuf> {
+fn payload(debs: &[(&str, PathBuf)], scenes: &[&str], containerd: Option<[PathBuf; 3]>) -> Result<PathBuf> {
     let (_, first) = debs.first().context("there is a package")?;
     let dir = first.with_file_name(format!("vm-{}", std::process::id()));
     std::fs::create_dir_all(&dir)?;
     for (name, deb) in debs {
-        std::fs::copy(deb, dir.join(name)).with_context(|| format!("copy {}", deb.display()))?;
+        copy(deb, &dir.join(name))?;
+    }
+    if let Some(programs) = containerd {
+        let bin = dir.join("containerd");
+        std::fs::create_dir_all(&bin)?;
+        for (name, program) in PROGRAMS.iter().zip(&programs) {
+            copy(program, &bin.join(name))?;
+        }
     }
     for (name, bytes) in LEFT {
         std::fs::write(dir.join(name), bytes)?;
@@ -111,4 +134,8 @@ fn payload(debs: &[(&str, PathBuf)], scenes: &[&str]) -> Result<PathBuf> {
     command::run_command(Command::new("tar").arg("-C").arg(&dir).arg("-cf").arg(&tar).arg("."), "pack the payload")?;
     std::fs::remove_dir_all(&dir)?;
     Ok(tar)
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    std::fs::copy(from, to).map(drop).with_context(|| format!("copy {}", from.display()))
 }

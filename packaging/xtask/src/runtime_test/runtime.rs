@@ -7,10 +7,10 @@ use std::process::{Command, Stdio};
 
 /// What is built where a series is asked for and PATH has another.
 const LATEST: [(&str, &str); 2] = [("1.7", "1.7.35"), ("2.4", "2.4.2")];
-pub(super) const PROGRAMS: [&str; 3] = ["containerd", "ctr", "containerd-shim-runc-v2"];
+pub(crate) const PROGRAMS: [&str; 3] = ["containerd", "ctr", "containerd-shim-runc-v2"];
 
 #[derive(Debug)]
-pub(super) struct Runtime {
+pub(crate) struct Runtime {
     /// For people.
     pub name: String,
     pub version: (u32, u32),
@@ -25,7 +25,7 @@ impl Runtime {
     }
 
     /// The one in a directory, or that of a version: what PATH has if it is that, else built.
-    pub(super) fn containerd(asked: &str) -> Result<Runtime> {
+    pub(crate) fn containerd(asked: &str) -> Result<Runtime> {
         if Path::new(asked).is_dir() {
             return Runtime::of(Some(Path::new(asked).canonicalize()?));
         }
@@ -48,6 +48,15 @@ impl Runtime {
     /// Where its programs are, unless PATH leads to them.
     pub(super) fn dir(&self) -> Option<&Path> {
         self.dir.as_deref()
+    }
+
+    /// Where each of [`PROGRAMS`] is.
+    pub(crate) fn programs(&self) -> Result<[PathBuf; 3]> {
+        let usual = ["/usr/local/bin", "/usr/bin"].map(Path::new);
+        let places: Vec<&Path> = self.dir().map_or(usual.to_vec(), |dir| vec![dir]);
+        let find = |name: &str| places.iter().map(|dir| dir.join(name)).find(|path| path.is_file());
+        let [containerd, ctr, shim] = PROGRAMS.map(|name| find(name).with_context(|| format!("{name} is missing")));
+        Ok([containerd?, ctr?, shim?])
     }
 
     /// `command`, with this runtime's programs before all others.

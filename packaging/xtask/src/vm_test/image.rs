@@ -25,7 +25,8 @@ impl Kernel {
     }
 }
 
-const PACKAGES: &str = "systemd,systemd-sysv,udev,dbus,containerd,runc,iproute2,procps,kmod,busybox-static,bpftool";
+const PACKAGES: &str =
+    "systemd,systemd-sysv,udev,dbus,containerd,runc,iproute2,iptables,nginx-light,procps,kmod,busybox-static,bpftool";
 
 #[derive(Debug)]
 pub(super) struct Image {
@@ -112,8 +113,10 @@ fn disk(tar: &Path, root: &Path, image: &Image) -> Result<()> {
     let units = root.join("etc/systemd/system");
     fs::write(units.join("vm-story.service"), UNIT)?;
     symlink("/etc/systemd/system/vm-story.service", units.join("multi-user.target.wants/vm-story.service"))?;
-    // A console that asks for a password would only slow the boot.
-    symlink("/dev/null", units.join("serial-getty@ttyS0.service"))?;
+    // A console that asks for a password would only slow the boot, and nginx is for a container.
+    for unit in ["serial-getty@ttyS0.service", "nginx.service"] {
+        symlink("/dev/null", units.join(unit))?;
+    }
     fs::write(root.join("etc/fstab"), "")?;
     for (prefix, to) in [("vmlinuz-", &image.kernel), ("initrd.img-", &image.initrd)] {
         let mut found: Vec<_> = fs::read_dir(root.join("boot"))?.filter_map(|entry| Some(entry.ok()?.path())).collect();

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod changes;
+mod ingress;
 mod links;
 #[cfg(feature = "modules")]
 mod modules;

@@ -17,7 +17,7 @@ check "the process is the same" same_process
 systemctl reload $UNIT
 
 systemctl restart containerd
-check "containerd is found again" wait_for 60 says /run/containerd/containerd.sock
+check "containerd is found again" wait_for 60 has_containerd /run/containerd/containerd.sock
 check "its restart keeps the process" same_process
 before=$(counted)
 request 20
@@ -29,10 +29,10 @@ check "STATUS says that containerd is gone" wait_for 60 says "containerd"
 k3s=/run/k3s/containerd
 mkdir -p $k3s
 systemd-run -q --unit k3s-containerd containerd --config /dev/null --root /var/lib/k3s-containerd --state $k3s/state --address $k3s/containerd.sock
-check "k3s's containerd is found" wait_for 60 says $k3s/containerd.sock
+check "k3s's containerd is found" wait_for 60 has_containerd $k3s/containerd.sock
 systemctl stop k3s-containerd
 systemctl start containerd
-check "the other is found again" wait_for 60 says /run/containerd/containerd.sock
+check "the other is found again" wait_for 60 has_containerd /run/containerd/containerd.sock
 check "both are attached again" wait_for 60 is_attached
 check "still the same process" same_process
 

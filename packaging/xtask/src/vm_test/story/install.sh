@@ -9,7 +9,7 @@ check "it is enabled" systemctl is-enabled $UNIT
 nothing_missing() { pilotfish check >check.out; code=$?; ! grep MISSING check.out && return $code; }
 check "pilotfish check finds nothing missing" nothing_missing
 systemctl start containerd
-check "STATUS names containerd" wait_for 60 says /run/containerd/containerd.sock
+check "STATUS names containerd" wait_for 60 has_containerd /run/containerd/containerd.sock
 field_of_the_journal() { [ -n "$(journalctl -q SYSLOG_IDENTIFIER=pilotfish F_SOCKET=/run/containerd/containerd.sock -o cat)" ]; }
 check "the journal has values as fields" wait_for 10 field_of_the_journal
 levels() { [ -n "$(journalctl -q SYSLOG_IDENTIFIER=pilotfish PRIORITY=5 + SYSLOG_IDENTIFIER=pilotfish PRIORITY=6 -o cat)" ]; }

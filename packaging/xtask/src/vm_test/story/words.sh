@@ -24,6 +24,8 @@ wait_for() { # SECONDS COMMAND...
 show() { systemctl show -p "$1" --value "$UNIT"; }
 is_active() { systemctl is-active --quiet "$UNIT"; }
 says() { show StatusText | grep -q "$1"; }
+# A socket that is waited for is in STATUS, too.
+has_containerd() { says "containerd [^,:]*$1"; } # SOCKET
 main_pid() { show MainPID; }
 restarted() { [ "$(show NRestarts)" -gt "$1" ] && is_active; } # SINCE
 fresh_start() { systemctl reset-failed "$UNIT" 2>/dev/null; systemctl start "$UNIT"; }

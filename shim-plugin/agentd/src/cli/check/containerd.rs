@@ -5,8 +5,9 @@ use super::line::Verdict::{Ok as Fine, Waits};
 use crate::config::Config;
 use crate::run::settings;
 use shim_plugin::{Connection, Containerd, LinkStatus};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{fs, io};
 use tokio_util::sync::CancellationToken;
@@ -15,19 +16,30 @@ const WHAT: &str = "containerd";
 /// A containerd answers in milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A line for each socket that is there; one where none is.
+/// A line for each socket that is there, and for each that was configured; one where none is.
 pub fn lines(config: &Config) -> Vec<Line> {
+    let is_configured = !config.containerd.sockets.is_empty();
     let mut config = settings::containerd(config);
-    let all: Vec<String> = config.sockets.iter().map(|socket| socket.display().to_string()).collect();
-    config.sockets.retain(|socket| is_there(socket));
-    if config.sockets.is_empty() {
-        let remedy = format!("start containerd, or name its socket in containerd.sockets; tried {}", all.join(", "));
-        return vec![Line::new(WHAT, Waits, "none of its sockets exists", remedy)];
+    let (there, absent): (Vec<_>, Vec<_>) =
+        std::mem::take(&mut config.sockets).into_iter().partition(|socket| is_there(socket));
+    config.sockets = there;
+    let missed = |socket: &PathBuf| {
+        let remedy = "start the containerd that makes it, or correct containerd.sockets";
+        Line::new(WHAT, Waits, format!("{} is not there", socket.display()), remedy)
+    };
+    let mut lines: Vec<Line> = if is_configured { absent.iter().map(missed).collect() } else { Vec::new() };
+    if !config.sockets.is_empty() {
+        match ask(config) {
+            Ok(links) => lines.extend(links.iter().map(line)),
+            Err(reason) => lines.push(Line::new(WHAT, Waits, format!("not asked: {reason}"), "")),
+        }
     }
-    match ask(config) {
-        Ok(links) => links.iter().map(line).collect(),
-        Err(reason) => vec![Line::new(WHAT, Waits, format!("not asked: {reason}"), "")],
+    if lines.is_empty() {
+        let tried: Vec<String> = absent.iter().map(|socket| socket.display().to_string()).collect();
+        let remedy = format!("start containerd, or name its socket in containerd.sockets; tried {}", tried.join(", "));
+        lines.push(Line::new(WHAT, Waits, "none of its sockets exists", remedy));
     }
+    lines
 }
 
 /// What nobody may look at is there, as far as anybody can tell: connecting to it says what is wrong.
@@ -41,8 +53,14 @@ fn remedy(socket: &Path) -> &'static str {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             "let the agent's account use it: group root and CAP_DAC_READ_SEARCH, as the unit pilotfish.service has them"
         }
+        _ if !is_socket(socket) => "name the socket of a containerd in containerd.sockets",
         _ => "start the containerd that made this socket, or remove the socket where it is gone for good",
     }
+}
+
+/// What cannot be looked at may be one.
+fn is_socket(path: &Path) -> bool {
+    fs::metadata(path).map_or(true, |found| found.file_type().is_socket())
 }
 
 fn line(link: &LinkStatus) -> Line {
@@ -58,7 +76,8 @@ fn line(link: &LinkStatus) -> Line {
         }
         Connection::Searching | Connection::Syncing | Connection::Down { .. } => {
             let reason = last_failure.clone().unwrap_or_else(|| format!("no answer within {PATIENCE:?}"));
-            Line::new(WHAT, Waits, format!("{socket}: {reason}"), remedy(path))
+            let kind = if is_socket(path) { "" } else { "it is no socket: " };
+            Line::new(WHAT, Waits, format!("{socket}: {kind}{reason}"), remedy(path))
         }
     }
 }
@@ -119,5 +138,21 @@ mod tests {
         let refused = Connection::Down { reason: "connect: refused".into() };
         check(refused, Some("connect: refused"), "waits: /run/k3s/c.sock: connect: refused");
         check(Connection::Syncing, None, "waits: /run/k3s/c.sock: no answer within 5s");
+    }
+
+    #[test]
+    fn a_socket_that_was_configured_and_is_not_there_is_told() {
+        let mut config = Config::default();
+        config.containerd.sockets = vec!["/nonexistent/a.sock".into(), "/dev/null".into()];
+        let told = lines(&config);
+        let found: Vec<&str> = told.iter().map(|line| line.found.as_str()).collect();
+        assert!(
+            matches!(found[..], ["/nonexistent/a.sock is not there", no_socket] if no_socket.starts_with("/dev/null: it is no socket: ")),
+            "{found:?}"
+        );
+        assert!(
+            told.iter().all(|line| line.verdict == Waits && line.remedy.contains("containerd.sockets")),
+            "{told:?}"
+        );
     }
 }
