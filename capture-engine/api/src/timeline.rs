@@ -21,6 +21,12 @@ pub struct Timeline {
     /// Probes of the kubelet that fail or are slow, of the last minutes; None where nobody tells what
     /// the kubelet asks for.
     pub probes: Option<Vec<ProbeRow>>,
+    /// Clients that had to ask for names again, in the last window; None from an agent that does not
+    /// look.
+    pub retries: Option<Vec<RetryRow>>,
+    /// Edges on which requests failed, beside what is usual there, in the last window; None from an
+    /// agent that does not look.
+    pub storms: Option<Vec<StormRow>>,
 }
 
 /// A probe of a container by plain HTTP, and what was seen of it.
@@ -90,6 +96,51 @@ pub struct LookupRow {
     /// Of a name with a search suffix that does not exist, for a name that was asked for without it
     /// afterwards.
     pub searched: u64,
+    /// Length of the window.
+    pub window_ms: u64,
+}
+
+/// Lookups of one client in a window that it had to make again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RetryRow {
+    /// Namespace of the client's workload.
+    pub namespace: String,
+    /// Name of the client's workload.
+    pub client: String,
+    /// All, those without an answer included.
+    pub lookups: u64,
+    /// Answered after they were asked again.
+    pub late: u64,
+    /// Asked again, and never answered where they were asked first.
+    pub unanswered: u64,
+    /// What the latest of them waited for its answer.
+    pub longest_ms: u64,
+    /// Length of the window.
+    pub window_ms: u64,
+}
+
+/// Requests of one edge in a window, as its client's interface saw them. Usual is as many as there
+/// would have been in a window as long as this one, by windows before in which few failed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StormRow {
+    /// Namespace of the client's workload.
+    pub namespace: String,
+    /// Name of the client's workload.
+    pub client: String,
+    /// Namespace and name of the server's workload.
+    pub server: String,
+    /// All requests.
+    pub requests: u64,
+    /// Of them, those that failed.
+    pub failed: u64,
+    /// What is usual on this edge.
+    pub usual: u64,
+    /// Requests that the client itself was asked.
+    pub own: u64,
+    /// What is usual of those.
+    pub own_usual: u64,
     /// Length of the window.
     pub window_ms: u64,
 }

@@ -40,6 +40,7 @@ mod waiting;
 pub use agent_api::{By, EdgeRow, LossRow, PartRow, WorkloadRow};
 pub use cluster::{Cluster, ClusterView, Covered, Nodes};
 pub use exposition::{Exposition, Format, Histograms, Kind, Known, NodePage, SelfMetric};
+pub use families::failed;
 pub use golden::{Config, FlowCache, Golden};
 pub use histogram::{CLASSIC, Histogram, HistogramSnapshot, SCHEMA, ZERO_THRESHOLD};
 pub use labels::{End, OVERFLOW, Reporter, UNKNOWN};

@@ -34,6 +34,12 @@ pub struct Edge {
 }
 
 impl Edge {
+    /// Its number, never given to another one.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
     /// One of no table, for its name.
     pub(crate) fn apart(client: End, server: End, service: Arc<str>, reporter: Reporter) -> Edge {
         let (became, open) = Default::default();

@@ -31,6 +31,20 @@ pub enum CheckId {
     ProbeKill,
     /// Names are looked up with every suffix before they are looked up as they are.
     DnsSearch,
+    /// A container is stopped by its CPU limit, and something else is wrong with it.
+    CpuThrottled,
+    /// Lookups have to be made again.
+    DnsRetry,
+    /// A client asks the more, the more of its requests fail.
+    RetryStorm,
+    /// The kernel has no room to follow new connections.
+    ConntrackFull,
+    /// Long packets to a peer are lost, short ones arrive.
+    MtuHole,
+    /// Memory cgroups are removed and not gone.
+    MemcgDying,
+    /// Reading a cgroup's figures takes long.
+    SlowRead,
 }
 
 /// What `--explain` tells.
@@ -50,12 +64,14 @@ pub struct Check {
 
 impl CheckId {
     /// All, in the order in which they are told.
-    pub const ALL: [CheckId; 12] = [
+    pub const ALL: [CheckId; 19] = [
         CheckId::CutByExit,
         CheckId::TermIgnored,
         CheckId::ProbeSlow,
         CheckId::ProbeKill,
         CheckId::DnsSearch,
+        CheckId::DnsRetry,
+        CheckId::RetryStorm,
         CheckId::ListenOverflow,
         CheckId::UdpDrop,
         CheckId::PortsGone,
@@ -63,10 +79,18 @@ impl CheckId {
         CheckId::ClosedWatch,
         CheckId::DeadPeer,
         CheckId::SelfCall,
+        CheckId::CpuThrottled,
+        CheckId::ConntrackFull,
+        CheckId::MtuHole,
+        CheckId::MemcgDying,
+        CheckId::SlowRead,
     ];
 
+    /// Those of them that are of the node as a whole, and of no workload.
+    pub const OF_NODE: [CheckId; 2] = [CheckId::MemcgDying, CheckId::SlowRead];
+
     /// Those that two looks a moment apart can make. The others need what an agent saw before.
-    pub const ON_DEMAND: [CheckId; 7] = [
+    pub const ON_DEMAND: [CheckId; 12] = [
         CheckId::ListenOverflow,
         CheckId::UdpDrop,
         CheckId::PortsGone,
@@ -74,6 +98,11 @@ impl CheckId {
         CheckId::ClosedWatch,
         CheckId::DeadPeer,
         CheckId::SelfCall,
+        CheckId::CpuThrottled,
+        CheckId::ConntrackFull,
+        CheckId::MtuHole,
+        CheckId::MemcgDying,
+        CheckId::SlowRead,
     ];
 
     /// As it is typed and written.
@@ -92,6 +121,13 @@ impl CheckId {
             CheckId::ProbeSlow => "probe-slow",
             CheckId::ProbeKill => "probe-kill",
             CheckId::DnsSearch => "dns-search",
+            CheckId::CpuThrottled => "cpu-throttled",
+            CheckId::DnsRetry => "dns-retry",
+            CheckId::RetryStorm => "retry-storm",
+            CheckId::ConntrackFull => "conntrack-full",
+            CheckId::MtuHole => "mtu-hole",
+            CheckId::MemcgDying => "memcg-dying",
+            CheckId::SlowRead => "slow-read",
         }
     }
 
@@ -215,6 +251,76 @@ impl CheckId {
                 remedy: &[
                     "write outside names with a trailing dot, or set ndots:2 in the pod's dnsConfig",
                     "a node-local cache, or CoreDNS's autopath",
+                ],
+            },
+            CheckId::CpuThrottled => Check {
+                id: self,
+                sees: "a container is slow, and on average it uses little CPU",
+                found_by: "cpu.stat of the container: periods of its limit in which it ran, and those in which it was stopped",
+                threshold: "more than 25 % of at least 10 periods, beside another finding of the workload: info; beside a slow or killing probe: warning",
+                remedy: &[
+                    "raise or drop the CPU limit",
+                    "or run fewer threads: all of them use up the same share, and then all wait",
+                ],
+            },
+            CheckId::DnsRetry => Check {
+                id: self,
+                sees: "lookups take 2.5 or 5 seconds, now and then",
+                found_by: "a client that asks for a name again after 2 to 6 s, because the first question got no answer",
+                threshold: "2 lookups and 1 % of a client's: warning; 5 %: error",
+                remedy: &[
+                    "see `udp-drop` of the DNS server and `conntrack-full` of the node",
+                    "a node-local DNS cache, or `options single-request-reopen` in resolv.conf (glibc)",
+                ],
+            },
+            CheckId::RetryStorm => Check {
+                id: self,
+                sees: "the load of a server rises while fewer of its answers are good",
+                found_by: "requests of an edge and their failures, beside those of the 10 minutes in which few failed, and what the client itself is asked",
+                threshold: "more than 20 % fail, at twice the usual rate or more, while the client is not asked more: warning",
+                remedy: &[
+                    "give retries a budget (10 % of all requests) and a back-off with jitter",
+                    "retry at one level only, and not what the server refuses because it is overloaded",
+                ],
+            },
+            CheckId::ConntrackFull => Check {
+                id: self,
+                sees: "new connections fail at random, on the whole node",
+                found_by: "stat/nf_conntrack of each network namespace, and the node's nf_conntrack_max",
+                threshold: "a packet dropped for want of room: error; connections pushed out, or more than 80 % of the table taken: warning",
+                remedy: &[
+                    "find who opens most (`pilotfish edges`), and let it keep its connections",
+                    "raise net.netfilter.nf_conntrack_max and nf_conntrack_buckets of the node; shorter UDP timeouts free the table sooner",
+                ],
+            },
+            CheckId::MtuHole => Check {
+                id: self,
+                sees: "connections open, and then hang: at the TLS handshake, at the first long answer",
+                found_by: "tcp_info of open connections: long segments are sent again and again and never acknowledged, short ones are",
+                threshold: "2 connections to one address: warning; 80 % of those to it: error",
+                remedy: &[
+                    "lower the MTU of the pods' interfaces to what the path carries (tunnels take 20 to 80 bytes)",
+                    "let ICMP type 3 code 4 and ICMPv6 type 2 pass: they tell the sender the path's size",
+                ],
+            },
+            CheckId::MemcgDying => Check {
+                id: self,
+                sees: "the kubelet, or whoever reads cgroups, uses more and more CPU",
+                found_by: "/proc/cgroups, or cgroup.stat of the root: memory cgroups that were removed and are kept by pages",
+                threshold: "more than 2,000, and ten times as many as live: info; on kernels before 5.2: warning",
+                remedy: &[
+                    "a kernel from 5.2 on (RHEL: 4.18.0-176) keeps totals, and they only cost memory",
+                    "jobs that run every minute make most of them: let one container live longer",
+                ],
+            },
+            CheckId::SlowRead => Check {
+                id: self,
+                sees: "the kubelet's CPU and its calls for statistics take seconds",
+                found_by: "one timed read of memory.stat of the root cgroup, by a process of its own",
+                threshold: "more than 100 ms: warning; not back in 1 s: error",
+                remedy: &[
+                    "look at `memcg-dying`: the kernel walks over all of them",
+                    "a newer kernel; let nobody read memory.stat every second",
                 ],
             },
         }

@@ -1,18 +1,23 @@
 //! The look itself: a pass over the node's sockets, two samples with a window between them, and
 //! what the decisions make of them.
 
+mod cgroups;
+mod node;
+
 use crate::decide::{
-    asks_itself, closed_watch, dead_peer, listen_overflow, oom_inside, ports_gone, self_call, udp_drop,
+    asks_itself, closed_watch, conntrack_full, dead_peer, listen_overflow, mtu_hole, outside_holes, ports_gone,
+    self_call, udp_drop,
 };
 use crate::read::{self, NetConnections, NetReading, Readers, Unread};
 use crate::report::Gaps;
-use crate::sample::{Connection, CpuTime, Delta, Held, OomKills};
+use crate::sample::{Connection, CpuTime, Delta, Held};
 use crate::sockets::{self, Sockets};
 use crate::{CheckId, Finding, Looked, Report, Subject, Thresholds};
 use flow_model::{Transport, Ts};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,6 +69,11 @@ pub struct Asked {
     pub thresholds: Thresholds,
     /// How far the look goes.
     pub bounds: Bounds,
+    /// Starts the process that reads files which may hang ([`netns_scanner::helper::serve`]); None: they
+    /// are read on a thread.
+    pub helper: Option<fn() -> Command>,
+    /// The root's `memory.stat`; None: where it usually is.
+    pub memory_stat: Option<PathBuf>,
 }
 
 impl Default for Asked {
@@ -75,22 +85,31 @@ impl Default for Asked {
             names: BTreeMap::new(),
             thresholds: Thresholds::default(),
             bounds: Bounds::default(),
+            helper: None,
+            memory_stat: None,
         }
     }
 }
 
-const COUNTED: [CheckId; 2] = [CheckId::ListenOverflow, CheckId::UdpDrop];
-const CONNECTIONS: [CheckId; 4] = [CheckId::PortsGone, CheckId::ClosedWatch, CheckId::DeadPeer, CheckId::SelfCall];
+const COUNTED: [CheckId; 3] = [CheckId::ListenOverflow, CheckId::UdpDrop, CheckId::ConntrackFull];
+const CONNECTIONS: [CheckId; 5] =
+    [CheckId::PortsGone, CheckId::ClosedWatch, CheckId::DeadPeer, CheckId::SelfCall, CheckId::MtuHole];
 
 /// Looks, waits for the window, looks again and decides. Blocks for some seconds.
 #[must_use]
 pub fn examine(asked: &Asked) -> Report {
     let mut look = Look::new(asked);
+    let mut found = Vec::new();
+    look.decide_node(&mut found);
+    if asked.checks.iter().all(|check| CheckId::OF_NODE.contains(check)) {
+        // Nobody is to wait for a second look.
+        return look.report(found);
+    }
     let sockets = match look.pass() {
         Ok(sockets) => sockets,
         Err(reason) => {
-            look.gaps.add(&CheckId::ON_DEMAND, &reason);
-            return look.report(Vec::new());
+            look.gaps.add(&of_sockets(), &reason);
+            return look.report(found);
         }
     };
     look.sees(&sockets);
@@ -101,16 +120,19 @@ pub fn examine(asked: &Asked) -> Report {
     let polling = look.closed(&sockets, &connections);
     let cpu = look.cpu(&polling);
     let cgroups = look.cgroups(&sockets);
-    let kills = look.kills(&cgroups);
     std::thread::sleep(asked.thresholds.window.min(look.readers.left()));
 
-    let mut found = Vec::new();
     look.decide_counters(&places, &sockets, &before, &mut found);
     look.decide_connections(&places, &sockets, &connections, &mut found);
     look.decide_selves(&places, &selves, &mut found);
     look.decide_closed(&polling, &cpu, &mut found);
-    look.decide_kills(&cgroups, &kills, &mut found);
+    look.decide_cgroups(&cgroups, &mut found);
     look.report(found)
+}
+
+/// Checks that look at whoever holds sockets.
+fn of_sockets() -> Vec<CheckId> {
+    CheckId::ON_DEMAND.into_iter().filter(|check| !CheckId::OF_NODE.contains(check)).collect()
 }
 
 /// A namespace that is looked at.
@@ -138,6 +160,8 @@ struct Look<'a> {
     /// The node's own namespace, whose sockets belong to many.
     node: Option<u64>,
     subjects: BTreeMap<u32, Subject>,
+    /// How many connections may be followed.
+    most_connections: Option<String>,
 }
 
 impl<'a> Look<'a> {
@@ -151,6 +175,7 @@ impl<'a> Look<'a> {
             looked: Looked::default(),
             began_cpu: read::cpu_of_this_process(),
             subjects: BTreeMap::new(),
+            most_connections: None,
         }
     }
 
@@ -189,17 +214,17 @@ impl<'a> Look<'a> {
             Err(error) => return Err(error.to_string()),
         };
         (self.looked.sockets, self.looked.processes) = (sockets.seen, sockets.processes.len());
-        self.left_out("sockets", sockets.left_out, &CheckId::ON_DEMAND);
+        self.left_out("sockets", sockets.left_out, &of_sockets());
         Ok(sockets)
     }
 
     /// Whoever sees nobody, or only some of all processes, cannot say that the node is fine.
     fn sees(&mut self, sockets: &Sockets) {
         if sockets.seen == 0 {
-            self.gaps.add(&CheckId::ON_DEMAND, "no process that holds a TCP or UDP socket was seen");
+            self.gaps.add(&of_sockets(), "no process that holds a TCP or UDP socket was seen");
         } else if self.asked.only.is_none() && !self.readers.sees_all_processes() {
             let reason = "it runs in a pid namespace of its own, and sees no process outside of it";
-            self.gaps.add(&CheckId::ON_DEMAND, reason);
+            self.gaps.add(&of_sockets(), reason);
         }
     }
 
@@ -223,9 +248,12 @@ impl<'a> Look<'a> {
         let mut read = BTreeMap::new();
         // They also tell where connections wait in TIME_WAIT, which no process holds.
         let checks = [COUNTED.as_slice(), &[CheckId::PortsGone]].concat();
+        if self.wants(&[CheckId::ConntrackFull]) {
+            self.most_connections = self.most_connections();
+        }
         if self.wants(&checks) {
             for (ino, place) in places {
-                let counters = self.readers.counters(*ino, &place.pids);
+                let counters = self.readers.counters(*ino, &place.pids, self.most_connections.clone());
                 read.extend(self.seen(counters, &checks).map(|counters| (*ino, counters)));
             }
         }
@@ -262,9 +290,7 @@ impl<'a> Look<'a> {
         if let Some(name) = self.asked.names.get(&ino) {
             return name.clone();
         }
-        let node =
-            || Subject { kind: "Node".to_owned(), name: "the node's own network".to_owned(), ..Subject::default() };
-        let Some(pid) = pid else { return node() };
+        let Some(pid) = pid else { return Subject::network_of_node() };
         if let Some(known) = self.subjects.get(&pid) {
             return known.clone();
         }
@@ -290,8 +316,15 @@ impl<'a> Look<'a> {
         let (thresholds, wanted) = (&self.asked.thresholds, self.wants(&COUNTED));
         for (ino, before) in before.iter().filter(|_| wanted) {
             let Some(place) = places.get(ino) else { continue };
-            let after = self.readers.counters(*ino, &place.pids);
+            let after = self.readers.counters(*ino, &place.pids, self.most_connections.clone());
             let Some(after) = self.seen(after, &COUNTED) else { continue };
+            let tables = before.conntrack.zip(after.conntrack);
+            let full =
+                tables.and_then(|(before, after)| conntrack_full(&Subject::default(), &before, &after, thresholds));
+            if let Some(full) = full {
+                let subject = self.subject_of_place(*ino, places);
+                found.push(Finding { subject, ..full });
+            }
             let overflows = Delta::between(before.overflows, after.overflows).filter(|delta| delta.count > 0);
             if let Some(overflows) = overflows {
                 let queues = self.readers.listening(*ino, &place.pids, self.asked.bounds.connections);
@@ -362,12 +395,15 @@ impl<'a> Look<'a> {
                 by_owner.entry(owner).or_default().push(*connection);
             }
             for (owner, connections) in by_owner {
-                for mut dead in dead_peer(&Subject::default(), &connections, thresholds) {
-                    dead.subject = match owner {
+                let mut silent = mtu_hole(&Subject::default(), &connections, thresholds);
+                let others = outside_holes(&connections, thresholds);
+                silent.extend(dead_peer(&Subject::default(), &others, thresholds));
+                for finding in silent {
+                    let subject = match owner {
                         Some(pid) => self.subject(*ino, Some(pid)),
                         None => self.subject_of_place(*ino, places),
                     };
-                    found.push(dead);
+                    found.push(Finding { subject, ..finding });
                 }
             }
         }
@@ -458,49 +494,6 @@ impl<'a> Look<'a> {
                     polls.subject = self.subject(*ino, Some(*pid));
                     found.push(polls.with("pid", u64::from(*pid)));
                 }
-            }
-        }
-    }
-
-    /// Cgroups of the processes, by the file that counts their kills.
-    fn cgroups(&mut self, sockets: &Sockets) -> BTreeMap<PathBuf, (u64, u32)> {
-        let checks = [CheckId::OomInside];
-        let mut cgroups = BTreeMap::new();
-        if !self.wants(&checks) {
-            return cgroups;
-        }
-        let most = self.asked.bounds.processes;
-        self.left_out("processes", sockets.processes.len().saturating_sub(most), &checks);
-        for (pid, ino) in sockets.processes.iter().take(most) {
-            let file = self.readers.oom_file(*pid);
-            if let Some(Some(file)) = self.seen(file, &checks) {
-                cgroups.entry(file).or_insert((*ino, *pid));
-            }
-        }
-        cgroups
-    }
-
-    fn kills(&mut self, cgroups: &BTreeMap<PathBuf, (u64, u32)>) -> BTreeMap<PathBuf, OomKills> {
-        let mut kills = BTreeMap::new();
-        for file in cgroups.keys() {
-            let read = self.readers.oom_kills(file);
-            kills.extend(self.seen(read, &[CheckId::OomInside]).map(|read| (file.clone(), read)));
-        }
-        kills
-    }
-
-    fn decide_kills(
-        &mut self,
-        cgroups: &BTreeMap<PathBuf, (u64, u32)>,
-        before: &BTreeMap<PathBuf, OomKills>,
-        found: &mut Vec<Finding>,
-    ) {
-        let after = self.kills(cgroups);
-        for (file, (ino, pid)) in cgroups {
-            let Some((before, after)) = before.get(file).zip(after.get(file)) else { continue };
-            if let Some(mut killed) = oom_inside(&Subject::default(), *before, *after, self.asked.since) {
-                killed.subject = self.subject(*ino, Some(*pid));
-                found.push(killed);
             }
         }
     }

@@ -38,6 +38,20 @@ pub struct Subject {
     pub name: String,
 }
 
+impl Subject {
+    /// The node as a whole.
+    #[must_use]
+    pub fn node() -> Subject {
+        Subject { namespace: String::new(), kind: "Node".to_owned(), name: "the node".to_owned() }
+    }
+
+    /// What of its own network is nobody's in particular.
+    #[must_use]
+    pub fn network_of_node() -> Subject {
+        Subject { name: "the node's own network".to_owned(), ..Subject::node() }
+    }
+}
+
 /// A figure of the evidence.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]

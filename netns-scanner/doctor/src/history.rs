@@ -139,3 +139,36 @@ pub struct Lookups {
     /// The window.
     pub window: Duration,
 }
+
+/// Lookups of one client within a window, and those whose first question got no answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retried {
+    /// All, those without an answer included.
+    pub all: u64,
+    /// Answered after they were asked again.
+    pub late: u64,
+    /// Asked again, and never answered where they were asked first.
+    pub unanswered: u64,
+    /// What the latest of them waited for its answer.
+    pub longest: Duration,
+    /// The window.
+    pub window: Duration,
+}
+
+/// Requests of one edge within a window, beside what is usual there.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct EdgeLoad {
+    /// All.
+    pub requests: u64,
+    /// Of them, those that failed.
+    pub failed: u64,
+    /// The window.
+    pub window: Duration,
+    /// Requests in a second before, in windows in which few failed; None where nobody has seen it
+    /// for long enough.
+    pub usual: Option<f64>,
+    /// Requests in a second that the client itself is asked; 0 where nobody was seen to ask it.
+    pub own: f64,
+    /// The same in the windows in which it did what is usual.
+    pub own_usual: f64,
+}

@@ -14,6 +14,7 @@ mod examine;
 mod finding;
 pub mod history;
 mod holding;
+pub mod node;
 mod read;
 mod report;
 pub mod sample;

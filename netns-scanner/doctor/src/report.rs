@@ -1,6 +1,7 @@
 //! What a look at the node ends with: findings, checks that are fine, and checks that could not be
 //! made. A check that could not look everywhere is not fine.
 
+use crate::decide::beside_others;
 use crate::finding::by_workload;
 use crate::{CheckId, Finding};
 use serde::Serialize;
@@ -44,6 +45,9 @@ pub struct Report {
     pub not_made: Vec<NotMade>,
     /// How much was looked at.
     pub looked: Looked,
+    /// Containers that their CPU limit stops: told beside other findings alone.
+    #[serde(skip)]
+    pub throttled: Vec<Finding>,
 }
 
 /// What kept checks from looking, gathered while they look.
@@ -82,6 +86,13 @@ impl Report {
         self.fine.sort_unstable();
         self.not_made.extend(not_made);
         self.findings.extend(found);
+        // Beside more findings, more of them may be told, and as more than evidence.
+        let beside = beside_others(&self.throttled, &self.findings);
+        if !beside.is_empty() {
+            self.fine.retain(|id| *id != CheckId::CpuThrottled);
+            self.findings.retain(|finding| finding.id != CheckId::CpuThrottled);
+            self.findings.extend(beside);
+        }
         self.findings = by_workload(self.findings);
         self
     }
@@ -90,13 +101,18 @@ impl Report {
     #[must_use]
     pub fn new(checks: &[CheckId], window_s: f64, found: Vec<Finding>, gaps: &Gaps, looked: Looked) -> Report {
         let checks: BTreeSet<CheckId> = checks.iter().copied().collect();
-        let findings: Vec<Finding> =
-            by_workload(found.into_iter().filter(|finding| checks.contains(&finding.id)).collect());
+        let found = found.into_iter().filter(|finding| checks.contains(&finding.id));
+        let (throttled, mut findings): (Vec<Finding>, Vec<Finding>) =
+            found.partition(|finding| finding.id == CheckId::CpuThrottled);
+        // Who asks for it alone wants to see all of them.
+        let alone = checks.iter().all(|id| *id == CheckId::CpuThrottled);
+        findings.extend(if alone { throttled.clone() } else { beside_others(&throttled, &findings) });
+        let findings = by_workload(findings);
         let found: BTreeSet<CheckId> = findings.iter().map(|finding| finding.id).collect();
         let fine = checks.iter().filter(|id| !found.contains(id) && !gaps.0.contains_key(id)).copied().collect();
         let not_made = gaps.0.iter().filter(|(id, _)| checks.contains(id));
         let not_made = not_made.map(|(id, reasons)| NotMade { id: *id, reason: Gaps::told(reasons) }).collect();
-        Report { window_s, findings, fine, not_made, looked }
+        Report { window_s, findings, fine, not_made, looked, throttled }
     }
 }
 

@@ -90,14 +90,39 @@ pub struct TcpInfo {
     pub retransmits: u8,
     /// Probes (keepalive, zero window) without an answer.
     pub probes: u8,
-    /// Segments that are not acknowledged.
+    /// Segments that are not acknowledged in a row, those included that arrived behind a gap.
     pub unacked: u32,
+    /// Of them, those that arrived behind a gap.
+    pub sacked: u32,
+    /// Bytes of its longest segments.
+    pub mss: u32,
+    /// Bytes acknowledged since it opened.
+    pub bytes_acked: u64,
+    /// Bytes sent and not acknowledged in a row.
+    pub bytes_in_flight: u64,
+    /// At least how long ago the first unacknowledged segment was sent first.
+    pub unanswered_for: Duration,
     /// Since data came.
     pub since_data: Duration,
     /// Since any acknowledgement came: every segment of a connection carries one.
     pub since_ack: Duration,
     /// Segments with data, in both directions, since it opened.
     pub data_segments: u64,
+}
+
+/// A namespace's table of connections that the kernel follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conntrack {
+    /// How many there are.
+    pub entries: u64,
+    /// How many there may be: the node's limit, of each namespace; 0 where it is not known.
+    pub most: u64,
+    /// Packets that were dropped, since the namespace began.
+    pub drops: Counter,
+    /// Connections that made room for new ones.
+    pub pushed_out: Counter,
+    /// Of the drops, those that met another packet of their own connection.
+    pub insert_failed: Counter,
 }
 
 /// Who holds a connection.

@@ -49,6 +49,46 @@ pub struct Thresholds {
     /// Share of a container's CPU periods that may be throttled before it is told beside a probe's
     /// finding: the alert `CPUThrottlingHigh` of kubernetes-mixin.
     pub throttled_share: f64,
+    /// Periods in which a container ran from where that share says anything: a second of work.
+    /// Judgement.
+    pub throttled_periods: u64,
+    /// After how long a question that is asked again was waited for: from 2 s (musl asks again after
+    /// 2.5 s, glibc, Go and c-ares after 5 s) to 6 s.
+    pub retry_after: (Duration, Duration),
+    /// Lookups of a client without an answer to the first question that are worth a word: one may be
+    /// lost anywhere. Judgement.
+    pub retries: u64,
+    /// Share of its lookups that they may be before it is a warning.
+    pub retry_warning: f64,
+    /// The same for an error.
+    pub retry_error: f64,
+    /// Share of an edge's requests that may fail before its client may storm. Judgement.
+    pub storm_failures: f64,
+    /// How many times the usual rate it then asks. Judgement: who tries once more doubles it.
+    pub storm_times: f64,
+    /// Requests in a second from where that is a storm. Judgement.
+    pub storm_rate: f64,
+    /// How many times as much as is usual the client itself may be asked and have no reason in that.
+    /// Judgement.
+    pub storm_own: f64,
+    /// Windows after which what is usual is known: two minutes.
+    pub storm_windows: usize,
+    /// Share of the table of connections that may be taken. Others warn between 75 and 90 %.
+    pub conntrack_share: f64,
+    /// How often in a row a long segment was sent again: once or twice is bad luck. Judgement.
+    pub hole_repeats: u8,
+    /// Connections to one address that are so.
+    pub hole_connections: usize,
+    /// Share of all connections to that address from where it is an error. Judgement.
+    pub hole_error: f64,
+    /// Memory cgroups that are removed and not gone. Judgement: they are usual by the hundred.
+    pub dying_cgroups: u64,
+    /// How many times as many as live they are. Judgement.
+    pub dying_times: f64,
+    /// What one read of the root's `memory.stat` may take; it takes 10 to 100 us. Judgement.
+    pub read_warning: Duration,
+    /// How long it is waited for.
+    pub read_error: Duration,
     /// Share of a client's lookups that may be of names with a suffix that does not exist.
     pub search_share: f64,
     /// How many of them in a second are worth a word.
@@ -79,6 +119,24 @@ impl Default for Thresholds {
             probe_window: Duration::from_secs(300),
             probe_kill_after: Duration::from_secs(5),
             throttled_share: 0.25,
+            throttled_periods: 10,
+            retry_after: (Duration::from_secs(2), Duration::from_secs(6)),
+            retries: 2,
+            retry_warning: 0.01,
+            retry_error: 0.05,
+            storm_failures: 0.2,
+            storm_times: 2.0,
+            storm_rate: 5.0,
+            storm_own: 1.5,
+            storm_windows: 4,
+            conntrack_share: 0.8,
+            hole_repeats: 3,
+            hole_connections: 2,
+            hole_error: 0.8,
+            dying_cgroups: 2_000,
+            dying_times: 10.0,
+            read_warning: Duration::from_millis(100),
+            read_error: Duration::from_secs(1),
             search_share: 0.6,
             searches_per_second: 5.0,
             up_after: 2,

@@ -1,17 +1,26 @@
 //! What the agent's own history says is wrong: its timeline, taken apart for `doctor`'s decisions.
 //! The command line asks for it, and the agent does for its gauge: one way, and so one answer.
 
-use agent_api::{CutRow, LookupRow, ProbeRow, Timeline, TimelineEvent};
-use doctor::decide::{cut_by_exit, dns_search, probe_kill, probe_slow, recent, term_ignored, with_throttling};
-use doctor::history::{Cut, Exited, Lookups, Periods, ProbeKind, ProbeSpec, Probed, UnderWay};
+use agent_api::{CutRow, LookupRow, ProbeRow, RetryRow, StormRow, Timeline, TimelineEvent};
+use doctor::decide::{
+    cut_by_exit, dns_retry, dns_search, probe_kill, probe_slow, recent, retry_storm, term_ignored, with_throttling,
+};
+use doctor::history::{Cut, EdgeLoad, Exited, Lookups, Periods, ProbeKind, ProbeSpec, Probed, Retried, UnderWay};
 use doctor::{Certainty, CheckId, Finding, Hurt, Subject, Thresholds};
 use flow_model::Ts;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Checks that are made by it.
-pub const MADE: [CheckId; 5] =
-    [CheckId::CutByExit, CheckId::TermIgnored, CheckId::ProbeSlow, CheckId::ProbeKill, CheckId::DnsSearch];
+pub const MADE: [CheckId; 7] = [
+    CheckId::CutByExit,
+    CheckId::TermIgnored,
+    CheckId::ProbeSlow,
+    CheckId::ProbeKill,
+    CheckId::DnsSearch,
+    CheckId::DnsRetry,
+    CheckId::RetryStorm,
+];
 /// Those of them that the Kubernetes API has to tell something for: when pods were deleted, and what
 /// the kubelet asks them for.
 pub const OF_CLUSTER: [CheckId; 3] = [CheckId::TermIgnored, CheckId::ProbeSlow, CheckId::ProbeKill];
@@ -24,6 +33,8 @@ pub fn of(timeline: &Timeline, thresholds: &Thresholds) -> Vec<Finding> {
     let exits = timeline.events.iter().filter(|event| event.event == "exit");
     let mut found = together(exits.flat_map(|event| of_exit(event, timeline.now_ms, thresholds)).collect());
     found.extend(timeline.searches.iter().flatten().filter_map(|row| searching(row, thresholds)));
+    found.extend(timeline.retries.iter().flatten().filter_map(|row| asked_again(row, thresholds)));
+    found.extend(timeline.storms.iter().flatten().filter_map(|row| storming(row, thresholds)));
     found.extend(timeline.probes.iter().flatten().filter_map(|row| slow(row, timeline.now_ms, thresholds)));
     found
 }
@@ -122,6 +133,44 @@ fn searching(row: &LookupRow, thresholds: &Thresholds) -> Option<Finding> {
     let of = Subject { namespace: namespace.clone(), kind: "Workload".to_owned(), name: client.clone() };
     let window = Duration::from_millis(*window_ms);
     dns_search(&of, Lookups { all: *lookups, searched: *searched, window }, thresholds)
+}
+
+fn asked_again(row: &RetryRow, thresholds: &Thresholds) -> Option<Finding> {
+    let RetryRow { namespace, client, lookups, late, unanswered, longest_ms, window_ms } = row;
+    let of = Subject { namespace: namespace.clone(), kind: "Workload".to_owned(), name: client.clone() };
+    let retried = Retried {
+        all: *lookups,
+        late: *late,
+        unanswered: *unanswered,
+        longest: Duration::from_millis(*longest_ms),
+        window: Duration::from_millis(*window_ms),
+    };
+    let found = dns_retry(&of, retried, thresholds)?;
+    Some(Finding { hurt: vec![Hurt { client: whole(&of), requests: late + unanswered }], ..found })
+}
+
+fn storming(row: &StormRow, thresholds: &Thresholds) -> Option<Finding> {
+    let StormRow { namespace, client, server, requests, failed, usual, own, own_usual, window_ms } = row;
+    let of = Subject { namespace: namespace.clone(), kind: "Workload".to_owned(), name: client.clone() };
+    let window = Duration::from_millis(*window_ms);
+    let rate = |count: u64| if window.is_zero() { 0.0 } else { count as f64 / window.as_secs_f64() };
+    let load = EdgeLoad {
+        requests: *requests,
+        failed: *failed,
+        window,
+        usual: Some(rate(*usual)),
+        own: rate(*own),
+        own_usual: rate(*own_usual),
+    };
+    let found = retry_storm(&of, server, &load, thresholds)?;
+    Some(Finding { hurt: vec![Hurt { client: whole(&of), requests: *failed }], ..found })
+}
+
+fn whole(subject: &Subject) -> String {
+    match subject.namespace.as_str() {
+        "" => subject.name.clone(),
+        namespace => format!("{namespace}/{}", subject.name),
+    }
 }
 
 fn subject(event: &TimelineEvent) -> Subject {
@@ -265,6 +314,40 @@ mod tests {
         let found = of(&Timeline { searches, ..Timeline::default() }, &Thresholds::default());
         let ids: Vec<_> = found.iter().map(|finding| (finding.id, finding.subject.name.as_str())).collect();
         assert_eq!(ids, [(CheckId::DnsSearch, "web")]);
+    }
+
+    #[test]
+    fn a_client_that_asks_for_names_again_and_one_that_storms_are_found_with_what_it_cost_them() {
+        let retry = |client: &str, late| RetryRow {
+            namespace: "shop".into(),
+            client: client.into(),
+            lookups: 100,
+            late,
+            longest_ms: 5_003,
+            window_ms: 30_000,
+            ..RetryRow::default()
+        };
+        let storm = |client: &str, requests, failed| StormRow {
+            namespace: "shop".into(),
+            client: client.into(),
+            server: "shop/api".into(),
+            requests,
+            failed,
+            usual: 300,
+            own: 60,
+            own_usual: 60,
+            window_ms: 30_000,
+        };
+        let retries = Some(vec![retry("slow", 7), retry("fine", 0)]);
+        let storms = Some(vec![storm("storms", 900, 600), storm("grew", 900, 9), storm("fails", 300, 200)]);
+        let found = of(&Timeline { retries, storms, ..Timeline::default() }, &Thresholds::default());
+        let told: Vec<_> =
+            found.iter().map(|one| (one.id, one.severity, one.hurt[0].client.as_str(), one.hurt[0].requests)).collect();
+        let expected = [
+            (CheckId::DnsRetry, Severity::Error, "shop/slow", 7),
+            (CheckId::RetryStorm, Severity::Warning, "shop/storms", 600),
+        ];
+        assert_eq!(told, expected);
     }
 
     /// A probe every 10 s of which the last one began at `last_ms`; milliseconds, 0 for no answer.

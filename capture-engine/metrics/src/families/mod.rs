@@ -66,6 +66,12 @@ impl FamilyId {
     }
 }
 
+/// Whether golden metrics call it failed: it has an `error_type` there.
+#[must_use]
+pub fn failed(record: &L7Record) -> bool {
+    describe(record).1.value(ERROR) != Value::None
+}
+
 /// The family of a record and its labels. Allocates nothing: it is asked for each exchange.
 #[inline]
 pub(crate) fn describe(record: &L7Record) -> (FamilyId, Described<'_>) {

@@ -129,7 +129,19 @@ fn udp_socket(payload: &[u8]) -> Option<UdpSocket> {
 fn info(bytes: &[u8]) -> Option<TcpInfo> {
     let u32_at = |at| wire::read_u32(bytes, at);
     let millis = |at| Some(Duration::from_millis(u64::from(u32_at(at)?)));
+    let u64_at = |at: usize| Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+    // Kernels before 4.19 have no count of what was sent.
+    let sent = || Some(u64_at(200)?.saturating_sub(u64_at(208)?));
+    let bytes_acked = u64_at(120)?;
+    // The timer doubles with each time that the segment is sent again (RFC 6298 section 5.5).
+    let doubled = 1_u32.checked_shl(u32::from(*bytes.get(4)?)).unwrap_or(u32::MAX);
+    let first_timer = Duration::from_micros(u64::from(u32_at(8)?)) / doubled;
     Some(TcpInfo {
+        sacked: u32_at(28)?,
+        mss: u32_at(16)?,
+        bytes_acked,
+        unanswered_for: first_timer * (doubled - 1) + millis(44)?,
+        bytes_in_flight: sent().unwrap_or(0).saturating_sub(bytes_acked),
         retransmits: *bytes.get(2)?,
         probes: *bytes.get(3)?,
         unacked: u32_at(24)?,
@@ -165,8 +177,15 @@ mod tests {
     #[test]
     fn a_connection_is_read_field_by_field() {
         let mut bytes = [0_u8; 248];
-        (bytes[2], bytes[3]) = (4, 1);
+        (bytes[2], bytes[3], bytes[4]) = (4, 1, 3);
+        bytes[8..12].copy_from_slice(&1_600_000_u32.to_ne_bytes());
+        bytes[44..48].copy_from_slice(&500_u32.to_ne_bytes());
+        bytes[16..20].copy_from_slice(&1448_u32.to_ne_bytes());
         bytes[24..28].copy_from_slice(&7_u32.to_ne_bytes());
+        bytes[28..32].copy_from_slice(&2_u32.to_ne_bytes());
+        bytes[120..128].copy_from_slice(&301_u64.to_ne_bytes());
+        bytes[200..208].copy_from_slice(&10_000_u64.to_ne_bytes());
+        bytes[208..216].copy_from_slice(&4_000_u64.to_ne_bytes());
         bytes[52..56].copy_from_slice(&1500_u32.to_ne_bytes());
         bytes[56..60].copy_from_slice(&2500_u32.to_ne_bytes());
         bytes[152..156].copy_from_slice(&10_u32.to_ne_bytes());
@@ -179,6 +198,11 @@ mod tests {
             retransmits: 4,
             probes: 1,
             unacked: 7,
+            sacked: 2,
+            mss: 1448,
+            bytes_acked: 301,
+            bytes_in_flight: 5_699,
+            unanswered_for: Duration::from_millis(1900),
             since_data: Duration::from_millis(1500),
             since_ack: Duration::from_millis(2500),
             data_segments: 30,

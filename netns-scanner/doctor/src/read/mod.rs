@@ -6,9 +6,11 @@ pub mod text;
 pub mod who;
 
 use crate::Subject;
-use crate::cgroup::oom_file;
+use crate::cgroup::{cpu_file, oom_file, periods};
 use crate::decide::PortRange;
-use crate::sample::{Connection, Counter, CpuTime, ListenQueue, OomKills, UdpSocket};
+use crate::history::Periods;
+use crate::node::{self, NodeFile};
+use crate::sample::{Connection, Conntrack, Counter, CpuTime, ListenQueue, OomKills, UdpSocket};
 use diag::Bounded;
 use flow_model::Ts;
 use netns::{EnterError, InNetns, NetlinkError, Netns, OpenError};
@@ -17,8 +19,9 @@ use nix::time::{ClockId, clock_gettime};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A second of it is `USER_HZ`: 100 on every architecture that is built for.
 const TICKS: u64 = 100;
@@ -55,6 +58,8 @@ pub enum Unread {
     Netlink(#[from] NetlinkError),
     #[error("its sockets are held by processes outside of it alone")]
     HeldFromOutside,
+    #[error("there is no memory controller")]
+    NoMemoryController,
 }
 
 /// Counters of one namespace at one moment.
@@ -64,6 +69,17 @@ pub struct NetReading {
     pub udp_drops: Counter,
     /// Connections that wait in TIME_WAIT.
     pub time_wait: u64,
+    /// None where nothing is followed.
+    pub conntrack: Option<Conntrack>,
+}
+
+/// Files of a process's cgroup, None in the root or outside of what is mounted here.
+#[derive(Debug)]
+pub struct CgroupFiles {
+    /// Counts kills for memory.
+    pub kills: Option<PathBuf>,
+    /// Counts periods of the CPU limit.
+    pub periods: Option<PathBuf>,
 }
 
 /// Connections of one namespace at one moment, and the ports that its clients may have.
@@ -143,8 +159,9 @@ impl Readers {
         self.read(&format!("{PROC}/*/ns/net of {ino}"), move || Ok(opened(ino, &pids)?.1))
     }
 
-    /// The counters of the namespace, by one of these processes that lives in it.
-    pub fn counters(&self, ino: u64, pids: &Arc<[u32]>) -> Result<NetReading, Unread> {
+    /// The counters of the namespace, by one of these processes that lives in it. `most` is how many
+    /// connections may be followed, as its file has it.
+    pub fn counters(&self, ino: u64, pids: &Arc<[u32]>, most: Option<String>) -> Result<NetReading, Unread> {
         let pids = Arc::clone(pids);
         self.read(&format!("{PROC}/*/net of {ino}"), move || {
             let (_open, pid) = opened(ino, &pids)?;
@@ -161,8 +178,15 @@ impl Readers {
                 Err(error) => return Err(error),
             };
             let time_wait = text::time_wait(&net("sockstat")?).unwrap_or(0);
+            // A kernel that follows no connections has no such file.
+            let conntrack = match net("stat/nf_conntrack") {
+                Ok(stat) => node::conntrack(&stat, most.as_deref(), at),
+                Err(Unread::Gone) => None,
+                Err(error) => return Err(error),
+            };
             Ok(NetReading {
                 time_wait,
+                conntrack,
                 overflows: Counter { at, value: overflows },
                 udp_drops: Counter { at, value: v4.saturating_add(v6) },
             })
@@ -222,13 +246,57 @@ impl Readers {
         })
     }
 
-    /// Where the kills of a process's cgroup are counted; None in the root, or outside of what is
-    /// mounted here.
-    pub fn oom_file(&self, pid: u32) -> Result<Option<PathBuf>, Unread> {
+    /// Where a process's cgroup counts.
+    pub fn cgroup_files(&self, pid: u32) -> Result<CgroupFiles, Unread> {
         self.read(&format!("{PROC}/{pid}/cgroup"), move || {
             let cgroup = file(&Path::new(PROC).join(pid.to_string()).join("cgroup"))?;
-            Ok(oom_file(&cgroup).map(|path| Path::new(CGROUPS).join(path.trim_start_matches('/'))))
+            let below = |path: String| Path::new(CGROUPS).join(path.trim_start_matches('/'));
+            Ok(CgroupFiles { kills: oom_file(&cgroup).map(below), periods: cpu_file(&cgroup).map(below) })
         })
+    }
+
+    /// Periods of a CPU limit, and when they were read; None where there is no limit.
+    pub fn periods(&self, counted_in: &Path) -> Result<Option<(Ts, Periods)>, Unread> {
+        let path = counted_in.to_owned();
+        self.read(&path.display().to_string(), move || {
+            let at = now();
+            Ok(periods(&file(&path)?).map(|periods| (at, periods)))
+        })
+    }
+
+    /// A file of the node as a whole.
+    pub fn node_file(&self, which: NodeFile) -> Result<String, Unread> {
+        let path = which.path(Path::new(PROC), Path::new(CGROUPS));
+        self.read(&path.display().to_string(), move || file(&path))
+    }
+
+    /// How long one read of the root's `memory.stat` takes; None where it is not back in time. By a
+    /// process of its own where `helper` starts one: what hangs in the kernel then keeps nothing of ours.
+    pub fn memory_stat(
+        &self,
+        given: Option<&Path>,
+        helper: Option<fn() -> Command>,
+        limit: Duration,
+    ) -> Result<Option<Duration>, Unread> {
+        let deadlines = helper.map(Deadlines::with_helper).unwrap_or_default();
+        let patience = limit.min(self.left());
+        if patience.is_zero() {
+            return Err(Unread::TimeIsOver);
+        }
+        // The process is there before the time is taken.
+        let _ = deadlines.text("process", Path::new("/proc/uptime"), patience);
+        let usual = [Path::new(CGROUPS).join("memory/memory.stat"), Path::new(CGROUPS).join("memory.stat")];
+        for path in given.map(|path| vec![path.to_owned()]).unwrap_or_else(|| usual.into()) {
+            let began = Instant::now();
+            return match deadlines.text("memory", &path, patience) {
+                Ok(Ok(_)) => Ok(Some(began.elapsed())),
+                Ok(Err(error)) if error.kind() == ErrorKind::NotFound => continue,
+                Ok(Err(source)) => Err(Unread::Io { what: path.display().to_string(), source }),
+                Err(Late::Deadline { .. }) if patience == limit => Ok(None),
+                Err(late) => Err(late.into()),
+            };
+        }
+        Err(Unread::NoMemoryController)
     }
 
     /// Kills in a cgroup whose first process lives.

@@ -22,7 +22,7 @@ fn sockets_beyond_the_bound_leave_no_check_fine() {
     // 20 connections with both ends, and the listener.
     let report = look(Bounds { sockets: 10, ..Bounds::default() });
     assert_eq!((report.looked.sockets, &report.looked.left_out), (10, &[("sockets", 31)].into()));
-    assert_eq!(report.fine, vec![]);
+    assert_eq!(report.fine, CheckId::OF_NODE);
     assert_eq!(reasons(&report)[0].1, "31 sockets beyond the bound were not looked at");
 }
 
@@ -30,24 +30,33 @@ fn sockets_beyond_the_bound_leave_no_check_fine() {
 fn connections_beyond_the_bound_leave_those_checks_alone_that_need_none() {
     let report = look(Bounds { connections: 30, ..Bounds::default() });
     assert_eq!(report.looked.left_out, [("connections", 10)].into());
-    assert_eq!(report.fine, [CheckId::ListenOverflow, CheckId::UdpDrop, CheckId::OomInside]);
+    let fine = [
+        CheckId::ListenOverflow,
+        CheckId::UdpDrop,
+        CheckId::OomInside,
+        CheckId::CpuThrottled,
+        CheckId::ConntrackFull,
+        CheckId::MemcgDying,
+        CheckId::SlowRead,
+    ];
+    assert_eq!(report.fine, fine);
     let report = look(Bounds { cpu: Duration::ZERO, ..Bounds::default() });
     assert_eq!(report.looked.left_out, [("namespaces for want of processor time", 1)].into());
-    assert_eq!(report.not_made.len(), 4);
+    assert_eq!(report.not_made.len(), 5);
 }
 
 #[test]
 fn a_namespace_or_a_process_beyond_the_bound_is_counted() {
     let report = look(Bounds { namespaces: 0, processes: 0, ..Bounds::default() });
     assert_eq!(report.looked.left_out, [("namespaces", 1), ("processes", 1)].into());
-    assert_eq!((report.fine.len(), report.looked.namespaces), (0, 0));
+    assert_eq!((report.fine, report.looked.namespaces), (CheckId::OF_NODE.to_vec(), 0));
 }
 
 #[test]
 fn a_look_that_sees_nobody_is_not_fine() {
     let nobody = netns::Netns::create().expect("make a namespace: run this as root");
     let report = examine(&Asked { only: Some([nobody.id().ino].into()), thresholds: brief(), ..Asked::default() });
-    assert_eq!((report.findings.len(), report.fine.len(), report.looked.sockets), (0, 0, 0));
+    assert_eq!((report.findings.len(), report.fine.len(), report.looked.sockets), (0, 2, 0));
     let reason = "no process that holds a TCP or UDP socket was seen";
     assert!(reasons(&report).iter().all(|(_, told)| *told == reason), "{report:?}");
 }

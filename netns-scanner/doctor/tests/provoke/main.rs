@@ -3,11 +3,13 @@
 #![forbid(unsafe_code)]
 
 mod bounds;
+mod cgroup;
 mod cost;
 mod memory;
 mod peers;
 mod roles;
 mod room;
+mod table;
 
 use doctor::{Certainty, CheckId, Severity, Thresholds};
 use room::{Room, brief, number};

@@ -1,49 +1,12 @@
 //! Kills for memory inside of a cgroup that goes on.
 
+use crate::cgroup::Cgroup;
 use crate::room::{Room, brief, number};
 use doctor::{CheckId, Severity};
-use std::fs;
-use std::path::{Path, PathBuf};
-
-/// A cgroup of this test's own, of whichever version has the memory controller here.
-struct Cgroup(PathBuf);
-
-impl Cgroup {
-    /// With room for so many MiB.
-    fn new(name: &str, mib: u64) -> Cgroup {
-        let v1 = Path::new("/sys/fs/cgroup/memory");
-        let (root, limit) = match v1.is_dir() {
-            true => (v1, "memory.limit_in_bytes"),
-            false => (Path::new("/sys/fs/cgroup"), "memory.max"),
-        };
-        let directory = root.join(format!("pilotfish-doctor-{name}-{}", std::process::id()));
-        fs::create_dir(&directory).expect("make a cgroup (root, and a memory controller)");
-        let cgroup = Cgroup(directory);
-        fs::write(cgroup.0.join(limit), (mib << 20).to_string()).expect("set its limit");
-        cgroup
-    }
-
-    /// Shell words that move the shell into it.
-    fn enter(&self) -> String {
-        format!("echo $$ > {}/cgroup.procs", self.0.display())
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        // Its processes have been waited for; the kernel may still be at it.
-        while let Err(error) = fs::remove_dir(&self.0) {
-            if error.raw_os_error() != Some(nix::errno::Errno::EBUSY as i32) {
-                break;
-            }
-            std::thread::yield_now();
-        }
-    }
-}
 
 #[test]
 fn a_child_that_was_killed_for_memory_is_found_and_one_that_fits_is_fine() {
-    let cgroup = Cgroup::new("eats", 48);
+    let cgroup = Cgroup::memory("eats", 48);
     let mut room = Room::new("eats", &cgroup.enter(), "-");
     room.finds_nothing(CheckId::OomInside, brief());
     room.tell("4");
@@ -67,7 +30,7 @@ fn a_child_that_was_killed_for_memory_is_found_and_one_that_fits_is_fine() {
 
 #[test]
 fn an_old_kill_in_an_older_container_is_history() {
-    let cgroup = Cgroup::new("old", 48);
+    let cgroup = Cgroup::memory("old", 48);
     let mut room = Room::new("eats", &cgroup.enter(), "-");
     room.tell("200");
     room.hears("eaten");

@@ -14,7 +14,12 @@ struct Pair {
 
 impl Pair {
     fn new() -> Pair {
-        let (mut client, server) = (Room::begun("sends", "true", "-"), Room::new("serves", "true", "-"));
+        Pair::of("sends", "true")
+    }
+
+    /// A client of this kind, and a server whose namespace is made so.
+    fn of(client: &str, before: &str) -> Pair {
+        let (mut client, server) = (Room::begun(client, "true", "-"), Room::new("serves", before, "-"));
         let pid = |room: &Room| room.holder.id().to_string();
         let ends = ["link", "add", "a0", "netns", &pid(&client), "type", "veth", "peer", "name", "b0", "netns"];
         run("ip", &[&ends[..], &[&pid(&server)]].concat());
@@ -30,7 +35,11 @@ impl Pair {
     }
 
     fn send(&mut self) {
-        self.client.tell("send");
+        self.tell("send");
+    }
+
+    fn tell(&mut self, word: &str) {
+        self.client.tell(word);
         self.client.hears("sent");
     }
 
@@ -71,6 +80,56 @@ fn a_peer_whose_link_went_is_found_by_its_address_and_one_that_is_only_slow_is_f
     while !pair.client.look(CheckId::DeadPeer, patient_for(silence)).findings.is_empty() {
         assert!(Instant::now() < until + Duration::from_secs(30), "never gone");
     }
+}
+
+#[test]
+fn a_path_that_swallows_long_packets_is_found_and_one_that_carries_them_is_fine() {
+    // The sender's packets leave one by one, as they would on a wire.
+    let one_by_one = |pair: &Pair| {
+        let pid = pair.client.holder.id().to_string();
+        run("nsenter", &["--net", "-t", &pid, "ip", "link", "set", "a0", "gso_max_segs", "1"]);
+    };
+    let hole = "nft add table ip t && nft 'add chain ip t i { type filter hook prerouting priority 0; }' \
+        && nft add rule ip t i ip length gt 1400 drop";
+    let mut fine = Pair::of("pours", "true");
+    let mut ill = Pair::of("pours", hole);
+    one_by_one(&ill);
+    for pair in [&mut fine, &mut ill] {
+        pair.tell("open");
+    }
+    // Only a short word so far: nobody can know of the hole.
+    ill.client.finds_nothing(CheckId::MtuHole, brief());
+    for _ in 0..2 {
+        for pair in [&mut fine, &mut ill] {
+            pair.tell("pour");
+            thread::sleep(Duration::from_millis(500));
+            pair.tell("open");
+        }
+    }
+    let until = Instant::now() + Duration::from_secs(20);
+    while ill.client.look(CheckId::MtuHole, brief()).findings.is_empty() {
+        assert!(Instant::now() < until, "never found");
+    }
+    let found = ill.client.finds(CheckId::MtuHole, brief());
+    assert_eq!(found.severity, Severity::Warning, "{found:?}");
+    assert_eq!(found.evidence.get("peer"), Some(&"10.9.0.2".to_owned().into()), "{found:?}");
+    let figures = ["connections", "of", "segment_bytes"].map(|name| number(&found, name));
+    assert_eq!(figures, [2.0, 3.0, 1448.0], "{found:?}");
+    // It has a reason, and is not told as a peer that is gone.
+    ill.client.finds_nothing(CheckId::DeadPeer, patient_for(Duration::from_millis(1)));
+    fine.client.finds_nothing(CheckId::MtuHole, brief());
+    // Who is gone altogether is no hole.
+    let mut gone = Pair::of("pours", "true");
+    gone.tell("open");
+    gone.tell("open");
+    gone.link("down");
+    gone.tell("pour");
+    thread::sleep(Duration::from_secs(2));
+    gone.client.finds_nothing(CheckId::MtuHole, brief());
+    assert_eq!(
+        gone.client.finds(CheckId::DeadPeer, patient_for(Duration::from_millis(500))).severity,
+        Severity::Warning
+    );
 }
 
 #[test]

@@ -224,3 +224,49 @@ fn eats() {
         say("eaten");
     }
 }
+
+/// Holds a socket, and uses a whole processor or none.
+#[test]
+#[ignore = "a role for other tests"]
+fn spins() {
+    let _socket = TcpListener::bind(local(80)).expect("listen");
+    say("ready");
+    while load() == "spins" {
+        std::hint::spin_loop();
+    }
+    forever();
+}
+
+/// So many flows are followed, and more of them begin all the time.
+#[test]
+#[ignore = "a role for other tests"]
+fn is_followed() {
+    crate::table::fill(load().parse().expect("a number"));
+    say("ready");
+    crate::table::send_forever();
+}
+
+/// A client that opens one more connection with a short word on it when it is told to "open", and else
+/// says a long one on those that had none. Nobody has to answer.
+#[test]
+#[ignore = "a role for other tests"]
+fn pours() {
+    say("here");
+    let address = hear();
+    let mut opened: Vec<TcpStream> = Vec::new();
+    let mut poured = Vec::new();
+    say("ready");
+    loop {
+        if hear() == "open" {
+            let mut stream = TcpStream::connect(&address).expect("connect");
+            stream.set_nodelay(true).and_then(|()| stream.write_all(&[7; 301])).expect("the kernel takes it");
+            opened.push(stream);
+        } else {
+            for mut stream in opened.drain(..) {
+                stream.write_all(&[7; 20_000]).expect("the kernel takes it");
+                poured.push(stream);
+            }
+        }
+        say("sent");
+    }
+}

@@ -6,12 +6,14 @@ use crate::cli::moment::rfc3339;
 use crate::cli::privileges;
 use crate::exit::{Exit, Failure};
 use crate::findings;
+use crate::run::process;
 use agent_api::{AskError, Cgroup, Client, Kubernetes, Namespace, Timeline};
 use doctor::{Asked, Check, CheckId, Finding, NotMade, Report, Severity, Subject, Thresholds, examine};
 use flow_model::shown;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Command;
 use std::time::SystemTime;
 
 /// Findings that a page shows; `-o json` has them all.
@@ -59,7 +61,9 @@ pub fn run<P: AsRef<Path>>(args: &DoctorArgs, socket: impl FnOnce() -> Result<P,
         return Ok(Exit::Ok);
     }
     let wanted = |id: &CheckId| args.id.is_none_or(|only| only == *id);
-    let checks: Vec<CheckId> = CheckId::ON_DEMAND.into_iter().filter(wanted).collect();
+    // The node as a whole is no namespace's; who asks for it by name is told all the same.
+    let of_all = |id: &CheckId| args.namespace.is_none() || args.id.is_some() || !CheckId::OF_NODE.contains(id);
+    let checks: Vec<CheckId> = CheckId::ON_DEMAND.into_iter().filter(wanted).filter(of_all).collect();
     let mut of_history: Vec<CheckId> = findings::MADE.into_iter().filter(wanted).collect();
     if !checks.is_empty() {
         permitted()?;
@@ -70,7 +74,8 @@ pub fn run<P: AsRef<Path>>(args: &DoctorArgs, socket: impl FnOnce() -> Result<P,
         // Nothing is told of pods where there are none.
         of_history.retain(|id| !findings::OF_CLUSTER.contains(id));
     }
-    let mut asked = Asked { checks, since: args.since, names: names(&namespaces), ..Asked::default() };
+    let helper: Option<fn() -> Command> = Some(process::reader);
+    let mut asked = Asked { checks, since: args.since, names: names(&namespaces), helper, ..Asked::default() };
     let mut nowhere = None;
     if let Some(wanted) = &args.namespace {
         asked.names.retain(|_, subject| subject.namespace == *wanted);
@@ -80,10 +85,10 @@ pub fn run<P: AsRef<Path>>(args: &DoctorArgs, socket: impl FnOnce() -> Result<P,
         }
     }
     let mut report = match nowhere {
-        Some(reason) => not_made(&asked, &reason),
+        Some(reason) if !of_node_alone(&asked.checks) => not_made(&asked, &reason),
         // It would wait for its window, for nothing.
-        None if asked.checks.is_empty() => not_made(&asked, ""),
-        None => examine(&asked),
+        _ if asked.checks.is_empty() => not_made(&asked, ""),
+        _ => examine(&asked),
     };
     let on_the_node = |wanted: &String| of_the_node.iter().filter(|cgroup| cgroup.namespace == *wanted).count();
     passed_over(&mut report, args.namespace.as_ref().map_or(0, on_the_node));
@@ -134,8 +139,13 @@ fn with_history(
         Some(detail) => format!("no API server tells of the pods: {detail}"),
     };
     let mut not_made: Vec<NotMade> = blind.into_iter().map(|id| NotMade { id, reason: reason.clone() }).collect();
-    let (made, older): (Vec<CheckId>, Vec<CheckId>) =
-        made.into_iter().partition(|id| *id != CheckId::DnsSearch || timeline.searches.is_some());
+    let looks = |id: &CheckId| match id {
+        CheckId::DnsSearch => timeline.searches.is_some(),
+        CheckId::DnsRetry => timeline.retries.is_some(),
+        CheckId::RetryStorm => timeline.storms.is_some(),
+        _ => true,
+    };
+    let (made, older): (Vec<CheckId>, Vec<CheckId>) = made.into_iter().partition(looks);
     let reason = "the agent is of an older version, and does not look".to_owned();
     not_made.extend(older.into_iter().map(|id| NotMade { id, reason: reason.clone() }));
     let (made, untold): (Vec<CheckId>, Vec<CheckId>) =
@@ -193,7 +203,13 @@ fn no_workload(namespace: &str, agent: &Agent) -> String {
 fn not_made(asked: &Asked, reason: &str) -> Report {
     let not_made = asked.checks.iter().map(|id| NotMade { id: *id, reason: reason.to_owned() }).collect();
     let (findings, fine) = (Vec::new(), Vec::new());
-    Report { window_s: 0.0, findings, fine, not_made, looked: doctor::Looked::default() }
+    let (looked, throttled) = (doctor::Looked::default(), Vec::new());
+    Report { window_s: 0.0, findings, fine, not_made, looked, throttled }
+}
+
+/// No namespace has to be known for these.
+fn of_node_alone(checks: &[CheckId]) -> bool {
+    !checks.is_empty() && checks.iter().all(|id| CheckId::OF_NODE.contains(id))
 }
 
 /// A look into a namespace's own networks misses its workloads on the node's: no check of it is fine.
@@ -232,9 +248,13 @@ fn document(report: &Report, agent: &Agent) -> Result<String, Failure> {
 fn explained(check: &Check) -> String {
     let Check { id, sees, found_by, threshold, remedy } = check;
     let mut out = format!("{id}\n  seen as    {sees}\n  found by   {found_by}\n  a finding  {threshold}\n");
-    out.push_str(match findings::MADE.contains(id) {
-        true => "  looked at  what the agent saw within --since: `pilotfish timeline`\n",
-        false => "  looked at  processes that hold a TCP or UDP socket, their cgroups and network namespaces\n",
+    out.push_str(match id {
+        CheckId::DnsSearch | CheckId::DnsRetry | CheckId::RetryStorm => {
+            "  looked at  what the agent counted in its last 30 s\n"
+        }
+        id if findings::MADE.contains(id) => "  looked at  what the agent saw within --since: `pilotfish timeline`\n",
+        id if CheckId::OF_NODE.contains(id) => "  looked at  the node as a whole\n",
+        _ => "  looked at  processes that hold a TCP or UDP socket, their cgroups and network namespaces\n",
     });
     for (at, what) in remedy.iter().enumerate() {
         out.push_str(&format!("  {:<9}  {what}\n", if at == 0 { "do" } else { "" }));
@@ -339,7 +359,7 @@ mod tests {
     fn report(findings: Vec<Finding>, fine: &[CheckId], not_made: &[CheckId]) -> Report {
         let not_made = not_made.iter().map(|id| NotMade { id: *id, reason: "permission denied".into() }).collect();
         let looked = doctor::Looked { namespaces: 3, processes: 5, sockets: 9, left_out: [("sockets", 4)].into() };
-        Report { window_s: 2.0, findings, fine: fine.to_vec(), not_made, looked }
+        Report { window_s: 2.0, findings, fine: fine.to_vec(), not_made, looked, throttled: Vec::new() }
     }
 
     fn ready() -> Agent {
@@ -436,7 +456,7 @@ mod tests {
 
     #[test]
     fn every_check_is_explained() {
-        for id in CheckId::ON_DEMAND {
+        for id in CheckId::ALL {
             let text = explained(&id.check());
             assert!(text.starts_with(id.as_str()) && text.contains("\n  do         "), "{text}");
         }

@@ -470,4 +470,12 @@ pub const KEYS: &[Key] = &[
         doc: "Where to read what /proc tells of processes: for tests of files that hang.",
         apply: |c, v| v.path().map(|v| c.debug.proc = v.into()),
     },
+    Key {
+        section: "debug",
+        name: "window",
+        was: &[],
+        default: "\"30s\"",
+        doc: "How long a window of the agent's own findings is: for tests of their rise and fall.",
+        apply: |c, v| v.duration(SECOND, 300 * SECOND).map(|v| c.debug.window = v),
+    },
 ];

@@ -129,6 +129,8 @@ pub struct Debug {
     pub enabled: bool,
     /// Instead of /proc, for what the agent reads of processes.
     pub proc: PathBuf,
+    /// Of the findings that the agent looks for.
+    pub window: Duration,
 }
 
 impl Config {
@@ -162,7 +164,7 @@ impl Config {
                 grace: Duration::ZERO,
             },
             log: Log { level: String::new(), format: LogFormat::Auto },
-            debug: Debug { enabled: false, proc: PathBuf::new() },
+            debug: Debug { enabled: false, proc: PathBuf::new(), window: Duration::ZERO },
         }
     }
 }

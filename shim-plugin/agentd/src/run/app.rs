@@ -19,7 +19,9 @@ use crate::run::running::{Running, Shared};
 use crate::run::saved::{self, State};
 use crate::run::settings::{self, Who};
 use crate::run::signals::Signals;
-use crate::run::timeline::{self, Heard, History, ProbeWatch, SearchWatch, Timeline, TimelineFile};
+use crate::run::timeline::{
+    self, Heard, History, ProbeWatch, RetryWatch, SearchWatch, StormWatch, Timeline, TimelineFile,
+};
 use crate::run::upkeep::{Upkeep, look_at_quota};
 use crate::serve::admin::{ANSWER_TIME, Admin, PATIENCE, SocketFile, bind_address, bind_socket};
 use crate::serve::board::{Board, Kernel, READY_WITHIN};
@@ -107,13 +109,18 @@ impl App {
         }
         let (watch, unanswered) = timeline::watch(&losses);
         golden.observe(Box::new(watch));
-        let (watch, searches) = SearchWatch::new(&losses);
+        let window = config.debug.window;
+        let (watch, searches) = SearchWatch::new(window, &losses);
+        golden.observe(Box::new(watch));
+        let (watch, retries) = RetryWatch::new(window, &losses);
+        golden.observe(Box::new(watch));
+        let (watch, storms) = StormWatch::new(window, &losses);
         golden.observe(Box::new(watch));
         let (watch, probed) = ProbeWatch::new(&losses);
         golden.observe(Box::new(watch));
         let kept = saved::directory().and_then(|directory| TimelineFile::within(&directory).take());
-        let heard = Heard { unanswered, searches, probed };
-        let history = History::new(Timeline::new(kept, timeline::now(), &losses), heard, &losses);
+        let heard = Heard { unanswered, searches, retries, storms, probed };
+        let history = History::new(Timeline::new(kept, timeline::now(), &losses), heard, window, &losses);
         let traffic = Traffic::new(reader, losses.clone()).with(config.metrics.histograms);
         let board = Arc::new(Board::new(version::own(), traffic, Instant::now()));
         if let Some(wanted) = settings::companion(&config) {
@@ -189,6 +196,7 @@ impl App {
                 kernel: KernelStatsReader::new(loaded.kernel.clone(), config.capture.ring_bytes, &losses),
                 deadlines: deadlines.clone(),
                 proc: config.debug.proc.clone(),
+                window: config.debug.window,
                 looks: 0,
             };
             tokio::spawn(upkeep.run(everything_stops));

@@ -1,5 +1,5 @@
 //! Once a second: what the process uses, what the kernel half counted, a view for the rates, and CPU
-//! limits of containers whose probes are slow.
+//! limits of containers that are ill. Once a window: the files of the node that findings need.
 
 use crate::clock;
 use crate::run::kernel_stats::KernelStatsReader;
@@ -7,7 +7,9 @@ use crate::run::pace::Turns;
 use crate::run::{process, quota};
 use crate::serve::board::Board;
 use doctor::cgroup;
+use doctor::node::{NodeFile, NodeText};
 use netns_scanner::deadline::{Deadlines, Late, PATIENCE};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,6 +27,8 @@ pub struct Upkeep {
     pub kernel: KernelStatsReader,
     pub deadlines: Deadlines,
     pub proc: PathBuf,
+    /// Between two looks at the files of the node.
+    pub window: Duration,
     pub looks: u32,
 }
 
@@ -47,7 +51,7 @@ impl Upkeep {
     }
 
     fn look(mut self) -> Upkeep {
-        let Upkeep { board, kernel, deadlines, proc, looks } = &mut self;
+        let Upkeep { board, kernel, deadlines, proc, window, looks } = &mut self;
         *looks = looks.wrapping_add(1);
         if looks.is_multiple_of(QUOTA_EVERY) {
             look_at_quota(board, deadlines, &process::own(proc));
@@ -59,11 +63,30 @@ impl Upkeep {
         // Read first, and only then under the lock.
         let usage = process::usage(proc, deadlines, before);
         *board.process.lock() = usage;
+        let looks_a_window = u32::try_from(window.as_secs()).unwrap_or(u32::MAX).max(1);
+        if looks.is_multiple_of(looks_a_window) {
+            self.node();
+        }
         self.throttling();
         self
     }
 
-    /// Reads how often the CPU limit stopped containers whose probes are slow. What cannot be read is
+    /// Reads the files of the node that findings need: some 10 to 50 us each.
+    fn node(&self) {
+        let Upkeep { board, deadlines, proc, .. } = self;
+        let Some(history) = board.history.get() else { return };
+        let read = |file: NodeFile| {
+            let text = match deadlines.text("node", &file.path(proc, Path::new(CGROUPS)), PATIENCE) {
+                Ok(Ok(text)) => NodeText::There(text),
+                Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => NodeText::Absent,
+                Ok(Err(_)) | Err(_) => NodeText::Unread,
+            };
+            (file, text)
+        };
+        history.node(&NodeFile::ALL.into_iter().map(read).collect());
+    }
+
+    /// Reads how often the CPU limit stopped containers that are ill. What cannot be read is
     /// not told: it is evidence beside a finding, and none by itself.
     fn throttling(&self) {
         let Upkeep { board, deadlines, proc, .. } = self;

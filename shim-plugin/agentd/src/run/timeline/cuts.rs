@@ -62,10 +62,10 @@ impl OpenExit {
         *slot == self.slot && begun && ended
     }
 
-    pub fn add(&mut self, request: Unanswered, cause: &str, totals: &mut CutTotals) {
+    pub fn add(&mut self, request: Unanswered, exit: &TimelineEvent, totals: &mut CutTotals) {
         match self.cuts.len() < MOST_OPEN {
             true => self.cuts.push(request),
-            false => totals.add(cause, &request),
+            false => totals.add(&exit.cause, &request, Some(exit)),
         }
     }
 }

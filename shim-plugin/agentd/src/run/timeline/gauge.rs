@@ -2,15 +2,14 @@
 
 use crate::findings;
 use agent_api::Timeline;
-use doctor::{Holding, Severity, Subject, Thresholds};
+use doctor::decide::beside_others;
+use doctor::node::NodeLook;
+use doctor::{CheckId, Finding, Holding, Severity, Subject, Thresholds};
 use flow_model::Ts;
 use golden_metrics::{Loss, Losses, SelfMetric};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// Between two windows.
-const EVERY: Duration = Duration::from_secs(30);
-/// What one window looks back on: so what happened once is found by two windows, and shown.
-const BACK: Duration = Duration::from_secs(60);
 /// Series of the gauge. Errors come first; more is one broken node.
 const MOST: usize = 200;
 
@@ -18,32 +17,51 @@ const MOST: usize = 200;
 pub struct FindingGauge {
     holding: Holding,
     looked: Option<Ts>,
+    /// Between two windows.
+    every: Duration,
     thresholds: Thresholds,
     full: Loss,
     beyond: u64,
 }
 
 impl FindingGauge {
-    pub fn new(losses: &Losses) -> FindingGauge {
+    pub fn new(every: Duration, losses: &Losses) -> FindingGauge {
         let full = losses.place("doctor", "findings_full", "findings that are not shown, at each look");
-        FindingGauge { holding: Holding::default(), looked: None, thresholds: Thresholds::default(), full, beyond: 0 }
+        let (holding, thresholds) = (Holding::default(), Thresholds::default());
+        FindingGauge { holding, looked: None, every, thresholds, full, beyond: 0 }
     }
 
-    /// How far back to look, where a window is over.
+    /// How far back to look, where a window is over: so far that what happened once is found by two
+    /// windows, and shown.
     pub fn due(&mut self, now: Ts) -> Option<Duration> {
-        let is_due = self.looked.is_none_or(|looked| now.since(looked) >= EVERY);
+        let is_due = self.looked.is_none_or(|looked| now.since(looked) >= self.every);
         is_due.then(|| {
             self.looked = Some(now);
-            BACK
+            self.every * 2
         })
     }
 
-    /// Takes in what that window held.
-    pub fn window(&mut self, timeline: &Timeline) {
-        let found = findings::of(timeline, &self.thresholds);
-        self.holding.window(&found, &[], &self.thresholds);
+    /// Takes in what that window held: of the past, of the node, and containers that their CPU limit
+    /// stops, which are told beside others alone.
+    pub fn window(&mut self, timeline: &Timeline, node: &NodeLook, throttled: &[Finding]) {
+        let mut found = findings::of(timeline, &self.thresholds);
+        found.extend(node.found.iter().cloned());
+        found.extend(beside_others(throttled, &found));
+        self.holding.window(&found, &node.not_made, &self.thresholds);
         self.beyond += self.holding.shown().count().saturating_sub(MOST) as u64;
         self.full.set_total(self.beyond + self.holding.refused());
+    }
+
+    /// Namespace and name of who has more than evidence.
+    pub fn ill(&self) -> BTreeSet<(String, String)> {
+        let ill = self.holding.shown().filter(|(id, _, severity)| {
+            *severity > Severity::Info && *id != CheckId::CpuThrottled && !CheckId::OF_NODE.contains(id)
+        });
+        ill.map(|(_, subject, _)| (subject.namespace.clone(), subject.name.clone())).collect()
+    }
+
+    pub fn thresholds(&self) -> &Thresholds {
+        &self.thresholds
     }
 
     pub fn metrics(&self) -> Vec<SelfMetric> {
@@ -71,6 +89,8 @@ mod tests {
     use super::*;
     use agent_api::{CutRow, TimelineEvent};
 
+    const EVERY: Duration = Duration::from_secs(30);
+
     fn exits(count: usize, code: u32) -> Timeline {
         let exit = |n: usize| TimelineEvent {
             at_ms: 1_000,
@@ -93,15 +113,15 @@ mod tests {
 
     #[test]
     fn what_happened_once_is_shown_by_the_second_window_and_gone_five_later() {
-        let mut gauge = FindingGauge::new(&Losses::default());
+        let mut gauge = FindingGauge::new(EVERY, &Losses::default());
         let at = |seconds: u64| Ts(seconds * 1_000_000_000);
         assert_eq!([0, 29, 30, 59, 60].map(|now| gauge.due(at(now)).is_some()), [true, false, true, false, true]);
-        gauge.window(&exits(1, 1));
+        gauge.window(&exits(1, 1), &NodeLook::default(), &[]);
         assert_eq!(shown(&gauge), [""; 0]);
-        gauge.window(&exits(1, 1));
+        gauge.window(&exits(1, 1), &NodeLook::default(), &[]);
         for _ in 0..5 {
             assert_eq!(shown(&gauge), ["cut-by-exit warning shop w0"]);
-            gauge.window(&exits(0, 1));
+            gauge.window(&exits(0, 1), &NodeLook::default(), &[]);
         }
         assert_eq!(shown(&gauge), [""; 0]);
     }
@@ -109,13 +129,42 @@ mod tests {
     #[test]
     fn more_findings_than_series_are_counted_and_errors_are_shown_first() {
         let losses = Losses::default();
-        let mut gauge = FindingGauge::new(&losses);
+        let mut gauge = FindingGauge::new(EVERY, &losses);
         for _ in 0..2 {
-            gauge.window(&exits(MOST + 9, 137));
+            gauge.window(&exits(MOST + 9, 137), &NodeLook::default(), &[]);
         }
         let shown = shown(&gauge);
         assert_eq!((shown.len(), shown[0].as_str()), (MOST, "cut-by-exit error shop w7"));
         let lost = losses.rows().into_iter().find(|row| row.reason == "findings_full").map(|row| row.total);
         assert_eq!(lost, Some(9));
+    }
+
+    #[test]
+    fn what_is_of_the_node_is_shown_and_a_limit_only_beside_what_it_explains() {
+        let mut gauge = FindingGauge::new(EVERY, &Losses::default());
+        let finding = |id, namespace: &str, name: &str, severity| {
+            let of = Subject { namespace: namespace.into(), kind: "Workload".into(), name: name.into() };
+            Finding::new(id, severity, &of, EVERY, String::new())
+        };
+        let throttled = ["w0", "quiet"].map(|name| finding(CheckId::CpuThrottled, "shop", name, Severity::Info));
+        let node = |not_made: &[CheckId]| {
+            let full = finding(CheckId::ConntrackFull, "", "the node's own network", Severity::Error);
+            let found = if not_made.is_empty() { vec![full] } else { Vec::new() };
+            NodeLook { found, not_made: not_made.to_vec() }
+        };
+        for _ in 0..2 {
+            gauge.window(&exits(1, 1), &node(&[]), &throttled);
+        }
+        let all = [
+            "conntrack-full error  the node's own network",
+            "cut-by-exit warning shop w0",
+            "cpu-throttled info shop w0",
+        ];
+        assert_eq!(shown(&gauge), all);
+        assert!(gauge.ill().contains(&("shop".to_owned(), "w0".to_owned())));
+        for _ in 0..9 {
+            gauge.window(&exits(1, 1), &node(&[CheckId::ConntrackFull]), &throttled);
+        }
+        assert_eq!(shown(&gauge), all, "nobody could look");
     }
 }

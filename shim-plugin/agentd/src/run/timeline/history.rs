@@ -5,19 +5,25 @@ use super::gauge::FindingGauge;
 use super::kept::Kept;
 use super::probes::ProbeSeen;
 use super::probing::Probing;
+use super::renames::{Renames, by_cluster, workload};
+use super::retries::ToldRetries;
 use super::ring::{Moment, Timeline};
 use super::searches::Told;
+use super::storms::ToldStorms;
 use super::throttling::Throttling;
 use super::unanswered::Unanswered;
 use crate::clock;
 use agent_api as api;
+use doctor::decide::cpu_throttled;
 use doctor::history::Periods;
-use flow_model::Ts;
+use doctor::node::{NodeLook, NodeTexts, NodeWatch};
+use doctor::{Finding, Subject};
+use flow_model::{Ts, Workload};
 use golden_metrics::{Loss, Losses, SelfMetric};
 use k8s_sync::cluster::ClusterNames;
 use k8s_sync::cluster::object::Uid;
 use parking_lot::Mutex;
-use shim_plugin::{TaskId, TaskNews};
+use shim_plugin::{LocalName, TaskId, TaskNews};
 use std::sync::OnceLock;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, SystemTime};
@@ -35,11 +41,19 @@ struct Inner {
     unanswered: Receiver<Unanswered>,
     gauge: FindingGauge,
     searches: Told,
+    retries: ToldRetries,
+    storms: ToldStorms,
+    node: NodeWatch,
+    /// What the last look at the node's files said.
+    looked: NodeLook,
+    /// A window of the pipeline that ended earlier says nothing of now.
+    stale: Duration,
     probed: Receiver<ProbeSeen>,
     probing: Probing,
     throttling: Throttling,
     exits: Vec<ProbedExit>,
     exits_full: Loss,
+    renames: Renames,
 }
 
 /// What the pipeline tells.
@@ -47,11 +61,13 @@ struct Inner {
 pub struct Heard {
     pub unanswered: Receiver<Unanswered>,
     pub searches: Told,
+    pub retries: ToldRetries,
+    pub storms: ToldStorms,
     pub probed: Receiver<ProbeSeen>,
 }
 
-/// A window that ended earlier says nothing of now: nobody has looked anything up since.
-const STALE: Duration = Duration::from_secs(120);
+/// Windows after which one that is over says nothing of now: nothing has happened since.
+const STALE_AFTER: u32 = 4;
 
 impl Inner {
     /// What the pipeline told comes first: an exit is told after the connections that it closed.
@@ -66,11 +82,12 @@ impl Inner {
     fn answer(&mut self, since: Option<Duration>, now: Moment, cluster: Option<&ClusterNames>) -> api::Timeline {
         self.take_probes(cluster);
         let timeline = self.up_to_date().answer(since, now);
-        let (at, rows) = &*self.searches.lock();
-        let is_fresh = now.mono.since(*at) < STALE;
-        let searches = Some(if is_fresh { rows.clone() } else { Vec::new() });
+        let stale = self.stale;
+        let searches = fresh(&self.searches.lock(), now.mono, stale);
+        let retries = fresh(&self.retries.lock(), now.mono, stale);
+        let storms = fresh(&self.storms.lock(), now.mono, stale);
         let probes = cluster.is_some_and(ClusterNames::knows_probes).then(|| self.probes(now));
-        api::Timeline { searches, probes, ..timeline }
+        api::Timeline { searches, retries, storms, probes, ..timeline }
     }
 
     /// Before an exit is told that they caused.
@@ -93,6 +110,17 @@ impl Inner {
         suspects.map(row).collect()
     }
 
+    /// Containers that their CPU limit stops, of those that somebody looked at.
+    fn throttled(&self, now: Moment, cluster: Option<&ClusterNames>) -> Vec<Finding> {
+        let found = self.throttling.all(now.mono).filter_map(|(name, periods, window)| {
+            let Workload { namespace, name, .. } = &*workload(name, cluster);
+            let (namespace, name) = (namespace.to_string(), name.to_string());
+            let of = Subject { namespace, kind: "Workload".to_owned(), name };
+            cpu_throttled(&of, periods, window, self.gauge.thresholds())
+        });
+        found.collect()
+    }
+
     /// Tells exits that are not settled of the probes before them: the connections of those without
     /// an answer close with the container, some of them after its exit was told.
     fn probes_of_exits(&mut self, now: Moment) {
@@ -104,6 +132,11 @@ impl Inner {
             timeline.probed(*seq, rows);
         }
     }
+}
+
+/// What the last window that is over told, unless that is long ago.
+fn fresh<T: Clone>((at, rows): &(Ts, Vec<T>), now: Ts, stale: Duration) -> Option<Vec<T>> {
+    Some(if now.since(*at) < stale { rows.clone() } else { Vec::new() })
 }
 
 /// An exit that probes may explain.
@@ -134,12 +167,29 @@ pub fn now() -> Moment {
 
 impl History {
     #[must_use]
-    pub fn new(timeline: Timeline, heard: Heard, losses: &Losses) -> History {
-        let Heard { unanswered, searches, probed } = heard;
-        let (gauge, probing) = (FindingGauge::new(losses), Probing::new(losses));
+    pub fn new(timeline: Timeline, heard: Heard, window: Duration, losses: &Losses) -> History {
+        let Heard { unanswered, searches, retries, storms, probed } = heard;
+        let (gauge, probing) = (FindingGauge::new(window, losses), Probing::new(losses));
+        let (node, looked, stale) = (NodeWatch::default(), NodeLook::default(), window * STALE_AFTER);
         let (throttling, exits) = (Throttling::new(losses), Vec::new());
         let exits_full = losses.place("probes", "exits_full", "exits that probes do not explain");
-        let inner = Inner { timeline, unanswered, gauge, searches, probed, probing, throttling, exits, exits_full };
+        let inner = Inner {
+            timeline,
+            unanswered,
+            gauge,
+            searches,
+            retries,
+            storms,
+            node,
+            looked,
+            stale,
+            probed,
+            probing,
+            throttling,
+            exits,
+            exits_full,
+            renames: Renames::default(),
+        };
         History { inner: Mutex::new(inner), cluster: OnceLock::new() }
     }
 
@@ -151,9 +201,11 @@ impl History {
         let (mut inner, now, cluster) = (self.inner.lock(), now(), self.cluster.get());
         inner.take_probes(cluster);
         let deleted_by = pod.and_then(|pod| cluster?.deleted_by(pod));
+        let (news, awaited) = by_cluster(news, cluster);
         let TaskNews::Ended { run, exit } = &news else {
             inner.throttling.news(&news);
-            inner.up_to_date().news(news, deleted_by, now);
+            let seq = inner.up_to_date().news(news, deleted_by, now);
+            inner.renames.add(seq, awaited, now.mono);
             return;
         };
         let at = now.of(exit.and_then(|exit| exit.at)).mono;
@@ -165,6 +217,7 @@ impl History {
         });
         inner.throttling.ended(run.task);
         let seq = inner.up_to_date().news(news, deleted_by, now);
+        inner.renames.add(seq, awaited, now.mono);
         if let (Some(seq), Some((pod, since, throttled))) = (seq, of_pod) {
             match inner.exits.len() < MOST_EXITS {
                 true => inner.exits.push(ProbedExit { seq, pod, container, since, at, throttled }),
@@ -178,13 +231,25 @@ impl History {
     #[must_use]
     pub fn throttling_due(&self) -> Vec<(TaskId, u32)> {
         let mut inner = self.inner.lock();
-        let now = now();
+        let (now, cluster) = (now(), self.cluster.get());
         let suspects = inner.probing.suspects(now.mono, |at| now.wall_ms_at(at));
         let suspects: Vec<(Uid, &str)> = suspects.iter().map(|(pod, row)| (*pod, row.container.as_str())).collect();
-        match suspects.as_slice() {
-            [] => Vec::new(),
-            suspects => inner.throttling.due(now.mono, suspects),
+        let ill = inner.gauge.ill();
+        if suspects.is_empty() && ill.is_empty() {
+            return Vec::new();
         }
+        let is_ill = |name: &LocalName| {
+            let Workload { namespace, name, .. } = &*workload(name, cluster);
+            !ill.is_empty() && ill.contains(&(namespace.to_string(), name.to_string()))
+        };
+        inner.throttling.due(now.mono, &suspects, is_ill)
+    }
+
+    /// Takes in what the files of the node say.
+    pub fn node(&self, texts: &NodeTexts) {
+        let mut inner = self.inner.lock();
+        let Inner { node, looked, gauge, .. } = &mut *inner;
+        *looked = node.look(texts, clock::now(), gauge.thresholds());
     }
 
     pub fn throttling(&self, task: TaskId, periods: Periods) {
@@ -202,12 +267,17 @@ impl History {
         let now = now();
         inner.take_probes(self.cluster.get());
         inner.probing.forget(now.mono);
+        let Inner { renames, timeline, .. } = &mut *inner;
+        renames.known(self.cluster.get(), now.mono).into_iter().for_each(|(seq, name)| timeline.rename(seq, &name));
         // Before they are settled.
         inner.probes_of_exits(now);
         inner.up_to_date().tick(now.mono);
         if let Some(back) = inner.gauge.due(now.mono) {
-            let answer = inner.answer(Some(back), now, self.cluster.get());
-            inner.gauge.window(&answer);
+            let cluster = self.cluster.get();
+            let answer = inner.answer(Some(back), now, cluster);
+            let throttled = inner.throttled(now, cluster);
+            let Inner { gauge, looked, .. } = &mut *inner;
+            gauge.window(&answer, looked, &throttled);
         }
     }
 

@@ -136,23 +136,28 @@ impl Timeline {
         &self.totals
     }
 
-    /// Takes in what a containerd told; the number of the event, where it is an exit. `deleted_by` is
-    /// when the pod of the run that ended was to be gone.
+    /// Takes in what a containerd told; the number of the event. `deleted_by` is when the pod of the run
+    /// that ended was to be gone.
     pub fn news(&mut self, news: TaskNews, deleted_by: Option<SystemTime>, now: Moment) -> Option<u64> {
-        match news {
-            TaskNews::Ended { run, exit } => return Some(self.ended(&run, exit, deleted_by, now)),
+        Some(match news {
+            TaskNews::Ended { run, exit } => self.ended(&run, exit, deleted_by, now),
             TaskNews::Began(run) => self.began(&run, now),
             TaskNews::Named { task, name } => {
                 let seq = self.unnamed.remove(&task)?;
-                let event = place(&self.events, seq).and_then(|place| self.events.get_mut(place))?;
-                self.bytes = self.bytes.saturating_sub(weight(event));
-                name_it(event, &name);
-                self.bytes += weight(event);
-                self.trim();
+                self.rename(seq, &name);
+                seq
             }
             TaskNews::OutOfMemory { container, run, at } => self.out_of_memory(container, run.as_ref(), now.of(at)),
-        }
-        None
+        })
+    }
+
+    /// Somebody knows better whose that event is.
+    pub fn rename(&mut self, seq: u64, name: &LocalName) {
+        let Some(event) = place(&self.events, seq).and_then(|place| self.events.get_mut(place)) else { return };
+        self.bytes = self.bytes.saturating_sub(weight(event));
+        name_it(event, name);
+        self.bytes += weight(event);
+        self.trim();
     }
 
     /// Probes for which the kubelet may have ended the container of this exit, as far as they are
@@ -169,7 +174,7 @@ impl Timeline {
         self.trim();
     }
 
-    fn began(&mut self, run: &Run, now: Moment) {
+    fn began(&mut self, run: &Run, now: Moment) -> u64 {
         let mut event = self.event("start", &run.container, Some(run), now);
         let id = &event.container_id;
         let is_same = |before: &&TimelineEvent| {
@@ -184,11 +189,13 @@ impl Timeline {
         if run.name.is_none() {
             self.unnamed.insert(run.task, event.seq);
         }
+        let seq = event.seq;
         self.push(event);
         self.trim();
+        seq
     }
 
-    fn out_of_memory(&mut self, container: ContainerRef, run: Option<&Run>, at: Moment) {
+    fn out_of_memory(&mut self, container: ContainerRef, run: Option<&Run>, at: Moment) -> u64 {
         let mut event = self.event("oom", &container, run, at);
         let is_again = |before: &&TimelineEvent| {
             before.event == "oom"
@@ -222,8 +229,10 @@ impl Timeline {
         if self.killed.len() > MOST_KILLED {
             self.killed.pop_front();
         }
+        let seq = event.seq;
         self.push(event);
         self.trim();
+        seq
     }
 
     fn ended(&mut self, run: &Run, exit: Option<ExitStatus>, deleted_by: Option<SystemTime>, now: Moment) -> u64 {
@@ -250,7 +259,7 @@ impl Timeline {
                 let mut open = OpenExit::new(event.seq, slot, at.mono, oom, run.sharing, &self.thresholds);
                 for cut in self.recent.take(|cut| open.has_cut(cut)) {
                     add_row(&mut event, &cut);
-                    open.add(cut, &event.cause, &mut self.totals);
+                    open.add(cut, &event, &mut self.totals);
                 }
                 self.open.push_back(open);
                 if self.open.len() > MOST_OPEN
@@ -274,14 +283,14 @@ impl Timeline {
         };
         let Some(event) = place(events, open.seq).and_then(|place| events.get_mut(place)) else {
             // So much happened since that it was forgotten; the counter remembers.
-            return totals.add("exit", &unanswered);
+            return totals.add("exit", &unanswered, None);
         };
         self.bytes = self.bytes.saturating_sub(weight(event));
         add_row(event, &unanswered);
         self.bytes += weight(event);
         match event.settled {
-            true => totals.add(&event.cause, &unanswered),
-            false => open.add(unanswered, &event.cause, totals),
+            true => totals.add(&event.cause, &unanswered, Some(&*event)),
+            false => open.add(unanswered, event, totals),
         }
         self.trim();
     }
@@ -341,7 +350,7 @@ fn settle(open: &mut OpenExit, events: &mut VecDeque<TimelineEvent>, totals: &mu
     open.is_settled = true;
     let event = place(events, open.seq).and_then(|place| events.get_mut(place));
     let cause = event.as_ref().map_or("exit", |event| &event.cause);
-    open.cuts.drain(..).for_each(|cut| totals.add(cause, &cut));
+    open.cuts.drain(..).for_each(|cut| totals.add(cause, &cut, event.as_deref()));
     if let Some(event) = event {
         event.settled = true;
     }

@@ -11,8 +11,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A burst of lookups, as a pod that starts makes it, is not what goes on.
-const WINDOW: Duration = Duration::from_secs(30);
 /// Clients in a window.
 const MOST: usize = 512;
 /// RFC 1035 section 4.1.1: the name does not exist.
@@ -25,6 +23,8 @@ pub type Told = Arc<Mutex<(Ts, Vec<LookupRow>)>>;
 pub struct SearchWatch {
     clients: HashMap<End, Client>,
     began: Ts,
+    /// A burst of lookups, as a pod that starts makes it, is not what goes on.
+    window: Duration,
     told: Told,
     full: Loss,
 }
@@ -37,14 +37,14 @@ struct Client {
 }
 
 impl SearchWatch {
-    pub fn new(losses: &Losses) -> (SearchWatch, Told) {
+    pub fn new(window: Duration, losses: &Losses) -> (SearchWatch, Told) {
         let full = losses.place("doctor", "lookups_full", "lookups that dns-search does not see");
         let told = Told::default();
-        (SearchWatch { clients: HashMap::new(), began: Ts::default(), told: told.clone(), full }, told)
+        (SearchWatch { clients: HashMap::new(), began: Ts::default(), window, told: told.clone(), full }, told)
     }
 
     fn lookup(&mut self, client: &End, name: &str, rcode: u16, at: Ts) {
-        if at.since(self.began) >= WINDOW {
+        if at.since(self.began) >= self.window {
             self.turn(at);
         }
         if !self.clients.contains_key(client) {
@@ -105,7 +105,7 @@ mod tests {
     impl Story {
         fn new() -> Story {
             let losses = Losses::default();
-            let (watch, told) = SearchWatch::new(&losses);
+            let (watch, told) = SearchWatch::new(Duration::from_secs(30), &losses);
             Story { watch, told, losses }
         }
 

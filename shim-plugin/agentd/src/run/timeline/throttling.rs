@@ -1,5 +1,5 @@
-//! How often the CPU limit stopped containers whose probes are slow: read of those alone, and only
-//! while they are. Pure: whoever reads the files says what they said.
+//! How often the CPU limit stopped containers whose probes are slow, or whose workload has another
+//! finding: read of those alone, and only while they are. Pure: whoever reads the files says what they said.
 
 use doctor::history::Periods;
 use flow_model::Ts;
@@ -7,6 +7,7 @@ use golden_metrics::{Loss, Losses};
 use k8s_sync::cluster::object::Uid;
 use shim_plugin::{LocalName, Run, TaskId, TaskNews};
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Runs of containers in pods, some of them in no pod that is known yet.
@@ -21,6 +22,8 @@ const WINDOW: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 struct Running {
     pid: u32,
+    /// As containerd calls it.
+    name: Option<Arc<LocalName>>,
     /// Its pod and its name there.
     of: Option<(Uid, Box<str>)>,
     asked: Option<Ts>,
@@ -46,11 +49,12 @@ impl Throttling {
             TaskNews::Began(_) if self.runs.len() >= MOST => self.full.add(1),
             TaskNews::Began(Run { task, pid, name, .. }) => {
                 let of = name.as_deref().and_then(of);
-                self.runs.insert(*task, Running { pid: *pid, of, asked: None, readings: None });
+                self.runs.insert(*task, Running { pid: *pid, name: name.clone(), of, asked: None, readings: None });
             }
             TaskNews::Named { task, name } => {
                 if let Some(running) = self.runs.get_mut(task) {
                     running.of = of(name);
+                    running.name = Some(name.clone());
                 }
             }
             TaskNews::OutOfMemory { .. } | TaskNews::Ended { .. } => {}
@@ -61,12 +65,21 @@ impl Throttling {
         self.runs.remove(&task);
     }
 
-    /// Which of these are to be looked at now, with their pids.
-    pub fn due(&mut self, now: Ts, suspects: &[(Uid, &str)]) -> Vec<(TaskId, u32)> {
+    /// Which of these are to be looked at now, with their pids: by pod and container, and by whose they
+    /// are.
+    pub fn due(
+        &mut self,
+        now: Ts,
+        suspects: &[(Uid, &str)],
+        is_ill: impl Fn(&LocalName) -> bool,
+    ) -> Vec<(TaskId, u32)> {
         let is_suspect =
             |of: &(Uid, Box<str>)| suspects.iter().any(|(uid, container)| of.0 == *uid && *of.1 == **container);
+        let is_wanted = |running: &Running| {
+            running.of.as_ref().is_some_and(is_suspect) || running.name.as_deref().is_some_and(&is_ill)
+        };
         let is_due = |running: &&mut Running| {
-            running.of.as_ref().is_some_and(is_suspect) && running.asked.is_none_or(|asked| now.since(asked) >= EVERY)
+            running.asked.is_none_or(|asked| now.since(asked) >= EVERY) && is_wanted(&**running)
         };
         let due = self.runs.iter_mut().map(|(task, running)| (*task, running)).filter(|(_, running)| is_due(running));
         let asked = |(task, running): (TaskId, &mut Running)| {
@@ -84,6 +97,15 @@ impl Throttling {
             Some([_, last]) if now.since(last.0) <= WINDOW => [last, (now, periods)],
             _ => [(now, periods); 2],
         });
+    }
+
+    /// Of late, of all that were looked at: with the time that it is of.
+    pub fn all(&self, now: Ts) -> impl Iterator<Item = (&Arc<LocalName>, Periods, Duration)> {
+        self.runs.values().filter_map(move |running| {
+            let [(from, before), (at, after)] = running.readings?;
+            let periods = (now.since(at) <= WINDOW).then(|| after.since(before))??;
+            Some((running.name.as_ref()?, periods, at.since(from)))
+        })
     }
 
     /// Of late; None where its CPU is not limited, or nobody looked twice.
@@ -139,11 +161,15 @@ mod tests {
         let mut throttling = Throttling::new(&Losses::default());
         throttling.news(&began(1, Some(named("app"))));
         throttling.news(&began(2, None));
-        assert_eq!(throttling.due(at(1), &[]), []);
-        assert_eq!(throttling.due(at(1), &[(pod, "app"), (pod, "late")]), [(TaskId(1), 70)]);
+        assert_eq!(throttling.due(at(1), &[], |_| false), []);
+        assert_eq!(throttling.due(at(1), &[(pod, "app"), (pod, "late")], |_| false), [(TaskId(1), 70)]);
         throttling.news(&TaskNews::Named { task: TaskId(2), name: named("late") });
-        assert_eq!(throttling.due(at(2), &[(pod, "app"), (pod, "late")]), [(TaskId(2), 70)], "the other one just was");
-        assert_eq!(throttling.due(at(3), &[(pod, "app")]), [(TaskId(1), 70)]);
+        assert_eq!(
+            throttling.due(at(2), &[(pod, "app"), (pod, "late")], |_| false),
+            [(TaskId(2), 70)],
+            "the other one just was"
+        );
+        assert_eq!(throttling.due(at(3), &[(pod, "app")], |_| false), [(TaskId(1), 70)]);
 
         let mut read = |second, all, throttled| {
             throttling.read(TaskId(1), Periods { all, throttled }, at(second));
@@ -155,6 +181,10 @@ mod tests {
         assert_eq!(read(71, 160, 130), Some(Periods { all: 10, throttled: 5 }), "the minute is over");
         assert_eq!(read(72, 160, 130), Some(Periods { all: 10, throttled: 5 }));
         assert_eq!(throttling.of(pod, "app", at(200)), None, "long ago");
+        let workloads = |name: &LocalName| &*name.workload.name == "api";
+        assert_eq!(throttling.due(at(80), &[], workloads).len(), 2, "whose workload has another finding");
+        let all: Vec<_> = throttling.all(at(72)).map(|(name, periods, of)| (&*name.container, periods, of)).collect();
+        assert_eq!(all, [("app", Periods { all: 10, throttled: 5 }, Duration::from_secs(2))]);
         throttling.ended(TaskId(1));
         assert_eq!(throttling.of(pod, "app", at(72)), None);
     }

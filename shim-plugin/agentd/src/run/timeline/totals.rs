@@ -1,6 +1,7 @@
 //! `pilotfish_cut_exchanges_total`: requests that were cut, by cause and edge.
 
 use super::unanswered::Unanswered;
+use agent_api::TimelineEvent;
 use golden_metrics::{End, Loss, Losses, OVERFLOW, SelfMetric};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -51,8 +52,9 @@ impl CutTotals {
         self.totals.iter().map(|(key, requests)| CutRecord { key: key.clone(), requests: *requests }).collect()
     }
 
-    /// A stream that ended is nobody's lost request.
-    pub fn add(&mut self, cause: &str, cut: &Unanswered) {
+    /// A stream that ended is nobody's lost request. The server is called as its exit is: the name of its
+    /// edge may have been on the way when the request was given up.
+    pub fn add(&mut self, cause: &str, cut: &Unanswered, exit: Option<&TimelineEvent>) {
         let Unanswered { client, server, service, is_stream: false, count, .. } = cut else { return };
         let End { workload: client_workload, namespace: client_namespace, kind: client_kind } = client;
         let End { workload: server_workload, namespace: server_namespace, kind: server_kind } = server;
@@ -65,6 +67,15 @@ impl CutTotals {
             server_namespace: server_namespace.to_string(),
             server_kind: (*server_kind).to_owned(),
             server_service: service.to_string(),
+        };
+        let key = match exit.filter(|exit| !exit.kind.is_empty()) {
+            None => key,
+            Some(TimelineEvent { namespace, workload, kind, .. }) => CutKey {
+                server_workload: workload.clone(),
+                server_namespace: namespace.clone(),
+                server_kind: kind.clone(),
+                ..key
+            },
         };
         if self.totals.len() < MOST || self.totals.contains_key(&key) {
             *self.totals.entry(key).or_default() += count;

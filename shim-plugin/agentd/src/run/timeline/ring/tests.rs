@@ -381,3 +381,26 @@ proptest! {
         prop_assert_eq!(again.events.len(), events.len());
     }
 }
+
+#[test]
+fn an_exit_and_what_it_cut_are_called_alike_by_the_name_that_came_before_it_was_settled() {
+    let mut story = Story::new();
+    story.timeline.unanswered(cut(1, "web", 9_500, 9_999));
+    let exit = Some(ExitStatus { code: 1, at: Some(moment(10_000).wall) });
+    let seq = story.timeline.news(TaskNews::Ended { run: run("api-x1", 1, 1), exit }, None, moment(10_005));
+    let seq = seq.expect("the number of the exit");
+    assert_eq!(story.told(), ["10000 exit api-x1 exit 1 1 x GET from web 0 [499] .."]);
+    // The API tells of the pod.
+    story.timeline.rename(seq, &named("front"));
+    story.timeline.rename(seq + 7, &named("nobody"));
+    story.timeline.tick(moment(14_000).mono);
+    // A query that is given up later.
+    story.timeline.unanswered(Unanswered { over_udp: true, ..cut(1, "web", 9_900, 20_000) });
+    assert!(story.told()[0].starts_with("10000 exit front exit 2"), "{:?}", story.told());
+    let servers = |metric: SelfMetric| {
+        let of = |wanted| metric.labels.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.to_string());
+        (of("server_workload"), of("server_service"), metric.value)
+    };
+    let counted: Vec<_> = story.timeline.totals().metrics().into_iter().map(servers).collect();
+    assert_eq!(counted, [(Some("front".to_owned()), Some("front".to_owned()), 2.0)]);
+}
