@@ -102,7 +102,7 @@ export class Page {
 
   /** The value of an expression, which may be a promise. */
   async value(expression) {
-    const told = await this.send('Runtime.evaluate', { expression, returnByValue: true, awaitPromise: true });
+    const told = await this.send('Runtime.evaluate', { expression, returnByValue: true, awaitPromise: true, allowUnsafeEvalBlockedByCSP: false });
     if (told.exceptionDetails) throw new Error(`${expression}: ${told.exceptionDetails.exception?.description}`);
     return told.result.value;
   }

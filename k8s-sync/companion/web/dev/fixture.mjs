@@ -45,13 +45,14 @@ export function shop(seed = 1) {
     accounts: ['login', 'profile', 'sessions:StatefulSet', 'users-db:StatefulSet'],
     observability: ['prometheus:StatefulSet', 'grafana', 'loki:StatefulSet', 'alertmanager:StatefulSet'],
     'kube-system': ['coredns', 'metrics-server'],
+    '"><script>globalThis.pwned=1</script>': ['<img src=x onerror=globalThis.pwned=1>'],
     '': ['api.stripe.com:External', 'smtp.example.com:External', '_unknown:NotFound'],
   };
   const workloads = [];
   const index = new Map();
   for (const [ns, names] of Object.entries(spec)) {
     for (const text of names) {
-      const [name, kind = 'Deployment'] = text.split(':');
+      const [name, kind = 'Deployment'] = text.split(/:(?=[A-Z])/);
       index.set(name, workloads.length);
       workloads.push(workload(workloads.length + 1, ns, name, { kind, live: 3, all: 3 }));
     }
@@ -92,6 +93,7 @@ export function shop(seed = 1) {
   link('grafana', 'loki', 2);
   link('prometheus', 'alertmanager', 0.4);
   link('nightly-report', 'ledger-db', 0, { r: 0, ok: null, p95: null, p: 'db' });
+  link('<img src=x onerror=globalThis.pwned=1>', 'cart', 1);
   link('_unknown', 'gateway', 455, { ok: 0.9991 });
   for (const name of ['web', 'cart', 'login', 'ledger', 'prometheus']) link(name, 'coredns', 8 + 20 * draw(), { p: 'dns', p95: 0.0012 });
   for (const one of edges) {
@@ -103,7 +105,7 @@ export function shop(seed = 1) {
     server.live = Math.min(server.live, one.live);
   }
   return document(workloads, edges, {
-    agents: { live: 2, silent: 1, ended: 0, absent: 0, trouble: [{ node: 'node-3', state: 'Silent', why: 'no push for 40 s', version: '0.2.0' }], more: 0 },
+    agents: { live: 2, silent: 0, ended: 0, absent: 1, trouble: [{ node: 'node-3', state: 'Absent', why: 'no agent has joined from this node', version: '' }], more: 0 },
     losses: [{ stage: 'ring', reason: 'full', unit: 'events', lately: 312 }],
   });
 }
