@@ -146,7 +146,7 @@ function choose(key, { pan = false } = {}) {
 function say(key) {
   const card = view.cards.get(key);
   if (!card) return;
-  const name = card.type === 'namespace' ? `Namespace ${namespace(card.ns)}, ${card.members} workloads` : `${workload(card.workload)}, ${card.workload.kind} in ${namespace(card.ns)}`;
+  const name = card.type === 'namespace' ? `Namespace ${namespace(card.ns)}, ${count(card.members)} workload${card.members === 1 ? '' : 's'}` : `${workload(card.workload)}, ${card.workload.kind} in ${namespace(card.ns)}`;
   const figures = card.rate > 0 ? `${rate(card.rate)}, ${percent(card.ok)} success, p95 ${time(card.p95)}` : 'no requests';
   const lacking = card.live < card.all ? `, ${card.live} of ${card.all} nodes` : '';
   $('said').textContent = `${name}: ${figures}${lacking}`;

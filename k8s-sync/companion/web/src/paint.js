@@ -194,7 +194,8 @@ function drawFrame(context, frame, box, { scale, theme, selected, hovered }) {
     context.font = `400 11px ${FONT}`;
     context.fillStyle = theme.muted;
     const found = frame.found === null ? '' : ` · ${frame.found} found`;
-    context.fillText(`${frame.members} workloads${found}`, box.x + 18 + wide + 10, middle + 0.5);
+    const members = `${frame.members} workload${frame.members === 1 ? '' : 's'}${found}`;
+    context.fillText(cut(context, members, box.w - wide - 62), box.x + 18 + wide + 10, middle + 0.5);
     context.textAlign = 'right';
     context.fillText('−', box.x + box.w - 16, middle);
   }
