@@ -314,13 +314,20 @@ async function ask(path) {
   return answer.json();
 }
 
+const turn = () => new Promise((done) => setTimeout(done, 0));
+
 async function poll() {
   if (!document.hidden) {
     try {
-      model = read(await ask('api/map'));
+      const told = await ask('api/map');
+      // In steps between which a frame is drawn.
+      await turn();
+      const next = read(told);
+      history.take(next);
+      await turn();
+      model = next;
       answered = performance.now();
       failure = null;
-      history.take(model);
       changed();
       if (edgeOf(state.selected)) askDetail();
     } catch (error) {

@@ -12,7 +12,11 @@ export function read(document) {
     namespaces.get(workload.ns).push(workload);
     return workload.id;
   });
-  const edges = document.edges.map((edge) => ({ ...edge, client: order[edge.c], server: order[edge.s] }));
+  const edges = document.edges;
+  for (const edge of edges) {
+    edge.client = order[edge.c];
+    edge.server = order[edge.s];
+  }
   return { document, workloads, namespaces, edges, byId: new Map(edges.map((edge) => [edge.id, edge])) };
 }
 
@@ -32,8 +36,8 @@ export function matches(query, workload) {
 export const keyOf = { namespace: (ns) => `n:${ns}`, workload: (id) => `w:${id}` };
 
 /** Adds up: rates and failures; of latencies the worst is told, since quantiles do not add. */
-function sum() {
-  return { rate: 0, failed: 0, p95: null, live: 0, all: 0, open: 0, lost: 0, edges: [] };
+function sum(key, from, to) {
+  return { key, from, to, ok: null, rate: 0, failed: 0, p95: null, live: 0, all: 0, open: 0, lost: 0, edges: [] };
 }
 
 function add(into, edge) {
@@ -48,10 +52,6 @@ function add(into, edge) {
   into.open += edge.open;
   into.lost += edge.lost;
   into.edges.push(edge.id);
-}
-
-function finished(total) {
-  return { ...total, ok: total.rate > 0 ? Math.max(0, 1 - total.failed / total.rate) : null };
 }
 
 /** What is on the page: cards, the frames of namespaces that are open, and links between cards. */
@@ -81,23 +81,31 @@ export function visible(model, state) {
     }
   }
   const links = new Map();
-  const place = (id) => {
-    const workload = model.workloads.get(id);
-    if (!workload || state.hidden.has(workload.ns)) return null;
-    return state.open.has(workload.ns) ? keyOf.workload(id) : keyOf.namespace(workload.ns);
-  };
+  const places = new Map();
+  for (const [ns, members] of model.namespaces) {
+    if (state.hidden.has(ns)) continue;
+    const isOpen = state.open.has(ns);
+    const key = keyOf.namespace(ns);
+    for (const { id } of members) places.set(id, isOpen ? keyOf.workload(id) : key);
+  }
   for (const edge of model.edges) {
-    const [from, to] = [place(edge.client), place(edge.server)];
-    if (from === null || to === null) continue;
+    const from = places.get(edge.client);
+    const to = places.get(edge.server);
+    if (from === undefined || to === undefined) continue;
     if (from === to && cards.get(from).type === 'namespace') {
       cards.get(from).self += edge.r;
       continue;
     }
     const key = `${from}>${to}`;
-    if (!links.has(key)) links.set(key, { key, from, to, total: sum() });
-    add(links.get(key).total, edge);
+    let link = links.get(key);
+    if (link === undefined) {
+      link = sum(key, from, to);
+      links.set(key, link);
+    }
+    add(link, edge);
   }
-  const list = [...links.values()].map(({ key, from, to, total }) => ({ key, from, to, ...finished(total) }));
+  const list = [...links.values()];
+  for (const link of list) link.ok = link.rate > 0 ? Math.max(0, 1 - link.failed / link.rate) : null;
   return { cards, frames, links: list };
 }
 
