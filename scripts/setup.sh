@@ -7,6 +7,7 @@
 #   scripts/setup.sh --test     what `make test` needs, too (the default)
 #   scripts/setup.sh --docker   what `cargo xtask runtime-test --docker` needs beyond that
 #   scripts/setup.sh --vm       what `cargo xtask runtime-test --vm` needs beyond that of --test
+#   scripts/setup.sh --browser  what `cargo xtask map-test` needs beyond that of --test: Chromium, Node (350 MB)
 #   scripts/setup.sh --package  what `make package` and `make vm-test` need
 #   scripts/setup.sh --aarch64  what `make aarch64` needs on x86_64: a cross compiler, QEMU, Rust's library for aarch64
 set -euo pipefail
@@ -22,9 +23,10 @@ for arg in "$@"; do
     --test) mode=test ;;
     --docker) mode=docker ;;
     --vm) mode=vm ;;
+    --browser) mode=browser ;;
     --package) mode=package ;;
     --aarch64) mode=aarch64 ;;
-    *) fail "unknown option $arg; write --demo, --k8s, --test, --docker, --vm, --package or --aarch64" ;;
+    *) fail "unknown option $arg; write --demo, --k8s, --test, --docker, --vm, --browser, --package or --aarch64" ;;
   esac
 done
 
@@ -40,6 +42,7 @@ needs_test="$needs_k8s wrk=wrk curl=curl tcpdump=tcpdump tshark=tshark dig=bind9
   file:/usr/lib/python3/dist-packages/websockets/__init__.py=python3-websockets"
 needs_docker="$needs_test dockerd=docker.io docker=docker.io iptables=iptables"
 needs_vm="$needs_test iptables=iptables ipvsadm=ipvsadm mke2fs=e2fsprogs file:/usr/bin/python3=python3 strip=binutils"
+needs_browser="$needs_test chromium=chromium node=nodejs npm=npm"
 needs_packing="$needs_build strip=binutils gzip=gzip dpkg-deb=dpkg dpkg-shlibdeps=dpkg-dev lintian=lintian rpmlint=rpmlint rpm=rpm"
 needs_package="$needs_packing mmdebstrap=mmdebstrap mke2fs=e2fsprogs tar=tar qemu-system-x86_64=qemu-system-x86"
 needs_aarch64="$needs_packing aarch64-linux-gnu-gcc=gcc-aarch64-linux-gnu aarch64-linux-gnu-g++=g++-aarch64-linux-gnu

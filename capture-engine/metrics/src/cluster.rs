@@ -5,21 +5,36 @@
 //! goes or begins anew makes no rate negative and no spike; a sum of totals would. Histograms add up
 //! bucket by bucket, so a quantile over nodes is as exact as one of a node.
 
+use crate::extras::Extra;
 use crate::families::{Cell, FamilyId};
-use crate::labels::{ERROR_TYPE, UNANSWERED};
+use crate::labels::{ERROR_TYPE, Reporter, UNANSWERED};
 use crate::rows::{Of, RowKey, RowValue};
 use crate::view::{Key, Name, Stats, View};
-use agent_api::{EdgeRow, WorkloadRow};
+use agent_api::{EdgeRow, LossRow, WorkloadRow};
 use flow_model::Transport;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 /// What was counted in a step of time.
 #[derive(Debug)]
-struct Slot {
-    began: Duration,
-    edges: BTreeMap<Key, Stats>,
+pub(crate) struct Slot {
+    pub(crate) began: Duration,
+    pub(crate) edges: BTreeMap<Key, Stats>,
+    /// For who asks of one edge.
+    pub(crate) extras: BTreeMap<Key, Extra>,
+    lost: BTreeMap<Place, u64>,
 }
+
+impl Slot {
+    fn new(began: Duration) -> Slot {
+        Slot { began, edges: BTreeMap::new(), extras: BTreeMap::new(), lost: BTreeMap::new() }
+    }
+}
+
+/// A place of loss: stage, reason, unit.
+type Place = (Box<str>, Box<str>, Box<str>);
+/// There are some hundred. A hostile agent may name as many as its names have room.
+const PLACES: usize = 1_000;
 
 /// What all agents counted in the last steps. As large as there are edges, whatever the number of
 /// agents.
@@ -27,7 +42,7 @@ struct Slot {
 pub struct Cluster {
     step: Duration,
     kept: usize,
-    slots: VecDeque<Slot>,
+    pub(crate) slots: VecDeque<Slot>,
 }
 
 /// How many agents have a series of a row, and how many of them push.
@@ -51,9 +66,12 @@ pub struct Covered<R> {
 /// A table at one time.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterView {
-    view: View,
-    nodes: BTreeMap<Key, Nodes>,
+    pub(crate) view: View,
+    pub(crate) nodes: BTreeMap<Key, Nodes>,
     servers: BTreeMap<Name, Nodes>,
+    /// Exchanges that are in no series, by edge.
+    pub(crate) lost: BTreeMap<(Name, Name, Reporter), u64>,
+    losses: Vec<LossRow>,
 }
 
 impl Cluster {
@@ -71,29 +89,36 @@ impl Cluster {
 
     /// An agent's series went from `was` to `value`. `None`: it began since.
     pub fn count(&mut self, now: Duration, key: &RowKey, was: Option<&RowValue>, value: &RowValue) {
-        let Some(place) = place(key) else { return };
-        let value = was.map_or_else(|| value.clone(), |was| value.since(was));
-        let stats = Stats { tcp_open: 0, ..stats(key, &value) };
-        if stats == Stats::default() {
+        let mut value = was.map_or_else(|| value.clone(), |was| value.since(was));
+        value.numbers.open = 0;
+        if value == RowValue::default() {
             return;
         }
         self.pass(now);
-        if let Some(slot) = self.slots.back_mut() {
+        let Some(slot) = self.slots.back_mut() else { return };
+        if let Some(place) = place(key) {
+            let stats = stats(key, &value);
+            slot.extras.entry(place.clone()).or_default().count(key, &value, stats.requests);
             slot.edges.entry(place).or_default().add(&stats);
+        } else if let Some(place) = place_of_loss(key)
+            && (slot.lost.len() < PLACES || slot.lost.contains_key(&place))
+        {
+            let lost = slot.lost.entry(place).or_default();
+            *lost = lost.saturating_add(value.numbers.total);
         }
     }
 
     /// Begins a step where one is due, and forgets the oldest.
     fn pass(&mut self, now: Duration) {
         let Some(latest) = self.slots.back().map(|slot| slot.began) else {
-            return self.slots.push_back(Slot { began: now, edges: BTreeMap::new() });
+            return self.slots.push_back(Slot::new(now));
         };
         let steps = now.saturating_sub(latest).as_nanos().checked_div(self.step.as_nanos()).unwrap_or(0);
         // After a pause all that is kept is empty.
         let first = steps.saturating_sub(self.kept as u128).max(1);
         for n in first..=steps {
             let began = latest + self.step.saturating_mul(u32::try_from(n).unwrap_or(u32::MAX));
-            self.slots.push_back(Slot { began, edges: BTreeMap::new() });
+            self.slots.push_back(Slot::new(began));
         }
         while self.slots.len() > self.kept + 1 {
             self.slots.pop_front();
@@ -116,7 +141,24 @@ impl Cluster {
         for (place, open) in &there.open {
             edges.entry(place.clone()).or_default().tcp_open += open;
         }
-        there.table(edges, span)
+        let mut view = there.table(edges, span);
+        self.slots.iter().for_each(|slot| view.miss(slot));
+        let losses: BTreeMap<&Place, u64> = self.slots.iter().flat_map(|slot| &slot.lost).fold(
+            BTreeMap::new(),
+            |mut all: BTreeMap<_, u64>, (place, lost)| {
+                let sum = all.entry(place).or_default();
+                *sum = sum.saturating_add(*lost);
+                all
+            },
+        );
+        let row = |((stage, reason, unit), total): (&Place, u64)| LossRow {
+            stage: stage.to_string().into(),
+            reason: reason.to_string().into(),
+            unit: unit.to_string().into(),
+            total,
+        };
+        view.losses = losses.into_iter().map(row).collect();
+        view
     }
 
     /// What all agents have counted since their beginnings.
@@ -135,6 +177,16 @@ impl Cluster {
             there.agent(live, rows.inspect(counted));
         }
         there.table(edges, None)
+    }
+}
+
+/// Where something was lost, if that is what the total counts.
+fn place_of_loss(key: &RowKey) -> Option<Place> {
+    let label = |name| key.label(name).unwrap_or_default().into();
+    match key.of {
+        Of::Lost => Some((label("stage"), label("reason"), key.unit.clone())),
+        Of::Missed => Some(("exchanges".into(), label("reason"), "exchanges".into())),
+        Of::Exchanges(_) | Of::Tcp | Of::Udp | Of::Counted => None,
     }
 }
 
@@ -220,11 +272,30 @@ impl There {
         }
         // What nobody has any more counted in the window all the same.
         let servers = self.servers.into_iter().map(|(name, (nodes, _))| (name, nodes)).collect();
-        ClusterView { view: View { edges, span }, nodes, servers }
+        ClusterView { view: View { edges, span }, nodes, servers, ..ClusterView::default() }
     }
 }
 
 impl ClusterView {
+    fn miss(&mut self, slot: &Slot) {
+        for (key, extra) in slot.extras.iter().filter(|(_, extra)| extra.lost() > 0) {
+            let lost = self.lost.entry((key.client.clone(), key.server.clone(), key.reporter)).or_default();
+            *lost = lost.saturating_add(extra.lost());
+        }
+    }
+
+    /// What agents lost in the last steps, by place; `total` is of that time.
+    #[must_use]
+    pub fn losses(&self) -> &[LossRow] {
+        &self.losses
+    }
+
+    /// In which the table was counted; none before anything was.
+    #[must_use]
+    pub fn span(&self) -> Option<Duration> {
+        self.view.span
+    }
+
     /// One row for each observer of an edge. An edge that both its ends report has two.
     #[must_use]
     pub fn edges(&self) -> Vec<Covered<EdgeRow>> {

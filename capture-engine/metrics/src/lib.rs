@@ -12,9 +12,11 @@
 #![warn(missing_docs)]
 
 mod cluster;
+mod details;
 mod ends;
 mod exchanges;
 mod exposition;
+mod extras;
 mod families;
 mod golden;
 mod histogram;
@@ -37,8 +39,9 @@ mod texts;
 mod view;
 mod waiting;
 
-pub use agent_api::{By, EdgeRow, LossRow, PartRow, WorkloadRow};
+pub use agent_api::{By, EdgeRow, Golden as Figures, LossRow, PartRow, Party, WorkloadRow};
 pub use cluster::{Cluster, ClusterView, Covered, Nodes};
+pub use details::{CodeDetail, EdgeDetail, Pair, ProtocolDetail, TransportDetail};
 pub use exposition::{Exposition, Format, Histograms, Kind, Known, NodePage, SelfMetric};
 pub use families::failed;
 pub use golden::{Config, FlowCache, Golden};

@@ -23,12 +23,12 @@ const OPERATION: [&str; 9] = [
     "dns_question_type",
 ];
 /// Labels that say what was answered. A family has one of them at most.
-const STATUS: [&str; 4] =
+pub(crate) const STATUS: [&str; 4] =
     ["http_response_status_code", "rpc_response_status_code", "db_response_status_code", "dns_response_code"];
 const ROUTE: &str = "http_route";
 const ERROR: &str = "error_type";
 /// Status of what was answered where its protocol has a word for errors only.
-const OK: &str = "ok";
+pub(crate) const OK: &str = "ok";
 /// The label is not there.
 const NONE: &str = "-";
 

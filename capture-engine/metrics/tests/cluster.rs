@@ -265,3 +265,52 @@ fn connections_of_an_agent_that_is_silent_are_not_open() {
         assert_eq!((edges[0].row.golden.tcp_connections, &*edges[0].row.protocol), (expected, "tcp"));
     }
 }
+
+/// What both ends of an edge told counts once, and every exchange has a status.
+#[test]
+fn an_edge_in_detail_adds_up_to_its_row() {
+    let (mut nodes, mut open) = ([node(), node()], Open::default());
+    let mut cluster = Cluster::new(Duration::from_secs(10), 6);
+    cluster.begin(Duration::ZERO);
+    let before = nodes.each_mut().map(Node::rows);
+    for (i, at_client) in [(0, true), (1, false)] {
+        let mut sees = |what, times| {
+            (0..times).for_each(|_| nodes[i].see(Seen { at_client, what, ns: 2 * MS }, &mut open));
+        };
+        [(0, 6), (1, 3), (2, 1), (3, 4), (5, 2)].into_iter().for_each(|(what, times)| sees(what, times));
+        nodes[i].see(Seen { at_client, what: 4, ns: 9 }, &mut open);
+        nodes[i].losses.place("kernel", "ring_full", "message heads").add(7);
+    }
+    let after = nodes.each_mut().map(Node::rows);
+    (0..2).for_each(|i| after[i].count(5, &before[i], &mut cluster));
+    let now = Duration::from_secs(10);
+    let table = cluster.table(now, [after[0].live(true), after[1].live(false)].into_iter());
+    let pairs = table.pairs();
+    assert_eq!(pairs.len(), 1);
+    let pair = &pairs[0];
+    let names: Vec<&str> = pair.protocols.iter().map(|(name, _)| *name).collect();
+    assert_eq!((names, pair.golden.requests, pair.nodes), (vec!["dns", "http"], 14, Nodes { live: 1, all: 1 }));
+    assert_eq!((pair.lost, pair.golden.tcp_connections), (9, 2));
+    let lost = table.losses().iter().find(|loss| loss.reason == "ring_full").unwrap();
+    assert_eq!((&*lost.stage, lost.total), ("kernel", 14));
+
+    let detail = cluster.detail(now, &pair.client, &pair.server);
+    let of = |name| detail.protocols.iter().find(|protocol| protocol.protocol == name).unwrap();
+    let http = of("http");
+    assert_eq!((http.reporter, http.golden.requests, http.golden.failures), ("client", 10, 4));
+    let codes: Vec<_> = http.codes.iter().map(|code| (&*code.status, code.requests, code.is_failure)).collect();
+    assert_eq!(codes, [("200", 6, false), ("503", 3, true), ("unanswered", 1, true)]);
+    // What got no answer has no latency.
+    assert_eq!(http.buckets.iter().map(|(_, count)| count).sum::<u64>(), 9);
+    assert_eq!(of("dns").codes.iter().map(|code| code.requests).sum::<u64>(), 4);
+    let tcp = detail.transports.iter().find(|transport| transport.transport == "tcp").unwrap();
+    assert_eq!((tcp.reporter, tcp.opened, tcp.handshakes, tcp.lost), ("client", 2, 2, 9));
+    // Of others, or of nobody, there is nothing.
+    let nobody = golden_metrics::Party { name: "nobody".to_owned(), ..pair.client.clone() };
+    assert!(cluster.detail(now, &nobody, &pair.server).protocols.is_empty());
+    assert!(cluster.detail(now, &pair.server, &pair.client).transports.is_empty());
+    // A minute later nothing was counted of late, and the edge is still there.
+    let table = cluster.table(Duration::from_secs(200), [after[0].live(true)].into_iter());
+    assert_eq!((table.pairs().len(), table.pairs()[0].golden.requests, table.pairs()[0].lost), (1, 0, 0));
+    assert!(table.losses().is_empty());
+}

@@ -1,7 +1,7 @@
 //! The agents that have joined, and what each of them has counted. Told the time.
 
 use crate::names::{Name, Names};
-use golden_metrics::{Cluster, ClusterView, NodePage, RowKey, RowValue};
+use golden_metrics::{Cluster, ClusterView, EdgeDetail, NodePage, Party, RowKey, RowValue};
 use hashbrown::HashMap;
 use join::limits::{MISSING, PERIOD, REPLICAS, TEXT};
 use join::message::{Bye, Hello, Part, Welcome};
@@ -471,6 +471,24 @@ impl Fleet {
         let mut agents = self.agents(now);
         agents.extend(self.uncovered().into_iter().map(absent));
         Shown { table: self.table(now), agents }
+    }
+
+    /// What was counted of the edge between two workloads in the last minute.
+    #[must_use]
+    pub fn edge(&self, now: Duration, client: &Party, server: &Party) -> EdgeDetail {
+        self.cluster.detail(now, client, server)
+    }
+
+    /// Agents that have joined.
+    #[must_use]
+    pub fn joined(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// From one push of an agent to the next, unless it is asked for others.
+    #[must_use]
+    pub fn period(&self) -> Duration {
+        self.config.period
     }
 
     /// Names of series of another version, which are kept and not shown.

@@ -9,6 +9,7 @@
 pub mod apis;
 pub mod cluster;
 mod fleet;
+pub mod map;
 mod names;
 pub mod serve;
 mod session;

@@ -81,7 +81,7 @@ impl Files {
         let listen = |part: &str| format!("[{part}]\nlisten = \"127.0.0.1:0\"\n");
         let (certificate, key, token) = (self.path("tls.crt"), self.path("tls.key"), self.path("token"));
         let files = format!("[tls]\ncertificate = {certificate:?}\nkey = {key:?}\n[join]\ntoken = {token:?}\n");
-        let parts: String = ["push", "api", "metrics"]
+        let parts: String = ["push", "api", "metrics", "map"]
             .into_iter()
             .filter(|part| !more.contains(&format!("[{part}]")))
             .map(listen)

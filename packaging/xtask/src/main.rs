@@ -12,6 +12,7 @@ mod demo;
 mod demo_k8s;
 mod fuzz;
 mod kernel_test;
+mod map_test;
 mod package;
 mod runtime_test;
 mod same;
@@ -43,6 +44,8 @@ enum Command {
     Bench(bench::Bench),
     /// Load and run the kernel programs on Debian's kernels, under qemu
     KernelTest(kernel_test::Options),
+    /// Look at the companion's service map in a Chromium without a screen, and measure its frames
+    MapTest(map_test::Options),
     /// Make the deb and the rpm, into target/package
     Package(package::Options),
     /// Weigh the crates in the program of the packages, and the files of a deb
@@ -68,6 +71,7 @@ fn main() -> Result<ExitCode> {
         Command::Cluster(command) => cluster::run(&command),
         Command::Bench(bench) => bench::run(&bench).map(|()| ExitCode::SUCCESS),
         Command::KernelTest(options) => kernel_test::run(&options).map(|()| ExitCode::SUCCESS),
+        Command::MapTest(options) => map_test::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Package(options) => package::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Size(options) => size::run(&options).map(|()| ExitCode::SUCCESS),
         Command::VmTest(options) => vm_test::run(&options).map(|()| ExitCode::SUCCESS),

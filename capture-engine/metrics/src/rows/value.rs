@@ -183,6 +183,23 @@ impl Numbers {
         self.cells[cell.index()]
     }
 
+    pub(crate) fn add(&mut self, more: &Numbers) {
+        fn sum<const N: usize>(a: &mut [u64; N], b: &[u64; N]) {
+            a.iter_mut().zip(b).for_each(|(a, b)| *a = a.saturating_add(*b));
+        }
+        let Numbers { cells, bytes, retransmits, zero_windows, opened, closed, open, total, lost } = more;
+        sum(&mut self.cells, cells);
+        sum(&mut self.bytes, bytes);
+        sum(&mut self.retransmits, retransmits);
+        sum(&mut self.zero_windows, zero_windows);
+        sum(&mut self.closed, closed);
+        for (mine, more) in
+            [(&mut self.opened, opened), (&mut self.open, open), (&mut self.total, total), (&mut self.lost, lost)]
+        {
+            *mine = mine.saturating_add(*more);
+        }
+    }
+
     fn since(&self, then: &Numbers) -> Numbers {
         fn less<const N: usize>(now: &[u64; N], then: &[u64; N]) -> [u64; N] {
             std::array::from_fn(|i| now[i].saturating_sub(then[i]))

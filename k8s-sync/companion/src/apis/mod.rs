@@ -19,6 +19,7 @@ pub use discovery::Document;
 pub use front_proxy::{FrontProxy, common_name};
 pub use kind::{GROUP, Kind, VERSION};
 pub use objects::Object;
+pub(crate) use objects::{state, why};
 pub use request::{Asked, Form, Reads, Selected};
 pub use status::Failure;
 pub use watch::Watch;

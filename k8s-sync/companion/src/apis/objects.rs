@@ -81,7 +81,7 @@ fn agent(row: AgentRow) -> Object {
 }
 
 /// One word for how an agent stands.
-pub(super) fn state(standing: &Standing) -> &'static str {
+pub(crate) fn state(standing: &Standing) -> &'static str {
     match standing {
         Standing::Live => "Live",
         Standing::Silent { .. } => "Silent",
@@ -91,7 +91,7 @@ pub(super) fn state(standing: &Standing) -> &'static str {
 }
 
 /// Why nothing comes from it.
-pub(super) fn why(standing: &Standing) -> String {
+pub(crate) fn why(standing: &Standing) -> String {
     match standing {
         Standing::Live => String::new(),
         // In tens: it is no news each time that somebody looks.

@@ -15,6 +15,7 @@ pub struct Config {
     pub push: Push,
     pub api: Api,
     pub metrics: Metrics,
+    pub map: Map,
     pub tls: Tls,
     pub join: Join,
     pub kubernetes: Kubernetes,
@@ -49,6 +50,16 @@ pub struct Api {
 #[serde(default, deny_unknown_fields)]
 pub struct Metrics {
     pub listen: SocketAddr,
+}
+
+/// The service map, for a browser.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Map {
+    pub enabled: bool,
+    pub listen: SocketAddr,
+    /// Whether others than `kubectl port-forward` may reach it: the map knows no user.
+    pub proxy: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -144,6 +155,13 @@ impl Default for Metrics {
     }
 }
 
+impl Default for Map {
+    /// The pod's own loopback, where `kubectl port-forward` comes and other pods do not.
+    fn default() -> Map {
+        Map { enabled: true, listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8_080)), proxy: false }
+    }
+}
+
 impl Default for Tls {
     fn default() -> Tls {
         let file = |name: &str| Path::new("/etc/pilotfish-companion/tls").join(name);
@@ -211,6 +229,10 @@ impl Config {
         if !(64 << 10..=16 << 30).contains(&self.names.bytes_per_s) {
             faults.push(format!("names.bytes_per_s = {}: must be 65536 to 17179869184", self.names.bytes_per_s));
         }
+        if self.map.enabled && !self.map.proxy && !self.map.listen.ip().is_loopback() {
+            let text = "is not the loopback: whoever reaches it sees all. map.proxy = true says that this is meant";
+            faults.push(format!("map.listen = {}: {text}", self.map.listen));
+        }
         let is_name = |name: &str| {
             let is_inside = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
             (1..=63).contains(&name.len()) && name.bytes().all(is_inside)
@@ -258,6 +280,9 @@ mod tests {
             assert!(manifest.contains(&format!("containerPort: {port}\n")), "{port}");
             assert!(manifest.contains(&format!("- port: {port}\n")), "{port}");
         }
+        // Port-forward asks the Service which port of the pod it is.
+        assert!(manifest.contains(&format!("port: {0}\n      targetPort: {0}\n", config.map.listen.port())));
+        assert!(config.map.listen.ip().is_loopback());
         for directory in [tls.certificate.parent(), tls.key.parent(), join.token.parent()].into_iter().flatten() {
             assert!(manifest.contains(&format!("mountPath: {}\n", directory.display())), "{directory:?}");
         }
@@ -268,6 +293,15 @@ mod tests {
         assert!(kustomization.contains(concat!("newTag: ", env!("CARGO_PKG_VERSION"), "\n")));
         let namespace = format!("namespace: {}\n", config.service.namespace);
         assert!(manifest.contains(&namespace) && manifest.contains(&format!("name: {}\n", config.service.name)));
+    }
+
+    #[test]
+    fn the_map_is_for_others_only_where_that_is_meant() {
+        let open = "[map]\nlisten = \"0.0.0.0:8080\"\n";
+        assert!(Config::parse(open).unwrap_err().starts_with("map.listen = 0.0.0.0:8080: is not the loopback"));
+        assert!(Config::parse(&format!("{open}proxy = true")).is_ok());
+        assert!(Config::parse(&format!("{open}enabled = false")).is_ok());
+        assert!(Config::parse("[map]\nlisten = \"[::1]:8080\"").is_ok());
     }
 
     #[test]

@@ -4,7 +4,8 @@ use super::config::{Config, Format, Limits, Log, Mode};
 use super::exit::Failure;
 use super::files::{Files, Looks};
 use companion::cluster::{self, Replica};
-use companion::serve::{self, Api, Certificate, Http, HttpConfig, Listener, ListenerConfig, Push, Telling};
+use companion::map::Guard;
+use companion::serve::{self, Api, Certificate, Http, HttpConfig, Listener, ListenerConfig, Map, Push, Telling};
 use companion::{Config as Bounds, Fleet, Watched};
 use flow_model::Ts;
 use join::Me;
@@ -95,6 +96,12 @@ async fn run(config: Config) -> Result<(), Failure> {
         None => None,
     }
     .unzip();
+    let (map, map_at) = match config.map.enabled {
+        true => Some(bind("map.listen", config.map.listen).await?),
+        false => None,
+    }
+    .unzip();
+    let map = map.map(|listener| (Arc::new(Map::new(push.clone(), Guard { any_address: config.map.proxy })), listener));
 
     let (stop, looks, reports) = (CancellationToken::new(), Arc::new(Looks::default()), Arc::default());
     let mut http = Http::new(push.clone(), HttpConfig::default());
@@ -102,13 +109,14 @@ async fn run(config: Config) -> Result<(), Failure> {
         http = http.with_api(api.clone());
     }
     let (told, looked): (Arc<Mutex<cluster::Reports>>, _) = (Arc::clone(&reports), looks.clone());
-    let tells = push.clone();
+    let (tells, shows) = (push.clone(), map.as_ref().map(|(map, _)| map.clone()));
     let http = Arc::new(http.with_more(move || {
         let mut metrics =
             serve::process_metrics(env!("CARGO_PKG_VERSION"), looked.read.load(Relaxed), looked.refused.load(Relaxed));
         if let Some(telling) = tells.telling() {
             serve::told(telling, &mut metrics);
         }
+        metrics.extend(shows.iter().flat_map(|map| map.metrics()));
         for (resource, report) in told.lock().iter() {
             serve::followed(resource, &report.lock(), &mut metrics);
         }
@@ -120,6 +128,9 @@ async fn run(config: Config) -> Result<(), Failure> {
     parts.spawn(http.clone().run(pages, stop.clone()));
     if let (Some(api), Some(calls)) = (&api, calls) {
         parts.spawn(api.clone().run(calls, stop.clone()));
+    }
+    if let Some((map, listener)) = map {
+        parts.spawn(map.run(listener, stop.clone()));
     }
     parts.spawn(tick(push.clone(), period, stop.clone()));
     parts.spawn(files.follow(seen, certificate, push.clone(), looks, stop.clone()));
@@ -136,6 +147,7 @@ async fn run(config: Config) -> Result<(), Failure> {
         push = %push_at,
         metrics = %metrics_at,
         api = api_at.map(|address| address.to_string()),
+        map = map_at.map(|address| address.to_string()),
         "the companion serves"
     );
 

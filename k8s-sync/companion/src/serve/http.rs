@@ -209,7 +209,7 @@ impl Asked {
 }
 
 /// RFC 9110 section 12.5.3: where gzip, or anything, is named and not with a weight of zero.
-fn takes_gzip(header: &str) -> bool {
+pub(super) fn takes_gzip(header: &str) -> bool {
     let mut any = None;
     for part in header.split(',') {
         let (coding, weight) = part.split_once(';').unwrap_or((part, "q=1"));

@@ -3,7 +3,7 @@
 use golden_metrics::{Exposition, Known};
 
 /// What the companion says of itself.
-const OWN: [(&str, &[&str]); 28] = [
+const OWN: [(&str, &[&str]); 33] = [
     ("pilotfish_companion_agents", &["state"]),
     ("pilotfish_companion_api_refused_total", &[]),
     ("pilotfish_companion_api_watches", &[]),
@@ -17,6 +17,11 @@ const OWN: [(&str, &[&str]); 28] = [
     ("pilotfish_companion_k8s_objects", &["resource"]),
     ("pilotfish_companion_k8s_watches_total", &["resource"]),
     ("pilotfish_companion_lost_total", &["reason"]),
+    ("pilotfish_companion_map_left_out", &[]),
+    ("pilotfish_companion_map_open", &[]),
+    ("pilotfish_companion_map_refused_total", &["reason"]),
+    ("pilotfish_companion_map_renderings_total", &[]),
+    ("pilotfish_companion_map_requests_total", &[]),
     ("pilotfish_companion_names", &[]),
     ("pilotfish_companion_names_again_total", &[]),
     ("pilotfish_companion_names_bytes_total", &[]),

@@ -8,12 +8,12 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use join::limits::{MESSAGE, PATIENCE};
-use join::message::{FromAgent, FromCompanion, Says};
+use join::message::{Answers, FromAgent, FromCompanion, Period, Says};
 use join::{Reason, Refusal, TokenHash, grpc};
 use parking_lot::Mutex;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::server::StreamingService;
@@ -28,6 +28,8 @@ pub struct Push {
     /// Of the join token. Another one may be put in its place while streams are open.
     token: Mutex<TokenHash>,
     telling: OnceLock<Arc<Telling>>,
+    /// Milliseconds from push to push while somebody looks; 0: as agents were welcomed.
+    pace: watch::Sender<u32>,
     began: Instant,
 }
 
@@ -35,7 +37,8 @@ impl Push {
     /// For those who have the token.
     #[must_use]
     pub fn new(fleet: Arc<Mutex<Fleet>>, token: TokenHash) -> Push {
-        Push { fleet, token: Mutex::new(token), telling: OnceLock::new(), began: Instant::now() }
+        let (token, telling, pace) = (Mutex::new(token), OnceLock::new(), watch::Sender::new(0));
+        Push { fleet, token, telling, pace, began: Instant::now() }
     }
 
     /// From now on another token is asked for. Open streams stay.
@@ -54,6 +57,22 @@ impl Push {
     #[must_use]
     pub fn telling(&self) -> Option<&Arc<Telling>> {
         self.telling.get()
+    }
+
+    /// From now on agents push so often; `None`: as often as they were welcomed to. Those of a version
+    /// that does not know the message go on as they were.
+    pub fn set_pace(&self, pace: Option<Duration>) {
+        let pace = pace.map_or(0, |pace| u32::try_from(pace.as_millis()).unwrap_or(u32::MAX));
+        self.pace.send_if_modified(|now| std::mem::replace(now, pace) != pace);
+    }
+
+    /// From one push of an agent to the next, as it was asked for last.
+    #[must_use]
+    pub fn pace(&self) -> Duration {
+        match *self.pace.borrow() {
+            0 => self.fleet.lock().period(),
+            pace => Duration::from_millis(pace.into()),
+        }
     }
 
     /// What is counted and kept.
@@ -133,10 +152,24 @@ impl Push {
         if let Some(telling) = self.telling.get() {
             tokio::spawn(telling.clone().stream(asked, down.clone()));
         }
+        let mut pace = self.pace.subscribe();
+        if *pace.borrow_and_update() != 0 {
+            pace.mark_changed();
+        }
         loop {
             let until = self.began + session.deadline();
             let message = tokio::select! {
                 message = up.message() => message,
+                // `message` loses nothing when it is dropped. The sender is ours.
+                _ = pace.changed(), if session.is_open() => {
+                    let period_ms = u32::try_from(self.pace().as_millis()).unwrap_or(u32::MAX);
+                    pace.mark_unchanged();
+                    let period = Answers::Period(Period { period_ms }).into();
+                    if timeout(PATIENCE, down.send(Ok(period))).await.is_ok_and(|sent| sent.is_ok()) {
+                        continue;
+                    }
+                    break;
+                }
                 () = sleep_until(until) => {
                     self.fleet.lock().said_nothing();
                     break;

@@ -4,6 +4,7 @@
 mod bed;
 mod joining;
 mod names;
+mod pace;
 mod raw;
 mod refused;
 mod replicas;
