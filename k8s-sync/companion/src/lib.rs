@@ -8,13 +8,17 @@
 
 pub mod apis;
 pub mod cluster;
+mod figure;
 mod fleet;
 mod names;
+mod placed;
 pub mod serve;
 mod session;
 mod watched;
 
+pub use figure::{Figure, Gap, Measure, Missing};
 pub use fleet::{AgentRow, Config, Fleet, FleetCounts, KEPT, Only, Rows, Shown, Standing};
 pub use names::{Name, Names};
+pub use placed::{Placed, Places};
 pub use session::Session;
 pub use watched::Watched;
