@@ -130,8 +130,8 @@ fn no_figure_falls_when_pods_move_away_from_a_node_that_is_deleted() {
         fleet.tick(at(second));
         figures.push(rate(&fleet, second, &["n1"]).unwrap());
     }
-    // It errs upwards, by no more than a push of what moved.
-    assert!(figures.iter().all(|rate| (90..=120).contains(rate)), "{figures:?}");
+    // It errs upwards: what has left counts a step longer than what has come.
+    assert!(figures.iter().all(|rate| (90..=135).contains(rate)), "{figures:?}");
     assert_eq!(figures.last(), Some(&100));
 }
 
