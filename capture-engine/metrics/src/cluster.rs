@@ -208,7 +208,8 @@ fn place(key: &RowKey) -> Option<Key> {
     })
 }
 
-fn stats(key: &RowKey, value: &RowValue) -> Stats {
+/// What a series adds to its row.
+pub(crate) fn stats(key: &RowKey, value: &RowValue) -> Stats {
     match key.of {
         Of::Exchanges(_) => {
             let error = key.label(ERROR_TYPE);

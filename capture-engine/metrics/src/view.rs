@@ -33,6 +33,11 @@ impl Name {
         Name { namespace: end.namespace.clone(), workload: end.workload.clone(), kind: end.kind }
     }
 
+    /// Namespace, name and kind.
+    pub(crate) fn parts(&self) -> (&str, &str, &'static str) {
+        (&self.namespace, &self.workload, self.kind)
+    }
+
     pub(crate) fn party(&self) -> Party {
         let Name { namespace, workload, kind } = self;
         Party { name: workload.to_string(), namespace: namespace.to_string(), kind: (*kind).to_owned() }

@@ -1,7 +1,7 @@
 //! The agents that have joined, and what each of them has counted. Told the time.
 
 use crate::names::{Name, Names};
-use golden_metrics::{Cluster, ClusterView, EdgeDetail, NodePage, Party, RowKey, RowValue};
+use golden_metrics::{Cluster, ClusterView, EdgeDetail, NodePage, Party, RowKey, RowValue, Served};
 use hashbrown::HashMap;
 use join::limits::{MISSING, PERIOD, REPLICAS, TEXT};
 use join::message::{Bye, Hello, Part, Welcome};
@@ -89,13 +89,15 @@ pub enum Standing {
 }
 
 #[derive(Debug)]
-struct Node {
-    replica: Replica<Name>,
+pub(crate) struct Node {
+    pub(crate) replica: Replica<Name>,
     /// Of the stream that may push; 0: none.
     stream: u64,
     version: String,
     heard: Duration,
     ended: Option<(u32, String)>,
+    /// Of late, where somebody scales by it.
+    pub(crate) served: Option<Served>,
     seen: join::Counted,
 }
 
@@ -162,14 +164,17 @@ impl Rows {
 #[derive(Debug)]
 pub struct Fleet {
     me: Me,
-    config: Config,
+    pub(crate) config: Config,
     names: Names,
-    nodes: HashMap<String, Node, foldhash::fast::RandomState>,
+    pub(crate) nodes: HashMap<String, Node, foldhash::fast::RandomState>,
     /// Nodes of the cluster. `None`: nobody has told yet.
-    known: Option<BTreeSet<String>>,
+    pub(crate) known: Option<BTreeSet<String>>,
     /// Where agents find the other replicas that are ready.
     replicas: Vec<String>,
     tells_names: bool,
+    tells_figures: bool,
+    /// Of nodes that were deleted, for as long as it is of late.
+    pub(crate) departed: Vec<Served>,
     streams: u64,
     values: usize,
     counts: FleetCounts,
@@ -182,6 +187,7 @@ struct Taking<'a> {
     now: Duration,
     names: &'a mut Names,
     cluster: &'a mut Cluster,
+    served: Option<&'a mut Served>,
     unreadable: &'a mut u64,
 }
 
@@ -201,7 +207,12 @@ impl Changes for Taking<'_> {
             Was::Unknown => None,
         };
         match (was, RowValue::read(value)) {
-            (Some(was), Some(value)) => self.cluster.count(self.now, key, was.as_ref(), &value),
+            (Some(was), Some(value)) => {
+                self.cluster.count(self.now, key, was.as_ref(), &value);
+                if let Some(served) = &mut self.served {
+                    served.count(key, was.as_ref(), &value);
+                }
+            }
             (None, Some(_)) => {}
             (_, None) => *self.unreadable += 1,
         }
@@ -240,6 +251,8 @@ impl Fleet {
             known: None,
             replicas: Vec::new(),
             tells_names: false,
+            tells_figures: false,
+            departed: Vec::new(),
             streams: 0,
             values: 0,
             counts,
@@ -250,11 +263,12 @@ impl Fleet {
 
     /// The nodes that the cluster has. The series of others end: a node that was deleted is not silent.
     pub fn set_nodes(&mut self, known: BTreeSet<String>) {
-        let Fleet { nodes, values, .. } = self;
+        let Fleet { nodes, values, departed, .. } = self;
         nodes.retain(|name, node| {
             let stays = known.contains(name);
             if !stays {
                 *values -= node.replica.memory();
+                departed.extend(node.served.take());
             }
             stays
         });
@@ -272,6 +286,11 @@ impl Fleet {
     /// Names are told to who asks for them.
     pub fn set_tells_names(&mut self) {
         self.tells_names = true;
+    }
+
+    /// Figures are kept by node, for whoever scales by them. To be called before anybody joins.
+    pub fn set_tells_figures(&mut self) {
+        self.tells_figures = true;
     }
 
     /// An agent greets. Returns the number of its stream, and the answer. An older stream of the node
@@ -305,6 +324,7 @@ impl Fleet {
             version: String::new(),
             heard: now,
             ended: None,
+            served: self.tells_figures.then(|| Served::new(STEP, STEP * STEPS as u32)),
             seen: join::Counted::default(),
         });
         node.stream = self.streams;
@@ -353,8 +373,12 @@ impl Fleet {
         }
         let had = node.replica.memory();
         node.replica.bound(had + config.values.saturating_sub(*values));
-        let mut taking = Taking { now, names, cluster, unreadable: &mut counts.unreadable };
+        let (served, unreadable) = (node.served.as_mut(), &mut counts.unreadable);
+        let mut taking = Taking { now, names, cluster, served, unreadable };
         let applied = node.replica.part(now, part, &mut taking);
+        if let (Ok(Applied::Complete(_)), Some(served)) = (&applied, &mut node.served) {
+            served.pushed(now, node.replica.is_watched());
+        }
         *values = *values - had + node.replica.memory();
         let join::Counted { refused, unnamed, resyncs } = node.replica.counted();
         counts.no_room += refused - node.seen.refused;
@@ -395,11 +419,15 @@ impl Fleet {
 
     /// Ends the series of nodes that have been silent for long. To be called about once a period.
     pub fn tick(&mut self, now: Duration) {
-        let Fleet { nodes, values, counts, .. } = self;
+        let Fleet { nodes, values, counts, departed, .. } = self;
+        departed.retain(|served| served.is_of_late(now));
         for node in nodes.values_mut().filter(|node| !node.replica.is_empty()) {
             if now.saturating_sub(node.heard) > KEPT {
                 *values -= node.replica.memory();
                 node.replica.clear(&mut Ending);
+                if let Some(served) = &mut node.served {
+                    served.forget();
+                }
                 counts.expired += 1;
             }
         }
@@ -518,7 +546,7 @@ impl Fleet {
 
 impl Node {
     /// Whether what it has counted is part of the table: it has pushed twice, and of late.
-    fn is_live(&self, now: Duration, silence: Duration) -> bool {
+    pub(crate) fn is_live(&self, now: Duration, silence: Duration) -> bool {
         let is_heard = now.saturating_sub(self.heard) <= silence && self.ended.is_none();
         is_heard && self.replica.is_watched()
     }
@@ -527,7 +555,7 @@ impl Node {
         self.replica.series().filter_map(|(name, value)| Some((name.row()?, RowValue::read(value)?)))
     }
 
-    fn row(&self, name: &str, now: Duration, silence: Duration) -> AgentRow {
+    pub(crate) fn row(&self, name: &str, now: Duration, silence: Duration) -> AgentRow {
         let since = now.saturating_sub(self.heard);
         let standing = match &self.ended {
             Some((code, text)) => Standing::Ended { code: *code, text: text.clone() },

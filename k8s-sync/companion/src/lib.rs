@@ -8,14 +8,18 @@
 
 pub mod apis;
 pub mod cluster;
+mod figure;
 mod fleet;
 pub mod map;
 mod names;
+mod placed;
 pub mod serve;
 mod session;
 mod watched;
 
+pub use figure::{Figure, Gap, Measure, Missing};
 pub use fleet::{AgentRow, Config, Fleet, FleetCounts, KEPT, Only, Rows, Shown, Standing};
 pub use names::{Name, Names};
+pub use placed::{Placed, Places};
 pub use session::Session;
 pub use watched::Watched;

@@ -6,7 +6,7 @@ mod program;
 use clap::Parser;
 use program::args::{Args, Command};
 use program::exit::Failure;
-use program::{run, secrets};
+use program::{api_service, run, secrets};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -23,7 +23,7 @@ fn main() -> ExitCode {
         Command::Serve { config } => run::serve(&config),
         Command::Secrets(args) => secrets::secrets(&args).and_then(|text| print(&text)),
         Command::Metrics => print(&companion::serve::known_metrics()),
-        Command::ApiService(args) => secrets::api_service(&args).and_then(|text| print(&text)),
+        Command::ApiService(args) => api_service::api_service(&args).and_then(|text| print(&text)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,5 +1,6 @@
 //! What the companion watches of the API, once for all agents, as entries of the shelf that they copy.
 
+use crate::placed::Placed;
 use bytes::Bytes;
 use flow_model::Ts;
 use hashbrown::HashMap;
@@ -15,6 +16,8 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Watched {
     shelf: Arc<Mutex<Shelf>>,
+    /// Where pods run, too, for whoever scales by figures.
+    placed: Option<Arc<Mutex<Placed>>>,
     resources: [Listed; Resource::ALL.len()],
 }
 
@@ -35,13 +38,22 @@ impl Watched {
     /// Empty. Agents are answered when each resource was listed.
     #[must_use]
     pub fn new(shelf: Arc<Mutex<Shelf>>) -> Watched {
-        Watched { shelf, resources: Default::default() }
+        Watched { shelf, placed: None, resources: Default::default() }
+    }
+
+    /// Tells `placed` where pods run, too.
+    #[must_use]
+    pub fn with_placed(self, placed: Option<Arc<Mutex<Placed>>>) -> Watched {
+        Watched { placed, ..self }
     }
 
     fn put(&mut self, object: &Object) {
         let (resource, uid) = (object.resource(), object.uid());
         if let Some(listed) = self.resources.get_mut(resource as usize) {
             listed.seen.insert(uid, listed.list);
+        }
+        if let Some(placed) = &self.placed {
+            placed.lock().put(object);
         }
         self.shelf.lock().put(key(resource, uid), wire::value(object).into());
     }
@@ -60,9 +72,13 @@ impl Table for Watched {
                 if let Some(listed) = self.resources.get_mut(resource as usize) {
                     listed.seen.remove(&uid);
                 }
+                if let Some(placed) = &self.placed {
+                    placed.lock().remove(resource, uid);
+                }
                 self.shelf.lock().remove(key(resource, uid));
             }
             Change::ListEnded(resource) => {
+                let mut placed = self.placed.as_ref().map(|placed| placed.lock());
                 let mut shelf = self.shelf.lock();
                 if let Some(Listed { seen, list, is_complete }) = self.resources.get_mut(resource as usize) {
                     *is_complete = true;
@@ -70,9 +86,17 @@ impl Table for Watched {
                         let stays = last == list;
                         if !stays {
                             shelf.remove(key(resource, *uid));
+                            if let Some(placed) = &mut placed {
+                                placed.remove(resource, *uid);
+                            }
                         }
                         stays
                     });
+                }
+                if let Some(placed) = &mut placed
+                    && self.resources.iter().all(|listed| listed.is_complete)
+                {
+                    placed.set_complete();
                 }
                 if self.resources.iter().all(|listed| listed.is_complete) && !shelf.is_complete() {
                     shelf.commit();

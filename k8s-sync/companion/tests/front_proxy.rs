@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use companion::apis::FrontProxy;
+use companion::apis::metrics::Groups;
 use companion::serve::{Api, Certificate, Push};
 use companion::{Config, Fleet};
 use join::{Me, Token};
@@ -106,6 +107,7 @@ async fn ask(tls: &mut TlsStream<TcpStream>, path: &str) -> io::Result<u16> {
     String::from_utf8_lossy(&head[9..]).parse().map_err(io::Error::other)
 }
 
+const FIGURE: &str = "/apis/custom.metrics.k8s.io/v1beta2/namespaces/shop/services/api/http_requests_per_second";
 const GROUP: &str = "/apis/traffic.pilotfish.io/v1alpha1";
 
 #[tokio::test]
@@ -122,6 +124,24 @@ async fn nobody_is_answered_before_it_is_known_who_the_front_proxy_is() {
     assert_eq!(bed.status(GROUP, Some(other_name)).await.unwrap(), 401);
     let other_ca = Authority::new().pair("front-proxy-client", ExtendedKeyUsagePurpose::ClientAuth);
     assert!(bed.status(GROUP, Some(other_ca)).await.is_err());
+}
+
+#[tokio::test]
+async fn figures_are_for_the_front_proxy_alone_and_only_where_they_are_switched_on() {
+    let (bed, proxy_ca) = (Bed::new().await, Authority::new());
+    bed.api.set_front_proxy(proxy_ca.front_proxy()).unwrap();
+    let right = || Some(proxy_ca.pair("front-proxy-client", ExtendedKeyUsagePurpose::ClientAuth));
+    assert_eq!(bed.status("/apis/custom.metrics.k8s.io", right()).await.unwrap(), 404);
+    bed.api.set_figures(Groups { custom: true, external: false }, Arc::default());
+    assert_eq!(bed.status("/apis/custom.metrics.k8s.io/v1beta2", right()).await.unwrap(), 200);
+    assert_eq!(bed.status("/apis/external.metrics.k8s.io/v1beta1", right()).await.unwrap(), 404);
+    assert_eq!(bed.status(FIGURE, None).await.unwrap(), 401);
+    let other_name = proxy_ca.pair("admin", ExtendedKeyUsagePurpose::ClientAuth);
+    assert_eq!(bed.status(FIGURE, Some(other_name)).await.unwrap(), 401);
+    // It is not known where pods run.
+    assert_eq!(bed.status(FIGURE, right()).await.unwrap(), 404);
+    let [.., told, incomplete, none] = bed.api.metrics().map(|metric| metric.value);
+    assert!([told, incomplete, none] == [0.0, 1.0, 0.0], "{told} {incomplete} {none}");
 }
 
 #[tokio::test]

@@ -42,7 +42,7 @@ impl Companion {
         let text = format!(
             "[push]\nlisten = \"{push}\"\n[api]\nlisten = \"{api}\"\n[metrics]\nlisten = \"{metrics}\"\n\
              [tls]\ncertificate = {:?}\nkey = {:?}\n[join]\ntoken = {:?}\n\
-             [kubernetes]\nkubeconfig = {kubeconfig:?}\n[limits]\nperiod_s = 1\n",
+             [kubernetes]\nkubeconfig = {kubeconfig:?}\n[hpa]\ncustom_metrics = true\nexternal_metrics = true\n[limits]\nperiod_s = 1\n",
             file("tls.crt"),
             file("tls.key"),
             file("token"),
@@ -104,11 +104,20 @@ impl Companion {
         Ok(std::fs::read_to_string(self.dir.join("join.toml"))?)
     }
 
-    /// What prints the APIService that leads to it through a Service of the type `ExternalName`.
-    pub fn api_service(&self) -> Result<Command> {
+    /// The APIService of a group that leads to it through Service `name` of the type `ExternalName`, as the
+    /// program prints it beside those that `kubectl get apiservices -o json` has listed.
+    pub fn api_service(&self, group: &str, name: &str, listed: &str) -> Result<String> {
         let mut command = Command::new(built_binary("pilotfish-companion")?);
-        command.args(["api-service", "--port", &self.api.port().to_string(), "--ca"]).arg(self.dir.join("ca.crt"));
-        Ok(command)
+        command.args(["api-service", "--port", &self.api.port().to_string(), "--name", name, "--group", group, "--ca"]);
+        command.arg(self.dir.join("ca.crt"));
+        if !listed.is_empty() {
+            let file = self.dir.join("apiservices.json");
+            std::fs::write(&file, listed)?;
+            command.arg("--beside").arg(file);
+        }
+        let printed = command.output()?;
+        ensure!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
+        Ok(String::from_utf8(printed.stdout)?)
     }
 }
 

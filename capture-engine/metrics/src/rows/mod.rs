@@ -18,6 +18,17 @@ use crate::labels::Reporter;
 use crate::snapshot::Snapshot;
 use flow_model::{LossReason, Protocol};
 
+/// The bytes of a key, for tests of those who read them.
+#[cfg(test)]
+pub(crate) fn write_key<'a>(
+    out: &mut Vec<u8>,
+    family: &str,
+    edge: Option<&crate::series::Edge>,
+    labels: impl Iterator<Item = (&'a str, &'a str)>,
+) {
+    key::write(out, family, edge, labels, "");
+}
+
 impl Snapshot {
     /// Every series and every total, with its key and its value. Nothing is kept from call to call.
     pub fn rows(&self, take: &mut dyn FnMut(&[u8], &[u8])) {

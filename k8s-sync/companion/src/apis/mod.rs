@@ -8,6 +8,7 @@ mod answer;
 mod discovery;
 mod front_proxy;
 mod kind;
+pub mod metrics;
 mod objects;
 mod request;
 mod status;

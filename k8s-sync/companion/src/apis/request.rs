@@ -161,7 +161,7 @@ fn label(one: &str) -> (String, Option<String>, bool) {
 }
 
 /// RFC 3986 section 2.1; a `+` in a query is what it is.
-fn decoded(text: &str) -> Option<String> {
+pub(super) fn decoded(text: &str) -> Option<String> {
     let (mut out, mut rest) = (Vec::new(), text.as_bytes());
     while let Some((byte, after)) = rest.split_first() {
         rest = after;

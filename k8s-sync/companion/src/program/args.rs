@@ -1,6 +1,6 @@
 //! The command line.
 
-use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 const AFTER: &str = "Exit codes:
@@ -29,7 +29,8 @@ pub enum Command {
     /// Prints the Secrets of a cluster, for `kubectl apply -f -`: a CA, the companion's certificate,
     /// the join token, and the join.toml that nodes get. Writes nothing and asks nobody.
     Secrets(SecretsArgs),
-    /// Prints the APIService that leads kubectl to the companion, for `kubectl apply -f -`.
+    /// Prints the APIService that leads kubectl, or the HPA's controller, to the companion, for
+    /// `kubectl create -f -`.
     ApiService(ApiServiceArgs),
     /// Prints name, type and labels of each metric that /metrics may show.
     Metrics,
@@ -64,6 +65,18 @@ pub struct SecretsArgs {
     pub token: Option<PathBuf>,
 }
 
+/// What an APIService leads to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Group {
+    /// traffic.pilotfish.io, for kubectl
+    #[default]
+    Traffic,
+    /// custom.metrics.k8s.io, for the HPA (hpa.custom_metrics)
+    CustomMetrics,
+    /// external.metrics.k8s.io, for the HPA (hpa.external_metrics)
+    ExternalMetrics,
+}
+
 #[derive(Debug, ClapArgs)]
 pub struct ApiServiceArgs {
     #[command(flatten)]
@@ -74,4 +87,11 @@ pub struct ApiServiceArgs {
     /// The CA (PEM) that signed the companion's certificate: `tls.crt` of Secret companion-ca.
     #[arg(long)]
     pub ca: PathBuf,
+    /// Which API it is.
+    #[arg(long, value_enum, default_value_t)]
+    pub group: Group,
+    /// What `kubectl get apiservices -o json` prints; `-` is the standard input. Needed for the groups of
+    /// the HPA, of which a cluster has one provider: nothing is printed where there is another.
+    #[arg(long, required_if_eq_any([("group", "custom-metrics"), ("group", "external-metrics")]))]
+    pub beside: Option<PathBuf>,
 }

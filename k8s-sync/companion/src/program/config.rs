@@ -14,6 +14,7 @@ pub struct Config {
     pub service: Service,
     pub push: Push,
     pub api: Api,
+    pub hpa: Hpa,
     pub metrics: Metrics,
     pub map: Map,
     pub tls: Tls,
@@ -44,6 +45,16 @@ pub struct Push {
 pub struct Api {
     pub enabled: bool,
     pub listen: SocketAddr,
+}
+
+/// Figures for autoscalers. A cluster has one provider of each group.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Hpa {
+    /// `custom.metrics.k8s.io`
+    pub custom_metrics: bool,
+    /// `external.metrics.k8s.io`
+    pub external_metrics: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -233,6 +244,12 @@ impl Config {
             let text = "is not the loopback: whoever reaches it sees all. map.proxy = true says that this is meant";
             faults.push(format!("map.listen = {}: {text}", self.map.listen));
         }
+        let Hpa { custom_metrics, external_metrics } = self.hpa;
+        if (custom_metrics || external_metrics)
+            && !(self.api.enabled && self.names.enabled && self.kubernetes.mode == Mode::Auto)
+        {
+            faults.push("hpa: needs api.enabled, names.enabled and kubernetes.mode = \"auto\"".to_owned());
+        }
         let is_name = |name: &str| {
             let is_inside = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
             (1..=63).contains(&name.len()) && name.bytes().all(is_inside)
@@ -302,6 +319,26 @@ mod tests {
         assert!(Config::parse(&format!("{open}proxy = true")).is_ok());
         assert!(Config::parse(&format!("{open}enabled = false")).is_ok());
         assert!(Config::parse("[map]\nlisten = \"[::1]:8080\"").is_ok());
+    }
+
+    #[test]
+    fn the_manifest_with_figures_fits_too() {
+        let manifest = include_str!("../../../../packaging/kubernetes/companion-hpa/config.yaml");
+        let config = Config::parse(&block(manifest, "companion.toml: |").join("\n")).expect("a configuration");
+        assert_eq!(config.hpa, Hpa { custom_metrics: true, external_metrics: true });
+        let rights = include_str!("../../../../packaging/kubernetes/companion-hpa/rbac.yaml");
+        for measure in companion::Measure::ALL.map(companion::Measure::name) {
+            assert!(rights.contains(&format!("- \"*/{measure}\"\n")) && rights.contains(&format!("- {measure}\n")));
+        }
+    }
+
+    #[test]
+    fn figures_need_to_know_where_pods_run() {
+        assert!(Config::parse("[hpa]\ncustom_metrics = true").is_ok_and(|config| !config.hpa.external_metrics));
+        for without in ["[api]\nenabled = false", "[names]\nenabled = false", "[kubernetes]\nmode = \"off\""] {
+            let told = Config::parse(&format!("[hpa]\nexternal_metrics = true\n{without}")).unwrap_err();
+            assert!(told.starts_with("hpa: needs "), "{told}");
+        }
     }
 
     #[test]

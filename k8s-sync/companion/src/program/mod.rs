@@ -1,5 +1,6 @@
 //! The process: flags, configuration, files that are read again, and what wires the parts.
 
+pub mod api_service;
 pub mod args;
 pub mod config;
 pub mod exit;

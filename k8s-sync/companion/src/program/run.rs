@@ -3,10 +3,11 @@
 use super::config::{Config, Format, Limits, Log, Mode};
 use super::exit::Failure;
 use super::files::{Files, Looks};
+use companion::apis::metrics::Groups;
 use companion::cluster::{self, Replica};
 use companion::map::Guard;
 use companion::serve::{self, Api, Certificate, Http, HttpConfig, Listener, ListenerConfig, Map, Push, Telling};
-use companion::{Config as Bounds, Fleet, Watched};
+use companion::{Config as Bounds, Fleet, Placed, Watched};
 use flow_model::Ts;
 use join::Me;
 use join::names::Shelf;
@@ -89,6 +90,12 @@ async fn run(config: Config) -> Result<(), Failure> {
         false => None,
     };
 
+    let groups = Groups { custom: config.hpa.custom_metrics, external: config.hpa.external_metrics };
+    let placed = groups.any().then(Arc::<Mutex<Placed>>::default);
+    if let (Some(api), Some(placed)) = (&api, &placed) {
+        api.set_figures(groups, placed.clone());
+    }
+
     let (pushes, push_at) = bind("push.listen", config.push.listen).await?;
     let (pages, metrics_at) = bind("metrics.listen", config.metrics.listen).await?;
     let (calls, api_at) = match &api {
@@ -139,7 +146,7 @@ async fn run(config: Config) -> Result<(), Failure> {
         *reports.lock() = cluster::follow(&Arc::new(server), &replica, &push, &http, api.as_ref(), (&mut parts, &stop));
     }
     let mut watches = match config.names.enabled {
-        true => watch(&config, &format!("{instance:016x}"), &push, (&mut parts, &stop))?,
+        true => watch(&config, &format!("{instance:016x}"), &push, placed, (&mut parts, &stop))?,
         false => None,
     };
     tracing::info!(
@@ -192,6 +199,7 @@ fn watch(
     config: &Config,
     instance: &str,
     push: &Arc<Push>,
+    placed: Option<Arc<Mutex<Placed>>>,
     (parts, stop): (&mut JoinSet<()>, &CancellationToken),
 ) -> Result<Option<Handle>, Failure> {
     let sources = Sources::of_this_process(config.kubernetes.kubeconfig.clone());
@@ -201,7 +209,7 @@ fn watch(
     let shelf = Arc::new(Mutex::new(Shelf::new(NAMES)));
     let telling = Arc::new(Telling::new(shelf.clone(), config.names.bytes_per_s));
     let watches = watch::Config { sources, agent: agent(config, instance), ..watch::Config::default() };
-    let started = watch::start_with(watches, Watched::new(shelf), moment, stop.clone());
+    let started = watch::start_with(watches, Watched::new(shelf).with_placed(placed.clone()), moment, stop.clone());
     let handle = started.map_err(|error| Failure::software(format!("start the watches: {error}")))?;
     let (report, mut fresh) = (handle.reporter(), None);
     let age = Mutex::new(move || {
@@ -211,7 +219,13 @@ fn watch(
         }
         fresh.map_or(Duration::ZERO, |fresh| now.duration_since(fresh))
     });
-    let age = move || (*age.lock())();
+    let age = move || {
+        let age = (*age.lock())();
+        if let Some(placed) = &placed {
+            placed.lock().set_age(age);
+        }
+        age
+    };
     parts.spawn(telling.clone().run(age, stop.clone()));
     push.set_telling(telling);
     Ok(Some(handle))

@@ -1,12 +1,11 @@
 //! What a cluster's admin applies once: made here, printed, kept nowhere. The companion itself writes
 //! nothing to the API server and holds no key of a CA.
 
-use super::args::{ApiServiceArgs, SecretsArgs, Service};
+use super::args::{SecretsArgs, Service};
 use super::exit::Failure;
 use super::files;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use companion::apis::{GROUP, VERSION};
 use join::{Ticket, Token};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -128,32 +127,8 @@ fn random() -> Result<String, Failure> {
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
 
-/// # Errors
-/// The CA is none.
-pub fn api_service(args: &ApiServiceArgs) -> Result<String, Failure> {
-    let ApiServiceArgs { service: Service { namespace, name }, port, ca } = args;
-    let text = files::text("--ca", ca)?;
-    let count = CertificateDer::pem_slice_iter(text.as_bytes()).filter(Result::is_ok).count();
-    if count == 0 {
-        return Err(Failure::usage(format!("--ca: {}: has no certificate", ca.display())));
-    }
-    Ok(shown(&json!({
-        "apiVersion": "apiregistration.k8s.io/v1",
-        "kind": "APIService",
-        "metadata": { "name": format!("{VERSION}.{GROUP}") },
-        "spec": {
-            "group": GROUP,
-            "version": VERSION,
-            "groupPriorityMinimum": 1_000,
-            "versionPriority": 10,
-            "caBundle": STANDARD.encode(text),
-            "service": { "namespace": namespace, "name": name, "port": port },
-        },
-    })))
-}
-
 /// JSON is YAML.
-fn shown(value: &Value) -> String {
+pub(super) fn shown(value: &Value) -> String {
     format!("{value:#}\n")
 }
 

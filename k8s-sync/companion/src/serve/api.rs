@@ -1,6 +1,9 @@
 //! The aggregated API over TLS, for the API server alone. A read is answered from memory.
 
+use crate::apis::metrics::{self, Ask, Groups};
 use crate::apis::{self, Answer, Asked, Failure, Form, FrontProxy, Reads, Selected, Watch};
+use crate::figure::{Figure, Missing};
+use crate::placed::Placed;
 use crate::serve::accept::accept;
 use crate::serve::certificate::{Certificate, CertificateError, provider};
 use crate::serve::page::Body;
@@ -23,8 +26,8 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use serde_json::Value;
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -38,6 +41,8 @@ const CONNECTIONS: usize = 256;
 const WATCHES: usize = 256;
 /// A watch tells of changes so often; pushes come every ten seconds.
 const LOOK: Duration = Duration::from_secs(2);
+/// Where pods run may be as old as this: in that time a pod may have begun on a node of which nobody tells.
+const OLDEST: Duration = Duration::from_secs(60);
 
 /// Serves the aggregated API.
 pub struct Api {
@@ -46,6 +51,29 @@ pub struct Api {
     door: Mutex<Arc<Door>>,
     watches: Arc<Semaphore>,
     refused: AtomicU64,
+    figures: OnceLock<Figures>,
+    outcomes: Outcomes,
+}
+
+/// What became of figures that were asked for.
+#[derive(Debug, Default)]
+struct Outcomes {
+    told: AtomicU64,
+    incomplete: AtomicU64,
+    none: AtomicU64,
+}
+
+/// For whoever scales.
+#[derive(Debug)]
+struct Figures {
+    groups: Groups,
+    placed: Arc<Mutex<Placed>>,
+}
+
+/// What is asked for.
+enum Call {
+    Traffic(Asked),
+    Figure(Ask),
 }
 
 /// Who is let in, and by which handshake.
@@ -71,7 +99,15 @@ impl Api {
     pub fn new(certificate: Arc<Certificate>, push: Arc<Push>) -> Result<Api, CertificateError> {
         let door = Mutex::new(Arc::new(door(certificate.clone(), None)?));
         let watches = Arc::new(Semaphore::new(WATCHES));
-        Ok(Api { push, certificate, door, watches, refused: AtomicU64::new(0) })
+        let (refused, figures, outcomes) = (AtomicU64::new(0), OnceLock::new(), Outcomes::default());
+        Ok(Api { push, certificate, door, watches, refused, figures, outcomes })
+    }
+
+    /// Answers whoever scales by figures, too. `placed` says where pods run. Once, before it runs.
+    pub fn set_figures(&self, groups: Groups, placed: Arc<Mutex<Placed>>) {
+        if self.figures.set(Figures { groups, placed }).is_ok() {
+            self.push.fleet().lock().set_tells_figures();
+        }
     }
 
     /// Lets in this front proxy. Connections of another end, and its clients come again.
@@ -89,13 +125,21 @@ impl Api {
 
     /// What it says of itself.
     #[must_use]
-    pub fn metrics(&self) -> [SelfMetric; 2] {
+    pub fn metrics(&self) -> [SelfMetric; 5] {
         let watches = WATCHES - self.watches.available_permits();
+        let figures = |outcome: &'static str, total: &AtomicU64| {
+            let help = "Figures that were asked for to scale by: told; incomplete, and so not told; or none.";
+            let metric = SelfMetric::counter("pilotfish_companion_figures_total", help, total.load(Relaxed));
+            metric.with("outcome", outcome)
+        };
         let help =
             "Calls of the aggregated API that were not taken: not from the API server, not understood, or too many.";
         [
             SelfMetric::counter("pilotfish_companion_api_refused_total", help, self.refused.load(Relaxed)),
             SelfMetric::gauge("pilotfish_companion_api_watches", "Watches that are open.", watches as f64),
+            figures("told", &self.outcomes.told),
+            figures("incomplete", &self.outcomes.incomplete),
+            figures("none", &self.outcomes.none),
         ]
     }
 
@@ -155,9 +199,15 @@ impl Api {
             Some(proxy) => proxy.user(certificate, text).map(drop),
             None => Err(Failure::unavailable(NOT_TOLD)),
         };
-        let asked = asked.and_then(|()| Asked::read(request.method().as_str(), path, query, &accept));
+        let groups = self.figures.get().map_or_else(Groups::default, |figures| figures.groups);
+        let method = request.method().as_str();
+        let asked = asked.and_then(|()| match Ask::read(groups, method, path, query) {
+            Some(ask) => ask.map(Call::Figure),
+            None => Asked::read(method, path, query, &accept).map(Call::Traffic),
+        });
         let asked = match asked {
-            Ok(asked) => asked,
+            Ok(Call::Traffic(asked)) => asked,
+            Ok(Call::Figure(ask)) => return document(metrics::answer(&ask, |asked| self.figure(asked), version())),
             Err(failure) => {
                 self.refused.fetch_add(1, Relaxed);
                 return document(failure.into());
@@ -168,8 +218,34 @@ impl Api {
             Asked::Objects { selected, form, reads: Reads::Watch { from_nothing, seconds } } => {
                 self.watch(selected, form, from_nothing, seconds)
             }
-            asked => document(apis::answer(&asked, &shown, version())),
+            asked => {
+                let mut answer = apis::answer(&asked, &shown, version());
+                groups.announce(&asked, &mut answer);
+                document(answer)
+            }
         }
+    }
+
+    /// Of all nodes, or why there is none.
+    fn figure(&self, asked: &metrics::Asked) -> Result<Figure, Missing> {
+        let figure = self.figures.get().ok_or(Missing::Unknown(None)).and_then(|figures| {
+            let places = {
+                let placed = figures.placed.lock();
+                let age = placed.age().ok_or(Missing::Unknown(None))?;
+                if age > OLDEST {
+                    return Err(Missing::Unknown(Some(age)));
+                }
+                placed.places(&asked.answering, SystemTime::now())
+            };
+            self.push.fleet().lock().figure(self.push.now(), &asked.answering, asked.measure, &places)
+        });
+        let count = match figure {
+            Ok(_) => &self.outcomes.told,
+            Err(Missing::Nodes(_) | Missing::Unknown(_)) => &self.outcomes.incomplete,
+            Err(Missing::NoPods | Missing::NoRequests | Missing::NoAnswers) => &self.outcomes.none,
+        };
+        count.fetch_add(1, Relaxed);
+        figure
     }
 
     fn watch(&self, selected: Selected, form: Form, from_nothing: bool, seconds: u64) -> Response<Body> {

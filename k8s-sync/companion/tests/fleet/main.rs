@@ -3,6 +3,7 @@
 
 mod api;
 mod bed;
+mod figures;
 mod kubectl;
 mod scraped;
 

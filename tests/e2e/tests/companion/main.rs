@@ -3,6 +3,7 @@
 //! same streams. Needs root.
 #![forbid(unsafe_code)]
 
+mod hpa;
 mod names;
 mod world;
 
@@ -38,14 +39,18 @@ fn a_cluster_is_seen_in_one_place_whoever_is_killed() -> Result<()> {
         scene::last_line(generator, PATIENCE)?;
     }
     sums_are_what_was_sent(&world)?;
-    for generator in &second {
+    let scaled = hpa::install(&mut world)?;
+    for generator in second.iter().chain(&scaled) {
         scene::open_gate(&world.bed, generator)?;
     }
     kubectl_shows_them(&world)?;
     one_replica_shows_the_nodes(&world)?;
     names::come_down_the_stream(&world)?;
     the_companion_is_killed(&mut world)?;
+    hpa::scales_up(&mut world)?;
     an_agent_is_killed(&mut world)?;
+    hpa::holds(&mut world)?;
+    hpa::end(&mut world, &scaled)?;
     the_api_server_is_killed(&mut world)?;
     who_may_not_push_is_refused(&world)?;
     for generator in &second {

@@ -10,11 +10,13 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 use testbed::cluster::binaries::{Program, find};
 use testbed::cluster::{ControlPlane, ControlPlaneOptions, User, objects};
-use testbed::{Agent, AgentOptions, Companion, Container, ContainerSpec, Exposition, PodLabels, Testbed, scene, until};
+use testbed::{
+    Agent, AgentOptions, Companion, Container, ContainerSpec, Exposition, PodLabels, Process, Testbed, scene, until,
+};
 
 pub const NODES: [&str; 2] = ["n1", "n2"];
 pub const POD: &str = "companion-0";
-const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../packaging/kubernetes/companion");
+const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../packaging/kubernetes/companion-hpa");
 const ACCOUNT: &str = "system:serviceaccount:pilotfish:companion";
 /// A companion that was restarted, or a ticket that changed, is found again within 10 s; what waits
 /// on top of that is a busy machine.
@@ -27,6 +29,7 @@ pub struct World {
     // Dropped in this order: programs before their namespaces.
     pub agents: Vec<Agent>,
     pub companion: Companion,
+    pub autoscaler: Option<Process>,
     pub bed: Testbed,
     pub plane: ControlPlane,
     kubectl: PathBuf,
@@ -42,7 +45,8 @@ impl World {
         bed.add_containerd()?;
         let kubeconfig = plane.kubeconfig_with_certificate(ACCOUNT, &["system:serviceaccounts"])?;
         let companion = Companion::start(&bed, &kubeconfig, POD)?;
-        let mut world = World { agents: Vec::new(), companion, bed, plane, kubectl: find(Program::Kubectl)? };
+        let (agents, autoscaler, kubectl) = (Vec::new(), None, find(Program::Kubectl)?);
+        let mut world = World { agents, companion, autoscaler, bed, plane, kubectl };
         for place in 0..NODES.len() {
             let agent = world.agent(place)?;
             world.agents.push(agent);
@@ -73,9 +77,7 @@ impl World {
         let outside = "apiVersion: v1\nkind: Service\nmetadata: {name: companion, namespace: pilotfish}\n\
                        spec: {type: ExternalName, externalName: localhost}\n";
         self.apply(outside)?;
-        let printed = self.companion.api_service()?.output()?;
-        ensure!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
-        self.apply(&String::from_utf8(printed.stdout)?)?;
+        self.create(&self.companion.api_service("traffic", "companion", "")?)?;
         let available = ["wait", "--for=condition=Available", "--timeout=90s"];
         self.kubectl(&[&available[..], &["apiservice/v1alpha1.traffic.pilotfish.io"]].concat()).map(drop)
     }
@@ -95,20 +97,46 @@ impl World {
     }
 
     pub fn apply(&self, manifest: &str) -> Result<()> {
-        let mut child = self.command(&["apply", "-f", "-"])?.stdin(Stdio::piped()).spawn()?;
+        self.feed("apply", manifest)
+    }
+
+    /// What is there already is no one's to replace.
+    pub fn create(&self, manifest: &str) -> Result<()> {
+        self.feed("create", manifest)
+    }
+
+    pub fn start_autoscaler(&mut self) -> Result<()> {
+        self.autoscaler = Some(self.plane.start_autoscaler()?);
+        Ok(())
+    }
+
+    fn feed(&self, verb: &str, manifest: &str) -> Result<()> {
+        let mut child = self.command(&[verb, "-f", "-"])?.stdin(Stdio::piped()).spawn()?;
         child.stdin.take().context("stdin")?.write_all(manifest.as_bytes())?;
         let output = child.wait_with_output()?;
-        ensure!(output.status.success(), "kubectl apply: {}", String::from_utf8_lossy(&output.stderr));
+        ensure!(output.status.success(), "kubectl {verb}: {}", String::from_utf8_lossy(&output.stderr));
         Ok(())
     }
 
     /// A server and a generator at its gate, both pods of the node with this containerd.
     pub fn pair(&mut self, place: usize, name: &str, args: &[&str]) -> Result<Container> {
         let (server, client) = (format!("{name}-server"), format!("{name}-client"));
-        let spec = ContainerSpec::new(&server, &["/bin/api"]).sandbox_of(&pod(&server)).run_by(place);
+        Ok(self.pair_of(place, &pod(&server), &client, args)?.1)
+    }
+
+    /// The same with a server that is this pod.
+    pub fn pair_of(
+        &mut self,
+        place: usize,
+        server: &PodLabels,
+        client: &str,
+        args: &[&str],
+    ) -> Result<(Container, Container)> {
+        let spec = ContainerSpec::new(&server.name, &["/bin/api"]).sandbox_of(server).run_by(place);
         let server = self.bed.run(spec)?;
         scene::wait_listening(&server, 8080)?;
-        self.bed.run(generator_spec(&client, &server, args).sandbox_of(&pod(&client)).run_by(place))
+        let client = self.bed.run(generator_spec(client, &server, args).sandbox_of(&pod(client)).run_by(place))?;
+        Ok((server, client))
     }
 
     pub fn wait_joined(&self, place: usize) -> Result<()> {

@@ -38,6 +38,7 @@ pub mod bulk;
 mod certs;
 mod client;
 mod control;
+mod controllers;
 mod etcd;
 mod fault;
 pub mod kept;

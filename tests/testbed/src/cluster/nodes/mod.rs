@@ -9,6 +9,7 @@ mod node;
 
 use super::binaries::{self, Program};
 use super::control::{ControlPlane, ControlPlaneOptions};
+use super::controllers;
 use super::kinds::{self, Kind};
 use super::kubeconfig::User;
 use super::place::Place;
@@ -27,24 +28,6 @@ use std::time::Duration;
 pub use image::IMAGE;
 pub use node::Node;
 use node::NodeConfig;
-
-/// Those that the workloads of a demo and of tests need. `node-lifecycle` takes the taint off a
-/// node that has become ready.
-const CONTROLLERS: [&str; 13] = [
-    "cronjob-controller",
-    "daemonset-controller",
-    "deployment-controller",
-    "endpointslice-controller",
-    "garbage-collector-controller",
-    "job-controller",
-    "namespace-controller",
-    "node-lifecycle-controller",
-    "pod-garbage-collector-controller",
-    "replicaset-controller",
-    "statefulset-controller",
-    "taint-eviction-controller",
-    "ttl-after-finished-controller",
-];
 
 /// A control plane with controllers, a scheduler, and nodes. Everything is gone after
 /// [`Cluster::take_down`] or the drop.
@@ -104,7 +87,7 @@ impl Cluster {
         let control = ControlPlaneOptions { address: Some(network.machine().into()), ..control.clone() };
         let plane = ControlPlane::start_in(place, &control)?;
         progress("starting controllers and scheduler");
-        let controllers = start_controllers(&plane)?;
+        let controllers = controllers::start(&plane, &controllers::OF_WORKLOADS, &[])?;
         let scheduler = start_scheduler(&plane)?;
         progress("making the image of the pods");
         let image = image::make(plane.dir())?;
@@ -228,15 +211,6 @@ impl Cluster {
 fn is_ready(object: &Value) -> bool {
     let conditions = object["status"]["conditions"].as_array();
     conditions.into_iter().flatten().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
-}
-
-fn start_controllers(plane: &ControlPlane) -> Result<Process> {
-    let mut command = Command::new(binaries::find(Program::ControllerManager)?);
-    command.arg("--kubeconfig").arg(plane.kubeconfig(User::ControllerManager)?);
-    command.args(["--leader-elect=false", "--bind-address=127.0.0.1", &format!("--secure-port={}", free_port()?)]);
-    command.arg(format!("--controllers={}", CONTROLLERS.join(",")));
-    command.arg(format!("--cert-dir={}", plane.dir().join("controllers-pki").display()));
-    plane.place.start("kube-controller-manager", &mut command)
 }
 
 fn start_scheduler(plane: &ControlPlane) -> Result<Process> {
