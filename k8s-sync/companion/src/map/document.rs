@@ -55,7 +55,7 @@ impl Document {
                 figures: figures(&golden),
                 open: golden.tcp_connections,
                 lost,
-                by: protocols.iter().map(|(p, golden)| Part { p: *p, figures: figures(golden) }).collect(),
+                by: protocols.iter().map(|(p, golden)| Part { p, figures: figures(golden) }).collect(),
             });
             known.insert(id, (client, server, golden.tcp_connections));
         }
