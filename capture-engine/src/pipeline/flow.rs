@@ -1,11 +1,17 @@
 use crate::event::{Counters, FlowId, FlowKey, Sample, Segment};
 use flow_model::{Close, Endpoint, FlowDelta, FlowInfo, L7Record, LossReason, Role, Sink, Slot, Ts};
 use l7::dns::Datagram;
-use l7::{Interest, Length, Limits, Out, Piece};
+use l7::{Interest, Length, Limits, Out, Piece, Wires};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 /// The instance of a connection of which no packet was seen: the kernel counts from its start, which is never 0.
 pub(super) const SEEDED: FlowId = FlowId(0);
+
+/// In each container's own network. What it is asked at port 53 is translated to another port before
+/// it is seen on the loopback, and what it answers is translated back before that: no flow has both
+/// the query and its answer, and each lookup would be one without.
+const DOCKERS_RESOLVER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
 
 /// Messages of a conversation that is probably over after them: a request and its response.
 const SHORT: u32 = 2;
@@ -124,6 +130,9 @@ impl Out for Collected {
 
 impl<P: Default> Flow<P> {
     pub fn new(key: FlowKey, id: FlowId, role: Role, joined_midway: bool, at: Ts, limits: &Limits) -> Self {
+        let nothing = Limits { wires: Wires::only(&[]), ..*limits };
+        let has_resolver = [key.tuple.local.ip, key.tuple.remote.ip].contains(&DOCKERS_RESOLVER);
+        let limits = if has_resolver { &nothing } else { limits };
         let dissector = if key.is_udp() {
             Dissector::Udp(l7::dns::Udp::new(limits, key.tuple.local.port, key.tuple.remote.port))
         } else {

@@ -5,6 +5,7 @@ mod containerd;
 mod kubernetes;
 mod line;
 mod node;
+mod patience;
 mod probes;
 mod running;
 

@@ -3,6 +3,7 @@
 
 use super::line::Line;
 use super::line::Verdict::{FallsBack, Missing, Ok as Fine};
+use super::patience::within;
 use crate::cli::privileges;
 use crate::config::Config;
 use crate::exit::in_full;
@@ -21,6 +22,8 @@ use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+/// For what has deadlines of its own, and reads files: longer than those of several questions in a row.
+const LONG: Duration = Duration::from_secs(60);
 /// An attach takes up to 16 ms.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -53,9 +56,10 @@ pub fn all(config: &Config) -> Vec<Line> {
         quota(quota::find_here(&config.debug.proc)),
         descriptors(),
     ]);
-    lines.extend(super::containerd::lines(config));
-    lines.push(super::kubernetes::line(config));
-    lines.extend(super::companion::line(config));
+    let [of_containerd, of_kubernetes, of_companion] = [config, config, config].map(Config::clone);
+    lines.extend(within("containerd", LONG, move || super::containerd::lines(&of_containerd)));
+    lines.extend(within("Kubernetes API", LONG, move || vec![super::kubernetes::line(&of_kubernetes)]));
+    lines.extend(within("companion", LONG, move || super::companion::line(&of_companion).into_iter().collect()));
     lines.extend(super::running::line(&config.admin.socket));
     lines
 }
