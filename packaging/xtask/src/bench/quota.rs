@@ -35,7 +35,8 @@ pub fn run(options: &Options) -> Result<()> {
         let group = Quota::new(&bed, &format!("agent-{number}"), *hundredths)?;
         let mut start = Start::of(&bed, &AgentOptions::default(), group)?;
         let late = late(&mut bed, &start.agent, number)?;
-        start.finish(&crowd, 1)?;
+        // Those of the runs before are there, too.
+        start.finish(&crowd, number + 1)?;
         say(&format!("quota: {hundredths} %: {}", start.told()));
         say(&format!("quota: {hundredths} %: {late}"));
         ensure!(start.agent.stop() == Some(0), "the agent ended badly:\n{}", start.agent.log_text());
