@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
 /* Into the ring, without a wakeup unless the reader asked for it. What fits into a record of a few
  * fixed sizes is copied once, from the skb into the ring; only larger pieces go through per-CPU
- * memory. */
+ * memory.
+ *
+ * A part of the ring is kept for the news of ends, which has the flow's totals: with it user space
+ * knows what was refused of the flow. So it comes as long as the ring is read at all, however full
+ * payload makes it, and behind all that was told of its flow, as ever. */
 #ifndef PILOTFISH_EMIT_H
 #define PILOTFISH_EMIT_H
 
@@ -11,13 +15,27 @@
 /* One GSO packet has 64 KiB of payload at most, but for BIG TCP, whose rest is marked as cut. */
 #define PF_MAX_CHUNKS 8
 
-static __always_inline __u64 pf_wakeup(struct pf_control *control)
+#define PF_RECORD_HEAD 8 /* BPF_RINGBUF_HDR_SZ: what the kernel puts before each record */
+
+/* Bytes in the ring that were not read yet. */
+static __always_inline __u64 pf_unread(void)
+{
+	return bpf_ringbuf_query(&pilotfish_events, BPF_RB_AVAIL_DATA);
+}
+
+/* Whether a record of payload of so many bytes leaves the ends' part of the ring alone. */
+static __always_inline int pf_may_fill(struct pf_control *control, __u64 unread, __u64 size)
+{
+	return unread + size + PF_RECORD_HEAD <= control->data_bytes;
+}
+
+static __always_inline __u64 pf_wakeup(struct pf_control *control, __u64 unread)
 {
 	__u32 reader = *(volatile __u32 *)&control->reader;
 
 	if (reader == PF_READER_AWAKE)
 		return BPF_RB_NO_WAKEUP;
-	if (reader == PF_READER_NAPPING && bpf_ringbuf_query(&pilotfish_events, BPF_RB_AVAIL_DATA) < control->wake_bytes)
+	if (reader == PF_READER_NAPPING && unread < control->wake_bytes)
 		return BPF_RB_NO_WAKEUP;
 	*(volatile __u32 *)&control->reader = PF_READER_AWAKE;
 	return BPF_RB_FORCE_WAKEUP;
@@ -36,10 +54,13 @@ static __always_inline void pf_committed(struct pf_control *control, struct pf_c
 	}
 }
 
-/* 0 when the record is in the ring. */
-static __always_inline long pf_output(struct pf_control *control, struct pf_cpu *cpu, void *record, __u64 size)
+/* 0 when the record is in the ring; `end`: it may fill all of it. */
+static __always_inline long pf_output(struct pf_control *control, struct pf_cpu *cpu, void *record, __u64 size, const int end)
 {
-	if (bpf_ringbuf_output(&pilotfish_events, record, size, pf_wakeup(control))) {
+	__u64 unread = pf_unread();
+
+	if ((!end && !pf_may_fill(control, unread, size)) ||
+	    bpf_ringbuf_output(&pilotfish_events, record, size, pf_wakeup(control, unread))) {
 		cpu->stats.count[PF_STAT_RING_FULL]++;
 		return -1;
 	}
@@ -74,10 +95,12 @@ static __always_inline void pf_fill_segment(struct pf_segment *segment, struct p
 /* One record with room for `room` bytes of payload, a constant, of which `captured` says how many count. */
 static __always_inline __u32 pf_emit_at_once(struct __sk_buff *skb, struct pf_cpu *cpu, struct pf_control *control, const __u64 room)
 {
-	struct pf_segment *segment = bpf_ringbuf_reserve(&pilotfish_events, sizeof(*segment) + room, 0);
 	struct pf_packet *p = &cpu->packet;
-	__u64 size = cpu->after.copy;
+	__u64 size = cpu->after.copy, unread = pf_unread();
+	struct pf_segment *segment = 0;
 
+	if (pf_may_fill(control, unread, sizeof(*segment) + room))
+		segment = bpf_ringbuf_reserve(&pilotfish_events, sizeof(*segment) + room, 0);
 	if (!segment) {
 		cpu->stats.count[PF_STAT_RING_FULL]++;
 		return 1;
@@ -100,7 +123,7 @@ static __always_inline __u32 pf_emit_at_once(struct __sk_buff *skb, struct pf_cp
 		segment->seq = p->seq + cpu->after.skip;
 	if (cpu->after.skip + size < p->payload)
 		segment->flags |= PF_SEG_CUT;
-	bpf_ringbuf_submit(segment, pf_wakeup(control));
+	bpf_ringbuf_submit(segment, pf_wakeup(control, unread));
 	pf_committed(control, cpu);
 	return 0;
 }
@@ -139,7 +162,7 @@ static long pf_emit_piece(__u32 index, void *context)
 	rest->skip += size;
 	if ((!rest->copy || index == PF_MAX_CHUNKS - 1) && rest->skip < p->payload)
 		segment->flags |= PF_SEG_CUT;
-	if (pf_output(rest->control, cpu, segment, sizeof(*segment) + size))
+	if (pf_output(rest->control, cpu, segment, sizeof(*segment) + size, 0))
 		rest->lost++;
 	else
 		segment->flags &= ~PF_SEG_MESSAGE_START;
@@ -225,7 +248,7 @@ static long pf_emit_range(__u32 index, void *context)
 	size &= 2 * PF_CHUNK - 1;
 	if (size > PF_CHUNK)
 		size = PF_CHUNK;
-	if (pf_output(rest->control, cpu, segment, sizeof(*segment) + size))
+	if (pf_output(rest->control, cpu, segment, sizeof(*segment) + size, 0))
 		rest->lost++;
 	else
 		segment->flags &= ~PF_SEG_MESSAGE_START;
@@ -260,7 +283,7 @@ static __always_inline __u32 pf_emit_tail(struct pf_cpu *cpu, struct pf_control 
 	segment->seq = after->tail_seq;
 	segment->captured = segment->payload = PF_TAIL;
 	segment->prev.skipped = after->tail_skipped;
-	return pf_output(control, cpu, segment, sizeof(*segment) + PF_TAIL) ? 1 : 0;
+	return pf_output(control, cpu, segment, sizeof(*segment) + PF_TAIL, 0) ? 1 : 0;
 }
 
 #endif

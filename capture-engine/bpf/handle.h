@@ -158,7 +158,7 @@ static __always_inline long pf_emit_closed(struct pf_cpu *cpu, struct pf_control
 {
 	cpu->closed.kind = PF_EVENT_CLOSED;
 	cpu->closed.key = cpu->packet.key;
-	return pf_output(control, cpu, &cpu->closed, sizeof(cpu->closed));
+	return pf_output(control, cpu, &cpu->closed, sizeof(cpu->closed), 1);
 }
 
 /* A function of its own, so that it is verified once. The number of records that found no room;

@@ -7,8 +7,8 @@
  * What a packet without a flow says is not followed. But an answer that begins with it shows that
  * an exchange took place, so these are counted: final responses of HTTP/1 (RFC 9112 4) and of DNS
  * (RFC 1035 4.1.1), each once, as far as can be known. An answer is told from its repetition by the
- * newest number of its connection, for which there are PF_ANSWERS places; one that is in use by
- * another connection counts nothing. Requests are not counted: where there is room again before the
+ * newest number of its connection, for which there are PF_ANSWERS places; where those that it may
+ * have are in use by other connections, it counts nothing. Requests are not counted: where there is room again before the
  * answer, that is followed and counted. So it is at least so many, seldom all. */
 #ifndef PILOTFISH_REFUSED_H
 #define PILOTFISH_REFUSED_H
@@ -17,6 +17,7 @@
 #include "maps.h"
 #include "packet.h"
 
+#define PF_ANSWER_WAYS 4 /* places that a connection may have: half of all in use, 37 of 1,000 answers find none, a quarter, 4 */
 #define PF_ANSWER_HELD_NS 1000000000ULL /* a place is its connection's for so long after an answer: the first repetitions (RFC 6298) */
 
 /* The place of a namespace among PF_OPENING counts; numbers of the node begin at 1 << 31. */
@@ -70,6 +71,26 @@ static __always_inline int pf_is_answer(const __u8 *head, struct pf_packet *p, i
 	       head[6] == '.' && (head[7] == '0' || head[7] == '1') && head[8] == ' ' && head[9] >= '2' && head[9] <= '5';
 }
 
+/* The place of a connection's newest answer: its own, else one that nobody holds; 0: there is none. */
+static __always_inline struct pf_answer *pf_answer_place(__u64 hash, __u64 now)
+{
+	struct pf_answer *answer, *free = 0;
+
+#pragma unroll
+	for (__u32 way = 0; way < PF_ANSWER_WAYS; way++) {
+		__u32 place = (hash ^ way) & (PF_ANSWERS - 1);
+
+		answer = bpf_map_lookup_elem(&pilotfish_answers, &place);
+		if (!answer)
+			return 0;
+		if (answer->flow == hash)
+			return answer;
+		if (!free && (!answer->flow || now - answer->at_ns >= PF_ANSWER_HELD_NS))
+			free = answer;
+	}
+	return free;
+}
+
 /* A packet with payload got no flow for want of room. A function of its own, so that it is verified
  * once. Returns nothing of use. */
 __noinline int pf_refused(struct __sk_buff *skb, struct pf_cpu *cpu, struct pf_control *control, int dir)
@@ -77,7 +98,7 @@ __noinline int pf_refused(struct __sk_buff *skb, struct pf_cpu *cpu, struct pf_c
 	struct pf_answer *answer;
 	struct pf_ports *ports;
 	struct pf_packet *p;
-	__u32 place = 0, number;
+	__u32 zero = 0, number;
 	__u8 head[12], marks;
 	__u64 hash;
 
@@ -85,7 +106,7 @@ __noinline int pf_refused(struct __sk_buff *skb, struct pf_cpu *cpu, struct pf_c
 		return 0;
 	dir &= 1;
 	p = &cpu->packet;
-	ports = bpf_map_lookup_elem(&pilotfish_ports, &place);
+	ports = bpf_map_lookup_elem(&pilotfish_ports, &zero);
 	if (!ports || p->held < sizeof(head))
 		return 0;
 	marks = ports->marks[p->key.local_port] | ports->marks[p->key.remote_port];
@@ -94,13 +115,10 @@ __noinline int pf_refused(struct __sk_buff *skb, struct pf_cpu *cpu, struct pf_c
 	if (bpf_skb_load_bytes(skb, p->payload_at, head, sizeof(head)) || !pf_is_answer(head, p, dir, &number))
 		return 0;
 	hash = pf_hash(&p->key);
-	place = hash & (PF_ANSWERS - 1);
-	answer = bpf_map_lookup_elem(&pilotfish_answers, &place);
+	answer = pf_answer_place(hash, cpu->before.now);
 	if (!answer)
 		return 0;
 	if (answer->flow != hash) {
-		if (answer->flow && cpu->before.now - answer->at_ns < PF_ANSWER_HELD_NS)
-			return 0;
 		answer->flow = hash;
 	} else if (p->key.proto == IPPROTO_UDP ? answer->number == number : pf_ahead(number, answer->number) <= 0) {
 		return 0;

@@ -259,8 +259,9 @@ struct pf_control {
 	__u64 answers[2]; /* answers that were seen of flows without room, by direction: see refused.h */
 	__u32 commands; /* changed with each command to a walk: only then they are looked for */
 	__u32 quiet; /* slots with an override of their own; 0: do not look */
-	__u32 reader; /* PF_READER_*: on a cache line of its own, it is the only one that changes often */
-	__u8 pad2[60];
+	__u32 reader; /* PF_READER_*: it changes often, so this line has only what each record needs, too */
+	__u32 data_bytes; /* of the ring that records of payload may fill: the rest is for the news of ends */
+	__u8 pad2[56];
 	/* Flows whose handshake is not complete, by namespace (pf_opening). The programs count up and down; user space, which
 	 * removes flows, puts right what it finds in its rounds. */
 	__s32 opening[PF_OPENING];

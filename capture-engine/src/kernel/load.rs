@@ -25,6 +25,7 @@ pub struct Kernel {
     pub(super) shared: Arc<Shared>,
     ring: Mutex<Option<RingBuf<MapData>>>,
     ring_fd: OwnedFd,
+    ring_bytes: u32,
     pub(super) program: ProgramFd,
     /// Holds the shared program for the stubs; with its last descriptor it goes.
     programs: OwnedFd,
@@ -79,6 +80,7 @@ impl Kernel {
             shared,
             ring: Mutex::new(Some(ring)),
             ring_fd,
+            ring_bytes: config.ring_bytes,
             program,
             programs: programs_fd,
             node,
@@ -91,7 +93,8 @@ impl Kernel {
     /// # Errors
     /// When no epoll instance can be made.
     pub fn reader(&self) -> io::Result<Option<RingReader>> {
-        self.ring.lock().take().map(|ring| RingReader::new(ring, Arc::clone(&self.shared))).transpose()
+        let ring = self.ring.lock().take();
+        ring.map(|ring| RingReader::new(ring, self.ring_bytes, Arc::clone(&self.shared))).transpose()
     }
 
     /// Tells builds of the kernel programs apart: FNV-1a (64 bits) of the object that is embedded.

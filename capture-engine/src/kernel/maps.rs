@@ -14,6 +14,8 @@ use std::ops::RangeInclusive;
 use std::sync::atomic::AtomicU64;
 use zerocopy::{FromZeros, IntoBytes};
 
+/// Of the ring, one part in so many is for the news of connections' ends alone: with 8 MiB, 5,698 of them.
+const ENDS_SHARE: u32 = 8;
 /// Half-open connections of one namespace take one part in so many of the flow table: with 65,536
 /// flows, those of 1,000 new connections a second that take a second each to be answered.
 const OPENING_SHARE: u32 = 64;
@@ -112,6 +114,7 @@ impl Shared {
         control.head_bytes = config.head_bytes;
         control.udp_datagrams = config.udp_datagrams;
         control.wake_bytes = config.ring_bytes / 2;
+        control.data_bytes = config.ring_bytes - config.ring_bytes / ENDS_SHARE;
         control.loopback = u32::from(config.loopback);
         control.opening_share = (config.flows / OPENING_SHARE).max(16);
         control.opening_room = (config.flows / OPENING_ROOM).max(16);

@@ -22,9 +22,15 @@ const NAP: Duration = Duration::from_millis(5);
 /// Without an event for this long, sleep until woken.
 const IDLE_AFTER: Duration = Duration::from_millis(100);
 
+/// What the kernel puts before each record (`BPF_RINGBUF_HDR_SZ`), and what records begin at a multiple of.
+const RECORD_HEAD: usize = 8;
+/// A ring is no smaller than the largest page.
+const LARGEST_PAGE: usize = 64 << 10;
+
 /// The only reader of the ring.
 pub struct RingReader {
     ring: RingBuf<MapData>,
+    ring_bytes: usize,
     epoll: Epoll,
     shared: Arc<Shared>,
     last_event: Instant,
@@ -38,11 +44,12 @@ impl fmt::Debug for RingReader {
 }
 
 impl RingReader {
-    pub(super) fn new(ring: RingBuf<MapData>, shared: Arc<Shared>) -> io::Result<RingReader> {
+    pub(super) fn new(ring: RingBuf<MapData>, ring_bytes: u32, shared: Arc<Shared>) -> io::Result<RingReader> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         // Edge-triggered: unread data must not end a nap, only a wakeup that the kernel programs meant.
         epoll.add(ring.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0))?;
-        Ok(RingReader { ring, epoll, shared, last_event: Instant::now(), drained_any: true })
+        let ring_bytes = (ring_bytes as usize).max(LARGEST_PAGE);
+        Ok(RingReader { ring, ring_bytes, epoll, shared, last_event: Instant::now(), drained_any: true })
     }
 
     /// Hands up to `max_events` events to `each`, in the ring's memory and in the order in which
@@ -54,16 +61,20 @@ impl RingReader {
         let mut events = 0;
         while events < max_events {
             let Some(record) = self.ring.next() else { break };
-            match convert::event(&record) {
-                Ok(Some(event)) => {
-                    events += 1;
-                    each(event);
-                }
-                Ok(None) => {}
-                Err(convert::Malformed) => {
-                    self.shared.malformed.fetch_add(1, Ordering::Relaxed);
-                }
-            }
+            events += usize::from(hand_over(&record, &self.shared, each));
+        }
+        self.drained_any |= events > 0;
+        events
+    }
+
+    /// As `drain`: all events that are in the ring now. Of those that come meanwhile it takes as many
+    /// as the ring can hold at most: one that is refilled as fast as it is read keeps nobody here.
+    pub fn drain_present(&mut self, each: &mut impl FnMut(Event<'_>)) -> usize {
+        let (mut events, mut bytes) = (0, 0);
+        while bytes < self.ring_bytes {
+            let Some(record) = self.ring.next() else { break };
+            bytes += (RECORD_HEAD + record.len()).next_multiple_of(RECORD_HEAD);
+            events += usize::from(hand_over(&record, &self.shared, each));
         }
         self.drained_any |= events > 0;
         events
@@ -106,6 +117,21 @@ impl RingReader {
                 false
             }
             None => true,
+        }
+    }
+}
+
+/// Whether the record was an event.
+fn hand_over(record: &[u8], shared: &Shared, each: &mut impl FnMut(Event<'_>)) -> bool {
+    match convert::event(record) {
+        Ok(Some(event)) => {
+            each(event);
+            true
+        }
+        Ok(None) => false,
+        Err(convert::Malformed) => {
+            shared.malformed.fetch_add(1, Ordering::Relaxed);
+            false
         }
     }
 }

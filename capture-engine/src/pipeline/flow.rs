@@ -390,8 +390,13 @@ impl<P: Default> Flow<P> {
         if self.seen == Seen::Protocol {
             return None;
         }
-        let Dissector::Tcp(tcp) = &self.dissector else { return None };
-        tcp.wire()?;
+        let is_known = match &self.dissector {
+            Dissector::Tcp(tcp) => tcp.wire().is_some(),
+            Dissector::Udp(udp) => udp.recognised(),
+        };
+        if !is_known {
+            return None;
+        }
         self.seen = Seen::Protocol;
         Some(self.server_end())
     }
@@ -456,10 +461,8 @@ impl<P: Default> Flow<P> {
     /// Exchanges that took place unseen on a connection that ends without ever having shown what it carried.
     pub fn unsettled(&self) -> u64 {
         match &self.dissector {
-            // Not a single head was seen: the dissector doesn't even know which direction began.
-            Dissector::Tcp(_) if self.seen == Seen::Nothing => {
-                u64::from(self.turns.div_ceil(2).saturating_sub(self.settled_pairs))
-            }
+            // Not a single head or datagram was seen: the dissector doesn't even know which direction began.
+            _ if self.seen == Seen::Nothing => u64::from(self.turns.div_ceil(2).saturating_sub(self.settled_pairs)),
             Dissector::Tcp(_) => u64::from(self.unsettled).div_ceil(2),
             Dissector::Udp(_) => 0,
         }

@@ -284,6 +284,11 @@ impl<S: Sink> Pipeline<S> {
         }
     }
 
+    /// Whether the flow has ended and no event told of that: only its place in the kernel's table does.
+    pub fn is_untold(&self, sample: &Sample) -> bool {
+        sample.closed.is_some() && !self.requests.closed_recently(&sample.key, sample.id)
+    }
+
     /// As `sample`, of a flow of which nothing more will be seen, however lately it was: its
     /// namespace is gone. `closed` says how it ended.
     pub fn last_word(&mut self, sample: &Sample) {

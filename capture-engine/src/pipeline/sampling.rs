@@ -13,6 +13,11 @@ const ROUND: Duration = Duration::from_secs(1);
 /// And after this many times the processor's time that it took: sampling takes 1 % of a CPU at most.
 /// Not what passed meanwhile: the ring is emptied in between, which takes all the time while it is full.
 const ROUND_TIMES: u32 = 100;
+/// But no later than that where many flows have ended and only the table tells of it, because the ring
+/// has no room for that either: they take the places of others. Then they cost what their events would have.
+const ROUND_UNTOLD: Duration = Duration::from_millis(250);
+/// Of the flows of a round, one in so many.
+const MANY_UNTOLD: usize = 16;
 /// A UDP flow without a packet for so long is over; most are one DNS query each. conntrack gives an
 /// unanswered one 30 s.
 const UDP_IDLE: Duration = Duration::from_secs(20);
@@ -45,6 +50,8 @@ pub struct Sampling {
     /// Of the processor's time, by the round under way.
     spent: Duration,
     next: Ts,
+    /// Flows of the round under way that have ended, of which nothing else told.
+    untold: usize,
     /// Flows of the round before.
     seen: Flows,
     seeing: Flows,
@@ -80,6 +87,7 @@ impl Sampling {
             began: Ts(0),
             spent: Duration::ZERO,
             next: Ts(0),
+            untold: 0,
             seen: Flows::default(),
             seeing: Flows::default(),
         }
@@ -102,6 +110,7 @@ impl Sampling {
             self.under_way = true;
             self.began = now;
             self.spent = Duration::ZERO;
+            self.untold = 0;
             self.seeing = Flows::default();
             self.leaving.values_mut().for_each(|leaving| leaving.in_round = true);
         }
@@ -114,6 +123,11 @@ impl Sampling {
         *self.seeing.of.entry(slot).or_default() += 1;
     }
 
+    /// One of them has ended, and nothing else told of it.
+    pub fn untold(&mut self) {
+        self.untold += 1;
+    }
+
     /// The round under way took so much of the processor's time, too.
     pub fn spent(&mut self, time: Duration) {
         self.spent = self.spent.saturating_add(time);
@@ -123,7 +137,11 @@ impl Sampling {
     pub fn end(&mut self) -> Vec<(Slot, Ts)> {
         self.under_way = false;
         self.seen = std::mem::take(&mut self.seeing);
-        self.next = self.began.plus(ROUND.max(self.spent.saturating_mul(ROUND_TIMES)));
+        let pause = match self.untold > self.seen.all / MANY_UNTOLD {
+            true => ROUND_UNTOLD,
+            false => ROUND.max(self.spent.saturating_mul(ROUND_TIMES)),
+        };
+        self.next = self.began.plus(pause);
         let settled =
             self.leaving.iter().filter(|(_, leaving)| leaving.in_round).map(|(slot, l)| (*slot, l.at)).collect();
         self.leaving.retain(|_, leaving| !leaving.in_round);
@@ -280,5 +298,19 @@ mod tests {
         sampling.end();
         assert!(!sampling.begin(Ts::default().plus(Duration::from_secs(19))));
         assert!(sampling.begin(Ts::default().plus(Duration::from_secs(20))));
+    }
+
+    #[test]
+    fn many_ends_that_nothing_else_tells_of_are_looked_for_soon() {
+        let mut sampling = Sampling::new(1000);
+        for (untold, pause) in [(100, ROUND_UNTOLD), (60, Duration::from_secs(20)), (0, Duration::from_secs(20))] {
+            let began = sampling.next;
+            assert!(sampling.begin(began));
+            (0..1000).for_each(|_| sampling.saw(Slot(1)));
+            (0..untold).for_each(|_| sampling.untold());
+            sampling.spent(Duration::from_millis(200));
+            sampling.end();
+            assert_eq!(sampling.next, began.plus(pause), "{untold}");
+        }
     }
 }

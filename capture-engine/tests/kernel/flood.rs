@@ -218,3 +218,20 @@ fn an_answer_without_a_flow_tells_of_an_exchange_once() {
     dns(flow.bench, Ingress, 4, 1);
     assert_eq!(answers(flow.bench), [before[0] + 2, before[1] + 1], "a query is no answer");
 }
+
+/// Of a quarter as many connections in a second as there are places for answers, four in a thousand
+/// find none; of half as many as there are, it would be ten times that.
+#[test]
+fn answers_without_a_flow_have_16384_places() {
+    const CONNECTIONS: u16 = 4096;
+    let mut bench = bench();
+    open(&mut bench, 1..=FLOWS as u16);
+    for peer_port in 20_000..20_000 + CONNECTIONS {
+        let flow = Tcp { bench: &mut bench, peer_port };
+        for _ in 0..2 {
+            flow.response(1000, b"HTTP/1.1 200 OK\r\n\r\n");
+        }
+    }
+    let [_, told] = bench.kernel.sampler().answers();
+    assert!((u64::from(CONNECTIONS) * 99 / 100..=u64::from(CONNECTIONS)).contains(&told), "{told}");
+}

@@ -123,6 +123,20 @@ impl Bench {
         self.reader.drain(usize::MAX, each);
     }
 
+    /// So many events that are in the ring.
+    pub fn hear_some(&mut self, most: usize, each: &mut impl FnMut(Event<'_>)) {
+        self.reader.drain(most, each);
+    }
+
+    /// Every event that is in the ring, while the frame `more` comes once more with each. How many they were.
+    pub fn hear_present(&mut self, more: (Direction, &[u8]), each: &mut impl FnMut(Event<'_>)) -> usize {
+        let Bench { reader, stubs, .. } = self;
+        reader.drain_present(&mut |event| {
+            each(event);
+            test_run(&stubs[more.0.index()], more.1, 1).expect("BPF_PROG_TEST_RUN");
+        })
+    }
+
     /// `direction/turn/offset from isn:payload` of what was copied, to compare at one glance.
     pub fn copied(&mut self) -> Vec<String> {
         self.drain().iter().filter_map(Seen::segment).map(describe).collect()

@@ -23,8 +23,14 @@ pub fn can_run() -> bool {
 
 /// What the programs tell of the packets, at the server's interface.
 pub fn run(packets: &[Packet]) -> Told {
+    run_in(packets, 1 << 20)
+}
+
+/// The same with a ring of so many bytes, that nobody reads meanwhile.
+pub fn run_in(packets: &[Packet], ring_bytes: u32) -> Told {
     let mut library = Library::get().lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     library.reset(4096);
+    library.ring_bytes(ring_bytes);
     let mut frame = Vec::with_capacity(256);
     for packet in packets {
         packet.frame(&mut frame);

@@ -21,6 +21,7 @@ pub struct Library {
     packet: Packet,
     walk: Walk,
     empty: Reset,
+    ring_bytes: Reset,
     ring: Bytes,
     flows: Bytes,
 }
@@ -74,6 +75,7 @@ impl Library {
                 packet: std::mem::transmute::<*mut libc::c_void, Packet>(symbol("host_packet")),
                 walk: std::mem::transmute::<*mut libc::c_void, Walk>(symbol("host_walk")),
                 empty: std::mem::transmute::<*mut libc::c_void, Reset>(symbol("host_empty")),
+                ring_bytes: std::mem::transmute::<*mut libc::c_void, Reset>(symbol("host_ring_bytes")),
                 ring: std::mem::transmute::<*mut libc::c_void, Bytes>(symbol("host_ring")),
                 flows: std::mem::transmute::<*mut libc::c_void, Bytes>(symbol("host_flows")),
             }
@@ -94,6 +96,12 @@ impl Library {
     pub fn walk(&mut self, frames: &capture_wire::Frames, straight: u32, headers: [u32; 2]) {
         // SAFETY: one thread at a time, by `&mut`; it is copied.
         unsafe { (self.walk)(frames, straight, headers[0], headers[1]) }
+    }
+
+    /// From here on the ring has so many bytes, 1 MiB at most.
+    pub fn ring_bytes(&mut self, bytes: u32) {
+        // SAFETY: as above.
+        unsafe { (self.ring_bytes)(bytes) }
     }
 
     /// Takes what is in the ring.

@@ -425,10 +425,12 @@ pub struct Control {
     pub commands: u32,
     /// Slots with an override of their own, of whose flows no message is copied.
     pub quiet: u32,
-    /// `READER_*`. On a cache line of its own: it is the only one that changes often.
+    /// `READER_*`. It changes often: its cache line has only what each record needs, too.
     pub reader: u32,
+    /// Unread bytes in the ring beyond which it takes no record of payload: the rest is for the news of ends.
+    pub data_bytes: u32,
     /// Explicit padding.
-    pub pad2: [u8; 60],
+    pub pad2: [u8; 56],
     /// Flows whose handshake is not complete, by namespace: see [`opening`].
     pub opening: [i32; OPENING],
     /// All flows, by namespace, at the same places.

@@ -28,6 +28,7 @@ static __u32 header[2];
 /* Each record: its length and whether it counts, 4 bytes each, then its bytes, to a multiple of 8. */
 static __u8 ring[HOST_RING] __attribute__((aligned(8)));
 static __u32 ring_end;
+static __u32 ring_bytes = HOST_RING;
 static __u64 seen;
 static __u64 now;
 static const __u8 *frame;
@@ -94,13 +95,15 @@ static long bpf_skb_load_bytes(const void *skb, __u32 at, void *to, __u32 length
 static void *bpf_ringbuf_reserve(void *map, __u64 size, __u64 flags)
 {
 	__u32 *head = (__u32 *)(ring + ring_end);
+	__u64 end = ring_end + 8 + ((size + 7) & ~7ULL);
 
 	(void)map, (void)flags;
-	if (ring_end + 8 + size + 8 > HOST_RING)
+	/* The kernel keeps one byte free. */
+	if (end >= ring_bytes)
 		return 0;
 	head[0] = size;
 	head[1] = 1;
-	ring_end += 8 + ((size + 7) & ~7ULL);
+	ring_end = end;
 	return head + 2;
 }
 
@@ -128,7 +131,7 @@ static long bpf_ringbuf_output(void *map, void *record, __u64 size, __u64 flags)
 static __u64 bpf_ringbuf_query(void *map, __u64 flags)
 {
 	(void)map, (void)flags;
-	return 0;
+	return ring_end;
 }
 
 static long bpf_loop(__u32 times, long (*step)(__u32, void *), void *context, __u64 flags)
@@ -165,10 +168,12 @@ void host_reset(__u32 head_bytes)
 {
 	memset(flows, 0, sizeof(flows));
 	ring_end = 0;
+	ring_bytes = HOST_RING;
 	command = 0;
 	memset(&walk, 0, sizeof(walk));
 	memset(&control, 0, sizeof(control));
 	control.head_bytes = head_bytes;
+	control.data_bytes = ring_bytes - ring_bytes / 8;
 	control.opening_share = control.opening_room = HOST_FLOWS;
 	control.flows_room = HOST_FLOWS;
 	control.udp_datagrams = 2;
@@ -186,6 +191,13 @@ void host_walk(const struct pf_frames *how, __u32 bits, __u32 in, __u32 out)
 	command++;
 	control.overrides = 1;
 	control.commands++;
+}
+
+/* From here on the ring has so many bytes, HOST_RING at most. */
+void host_ring_bytes(__u32 bytes)
+{
+	ring_bytes = bytes;
+	control.data_bytes = bytes - bytes / 8;
 }
 
 /* The ring was read. */

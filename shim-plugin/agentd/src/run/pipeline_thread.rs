@@ -8,7 +8,7 @@ use crate::run::orders::Order;
 use crate::run::own_news::OwnNews;
 use crate::serve::board::Board;
 use anyhow::Context;
-use capture_engine::event::FlowKey;
+use capture_engine::event::{FlowId, FlowKey};
 use capture_engine::kernel::{Overrides, RingReader, Sampler};
 use capture_engine::pipeline::{Pipeline, PipelineConfig, Sampling};
 use flow_model::{Close, Direction, Names, Role, Ts};
@@ -31,9 +31,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 const COUNTS: Duration = Duration::from_secs(1);
 /// Flows read at a time: 0.3 ms, so that the ring is not left alone for long.
 const TURN: usize = 1024;
-/// Events handed over before a sample is believed to be older than all of them. A ring that is
-/// refilled faster than it is read makes the sample worthless; the next round brings another.
-const CATCH_UP: usize = 1 << 20;
+/// The same where a whole ring is to be read in between, which takes far longer.
+const TURN_BEHIND: usize = 4 * TURN;
 
 /// Where it hears from others.
 #[derive(Debug)]
@@ -50,6 +49,8 @@ pub struct PipelineThread {
     overrides: Overrides,
     pipeline: Pipeline<Golden<NamesReader>>,
     sampling: Sampling,
+    /// More events than a batch were there when flows were read last.
+    behind: bool,
     board: Arc<Board>,
     told: Told,
     table_full: Loss,
@@ -82,6 +83,7 @@ impl PipelineThread {
             reader,
             pipeline: Pipeline::new(config, golden),
             sampling: Sampling::new(config.flows),
+            behind: false,
             board,
             told,
             table_full: losses.place("pipeline", "flows_full", "segments of flows that found the table full"),
@@ -139,8 +141,8 @@ impl PipelineThread {
                 Err(TryRecvError::Empty) => more_orders = false,
             }
             self.tell_taps();
-            self.upkeep(now);
-            if drained < BATCH && !more_orders {
+            let more = self.upkeep(now);
+            if drained.max(more) < BATCH && !more_orders {
                 self.reader.wait(self.sampling.sleep(LONGEST_SLEEP)).context("wait for the ring")?;
             }
         }
@@ -183,7 +185,8 @@ impl PipelineThread {
         }
     }
 
-    fn upkeep(&mut self, now: Ts) {
+    /// Says how many events were handed over meanwhile.
+    fn upkeep(&mut self, now: Ts) -> usize {
         if now.since(self.ticked) >= TICK {
             self.ticked = now;
             let PipelineThread { pipeline, sampler, .. } = self;
@@ -191,7 +194,7 @@ impl PipelineThread {
             self.tell_kernel();
             self.remove_closed(now);
         }
-        self.sample(now);
+        let events = self.sample(now);
         self.pipeline.sink_mut().publish_if_due(now);
         if now.since(self.again_at) >= LOOK_AGAIN {
             self.again_at = now;
@@ -204,31 +207,34 @@ impl PipelineThread {
             self.counts_at = now;
             self.publish_counts();
         }
+        events
     }
 
     /// Reads some flows of the kernel's table, when a round is under way or due: counters of flows
-    /// that are still open, heads whose events were lost, and what can be let go.
-    fn sample(&mut self, now: Ts) {
+    /// that are still open, heads whose events were lost, and what can be let go. Hands over the events from before.
+    fn sample(&mut self, now: Ts) -> usize {
         if !self.sampling.begin(now) {
-            return;
+            return 0;
         }
-        let PipelineThread { sampler, reader, pipeline, sampling, .. } = self;
+        let PipelineThread { sampler, reader, pipeline, sampling, behind, .. } = self;
         let began = clock::of_this_thread();
-        let page = sampler.turn(TURN);
+        let page = sampler.turn(if *behind { TURN_BEHIND } else { TURN });
         sampling.spent(clock::of_this_thread().saturating_sub(began));
         let Ok(page) = page else {
             // The kernel had no memory for it. A later round will do.
             sampling.end();
-            return;
+            return 0;
         };
-        // Every event from before the sample must be handed over before it.
-        let behind = reader.drain(CATCH_UP, &mut |event| pipeline.event(&event)) == CATCH_UP;
+        // Every event from before the sample must be handed over before it. Not each that comes meanwhile:
+        // a ring that is never empty would have its ends, for which it has no room, found by nobody.
+        let events = reader.drain_present(&mut |event| pipeline.event(&event));
+        *behind = events > BATCH;
         let began = clock::of_this_thread();
-        let mut over: Vec<FlowKey> = Vec::new();
+        let mut over: Vec<(FlowKey, FlowId)> = Vec::new();
         for mut sample in page.samples() {
             sampling.saw(sample.key.slot);
-            if behind {
-                continue;
+            if pipeline.is_untold(&sample) {
+                sampling.untold();
             }
             if sample.closed.is_none() && Sampling::is_closed_unseen(&sample, now) {
                 sample.closed = Some(Close::Fin);
@@ -237,19 +243,18 @@ impl PipelineThread {
                 // A server that died with requests under way: they got no answer, and are not lost.
                 sample.closed = Some(Close::Fin);
                 pipeline.last_word(&sample);
-                over.push(sample.key);
+                over.push((sample.key, sample.id));
                 continue;
             }
             pipeline.sample(&sample, now);
             // A closed flow stays for its trailing packets; the pipeline says when it can go.
             if sample.closed.is_none() && sampling.is_over(&sample, now) {
                 pipeline.let_go(&sample.key, now);
-                over.push(sample.key);
+                over.push((sample.key, sample.id));
             }
         }
         let last = page.last;
-        // What could not be removed is found again in the next round.
-        let _ = sampler.remove(&over);
+        over.into_iter().for_each(|(key, id)| remove(sampler, &key, id));
         sampling.spent(clock::of_this_thread().saturating_sub(began));
         if last {
             for (slot, at) in sampling.end() {
@@ -257,16 +262,13 @@ impl PipelineThread {
             }
         }
         self.tell_kernel();
+        events
     }
 
     /// Entries of flows that ended some time ago, unless their tuple is in use again.
     fn remove_closed(&mut self, now: Ts) {
         for (key, id) in self.pipeline.requests().take_removable(now) {
-            let same = self.sampler.lookup(&key).is_ok_and(|sample| sample.is_some_and(|sample| sample.id == id));
-            if same {
-                // What the kernel refuses to remove stays until a later round finds it idle.
-                let _ = self.sampler.remove(&[key]);
-            }
+            remove(&self.sampler, &key, id);
         }
     }
 
@@ -286,5 +288,13 @@ impl PipelineThread {
         *self.board.forwarded.lock() = self.pipeline.forwarded().collect();
         *self.board.pipeline.lock() = stats;
         self.board.flows.store(self.pipeline.len() as u64, Ordering::Relaxed);
+    }
+}
+
+/// Takes the flow out of the kernel's table. Not another one that has come in its place.
+fn remove(sampler: &Sampler, key: &FlowKey, id: FlowId) {
+    if sampler.lookup(key).is_ok_and(|sample| sample.is_some_and(|sample| sample.id == id)) {
+        // What the kernel refuses to remove is found again in a later round.
+        let _ = sampler.remove(std::slice::from_ref(key));
     }
 }
