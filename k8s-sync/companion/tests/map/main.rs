@@ -214,7 +214,7 @@ fn what_a_page_cannot_show_is_left_out_and_told() -> Result<()> {
     let name = |n: usize| (format!("ns-{}", n / 50), format!("w-{n}"), WorkloadKind::Deployment);
     let people = People::new((0..count).map(name));
     let world = World::new(&["n1"]);
-    world.goes_on(vec![Agent::new("n1", 1, &people)], move |_, agents| {
+    world.goes_on(vec![Agent::new("n1", 11, &people)], move |_, agents| {
         for n in 1..count {
             // The busiest are the last.
             agents[0].asks((0, n), if n > count - 10 { 3 } else { 1 }, 200, 1_000);

@@ -109,9 +109,10 @@ impl Agent {
     pub fn connects(&mut self, (client, server): (usize, usize)) {
         let (flow, mut cache) = (Agent::flow(client, server), FlowCache::default());
         let delta = FlowDelta {
-            bytes: [1_500, 90_000],
-            retransmits: [3, 1],
-            zero_windows: [0, 2],
+            // Received, then sent.
+            bytes: [90_000, 1_500],
+            retransmits: [1, 3],
+            zero_windows: [2, 0],
             handshake_rtt_ns: Some(400_000),
             opened: true,
             ..FlowDelta::default()
