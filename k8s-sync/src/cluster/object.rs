@@ -1,8 +1,7 @@
 //! What the table of names needs of the API's objects, and nothing else of them: a pod as the API
 //! sends it has 5 to 20 KiB.
 
-use crate::cluster::{seconds, workload};
-use flow_model::WorkloadKind;
+use crate::cluster::seconds;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::net::IpAddr;
 use std::time::SystemTime;
@@ -124,18 +123,6 @@ pub struct Pod {
     /// What the kubelet asks its containers for; None where who told of the pod leaves that out.
     #[serde(rename = "pb", skip_serializing_if = "Option::is_none")]
     pub probes: Option<Vec<Probe>>,
-}
-
-impl Pod {
-    /// What its traffic is counted for: kind and name.
-    #[must_use]
-    pub fn workload(&self) -> (WorkloadKind, &str) {
-        let Pod { controller, template_hash, rollout_hash, name, .. } = self;
-        match workload::of(controller.as_ref(), template_hash.as_deref(), rollout_hash.as_deref()) {
-            (kind, "") => (kind, name),
-            known => known,
-        }
-    }
 }
 
 /// Which of a container's probes.

@@ -2,7 +2,7 @@
 //! only containerd's labels are known, are those of `shim_plugin::LocalName`; both give the same
 //! name where both can tell.
 
-use crate::cluster::object::Controller;
+use crate::cluster::object::{Controller, Pod};
 use flow_model::WorkloadKind;
 
 /// Kind and name of the workload; an empty name stands for the pod's own.
@@ -41,6 +41,18 @@ pub(super) fn of<'a>(
         "Job" => (WorkloadKind::Job, name),
         "Node" => (WorkloadKind::Pod, ""),
         _ => (WorkloadKind::Pod, name),
+    }
+}
+
+impl Pod {
+    /// What its traffic is counted for: kind and name.
+    #[must_use]
+    pub fn workload(&self) -> (WorkloadKind, &str) {
+        let Pod { controller, template_hash, rollout_hash, name, .. } = self;
+        match of(controller.as_ref(), template_hash.as_deref(), rollout_hash.as_deref()) {
+            (kind, "") => (kind, name),
+            known => known,
+        }
     }
 }
 
