@@ -70,6 +70,8 @@ pub struct Served {
     window: Duration,
     /// The latest push; what comes is counted since.
     told: Option<Duration>,
+    /// The first push that nobody knows the time of.
+    begun: Duration,
     coming: BTreeMap<Place, Stats>,
     slots: VecDeque<Slot>,
 }
@@ -131,7 +133,7 @@ impl Served {
     /// Looks back over `window`, in steps.
     #[must_use]
     pub fn new(step: Duration, window: Duration) -> Served {
-        Served { step, window, told: None, coming: BTreeMap::new(), slots: VecDeque::new() }
+        Served { step, window, told: None, begun: Duration::ZERO, coming: BTreeMap::new(), slots: VecDeque::new() }
     }
 
     /// A series went from `was` to `value`. `None`: it began since.
@@ -149,7 +151,12 @@ impl Served {
     pub fn pushed(&mut self, now: Duration, watched: bool) {
         let coming = std::mem::take(&mut self.coming);
         match self.told.replace(now).filter(|_| watched) {
-            None => self.slots.clear(),
+            None => {
+                self.begun = now;
+                self.slots.clear();
+            }
+            // An agent that begins gets its filters and names meanwhile: it may not see all of it yet.
+            Some(from) if from.saturating_sub(self.begun) < self.step / 2 => {}
             Some(from) => match self.slots.back_mut().filter(|slot| slot.to.saturating_sub(slot.from) < self.step) {
                 Some(slot) => {
                     slot.to = now;
@@ -222,8 +229,20 @@ mod tests {
     use crate::rows::Numbers;
     use crate::series::Edge;
 
-    fn at(seconds: u64) -> Duration {
+    fn secs(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
+    }
+
+    fn at(seconds: u64) -> Duration {
+        secs(100 + seconds)
+    }
+
+    /// Its agent has told nothing yet, and is past its beginning.
+    fn begun(now: u64) -> Served {
+        let mut served = Served::new(secs(10), secs(60));
+        served.pushed(at(now) - secs(10), false);
+        served.pushed(at(now), true);
+        served
     }
 
     fn key(family: &str, service: &str, reporter: Reporter, labels: &[(&str, &str)]) -> RowKey {
@@ -260,9 +279,7 @@ mod tests {
 
     #[test]
     fn a_rate_is_what_was_counted_by_the_time_in_which_it_was() {
-        let mut served = Served::new(at(10), at(60));
-        assert_eq!(served.rate(&api()), None);
-        served.pushed(at(5), false);
+        let mut served = begun(5);
         assert_eq!(served.rate(&api()), None);
         let mut total = 0;
         for (n, now) in [15, 26, 35, 47, 55, 65, 75, 86, 95, 105].into_iter().enumerate() {
@@ -274,7 +291,7 @@ mod tests {
             assert_eq!(per_second(&served, &api()), Some(7), "{now}");
         }
         let span = served.slots.back().unwrap().to - served.slots.front().unwrap().from;
-        assert!((at(60)..=at(80)).contains(&span), "{span:?}");
+        assert!((secs(60)..=secs(80)).contains(&span), "{span:?}");
         // Half as much from now on.
         for now in [115, 125, 135, 145, 155, 165, 175, 185] {
             served.count(&http("api"), Some(&value(total)), &value(total + 35));
@@ -286,8 +303,7 @@ mod tests {
 
     #[test]
     fn what_nobody_knows_the_time_of_is_no_rate() {
-        let mut served = Served::new(at(10), at(60));
-        served.pushed(at(0), false);
+        let mut served = begun(0);
         served.count(&http(""), None, &value(100));
         served.pushed(at(10), true);
         assert_eq!(per_second(&served, &api()), Some(10));
@@ -296,18 +312,20 @@ mod tests {
         served.pushed(at(90), false);
         assert_eq!(served.rate(&api()), None);
         served.pushed(at(100), true);
+        assert_eq!(served.rate(&api()), None);
+        served.pushed(at(110), true);
         assert_eq!(per_second(&served, &api()), Some(0));
         served.forget();
-        served.pushed(at(110), true);
+        served.pushed(at(120), true);
         assert_eq!(served.rate(&api()), None);
     }
 
     #[test]
     fn what_is_left_of_a_node_that_is_gone_grows_less() {
-        let mut served = Served::new(at(10), at(60));
-        for now in (0..=60).step_by(10) {
+        let mut served = begun(0);
+        for now in (10..=60).step_by(10) {
             served.count(&http(""), None, &value(60));
-            served.pushed(at(now), now > 0);
+            served.pushed(at(now), true);
         }
         let left = |now| served.left(at(now), &api()).map(|rate| rate.per_second.round() as u64);
         assert_eq!([60, 85, 100, 129].map(left), [Some(6), Some(5), Some(3), Some(1)]);
@@ -315,9 +333,21 @@ mod tests {
     }
 
     #[test]
-    fn a_push_that_was_cut_counts_with_the_next() {
-        let mut served = Served::new(at(10), at(60));
+    fn what_an_agent_counts_while_it_begins_is_not_told() {
+        let mut served = Served::new(secs(10), secs(60));
         served.pushed(at(0), false);
+        for now in 1..=5 {
+            served.pushed(at(now), true);
+            assert_eq!(served.rate(&api()), None, "{now}");
+        }
+        served.count(&http(""), None, &value(9));
+        served.pushed(at(6), true);
+        assert_eq!(per_second(&served, &api()), Some(9));
+    }
+
+    #[test]
+    fn a_push_that_was_cut_counts_with_the_next() {
+        let mut served = begun(0);
         served.count(&http(""), None, &value(30));
         served.count(&http(""), Some(&value(30)), &value(60));
         served.pushed(at(20), true);
@@ -326,8 +356,7 @@ mod tests {
 
     #[test]
     fn only_what_was_asked_of_it_by_http_counts() {
-        let mut served = Served::new(at(10), at(60));
-        served.pushed(at(0), false);
+        let mut served = begun(0);
         let grpc = [("rpc_system_name", "grpc"), ("rpc_service", "shop.Cart"), ("rpc_method", "Add")];
         let (grpc, client) = (key("rpc", "api", Reporter::Server, &grpc), key("http", "api", Reporter::Client, &[]));
         let tls = key("tls", "api", Reporter::Server, &[]);
@@ -350,10 +379,10 @@ mod tests {
     /// The window is no shorter than a push.
     #[test]
     fn an_agent_that_pushes_seldom_keeps_one_push() {
-        let mut served = Served::new(at(10), at(60));
-        for push in 0..5 {
+        let mut served = begun(0);
+        for push in 1..5 {
             served.count(&http(""), None, &value(300));
-            served.pushed(at(push * 300), push > 0);
+            served.pushed(at(push * 300), true);
         }
         assert_eq!((served.slots.len(), per_second(&served, &api())), (1, Some(1)));
     }

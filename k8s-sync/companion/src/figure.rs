@@ -34,7 +34,7 @@ pub enum Gap {
     Silent(Duration),
     /// Its agent ended, with this code, and said why.
     Ended(u32, String),
-    /// Its agent has pushed once: what it counted since is not told yet.
+    /// Its agent begins: what it has counted since is not whole yet.
     Begins,
     /// Its agent does not know by which Service it was asked.
     NoService,
@@ -85,7 +85,7 @@ impl fmt::Display for Gap {
             // In tens: it is no news each time that somebody asks.
             Gap::Silent(since) => write!(f, "it has been silent for {} s", since.as_secs() / 10 * 10),
             Gap::Ended(code, text) => write!(f, "its agent ended with exit code {code}: {text}"),
-            Gap::Begins => f.write_str("its agent has just joined, and its next push tells"),
+            Gap::Begins => f.write_str("its agent has just joined"),
             Gap::NoService => f.write_str("its agent cannot tell by which Service it was asked"),
         }
     }

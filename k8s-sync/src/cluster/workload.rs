@@ -56,6 +56,18 @@ pub(super) fn of<'a>(
     }
 }
 
+impl Pod {
+    /// What its traffic is counted for: kind and name.
+    #[must_use]
+    pub fn workload(&self) -> (WorkloadKind, &str) {
+        let Pod { controller, template_hash, rollout_hash, name, .. } = self;
+        match of(controller.as_ref(), template_hash.as_deref(), rollout_hash.as_deref()) {
+            (kind, "") => (kind, name),
+            known => known,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,7 +17,7 @@ use std::path::Path;
 const LARGEST: u64 = 16 << 20;
 
 impl Group {
-    fn place(self) -> (&'static str, &'static str) {
+    fn group_version(self) -> (&'static str, &'static str) {
         match self {
             Group::Traffic => (GROUP, VERSION),
             Group::CustomMetrics => metrics::CUSTOM,
@@ -35,7 +35,7 @@ pub fn api_service(args: &ApiServiceArgs) -> Result<String, Failure> {
     if count == 0 {
         return Err(Failure::usage(format!("--ca: {}: has no certificate", ca.display())));
     }
-    let (group, version) = group.place();
+    let (group, version) = group.group_version();
     if let Some(beside) = beside {
         free(&read(beside)?, group, service).map_err(|fault| Failure::usage(format!("--beside: {fault}")))?;
     }

@@ -48,8 +48,8 @@ fn a_cluster_is_seen_in_one_place_whoever_is_killed() -> Result<()> {
     names::come_down_the_stream(&world)?;
     the_companion_is_killed(&mut world)?;
     hpa::scales_up(&mut world)?;
-    an_agent_is_killed(&mut world)?;
     hpa::holds(&mut world)?;
+    an_agent_is_killed(&mut world)?;
     hpa::end(&mut world, &scaled)?;
     the_api_server_is_killed(&mut world)?;
     who_may_not_push_is_refused(&world)?;
