@@ -5,18 +5,6 @@
 use crate::cluster::object::{Controller, Pod};
 use flow_model::WorkloadKind;
 
-impl Pod {
-    /// What its traffic is counted for: kind and name.
-    #[must_use]
-    pub fn workload(&self) -> (WorkloadKind, &str) {
-        let Pod { controller, template_hash, rollout_hash, name, .. } = self;
-        match of(controller.as_ref(), template_hash.as_deref(), rollout_hash.as_deref()) {
-            (kind, "") => (kind, name),
-            known => known,
-        }
-    }
-}
-
 /// Kind and name of the workload; an empty name stands for the pod's own.
 ///
 /// - A ReplicaSet with the label `pod-template-hash` is a Deployment's, which names it

@@ -78,9 +78,8 @@ impl Throttling {
         let is_wanted = |running: &Running| {
             running.of.as_ref().is_some_and(is_suspect) || running.name.as_deref().is_some_and(&is_ill)
         };
-        let is_due = |running: &&mut Running| {
-            running.asked.is_none_or(|asked| now.since(asked) >= EVERY) && is_wanted(running)
-        };
+        let is_due =
+            |running: &&mut Running| running.asked.is_none_or(|asked| now.since(asked) >= EVERY) && is_wanted(running);
         let due = self.runs.iter_mut().map(|(task, running)| (*task, running)).filter(|(_, running)| is_due(running));
         let asked = |(task, running): (TaskId, &mut Running)| {
             running.asked = Some(now);
