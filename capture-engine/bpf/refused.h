@@ -8,8 +8,9 @@
  * an exchange took place, so these are counted: final responses of HTTP/1 (RFC 9112 4) and of DNS
  * (RFC 1035 4.1.1), each once, as far as can be known. An answer is told from its repetition by the
  * newest number of its connection, for which there are PF_ANSWERS places; where those that it may
- * have are in use by other connections, it counts nothing. Requests are not counted: where there is room again before the
- * answer, that is followed and counted. So it is at least so many, seldom all. */
+ * have are in use by other connections, it counts nothing. Requests are not counted: where there is
+ * room again before the answer, that is followed and counted. So it is at least so many, seldom
+ * all. */
 #ifndef PILOTFISH_REFUSED_H
 #define PILOTFISH_REFUSED_H
 
