@@ -31,7 +31,7 @@ fn a_thousand_workloads_and_five_thousand_edges_stay_fluid() -> Result<()> {
     let name = |n: usize| (format!("team-{:02}", n / 25), format!("service-{}", n % 25), WorkloadKind::Deployment);
     let people = People::new((0..1_000).map(name));
     let world = World::new(&["n1"]);
-    world.goes_on(vec![Agent::new("n1", 1, &people)], |round, agents| {
+    world.goes_on(vec![Agent::new("n1", 11, &people)], |round, agents| {
         for n in 0..1_000 {
             // Three neighbours, and two anywhere.
             let near = |step: usize| n / 25 * 25 + (n + step) % 25;
