@@ -192,7 +192,9 @@ fn a_reader_that_sleeps_is_told_what_it_missed_and_slows_nobody() -> Result<()> 
     let mut bed = Testbed::start()?;
     let agent = Agent::start(&bed, &AgentOptions::default())?;
     let server = api(&mut bed, "api")?;
-    let web = generator(&mut bed, "web", &server, &["--connections", "8", "--count", "20000"])?;
+    // At a rate that no ring refuses anything at, whoever else uses the machine.
+    let load = ["--connections", "8", "--count", "20000", "--rate", "2000"];
+    let web = generator(&mut bed, "web", &server, &load)?;
     agent.wait_attached(2, PATIENCE)?;
     let sleeper = Reader::start(&bed, &agent, "sleeper", &["-o", "json"])?;
     wait_gauges(&agent, 1, 1)?;
