@@ -42,6 +42,21 @@ pub(crate) struct Head {
     pub at: Ts,
     pub turn: u32,
     pub bytes: Vec<u8>,
+    /// So many bytes passed behind those and were not kept, and when the last of them did.
+    pub beyond: u64,
+    pub last: Ts,
+}
+
+impl Head {
+    pub(crate) fn new(at: Ts, turn: u32, bytes: &[u8]) -> Head {
+        Head { at, turn, bytes: bytes.to_vec(), beyond: 0, last: at }
+    }
+
+    /// More bytes of it pass.
+    pub(crate) fn pass(&mut self, bytes: u64, at: Ts) {
+        self.beyond = self.beyond.saturating_add(bytes);
+        self.last = self.last.max(at);
+    }
 }
 
 impl Before {
@@ -77,6 +92,7 @@ impl Before {
         if misfit.turn == 1 {
             passed.began_midway = Some(dir);
         }
+        passed.cut[dir.index()] += u32::from(misfit.cut);
         passed.misfits[dir.index()] = Some(misfit);
     }
 

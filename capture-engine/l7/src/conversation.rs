@@ -175,7 +175,7 @@ impl Conversation {
     pub(crate) fn hole<O: Out>(&mut self, dir: Direction, hole: Hole, out: &mut O) {
         match &mut self.carried {
             Carried::Spoken(spoken) => spoken.hole(dir, hole, &self.limits, out),
-            Carried::Unknown(search) => search.before.hole(dir, hole),
+            Carried::Unknown(search) => search.passed(dir, hole),
             Carried::Opaque | Carried::LeftOut => {}
         }
     }

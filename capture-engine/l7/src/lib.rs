@@ -14,6 +14,7 @@ mod framing;
 mod http1;
 mod http2;
 mod input;
+mod kafka;
 mod mysql;
 mod order;
 mod ordered;

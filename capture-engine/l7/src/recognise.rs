@@ -3,7 +3,7 @@
 use crate::before::{Before, Head, Misfit};
 use crate::dissector::Sign;
 use crate::http2;
-use crate::input::Bytes;
+use crate::input::{Bytes, Hole};
 use crate::protocols::Wire;
 use crate::tls;
 use flow_model::{Direction, Ts};
@@ -70,12 +70,13 @@ impl Search {
         if start {
             if let Some(old) = self.heads[index].take() {
                 // The peer answered what was no whole line of anything.
-                if self.misfit(dir, old.turn, old.at, &old.bytes) == Look::Other {
+                if self.misfit(dir, old.turn, old.at, &old.bytes, old.beyond > 0) == Look::Other {
                     return Look::Other;
                 }
             }
             self.passing[index] = false;
         } else if self.passing[index] {
+            self.heads[index].iter_mut().for_each(|head| head.pass(bytes.len() as u64, at));
             return Look::Misfit;
         }
         let look = match &mut self.heads[index] {
@@ -90,19 +91,19 @@ impl Search {
         }
         match look {
             Look::More if let Some(found) = self.both(dir, bytes) => {
-                self.heads[index].get_or_insert_with(|| Box::new(Head { at, turn, bytes: bytes.to_vec() }));
+                self.heads[index].get_or_insert_with(|| Box::new(Head::new(at, turn, bytes)));
                 Look::Found(found)
             }
             Look::More if self.heads[index].as_ref().map_or(bytes.len(), |head| head.bytes.len()) < max => {
-                self.heads[index].get_or_insert_with(|| Box::new(Head { at, turn, bytes: bytes.to_vec() }));
+                self.heads[index].get_or_insert_with(|| Box::new(Head::new(at, turn, bytes)));
                 Look::More
             }
             // As much as is ever looked at, and no protocol is sure.
             Look::More => {
                 let head = self.heads[index].take();
-                self.decide(dir, head.map_or_else(|| Head { at, turn, bytes: bytes.to_vec() }, |head| *head))
+                self.decide(dir, head.map_or_else(|| Head::new(at, turn, bytes), |head| *head), max)
             }
-            Look::Misfit => self.misfit(dir, turn, at, bytes),
+            Look::Misfit => self.misfit(dir, turn, at, bytes, false),
             look => look,
         }
     }
@@ -124,9 +125,18 @@ impl Search {
 
     /// Bytes of `dir` are missing: what was kept is all there is of that head.
     pub(crate) fn hole(&mut self, dir: Direction) -> Look {
-        match self.heads[dir.index()].take() {
-            Some(head) => self.decide(dir, *head),
+        let passes = self.passing[dir.index()];
+        match self.heads[dir.index()].take_if(|_| !passes) {
+            Some(head) => self.decide(dir, *head, usize::MAX),
             None => Look::Misfit,
+        }
+    }
+
+    /// The bytes that `hole` was asked of have passed.
+    pub(crate) fn passed(&mut self, dir: Direction, hole: Hole) {
+        match &mut self.heads[dir.index()] {
+            Some(head) => head.pass(hole.bytes, hole.at),
+            None => self.before.hole(dir, hole),
         }
     }
 
@@ -155,17 +165,28 @@ impl Search {
     }
 
     /// No more of this head will come.
-    fn decide(&mut self, dir: Direction, head: Head) -> Look {
-        match Wire::recognise_cut(&head.bytes).and_then(|(wire, sign)| found(dir, wire, sign)) {
+    fn decide(&mut self, dir: Direction, mut head: Head, max: usize) -> Look {
+        let Some((wire, sign)) = Wire::recognise_cut(&head.bytes) else {
+            return self.misfit(dir, head.turn, head.at, &head.bytes, false);
+        };
+        match found(dir, wire, sign) {
             Some(found) => {
                 self.heads[dir.index()] = Some(Box::new(head));
                 Look::Found(found)
             }
-            None => self.misfit(dir, head.turn, head.at, &head.bytes),
+            // What the other direction says decides.
+            None => {
+                let more = head.bytes.len().saturating_sub(max);
+                head.bytes.truncate(max);
+                head.pass(more as u64, head.last);
+                self.heads[dir.index()] = Some(Box::new(head));
+                self.passing[dir.index()] = true;
+                Look::More
+            }
         }
     }
 
-    fn misfit(&mut self, dir: Direction, turn: u32, at: Ts, bytes: &[u8]) -> Look {
+    fn misfit(&mut self, dir: Direction, turn: u32, at: Ts, bytes: &[u8], cut: bool) -> Look {
         self.heads[dir.index()] = None;
         self.passing[dir.index()] = true;
         if self.before.passed().last_missing[dir.reverse().index()] > turn {
@@ -175,7 +196,7 @@ impl Search {
         }
         self.misfits += 1;
         self.may_encrypt |= speaks_of_tls(bytes);
-        self.before.misfit(dir, Misfit { turn, at, bytes: bytes.len() as u64, cut: false });
+        self.before.misfit(dir, Misfit { turn, at, bytes: bytes.len() as u64, cut });
         self.may_frame |= http2::sign::are_frames(bytes);
         let most = match (self.may_frame, self.may_encrypt) {
             (true, _) => MISFITS_BEFORE_FIELDS,
