@@ -8,6 +8,7 @@ mod detail;
 mod flow;
 mod identity;
 mod loss;
+mod moment;
 mod pace;
 mod record;
 mod shown;
@@ -21,6 +22,7 @@ pub use detail::{
 pub use flow::{Close, Direction, Endpoint, FiveTuple, FlowDelta, FlowInfo, FlowSeed, NetnsId, Role, Slot, Transport};
 pub use identity::{Identity, Names, Unknown, Workload, WorkloadKind};
 pub use loss::LossReason;
+pub use moment::rfc3339;
 pub use pace::Pace;
 pub use record::{L7Record, Notes, Outcome, Protocol};
 pub use shown::{is_plain, shown};

@@ -207,7 +207,9 @@ impl Api {
         });
         let asked = match asked {
             Ok(Call::Traffic(asked)) => asked,
-            Ok(Call::Figure(ask)) => return document(metrics::answer(&ask, |asked| self.figure(asked), version())),
+            Ok(Call::Figure(ask)) => {
+                return document(metrics::answer(&ask, |asked| self.figure(asked), SystemTime::now()));
+            }
             Err(failure) => {
                 self.refused.fetch_add(1, Relaxed);
                 return document(failure.into());

@@ -7,7 +7,7 @@ use companion::{Figure, Fleet, Gap, Measure, Missing, Places};
 use golden_metrics::Answering;
 use join::Cut;
 use join::message::Bye;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 fn told() -> Fleet {
     let mut fleet = fleet();
@@ -207,7 +207,7 @@ fn a_group_says_what_it_has() {
     ] {
         let get = |path: &str| {
             let ask = Ask::read(BOTH, "GET", path, "").unwrap().unwrap();
-            metrics::answer(&ask, |_| Err(Missing::NoPods), 0).body
+            metrics::answer(&ask, |_| Err(Missing::NoPods), SystemTime::UNIX_EPOCH).body
         };
         assert_eq!(get(&format!("/apis/{group}"))["preferredVersion"]["version"], version);
         let resources = get(&format!("/apis/{group}/{version}"));

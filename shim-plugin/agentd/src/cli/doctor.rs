@@ -2,14 +2,13 @@
 
 use super::output::{json, print};
 use crate::cli::args::{DoctorArgs, Output};
-use crate::cli::moment::rfc3339;
 use crate::cli::privileges;
 use crate::exit::{Exit, Failure};
 use crate::findings;
 use crate::run::process;
 use agent_api::{AskError, Cgroup, Client, Kubernetes, Namespace, Timeline};
 use doctor::{Asked, Check, CheckId, Finding, NotMade, Report, Severity, Subject, Thresholds, examine};
-use flow_model::shown;
+use flow_model::{rfc3339, shown};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -2,9 +2,10 @@
 
 use super::output::{for_people, json, print, write};
 use crate::cli::args::{Output, TimelineArgs};
-use crate::cli::moment::{clock_time, rfc3339, rfc3339_millis};
+use crate::cli::moment::{clock_time, rfc3339_millis};
 use crate::exit::Failure;
 use agent_api::{Client, CutRow, ProbeRow, Timeline, TimelineEvent};
+use flow_model::rfc3339;
 use serde::Serialize;
 use std::path::Path;
 use std::time::{Duration, SystemTime};

@@ -4,7 +4,6 @@
 mod announce;
 mod ask;
 mod groups;
-mod moment;
 mod told;
 
 pub use ask::{Ask, Asked};

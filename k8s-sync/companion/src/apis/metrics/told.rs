@@ -3,17 +3,17 @@
 use super::announce;
 use super::ask::{Ask, Asked, Object};
 use super::groups::{CUSTOM, EXTERNAL};
-use super::moment::rfc3339;
 use crate::apis::answer::Answer;
 use crate::apis::status::Failure;
 use crate::figure::{Figure, Measure, Missing};
+use flow_model::rfc3339;
 use golden_metrics::Answering;
 use serde_json::{Value, json};
+use std::time::SystemTime;
 
-/// Answers what was asked. `figure` says it, or why there is none; `now` is in milliseconds since 1970.
-/// Zero stands for nothing but zero, and nothing is told that lacks a part: whoever scales by it
-/// holds, and repeats our words.
-pub fn answer(ask: &Ask, figure: impl FnOnce(&Asked) -> Result<Figure, Missing>, now: u64) -> Answer {
+/// Answers what was asked. `figure` says it, or why there is none. Zero stands for nothing but zero, and
+/// nothing is told that lacks a part: whoever scales by it holds, and repeats our words.
+pub fn answer(ask: &Ask, figure: impl FnOnce(&Asked) -> Result<Figure, Missing>, now: SystemTime) -> Answer {
     match ask {
         Ask::Group(group) => Answer::json(announce::group(group)),
         Ask::Resources(group) => Answer::json(announce::resources(group)),
@@ -27,7 +27,7 @@ pub fn answer(ask: &Ask, figure: impl FnOnce(&Asked) -> Result<Figure, Missing>,
     }
 }
 
-fn told(asked: &Asked, value: &str, now: u64) -> Value {
+fn told(asked: &Asked, value: &str, now: SystemTime) -> Value {
     let (Answering::Workload { namespace, .. } | Answering::Service { namespace, .. }) = &asked.answering;
     match &asked.object {
         Object::Described { kind, version, resource: _, name } => {
@@ -93,7 +93,11 @@ mod tests {
         let object = ask(
             "/apis/custom.metrics.k8s.io/v1beta2/namespaces/shop/deployments.apps/api/http_request_duration_seconds_p95",
         );
-        let Answer { status, body, .. } = answer(&object, |_| Ok(Figure { value: 0.012_345_6 }), 86_400_000);
+        let Answer { status, body, .. } = answer(
+            &object,
+            |_| Ok(Figure { value: 0.012_345_6 }),
+            SystemTime::UNIX_EPOCH + Duration::from_secs(86_400),
+        );
         let item = &body["items"][0];
         assert_eq!((status, &body["kind"], &item["value"]), (200, &"MetricValueList".into(), &"12346u".into()));
         assert_eq!(item["describedObject"]["apiVersion"], "apps/v1");
@@ -101,7 +105,7 @@ mod tests {
         let labels = ask(
             "/apis/external.metrics.k8s.io/v1beta1/namespaces/shop/http_requests_per_second?labelSelector=service%3Dapi",
         );
-        let Answer { body, .. } = answer(&labels, |_| Ok(Figure { value: 30.0 }), 0);
+        let Answer { body, .. } = answer(&labels, |_| Ok(Figure { value: 30.0 }), SystemTime::UNIX_EPOCH);
         assert_eq!(
             (&body["items"][0]["value"], &body["items"][0]["metricLabels"]["service"]),
             (&"30000m".into(), &"api".into())
@@ -115,14 +119,14 @@ mod tests {
     fn what_lacks_a_node_is_a_404_that_names_it() {
         let object = ask("/apis/custom.metrics.k8s.io/v1beta2/namespaces/shop/services/api/http_requests_per_second");
         let gaps = |n: u32| (1..=n).map(|n| (format!("n{n}"), Gap::Silent(Duration::from_secs(47)))).collect();
-        let Answer { status, body, .. } = answer(&object, |_| Err(Missing::Nodes(gaps(1))), 0);
+        let Answer { status, body, .. } = answer(&object, |_| Err(Missing::Nodes(gaps(1))), SystemTime::UNIX_EPOCH);
         assert_eq!(status, 404);
         assert_eq!(
             body["message"],
             "http_requests_per_second of services \"api\" in shop: a sum would lack a part; node n1 runs pods of it, \
              and it has been silent for 40 s"
         );
-        let Answer { body, .. } = answer(&object, |_| Err(Missing::Nodes(gaps(9))), 0);
+        let Answer { body, .. } = answer(&object, |_| Err(Missing::Nodes(gaps(9))), SystemTime::UNIX_EPOCH);
         assert!(body["message"].as_str().unwrap().ends_with("; and 6 more nodes"), "{body}");
     }
 }

@@ -1,9 +1,9 @@
 //! The archive: a manifest, then the parts that could be had, as a tar in gzip.
 
 use super::part::{Cut, Part};
-use crate::cli::moment::rfc3339;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use flow_model::rfc3339;
 use serde::Serialize;
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime};

@@ -10,12 +10,12 @@ mod part;
 
 use super::output::print;
 use crate::cli::args::{Common, ReportArgs};
-use crate::cli::moment::rfc3339;
 use crate::config::{self, Config};
 use crate::exit::{Exit, Failure, in_full};
 use crate::version;
 use agent_api::Client;
 use archive::About;
+use flow_model::rfc3339;
 use masks::{Kind, Masks};
 use part::{Cut, Form, Part};
 use std::fs::OpenOptions;
