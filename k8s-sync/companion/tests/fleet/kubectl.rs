@@ -207,7 +207,9 @@ fn kubectl_shows_the_cluster_through_a_real_api_server() -> Result<()> {
     let one = bed.kubectl(&["get", "wt", "api", "-n", "shop", "-o", "jsonpath={.nodes.live}"])?;
     assert_eq!(one, "2");
     assert!(bed.kubectl(&["describe", "wt", "api", "-n", "shop"])?.contains("Requests Per Second"));
-    assert!(bed.kubectl(&["explain", "edges", "--recursive"])?.contains("p95Seconds"));
+    // The API server fetches what explains the kinds by itself, some time after it serves them.
+    let explained = wait("an explanation of edges", || Ok(bed.kubectl(&["explain", "edges", "--recursive"]).ok()))?;
+    assert!(explained.contains("p95Seconds"), "{explained}");
     assert!(bed.kubectl(&["api-resources", "--api-group=traffic.pilotfish.io"])?.contains("workloadtraffic"));
     bed.kubectl(&["wait", "wt/api", "-n", "shop", "--for=jsonpath={.nodes.all}=2", "--timeout=30s"])?;
 
