@@ -10,7 +10,7 @@ use flow_model::{Direction, Slot};
 use nix::errno::Errno;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -47,7 +47,7 @@ pub enum CgroupError {
 #[derive(Debug)]
 pub struct CgroupLinks {
     id: u64,
-    links: [OwnedFd; 2],
+    links: [sys::Link; 2],
 }
 
 impl CgroupLinks {
@@ -67,7 +67,7 @@ impl CgroupLinks {
         let directory = File::open(path).map_err(open)?;
         // The kernel's number of a cgroup is the inode of its directory.
         let id = directory.metadata().map_err(open)?.ino();
-        let link = |dir| -> Result<OwnedFd, CgroupError> {
+        let link = |dir| -> Result<sys::Link, CgroupError> {
             let stub = programs.node_stub(slot, dir, Sockets { cgroup: id, netns_cookie })?;
             sys::cgroup_link(stub.as_fd(), directory.as_fd(), dir).map_err(|source| CgroupError::Attach {
                 path: path.to_owned(),
@@ -83,7 +83,7 @@ impl CgroupLinks {
     /// of all cgroups, too.
     #[must_use]
     pub fn in_place(&self) -> bool {
-        self.links.iter().all(|link| sys::cgroup_of(link.as_fd()).map_or(true, |at| at == self.id))
+        self.links.iter().all(|link| sys::cgroup_of(link).map_or(true, |at| at == self.id))
     }
 
     /// The kernel's number of the cgroup, which sockets carry.

@@ -55,8 +55,8 @@ pub struct Held {
 #[derive(Debug)]
 pub struct HeldInterface {
     pub name: String,
-    /// TCX links, which last as long as they are open; none with clsact.
-    tcx: Option<[OwnedFd; 2]>,
+    /// TCX links, which end with this; none with clsact.
+    tcx: Option<[sys::Link; 2]>,
     /// The kernel's numbers of our programs, by `Direction::index`.
     programs: [u32; 2],
     /// By clsact, though something of others runs before it: there was no better way.
@@ -68,7 +68,7 @@ pub struct HeldInterface {
 }
 
 impl HeldInterface {
-    fn new(name: String, tcx: Option<[OwnedFd; 2]>, programs: [u32; 2], behind: bool) -> HeldInterface {
+    fn new(name: String, tcx: Option<[sys::Link; 2]>, programs: [u32; 2], behind: bool) -> HeldInterface {
         HeldInterface { name, tcx, programs, behind, packets: None, earlier: None }
     }
 
@@ -76,7 +76,7 @@ impl HeldInterface {
     fn in_place(&self, index: u32, mode: Mode, found: &Found) -> bool {
         match &self.tcx {
             // Whoever may can take a link off its interface; its descriptor stays.
-            Some(links) => !links.iter().any(|link| sys::tcx_interface(link.as_fd()).is_ok_and(|at| at != index)),
+            Some(links) => !links.iter().any(|link| sys::tcx_interface(link).is_ok_and(|at| at != index)),
             None => {
                 let shadowed = mode == Mode::Auto && !self.behind && !found.clsact_is_first();
                 found.whole(self.programs) && !shadowed

@@ -13,6 +13,7 @@ const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_PROG_QUERY: libc::c_long = 16;
 const BPF_LINK_CREATE: libc::c_long = 28;
+const BPF_LINK_DETACH: libc::c_long = 34;
 /// Without a program to be relative to: before all others.
 const BPF_F_BEFORE: u32 = 1 << 3;
 
@@ -28,6 +29,27 @@ struct LinkCreate {
     relative_fd: u32,
     pad: u32,
     expected_revision: u64,
+}
+
+/// `link_detach` of `union bpf_attr`.
+#[derive(IntoBytes, FromBytes, Immutable)]
+#[repr(C)]
+struct LinkDetach {
+    fd: u32,
+}
+
+/// A program at its place, as long as this lives. Dropping it takes the program off at once, also
+/// where another process has the descriptor: a fork's child has all of them until its exec.
+#[derive(Debug)]
+pub struct Link(OwnedFd);
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // ENOLINK where the interface or the cgroup is gone, or somebody was faster. Before 5.9 the
+        // kernel does not know the command, and the descriptor's end is the link's.
+        let mut attr = LinkDetach { fd: self.0.as_raw_fd().cast_unsigned() };
+        drop(bpf(BPF_LINK_DETACH, &mut attr));
+    }
 }
 
 /// `query` of `union bpf_attr`.
@@ -79,11 +101,11 @@ fn attach_type(dir: Direction) -> u32 {
 }
 
 /// A TCX link that runs `program` before all others of `dir` at interface `index` of the calling
-/// thread's namespace. It lasts as long as its descriptor. Waits for an RCU grace period (8-16 ms).
+/// thread's namespace. Both making and dropping it wait for an RCU grace period (8-16 ms).
 ///
 /// # Errors
 /// EINVAL where the kernel has no TCX, ENODEV when the interface is gone, EPERM without CAP_NET_ADMIN and CAP_BPF.
-pub fn tcx_link(program: BorrowedFd<'_>, index: u32, dir: Direction) -> Result<OwnedFd, Errno> {
+pub fn tcx_link(program: BorrowedFd<'_>, index: u32, dir: Direction) -> Result<Link, Errno> {
     let mut attr = LinkCreate {
         prog_fd: program.as_raw_fd().cast_unsigned(),
         target: index,
@@ -95,16 +117,16 @@ pub fn tcx_link(program: BorrowedFd<'_>, index: u32, dir: Direction) -> Result<O
     };
     let fd = bpf(BPF_LINK_CREATE, &mut attr)?;
     // SAFETY: BPF_LINK_CREATE returned a new descriptor, which nothing else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    Ok(Link(unsafe { OwnedFd::from_raw_fd(fd) }))
 }
 
 /// A link that runs `program` beside all others of `dir` for sockets of `cgroup` and of those below
-/// it. It lasts as long as its descriptor, or the cgroup.
+/// it. It ends with the cgroup, too.
 ///
 /// # Errors
 /// EBADF when that is no cgroup of version 2, EPERM without CAP_NET_ADMIN and CAP_BPF or where a
 /// parent allows one program only.
-pub fn cgroup_link(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, dir: Direction) -> Result<OwnedFd, Errno> {
+pub fn cgroup_link(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, dir: Direction) -> Result<Link, Errno> {
     let mut attr = LinkCreate {
         prog_fd: program.as_raw_fd().cast_unsigned(),
         target: cgroup.as_raw_fd().cast_unsigned(),
@@ -117,7 +139,7 @@ pub fn cgroup_link(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, dir: Directi
     };
     let fd = bpf(BPF_LINK_CREATE, &mut attr)?;
     // SAFETY: BPF_LINK_CREATE returned a new descriptor, which nothing else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    Ok(Link(unsafe { OwnedFd::from_raw_fd(fd) }))
 }
 
 /// TCX programs of one direction at an interface: no kernel takes more (`BPF_MPROG_MAX`).
@@ -195,19 +217,19 @@ struct GetFd {
 /// The interface that a TCX link sits on, 0 once it was taken off.
 ///
 /// # Errors
-/// That is no link.
-pub fn tcx_interface(link: BorrowedFd<'_>) -> Result<u32, Errno> {
+/// None that is known.
+pub fn tcx_interface(link: &Link) -> Result<u32, Errno> {
     // `struct bpf_link_info`: type, id, prog_id, padding, then by kind: ifindex, attach_type.
-    info::<6>(link).map(|words| words[4])
+    info::<6>(link.0.as_fd()).map(|words| words[4])
 }
 
 /// The cgroup that a link sits on, 0 once it was taken off. Takes the kernel's lock of all cgroups.
 ///
 /// # Errors
-/// That is no link.
-pub fn cgroup_of(link: BorrowedFd<'_>) -> Result<u64, Errno> {
+/// None that is known.
+pub fn cgroup_of(link: &Link) -> Result<u64, Errno> {
     // As above, then by kind: cgroup_id in two words, attach_type.
-    info::<8>(link).map(|words| {
+    info::<8>(link.0.as_fd()).map(|words| {
         let mut id = [0; 8];
         id[..4].copy_from_slice(&words[4].to_ne_bytes());
         id[4..].copy_from_slice(&words[5].to_ne_bytes());

@@ -14,6 +14,7 @@ const BPF_MAP_CREATE: libc::c_long = 0;
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_LINK_CREATE: libc::c_long = 28;
+const BPF_LINK_GET_FD_BY_ID: libc::c_long = 30;
 
 /// Counts packets by direction, over all slots; refuses the slots that it was told to.
 pub struct Counting {
@@ -133,6 +134,12 @@ impl Counting {
             bpf(BPF_LINK_CREATE, &mut attr)
         });
         owned(link.expect("enter").expect("a link"))
+    }
+
+    /// A second descriptor of a link of this or another process.
+    pub fn share(link: u32) -> OwnedFd {
+        // `link_id` and what is no matter here.
+        owned(bpf(BPF_LINK_GET_FD_BY_ID, &mut [link, 0, 0]).expect("a link"))
     }
 
     /// Packets so far, by `Direction::index`.

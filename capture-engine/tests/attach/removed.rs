@@ -1,6 +1,7 @@
 //! What was attached and is taken away afterwards: seen, put back, and what passed meanwhile counted.
 
 use crate::bench::{Bench, PATIENCE, POD, one_interface};
+use crate::counting::Counting;
 use crate::leftovers::role;
 use crate::place::{Pair, foreign_filter, has_clsact, our_filters, ping_pong, within};
 use capture_engine::attach::{AttachConfig, AttachEvent, Mechanism, Mode};
@@ -154,6 +155,26 @@ fn role_tcx_link_taken_off() {
     }
     bench.detach(POD);
     assert_eq!(own_links(), [0; 0]);
+}
+
+#[test]
+fn a_tcx_link_that_another_process_shares_ends_with_the_detach() {
+    let status = role("removed::role_tcx_link_shared", &[]).status().expect("start");
+    assert!(status.success());
+}
+
+#[test]
+#[ignore = "a role for other tests, in a process of its own"]
+fn role_tcx_link_shared() {
+    let (pair, bench) = (Pair::new(), looking(Mode::Tcx, NEVER));
+    bench.attach(&pair.pod);
+    // As the child of a fork has them until its exec.
+    let shared: Vec<_> = own_links().into_iter().map(Counting::share).collect();
+    assert_eq!(shared.len(), 2);
+    bench.detach(POD);
+    let seen = bench.programs.packets();
+    ping_pong(&pair, 10);
+    assert_eq!(bench.programs.packets(), seen, "nobody sees them");
 }
 
 /// Numbers of the BPF links that this process has open, lowest first.
