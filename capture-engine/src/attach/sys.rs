@@ -48,7 +48,7 @@ impl Drop for Link {
         // ENOLINK where the interface or the cgroup is gone, or somebody was faster. Before 5.9 the
         // kernel does not know the command, and the descriptor's end is the link's.
         let mut attr = LinkDetach { fd: self.0.as_raw_fd().cast_unsigned() };
-        drop(bpf(BPF_LINK_DETACH, &mut attr));
+        let _ = bpf(BPF_LINK_DETACH, &mut attr);
     }
 }
 
