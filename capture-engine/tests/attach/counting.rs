@@ -15,6 +15,7 @@ const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_LINK_GET_FD_BY_ID: libc::c_long = 30;
+const BPF_LINK_DETACH: libc::c_long = 34;
 
 /// Counts packets by direction, over all slots; refuses the slots that it was told to.
 pub struct Counting {
@@ -123,8 +124,8 @@ impl Counting {
         bpf(BPF_PROG_LOAD, &mut attr).map(owned)
     }
 
-    /// Puts a program before all others that run by TCX at `eth0` of `netns`, as long as the link is held.
-    pub fn overtake(&self, netns: &Netns, name: &str, dir: Direction, verdict: i32) -> OwnedFd {
+    /// Puts a program before all others that run by TCX at `eth0` of `netns`.
+    pub fn overtake(&self, netns: &Netns, name: &str, dir: Direction, verdict: i32) -> Ahead {
         let program = self.program(name, dir, verdict).expect("a program");
         let mut attr = LinkCreate { program: program.as_raw_fd() as u32, ..LinkCreate::default() };
         attr.attach_type = 46 + dir.index() as u32; // BPF_TCX_INGRESS, BPF_TCX_EGRESS
@@ -133,7 +134,7 @@ impl Counting {
             attr.index = nix::net::if_::if_nametoindex("eth0").expect("eth0");
             bpf(BPF_LINK_CREATE, &mut attr)
         });
-        owned(link.expect("enter").expect("a link"))
+        Ahead(owned(link.expect("enter").expect("a link")))
     }
 
     /// A second descriptor of a link of this or another process.
@@ -153,6 +154,17 @@ impl Counting {
         };
         bpf(BPF_MAP_LOOKUP_ELEM, &mut attr).expect("read the counters");
         value
+    }
+}
+
+/// A program that is before all others, until it is dropped: also where a parallel test's fork shares
+/// the descriptor.
+pub struct Ahead(OwnedFd);
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        let detached = bpf(BPF_LINK_DETACH, &mut [self.0.as_raw_fd() as u32]);
+        assert!(detached.is_ok() || std::thread::panicking(), "{detached:?}");
     }
 }
 

@@ -29,9 +29,10 @@ fn the_real_programs_count_each_packet_once_at_either_end_by_either_mechanism() 
             assert!(matches!(event, AttachEvent::Attached { .. }), "{mode:?}: {event:?}");
         }
 
-        ping_pong(&pair, 100);
-        let end = |last| Endpoint { ip: [10, 77, 0, last].into(), port: 7000 };
-        for (slot, local, remote) in [(POD, end(1), end(2)), (PEER, end(2), end(1))] {
+        let ports = ping_pong(&pair, 100);
+        let end = |last, port| Endpoint { ip: [10, 77, 0, last].into(), port };
+        let [pod, peer] = [end(1, ports[0]), end(2, ports[1])];
+        for (slot, local, remote) in [(POD, pod, peer), (PEER, peer, pod)] {
             let key = FlowKey { slot, tuple: FiveTuple { transport: Transport::Udp, local, remote } };
             let flow = kernel.sampler().lookup(&key).expect("read the table").expect("the flow is there");
             assert_eq!(flow.counters.packets, [100, 100], "{mode:?} {slot:?}");

@@ -96,21 +96,24 @@ fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> (usize, std::net::SocketAdd
     }
 }
 
-/// `rounds` datagrams to the peer and back, each compared.
-pub fn ping_pong(pair: &Pair, rounds: u32) {
-    let open = |netns: &Netns, address| netns.run(|_| UdpSocket::bind((address, 7000)).expect("bind")).expect("enter");
+/// `rounds` datagrams to the peer and back, each compared; the pod's port and the peer's. Ports that
+/// nobody has: a fork's child of a parallel test may still hold the sockets of an earlier call.
+pub fn ping_pong(pair: &Pair, rounds: u32) -> [u16; 2] {
+    let open = |netns: &Netns, address| netns.run(|_| UdpSocket::bind((address, 0)).expect("bind")).expect("enter");
     let (pod, peer) = (open(&pair.pod, "10.77.0.1"), open(&pair.peer, "10.77.0.2"));
     for socket in [&pod, &peer] {
         socket.set_read_timeout(Some(PATIENCE)).expect("timeout");
     }
+    let [from, to] = [&pod, &peer].map(|socket| socket.local_addr().expect("bound"));
     let mut buffer = [0; 2048];
     for round in 0..rounds {
         let text = format!("datagram {round} ").repeat(1 + round as usize % 60);
-        pod.send_to(text.as_bytes(), ("10.77.0.2", 7000)).expect("send");
-        let (length, from) = receive(&peer, &mut buffer);
-        assert_eq!(&buffer[..length], text.as_bytes());
-        peer.send_to(&buffer[..length], from).expect("answer");
+        pod.send_to(text.as_bytes(), to).expect("send");
+        let (length, sender) = receive(&peer, &mut buffer);
+        assert_eq!((&buffer[..length], sender), (text.as_bytes(), from));
+        peer.send_to(&buffer[..length], sender).expect("answer");
         let (length, _) = receive(&pod, &mut buffer);
         assert_eq!(&buffer[..length], text.as_bytes());
     }
+    [from.port(), to.port()]
 }
