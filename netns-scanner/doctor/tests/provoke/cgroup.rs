@@ -5,7 +5,7 @@ use doctor::{Asked, CheckId, Finding, Severity, Thresholds, examine};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A cgroup of this test's own, of whichever version has the controller here.
 pub struct Cgroup(PathBuf);
@@ -62,15 +62,7 @@ fn a_container_that_its_limit_stops_is_told_where_it_is_asked_for_or_explains_so
     let cgroup = Cgroup::cpu("spins", 10);
     let room = Room::new("spins", &cgroup.enter(), "spins");
     let thresholds = || Thresholds { window: Duration::from_secs(1), throttled_periods: 3, ..Thresholds::default() };
-    // Beside other tests it may hardly run at first.
-    let until = Instant::now() + Duration::from_secs(60);
-    let found = loop {
-        let found = room.look(CheckId::CpuThrottled, thresholds()).findings.pop();
-        match found.filter(|found| number(found, "share") > 0.5) {
-            Some(found) => break found,
-            None => assert!(Instant::now() < until, "never found"),
-        }
-    };
+    let found = room.comes_to(CheckId::CpuThrottled, thresholds, |found| number(found, "share") > 0.5);
     assert_eq!((found.severity, found.subject.kind.as_str()), (Severity::Info, "Process"), "{found:?}");
     assert!(number(&found, "periods") >= 3.0, "{found:?}");
     // Nobody waits for it, as far as anybody sees.

@@ -18,8 +18,7 @@ use std::time::Duration;
 #[test]
 fn a_listener_that_accepts_nobody_is_found_by_its_port_and_one_that_does_is_fine() {
     let room = Room::new("accepts", "true", "slow");
-    let found = room.finds(CheckId::ListenOverflow, brief());
-    assert_eq!(found.severity, Severity::Error, "{found:?}");
+    let found = room.comes_to(CheckId::ListenOverflow, brief, |found| found.severity == Severity::Error);
     assert_eq!(found.certainty, Certainty::Measured);
     assert_eq!((found.subject.kind.as_str(), found.subject.name.is_empty()), ("Process", false), "{found:?}");
     assert_eq!([number(&found, "port"), number(&found, "queue"), number(&found, "backlog")], [8080.0, 5.0, 4.0]);
@@ -30,11 +29,11 @@ fn a_listener_that_accepts_nobody_is_found_by_its_port_and_one_that_does_is_fine
 #[test]
 fn a_socket_that_nobody_reads_is_found_by_its_port_and_one_that_is_read_is_fine() {
     let room = Room::new("receives", "true", "8125 slow");
-    let found = room.finds(CheckId::UdpDrop, brief());
+    let found = room.comes_to(CheckId::UdpDrop, brief, |_| true);
     assert_eq!((found.severity, found.certainty), (Severity::Warning, Certainty::Measured), "{found:?}");
     assert_eq!(number(&found, "port"), 8125.0);
     assert!(number(&found, "drops") > 10.0, "{found:?}");
-    let dns = Room::new("receives", "true", "53 slow").finds(CheckId::UdpDrop, brief());
+    let dns = Room::new("receives", "true", "53 slow").comes_to(CheckId::UdpDrop, brief, |_| true);
     assert_eq!((dns.severity, number(&dns, "port")), (Severity::Error, 53.0), "{dns:?}");
     Room::new("receives", "true", "53 fast").finds_nothing(CheckId::UdpDrop, brief());
 }
@@ -79,7 +78,7 @@ fn whoever_polls_or_forgets_closed_connections_is_found_and_whoever_polls_open_o
     let (polls, forgets) = (Room::new("is_left", "true", "5 polls"), Room::new("is_left", "true", "11 sleeps"));
     let (open, few) = (Room::new("is_left", "true", "5 open-polls"), Room::new("is_left", "true", "10 sleeps"));
     settle();
-    let found = polls.finds(CheckId::ClosedWatch, thresholds());
+    let found = polls.comes_to(CheckId::ClosedWatch, thresholds, |_| true);
     assert_eq!((found.severity, number(&found, "connections")), (Severity::Warning, 5.0), "{found:?}");
     assert!(number(&found, "cpu_share") > 0.1, "{found:?}");
     assert_eq!(number(&found, "pid"), f64::from(polls.holder.id()));
@@ -94,14 +93,16 @@ fn whoever_polls_or_forgets_closed_connections_is_found_and_whoever_polls_open_o
 #[test]
 fn a_server_that_asks_itself_is_found_by_an_own_address_and_by_a_translated_one() {
     let own = "ip addr add 10.99.0.1/32 dev lo";
-    let found = Room::new("talks", own, "0.0.0.0:8080 10.99.0.1:8080").finds(CheckId::SelfCall, brief());
+    let room = Room::new("talks", own, "0.0.0.0:8080 10.99.0.1:8080");
+    let found = room.comes_to(CheckId::SelfCall, brief, |_| true);
     assert_eq!(found.evidence.get("address"), Some(&"10.99.0.1:8080".to_owned().into()), "{found:?}");
     assert!(number(&found, "rate") > 50.0 && number(&found, "share") > 0.99, "{found:?}");
     // As kube-proxy does it: the virtual address is on no interface.
     let translated = "ip addr add 10.99.0.1/32 dev lo && ip route add 10.96.0.0/16 dev lo \
         && nft add table ip t && nft 'add chain ip t o { type nat hook output priority -100; }' \
         && nft add rule ip t o ip daddr 10.96.0.1 tcp dport 80 dnat to 10.99.0.1:8080";
-    let found = Room::new("talks", translated, "0.0.0.0:8080 10.96.0.1:80").finds(CheckId::SelfCall, brief());
+    let room = Room::new("talks", translated, "0.0.0.0:8080 10.96.0.1:80");
+    let found = room.comes_to(CheckId::SelfCall, brief, |_| true);
     assert_eq!(found.evidence.get("address"), Some(&"10.96.0.1:80".to_owned().into()), "{found:?}");
     // The same talk by loopback, and with another process as the client.
     Room::new("talks", own, "0.0.0.0:8080 127.0.0.1:8080").finds_nothing(CheckId::SelfCall, brief());

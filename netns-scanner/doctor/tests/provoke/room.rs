@@ -5,7 +5,10 @@ use netns::Netns;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// What a finding may take on a machine that does other work.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A process in a namespace of its own that plays a role of this test program. Gone when dropped.
 pub struct Room {
@@ -78,6 +81,25 @@ impl Room {
     pub fn look(&self, check: CheckId, thresholds: Thresholds) -> Report {
         let only = Some(BTreeSet::from([self.ino]));
         examine(&Asked { checks: vec![check], only, thresholds, ..Asked::default() })
+    }
+
+    /// The only finding, once what is done here was done often enough: beside other work a process may
+    /// hardly run within a window.
+    pub fn comes_to(
+        &self,
+        check: CheckId,
+        thresholds: impl Fn() -> Thresholds,
+        holds: impl Fn(&Finding) -> bool,
+    ) -> Finding {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let report = self.look(check, thresholds());
+            assert!(report.findings.len() <= 1 && report.not_made.is_empty(), "{report:?}");
+            match report.findings.first() {
+                Some(found) if holds(found) => return found.clone(),
+                _ => assert!(Instant::now() < until, "never found: {report:?}"),
+            }
+        }
     }
 
     /// The only finding.
