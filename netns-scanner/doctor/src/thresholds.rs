@@ -77,6 +77,10 @@ pub struct Thresholds {
     pub conntrack_share: f64,
     /// How often in a row a long segment was sent again: once or twice is bad luck. Judgement.
     pub hole_repeats: u8,
+    /// How long after a long segment was lost another connection has to hear of the address for it to
+    /// live. What it said before it went arrives a round trip later, and connections are read one after
+    /// the other: 200 ms, the least after which the kernel sends again (`TCP_RTO_MIN`).
+    pub hole_heard: Duration,
     /// Connections to one address that are so.
     pub hole_connections: usize,
     /// Share of all connections to that address from where it is an error. Judgement.
@@ -131,6 +135,7 @@ impl Default for Thresholds {
             storm_windows: 4,
             conntrack_share: 0.8,
             hole_repeats: 3,
+            hole_heard: Duration::from_millis(200),
             hole_connections: 2,
             hole_error: 0.8,
             dying_cgroups: 2_000,

@@ -20,6 +20,8 @@ const WITH_MEMORY: u8 = 1 << (INET_DIAG_SKMEMINFO - 1);
 const DROPS: usize = 8;
 /// Fixed part of `inet_diag_msg`.
 const ANSWER: usize = 72;
+/// Its `idiag_timer` where what was sent waits for an acknowledgement (net/ipv4/tcp_diag.c).
+const RETRANSMIT: u8 = 1;
 
 const LISTEN: u8 = 10;
 const LISTENING: u32 = 1 << LISTEN;
@@ -104,7 +106,10 @@ fn end(bytes: &[u8], at: usize, port: usize) -> Option<Endpoint> {
 
 fn connection(payload: &[u8]) -> Option<Connection> {
     let fixed = payload.get(..ANSWER)?;
-    let info = wire::attrs_after(payload, ANSWER).find(|(kind, _)| *kind == INET_DIAG_INFO).and_then(|(_, v)| info(v));
+    let expires = Duration::from_millis(u64::from(wire::read_u32(fixed, 52)?));
+    let timer = (*fixed.get(2)? == RETRANSMIT).then_some(expires);
+    let mut attributes = wire::attrs_after(payload, ANSWER);
+    let info = attributes.find(|(kind, _)| *kind == INET_DIAG_INFO).and_then(|(_, value)| info(value, timer));
     Some(Connection { local: end(fixed, 8, 4)?, remote: end(fixed, 24, 6)?, state: *fixed.get(1)?, info })
 }
 
@@ -125,22 +130,26 @@ fn udp_socket(payload: &[u8]) -> Option<UdpSocket> {
     (drops > 0).then_some(UdpSocket { port: u16_at(fixed, 4)?, drops: drops.into() })
 }
 
-/// `struct tcp_info` of linux/tcp.h, which only ever grows at its end.
-fn info(bytes: &[u8]) -> Option<TcpInfo> {
+/// `struct tcp_info` of linux/tcp.h, which only ever grows at its end; `expires` is when the timer does
+/// after which what was sent is sent again.
+fn info(bytes: &[u8], expires: Option<Duration>) -> Option<TcpInfo> {
     let u32_at = |at| wire::read_u32(bytes, at);
     let millis = |at| Some(Duration::from_millis(u64::from(u32_at(at)?)));
     let u64_at = |at: usize| Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
     // Kernels before 4.19 have no count of what was sent.
     let sent = || Some(u64_at(200)?.saturating_sub(u64_at(208)?));
     let bytes_acked = u64_at(120)?;
-    // The timer doubles with each time that the segment is sent again (RFC 6298 section 5.5).
+    // The timer doubles with each time that the segment is sent again (RFC 6298 section 5.5). How long
+    // this one runs is not told by when something was sent last: what still waits for the neighbour's
+    // address is not sent again, though its time is over.
     let doubled = 1_u32.checked_shl(u32::from(*bytes.get(4)?)).unwrap_or(u32::MAX);
-    let first_timer = Duration::from_micros(u64::from(u32_at(8)?)) / doubled;
+    let timer = Duration::from_micros(u64::from(u32_at(8)?));
+    let runs_for = expires.map_or(Duration::ZERO, |expires| timer.saturating_sub(expires));
     Some(TcpInfo {
         sacked: u32_at(28)?,
         mss: u32_at(16)?,
         bytes_acked,
-        unanswered_for: first_timer * (doubled - 1) + millis(44)?,
+        unanswered_for: timer / doubled * (doubled - 1) + runs_for,
         bytes_in_flight: sent().unwrap_or(0).saturating_sub(bytes_acked),
         retransmits: *bytes.get(2)?,
         probes: *bytes.get(3)?,
@@ -179,7 +188,8 @@ mod tests {
         let mut bytes = [0_u8; 248];
         (bytes[2], bytes[3], bytes[4]) = (4, 1, 3);
         bytes[8..12].copy_from_slice(&1_600_000_u32.to_ne_bytes());
-        bytes[44..48].copy_from_slice(&500_u32.to_ne_bytes());
+        // Sent last at its beginning: none of what came again left this node.
+        bytes[44..48].copy_from_slice(&1_900_u32.to_ne_bytes());
         bytes[16..20].copy_from_slice(&1448_u32.to_ne_bytes());
         bytes[24..28].copy_from_slice(&7_u32.to_ne_bytes());
         bytes[28..32].copy_from_slice(&2_u32.to_ne_bytes());
@@ -190,7 +200,10 @@ mod tests {
         bytes[56..60].copy_from_slice(&2500_u32.to_ne_bytes());
         bytes[152..156].copy_from_slice(&10_u32.to_ne_bytes());
         bytes[156..160].copy_from_slice(&20_u32.to_ne_bytes());
-        let read = connection(&answer(Connection::CLOSE_WAIT, 2, (INET_DIAG_INFO, &bytes))).expect("a connection");
+        let mut told = answer(Connection::CLOSE_WAIT, 2, (INET_DIAG_INFO, &bytes));
+        told[2] = RETRANSMIT;
+        told[52..56].copy_from_slice(&1_100_u32.to_ne_bytes());
+        let read = connection(&told).expect("a connection");
         assert_eq!((read.local.ip.to_string(), read.local.port), ("10.0.0.2".to_owned(), 40_000));
         assert_eq!((read.remote.ip.to_string(), read.remote.port), ("10.0.0.9".to_owned(), 80));
         assert_eq!(read.state, Connection::CLOSE_WAIT);
@@ -208,6 +221,13 @@ mod tests {
             data_segments: 30,
         };
         assert_eq!(read.info, Some(expected));
+        // Another timer, or one that is late.
+        told[2] = 2;
+        let unanswered = |told: &[u8]| connection(told).and_then(|read| read.info).map(|info| info.unanswered_for);
+        assert_eq!(unanswered(&told), Some(Duration::from_millis(1400)));
+        told[2] = RETRANSMIT;
+        told[52..56].copy_from_slice(&9_999_u32.to_ne_bytes());
+        assert_eq!(unanswered(&told), Some(Duration::from_millis(1400)));
         let waits = connection(&answer(6, 2, (INET_DIAG_INFO, &[]))).expect("a connection");
         assert_eq!((waits.state, waits.info), (6, None));
     }
@@ -241,7 +261,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_answer_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = (connection(&bytes), queue(&bytes), info(&bytes), udp_socket(&bytes));
+            let _ = (connection(&bytes), queue(&bytes), info(&bytes, None), udp_socket(&bytes));
         }
     }
 }
