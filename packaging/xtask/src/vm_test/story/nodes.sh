@@ -86,5 +86,5 @@ checks() { pilotfish check >/tmp/check; grep -q -- "$1" /tmp/check || { cat /tmp
 is_same_agent() { [ "$(main_pid)" = "$pid" ] && [ "$(show NRestarts)" = 0 ]; }
 same_agent() {
     check "$1" is_same_agent
-    is_same_agent || journal -o short-monotonic | tail -n 20 | $B cut -c 1-300 | sed 's/^/vm-story: info /'
+    is_same_agent || journal -o short-monotonic | grep ' systemd\[' | tail -n 20 | $B cut -c 1-300 | sed 's/^/vm-story: info /'
 }
