@@ -40,9 +40,9 @@ impl fmt::Debug for Kernel {
 }
 
 impl Kernel {
-    /// Loads what goes onto interfaces; nothing is attached yet. Takes some 20 ms of CPU, most of
-    /// them the verifier's. The program for the node's own sockets is loaded when it is needed
-    /// first.
+    /// Loads what goes onto interfaces; nothing is attached yet. Takes some 350 ms of CPU, most of
+    /// them the verifier's. The program for the node's own sockets, which takes as long, is loaded
+    /// when it is needed first, or by [`Kernel::load_node`].
     ///
     /// # Errors
     /// See [`LoadError`]; each says what to do.
@@ -86,6 +86,14 @@ impl Kernel {
             node,
             stubs: Mutex::default(),
         })
+    }
+
+    /// Loads the program for the node's own sockets now, for who knows that it will be needed.
+    ///
+    /// # Errors
+    /// As the first stub for such a socket would have.
+    pub fn load_node(&self) -> io::Result<()> {
+        self.node.ensure_loaded()
     }
 
     /// The ring's reader. There is one: `None` when it was taken before.

@@ -85,7 +85,7 @@ impl Node {
     }
 
     /// What was refused once is not tried again.
-    fn ensure_loaded(&self) -> io::Result<()> {
+    pub fn ensure_loaded(&self) -> io::Result<()> {
         let mut state = self.state.lock();
         if let State::Unloaded(_) = *state {
             let State::Unloaded(parts) = std::mem::replace(&mut *state, State::Refused(String::new())) else {

@@ -55,7 +55,7 @@ where
     room.netns.run(|_| work()).expect("enter the room")
 }
 
-fn each_source(room: &Room) -> [(&'static str, Vec<Found>); 3] {
+pub fn each_source(room: &Room) -> [(&'static str, Vec<Found>); 3] {
     let by_diag = room.netns.run(dump_by_sock_diag).expect("enter").expect("sock_diag");
     let by_procfs = dump_by_procfs(room.holder.id(), room.netns.id().ino).expect("procfs");
     [("iterator", by_iterator(room)), ("sock_diag", by_diag), ("procfs", by_procfs)]
@@ -74,15 +74,18 @@ fn told(found: &[Found]) -> BTreeSet<(Transport, String, String, bool)> {
         .collect()
 }
 
-fn roles(found: &[Found]) -> BTreeSet<Line> {
+pub fn roles(found: &[Found]) -> BTreeSet<Line> {
     lines(&seeds(Slot(1), found))
 }
 
 /// Both ends of a connection that lives in one room.
 fn both_ends(client: &Socket) -> [Line; 2] {
+    both_ends_of(address(client), client.peer_addr().expect("connected").as_socket().expect("of IP"))
+}
+
+pub fn both_ends_of(client: SocketAddr, server: SocketAddr) -> [Line; 2] {
     let name = |end: SocketAddr| format!("{}:{}", end.ip().to_canonical(), end.port());
-    let near = name(address(client));
-    let far = name(client.peer_addr().expect("connected").as_socket().expect("of IP"));
+    let (near, far) = (name(client), name(server));
     [(Transport::Tcp, near.clone(), far.clone(), Role::Client), (Transport::Tcp, far, near, Role::Server)]
 }
 

@@ -1,6 +1,8 @@
 //! The three sources against one namespace with real sockets in it. Needs root: namespaces are made
 //! and entered, a BPF iterator is loaded.
 
+#[cfg(feature = "go")]
+mod go;
 mod listeners;
 mod room;
 

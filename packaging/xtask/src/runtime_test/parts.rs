@@ -83,7 +83,8 @@ const PARTS: &[Part] = &[
     beside("truth"),
     beside("websocket"),
     beside("kubernetes"),
-    beside("kubernetes_nodes"),
+    // A kubelet asks for pods by CRI.
+    of_runtime("e2e", "kubernetes_nodes"),
 ];
 
 /// Those that a runtime is for, or all of them.

@@ -8,6 +8,7 @@ use crate::clock;
 use crate::config::{Config, KubernetesMode};
 use crate::exit::{Exit, Failure};
 use crate::run::companion::{self, Companion};
+use crate::run::containers::{find_hierarchy, services_of};
 use crate::run::ends::{Ended, Ends};
 use crate::run::engine::{self, Loaded};
 use crate::run::kernel_stats::KernelStatsReader;
@@ -45,6 +46,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
+
+/// Longest look at what services there are; it begins with a read that has a deadline of its own.
+const LOOK_WITHIN: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub struct App {
@@ -182,7 +186,8 @@ impl App {
             tokio::spawn(notify::run(board.clone(), everything_stops.clone()));
             let deadlines = Deadlines::with_helper(process::reader);
             tokio::task::block_in_place(|| look_at_quota(&board, &deadlines, &process::own(&config.debug.proc)));
-            let loaded = match loaded(settings::kernel(&config), &mut signals).await? {
+            let with_node = board.pacer.is_limited() && config.attach.node && has_services(&config, &deadlines).await;
+            let loaded = match loaded(settings::kernel(&config), with_node, &mut signals).await? {
                 Ok(loaded) => loaded,
                 Err(signal) => {
                     tracing::info!(signal, "stopping before the kernel programs were loaded");
@@ -289,8 +294,12 @@ fn claims(config: &Config) -> Result<Claims, Failure> {
 }
 
 /// The loaded programs, or the signal that came first. READY is said on time in any case.
-async fn loaded(config: KernelConfig, signals: &mut Signals) -> Result<Result<Loaded, &'static str>, Failure> {
-    let loading = load(config);
+async fn loaded(
+    config: KernelConfig,
+    with_node: bool,
+    signals: &mut Signals,
+) -> Result<Result<Loaded, &'static str>, Failure> {
+    let loading = load(config, with_node);
     tokio::pin!(loading);
     let late = tokio::time::sleep(READY_WITHIN);
     tokio::pin!(late);
@@ -301,6 +310,19 @@ async fn loaded(config: KernelConfig, signals: &mut Signals) -> Result<Result<Lo
             () = &mut late, if !late.is_elapsed() => notify::ready(),
         }
     }
+}
+
+/// Whether the node has services, so that the program for its own sockets is needed in a moment.
+/// Within a quota it is then loaded with the other: verifying is a single system call, whose debt
+/// the kernel collects afterwards, and for those seconds nobody else of this process would run.
+async fn has_services(config: &Config, deadlines: &Deadlines) -> bool {
+    let (proc, deadlines) = (config.debug.proc.clone(), deadlines.clone());
+    let look = move || {
+        let hierarchy = find_hierarchy(&proc, &deadlines).ok()?;
+        services_of(&hierarchy).ok()
+    };
+    let looked = tokio::time::timeout(LOOK_WITHIN, tokio::task::spawn_blocking(look)).await;
+    matches!(looked, Ok(Ok(Some(services))) if services > 0)
 }
 
 /// None where the operator wants no names of a cluster.
@@ -318,9 +340,9 @@ fn wanted(config: &Config, who: &Who) -> Option<Wanted> {
 }
 
 /// Verifying takes the kernel some hundred milliseconds of one CPU: not on a worker of the runtime.
-async fn load(config: KernelConfig) -> Result<Loaded, Failure> {
+async fn load(config: KernelConfig, with_node: bool) -> Result<Loaded, Failure> {
     let (tell, told) = oneshot::channel();
-    let load = move || drop(tell.send(engine::load(&config)));
+    let load = move || drop(tell.send(engine::load(&config, with_node)));
     std::thread::Builder::new().name("load".to_owned()).spawn(load).context("start a thread")?;
     told.await.context("load the kernel programs: the thread panicked")?
 }

@@ -18,9 +18,11 @@ impl Loaded {
     }
 }
 
+/// With `node`, also what is for the node's own sockets, which else comes with the first of them.
+///
 /// # Errors
 /// `NoPermission` when the kernel refuses or cannot; the text says which.
-pub fn load(config: &KernelConfig) -> Result<Loaded, Failure> {
+pub fn load(config: &KernelConfig, node: bool) -> Result<Loaded, Failure> {
     let refused = |error: LoadError| {
         let exit = match error {
             LoadError::RingSize(_) | LoadError::NoFlows => Exit::Usage,
@@ -29,6 +31,10 @@ pub fn load(config: &KernelConfig) -> Result<Loaded, Failure> {
         Failure::new(exit, error)
     };
     let kernel = Kernel::load(config).map_err(refused)?;
+    if node && let Err(error) = kernel.load_node() {
+        // Nothing else is the worse for it, and who needs it is told again.
+        tracing::debug!(%error, "the node's own sockets are not seen");
+    }
     let reader = kernel.reader().map_err(|error| Failure::new(Exit::Software, error))?;
     let reader =
         reader.ok_or_else(|| Failure::say(Exit::Software, "the ring of programs just loaded has a reader already"))?;

@@ -7,6 +7,7 @@ use crate::run::engine::Loaded;
 use crate::run::orders::Order;
 use crate::run::own_news::OwnNews;
 use crate::serve::board::Board;
+use crate::serve::pulse::Turn;
 use anyhow::Context;
 use capture_engine::event::{FlowId, FlowKey};
 use capture_engine::kernel::{Overrides, RingReader, Sampler};
@@ -153,8 +154,12 @@ impl PipelineThread {
     }
 
     fn drain(&mut self, most: usize) -> usize {
-        let PipelineThread { reader, pipeline, .. } = self;
-        let drained = reader.drain(most, &mut |event| pipeline.event(&event));
+        let PipelineThread { reader, pipeline, board, .. } = self;
+        let mut turn = Turn::new(&board.pulse);
+        let drained = reader.drain(most, &mut |event| {
+            pipeline.event(&event);
+            turn.gets_on();
+        });
         self.tell_kernel();
         drained
     }
@@ -216,7 +221,7 @@ impl PipelineThread {
         if !self.sampling.begin(now) {
             return 0;
         }
-        let PipelineThread { sampler, reader, pipeline, sampling, behind, .. } = self;
+        let PipelineThread { sampler, reader, pipeline, sampling, behind, board, .. } = self;
         let began = clock::of_this_thread();
         let page = sampler.turn(if *behind { TURN_BEHIND } else { TURN });
         sampling.spent(clock::of_this_thread().saturating_sub(began));
@@ -227,11 +232,16 @@ impl PipelineThread {
         };
         // Every event from before the sample must be handed over before it. Not each that comes meanwhile:
         // a ring that is never empty would have its ends, for which it has no room, found by nobody.
-        let events = reader.drain_present(&mut |event| pipeline.event(&event));
+        let mut turn = Turn::new(&board.pulse);
+        let events = reader.drain_present(&mut |event| {
+            pipeline.event(&event);
+            turn.gets_on();
+        });
         *behind = events > BATCH;
         let began = clock::of_this_thread();
         let mut over: Vec<(FlowKey, FlowId)> = Vec::new();
         for mut sample in page.samples() {
+            turn.gets_on();
             sampling.saw(sample.key.slot);
             if pipeline.is_untold(&sample) {
                 sampling.untold();

@@ -4,6 +4,7 @@
 mod ends;
 mod probes;
 mod services;
+mod six;
 mod world;
 
 use e2e::{PATIENCE, alone, wait_edge};

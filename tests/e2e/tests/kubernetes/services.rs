@@ -1,21 +1,14 @@
 //! Services of every type, met by packets: whatever leads to a workload has its name, once.
 
-use crate::world::{NODE, OTHER_NODE, World, identity, spec, wait_edges, wait_named, wait_reached_by};
+use crate::world::{NODE, OTHER_NODE, World, identity, spec, wait_edges, wait_named, wait_reached_by, within};
 use anyhow::{Context, Result, ensure};
 use e2e::{PATIENCE, alone};
 use serde_json::{Value, json};
 use std::net::IpAddr;
-use std::path::Path;
 use testbed::cluster::{kinds, objects};
 use testbed::{Netns, scene};
 
 const NODE_ADDRESS: &str = "192.0.2.1";
-
-fn within(netns: &Netns, script: &str) -> Result<()> {
-    let output = netns.command(Path::new("sh")).args(["-euc", script]).output()?;
-    ensure!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
-}
 
 impl World {
     /// A Service that is no ClusterIP, with these endpoints; as stored.

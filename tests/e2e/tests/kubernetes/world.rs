@@ -32,9 +32,14 @@ pub struct Remote {
 
 impl World {
     pub fn start() -> Result<World> {
-        let plane = ControlPlane::start(&ControlPlaneOptions::default())?;
-        objects::create_node(plane.client(), NODE, "192.0.2.1".parse()?)?;
-        objects::create_node(plane.client(), OTHER_NODE, "192.0.2.2".parse()?)?;
+        World::start_with(&ControlPlaneOptions::default(), ["192.0.2.1".parse()?, "192.0.2.2".parse()?])
+    }
+
+    /// With these addresses of this node and of the other one.
+    pub fn start_with(options: &ControlPlaneOptions, [this, other]: [IpAddr; 2]) -> Result<World> {
+        let plane = ControlPlane::start(options)?;
+        objects::create_node(plane.client(), NODE, this)?;
+        objects::create_node(plane.client(), OTHER_NODE, other)?;
         Ok(World { remote: Vec::new(), bed: Testbed::start()?, plane })
     }
 
@@ -266,6 +271,12 @@ impl World {
     pub fn run_to_end(&self, generator: &Container) -> Result<()> {
         e2e::run_to_end(&self.bed, generator).map(drop)
     }
+}
+
+pub fn within(netns: &Netns, script: &str) -> Result<()> {
+    let output = netns.command(Path::new("sh")).args(["-euc", script]).output()?;
+    anyhow::ensure!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
 }
 
 fn answers(netns: &Netns) -> bool {

@@ -191,6 +191,25 @@ check "k3s, the deb second: found after the restart" wait_for 60 has_containerd 
 asking_ends $PODS/shopper
 asking_ends /srv/outside
 legs_are_exact "k3s, the deb second" "$(rounds $PODS/shopper)" "$(rounds /srv/outside)"
+
+# Clients that never pause leave an agent of this guest behind: it is slow, and at work. What
+# it counts then is no matter of this scene.
+pid=$(main_pid)
+touch $PODS/shopper/hurry /srv/outside/hurry
+# shellcheck disable=SC2086
+pod_asks shopper $SERVICE
+# shellcheck disable=SC2086
+outside_asks $DOOR
+for time in first second third; do
+    check "k3s, no pauses: stopped for the $time time" systemctl stop k3s
+    check "k3s, no pauses: the pods talk without it" goes_on $PODS/shopper 10
+    check "k3s, no pauses: started again" systemctl start k3s
+    check "k3s, no pauses: its containerd is found" wait_for 120 has_containerd /run/k3s/containerd/containerd.sock
+    same_agent "k3s, no pauses: the agent outlives it"
+done
+asking_ends $PODS/shopper
+asking_ends /srv/outside
+same_agent "k3s, no pauses: the agent is the same process"
 check "k3s: apt purges the deb" apt-get purge -y pilotfish
 
 # And away, for what comes after.

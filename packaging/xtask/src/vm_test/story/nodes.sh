@@ -40,8 +40,9 @@ ingress() { # NAME, then PATH=HOST of each
     } >"$root/nginx.conf"
 }
 
-# A client that asks for each URL in turn, round after round, until it is told to stop.
-ROUNDS='B=/bin/busybox; i=0; while [ ! -e $0/stop ]; do for url in "$@"; do $B wget -q -O /dev/null $url || echo $url >>$0/failed; done; i=$((i + 1)); echo $i >$0/rounds; $B sleep 0.2; done; $B touch $0/over'
+# A client that asks for each URL in turn, round after round, until it is told to stop; without a
+# pause where it is to hurry.
+ROUNDS='B=/bin/busybox; i=0; while [ ! -e $0/stop ]; do for url in "$@"; do $B wget -q -O /dev/null $url || echo $url >>$0/failed; done; i=$((i + 1)); echo $i >$0/rounds; [ -e $0/hurry ] || $B sleep 0.2; done; $B touch $0/over'
 fresh() { mkdir -p "$1" && rm -f "$1/stop" "$1/over" "$1/failed" && echo 0 >"$1/rounds"; }
 pod_asks() { # NAME URL...
     asking=$1
@@ -82,7 +83,8 @@ pods_attached() { [ "$(metrics | sum 'pilotfish_netns{state="attached"}')" = "$1
 observes() { pilotfish status -o json | tr -d ' \n' | tr '}' '\n' | grep "\"$1\"" | grep -q '"attached"'; } # SERVICE OR POD, by its cgroup
 checks() { pilotfish check >/tmp/check; grep -q -- "$1" /tmp/check || { cat /tmp/check; return 1; }; }
 # Since a scene took its `pid`. What it said at its end is shown.
+is_same_agent() { [ "$(main_pid)" = "$pid" ] && [ "$(show NRestarts)" = 0 ]; }
 same_agent() {
-    check "$1" [ "$(main_pid)" = "$pid" ]
-    [ "$(main_pid)" = "$pid" ] || journal -o short-monotonic | tail -n 20 | $B cut -c 1-300 | sed 's/^/vm-story: info /'
+    check "$1" is_same_agent
+    is_same_agent || journal -o short-monotonic | grep ' systemd\[' | tail -n 20 | $B cut -c 1-300 | sed 's/^/vm-story: info /'
 }

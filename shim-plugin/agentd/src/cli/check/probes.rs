@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub fn all(config: &Config) -> Vec<Line> {
     let mut lines = vec![kernel_version(), privileges(), btf(Path::new("/sys/kernel/btf/vmlinux"))];
     lines.extend(lockdown(&fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default()));
-    let programs = match engine::load(&settings::kernel(config)) {
+    let programs = match engine::load(&settings::kernel(config), false) {
         Ok(loaded) => {
             lines.push(Line::new("kernel programs", Fine, "loaded, and unloaded again", ""));
             Some(loaded)
