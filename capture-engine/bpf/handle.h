@@ -67,6 +67,8 @@ static __always_inline struct pf_flow *pf_new_flow(struct __sk_buff *skb, struct
 
 	if (p->key.proto == IPPROTO_TCP && !pf_may_begin(p)) {
 		cpu->stats.count[PF_STAT_STRAY]++;
+		if (p->tcp_flags & PF_TCP_ENDS && control->answers[0] + control->answers[1])
+			pf_answer_over(cpu, dir);
 		return 0;
 	}
 	if (p->tcp_flags & PF_TCP_SYN && pf_opening_full(control, p->key.slot)) {

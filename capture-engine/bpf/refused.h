@@ -8,9 +8,13 @@
  * an exchange took place, so these are counted: final responses of HTTP/1 (RFC 9112 4) and of DNS
  * (RFC 1035 4.1.1), each once, as far as can be known. An answer is told from its repetition by the
  * newest number of its connection, for which there are PF_ANSWERS places; where those that it may
- * have are in use by other connections, it counts nothing. Requests are not counted: where there is
- * room again before the answer, that is followed and counted. So it is at least so many, seldom
- * all. */
+ * have are in use by other connections, it counts as no exchange, but as an answer that found no
+ * place. Requests are not counted: where there is room again before the answer, that is followed
+ * and counted. So it is at least so many, seldom all.
+ *
+ * A place is in use for a time in which repetitions come. It is also free for another once who
+ * asked has the answer and ends the connection: else short connections, each of which has one
+ * answer, would take all places in less than that time. */
 #ifndef PILOTFISH_REFUSED_H
 #define PILOTFISH_REFUSED_H
 
@@ -72,10 +76,11 @@ static __always_inline int pf_is_answer(const __u8 *head, struct pf_packet *p, i
 	       head[6] == '.' && (head[7] == '0' || head[7] == '1') && head[8] == ' ' && head[9] >= '2' && head[9] <= '5';
 }
 
-/* The place of a connection's newest answer: its own, else one that nobody holds; 0: there is none. */
+/* The place of a connection's newest answer: its own, else one that nobody holds, else that of a
+ * connection that is over; 0: there is none. */
 static __always_inline struct pf_answer *pf_answer_place(__u64 hash, __u64 now)
 {
-	struct pf_answer *answer, *free = 0;
+	struct pf_answer *answer, *free = 0, *over = 0;
 
 #pragma unroll
 	for (__u32 way = 0; way < PF_ANSWER_WAYS; way++) {
@@ -88,8 +93,43 @@ static __always_inline struct pf_answer *pf_answer_place(__u64 hash, __u64 now)
 			return answer;
 		if (!free && (!answer->flow || now - answer->at_ns >= PF_ANSWER_HELD_NS))
 			free = answer;
+		else if (answer->over)
+			over = answer;
 	}
-	return free;
+	return free ? free : over;
+}
+
+/* A packet without payload of a connection without a flow, with a FIN or a RST: who asked has the
+ * answer and ends the connection, or who answered gives it up (RFC 9293 3.6, 3.5.2). What is sent
+ * again after that is rare, and found in its place while no other needs it. A function of its own,
+ * so that it is verified once. Returns nothing of use. */
+__noinline int pf_answer_over(struct pf_cpu *cpu, int dir)
+{
+	struct pf_answer *answer;
+	struct pf_packet *p;
+	__u64 hash;
+
+	if (!cpu)
+		return 0;
+	dir &= 1;
+	p = &cpu->packet;
+	hash = pf_hash(&p->key);
+#pragma unroll
+	for (__u32 way = 0; way < PF_ANSWER_WAYS; way++) {
+		__u32 place = (hash ^ way) & (PF_ANSWERS - 1);
+
+		answer = bpf_map_lookup_elem(&pilotfish_answers, &place);
+		if (!answer)
+			return 0;
+		if (answer->flow != hash)
+			continue;
+		if (dir == answer->dir)
+			answer->over |= p->tcp_flags & PF_TCP_RST && pf_ahead(p->seq, answer->number) > 0;
+		else
+			answer->over |= p->tcp_flags & PF_TCP_ACK && pf_ahead(p->ack, answer->number) > 0;
+		return 0;
+	}
+	return 0;
 }
 
 /* A packet with payload got no flow for want of room. A function of its own, so that it is verified
@@ -117,14 +157,22 @@ __noinline int pf_refused(struct __sk_buff *skb, struct pf_cpu *cpu, struct pf_c
 		return 0;
 	hash = pf_hash(&p->key);
 	answer = pf_answer_place(hash, cpu->before.now);
-	if (!answer)
+	if (!answer) {
+		cpu->stats.count[PF_STAT_ANSWERS_FULL]++;
 		return 0;
+	}
 	if (answer->flow != hash) {
 		answer->flow = hash;
-	} else if (p->key.proto == IPPROTO_UDP ? answer->number == number : pf_ahead(number, answer->number) <= 0) {
+	} else if (p->key.proto == IPPROTO_UDP || answer->over) {
+		/* Any other number is another answer; of a connection that is over, that of one that came after it. */
+		if (answer->number == number)
+			return 0;
+	} else if (pf_ahead(number, answer->number) <= 0) {
 		return 0;
 	}
 	answer->number = number;
+	answer->dir = dir;
+	answer->over = 0;
 	answer->at_ns = cpu->before.now;
 	__sync_fetch_and_add(&control->answers[dir], 1);
 	return 0;

@@ -274,7 +274,9 @@ struct pf_answer {
 	__u64 flow; /* hash of its key */
 	__u64 at_ns;
 	__u32 number; /* TCP: sequence number; DNS: id */
-	__u32 pad;
+	__u8 dir; /* whose end answered: PF_INGRESS, PF_EGRESS */
+	__u8 over; /* the connection has ended since */
+	__u8 pad[2];
 }; /* 24 */
 
 /* Value of array `pilotfish_ports` (one entry). A flow is copied when one of its ports is included
@@ -303,6 +305,7 @@ enum pf_stat {
 	PF_STAT_FLOWS_SHARE, /* packets whose flow would have been beyond its namespace's share of the table */
 	PF_STAT_ASTRAY, /* packets of walked flows that were copied because the place of the next header is not known */
 	PF_STAT_ROWS, /* messages of walked flows of which only the beginning and the last bytes were copied */
+	PF_STAT_ANSWERS_FULL, /* answers without a flow that found no place to be known by: their exchanges are counted nowhere else */
 	PF_STAT_MAX,
 };
 
@@ -316,6 +319,6 @@ struct pf_stats {
 #define PF_AREAS (1 + PF_HOST_AREAS)
 
 /* Size of one CPU's value in `pilotfish_stats`: pf_stats, then what the programs work with. */
-#define PF_CPU_BYTES 9984
+#define PF_CPU_BYTES 9992
 
 #endif

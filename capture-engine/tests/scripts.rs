@@ -10,6 +10,7 @@ mod script;
 
 use capture_engine::replay::Replay;
 use script::redis::{self, Values};
+use script::refused::Crowd;
 use script::{Packet, Told, check_table, dns, engine, frames, host, mysql, postgres, random, streams, walks};
 use std::io::Cursor;
 use std::process::{Child, Command};
@@ -294,6 +295,19 @@ fn results_that_are_walked_make_no_wrong_record_of_a_damaged_connection() {
     }
     eprintln!("{found} records of {sent} exchanges");
     assert!(found * 2 > sent, "it comes into step again: {found} of {sent}");
+}
+
+/// Three times as many in a second as there are places for answers.
+#[test]
+#[cfg_attr(no_bpf, ignore = "built without clang")]
+fn short_connections_without_room_are_told_however_many_they_are_for_the_host() {
+    let (count, first) = random::scale(1);
+    for seed in first..first.saturating_add(count) {
+        let crowd = Crowd::new(seed, 50_000, 0);
+        let frames: Vec<(bool, Vec<u8>)> = crowd.frames().collect();
+        let [to, from, full] = host::refused(frames.iter().map(|(client, frame)| (7, *client, frame.as_slice())));
+        assert_eq!([to, from, full], [0, crowd.answers, 0], "PILOTFISH_SCRIPTS_SEED={seed}");
+    }
 }
 
 /// The programs have one set of maps in each process, so that threads would wait for each other.

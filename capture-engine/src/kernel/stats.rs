@@ -48,6 +48,9 @@ pub struct KernelStats {
     pub astray: u64,
     /// Messages of walked flows of which only the beginning and the last bytes were copied.
     pub rows: u64,
+    /// Answers of flows without room that found no place to be known by: so many exchanges at most
+    /// took place that [`Sampler::answers`](super::Sampler::answers) does not tell of.
+    pub answers_full: u64,
     /// Records of the ring that made no sense to the reader.
     pub malformed: u64,
 }
@@ -107,6 +110,7 @@ impl Shared {
             flows_share: of(Stat::FlowsShare),
             astray: of(Stat::Astray),
             rows: of(Stat::Rows),
+            answers_full: of(Stat::AnswersFull),
             malformed: self.malformed.load(Ordering::Relaxed),
         })
     }

@@ -2,6 +2,8 @@
 //! lose nothing by it, and what it loses itself is counted.
 
 use crate::frames::{Bench, PEER, POD, Seen, Tcp};
+use crate::script::refused::Crowd;
+use crate::script::{host, random};
 use capture_engine::event::Sample;
 use capture_engine::kernel::KernelConfig;
 use etherparse::PacketBuilder;
@@ -234,4 +236,59 @@ fn answers_without_a_flow_have_16384_places() {
     }
     let [_, told] = bench.kernel.sampler().answers();
     assert!((u64::from(CONNECTIONS) * 99 / 100..=u64::from(CONNECTIONS)).contains(&told), "{told}");
+}
+
+/// A table for one flow, which has it.
+fn no_room() -> Bench {
+    let mut bench = Bench::new(&KernelConfig { ring_bytes: 1 << 16, flows: 1, ..Default::default() });
+    Tcp { bench: &mut bench, peer_port: 1 }.handshake();
+    assert_eq!(flows(&bench).len(), 1);
+    bench
+}
+
+/// Answers from the pod that were told, and those that found no place.
+fn refused(bench: &Bench) -> [u64; 2] {
+    let [to, from] = bench.kernel.sampler().answers();
+    assert_eq!(to, 0);
+    [from, bench.kernel.stats().expect("stats").answers_full]
+}
+
+/// As fast as it goes: places are in use for a second.
+fn pass(bench: &Bench, crowd: &Crowd) {
+    let frames: Vec<(bool, Vec<u8>)> = crowd.frames().collect();
+    for (from_client, frame) in &frames {
+        bench.run(if *from_client { Ingress } else { Egress }, frame);
+    }
+}
+
+/// Twice as many as there are places for answers, most of them in a second.
+#[test]
+fn short_connections_without_room_are_told_however_many_they_are() {
+    let bench = no_room();
+    let (_, seed) = random::scale(1);
+    let crowd = Crowd::new(seed, 35_000, 0);
+    pass(&bench, &crowd);
+    assert_eq!(refused(&bench), [crowd.answers, 0], "PILOTFISH_SCRIPTS_SEED={seed}");
+}
+
+#[test]
+fn of_random_connections_without_room_the_kernel_tells_what_there_was_and_the_host_says() {
+    let mut bench = no_room();
+    let (count, first) = random::scale(100);
+    eprintln!("{count} crowds from PILOTFISH_SCRIPTS_SEED={first} on");
+    for (seed, slot) in (first..first.saturating_add(count)).zip(100..) {
+        let crowd = Crowd::new(seed, 60, 2);
+        // Those that stay have their places for longer than it takes.
+        bench.go_to(Slot(slot));
+        let before = refused(&bench);
+        pass(&bench, &crowd);
+        let after = refused(&bench);
+        let told = [after[0] - before[0], after[1] - before[1]];
+        assert_eq!(told, [crowd.answers, 0], "PILOTFISH_SCRIPTS=1 PILOTFISH_SCRIPTS_SEED={seed}");
+        if host::can_run() {
+            let frames: Vec<(bool, Vec<u8>)> = crowd.frames().collect();
+            let host = host::refused(frames.iter().map(|(client, frame)| (slot, *client, frame.as_slice())));
+            assert_eq!(host, [0, told[0], told[1]], "PILOTFISH_SCRIPTS=1 PILOTFISH_SCRIPTS_SEED={seed}");
+        }
+    }
 }

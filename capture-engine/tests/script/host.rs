@@ -48,6 +48,21 @@ pub fn run_in(packets: &[Packet], ring_bytes: u32) -> Told {
     told.sorted()
 }
 
+/// Answers that frames without room for a flow showed, to the pod and from it, and those that found
+/// no place. Counts since the programs were built: no reset sets the last one back.
+pub fn refused<'a>(frames: impl Iterator<Item = (u32, bool, &'a [u8])>) -> [u64; 3] {
+    let mut library = Library::get().lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    library.reset(4096);
+    library.room(0);
+    let before = <[u64; 3]>::read_from_bytes(library.answers()).unwrap();
+    for (slot, from_client, frame) in frames {
+        let dir = if from_client { wire::INGRESS } else { wire::EGRESS };
+        assert_eq!(library.packet(slot, u32::from(dir), frame), -1, "the packet goes on");
+    }
+    let after = <[u64; 3]>::read_from_bytes(library.answers()).unwrap();
+    [0, 1, 2].map(|which| after[which] - before[which])
+}
+
 /// Each record of the ring that counts.
 pub fn records(mut ring: &[u8], each: &mut impl FnMut(&[u8])) {
     while !ring.is_empty() {

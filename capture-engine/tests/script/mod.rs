@@ -12,6 +12,7 @@ pub mod postgres;
 pub mod protocols;
 pub mod random;
 pub mod redis;
+pub mod refused;
 pub mod streams;
 mod sys;
 pub mod walks;
@@ -60,7 +61,12 @@ impl Packet {
 
     /// Into `frame`, in the place of what was there. Checksums are zeros: nobody looks at them.
     pub fn frame(&self, frame: &mut Vec<u8>) {
-        let (from, to) = if self.from_client { (CLIENT, SERVER) } else { (SERVER, CLIENT) };
+        self.frame_of(CLIENT, frame);
+    }
+
+    /// The same, of a connection of another client.
+    pub fn frame_of(&self, client: ([u8; 4], u16), frame: &mut Vec<u8>) {
+        let (from, to) = if self.from_client { (client, SERVER) } else { (SERVER, client) };
         let total = (40 + self.payload.len()) as u16;
         let flags = [('F', 1), ('S', 2), ('R', 4), ('A', 16)];
         let flags: u8 = flags.iter().filter(|(name, _)| self.flags.contains(*name)).map(|(_, bit)| bit).sum();

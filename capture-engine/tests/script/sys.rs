@@ -22,8 +22,10 @@ pub struct Library {
     walk: Walk,
     empty: Reset,
     ring_bytes: Reset,
+    room: Reset,
     ring: Bytes,
     flows: Bytes,
+    answers: Bytes,
 }
 
 impl Library {
@@ -76,8 +78,10 @@ impl Library {
                 walk: std::mem::transmute::<*mut libc::c_void, Walk>(symbol("host_walk")),
                 empty: std::mem::transmute::<*mut libc::c_void, Reset>(symbol("host_empty")),
                 ring_bytes: std::mem::transmute::<*mut libc::c_void, Reset>(symbol("host_ring_bytes")),
+                room: std::mem::transmute::<*mut libc::c_void, Reset>(symbol("host_room")),
                 ring: std::mem::transmute::<*mut libc::c_void, Bytes>(symbol("host_ring")),
                 flows: std::mem::transmute::<*mut libc::c_void, Bytes>(symbol("host_flows")),
+                answers: std::mem::transmute::<*mut libc::c_void, Bytes>(symbol("host_answers")),
             }
         }
     }
@@ -102,6 +106,17 @@ impl Library {
     pub fn ring_bytes(&mut self, bytes: u32) {
         // SAFETY: as above.
         unsafe { (self.ring_bytes)(bytes) }
+    }
+
+    /// From here on so many flows find room, 16 at most.
+    pub fn room(&mut self, flows: u32) {
+        // SAFETY: as above.
+        unsafe { (self.room)(flows) }
+    }
+
+    /// See `host.c`.
+    pub fn answers(&self) -> &[u8] {
+        self.bytes(self.answers)
     }
 
     /// Takes what is in the ring.

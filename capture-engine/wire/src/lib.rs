@@ -489,16 +489,18 @@ pub enum Stat {
     Astray,
     /// Messages of walked flows of which only the beginning and the last bytes were copied.
     Rows,
+    /// Answers without a flow that found no place to be known by: their exchanges are counted nowhere else.
+    AnswersFull,
 }
 
 /// Number of [`Stat`]s.
-pub const STAT_MAX: usize = 15;
+pub const STAT_MAX: usize = 16;
 
 /// Entries of `pilotfish_stats`.
 pub const AREAS: u32 = 3;
 
 /// Size of one CPU's value in `pilotfish_stats`: [`Stats`], then what the programs work with.
-pub const CPU_BYTES: usize = 9984;
+pub const CPU_BYTES: usize = 9992;
 
 /// Value of `pilotfish_stats` on one CPU.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -520,5 +522,5 @@ const _: () = {
     assert!(size_of::<Way>() == 32);
     assert!(size_of::<Walk>() == 360);
     assert!(size_of::<Control>() == 4224);
-    assert!(size_of::<Stats>() == 120);
+    assert!(size_of::<Stats>() == 128);
 };

@@ -30,6 +30,9 @@ static __u8 ring[HOST_RING] __attribute__((aligned(8)));
 static __u32 ring_end;
 static __u32 ring_bytes = HOST_RING;
 static __u64 seen;
+static struct pf_answer answers[PF_ANSWERS];
+/* Flows that find room, HOST_FLOWS at most. */
+static int room = HOST_FLOWS;
 static __u64 now;
 static const __u8 *frame;
 static __u32 frame_length;
@@ -44,6 +47,8 @@ static void *bpf_map_lookup_elem(void *map, const void *key)
 		return &ports;
 	if (map == &pilotfish_seen)
 		return &seen;
+	if (map == &pilotfish_answers)
+		return &answers[*(const __u32 *)key];
 	if (map == &pilotfish_frames)
 		return *(const __u32 *)key ? 0 : &frames;
 	if (map == &pilotfish_override || map == &pilotfish_walks) {
@@ -72,7 +77,7 @@ static long bpf_map_update_elem(void *map, const void *key, const void *value, _
 {
 	if (map != &pilotfish_flows || flags != BPF_NOEXIST)
 		abort();
-	for (int i = 0; i < HOST_FLOWS; i++) {
+	for (int i = 0; i < room; i++) {
 		if (flows[i].used)
 			continue;
 		flows[i].used = 1;
@@ -169,6 +174,7 @@ void host_reset(__u32 head_bytes)
 	memset(flows, 0, sizeof(flows));
 	ring_end = 0;
 	ring_bytes = HOST_RING;
+	room = HOST_FLOWS;
 	command = 0;
 	memset(&walk, 0, sizeof(walk));
 	memset(&control, 0, sizeof(control));
@@ -198,6 +204,24 @@ void host_ring_bytes(__u32 bytes)
 {
 	ring_bytes = bytes;
 	control.data_bytes = bytes - bytes / 8;
+}
+
+/* From here on so many flows find room, HOST_FLOWS at most. */
+void host_room(__u32 flows)
+{
+	room = flows;
+}
+
+/* What packets without a flow showed: answers to a pod and from it, and those that found no place. */
+const __u8 *host_answers(__u32 *length)
+{
+	static __u64 counts[3];
+
+	counts[0] = control.answers[0];
+	counts[1] = control.answers[1];
+	counts[2] = cpus[0].stats.count[PF_STAT_ANSWERS_FULL];
+	*length = sizeof(counts);
+	return (const __u8 *)counts;
 }
 
 /* The ring was read. */

@@ -24,6 +24,7 @@ pub struct KernelStatsReader {
     malformed: Loss,
     opening_full: Loss,
     flows_share: Loss,
+    answers_full: Loss,
     astray: Loss,
     looks: u32,
     programs: Vec<api::Program>,
@@ -55,6 +56,11 @@ impl KernelStatsReader {
                 "flows_share",
                 "packets of flows beyond their namespace's share of the table",
             ),
+            answers_full: losses.place(
+                "kernel",
+                "answers_full",
+                "answers of flows without room that found no place to be known by",
+            ),
             astray: losses.place("kernel", "astray", "packets among frames whose next header was not known"),
             malformed: losses.place("ring", "malformed", "records that made no sense"),
             looks: 0,
@@ -80,6 +86,7 @@ impl KernelStatsReader {
         self.malformed.set_total(stats.malformed);
         self.opening_full.set_total(stats.opening_full);
         self.flows_share.set_total(stats.flows_share);
+        self.answers_full.set_total(stats.answers_full);
         self.astray.set_total(stats.astray);
         *board.engine.lock() = Engine {
             ring_bytes: self.ring_bytes,

@@ -243,6 +243,7 @@ pub fn kernel(stats: KernelStats, out: &mut Vec<SelfMetric>) {
         malformed: _,
         opening_full: _,
         flows_share: _,
+        answers_full: _,
         astray: _,
         rows,
     } = stats;

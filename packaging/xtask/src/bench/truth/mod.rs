@@ -21,6 +21,9 @@ pub struct Options {
     /// Exchanges of a profile; each has a number that takes about a minute
     #[arg(long, requires = "profile")]
     requests: Option<u64>,
+    /// Requests of a profile a second, at most; none: as many as both ends can, of which the ring may refuse some
+    #[arg(long, requires = "profile")]
+    rate: Option<f64>,
     /// Containers that are started before the hostile neighbour begins, and as many beside it
     #[arg(long, requires = "profile", default_value_t = 100)]
     starts: u32,
@@ -31,6 +34,6 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<()> {
     match options.profile {
         None => half_load::run(&options.half_load),
-        Some(profile) => profiles::run(profile, options.requests, options.starts),
+        Some(profile) => profiles::run(profile, options.requests, options.rate, options.starts),
     }
 }

@@ -34,28 +34,36 @@ const PORTS: &str = "50";
 /// Of a processor, what a starved agent may have.
 const STARVED: u32 = 15;
 
-pub(super) fn run(profile: Profile, requests: Option<u64>, starts: u32) -> Result<()> {
+pub(super) fn run(profile: Profile, requests: Option<u64>, rate: Option<f64>, starts: u32) -> Result<()> {
+    let pace = pace(rate);
     match profile {
         Profile::PostTwoWrites => {
-            keep_alive("post-two-writes", requests.unwrap_or(400_000), &["--profile", "post", "--connections", "16"])
+            let args = ["--profile", "post", "--connections", "16"];
+            keep_alive("post-two-writes", requests.unwrap_or(400_000), &args, &pace)
         }
         Profile::Pipelined => {
             let args = ["--profile", "mixed", "--connections", "16", "--depth", "8"];
-            keep_alive("pipelined", requests.unwrap_or(400_000), &args)
+            keep_alive("pipelined", requests.unwrap_or(400_000), &args, &pace)
         }
-        Profile::Close => ends("close", requests.unwrap_or(200_000)),
-        Profile::Reset => ends("reset", requests.unwrap_or(200_000)),
-        Profile::Lossy => lossy(requests.unwrap_or(100_000)),
+        Profile::Close => ends("close", requests.unwrap_or(200_000), &pace),
+        Profile::Reset => ends("reset", requests.unwrap_or(200_000), &pace),
+        Profile::Lossy => lossy(requests.unwrap_or(100_000), &pace),
         Profile::Hostile => hostile::run(requests, starts),
     }
 }
 
+/// What tells a client not to be faster than this.
+fn pace(rate: Option<f64>) -> Vec<String> {
+    rate.map(|rate| vec!["--rate".to_owned(), rate.to_string()]).unwrap_or_default()
+}
+
 /// Starts a program that waits at its gate.
-fn gated(bed: &mut Testbed, name: &str, program: &str, server: &Container, args: &[&str]) -> Result<Container> {
+fn gated(bed: &mut Testbed, program: &str, server: &Container, args: &[&str], pace: &[String]) -> Result<Container> {
     let target = format!("{}:8080", server.address);
     let mut command = vec![program, "--gate", "/conf/gate", "--target", &target];
     command.extend_from_slice(args);
-    bed.run(ContainerSpec::new(name, &command))
+    command.extend(pace.iter().map(String::as_str));
+    bed.run(ContainerSpec::new("client", &command))
 }
 
 fn tell(profile: &str, done: &Value, begun: Instant) {
@@ -73,13 +81,13 @@ fn sent(done: &Value) -> Result<u64> {
     done["sent"].as_u64().context("the client does not say what it sent")
 }
 
-/// Connections that stay, as fast as both ends can.
-fn keep_alive(profile: &str, requests: u64, args: &[&str]) -> Result<()> {
+/// Connections that stay.
+fn keep_alive(profile: &str, requests: u64, args: &[&str], pace: &[String]) -> Result<()> {
     let mut bed = Testbed::start()?;
     let server = bed.run(ContainerSpec::new("server", &["/bin/api"]))?;
     let agent = Agent::start(&bed, &AgentOptions::default())?;
     let count = requests.to_string();
-    let client = gated(&mut bed, "client", "/bin/loadgen", &server, &[args, &["--count", &count]].concat())?;
+    let client = gated(&mut bed, "/bin/loadgen", &server, &[args, &["--count", &count]].concat(), pace)?;
     agent.wait_attached(2, PATIENCE)?;
     scene::open_gate(&bed, &client)?;
     let begun = Instant::now();
@@ -89,13 +97,13 @@ fn keep_alive(profile: &str, requests: u64, args: &[&str]) -> Result<()> {
 }
 
 /// A connection for each script, over many ports, so that closed ones do not use them up.
-fn ends(profile: &str, requests: u64) -> Result<()> {
+fn ends(profile: &str, requests: u64, pace: &[String]) -> Result<()> {
     let mut bed = Testbed::start()?;
     let server = bed.run(ContainerSpec::new("server", &["/bin/api", "--ports", PORTS]))?;
     let agent = Agent::start(&bed, &AgentOptions::default())?;
     let count = requests.to_string();
     let args = ["--ports", PORTS, "--profile", profile, "--count", &count];
-    let client = gated(&mut bed, "client", "/bin/ends", &server, &args)?;
+    let client = gated(&mut bed, "/bin/ends", &server, &args, pace)?;
     agent.wait_attached(2, PATIENCE)?;
     scene::open_gate(&bed, &client)?;
     let begun = Instant::now();
@@ -108,13 +116,13 @@ fn ends(profile: &str, requests: u64) -> Result<()> {
 /// reader sleeps now and then, and a bridge that drops one IP packet in fifty. Messages leave in one
 /// to five writes. First with one request under way on each connection, then with eight: each has an
 /// agent of its own, so that it is told which of them does not add up.
-fn lossy(requests: u64) -> Result<()> {
-    let single = lossy_at("lossy", requests / 2, "1");
-    let deep = lossy_at("lossy and pipelined", requests / 2, "8");
+fn lossy(requests: u64, pace: &[String]) -> Result<()> {
+    let single = lossy_at("lossy", requests / 2, "1", pace);
+    let deep = lossy_at("lossy and pipelined", requests / 2, "8", pace);
     single.and(deep)
 }
 
-fn lossy_at(profile: &str, requests: u64, depth: &str) -> Result<()> {
+fn lossy_at(profile: &str, requests: u64, depth: &str, pace: &[String]) -> Result<()> {
     let mut bed = Testbed::start()?;
     let server = bed.run(ContainerSpec::new("server", &["/bin/api"]))?;
     let quota = Quota::new(&bed, "agent", STARVED)?;
@@ -127,7 +135,7 @@ fn lossy_at(profile: &str, requests: u64, depth: &str) -> Result<()> {
     let agent = Agent::start(&bed, &options)?;
     let count = requests.to_string();
     let args = ["--profile", "pieces", "--connections", "32", "--depth", depth, "--count", &count];
-    let client = gated(&mut bed, "client", "/bin/loadgen", &server, &args)?;
+    let client = gated(&mut bed, "/bin/loadgen", &server, &args, pace)?;
     agent.wait_attached(2, PATIENCE)?;
     drop_packets(&bed)?;
     scene::open_gate(&bed, &client)?;

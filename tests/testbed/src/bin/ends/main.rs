@@ -11,7 +11,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 struct Options {
     target: SocketAddr,
@@ -20,6 +20,8 @@ struct Options {
     threads: u64,
     /// Requests, at least: a script that has begun is played to its end.
     count: u64,
+    /// Requests a second over all threads, at most.
+    rate: Option<f64>,
     /// `close` or `reset`.
     profile: String,
     /// Nothing is sent before this file exists.
@@ -28,7 +30,8 @@ struct Options {
 
 fn options() -> Result<Options> {
     let target = SocketAddr::from(([127, 0, 0, 1], 8080));
-    let mut options = Options { target, ports: 1, threads: 16, count: 1000, profile: "close".into(), gate: None };
+    let mut options =
+        Options { target, ports: 1, threads: 16, count: 1000, rate: None, profile: "close".into(), gate: None };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let value = args.next().with_context(|| format!("{arg} wants a value"))?;
@@ -37,6 +40,7 @@ fn options() -> Result<Options> {
             "--ports" => options.ports = value.parse::<u16>()?.max(1),
             "--threads" => options.threads = value.parse()?,
             "--count" => options.count = value.parse()?,
+            "--rate" => options.rate = Some(value.parse()?),
             "--profile" => options.profile = value,
             "--gate" => options.gate = Some(value.into()),
             other => bail!("unknown option {other}"),
@@ -94,9 +98,14 @@ fn main() -> Result<()> {
 
 fn work(options: &Options, endings: &[Ending], thread: u64, asked: &AtomicU64) -> Totals {
     let mut totals = Totals::default();
+    let began = Instant::now();
     for turn in 0.. {
         if asked.load(Ordering::Relaxed) >= options.count || testbed::signals::interrupted() {
             break;
+        }
+        if let Some(rate) = options.rate {
+            let due = Duration::from_secs_f64(asked.load(Ordering::Relaxed) as f64 / rate);
+            std::thread::sleep(due.saturating_sub(began.elapsed()));
         }
         let number = turn * options.threads + thread;
         let mut target = options.target;
