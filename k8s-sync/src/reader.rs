@@ -177,6 +177,10 @@ impl Names for NamesReader {
         self.shared.version().wrapping_add(self.dns.version).wrapping_add(cluster)
     }
 
+    fn whole(&self) -> u64 {
+        self.cluster.as_ref().map_or(0, ClusterNames::whole)
+    }
+
     fn dns_answer(&mut self, slot: Slot, name: &str, ips: &[IpAddr], ttl_s: u32, at: Ts) {
         self.dns.learn(slot, name, ips, Duration::from_secs(u64::from(ttl_s)), at);
         self.show_names();

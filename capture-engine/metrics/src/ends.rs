@@ -5,7 +5,8 @@
 //! first connection, an owner after its pod. Nobody waits for such news. They are asked for when
 //! the names have moved and some time has passed since the last question, twice the time before; so
 //! a flow asks a dozen and a half times in its first minute at most, whatever its rate, and then
-//! every `OPEN_CAP` or `KNOWN_CAP`, or never again once its names are final.
+//! every `OPEN_CAP` or `KNOWN_CAP`, or never again once its names are final. Where all names of the
+//! cluster come at once, after the agent began without them, each flow asks with its next exchange.
 
 use crate::labels::{End, Reporter};
 use crate::series::Edge;
@@ -90,6 +91,8 @@ pub(crate) struct Ends {
     settled: bool,
     /// Of the names when they were asked last.
     version: u64,
+    /// The same, of names that were told all at once.
+    whole: u64,
     /// They were asked about the time of an exchange, too.
     asked_of_exchange: bool,
     /// The pause since the last question is `FIRST_PAUSE << pause`, and ends at `again`.
@@ -107,6 +110,9 @@ impl Ends {
         }
         if self.settled {
             return true;
+        }
+        if names.whole() != self.whole {
+            return false;
         }
         let first_exchange = !self.asked_of_exchange && at != flow.opened && self.rank() <= Rank::Outside;
         if let Some(until) = self.waits_until {
@@ -131,7 +137,7 @@ impl Ends {
         at: Ts,
         now: Ts,
     ) -> Ends {
-        let version = names.version();
+        let (version, whole) = (names.version(), names.whole());
         let before = before.as_ref();
         let Answer { local, remote, remote_at, called, rank, may_get_service } = Answer::of(before, names, flow, at);
         let began = before.map_or(now, |b| b.began);
@@ -161,6 +167,7 @@ impl Ends {
             waits_until,
             settled,
             version,
+            whole,
             asked_of_exchange: at != flow.opened || before.is_some_and(|b| b.asked_of_exchange),
             pause,
             again: now.plus(FIRST_PAUSE * (1 << pause)),

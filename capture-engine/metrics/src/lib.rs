@@ -54,7 +54,7 @@ pub use parts::Parts;
 pub use rows::{RowKey, RowValue};
 pub use saved::Saved;
 pub use series::Edge;
-pub use served::{Answering, Belongs, Rate, Served};
+pub use served::{Answering, Belongs, Rate, Sees, Served};
 pub use snapshot::{Reader, Snapshot};
 pub use tap::{Gap, MOST_TAPS, Tap, TapQuery, TapReader, Tapped, Taps, Told, TooManyTaps};
 pub use view::{Frozen, Recent, View};

@@ -3,7 +3,8 @@
 //! A rate is what was counted divided by the time in which it was counted, and both are the agent's:
 //! a push says what came since the push before. So a node whose push is late makes no rate smaller,
 //! and neither does one that has told for less than the whole window. A sum over nodes is then a sum
-//! of rates.
+//! of rates. What an agent counted while it saw a part of its node is no rate at all: it says what it
+//! sees with each push, and what was counted since then is of that.
 
 use crate::cluster::stats;
 use crate::families::FamilyId;
@@ -11,10 +12,16 @@ use crate::histogram::HistogramSnapshot;
 use crate::labels::Reporter;
 use crate::rows::{EdgeName, Of, RowKey, RowValue};
 use crate::view::{Name, Stats};
-use std::collections::{BTreeMap, VecDeque};
+use flow_model::WorkloadKind;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// An agent that does not say what it sees: by then it has its filters and names, and has asked for
+/// the names of each connection again (`ends::KNOWN_CAP`).
+const UNSAID: Duration = Duration::from_secs(45);
+/// What a pod is called while nobody knows its controller.
+const POD: &str = WorkloadKind::Pod.as_str();
 /// Of gRPC: its calls are requests of HTTP/2.
 const SYSTEM: (&str, &str) = ("rpc_system_name", "grpc");
 
@@ -56,10 +63,26 @@ struct Place {
     service: Arc<str>,
 }
 
+/// What an agent counts from now on, of all that runs on its node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sees {
+    /// It does not say.
+    #[default]
+    Unsaid,
+    /// Only a part.
+    Part,
+    /// All, without names of the cluster.
+    Nameless,
+    /// All.
+    All,
+}
+
 #[derive(Debug)]
 struct Slot {
     from: Duration,
     to: Duration,
+    /// By an agent that had the names of the cluster.
+    is_named: bool,
     counted: BTreeMap<Place, Stats>,
 }
 
@@ -68,8 +91,8 @@ struct Slot {
 pub struct Served {
     step: Duration,
     window: Duration,
-    /// The latest push; what comes is counted since.
-    told: Option<Duration>,
+    /// The latest push, and what the agent saw then; what comes is counted since.
+    told: Option<(Duration, Sees)>,
     /// The first push that nobody knows the time of.
     begun: Duration,
     coming: BTreeMap<Place, Stats>,
@@ -148,27 +171,45 @@ impl Served {
     }
 
     /// A push is complete. `watched`: what it added was counted since the push before.
-    pub fn pushed(&mut self, now: Duration, watched: bool) {
-        let coming = std::mem::take(&mut self.coming);
-        match self.told.replace(now).filter(|_| watched) {
-            None => {
-                self.begun = now;
-                self.slots.clear();
+    pub fn pushed(&mut self, now: Duration, watched: bool, sees: Sees) {
+        let counted = std::mem::take(&mut self.coming);
+        let before = self.told.replace((now, sees)).filter(|_| watched);
+        if before.is_none() {
+            self.begun = now;
+        }
+        let Some((from, is_named)) = before.and_then(|(from, saw)| Some((from, self.is_named(from, saw, sees)?)))
+        else {
+            self.slots.clear();
+            return;
+        };
+        let is_open = |slot: &&mut Slot| slot.to.saturating_sub(slot.from) < self.step && slot.is_named == is_named;
+        match self.slots.back_mut().filter(is_open) {
+            Some(slot) => {
+                slot.to = now;
+                counted.iter().for_each(|(place, stats)| slot.counted.entry(place.clone()).or_default().add(stats));
             }
-            // An agent that begins gets its filters and names meanwhile: it may not see all of it yet.
-            Some(from) if from.saturating_sub(self.begun) < self.step / 2 => {}
-            Some(from) => match self.slots.back_mut().filter(|slot| slot.to.saturating_sub(slot.from) < self.step) {
-                Some(slot) => {
-                    slot.to = now;
-                    coming.iter().for_each(|(place, stats)| slot.counted.entry(place.clone()).or_default().add(stats));
-                }
-                None => self.slots.push_back(Slot { from, to: now, counted: coming }),
-            },
+            None => self.slots.push_back(Slot { from, to: now, is_named, counted }),
         }
         // As short as it can be without being shorter than the window.
         while self.slots.get(1).is_some_and(|second| now.saturating_sub(second.from) >= self.window) {
             self.slots.pop_front();
         }
+    }
+
+    /// Whether what was counted since `from` is under the names of the cluster; `None`: it is not all.
+    fn is_named(&self, from: Duration, saw: Sees, sees: Sees) -> Option<bool> {
+        match (saw, sees) {
+            (Sees::Part, _) | (_, Sees::Part) => None,
+            (Sees::Unsaid, _) => (from.saturating_sub(self.begun) >= UNSAID).then_some(true),
+            (Sees::Nameless, _) => Some(false),
+            (Sees::All, _) => Some(true),
+        }
+    }
+
+    /// What the agent saw when it pushed last.
+    #[must_use]
+    pub fn sees(&self) -> Option<Sees> {
+        self.told.map(|(_, sees)| sees)
     }
 
     /// Nobody knows any more what is of late.
@@ -177,10 +218,16 @@ impl Served {
         self.slots.clear();
     }
 
-    /// What it answered. `None` while nothing was counted between two pushes.
+    /// What it answered. `pods` are those of a controller that are known to be meant, by their names:
+    /// they are counted under these until the agent hears of the controller, and then under no Service.
+    /// `None` while nothing was counted between two pushes, or without the names that are needed.
     #[must_use]
-    pub fn rate(&self, answering: &Answering) -> Option<Rate> {
-        rate(self.slots.iter(), Duration::ZERO, answering)
+    pub fn rate(&self, answering: &Answering, pods: &BTreeSet<String>) -> Option<Rate> {
+        let has_names = matches!(answering, Answering::Workload { .. }) || self.slots.iter().all(|slot| slot.is_named);
+        // A second or two, while pushes are that frequent, are too few to scale by.
+        let covers = self.slots.iter().map(|slot| slot.to.saturating_sub(slot.from)).sum::<Duration>();
+        let slots = self.slots.iter().filter(|_| has_names && covers >= self.step * 3 / 4);
+        rate(slots, Duration::ZERO, answering, pods)
     }
 
     /// What it answered of late, for a node that pushes no more: less from step to step, as what its pods
@@ -189,7 +236,7 @@ impl Served {
     #[must_use]
     pub fn left(&self, now: Duration, answering: &Answering) -> Option<Rate> {
         let slots = self.slots.iter().filter(|slot| now.saturating_sub(slot.to) < self.window + self.step);
-        rate(slots, self.window, answering)
+        rate(slots, self.window, answering, &BTreeSet::new())
     }
 
     /// Whether something is left.
@@ -200,11 +247,16 @@ impl Served {
 }
 
 /// Of slots in their order, over the time that they cover and no less than `least`.
-fn rate<'a>(slots: impl Iterator<Item = &'a Slot>, least: Duration, answering: &Answering) -> Option<Rate> {
+fn rate<'a>(
+    slots: impl Iterator<Item = &'a Slot>,
+    least: Duration,
+    answering: &Answering,
+    pods: &BTreeSet<String>,
+) -> Option<Rate> {
     let (mut covers, mut sum) = (None, Stats::default());
-    for Slot { from, to, counted } in slots {
+    for Slot { from, to, counted, is_named: _ } in slots {
         covers = Some((covers.map_or(*from, |(first, _)| first), *to));
-        let of = counted.iter().filter(|(place, _)| place.is_of(answering));
+        let of = counted.iter().filter(|(place, _)| place.is_of(answering) || place.is_a_pod(answering, pods));
         of.for_each(|(_, stats)| sum.add(stats));
     }
     let span = covers.map(|(from, to): (Duration, Duration)| to.saturating_sub(from).max(least).as_secs_f64());
@@ -219,6 +271,13 @@ impl Place {
             Answering::Workload { namespace, kind, name } => of == namespace && who == name && is == *kind,
             Answering::Service { namespace, name } => of == namespace && *self.service == **name,
         }
+    }
+
+    fn is_a_pod(&self, answering: &Answering, pods: &BTreeSet<String>) -> bool {
+        let (of, who, is) = self.server.parts();
+        let (Answering::Workload { namespace, .. } | Answering::Service { namespace, .. }) = answering;
+        let may_be = matches!(answering, Answering::Workload { .. }) || self.service.is_empty();
+        may_be && is == POD && of == namespace && pods.contains(who)
     }
 }
 
@@ -237,11 +296,10 @@ mod tests {
         secs(100 + seconds)
     }
 
-    /// Its agent has told nothing yet, and is past its beginning.
+    /// Its agent has told nothing yet, and sees all.
     fn begun(now: u64) -> Served {
         let mut served = Served::new(secs(10), secs(60));
-        served.pushed(at(now) - secs(10), false);
-        served.pushed(at(now), true);
+        served.pushed(at(now), false, Sees::All);
         served
     }
 
@@ -274,20 +332,20 @@ mod tests {
     }
 
     fn per_second(served: &Served, answering: &Answering) -> Option<u64> {
-        served.rate(answering).map(|rate| rate.per_second.round() as u64)
+        served.rate(answering, &none()).map(|rate| rate.per_second.round() as u64)
     }
 
     #[test]
     fn a_rate_is_what_was_counted_by_the_time_in_which_it_was() {
         let mut served = begun(5);
-        assert_eq!(served.rate(&api()), None);
+        assert_eq!(served.rate(&api(), &none()), None);
         let mut total = 0;
         for (n, now) in [15, 26, 35, 47, 55, 65, 75, 86, 95, 105].into_iter().enumerate() {
             let before = if n == 0 { 5 } else { [15, 26, 35, 47, 55, 65, 75, 86, 95][n - 1] };
             let more = 7 * (now - before);
             served.count(&http("api"), Some(&value(total)), &value(total + more));
             total += more;
-            served.pushed(at(now), true);
+            served.pushed(at(now), true, Sees::All);
             assert_eq!(per_second(&served, &api()), Some(7), "{now}");
         }
         let span = served.slots.back().unwrap().to - served.slots.front().unwrap().from;
@@ -296,7 +354,7 @@ mod tests {
         for now in [115, 125, 135, 145, 155, 165, 175, 185] {
             served.count(&http("api"), Some(&value(total)), &value(total + 35));
             total += 35;
-            served.pushed(at(now), true);
+            served.pushed(at(now), true, Sees::All);
         }
         assert_eq!(per_second(&served, &api()), Some(4));
     }
@@ -305,19 +363,17 @@ mod tests {
     fn what_nobody_knows_the_time_of_is_no_rate() {
         let mut served = begun(0);
         served.count(&http(""), None, &value(100));
-        served.pushed(at(10), true);
+        served.pushed(at(10), true, Sees::All);
         assert_eq!(per_second(&served, &api()), Some(10));
         // A long silence, or another process of the agent.
         served.count(&http(""), None, &value(50_000));
-        served.pushed(at(90), false);
-        assert_eq!(served.rate(&api()), None);
-        served.pushed(at(100), true);
-        assert_eq!(served.rate(&api()), None);
-        served.pushed(at(110), true);
+        served.pushed(at(90), false, Sees::All);
+        assert_eq!(served.rate(&api(), &none()), None);
+        served.pushed(at(100), true, Sees::All);
         assert_eq!(per_second(&served, &api()), Some(0));
         served.forget();
-        served.pushed(at(120), true);
-        assert_eq!(served.rate(&api()), None);
+        served.pushed(at(120), true, Sees::All);
+        assert_eq!(served.rate(&api(), &none()), None);
     }
 
     #[test]
@@ -325,24 +381,79 @@ mod tests {
         let mut served = begun(0);
         for now in (10..=60).step_by(10) {
             served.count(&http(""), None, &value(60));
-            served.pushed(at(now), true);
+            served.pushed(at(now), true, Sees::All);
         }
         let left = |now| served.left(at(now), &api()).map(|rate| rate.per_second.round() as u64);
         assert_eq!([60, 85, 100, 129].map(left), [Some(6), Some(5), Some(3), Some(1)]);
         assert_eq!((left(130), served.is_of_late(at(129)), served.is_of_late(at(130))), (None, true, false));
     }
 
+    fn none() -> BTreeSet<String> {
+        BTreeSet::new()
+    }
+
     #[test]
-    fn what_an_agent_counts_while_it_begins_is_not_told() {
-        let mut served = Served::new(secs(10), secs(60));
-        served.pushed(at(0), false);
-        for now in 1..=5 {
-            served.pushed(at(now), true);
-            assert_eq!(served.rate(&api()), None, "{now}");
+    fn what_an_agent_counts_while_it_sees_a_part_is_not_told() {
+        let mut served = begun(0);
+        served.count(&http(""), None, &value(70));
+        served.pushed(at(10), true, Sees::All);
+        assert_eq!(per_second(&served, &api()), Some(7));
+        // Its containerd is away: pods that begin now are not seen. What it counted is no rate before it
+        // has seen all for a push.
+        for (now, sees) in [(20, Sees::Part), (30, Sees::Part), (40, Sees::All)] {
+            served.count(&http(""), None, &value(1));
+            served.pushed(at(now), true, sees);
+            assert_eq!((served.rate(&api(), &none()), served.sees()), (None, Some(sees)), "{now}");
         }
-        served.count(&http(""), None, &value(9));
-        served.pushed(at(6), true);
+        served.count(&http(""), None, &value(70));
+        served.pushed(at(50), true, Sees::All);
+        assert_eq!(per_second(&served, &api()), Some(7));
+    }
+
+    #[test]
+    fn an_agent_that_does_not_say_what_it_sees_is_waited_for() {
+        let mut served = Served::new(secs(10), secs(60));
+        for now in [0, 10, 20, 30, 40, 50] {
+            served.pushed(at(now), now > 0, Sees::Unsaid);
+            assert_eq!(served.rate(&api(), &none()), None, "{now}");
+        }
+        served.count(&http(""), None, &value(90));
+        served.pushed(at(60), true, Sees::Unsaid);
         assert_eq!(per_second(&served, &api()), Some(9));
+    }
+
+    /// As after a start, or in the first seconds of a pod.
+    #[test]
+    fn a_pod_that_is_counted_under_its_own_name_counts_for_its_workload() {
+        let pod = |service: &str| {
+            let end = |workload: &str, kind| End { workload: workload.into(), namespace: "shop".into(), kind };
+            let (client, server) = (end("web", "Deployment"), end("api-5d4c-x", POD));
+            let edge = Edge::apart(client, server, service.into(), Reporter::Server);
+            let mut bytes = Vec::new();
+            crate::rows::write_key(&mut bytes, "http", Some(&edge), std::iter::empty());
+            RowKey::read(&bytes).unwrap()
+        };
+        let mut served = begun(0);
+        served.count(&pod(""), None, &value(80));
+        served.count(&pod("other"), None, &value(30));
+        served.count(&http("api"), None, &value(20));
+        served.pushed(at(10), true, Sees::All);
+        let (theirs, others) = ([String::from("api-5d4c-x")].into(), [String::from("db-0")].into());
+        let told = |served: &Served, answering, pods| served.rate(answering, pods).map(|rate| rate.per_second);
+        assert_eq!(told(&served, &api(), &theirs), Some(13.0));
+        assert_eq!(told(&served, &service("api"), &theirs), Some(10.0));
+        assert_eq!(told(&served, &api(), &others), Some(2.0));
+        // Without names nobody knows what was asked by the Service.
+        served.pushed(at(20), true, Sees::Nameless);
+        served.count(&pod(""), None, &value(130));
+        served.pushed(at(30), true, Sees::Nameless);
+        assert_eq!(told(&served, &service("api"), &theirs), None);
+        assert_eq!(told(&served, &api(), &theirs).map(f64::round), Some(9.0));
+        for now in (40..=100).step_by(10) {
+            assert_eq!(told(&served, &service("api"), &theirs), None, "{now}");
+            served.pushed(at(now), true, Sees::All);
+        }
+        assert_eq!(told(&served, &service("api"), &theirs), Some(0.0));
     }
 
     #[test]
@@ -350,7 +461,7 @@ mod tests {
         let mut served = begun(0);
         served.count(&http(""), None, &value(30));
         served.count(&http(""), Some(&value(30)), &value(60));
-        served.pushed(at(20), true);
+        served.pushed(at(20), true, Sees::All);
         assert_eq!(per_second(&served, &api()), Some(3));
     }
 
@@ -363,11 +474,11 @@ mod tests {
         for (key, count) in [(http("api"), 100), (http(""), 20), (grpc, 50), (client, 9_000), (tls, 9_000)] {
             served.count(&key, None, &value(count));
         }
-        served.pushed(at(10), true);
+        served.pushed(at(10), true, Sees::All);
         assert_eq!(per_second(&served, &api()), Some(17));
         assert_eq!(per_second(&served, &service("api")), Some(15));
         assert_eq!(per_second(&served, &service("other")), Some(0));
-        let p95 = served.rate(&api()).and_then(|rate| rate.latency.quantile(0.95)).unwrap();
+        let p95 = served.rate(&api(), &none()).and_then(|rate| rate.latency.quantile(0.95)).unwrap();
         assert!((0.0095..0.0105).contains(&p95), "{p95}");
         assert_eq!(http("").counts_for(&service("api")), Belongs::Perhaps);
         assert_eq!(http("b").counts_for(&service("api")), Belongs::No);
@@ -382,7 +493,7 @@ mod tests {
         let mut served = begun(0);
         for push in 1..5 {
             served.count(&http(""), None, &value(300));
-            served.pushed(at(push * 300), true);
+            served.pushed(at(push * 300), true, Sees::All);
         }
         assert_eq!((served.slots.len(), per_second(&served, &api())), (1, Some(1)));
     }

@@ -100,6 +100,30 @@ fn a_pod_whose_owner_becomes_known_an_hour_later_is_named_by_it() {
     assert!((1..=40).contains(&named), "{named} of the last 40 under the new name");
 }
 
+/// As after a start: a connection that had just asked does not wait for its turn.
+#[test]
+fn all_names_at_once_are_asked_for_at_once() {
+    let check = |whole: u64| {
+        let mut node = node(two_pods());
+        node.learn(|names| drop(names.local.insert(SERVER, named("api-x7kfp", "shop", WorkloadKind::Pod))));
+        let (flow, mut cache) = (flow(Role::Server), FlowCache::default());
+        // It asks after 1, 3, 7 ms and so on, the last time at 8.19 s.
+        for ms in 1_000..1_000 + 8_300 {
+            node.learn(|_| {});
+            node.exchange(&flow, &mut cache, ms * MS);
+        }
+        node.learn(|names| {
+            names.local.insert(SERVER, deployment("api"));
+            names.services.insert(end(2, 8080), "api");
+            names.whole += whole;
+        });
+        (0..1_000).for_each(|ms| node.exchange(&flow, &mut cache, (1_000 + 8_300 + ms) * MS));
+        let named = node.rows().into_iter().find(|row| row.dst.name == "api" && row.service == "api");
+        named.map_or(0, |row| row.golden.requests)
+    };
+    assert_eq!([check(0), check(1)], [0, 1_000]);
+}
+
 #[test]
 fn a_worse_answer_never_replaces_a_name() {
     let mut node = node(two_pods());

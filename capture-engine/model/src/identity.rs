@@ -73,7 +73,7 @@ impl WorkloadKind {
 
     /// The label value.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             WorkloadKind::Deployment => "Deployment",
             WorkloadKind::StatefulSet => "StatefulSet",
@@ -140,6 +140,12 @@ pub trait Names {
     /// Changes whenever an answer that was `Unknown` or an address's class could now be better.
     /// Callers that cached such an answer ask again when it moved.
     fn version(&self) -> u64;
+
+    /// Moves when names that were missing were told all at once. Callers that cached an answer that
+    /// could be better ask again then, however short ago they asked.
+    fn whole(&self) -> u64 {
+        0
+    }
 
     /// A pod learnt that `name` is at `ips` for `ttl_s` seconds (from a DNS answer).
     fn dns_answer(&mut self, slot: Slot, name: &str, ips: &[IpAddr], ttl_s: u32, at: Ts);

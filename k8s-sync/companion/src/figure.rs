@@ -4,8 +4,10 @@
 //! it is not told: each node that runs a pod of what is asked for has to push.
 
 use crate::fleet::{Fleet, Node, Standing};
-use crate::placed::Places;
-use golden_metrics::{Answering, Belongs, Rate};
+use crate::placed::{Here, Places};
+use flow_model::WorkloadKind;
+use golden_metrics::{Answering, Belongs, Rate, RowKey, Sees};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -36,6 +38,10 @@ pub enum Gap {
     Ended(u32, String),
     /// Its agent begins: what it has counted since is not whole yet.
     Begins,
+    /// Its agent does not observe all that runs there.
+    Part,
+    /// Its agent has no names of the cluster, which it needs for what a Service was asked.
+    Nameless,
     /// Its agent does not know by which Service it was asked.
     NoService,
 }
@@ -86,6 +92,8 @@ impl fmt::Display for Gap {
             Gap::Silent(since) => write!(f, "it has been silent for {} s", since.as_secs() / 10 * 10),
             Gap::Ended(code, text) => write!(f, "its agent ended with exit code {code}: {text}"),
             Gap::Begins => f.write_str("its agent has just joined"),
+            Gap::Part => f.write_str("its agent does not observe all of its containers yet"),
+            Gap::Nameless => f.write_str("its agent has no names of the cluster yet"),
             Gap::NoService => f.write_str("its agent cannot tell by which Service it was asked"),
         }
     }
@@ -130,11 +138,11 @@ impl Fleet {
         let Some(known) = &self.known else { return Err(Missing::Unknown(None)) };
         let (mut sum, mut gaps, mut is_asked, mut runs) = (Rate::default(), Vec::new(), false, false);
         // A node that was deleted runs nothing, whatever is still said of its pods.
-        for (name, workloads) in places.iter().filter(|(name, _)| known.contains(&***name)) {
+        for (name, here) in places.iter().filter(|(name, _)| known.contains(&***name)) {
             runs = true;
             let told = match self.nodes.get(&**name) {
                 None => Err(Gap::Uncovered),
-                Some(node) => node.told(now, self.config.silence(), answering, workloads),
+                Some(node) => node.told(now, self.config.silence(), answering, here),
             };
             match told {
                 Ok((rate, asked)) => {
@@ -153,7 +161,7 @@ impl Fleet {
         // What ran elsewhere a moment ago was asked there.
         let elsewhere = self.nodes.iter().filter(|(name, _)| !places.contains_key(&***name));
         let elsewhere = elsewhere.filter_map(|(_, node)| match node.is_live(now, self.config.silence()) {
-            true => node.served.as_ref()?.rate(answering),
+            true => node.served.as_ref()?.rate(answering, &BTreeSet::new()),
             false => node.served.as_ref()?.left(now, answering),
         });
         let departed = self.departed.iter().filter_map(|served| served.left(now, answering));
@@ -171,13 +179,7 @@ impl Fleet {
 
 impl Node {
     /// What it answered, and whether it is known to be asked at all.
-    fn told(
-        &self,
-        now: Duration,
-        silence: Duration,
-        answering: &Answering,
-        workloads: &std::collections::BTreeSet<(&'static str, String)>,
-    ) -> Result<(Rate, bool), Gap> {
+    fn told(&self, now: Duration, silence: Duration, answering: &Answering, here: &Here) -> Result<(Rate, bool), Gap> {
         match self.row("", now, silence).standing {
             Standing::Live => {}
             Standing::Silent { since } => return Err(Gap::Silent(since)),
@@ -185,22 +187,47 @@ impl Node {
             Standing::Absent => return Err(Gap::Uncovered),
         }
         let rate = self.served.as_ref().filter(|_| self.replica.is_watched());
-        let rate = rate.and_then(|served| served.rate(answering)).ok_or(Gap::Begins)?;
+        let rate = rate.and_then(|served| served.rate(answering, &here.pods)).ok_or_else(|| self.gap(answering))?;
         let (mut is_asked, mut perhaps) = (false, false);
         for key in self.replica.series().filter_map(|(name, _)| name.row()) {
-            match key.counts_for(answering) {
-                Belongs::Yes => is_asked = true,
-                Belongs::Perhaps => {
-                    perhaps |= key.server().is_some_and(|(kind, name)| {
-                        workloads.iter().any(|(known, workload)| *known == kind && workload == name)
-                    });
-                }
-                Belongs::No => {}
+            match (key.counts_for(answering), answering) {
+                (Belongs::Yes, _) => is_asked = true,
+                (Belongs::Perhaps, _) => perhaps |= here.has(key),
+                // A pod of it, of whose controller its node has not heard yet.
+                (Belongs::No, Answering::Workload { namespace, .. }) => is_asked |= here.has_pod(key, namespace),
+                (Belongs::No, Answering::Service { .. }) => {}
             }
         }
         if perhaps && !is_asked {
             return Err(Gap::NoService);
         }
         Ok((rate, is_asked))
+    }
+
+    /// Why what it counted of late is no rate.
+    fn gap(&self, answering: &Answering) -> Gap {
+        match (self.served.as_ref().and_then(|served| served.sees()), answering) {
+            (Some(Sees::Part), _) => Gap::Part,
+            (Some(Sees::Nameless), Answering::Service { .. }) => Gap::Nameless,
+            _ => Gap::Begins,
+        }
+    }
+}
+
+impl Here {
+    /// Whether it answered, under whichever name.
+    fn has(&self, key: &RowKey) -> bool {
+        key.server().is_some_and(|(kind, name)| {
+            let is_it = self.workloads.iter().any(|(known, workload)| *known == kind && workload == name);
+            is_it || (kind == WorkloadKind::Pod.as_str() && self.pods.contains(name))
+        })
+    }
+
+    /// Whether one of its pods answered by HTTP, under its own name.
+    fn has_pod(&self, key: &RowKey, namespace: &str) -> bool {
+        key.server().is_some_and(|(kind, name)| {
+            let answering = Answering::Workload { namespace: namespace.to_owned(), kind, name: name.to_owned() };
+            kind == WorkloadKind::Pod.as_str() && self.pods.contains(name) && key.counts_for(&answering) == Belongs::Yes
+        })
     }
 }

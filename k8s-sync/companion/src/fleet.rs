@@ -1,7 +1,7 @@
 //! The agents that have joined, and what each of them has counted. Told the time.
 
 use crate::names::{Name, Names};
-use golden_metrics::{Cluster, ClusterView, EdgeDetail, NodePage, Party, RowKey, RowValue, Served};
+use golden_metrics::{Cluster, ClusterView, EdgeDetail, NodePage, Party, RowKey, RowValue, Sees, Served};
 use hashbrown::HashMap;
 use join::limits::{MISSING, PERIOD, REPLICAS, TEXT};
 use join::message::{Bye, Hello, Part, Welcome};
@@ -377,7 +377,7 @@ impl Fleet {
         let mut taking = Taking { now, names, cluster, served, unreadable };
         let applied = node.replica.part(now, part, &mut taking);
         if let (Ok(Applied::Complete(_)), Some(served)) = (&applied, &mut node.served) {
-            served.pushed(now, node.replica.is_watched());
+            served.pushed(now, node.replica.is_watched(), sees(node.replica.sees()));
         }
         *values = *values - had + node.replica.memory();
         let join::Counted { refused, unnamed, resyncs } = node.replica.counted();
@@ -541,6 +541,16 @@ impl Fleet {
     #[must_use]
     pub fn memory(&self) -> (usize, usize) {
         (self.names.bytes(), self.values)
+    }
+}
+
+fn sees(said: join::message::Sees) -> Sees {
+    use join::message::Sees as Said;
+    match said {
+        Said::Unsaid => Sees::Unsaid,
+        Said::Part => Sees::Part,
+        Said::Nameless => Sees::Nameless,
+        Said::All => Sees::All,
     }
 }
 

@@ -20,6 +20,6 @@ mod watched;
 pub use figure::{Figure, Gap, Measure, Missing};
 pub use fleet::{AgentRow, Config, Fleet, FleetCounts, KEPT, Only, Rows, Shown, Standing};
 pub use names::{Name, Names};
-pub use placed::{Placed, Places};
+pub use placed::{Here, Placed, Places};
 pub use session::Session;
 pub use watched::Watched;

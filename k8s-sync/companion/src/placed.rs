@@ -22,6 +22,8 @@ struct Workload {
 
 #[derive(Debug)]
 struct Put {
+    /// Of a pod with a controller.
+    name: Option<Box<str>>,
     workload: Arc<Workload>,
     node: Arc<str>,
     /// It is to be gone by then: afterwards nobody says that it runs.
@@ -48,8 +50,17 @@ pub struct Placed {
     age: Duration,
 }
 
-/// Where pods of something run, by their nodes: what they belong to there.
-pub type Places = std::collections::BTreeMap<Arc<str>, BTreeSet<(&'static str, String)>>;
+/// What runs of something on a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Here {
+    /// Kind and name of what the pods belong to.
+    pub workloads: BTreeSet<(&'static str, String)>,
+    /// Those with a controller. Their node counts for them before it hears of that.
+    pub pods: BTreeSet<String>,
+}
+
+/// Where pods of something run, by their nodes.
+pub type Places = std::collections::BTreeMap<Arc<str>, Here>;
 
 impl Placed {
     /// Everything was listed.
@@ -84,12 +95,13 @@ impl Placed {
     fn put_pod(&mut self, pod: &Pod) {
         let Some(node) = pod.node.as_deref().filter(|_| !pod.ended) else { return };
         let (kind, name) = pod.workload();
+        let of_pod = (kind != WorkloadKind::Pod).then(|| pod.name.as_str().into());
         let workload = Workload { namespace: pod.namespace.clone(), kind, name: name.to_owned() };
         let workload = self.of.get_key_value(&workload).map_or_else(|| Arc::new(workload), |(known, _)| known.clone());
         let node: Arc<str> = self.nodes.get(node).map_or_else(|| node.into(), Arc::clone);
         self.nodes.insert(node.clone());
         self.of.entry(workload.clone()).or_default().insert(pod.uid);
-        self.pods.insert(pod.uid, Put { workload, node, deleted_by: pod.deleted_by });
+        self.pods.insert(pod.uid, Put { name: of_pod, workload, node, deleted_by: pod.deleted_by });
     }
 
     fn put_slice(&mut self, slice: &EndpointSlice) {
@@ -136,11 +148,13 @@ impl Placed {
     pub fn places(&self, answering: &Answering, now: SystemTime) -> Places {
         let mut places = Places::new();
         let mut add = |uid: &Uid| {
-            if let Some(Put { workload, node, deleted_by }) = self.pods.get(uid)
+            if let Some(Put { name, workload, node, deleted_by }) = self.pods.get(uid)
                 && deleted_by.is_none_or(|by| now <= by)
             {
                 let who = self.above(workload);
-                places.entry(node.clone()).or_default().insert(who);
+                let here = places.entry(node.clone()).or_default();
+                here.workloads.insert(who);
+                here.pods.extend(name.as_deref().map(str::to_owned));
             }
         };
         match answering {
@@ -256,7 +270,8 @@ mod tests {
         let all = Answering::Service { namespace: "shop".into(), name: "all".into() };
         assert_eq!(nodes(&placed, &all, 0), ["n1", "n2"]);
         let places = placed.places(&all, at(0));
-        assert!(places["n1"].contains(&("Deployment", "web".to_owned())), "{places:?}");
+        assert!(places["n1"].workloads.contains(&("Deployment", "web".to_owned())), "{places:?}");
+        assert!(places["n1"].pods.contains("pod-1"), "{places:?}");
         placed.put(&slice(11, &[]));
         assert_eq!(nodes(&placed, &all, 0), ["n1"]);
         placed.remove(Resource::EndpointSlices, uid(10));
@@ -274,7 +289,7 @@ mod tests {
         placed.put(&Object::Job(job));
         let cron_job = workload("CronJob", "nightly");
         assert_eq!(nodes(&placed, &cron_job, 0), ["n1"]);
-        assert!(placed.places(&cron_job, at(0))["n1"].contains(&("CronJob", "nightly".to_owned())));
+        assert!(placed.places(&cron_job, at(0))["n1"].workloads.contains(&("CronJob", "nightly".to_owned())));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::grpc::{self, PUSH};
 use crate::limits::{MESSAGE, PATIENCE};
 use crate::link::{Action, Cut, Link};
-use crate::message::{FromAgent, FromCompanion, Says};
+use crate::message::{FromAgent, FromCompanion, Says, Sees};
 use crate::names::Names;
 use crate::source::Source;
 use crate::ticket::Ticket;
@@ -29,10 +29,13 @@ use tower::service_fn;
 /// Names every series once, with its key and its value.
 type Walk = dyn FnMut(&mut dyn FnMut(&[u8], &[u8])) + Send;
 
+type Look = dyn FnMut() -> Sees + Send;
+
 /// The series of the agent, for the clients of all replicas.
 pub struct Feed {
     source: Source,
     walk: Box<Walk>,
+    sees: Box<Look>,
     refreshed: Option<Instant>,
 }
 
@@ -49,7 +52,13 @@ impl Feed {
     /// `walk` is called before a push, at most once a second.
     #[must_use]
     pub fn new(walk: impl FnMut(&mut dyn FnMut(&[u8], &[u8])) + Send + 'static) -> Feed {
-        Feed { source: Source::default(), walk: Box::new(walk), refreshed: None }
+        Feed { source: Source::default(), walk: Box::new(walk), sees: Box::new(Sees::default), refreshed: None }
+    }
+
+    /// `sees` is called before each walk: what is counted from then on is of all that it says.
+    #[must_use]
+    pub fn seeing(self, sees: impl FnMut() -> Sees + Send + 'static) -> Feed {
+        Feed { sees: Box::new(sees), ..self }
     }
 
     /// What is pushed.
@@ -61,7 +70,8 @@ impl Feed {
     fn refresh(&mut self, now: Instant) {
         if self.refreshed.is_none_or(|at| now.duration_since(at) >= SHARED) {
             self.refreshed = Some(now);
-            let Feed { source, walk, .. } = self;
+            let Feed { source, walk, sees, .. } = self;
+            source.sees(sees());
             source.refresh(|put| walk(put));
         }
     }

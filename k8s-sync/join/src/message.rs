@@ -69,6 +69,24 @@ pub struct Part {
     /// `Entry` messages, each after its length, deflated (RFC 1951).
     #[prost(bytes = "bytes", tag = "5")]
     pub entries: Bytes,
+    /// A `Sees`, as it was when the series were read.
+    #[prost(enumeration = "Sees", tag = "6")]
+    pub sees: i32,
+}
+
+/// What an agent counts from now on, of all that runs on its node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
+#[repr(i32)]
+pub enum Sees {
+    /// Of a version that does not say.
+    Unsaid = 0,
+    /// Only a part of it: it has just begun, or does not hear of every container.
+    Part = 1,
+    /// All of it. It has no names of the cluster yet: a pod may be counted under its own name, and it
+    /// is not known by which Service it was asked.
+    Nameless = 2,
+    /// All of it, under the names of the cluster.
+    All = 3,
 }
 
 /// A series: what it has counted so far, not what was added. So one that comes twice counts once.

@@ -1,7 +1,7 @@
 //! Entries as bounded, deflated parts, and back.
 
 use crate::limits::{KEY, PART, PART_FULL, VALUE};
-use crate::message::{Entry, Part};
+use crate::message::{Entry, Part, Sees};
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::read::DeflateDecoder;
@@ -16,6 +16,7 @@ pub struct Parts {
     generation: u64,
     since: u64,
     full: usize,
+    sees: Sees,
     open: Vec<u8>,
     closed: VecDeque<Part>,
 }
@@ -24,7 +25,14 @@ impl Parts {
     /// For a push from `since` to `generation`. A part is closed after `full` bytes.
     #[must_use]
     pub fn new(generation: u64, since: u64, full: usize) -> Parts {
-        Parts { generation, since, full: full.min(PART_FULL), open: Vec::new(), closed: VecDeque::new() }
+        let full = full.min(PART_FULL);
+        Parts { generation, since, full, sees: Sees::default(), open: Vec::new(), closed: VecDeque::new() }
+    }
+
+    /// Says what the agent sees.
+    #[must_use]
+    pub fn seeing(self, sees: Sees) -> Parts {
+        Parts { sees, ..self }
     }
 
     /// Adds an entry, whose key and value are within their limits.
@@ -46,7 +54,8 @@ impl Parts {
         let number = u32::try_from(self.closed.len()).unwrap_or(u32::MAX);
         let entries = deflated(&self.open);
         self.open.clear();
-        self.closed.push_back(Part { generation: self.generation, since: self.since, number, last, entries });
+        let Parts { generation, since, sees, .. } = *self;
+        self.closed.push_back(Part { generation, since, number, last, entries, sees: sees.into() });
     }
 }
 
@@ -159,7 +168,7 @@ mod tests {
     #[test]
     fn a_push_without_a_change_is_one_empty_part() {
         let parts = Parts::new(7, 6, PART_FULL).finish();
-        assert_eq!(parts, [Part { generation: 7, since: 6, number: 0, last: true, entries: Bytes::new() }]);
+        assert_eq!(parts, [Part { generation: 7, since: 6, last: true, ..Part::default() }]);
         assert_eq!(Entries::of(&parts[0]).unwrap().count(), 0);
     }
 

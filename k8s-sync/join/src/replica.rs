@@ -5,7 +5,7 @@
 //! again counts once.
 
 use crate::limits;
-use crate::message::{Ack, Entry, Part};
+use crate::message::{Ack, Entry, Part, Sees};
 use crate::pack::Entries;
 use crate::refusal::{Reason, Refusal};
 use bytes::Bytes;
@@ -57,6 +57,7 @@ struct Push {
     since: u64,
     next: u32,
     watched: bool,
+    sees: Sees,
 }
 
 /// What came of a part.
@@ -96,6 +97,8 @@ pub struct Replica<N> {
     lacks: bool,
     /// What the latest complete push added was counted.
     watched: bool,
+    /// As the latest complete push said.
+    sees: Sees,
     bytes: usize,
     silence: Duration,
     most: (usize, usize),
@@ -120,6 +123,7 @@ impl<N: Clone + Eq + Hash> Replica<N> {
             sweep: 0,
             lacks: false,
             watched: false,
+            sees: Sees::default(),
             bytes: 0,
             silence,
             most: (limits::SERIES, limits::BYTES),
@@ -186,7 +190,7 @@ impl<N: Clone + Eq + Hash> Replica<N> {
         }
         self.push = None;
         self.generation = push.generation;
-        self.watched = push.watched;
+        (self.watched, self.sees) = (push.watched, push.sees);
         self.completed = Some(now);
         Ok(Applied::Complete(Ack { generation: push.generation, refused: self.counted.refused, replicas: Vec::new() }))
     }
@@ -212,7 +216,9 @@ impl<N: Clone + Eq + Hash> Replica<N> {
         }
         let is_fresh = self.completed.is_some_and(|at| now.saturating_sub(at) <= self.silence);
         let watched = self.generation > 0 && is_fresh;
-        Ok(Some(Push { generation: *generation, since: *since, next: 0, watched }))
+        // What a later version says is less than what this one knows as all.
+        let sees = Sees::try_from(part.sees).unwrap_or(Sees::Part);
+        Ok(Some(Push { generation: *generation, since: *since, next: 0, watched, sees }))
     }
 
     fn entry<C: Changes<Name = N>>(&mut self, entry: Entry, push: Push, changes: &mut C) {
@@ -328,6 +334,12 @@ impl<N: Clone + Eq + Hash> Replica<N> {
     #[must_use]
     pub fn is_watched(&self) -> bool {
         self.watched && self.generation > 0
+    }
+
+    /// What the agent saw of its node when it made the latest push.
+    #[must_use]
+    pub fn sees(&self) -> Sees {
+        self.sees
     }
 
     /// When the latest push was complete.

@@ -2,7 +2,7 @@
 //! companion its own, out of one state.
 
 use crate::limits::{GONE, KEY, PART_FULL, SERIES, VALUE};
-use crate::message::{Entry, Part};
+use crate::message::{Entry, Part, Sees};
 use crate::pack::Parts;
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
@@ -21,6 +21,8 @@ pub struct Source {
     /// Who has a generation before this one missed ends that nobody remembers.
     remembers: u64,
     next_id: u64,
+    /// Of the latest refresh.
+    sees: Sees,
     /// Bytes of a part.
     part: usize,
     counted: SourceCounted,
@@ -62,6 +64,7 @@ impl Source {
             gone: VecDeque::new(),
             remembers: 0,
             next_id: 0,
+            sees: Sees::default(),
             part,
             counted: SourceCounted::default(),
         }
@@ -83,6 +86,11 @@ impl Source {
     #[must_use]
     pub fn counted(&self) -> SourceCounted {
         self.counted
+    }
+
+    /// What the agent sees of its node. To be said before a refresh, as it was before the series were read.
+    pub fn sees(&mut self, sees: Sees) {
+        self.sees = sees;
     }
 
     /// Takes over the state of all series: `walk` names each once, with its key and its value. A
@@ -134,7 +142,7 @@ impl Source {
     pub(crate) fn push(&self, since: u64) -> VecDeque<Part> {
         let known = (self.remembers..=self.generation).contains(&since);
         let since = if known { since } else { 0 };
-        let mut parts = Parts::new(self.generation, since, self.part);
+        let mut parts = Parts::new(self.generation, since, self.part).seeing(self.sees);
         // Ends come first: the name may be in use again.
         for (_, id) in self.gone.iter().filter(|(generation, _)| since > 0 && *generation > since) {
             parts.push(&Entry { id: *id, gone: true, ..Entry::default() });

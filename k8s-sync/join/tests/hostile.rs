@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use join::limits;
-use join::message::{Entry, Part};
+use join::message::{Entry, Part, Sees};
 use join::{Applied, Changes, Counted, Parts, Reason, Replica, Was};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -46,6 +46,26 @@ fn replica() -> (Replica<Vec<u8>>, Heard) {
     let mut replica = Replica::new(NOW).bounded(3, BYTES);
     replica.begin(5);
     (replica, Heard::default())
+}
+
+/// What it sees counts once the push is complete; what this version does not know is a part.
+#[test]
+fn what_an_agent_sees_is_that_of_its_latest_complete_push() {
+    let (mut replica, mut heard) = replica();
+    let mut says = |generation, number, last, sees: i32| {
+        let since = generation - 1;
+        let part = Part { generation, since, number, last, sees, ..Part::default() };
+        replica.part(NOW, &part, &mut heard).unwrap();
+        replica.sees()
+    };
+    assert_eq!(says(1, 0, true, 0), Sees::Unsaid);
+    assert_eq!(says(2, 0, false, 3), Sees::Unsaid);
+    assert_eq!(says(2, 1, true, 1), Sees::All);
+    for (generation, said, sees) in
+        [(3, 2, Sees::Nameless), (4, 99, Sees::Part), (5, 3, Sees::All), (6, -1, Sees::Part)]
+    {
+        assert_eq!(says(generation, 0, true, said), sees);
+    }
 }
 
 #[test]

@@ -2,7 +2,9 @@
 //! added as fields that older versions pass over.
 
 use bytes::Bytes;
-use join::message::{Ack, Answers, Bye, Entry, FromAgent, FromCompanion, Hello, Part, Period, Resync, Says, Welcome};
+use join::message::{
+    Ack, Answers, Bye, Entry, FromAgent, FromCompanion, Hello, Part, Period, Resync, Says, Sees, Welcome,
+};
 use prost::Message;
 
 fn hex(bytes: &[u8]) -> String {
@@ -18,7 +20,10 @@ fn messages_of_an_agent_have_the_bytes_that_they_always_had() {
         "0a1a080110011a05302e322e3022026e312988776655443322113001",
     );
     let entries = Bytes::from_static(b"\x03");
-    check(Says::Part(Part { generation: 7, since: 6, number: 1, last: true, entries }), "120b08071006180120012a0103");
+    let part = Part { generation: 7, since: 6, number: 1, last: true, entries, sees: 0 };
+    check(Says::Part(part.clone()), "120b08071006180120012a0103");
+    let sees = Sees::All.into();
+    check(Says::Part(Part { sees, ..part }), "120d08071006180120012a01033003");
     check(Says::Bye(Bye { code: 77, text: "why".to_owned() }), "1a07084d1203776879");
 }
 

@@ -117,7 +117,7 @@ impl ClusterNames {
 
     /// What the API says can count for more from now on, or for less.
     pub(crate) fn stand(&self, standing: Standing) {
-        if self.shared.standing.set(standing) {
+        if self.shared.stand(standing) {
             self.shared.changed();
         }
     }
@@ -137,6 +137,12 @@ impl ClusterNames {
     #[must_use]
     pub fn version(&self) -> u64 {
         self.shared.version()
+    }
+
+    /// Moves each time that everything was told, after a time without it.
+    #[must_use]
+    pub fn whole(&self) -> u64 {
+        self.shared.whole()
     }
 
     /// How many of them are in the table.

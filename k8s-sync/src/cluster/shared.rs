@@ -6,7 +6,7 @@ use crate::cluster::object::{Resource, Uid};
 use crate::cluster::probes::Probes;
 use crate::cluster::record::{At, Pod, Service, Slice};
 use crate::cluster::rows::{ByAddress, Rows};
-use crate::cluster::standing::AtomicStanding;
+use crate::cluster::standing::{AtomicStanding, Standing};
 use foldhash::fast::FixedState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -68,6 +68,8 @@ pub(super) struct Shared {
     /// By `Resource`: from a snapshot, and no list has ended since.
     stale: [AtomicBool; 5],
     pub(super) standing: AtomicStanding,
+    /// How often everything was told, after a time without it.
+    whole: AtomicU64,
     pub(super) leaving: Leaving,
     pub(super) probes: Probes,
     pub(super) stats: Stats,
@@ -86,6 +88,7 @@ impl Shared {
             version: AtomicU64::new(0),
             stale: Default::default(),
             standing: AtomicStanding::default(),
+            whole: AtomicU64::new(0),
             leaving: Leaving::default(),
             probes: Probes::default(),
             stats: Stats::default(),
@@ -99,6 +102,19 @@ impl Shared {
     /// After what changed was stored: who sees the number sees the change.
     pub(super) fn changed(&self) {
         self.version.fetch_add(1, Ordering::Release);
+    }
+
+    pub(super) fn whole(&self) -> u64 {
+        self.whole.load(Ordering::Relaxed)
+    }
+
+    /// How the API stands. Whether it is another way than before.
+    pub(super) fn stand(&self, standing: Standing) -> bool {
+        let is_news = self.standing.set(standing);
+        if is_news && standing == Standing::Fresh {
+            self.whole.fetch_add(1, Ordering::Release);
+        }
+        is_news
     }
 
     pub(super) fn is_stale(&self, resource: Resource) -> bool {

@@ -27,6 +27,8 @@ pub struct Table {
     /// `remote` knows nothing of what was before.
     pub since: Ts,
     pub version: u64,
+    /// How often all names came at once.
+    pub whole: u64,
     /// Better news may come of those that `remote` knows nothing of.
     pub awaits: bool,
     pub services: HashMap<Endpoint, &'static str>,
@@ -56,6 +58,10 @@ impl Names for Table {
 
     fn version(&self) -> u64 {
         self.version
+    }
+
+    fn whole(&self) -> u64 {
+        self.whole
     }
 
     fn dns_answer(&mut self, slot: Slot, name: &str, _: &[IpAddr], _: u32, _: Ts) {

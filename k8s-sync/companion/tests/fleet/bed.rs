@@ -6,6 +6,7 @@ use flow_model::{
     Sink, Slot, Transport, Ts, Workload, WorkloadKind,
 };
 use golden_metrics::{FlowCache, Golden, Losses, Reader};
+use join::message::Sees;
 use join::{Action, Cut, Link, Me, Source};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,11 +14,20 @@ use std::time::Duration;
 
 /// Everybody is who the address says: 10.0.0.1 asks 10.0.0.2.
 #[derive(Debug)]
-struct Known;
+struct Known {
+    /// Until somebody tells more.
+    pod: Option<String>,
+    version: u64,
+    whole: u64,
+}
 
 impl Names for Known {
     fn local(&self, slot: Slot) -> Identity {
-        if slot == Slot(1) { deployment("api") } else { deployment(&format!("api-{}", slot.0)) }
+        match &self.pod {
+            Some(pod) => named(pod, WorkloadKind::Pod),
+            None if slot == Slot(1) => deployment("api"),
+            None => deployment(&format!("api-{}", slot.0)),
+        }
     }
 
     fn remote(&self, _: Slot, _: Endpoint, _: Ts) -> Identity {
@@ -25,7 +35,7 @@ impl Names for Known {
     }
 
     fn service(&self, _: Endpoint, _: Ts) -> Option<Arc<str>> {
-        Some("api".into())
+        self.pod.is_none().then(|| "api".into())
     }
 
     fn awaits(&self, _: Slot, _: Endpoint, _: Ts) -> bool {
@@ -33,14 +43,22 @@ impl Names for Known {
     }
 
     fn version(&self) -> u64 {
-        0
+        self.version
+    }
+
+    fn whole(&self) -> u64 {
+        self.whole
     }
 
     fn dns_answer(&mut self, _: Slot, _: &str, _: &[IpAddr], _: u32, _: Ts) {}
 }
 
 fn deployment(name: &str) -> Identity {
-    let (namespace, kind) = ("shop".into(), WorkloadKind::Deployment);
+    named(name, WorkloadKind::Deployment)
+}
+
+fn named(name: &str, kind: WorkloadKind) -> Identity {
+    let namespace = "shop".into();
     Identity::Known(Arc::new(Workload { namespace, name: name.into(), kind, pod: "".into() }))
 }
 
@@ -51,13 +69,45 @@ pub struct Agent {
     source: Source,
     pub link: Link,
     session: Option<Session>,
+    /// Of a connection that stays.
+    kept: FlowCache,
+    pub sees: Sees,
 }
 
 impl Agent {
     pub fn new(node: &str, instance: u64) -> Agent {
-        let (golden, reader) = Golden::new(Known, golden_metrics::Config::default(), &Losses::default());
+        let known = Known { pod: None, version: 0, whole: 0 };
+        let (golden, reader) = Golden::new(known, golden_metrics::Config::default(), &Losses::default());
         let link = Link::new(Me::new("0.2.0", instance), node, instance);
-        Agent { golden, reader, source: Source::default(), link, session: None }
+        let (source, kept) = (Source::default(), FlowCache::default());
+        Agent { golden, reader, source, link, session: None, kept, sees: Sees::All }
+    }
+
+    /// One that begins: nobody has told it names.
+    pub fn nameless(node: &str, instance: u64) -> Agent {
+        let mut agent = Agent::new(node, instance);
+        agent.golden.names_mut().pod = Some(format!("api-5d4c-{node}"));
+        agent.sees = Sees::Part;
+        agent
+    }
+
+    /// Some name that is none of its own is another.
+    pub fn hears(&mut self) {
+        self.golden.names_mut().version += 1;
+    }
+
+    /// All names come.
+    pub fn hears_all(&mut self) {
+        let names = self.golden.names_mut();
+        (names.pod, names.version, names.whole) = (None, names.version + 1, names.whole + 1);
+        self.sees = Sees::All;
+    }
+
+    /// As `answers`, by a connection that was there before.
+    pub fn goes_on(&mut self, second: u64, times: u64) {
+        let mut cache = std::mem::take(&mut self.kept);
+        self.answer(&mut cache, Slot(1), Ts(second * 1_000_000_000), times, 200, 10);
+        self.kept = cache;
     }
 
     /// api answers web, so many times.
@@ -67,11 +117,16 @@ impl Agent {
 
     /// The same of one of many.
     pub fn answers_as(&mut self, server: u16, times: u64, status: u16, took_ms: u64) {
+        let slot = Slot(u32::from(server) + 1);
+        self.answer(&mut FlowCache::default(), slot, Ts(1_000_000_000), times, status, took_ms);
+    }
+
+    fn answer(&mut self, cache: &mut FlowCache, slot: Slot, start: Ts, times: u64, status: u16, took_ms: u64) {
         let end = |last, port| Endpoint { ip: [10, 0, 0, last].into(), port };
         let tuple = FiveTuple { transport: Transport::Tcp, local: end(2, 80), remote: end(1, 40_000) };
-        let (slot, role, opened) = (Slot(u32::from(server) + 1), Role::Server, Ts(1));
+        let (role, opened) = (Role::Server, Ts(1));
         let flow = FlowInfo { slot, tuple, role, opened, joined_midway: false, peer: None };
-        let (start, end) = (Ts(1_000_000_000), Ts(1_000_000_000 + took_ms * 1_000_000));
+        let end = Ts(start.0 + took_ms * 1_000_000);
         let method = "GET".to_owned().into();
         let detail = HttpExchange { method, status: Some(status), ..HttpExchange::default() };
         let record = L7Record {
@@ -85,8 +140,7 @@ impl Agent {
             notes: Notes::default(),
             detail: Detail::Http(detail),
         };
-        let mut cache = FlowCache::default();
-        (0..times).for_each(|_| self.golden.exchange(&flow, &mut cache, &record));
+        (0..times).for_each(|_| self.golden.exchange(&flow, cache, &record));
         self.golden.publish();
     }
 
@@ -103,6 +157,7 @@ impl Agent {
         loop {
             if self.link.is_due(now) {
                 let snapshot = self.reader.snapshot();
+                self.source.sees(self.sees);
                 self.source.refresh(|put| snapshot.rows(put));
             }
             match self.link.poll(now, &self.source) {

@@ -3,13 +3,13 @@
 use crate::bed::{Agent, at, fleet};
 use companion::apis::metrics::{self, Ask, CUSTOM, EXTERNAL, Groups};
 use companion::apis::{self, Asked};
-use companion::{Figure, Fleet, Gap, Measure, Missing, Places};
+use companion::{Figure, Fleet, Gap, Here, Measure, Missing, Places};
 use golden_metrics::Answering;
 use join::Cut;
 use join::message::Bye;
 use std::time::{Duration, SystemTime};
 
-fn told() -> Fleet {
+pub fn told() -> Fleet {
     let mut fleet = fleet();
     fleet.set_tells_figures();
     fleet.set_nodes(["n1", "n2", "n3"].map(str::to_owned).into());
@@ -30,16 +30,20 @@ fn two() -> [Agent; 2] {
     [Agent::new("n1", 11), Agent::new("n2", 12)]
 }
 
-fn api() -> Answering {
+pub fn api() -> Answering {
     Answering::Workload { namespace: "shop".into(), kind: "Deployment", name: "api".into() }
 }
 
-fn service(name: &str) -> Answering {
+pub fn service(name: &str) -> Answering {
     Answering::Service { namespace: "shop".into(), name: name.into() }
 }
 
-fn on(nodes: &[&str]) -> Places {
-    nodes.iter().map(|node| ((*node).into(), [("Deployment", "api".to_owned())].into())).collect()
+pub fn on(nodes: &[&str]) -> Places {
+    let here = |node: &str| {
+        let (workloads, pods) = ([("Deployment", "api".to_owned())].into(), [format!("api-5d4c-{node}")].into());
+        Here { workloads, pods }
+    };
+    nodes.iter().map(|node| ((*node).into(), here(node))).collect()
 }
 
 fn rate(fleet: &Fleet, now: u64, nodes: &[&str]) -> Result<u64, Missing> {

@@ -5,6 +5,7 @@ mod api;
 mod bed;
 mod figures;
 mod kubectl;
+mod restarts;
 mod scraped;
 
 use bed::{Agent, at, fleet, fleet_with};

@@ -8,6 +8,7 @@ use crate::exit::Failure;
 use crate::serve::board::Board;
 use crate::serve::companion::Joining;
 use golden_metrics::Losses;
+use join::message::Sees;
 use join::{Feed, Group, Me, Ticket};
 use k8s_sync::access::Fingerprint;
 use parking_lot::Mutex;
@@ -150,6 +151,8 @@ pub fn joining(wanted: Wanted, board: &Arc<Board>, losses: &Losses) -> Joining {
             board.traffic.snapshot().rows(put);
         }
     });
+    let seeing = Arc::downgrade(board);
+    let feed = feed.seeing(move || seeing.upgrade().map_or(Sees::Part, |board| board.sees(Instant::now())));
     Joining::new(file, Group::new(me, node, instance, feed), names, losses)
 }
 

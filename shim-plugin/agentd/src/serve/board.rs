@@ -17,6 +17,7 @@ use capture_engine::kernel::KernelStats;
 use capture_engine::pipeline::PipelineStats;
 use flow_model::{LossReason, Slot};
 use golden_metrics::{SelfMetric, Taps};
+use join::message::Sees;
 use k8s_sync::TableMetric;
 use netns_scanner::deadline::Deadlines;
 use parking_lot::Mutex;
@@ -92,6 +93,8 @@ pub struct Board {
     /// Set before anything happens.
     pub history: OnceLock<History>,
     pub draining: AtomicBool,
+    /// What ran before the agent is observed by now.
+    pub begun: AtomicBool,
     /// Milliseconds that the ring's reader is asked to sleep, once; `[debug]` only.
     pub pause_ms: AtomicU64,
     /// Who listens to exchanges as they end.
@@ -135,6 +138,7 @@ impl Board {
             reads: OnceLock::new(),
             history: OnceLock::new(),
             draining: AtomicBool::new(false),
+            begun: AtomicBool::new(false),
             pause_ms: AtomicU64::new(0),
             doors: Arc::default(),
             shelf: Arc::default(),
@@ -186,6 +190,17 @@ impl Board {
             because(part, true, detail);
         }
         Readiness { ready: reasons.iter().all(|reason| reason.degraded_only), reasons }
+    }
+
+    /// What is counted from now on, of all that runs here.
+    #[must_use]
+    pub fn sees(&self, now: Instant) -> Sees {
+        let is_whole = self.begun.load(Ordering::Relaxed) && !self.draining.load(Ordering::Relaxed);
+        match self.kubernetes.get() {
+            _ if !(is_whole && self.containerd.lock().connected) => Sees::Part,
+            Some(watches) if watches.were_fresh(now) => Sees::All,
+            _ => Sees::Nameless,
+        }
     }
 
     /// Notes what is lost for want of room; to be called about once a second.
@@ -350,6 +365,28 @@ mod tests {
         *board.kernel.lock() = Kernel::Loaded;
         assert_eq!(reasons(&board, now), ["ready", "containerd: no socket"]);
         assert_eq!(board.status_line(), "0 namespaces attached, 0 failed, waiting for containerd: no socket");
+    }
+
+    #[test]
+    fn it_sees_a_part_before_it_has_begun_and_while_containerd_is_away() {
+        let now = Instant::now();
+        let board = board(now);
+        assert_eq!(board.sees(now), Sees::Part);
+        board.containerd.lock().connected = true;
+        assert_eq!(board.sees(now), Sees::Part);
+        board.begun.store(true, Ordering::Relaxed);
+        assert_eq!(board.sees(now), Sees::Nameless);
+        let told = k8s_sync::watch::Report {
+            link: k8s_sync::watch::Link::Companion { age: Some(Duration::ZERO) },
+            ..k8s_sync::watch::Report::default()
+        };
+        board.kubernetes.set(Watches::new(move |_| told.clone(), false)).expect("nobody has set them");
+        assert_eq!(board.sees(now), Sees::All);
+        board.containerd.lock().connected = false;
+        assert_eq!(board.sees(now), Sees::Part);
+        board.containerd.lock().connected = true;
+        board.draining.store(true, Ordering::Relaxed);
+        assert_eq!(board.sees(now), Sees::Part);
     }
 
     #[test]

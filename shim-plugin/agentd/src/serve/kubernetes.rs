@@ -5,6 +5,7 @@ use agent_api as api;
 use golden_metrics::SelfMetric;
 use k8s_sync::watch::{Bad, Link, Report, WatchReport};
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
 /// How the watches stand, as the pages and metrics show it.
@@ -12,6 +13,8 @@ pub struct Watches {
     report: Box<dyn Fn(Instant) -> Report + Send + Sync>,
     /// The operator said that there is an API server.
     is_expected: bool,
+    /// All names were known once.
+    were_fresh: AtomicBool,
 }
 
 impl fmt::Debug for Watches {
@@ -23,12 +26,26 @@ impl fmt::Debug for Watches {
 impl Watches {
     #[must_use]
     pub fn new(report: impl Fn(Instant) -> Report + Send + Sync + 'static, is_expected: bool) -> Watches {
-        Watches { report: Box::new(report), is_expected }
+        Watches { report: Box::new(report), is_expected, were_fresh: AtomicBool::new(false) }
     }
 
     #[must_use]
     pub fn report(&self, now: Instant) -> Report {
         (self.report)(now)
+    }
+
+    /// Whether all names of the cluster are known, or were once since the start: who came since is known
+    /// a little later, or by its own name while nobody tells.
+    #[must_use]
+    pub fn were_fresh(&self, now: Instant) -> bool {
+        let are_fresh = || {
+            let report = self.report(now);
+            !matches!(report.link, Link::Off | Link::None { .. }) && report.is_fresh().is_ok()
+        };
+        if !self.were_fresh.load(Relaxed) && are_fresh() {
+            self.were_fresh.store(true, Relaxed);
+        }
+        self.were_fresh.load(Relaxed)
     }
 
     /// Why names of the cluster are missing or old, where there should be some.
@@ -162,5 +179,25 @@ mod tests {
         assert_eq!(degraded(none, true).as_deref(), Some("no API server found"));
         let connecting = Report { link: Link::Connecting, ..Report::default() };
         assert!(degraded(connecting, false).is_some());
+    }
+
+    #[test]
+    fn names_that_were_told_once_are_names() {
+        let age = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let told = age.clone();
+        let link = move |_| Report {
+            link: match told.load(Relaxed) {
+                0 => Link::None { reason: String::new() },
+                1 => Link::Companion { age: None },
+                age => Link::Companion { age: Some(std::time::Duration::from_secs(age)) },
+            },
+            ..Report::default()
+        };
+        let watches = Watches::new(link, false);
+        let mut fresh = |is: u64| {
+            age.store(is, Relaxed);
+            watches.were_fresh(Instant::now())
+        };
+        assert_eq!([0, 1, 1_000, 5, 1_000, 1].map(&mut fresh), [false, false, false, true, true, true]);
     }
 }

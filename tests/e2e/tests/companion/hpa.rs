@@ -143,15 +143,18 @@ fn autoscaler_says(world: &World, name: &str) -> String {
     world.kubectl(&conditions).unwrap_or_else(|error| format!("{error:#}"))
 }
 
+/// Of both Deployments. None is ever fewer than the load is for.
+fn lowest(world: &World) -> u64 {
+    ["web", "worker"].into_iter().filter_map(|name| replicas(world, name)).min().unwrap_or(REPLICAS)
+}
+
 /// A node falls silent: replicas stay, for the load does. One without an agent is told of, too.
 pub fn holds(world: &mut World) -> Result<()> {
-    let all = |world: &World| ["web", "worker"].map(|name| replicas(world, name));
     world.agents[1].kill();
-    let (mut told, mut lowest) = (String::new(), REPLICAS);
+    let mut told = String::new();
     let mut look = |world: &World| {
-        lowest = all(world).into_iter().flatten().fold(lowest, u64::min);
         told = missing(world);
-        lowest < REPLICAS || told.contains("node n2 runs pods of it, and it has been silent for ")
+        lowest(world) < REPLICAS || told.contains("node n2 runs pods of it, and it has been silent for ")
     };
     until("the node that is silent is named", BACK, || look(world))?;
     until("the autoscaler says so", BACK, || look(world) && autoscaler_says(world, "web").contains("node n2"))?;
@@ -160,17 +163,46 @@ pub fn holds(world: &mut World) -> Result<()> {
         look(world);
         since.elapsed() > LOOKS
     })?;
-    ensure!(lowest == REPLICAS, "{lowest} replicas while a node was silent; {told}");
+    ensure!(lowest(world) == REPLICAS, "{} replicas while a node was silent; {told}", lowest(world));
     let says = autoscaler_says(world, "worker");
     ensure!(says.contains("FailedGetExternalMetric") && says.contains("node n2"), "{says}");
 
-    world.agents[1].start_again(&world.bed)?;
-    world.wait_joined(1)?;
-    until("a figure is told again", BACK, || figure(world, "deployments.apps/web", METRIC).is_ok())
-        .with_context(|| missing(world))?;
+    is_killed_and_back(world, 1, Duration::ZERO)?;
     uncovered(world)?;
-    until("replicas are as before", BACK, || all(world) == [Some(REPLICAS); 2])
+    until("replicas are as before", BACK, || ["web", "worker"].map(|name| replicas(world, name)) == [Some(REPLICAS); 2])
         .with_context(|| autoscaler_says(world, "web"))
+}
+
+/// The agent of a node is killed and begins anew, without the names of its last run. Its connections
+/// go on meanwhile, and the controller looks each second.
+pub fn is_killed_and_back(world: &mut World, place: usize, after: Duration) -> Result<()> {
+    world.agents[place].kill();
+    std::thread::sleep(after);
+    world.forget_names(place)?;
+    world.agents[place].start_again(&world.bed)?;
+    world.wait_joined(place)?;
+    // It is not whole at once, and says so; the figures after that are.
+    let mut figures = Vec::new();
+    let (mut since, whole) = (None, Duration::from_secs(15));
+    until("figures are told again, and hold", BACK, || {
+        let told = ["deployments.apps/web", "services/web"].map(|object| figure(world, object, METRIC));
+        if let [Ok(workload), Ok(service)] = told {
+            figures.push(format!("{workload} {service}"));
+            since.get_or_insert_with(Instant::now);
+        }
+        lowest(world) < REPLICAS || since.is_some_and(|since| since.elapsed() > whole)
+    })
+    .with_context(|| missing(world))?;
+    ensure!(lowest(world) == REPLICAS, "{} replicas after a restart; {figures:?}", lowest(world));
+    Ok(())
+}
+
+/// Nothing was ever scaled down: the load has been the same all the time.
+fn was_never_scaled_down(world: &World) -> Result<()> {
+    let events = ["get", "events", "-n", NAMESPACE, "--field-selector", "reason=SuccessfulRescale", "-o"];
+    let told = world.kubectl(&[&events[..], &["jsonpath={range .items[*]}{.message}{\"\\n\"}{end}"]].concat())?;
+    ensure!(told.contains("above target") && !told.contains("below target"), "{told}");
+    Ok(())
 }
 
 fn uncovered(world: &World) -> Result<()> {
@@ -191,6 +223,7 @@ fn uncovered(world: &World) -> Result<()> {
 
 /// Their load ends, and what scales by it.
 pub fn end(world: &mut World, generators: &[Container]) -> Result<()> {
+    was_never_scaled_down(world)?;
     world.kubectl(&["delete", "hpa", "--all", "-n", NAMESPACE])?;
     world.autoscaler = None;
     for generator in generators {

@@ -11,6 +11,7 @@ use agent_api::Readiness;
 use anyhow::{Context, Result, ensure};
 use e2e::{PATIENCE, alone};
 use std::net::TcpStream;
+use std::time::Duration;
 use testbed::cluster::{kinds, objects};
 use testbed::{scene, until};
 use world::{BACK, NODES, POD, World};
@@ -50,6 +51,7 @@ fn a_cluster_is_seen_in_one_place_whoever_is_killed() -> Result<()> {
     hpa::scales_up(&mut world)?;
     hpa::holds(&mut world)?;
     an_agent_is_killed(&mut world)?;
+    hpa::is_killed_and_back(&mut world, 0, Duration::from_secs(2))?;
     hpa::end(&mut world, &scaled)?;
     the_api_server_is_killed(&mut world)?;
     who_may_not_push_is_refused(&world)?;

@@ -66,6 +66,14 @@ impl World {
         Agent::start(&self.bed, &options)
     }
 
+    /// As on a node whose agent has kept no names yet.
+    pub fn forget_names(&self, place: usize) -> Result<()> {
+        match std::fs::remove_file(self.bed.dir().join(format!("state-{}", NODES[place])).join("cluster-names")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
     pub fn join_file(&self, place: usize) -> PathBuf {
         self.bed.dir().join(format!("join-{place}.toml"))
     }

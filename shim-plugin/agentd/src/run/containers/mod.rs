@@ -3,6 +3,7 @@
 //! ends.
 
 mod attach_news;
+mod beginning;
 mod early;
 mod namespace;
 mod news;
@@ -21,6 +22,7 @@ use crate::run::scan::Scan;
 use crate::serve::board::Board;
 use crate::serve::counts::{CountPublisher, Counted, HeardCounts};
 pub use attach_news::{AttachNews, channel as attach_news};
+use beginning::{Beginning, Reached};
 use capture_engine::attach::{AttachEvent, Attacher, Priority};
 use capture_engine::kernel::Overrides;
 pub use early::{Early, EarlyNews, EarlyTeller, channel as early_news};
@@ -41,6 +43,7 @@ use shim_plugin::{Action, Handle, OBSERVE, Observe, Origin, Report, TaskId, Task
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -124,6 +127,7 @@ pub struct Containers {
     waiting: usize,
     /// Tasks of what is left out, likewise.
     left_out: usize,
+    beginning: Beginning,
 }
 
 /// A namespace that is being opened for a task, or is open until it is attached or not wanted.
@@ -184,6 +188,7 @@ impl Containers {
             shown: None,
             waiting: 0,
             left_out: 0,
+            beginning: Beginning::default(),
         }
     }
 
@@ -534,7 +539,15 @@ impl Containers {
         let settled = status.tasks.discovered + status.tasks.attaching == 0;
         let in_quota = self.board.pacer.is_limited();
         self.scan.tick(settled, in_quota, now);
-        *self.board.scan.lock() = self.scan.publish();
+        let scan = self.scan.publish();
+        let reached = Reached {
+            connected: self.board.containerd.lock().connected,
+            settled,
+            scanned: self.ready.is_cancelled() && scan.done >= scan.total,
+        };
+        *self.board.scan.lock() = scan;
+        let named = || self.namespaces.values().all(|namespace| namespace.workload().is_some());
+        self.board.begun.store(self.beginning.is_over(reached, named, now), Ordering::Relaxed);
         let due = self.node.tick(settled, now);
         self.begin(due.jobs);
         self.reads.links(due.links);
