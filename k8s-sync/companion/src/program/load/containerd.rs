@@ -5,8 +5,8 @@ use containerd_client::services::v1::content_client::ContentClient;
 use containerd_client::services::v1::images_client::ImagesClient;
 use containerd_client::services::v1::leases_client::LeasesClient;
 use containerd_client::services::v1::{
-    CreateImageRequest, CreateRequest, DeleteRequest, Image as Record, Info, UpdateImageRequest, UpdateRequest,
-    WriteAction, WriteContentRequest,
+    AbortRequest, CreateImageRequest, CreateRequest, DeleteRequest, Image as Record, Info, UpdateImageRequest,
+    UpdateRequest, WriteAction, WriteContentRequest,
 };
 use containerd_client::types::Descriptor;
 use futures_util::{Stream, StreamExt, stream};
@@ -129,14 +129,18 @@ impl Import {
             }
             Ok(())
         };
-        let written = within(&what, WRITE, written).await;
-        if let Some(error) = failed.lock().take() {
-            return Err(LoadError::Read(error));
-        }
-        match written {
+        let written = match within(&what, WRITE, written).await {
             Err(LoadError::Call { status, .. }) if status.code() == Code::AlreadyExists => Ok(()),
             written => written,
+        };
+        let read = failed.lock().take().map_or(Ok(()), |error| Err(LoadError::Read(error)));
+        let done = read.and(written);
+        if done.is_err() {
+            // What came of it would wait for the rest.
+            let request = self.request(AbortRequest { r#ref: reference(blob) });
+            let _ = within("abort", CALL, client.abort(request)).await;
         }
+        done
     }
 
     /// Also where the manifest was there before: by whom it came is not known.
@@ -175,6 +179,11 @@ impl Import {
     }
 }
 
+/// What the writing of it is called.
+fn reference(blob: &Blob) -> String {
+    format!("pilotfish-companion-{}", blob.digest)
+}
+
 /// What is sent of a blob, read as it is sent. A failure to read ends it and is left in `failed`.
 fn messages(
     blob: Blob,
@@ -184,7 +193,7 @@ fn messages(
     let total = i64::try_from(blob.size).unwrap_or(i64::MAX);
     let message = move |action: WriteAction, offset: u64, data: Vec<u8>| WriteContentRequest {
         action: action as i32,
-        r#ref: format!("pilotfish-companion-{}", blob.digest),
+        r#ref: reference(&blob),
         total,
         expected: blob.digest.clone(),
         offset: i64::try_from(offset).unwrap_or(i64::MAX),
