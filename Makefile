@@ -85,6 +85,7 @@ fuzz:
 package:
 	@scripts/setup.sh --package
 	$(CARGO) xtask package --lint
+	$(CARGO) xtask package --companion --lint
 
 # The last release, from which `make vm-test` upgrades: its commit, and its deb, which is built once and kept in target.
 OLD_COMMIT := 0d3eff0

@@ -11,6 +11,7 @@ mod cross;
 mod demo;
 mod demo_k8s;
 mod fuzz;
+mod image;
 mod kernel_test;
 mod map_test;
 mod package;
@@ -48,6 +49,8 @@ enum Command {
     MapTest(map_test::Options),
     /// Make the deb and the rpm, into target/package
     Package(package::Options),
+    /// Make the companion's image, an OCI archive, into target/package
+    Image(image::Options),
     /// Weigh the crates in the program of the packages, and the files of a deb
     Size(size::Options),
     /// Install the deb in a virtual machine with systemd and containerd, and tell its life there
@@ -73,6 +76,7 @@ fn main() -> Result<ExitCode> {
         Command::KernelTest(options) => kernel_test::run(&options).map(|()| ExitCode::SUCCESS),
         Command::MapTest(options) => map_test::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Package(options) => package::run(&options).map(|()| ExitCode::SUCCESS),
+        Command::Image(options) => image::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Size(options) => size::run(&options).map(|()| ExitCode::SUCCESS),
         Command::VmTest(options) => vm_test::run(&options).map(|()| ExitCode::SUCCESS),
         Command::RuntimeTest(options) => runtime_test::run(&options).map(|()| ExitCode::SUCCESS),

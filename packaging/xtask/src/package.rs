@@ -1,10 +1,12 @@
 //! `cargo xtask package`: the deb and the rpm, from the metadata in
-//! `shim-plugin/agentd/Cargo.toml`. The same commit gives the same bytes: dates are the commit's,
+//! `shim-plugin/agentd/Cargo.toml`; with `--companion` those of the companion, from
+//! `k8s-sync/companion/Cargo.toml`. The same commit gives the same bytes: dates are the commit's,
 //! paths of the build machine are mapped away, and lists are sorted.
 
 mod build;
 mod glibc;
 mod lint;
+mod product;
 mod rpm_root;
 mod source;
 mod stage;
@@ -20,7 +22,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-pub(crate) use build::{one, program};
+pub(crate) use build::{compiled, one, program};
+pub(crate) use product::Product;
 pub(crate) use source::{Format, Source};
 pub(crate) use tools::cache;
 
@@ -28,6 +31,9 @@ use build::build;
 
 #[derive(Debug, clap::Args)]
 pub struct Options {
+    /// The companion's packages, with its image, instead of the agent's
+    #[arg(long)]
+    companion: bool,
     /// For which architecture [default: this machine's]
     #[arg(long, value_enum)]
     arch: Option<Arch>,
@@ -57,13 +63,17 @@ pub fn run(options: &Options) -> Result<()> {
     let mut formats = vec![Format::Deb, Format::Rpm];
     formats.retain(|format| options.only.is_none_or(|only| only == *format));
     let arch = Arch::or_this(options.arch)?;
+    let product = if options.companion { Product::Companion } else { Product::Agent };
     ensure!(!options.rpm_root || arch.is_of_this_machine(), "--rpm-root runs the agent: not with another --arch");
+    ensure!(!options.rpm_root || product == Product::Agent, "--rpm-root runs the agent: not with --companion");
     let source = Source::read()?;
-    let packages = build(&source, arch, options.binary.as_deref(), options.revision, &formats)?;
+    let packages = build(product, &source, arch, options.binary.as_deref(), options.revision, &formats)?;
     for path in &packages {
         eprintln!("{}  {} bytes", path.display(), fs::metadata(path)?.len());
     }
-    if let Some(deb) = packages.iter().find(|path| path.extension().is_some_and(|end| end == "deb")) {
+    let is_weighed = |_: &&PathBuf| product == Product::Agent;
+    if let Some(deb) = packages.iter().filter(is_weighed).find(|path| path.extension().is_some_and(|end| end == "deb"))
+    {
         // A program that came from elsewhere may be of another profile.
         if options.binary.is_none() && arch == Arch::X86_64 {
             size::check(&source.root, deb, &cross::built(arch, &source.root.join("target")).join("dist/pilotfish"))?;
@@ -78,19 +88,26 @@ pub fn run(options: &Options) -> Result<()> {
         rpm_root::run(options.binary.as_deref())?;
     }
     if options.reproduce {
-        reproduce(options, arch, &source, &formats, &packages)?;
+        reproduce(options, product, arch, &source, &formats, &packages)?;
     }
     Ok(())
 }
 
 /// The whole way again, from a copy of the tree in another directory.
-fn reproduce(options: &Options, arch: Arch, source: &Source, formats: &[Format], first: &[PathBuf]) -> Result<()> {
+fn reproduce(
+    options: &Options,
+    product: Product,
+    arch: Arch,
+    source: &Source,
+    formats: &[Format],
+    first: &[PathBuf],
+) -> Result<()> {
     let again = Source { root: source.root.join("target/package/again"), ..source.clone() };
     if again.root.exists() {
         fs::remove_dir_all(&again.root).with_context(|| format!("empty {}", again.root.display()))?;
     }
     copy_tree(&source.root, &again.root)?;
-    let second = build(&again, arch, options.binary.as_deref(), options.revision, formats)?;
+    let second = build(product, &again, arch, options.binary.as_deref(), options.revision, formats)?;
     for (first, second) in first.iter().zip(&second) {
         let same = fs::read(first)? == fs::read(second)?;
         ensure!(same, "{} and {} differ", first.display(), second.display());

@@ -61,7 +61,8 @@ const PLACES: &[(&str, &[&str])] = &[
     ("k8s-openapi", &["k8s-sync"]),
     ("aya", &["capture-engine"]),
     ("aya-obj", &["capture-engine"]),
-    ("containerd-client", &["shim-plugin"]),
+    // The companion puts its image there, and asks nothing else.
+    ("containerd-client", &["shim-plugin", "companion"]),
     ("tonic", &["shim-plugin", "join", "companion"]),
     ("prometheus-client", &["golden-metrics"]),
     ("axum", &["agentd"]),

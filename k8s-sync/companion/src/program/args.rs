@@ -32,6 +32,9 @@ pub enum Command {
     /// Prints the APIService that leads kubectl, or the HPA's controller, to the companion, for
     /// `kubectl create -f -`.
     ApiService(ApiServiceArgs),
+    /// Loads the companion's image into this node's containerd, where its pods find it: nobody publishes
+    /// it. To be done on each node that may run one.
+    Load(LoadArgs),
     /// Prints name, type and labels of each metric that /metrics may show.
     Metrics,
 }
@@ -63,6 +66,19 @@ pub struct SecretsArgs {
     /// Keeps this join token instead of a new one.
     #[arg(long)]
     pub token: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct LoadArgs {
+    /// The image, an OCI archive.
+    #[arg(default_value = "/usr/share/pilotfish-companion/image.tar")]
+    pub archive: PathBuf,
+    /// containerd's socket. Without it k3s's is taken, and where there is none the system's.
+    #[arg(long, value_name = "SOCKET")]
+    pub containerd: Option<PathBuf>,
+    /// containerd's namespace: the kubelet's images are in this one.
+    #[arg(long, default_value = "k8s.io")]
+    pub namespace: String,
 }
 
 /// What an APIService leads to.

@@ -5,5 +5,6 @@ pub mod args;
 pub mod config;
 pub mod exit;
 pub mod files;
+pub mod load;
 pub mod run;
 pub mod secrets;

@@ -1,5 +1,6 @@
 //! Builds the packages of the tree as it is.
 
+use super::product::Product;
 use super::source::{Format, Source};
 use super::{glibc, stage, tools};
 use crate::arch::{Arch, Facts};
@@ -11,19 +12,25 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Builds one package for this machine into `target/package/`.
+/// Builds one package of the agent for this machine into `target/package/`.
 pub(crate) fn one(format: Format, binary: Option<&Path>, revision: u32) -> Result<PathBuf> {
-    let mut packages = build(&Source::read()?, Arch::or_this(None)?, binary, revision, &[format])?;
+    let mut packages = build(Product::Agent, &Source::read()?, Arch::or_this(None)?, binary, revision, &[format])?;
     packages.pop().context("no package was built")
 }
 
-/// Builds the program of this machine's packages, as it is before it is stripped.
+/// Builds the agent of this machine's packages, as it is before it is stripped.
 pub(crate) fn program() -> Result<PathBuf> {
     let source = Source::read()?;
-    compile(&source, Arch::or_this(None)?, &source.root.join("target"))
+    compiled(Product::Agent, &source, Arch::or_this(None)?)
+}
+
+/// Builds a program as it is packaged, before it is stripped.
+pub(crate) fn compiled(product: Product, source: &Source, arch: Arch) -> Result<PathBuf> {
+    compile(product, source, arch, &source.root.join("target"))
 }
 
 pub(super) fn build(
+    product: Product,
     source: &Source,
     arch: Arch,
     binary: Option<&Path>,
@@ -32,19 +39,20 @@ pub(super) fn build(
 ) -> Result<Vec<PathBuf>> {
     let binary = match binary {
         Some(path) => path.to_owned(),
-        None => compile(source, arch, &source.root.join("target"))?,
+        None => compiled(product, source, arch)?,
     };
     arch.check(&binary)?;
-    stage::fill(source, arch, &binary, revision, &source.root.join("target/package/stage"))?;
-    let packages = formats.iter().map(|format| pack(source, arch, *format, revision)).collect::<Result<_>>()?;
-    give_back(&source.root)?;
+    stage::fill(product, source, arch, &binary, revision)?;
+    let packages =
+        formats.iter().map(|format| pack(product, source, arch, *format, revision)).collect::<Result<_>>()?;
+    give_back(&source.root, &product.stage(&source.root))?;
     Ok(packages)
 }
 
 /// Root builds packages for a virtual machine in the tree of somebody who then wants to build them again.
-fn give_back(root: &Path) -> Result<()> {
+fn give_back(root: &Path, stage: &Path) -> Result<()> {
     let packages = root.join("target/package");
-    if fs::metadata(packages.join("stage"))?.uid() == fs::metadata(root)?.uid() {
+    if fs::metadata(stage)?.uid() == fs::metadata(root)?.uid() {
         return Ok(());
     }
     let mut chown = Command::new("chown");
@@ -56,7 +64,7 @@ fn give_back(root: &Path) -> Result<()> {
 ///
 /// Symbols stay, in the mangling that names the types of generic functions too: `cargo xtask size`
 /// reads them. What is packed is stripped of them.
-fn compile(source: &Source, arch: Arch, target: &Path) -> Result<PathBuf> {
+fn compile(product: Product, source: &Source, arch: Arch, target: &Path) -> Result<PathBuf> {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));
     let home = home.context("neither CARGO_HOME nor HOME is set")?;
@@ -64,11 +72,19 @@ fn compile(source: &Source, arch: Arch, target: &Path) -> Result<PathBuf> {
     let paths = [mapped(&home, "/cargo"), mapped(&source.root, "/pilotfish"), mapped(target, "/target")];
     let flags = format!("{} -Csymbol-mangling-version=v0{}", paths.join(" "), of_the_linker(arch));
     let mut cargo = Command::new("cargo");
-    cargo.current_dir(&source.root).args(["build", "--locked", "--profile", "dist", "-p", "agentd", "--target-dir"]);
+    cargo.current_dir(&source.root).args([
+        "build",
+        "--locked",
+        "--profile",
+        "dist",
+        "-p",
+        product.krate(),
+        "--target-dir",
+    ]);
     cross::build(arch, cargo.arg(target))?;
     cargo.env("RUSTFLAGS", flags).env("CARGO_PROFILE_DIST_STRIP", "none").env("PILOTFISH_COMMIT", &source.commit);
-    run_command(cargo.env("SOURCE_DATE_EPOCH", &source.date), "build the agent")?;
-    Ok(cross::built(arch, target).join("dist/pilotfish"))
+    run_command(cargo.env("SOURCE_DATE_EPOCH", &source.date), "build the program")?;
+    Ok(cross::built(arch, target).join("dist").join(product.name()))
 }
 
 /// Functions whose code is the same are one. Only LLD can, and rustc links with it for x86_64. The
@@ -81,9 +97,9 @@ fn of_the_linker(arch: Arch) -> &'static str {
 }
 
 /// Packs what is staged.
-fn pack(source: &Source, arch: Arch, format: Format, revision: u32) -> Result<PathBuf> {
+fn pack(product: Product, source: &Source, arch: Arch, format: Format, revision: u32) -> Result<PathBuf> {
     let Source { root, version, date, .. } = source;
-    let package = root.join("target/package").join(file_name(arch, format, version, revision));
+    let package = root.join("target/package").join(file_name(product, arch, format, version, revision));
     // Not every tool cuts a longer file that is there.
     if package.exists() {
         fs::remove_file(&package).with_context(|| format!("replace {}", package.display()))?;
@@ -95,10 +111,10 @@ fn pack(source: &Source, arch: Arch, format: Format, revision: u32) -> Result<Pa
     make.current_dir(root).args(["--profile", "dist", "--output"]).arg(&package).env("SOURCE_DATE_EPOCH", date);
     match format {
         Format::Deb => make
-            .args(["--package", "agentd", "--no-build", "--no-strip", "--quiet"])
+            .args(["--package", product.krate(), "--no-build", "--no-strip", "--quiet"])
             .args(["--deb-version", &format!("{version}-{revision}")]),
         Format::Rpm => make
-            .args(["--package", "shim-plugin/agentd", "--source-date", date])
+            .args(["--package", product.directory(), "--source-date", date])
             .args(["--set-metadata", &format!("release = \"{revision}\"")]),
     };
     if !arch.is_of_this_machine() {
@@ -109,16 +125,16 @@ fn pack(source: &Source, arch: Arch, format: Format, revision: u32) -> Result<Pa
     }
     run_command(&mut make, &format!("make {}", package.display()))?;
     if format == Format::Deb {
-        glibc::check(&root.join("target/package/stage/pilotfish"), &package)?;
+        glibc::check(&product.stage(root).join(product.name()), &package)?;
     }
     Ok(package)
 }
 
-fn file_name(arch: Arch, format: Format, version: &str, revision: u32) -> String {
-    let Facts { name, deb, .. } = arch.facts();
+fn file_name(product: Product, arch: Arch, format: Format, version: &str, revision: u32) -> String {
+    let (package, Facts { name, deb, .. }) = (product.name(), arch.facts());
     match format {
-        Format::Deb => format!("pilotfish_{version}-{revision}_{deb}.deb"),
-        Format::Rpm => format!("pilotfish-{version}-{revision}.{name}.rpm"),
+        Format::Deb => format!("{package}_{version}-{revision}_{deb}.deb"),
+        Format::Rpm => format!("{package}-{version}-{revision}.{name}.rpm"),
     }
 }
 
@@ -128,10 +144,12 @@ mod tests {
 
     #[test]
     fn packages_are_called_as_each_distribution_calls_the_architecture() {
-        let name = |arch, format| file_name(arch, format, "0.2.0", 1);
+        let name = |arch, format| file_name(Product::Agent, arch, format, "0.2.0", 1);
         assert_eq!(name(Arch::X86_64, Format::Deb), "pilotfish_0.2.0-1_amd64.deb");
         assert_eq!(name(Arch::X86_64, Format::Rpm), "pilotfish-0.2.0-1.x86_64.rpm");
         assert_eq!(name(Arch::Aarch64, Format::Deb), "pilotfish_0.2.0-1_arm64.deb");
         assert_eq!(name(Arch::Aarch64, Format::Rpm), "pilotfish-0.2.0-1.aarch64.rpm");
+        let companion = file_name(Product::Companion, Arch::X86_64, Format::Deb, "0.2.0", 1);
+        assert_eq!(companion, "pilotfish-companion_0.2.0-1_amd64.deb");
     }
 }

@@ -1,29 +1,53 @@
 //! The files of the packages that are made rather than kept: the agent says what its configuration,
-//! manual pages and completions are.
+//! manual pages and completions are, and the companion goes into an image.
 
+use super::product::Product;
 use super::source::Source;
 use super::symbols;
 use crate::arch::Arch;
 use crate::command::{output, run_command};
 use crate::cross;
+use crate::image;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-pub(super) fn fill(source: &Source, arch: Arch, binary: &Path, revision: u32, stage: &Path) -> Result<()> {
+pub(super) fn fill(product: Product, source: &Source, arch: Arch, binary: &Path, revision: u32) -> Result<()> {
+    let stage = product.stage(&source.root);
     if stage.exists() {
-        fs::remove_dir_all(stage).with_context(|| format!("empty {}", stage.display()))?;
+        fs::remove_dir_all(&stage).with_context(|| format!("empty {}", stage.display()))?;
     }
+    fs::create_dir_all(&stage).with_context(|| format!("make {}", stage.display()))?;
+    let program = stage.join(product.name());
+    fs::copy(binary, &program).with_context(|| format!("copy {}", binary.display()))?;
+    run_command(Command::new(cross::tool(arch, "strip")).arg("--strip-all").arg(&program), "strip the program")?;
+    match product {
+        Product::Agent => of_the_agent(arch, &program, &stage)?,
+        Product::Companion => {
+            let size = image::make(source, arch, &program, &stage.join("image.tar"))?;
+            eprintln!("its image has {size} bytes");
+        }
+    }
+    fs::copy(source.root.join("packaging/debian/copyright"), stage.join("copyright"))?;
+    let overrides = source.root.join("packaging/debian").join(match product {
+        Product::Agent => "lintian-overrides",
+        Product::Companion => "lintian-overrides.companion",
+    });
+    fs::copy(overrides, stage.join("lintian-overrides"))?;
+    changelog(product, source, revision, &stage)?;
+    let licences = stage.join("licences-of-dependencies");
+    fs::write(&licences, licences_of_dependencies(product, source, arch)?)?;
+    gzip(&licences)
+}
+
+fn of_the_agent(arch: Arch, agent: &Path, stage: &Path) -> Result<()> {
     for dir in ["man", "completions"] {
         fs::create_dir_all(stage.join(dir)).with_context(|| format!("make {}", stage.display()))?;
     }
-    let agent = stage.join("pilotfish");
-    fs::copy(binary, &agent).with_context(|| format!("copy {}", binary.display()))?;
-    run_command(Command::new(cross::tool(arch, "strip")).arg("--strip-all").arg(&agent), "strip the agent")?;
     // Nothing of the machine that builds may get into what is printed.
-    let ask = |args: &[&str]| output(cross::run(arch, &agent).args(args).env_clear());
+    let ask = |args: &[&str]| output(cross::run(arch, agent).args(args).env_clear());
     fs::write(stage.join("agent.toml"), ask(&["config", "--print-default"])? + "\n")?;
     for (shell, file) in [("bash", "pilotfish.bash"), ("zsh", "_pilotfish"), ("fish", "pilotfish.fish")] {
         fs::write(stage.join("completions").join(file), ask(&["completions", shell])? + "\n")?;
@@ -32,12 +56,7 @@ pub(super) fn fill(source: &Source, arch: Arch, binary: &Path, revision: u32, st
     for page in fs::read_dir(stage.join("man"))? {
         gzip(&page?.path())?;
     }
-    fs::copy(source.root.join("packaging/debian/copyright"), stage.join("copyright"))?;
-    fs::copy(source.root.join("packaging/debian/lintian-overrides"), stage.join("lintian-overrides"))?;
-    changelog(source, revision, stage)?;
-    let licences = stage.join("licences-of-dependencies");
-    fs::write(&licences, licences_of_dependencies(source, arch)?)?;
-    gzip(&licences)
+    Ok(())
 }
 
 /// Without name and time inside, so that the same text gives the same bytes.
@@ -45,8 +64,12 @@ fn gzip(path: &Path) -> Result<()> {
     run_command(Command::new("gzip").arg("-9nf").arg(path), "compress")
 }
 
-fn changelog(source: &Source, revision: u32, stage: &Path) -> Result<()> {
-    let kept = fs::read_to_string(source.root.join("packaging/debian/changelog")).context("read the changelog")?;
+fn changelog(product: Product, source: &Source, revision: u32, stage: &Path) -> Result<()> {
+    let kept = source.root.join("packaging/debian").join(match product {
+        Product::Agent => "changelog",
+        Product::Companion => "changelog.companion",
+    });
+    let kept = fs::read_to_string(kept).context("read the changelog")?;
     let date = output(Command::new("date").args(["-Ru", "-d", &format!("@{}", source.date)]).env("LC_ALL", "C"))?;
     let version = format!("{}-{revision}", source.version);
     let text = kept.replace("@VERSION@", &version).replace("@DATE@", &date);
@@ -55,13 +78,13 @@ fn changelog(source: &Source, revision: u32, stage: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Every crate that is compiled into the agent, and the text of each licence once.
-fn licences_of_dependencies(source: &Source, arch: Arch) -> Result<String> {
+/// Every crate that is compiled into the program, and the text of each licence once.
+fn licences_of_dependencies(product: Product, source: &Source, arch: Arch) -> Result<String> {
     let mut metadata = Command::new("cargo");
     metadata.current_dir(&source.root).args(["metadata", "--locked", "--format-version", "1"]);
     let metadata: serde_json::Value = serde_json::from_str(&output(&mut metadata)?)?;
-    let used = symbols::packages(&source.root, arch)?;
-    let mut list = String::from("Libraries that are compiled into pilotfish, and their licences.\n\n");
+    let used = symbols::packages(product, &source.root, arch)?;
+    let mut list = format!("Libraries that are compiled into {}, and their licences.\n\n", product.name());
     let mut texts: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let packages = metadata["packages"].as_array().context("cargo metadata names no packages")?;
     let mut packages: Vec<_> = packages.iter().filter(|package| !package["source"].is_null()).collect();

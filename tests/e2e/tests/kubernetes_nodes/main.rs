@@ -2,6 +2,7 @@
 //! root and, once, the minutes that Kubernetes' programs take to build.
 #![forbid(unsafe_code)]
 
+mod companion;
 mod probes;
 
 use agent_api::{EdgeRow, Party};
@@ -197,6 +198,8 @@ fn edges_of_two_nodes_have_workloads_and_services_at_both_ends() -> Result<()> {
     probes::a_slow_probe_is_warned_of_before_it_fails_and_a_kill_is_told(&cluster, &agents)?;
     eprintln!("  a slow probe was warned of, and a kill by one told");
     drop(agents);
+    companion::runs_from_its_image(&cluster)?;
+    eprintln!("  the companion ran from its image, and the nodes joined it");
     assert_eq!(cluster.take_down()?, Vec::<String>::new());
     Ok(())
 }
