@@ -266,7 +266,8 @@ fn pass(bench: &Bench, crowd: &Crowd) {
 fn short_connections_without_room_are_told_however_many_they_are() {
     let bench = no_room();
     let (_, seed) = random::scale(1);
-    let crowd = Crowd::new(seed, 35_000, 0);
+    // Elsewhere is an emulated machine, which would take far longer than a second.
+    let crowd = Crowd::new(seed, if host::can_run() { 35_000 } else { 2000 }, 0);
     pass(&bench, &crowd);
     assert_eq!(refused(&bench), [crowd.answers, 0], "PILOTFISH_SCRIPTS_SEED={seed}");
 }
