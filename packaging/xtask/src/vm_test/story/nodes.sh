@@ -51,10 +51,11 @@ pod_asks() { # NAME URL...
     asked=$((asked + 1))
     $CTR tasks exec -d --exec-id "ask$asked" "$asking" /bin/busybox sh -c "$ROUNDS" '' "$@"
 }
-# From a network namespace that is no container's, as from another machine.
+# From a network namespace that is no container's, as from another machine. It begins there: a
+# service that goes there later is the node's to whoever looks before that.
 outside_asks() { # URL...
     fresh /srv/outside
-    systemd-run -q --collect --unit outside ip netns exec outside $B sh -c "$ROUNDS" /srv/outside "$@"
+    systemd-run -q --collect --unit outside -p NetworkNamespacePath=/run/netns/outside $B sh -c "$ROUNDS" /srv/outside "$@"
 }
 rounds() { cat "$1/rounds"; }
 rounds_reach() { [ "$(rounds "$1")" -ge "$2" ]; }
