@@ -255,6 +255,16 @@ mod tests {
         payload.resize(32, 0);
         let login = packet(1, &[&payload[..], b"joe\0\0"].concat());
         assert_eq!(recognise(&login), Sign::Request { after: 0 });
+        for end in 36..login.len() {
+            assert_eq!(recognise(&login[..end]), Sign::Request { after: 0 }, "{end}");
+        }
+        assert_eq!(recognise(&packet(1, &[&payload[..], b"\0\0"].concat())), Sign::Request { after: 0 }, "nobody");
+        for none in [&b"\x05\0\0"[..], b"jo\ne\0\0", b"joe\0\x05abcd", b"joe\0\xfe\0\0"] {
+            assert_eq!(recognise(&packet(1, &[&payload[..], none].concat())), Sign::No, "{none:?}");
+        }
+        assert_eq!(recognise(&packet(1, &payload)), Sign::No, "nothing of a user, and no TLS");
+        payload[1] |= 8;
+        assert_eq!(recognise(&packet(1, &payload)), Sign::Request { after: 0 });
         payload[12] = 1;
         assert_eq!(recognise(&packet(1, &payload)), Sign::No);
     }
