@@ -102,3 +102,8 @@ fn connections_of_nothing_that_is_read_are_taken_for_nothing() {
         assert!(taken.is_none(), "{kind:?} {}", taken.unwrap_or_default());
     }
 }
+
+#[test]
+fn numbers_that_a_client_of_mysql_might_log_in_with_have_no_user() {
+    assert_eq!(taken_for(Kind::Numbers, 12_946_945_461_790_244_177), None);
+}

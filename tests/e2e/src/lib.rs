@@ -21,7 +21,7 @@ pub fn alone() -> MutexGuard<'static, ()> {
 }
 
 /// Longest time that anything here may take; what is slower is broken.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An API server called `name`, listening on port 8080.
 pub fn api(bed: &mut Testbed, name: &str) -> Result<Container> {

@@ -158,6 +158,15 @@ fn nft(container: &Container, words: &str) -> Result<()> {
     Ok(())
 }
 
+/// Packets that the one rule of table `t` dropped.
+fn dropped(container: &Container) -> Result<u64> {
+    let output = container.netns.command(Path::new("nft")).args(["-j", "list", "table", "ip", "t"]).output()?;
+    let listed: Value = serde_json::from_slice(&output.stdout)?;
+    let rules = listed["nftables"].as_array().into_iter().flatten().filter_map(|one| one["rule"]["expr"].as_array());
+    let packets = rules.flatten().filter_map(|part| part["counter"]["packets"].as_u64()).next();
+    packets.context("a rule that counts")
+}
+
 #[test]
 fn lookups_in_vain_and_lookups_that_are_made_again_are_found_and_plain_ones_are_fine() -> Result<()> {
     let _alone = alone();
@@ -187,9 +196,10 @@ fn lookups_in_vain_and_lookups_that_are_made_again_are_found_and_plain_ones_are_
     );
     nft(&dns, "add table ip t")?;
     nft(&dns, "add chain ip t i { type filter hook prerouting priority 0 ; }")?;
-    nft(&dns, &format!("add rule ip t i ip saddr {} drop", patient.address))?;
+    nft(&dns, &format!("add rule ip t i ip saddr {} counter drop", patient.address))?;
     let shells = Shells::start(&patient, 8, &script)?;
-    std::thread::sleep(Duration::from_secs(1));
+    // The second question of whoever asked early may be lost, too, where the others are long in coming.
+    until("all have asked once", PATIENCE, || dropped(&dns).is_ok_and(|packets| packets >= 8))?;
     nft(&dns, "delete table ip t")?;
     let all = found(&agent, "dns-retry")?;
     ensure!(all.len() == 1 && all[0]["subject"]["name"] == "patient", "{all:#?}");

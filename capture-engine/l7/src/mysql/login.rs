@@ -48,6 +48,24 @@ pub(super) fn fixed(payload: &[u8]) -> Option<u32> {
     (fits && (!longer || capabilities & 1 == 0)).then_some(capabilities)
 }
 
+/// Whether what follows the fixed part of a packet of this length may be a user's name, empty for nobody,
+/// and what authenticates it with its length before it (`SECURE_CONNECTION`); of a client that goes on
+/// encrypted nothing follows.
+pub(super) fn names_user(rest: &[u8], length: u32, capabilities: u32) -> bool {
+    let Some(room) = (length as usize).checked_sub(FIXED).filter(|room| *room > 0) else {
+        return capabilities & SSL != 0;
+    };
+    let name = rest.iter().take_while(|byte| **byte != 0).count();
+    let is_text = rest.iter().take(name).all(|byte| !byte.is_ascii_control());
+    let fits = match rest.get(name + 1) {
+        // A token of thousands of bytes, whose length needs two more.
+        Some(0xfc) if capabilities & LENENC_AUTH != 0 => name + 4 <= room,
+        Some(secret) => *secret < 0xfb && name + 2 + usize::from(*secret) <= room,
+        None => name < room,
+    };
+    is_text && fits
+}
+
 /// The database behind the user's name and what authenticates it.
 fn database(rest: &[u8], capabilities: u32) -> Option<&[u8]> {
     if capabilities & CONNECT_WITH_DB == 0 {

@@ -22,7 +22,6 @@ pub(super) const CONNECT_WITH_DB: u32 = 1 << 3;
 pub(super) const COMPRESS: u32 = 1 << 5;
 pub(super) const SSL: u32 = 1 << 11;
 pub(super) const SECURE_CONNECTION: u32 = 1 << 15;
-pub(super) const PLUGINS: u32 = 1 << 19;
 pub(super) const LENENC_AUTH: u32 = 1 << 21;
 pub(super) const DEPRECATE_EOF: u32 = 1 << 24;
 pub(super) const ZSTD: u32 = 1 << 26;

@@ -2,7 +2,7 @@
 
 use super::command::{self, Command};
 use super::login;
-use super::packet::{self, HEADER, KEPT_CLIENT, PLUGINS, SECURE_CONNECTION, Sender};
+use super::packet::{self, HEADER, KEPT_CLIENT, SECURE_CONNECTION, Sender};
 use super::statement;
 use crate::dissector::Sign;
 
@@ -73,8 +73,11 @@ fn logs_in(length: u32, payload: &[u8]) -> Sign {
         let capable = payload.get(1).is_none_or(|byte| byte & 2 != 0);
         return if capable && zeros.iter().all(|byte| *byte == 0) { Sign::More } else { Sign::No };
     }
-    // All since 4.1 say one of these; small numbers among zeros do not.
-    let is_login = login::fixed(payload).is_some_and(|capabilities| capabilities & (SECURE_CONNECTION | PLUGINS) != 0);
+    // All since 4.1 say that they authenticate so; small numbers among zeros do not.
+    let is_login = login::fixed(payload).is_some_and(|capabilities| {
+        let rest = payload.get(login::FIXED..).unwrap_or_default();
+        capabilities & SECURE_CONNECTION != 0 && login::names_user(rest, length, capabilities)
+    });
     if is_login { Sign::Request { after: 0 } } else { Sign::No }
 }
 
@@ -252,6 +255,16 @@ mod tests {
         payload.resize(32, 0);
         let login = packet(1, &[&payload[..], b"joe\0\0"].concat());
         assert_eq!(recognise(&login), Sign::Request { after: 0 });
+        for end in 36..login.len() {
+            assert_eq!(recognise(&login[..end]), Sign::Request { after: 0 }, "{end}");
+        }
+        assert_eq!(recognise(&packet(1, &[&payload[..], b"\0\0"].concat())), Sign::Request { after: 0 }, "nobody");
+        for none in [&b"\x05\0\0"[..], b"jo\ne\0\0", b"joe\0\x05abcd", b"joe\0\xfe\0\0"] {
+            assert_eq!(recognise(&packet(1, &[&payload[..], none].concat())), Sign::No, "{none:?}");
+        }
+        assert_eq!(recognise(&packet(1, &payload)), Sign::No, "nothing of a user, and no TLS");
+        payload[1] |= 8;
+        assert_eq!(recognise(&packet(1, &payload)), Sign::Request { after: 0 });
         payload[12] = 1;
         assert_eq!(recognise(&packet(1, &payload)), Sign::No);
     }
