@@ -191,11 +191,12 @@ fn messages(
     failed: Arc<parking_lot::Mutex<Option<Arc<std::io::Error>>>>,
 ) -> impl Stream<Item = WriteContentRequest> + Send + 'static {
     let total = i64::try_from(blob.size).unwrap_or(i64::MAX);
+    let (name, expected) = (reference(&blob), blob.digest.clone());
     let message = move |action: WriteAction, offset: u64, data: Vec<u8>| WriteContentRequest {
         action: action as i32,
-        r#ref: reference(&blob),
+        r#ref: name.clone(),
         total,
-        expected: blob.digest.clone(),
+        expected: expected.clone(),
         offset: i64::try_from(offset).unwrap_or(i64::MAX),
         data,
         labels: HashMap::new(),
