@@ -439,7 +439,9 @@ mod tests {
         served.count(&http("api"), None, &value(20));
         served.pushed(at(10), true, Sees::All);
         let (theirs, others) = ([String::from("api-5d4c-x")].into(), [String::from("db-0")].into());
-        let told = |served: &Served, answering, pods| served.rate(answering, pods).map(|rate| rate.per_second);
+        let told = |served: &Served, answering: &Answering, pods: &BTreeSet<String>| {
+            served.rate(answering, pods).map(|rate| rate.per_second)
+        };
         assert_eq!(told(&served, &api(), &theirs), Some(13.0));
         assert_eq!(told(&served, &service("api"), &theirs), Some(10.0));
         assert_eq!(told(&served, &api(), &others), Some(2.0));
