@@ -2,6 +2,7 @@
 
 use crate::bench::{Bench, PATIENCE, POD, one_interface};
 use crate::place::{Pair, count, has_clsact, our_filters, path, ping_pong, within};
+use crate::removed::until;
 use capture_engine::attach::{Mechanism, Mode, sweep};
 use netns::Netns;
 use std::io::{BufRead, BufReader};
@@ -103,7 +104,8 @@ fn role_cycles() {
     for _ in 0..1000 {
         cycle();
     }
-    assert_eq!((count("fd"), count("task")), before);
+    // A thread of the attacher may be about to let go of what the last one left to it; a leak stays.
+    until("descriptors and threads are as before", || count("fd") <= before.0 && count("task") <= before.1);
     assert_eq!(Netns::current().expect("own namespace").id(), ours);
     assert!(!has_clsact(&pair.pod, "eth0"));
     assert_eq!(bench.attacher.shutdown(PATIENCE), 0);

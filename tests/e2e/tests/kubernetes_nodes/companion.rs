@@ -21,6 +21,7 @@ pub fn runs_from_its_image(cluster: &Cluster) -> Result<()> {
     let mut make = Command::new(built_binary("xtask")?);
     make.args(["image", "--binary"]).arg(built_binary("pilotfish-companion")?).arg("--output").arg(&archive);
     done(&mut make)?;
+    refuses_what_is_damaged(cluster, &archive)?;
     for node in cluster.nodes() {
         // Twice: whoever repeats a step changes nothing.
         for _ in 0..2 {
@@ -29,7 +30,6 @@ pub fn runs_from_its_image(cluster: &Cluster) -> Result<()> {
             ensure!(said.contains("is in namespace k8s.io"), "{said}");
         }
     }
-    refuses_what_is_damaged(cluster, &archive)?;
     kubectl(cluster, &["apply", "--server-side", "-k", MANIFESTS])?;
     as_other_clusters_have_it(cluster)?;
     let client = cluster.plane().client();
@@ -45,7 +45,7 @@ pub fn runs_from_its_image(cluster: &Cluster) -> Result<()> {
     let agents = join(cluster)?;
     let mut page = String::new();
     until("a replica shows the nodes", PATIENCE, || {
-        page = scrape(cluster, &address).unwrap_or_default();
+        page = scrape(cluster, &address).unwrap_or_else(|error| format!("{error:#}"));
         let counted = |node: &str| Exposition::parse(&page).count("pilotfish_exchanges_total", &[("node", node)]);
         counted("n1") > 0 && counted("n2") > 0
     })
@@ -56,7 +56,8 @@ pub fn runs_from_its_image(cluster: &Cluster) -> Result<()> {
     kubectl(cluster, &["delete", "--wait=false", "-k", MANIFESTS]).map(drop)
 }
 
-/// A layer that is not what its digest says is found by containerd, and nothing of it stays.
+/// A layer that is not what its digest says is found by containerd, and nothing of it stays. Before it has
+/// the right one, which it would not take twice.
 fn refuses_what_is_damaged(cluster: &Cluster, archive: &Path) -> Result<()> {
     let node = &cluster.nodes()[0];
     let damaged = archive.with_extension("damaged");
@@ -138,8 +139,8 @@ fn join(cluster: &Cluster) -> Result<Vec<Agent>> {
 
 /// By the Service, from a node: now the one replica answers, now the other.
 fn scrape(cluster: &Cluster, address: &str) -> Result<String> {
-    let mut get = cluster.nodes()[0].command(&installed("busybox")?);
-    done(get.args(["wget", "-q", "-T", "5", "-O", "-", &format!("http://{address}:9465/metrics?histograms=classic")]))
+    let mut get = cluster.nodes()[0].command(&installed("curl")?);
+    done(get.args(["-sSf", "--max-time", "5", &format!("http://{address}:9465/metrics?histograms=classic")]))
 }
 
 fn command(cluster: &Cluster, arguments: &[&str]) -> Result<Command> {
