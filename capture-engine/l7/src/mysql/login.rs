@@ -61,7 +61,8 @@ pub(super) fn names_user(rest: &[u8], length: u32, capabilities: u32) -> bool {
         // A token of thousands of bytes, whose length needs two more.
         Some(0xfc) if capabilities & LENENC_AUTH != 0 => name + 4 <= room,
         Some(secret) => *secret < 0xfb && name + 2 + usize::from(*secret) <= room,
-        None => name < room,
+        // The length is there, if it is 0, and is not kept.
+        None => name + 2 <= room,
     };
     is_text && fits
 }
