@@ -5,6 +5,7 @@
 
 mod build;
 mod glibc;
+pub(crate) mod image;
 mod lint;
 mod product;
 mod rpm_root;

@@ -1,13 +1,13 @@
 //! The files of the packages that are made rather than kept: the agent says what its configuration,
 //! manual pages and completions are, and the companion goes into an image.
 
+use super::image;
 use super::product::Product;
 use super::source::Source;
 use super::symbols;
 use crate::arch::Arch;
 use crate::command::{output, run_command};
 use crate::cross;
-use crate::image;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::fs;

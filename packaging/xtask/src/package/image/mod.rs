@@ -1,52 +1,26 @@
-//! `cargo xtask image`: the companion and what it loads, and nothing else, as an image in a file.
-//! No shell, no package manager. The same commit gives the same bytes on the same distribution.
+//! The companion and what it loads, and nothing else, as an image in a file. No shell, no package
+//! manager. The same commit gives the same bytes on the same distribution.
 
 mod layer;
 mod layout;
 
+use super::source::Source;
 use crate::arch::{Arch, Facts};
 use crate::command::run_command;
 use crate::cross;
-use crate::package::{Product, Source, compiled};
 use anyhow::{Context, Result, ensure};
 use layer::Files;
 use layout::About;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 /// What `packaging/kubernetes/companion` asks for, in full.
-const NAME: &str = "docker.io/library/pilotfish-companion";
+pub(crate) const NAME: &str = "docker.io/library/pilotfish-companion";
 /// Nobody, as in other images without a distribution.
 const USER: u32 = 65_532;
 /// Goal of the archive.
 const LARGEST: u64 = 25 << 20;
-
-#[derive(Debug, clap::Args)]
-pub struct Options {
-    /// Take this program instead of building one
-    #[arg(long)]
-    binary: Option<PathBuf>,
-    /// Where to [default: target/package/pilotfish-companion-VERSION.oci.tar]
-    #[arg(long)]
-    output: Option<PathBuf>,
-}
-
-/// # Errors
-/// When the program cannot be built, or is for another machine.
-pub fn run(options: &Options) -> Result<()> {
-    let source = Source::read()?;
-    let arch = Arch::or_this(None)?;
-    let built = match &options.binary {
-        Some(binary) => binary.clone(),
-        None => compiled(Product::Companion, &source, arch)?,
-    };
-    let usual = || source.root.join(format!("target/package/pilotfish-companion-{}.oci.tar", source.version));
-    let output = options.output.clone().unwrap_or_else(usual);
-    let size = make(&source, arch, &built, &output)?;
-    eprintln!("{}  {size} bytes, as {NAME}:{}", output.display(), source.version);
-    Ok(())
-}
 
 /// Writes the archive; its size. The program is stripped, if it is not.
 pub(crate) fn make(source: &Source, arch: Arch, program: &Path, output: &Path) -> Result<u64> {
