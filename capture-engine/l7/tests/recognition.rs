@@ -104,8 +104,10 @@ fn connections_of_nothing_that_is_read_are_taken_for_nothing() {
 }
 
 #[test]
-fn numbers_that_a_client_of_mysql_might_log_in_with_have_no_user() {
+fn numbers_that_mysql_might_begin_with_have_no_user_and_no_version() {
     assert_eq!(taken_for(Kind::Numbers, 12_946_945_461_790_244_177), None);
     // An empty name, and no length of what authenticates it.
     assert_eq!(taken_for(Kind::Framed, 17_761_907_083_102_643_055), None);
+    // A greeting of version 3.
+    assert_eq!(taken_for(Kind::Framed, 15_459_229_960_522_188_567), None);
 }

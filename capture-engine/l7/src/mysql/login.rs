@@ -92,7 +92,10 @@ pub(super) fn greeting(payload: &[u8]) -> Option<Result<u32, NoGreeting>> {
         return if payload.is_empty() { None } else { Some(Err(NoGreeting)) };
     };
     let version = rest.iter().take(64).take_while(|byte| byte.is_ascii_graphic()).count();
-    if !rest.first().is_none_or(u8::is_ascii_digit) || rest.get(version).is_some_and(|byte| *byte != 0) {
+    // A number of several parts: 8.0.36, 5.7.25-TiDB, 10.11.6-MariaDB.
+    let has_parts = |version: &[u8]| version.contains(&b'.');
+    let ends_wrong = |end: &u8| *end != 0 || !rest.get(..version).is_some_and(has_parts);
+    if !rest.first().is_none_or(u8::is_ascii_digit) || rest.get(version).is_some_and(ends_wrong) {
         return Some(Err(NoGreeting));
     }
     // Number of the connection, first part of the scramble, zero, capabilities.
