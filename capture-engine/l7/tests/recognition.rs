@@ -95,12 +95,19 @@ fn taken_for(kind: Kind, seed: u64) -> Option<String> {
 fn connections_of_nothing_that_is_read_are_taken_for_nothing() {
     let first = std::time::UNIX_EPOCH.elapsed().map_or(1, |time| time.as_nanos() as u64 | 1);
     let cases = u64::from(proptest::test_runner::Config::default().cases);
+    let mut taken = Vec::new();
     for seed in first..first + cases * HUNDRED {
         let kind = [Kind::Any, Kind::Numbers, Kind::Framed][(seed % 3) as usize];
         // Neighbours have little in common.
-        let taken = taken_for(kind, seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        assert!(taken.is_none(), "{kind:?} {}", taken.unwrap_or_default());
+        if let Some(of) = taken_for(kind, seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1) {
+            taken.push(format!("{kind:?} {of}"));
+        }
     }
+    // A message of MySQL has little to be known by: one of some three million short frames is one. What is
+    // more often wrong is a fault.
+    let few = 1 + cases * HUNDRED / 1_000_000;
+    assert!(taken.len() as u64 <= few, "{} of {}: {}", taken.len(), cases * HUNDRED, taken.join("\n"));
+    taken.iter().for_each(|of| eprintln!("by chance: {of}"));
 }
 
 #[test]

@@ -99,6 +99,16 @@ fn as_other_clusters_have_it(cluster: &Cluster) -> Result<()> {
     // As its Service calls it.
     slice["ports"][0]["name"] = json!("https");
     client.create(&kinds::ENDPOINT_SLICE, &slice)?;
+    // Nobody outside knows the way to a pod: it goes out by its node's address.
+    let outward = format!(
+        "add table ip outward; \
+         add chain ip outward post {{ type nat hook postrouting priority 100; }}; \
+         add rule ip outward post ip saddr 10.77.0.0/16 ip daddr {} masquerade",
+        server.ip()
+    );
+    for node in cluster.nodes() {
+        done(node.command(&installed("nft")?).arg(&outward))?;
+    }
     let sources = json!([
         {"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}},
         {"configMap": {"name": "kube-root-ca.crt"}},
