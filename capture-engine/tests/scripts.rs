@@ -10,7 +10,7 @@ mod script;
 
 use capture_engine::replay::Replay;
 use script::redis::{self, Values};
-use script::{Packet, Told, check_table, dns, engine, frames, host, mysql, postgres, random, streams, walks};
+use script::{Packet, Told, check_table, dns, engine, frames, host, kafka, mysql, postgres, random, streams, walks};
 use std::io::Cursor;
 use std::process::{Child, Command};
 
@@ -289,6 +289,42 @@ fn results_that_are_walked_make_no_wrong_record_of_a_damaged_connection() {
         let truth = dns::replayed(file(&mysql::conversation(seed, false).0));
         let (walked, _) = dns::walked(&mysql::conversation(seed, true).0);
         assert_eq!(mysql::wrong(&walked, &truth), None, "PILOTFISH_SCRIPTS_SEED={seed}");
+        found += walked.records.len();
+        sent += truth.records.len();
+    }
+    eprintln!("{found} records of {sent} exchanges");
+    assert!(found * 2 > sent, "it comes into step again: {found} of {sent}");
+}
+
+#[test]
+#[cfg_attr(no_bpf, ignore = "built without clang")]
+fn what_a_broker_is_asked_makes_the_same_records_walked_and_replayed() {
+    let (count, first) = random::scale(300);
+    eprintln!("{count} scripts from PILOTFISH_SCRIPTS_SEED={first} on");
+    let (mut copied, mut sent) = (0, 0);
+    for seed in first..first.saturating_add(count) {
+        let (packets, exchanges) = kafka::conversation(seed, false);
+        let all = dns::replayed(file(&packets));
+        let (walked, bytes) = dns::walked(&packets);
+        assert_eq!((all.records.len(), all.lost), (usize::from(exchanges), 0), "PILOTFISH_SCRIPTS_SEED={seed}");
+        assert_eq!(walked.facts(), all.facts(), "PILOTFISH_SCRIPTS_SEED={seed}: lost {}", walked.lost);
+        copied += bytes;
+        sent += packets.iter().map(|packet| packet.payload.len()).sum::<usize>();
+    }
+    eprintln!("{copied} bytes copied of {sent}");
+    assert!(copied * 4 < sent, "{copied} bytes copied of {sent}");
+}
+
+#[test]
+#[cfg_attr(no_bpf, ignore = "built without clang")]
+fn what_a_broker_is_asked_makes_no_wrong_record_of_a_damaged_connection() {
+    let (count, first) = random::scale(300);
+    let (mut found, mut sent) = (0, 0);
+    eprintln!("{count} scripts from PILOTFISH_SCRIPTS_SEED={first} on");
+    for seed in first..first.saturating_add(count) {
+        let truth = dns::replayed(file(&kafka::conversation(seed, false).0));
+        let (walked, _) = dns::walked(&kafka::conversation(seed, true).0);
+        assert_eq!(kafka::wrong(&walked, &truth), None, "PILOTFISH_SCRIPTS_SEED={seed}");
         found += walked.records.len();
         sent += truth.records.len();
     }
