@@ -17,11 +17,13 @@ pub(crate) struct Seen {
     pub asks: bool,
 }
 
-/// Looks at captured bytes of `dir`; as many as `max` of a message are kept.
-pub(crate) fn look(before: &mut Before, dir: Direction, data: Bytes<'_>, max: usize) -> Seen {
+/// Looks at captured bytes of `dir`; as many as `max` of a message are kept. `known`: the newest message of which others
+/// keep the beginning.
+pub(crate) fn look(before: &mut Before, dir: Direction, data: Bytes<'_>, max: usize, known: u32) -> Seen {
     let Bytes { at, turn, start, bytes, .. } = data;
     let (own, other) = (dir.index(), dir.reverse().index());
-    if start {
+    // A packet that overtook the first one of its message takes the mark from it.
+    if start || turn > before.newest(dir).max(known) {
         replaced(before, dir);
         let waits = before.candidates().is_some_and(|it| it.heads[other].is_some());
         let head = bytes.get(..max).unwrap_or(bytes);

@@ -98,6 +98,14 @@ impl Before {
         pairs
     }
 
+    /// The newest message of `dir` of which anything is known.
+    pub(crate) fn newest(&self, dir: Direction) -> u32 {
+        let Some(Kept { passed, candidates }) = self.0.as_deref() else { return 0 };
+        let misfit = passed.misfits[dir.index()].map_or(0, |misfit| misfit.turn);
+        let head = candidates.as_ref().and_then(|it| it.heads[dir.index()].as_ref()).map_or(0, |head| head.turn);
+        passed.last_missing[dir.index()].max(misfit).max(head)
+    }
+
     /// Messages that may ask in a protocol that shows by two of them alone; `None` where none is kept.
     pub(crate) fn candidates(&self) -> Option<&Candidates> {
         self.0.as_ref()?.candidates.as_deref()

@@ -74,7 +74,8 @@ impl Search {
     /// `from_start`: the connection was seen to begin.
     #[inline]
     pub(crate) fn bytes(&mut self, dir: Direction, data: Bytes<'_>, from_start: bool, max: usize) -> Look {
-        let aside = aside::look(&mut self.before, dir, data, max);
+        let known = self.heads[dir.index()].as_ref().map_or(0, |head| head.turn);
+        let aside = aside::look(&mut self.before, dir, data, max, known);
         self.may_ask |= aside.asks;
         match (self.shown(dir, data, from_start, max), aside.client) {
             (Look::More | Look::Misfit | Look::Other, Some(client)) => self.found_aside(client),
