@@ -17,8 +17,8 @@ pub(crate) struct Seen {
     pub asks: bool,
 }
 
-/// Looks at captured bytes of `dir`; as many as `max` of a message are kept. `known`: the newest message of which others
-/// keep the beginning.
+/// Looks at captured bytes of `dir`; as many as `max` of a message are kept. `known`: the newest message of which
+/// others keep the beginning.
 pub(crate) fn look(before: &mut Before, dir: Direction, data: Bytes<'_>, max: usize, known: u32) -> Seen {
     let Bytes { at, turn, start, bytes, .. } = data;
     let (own, other) = (dir.index(), dir.reverse().index());

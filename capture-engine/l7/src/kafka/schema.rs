@@ -265,7 +265,15 @@ impl<'a> Cursor<'a> {
             return Err(End::Broken);
         }
         for _ in 0..count {
+            let from = self.at;
+            if from < self.length && from >= self.bytes.len() as u64 {
+                // Nothing of the others is here, and there may be millions.
+                return Err(End::Part);
+            }
             self.fields(of, version, flexible, tagged, seen)?;
+            if self.at == from {
+                return Err(End::Broken);
+            }
         }
         Ok(())
     }
@@ -284,6 +292,8 @@ mod tests {
 
     const FIELDS: &[Field] =
         &[since(1, Kind::Fixed(4)), all(Kind::List(&[all(Kind::Topic), all(Kind::Plain(&[all(Kind::Error)]))]))];
+
+    const NUMBERS: &[Field] = &[all(Kind::Plain(&[all(Kind::Fixed(1))]))];
 
     fn walk(bytes: &[u8], length: usize, version: i16, flexible: bool) -> (End, i16, u32) {
         let mut seen = Seen::default();
@@ -311,5 +321,9 @@ mod tests {
         assert_eq!(walk(b"\x7f\xff\xff\xff\0\x01a", 7, 0, false).0, End::Broken, "no more elements than bytes");
         assert_eq!(walk(b"\0\0\0\x01\0\x02a/\0\0\0\0", 12, 0, false).0, End::Broken, "no name of a topic");
         assert_eq!(walk(&[0xff; 40], 40, 2, true).0, End::Broken);
+        // Numbers that are only passed over cost nothing behind what is here.
+        let (mut seen, length) = (Seen::default(), 1_u32 << 28);
+        let bytes = (length - 4).to_be_bytes();
+        assert_eq!(Cursor::new(&bytes, u64::from(length)).walk(NUMBERS, 0, false, &mut seen), End::Part);
     }
 }

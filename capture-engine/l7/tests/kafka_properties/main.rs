@@ -151,7 +151,9 @@ proptest! {
         let mut dropped = false;
         for packet in packets(&messages, &mut dice, largest).iter().flatten() {
             // Behind a loss a request in the records of another one begins where a request may: nobody could tell.
-            prop_assume!(!dropped || !packet.payload.starts_with(&kf::records(8)));
+            if dropped && packet.payload.starts_with(&kf::records(8)) {
+                return Ok(());
+            }
             dropped = dice.one_in(rarity);
             if !dropped {
                 capture.take(packet);
