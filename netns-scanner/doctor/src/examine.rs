@@ -13,7 +13,7 @@ use crate::report::Gaps;
 use crate::sample::{Connection, CpuTime, Delta, Held};
 use crate::sockets::{self, Sockets};
 use crate::{CheckId, Finding, Looked, Report, Subject, Thresholds};
-use flow_model::{Transport, Ts};
+use flow_model::{Transport, Ts, in_full};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -497,15 +497,4 @@ impl<'a> Look<'a> {
             }
         }
     }
-}
-
-/// An error with its causes.
-fn in_full(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text.push_str(&format!(": {next}"));
-        cause = next.source();
-    }
-    text
 }

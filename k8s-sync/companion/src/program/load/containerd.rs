@@ -9,6 +9,7 @@ use containerd_client::services::v1::{
     UpdateRequest, WriteAction, WriteContentRequest,
 };
 use containerd_client::types::Descriptor;
+use flow_model::{in_full, rfc3339};
 use futures_util::{Stream, StreamExt, stream};
 use std::collections::HashMap;
 use std::fs::File;
@@ -37,6 +38,7 @@ const PINNED: (&str, &str) = ("io.cri-containerd.pinned", "pinned");
 
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
+    /// tonic says "transport error" and keeps the reason for who asks.
     #[error("connect to it: {}", in_full(.0))]
     Connect(#[source] tonic::transport::Error),
     #[error("{what}: {}", status.message())]
@@ -45,17 +47,6 @@ pub enum LoadError {
     Deadline(String),
     #[error("read the archive: {0}")]
     Read(Arc<std::io::Error>),
-}
-
-/// tonic says "transport error" and keeps the reason for who asks.
-fn in_full(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }
 
 /// One way in: a containerd, a namespace of it, and a lease there.
@@ -89,7 +80,7 @@ pub async fn load(
 
 impl Import {
     async fn begin(&self, id: &str) -> Result<(), LoadError> {
-        let expires = flow_model::rfc3339(SystemTime::now() + LEASE);
+        let expires = rfc3339(SystemTime::now() + LEASE);
         let labels = HashMap::from([("containerd.io/gc.expire".to_owned(), expires)]);
         let request = self.request(CreateRequest { id: id.to_owned(), labels });
         let mut client = LeasesClient::new(self.channel.clone());
