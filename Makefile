@@ -8,6 +8,7 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 ARGS ?=
+comma := ,
 # Programs are built as whoever runs make, and run as root.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=PATH,PILOTFISH_BIN_DIR,PILOTFISH_K8S_BIN,CI)
 # Cargo takes no empty runner, so root gets none.
@@ -17,12 +18,12 @@ BINARIES := -p agentd -p companion -p testbed -p xtask
 # Where etcd and Kubernetes' own programs are; built on first use.
 K8S_BIN = bin=$$($(TARGET_DIR)/debug/xtask cluster programs) && export PILOTFISH_K8S_BIN=$$bin
 # What CI runs, in this order. Fast ones first: most mistakes are found within a minute.
-STEPS := setup check build k8s-programs tests e2e kernel-test fuzz
+STEPS := setup lint build k8s-programs tests e2e kernel-test fuzz
 
 .DEFAULT_GOAL := help
 # Steps measure the whole machine, and cargo uses all of it by itself.
 .NOTPARALLEL:
-.PHONY: help steps setup demo demo-k8s check build k8s-programs tests e2e test kernel-test fuzz package package-test vm-test aarch64
+.PHONY: help steps setup demo demo-k8s lint check build k8s-programs tests e2e test kernel-test fuzz package package-test vm-test aarch64
 
 help:
 	@sed -n 's/^# //p' Makefile | head -n 7
@@ -48,18 +49,23 @@ demo-k8s:
 # they are built even here: one build of the crates then serves the checks and the tests, and a
 # switch between the two would build them twice.
 NO_BPF = $(shell command -v $${CLANG:-clang} >/dev/null || echo PILOTFISH_NO_BPF=1)
-check:
+lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) test -q -p architecture
 	$(NO_BPF) $(CARGO) clippy -q --workspace --all-targets -- -D warnings
+	$(NO_BPF) RUSTDOCFLAGS="-D warnings" $(CARGO) doc -q --workspace --no-deps
+
+check: lint
 	$(CARGO) test -q -p flow-model -p capture-wire -p l7 -p golden-metrics
 	$(CARGO) test -q -p shim-plugin --lib --test story --test property
-	$(NO_BPF) RUSTDOCFLAGS="-D warnings" $(CARGO) doc -q --workspace --no-deps
 
 test: $(STEPS)
 
+# All that the steps below run. Cargo gives each selection of packages features of its own, and
+# builds whatever they reach once for each: one selection serves all steps, and `scripts/only.sh`
+# says which packages' tests a step runs.
 build:
-	$(CARGO) build $(BINARIES)
+	$(CARGO) build --workspace --bins --tests
 
 # Some 15 minutes, once. The tests that need them would build them, too, and look as if they hung.
 k8s-programs: build
@@ -68,19 +74,20 @@ k8s-programs: build
 # The tests ask for root where they make namespaces; those of pure code do not mind it. One test
 # binary after the other, and the end-to-end ones one test at a time: they measure the whole
 # machine.
+RUN_ONLY = $(foreach arch,X86_64 AARCH64,CARGO_TARGET_$(arch)_UNKNOWN_LINUX_GNU_RUNNER="$(CURDIR)/scripts/only.sh $(1) $(SUDO)")
 tests: build
-	@$(K8S_BIN) && $(AS_ROOT) $(CARGO) test --workspace --exclude e2e --exclude architecture
+	@$(K8S_BIN) && $(call RUN_ONLY,not e2e$(comma)architecture) $(CARGO) test --workspace
 
 e2e: build
-	@$(K8S_BIN) && $(AS_ROOT) $(CARGO) test -p e2e -- --test-threads=1
+	@$(K8S_BIN) && $(call RUN_ONLY,e2e) $(CARGO) test --workspace --tests -- --test-threads=1
 
-kernel-test:
-	$(AS_ROOT) $(CARGO) xtask kernel-test
+kernel-test: build
+	$(SUDO) $(TARGET_DIR)/debug/xtask kernel-test
 
 # Each parser's fuzz target for a bounded time (FUZZ_SECONDS each).
-FUZZ_SECONDS ?= 10
-fuzz:
-	$(CARGO) xtask fuzz --seconds $(FUZZ_SECONDS)
+FUZZ_SECONDS ?= 5
+fuzz: build
+	$(TARGET_DIR)/debug/xtask fuzz --seconds $(FUZZ_SECONDS)
 
 package:
 	@scripts/setup.sh --package

@@ -61,7 +61,9 @@ impl Guest<'_> {
             .arg(self.image.vmlinuz())
             .arg("-initrd")
             .arg(&initrd);
-        let report = console::boot(self.arch, &mut qemu, |lines| report::watch(lines, self.tests.len(), limit));
+        let report = console::boot(self.arch, &mut qemu, |lines| {
+            report::watch(lines, &self.image.release, self.tests.len(), limit)
+        });
         fs::remove_file(&initrd).with_context(|| format!("remove {}", initrd.display()))?;
         report
     }

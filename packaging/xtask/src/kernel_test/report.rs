@@ -36,8 +36,9 @@ impl fmt::Display for Report {
     }
 }
 
-/// Reads the console until `programs` test programs have ended, or `limit` is over.
-pub(crate) fn watch(lines: &mpsc::Receiver<String>, programs: usize, limit: Duration) -> Result<Report> {
+/// Reads the console of a guest until `programs` test programs have ended, or `limit` is over, and
+/// prints it with the guest's name before each line.
+pub(crate) fn watch(lines: &mpsc::Receiver<String>, name: &str, programs: usize, limit: Duration) -> Result<Report> {
     let mut report = Report { programs, ..Report::default() };
     let mut last = Vec::new();
     let deadline = Instant::now() + limit;
@@ -54,7 +55,7 @@ pub(crate) fn watch(lines: &mpsc::Receiver<String>, programs: usize, limit: Dura
                 {
                     report.failures.push(line.clone());
                 }
-                eprintln!("  | {line}");
+                eprintln!("  {name} | {line}");
                 last.push(line);
             }
             Err(mpsc::RecvTimeoutError::Timeout) => bail!("nothing more within {} s", limit.as_secs()),

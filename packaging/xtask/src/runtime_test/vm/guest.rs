@@ -21,5 +21,5 @@ pub(super) fn boot(image: &Image, initrd: &Path, disk: &Path, limit: Duration) -
         .arg(initrd)
         .arg("-drive")
         .arg(format!("file={},if=virtio,format=raw,cache=unsafe", disk.display()));
-    console::boot(Arch::X86_64, &mut qemu, |lines| report::watch(lines, 1, limit))
+    console::boot(Arch::X86_64, &mut qemu, |lines| report::watch(lines, &image.release, 1, limit))
 }
