@@ -22,7 +22,7 @@ pub use load::Kernel;
 pub use maps::KernelConfig;
 pub use object::LoadError;
 pub use overrides::Overrides;
-pub use ring::RingReader;
+pub use ring::{Present, RingReader};
 pub use sample::{Page, Sampler};
 pub use stats::{KernelStats, MapMemory, ProgramInfo};
 pub use stub::{NodePrograms, Programs, STUB_NAME, Sockets, StubError};
