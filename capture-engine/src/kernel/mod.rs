@@ -25,4 +25,4 @@ pub use overrides::Overrides;
 pub use ring::{Present, RingReader};
 pub use sample::{Page, Sampler};
 pub use stats::{KernelStats, MapMemory, ProgramInfo};
-pub use stub::{NodePrograms, Programs, STUB_NAME, Sockets, StubError};
+pub use stub::{NodePrograms, Programs, STUB_NAME, SharedStubs, Sockets, StubError, class_of};
