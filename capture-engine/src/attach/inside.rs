@@ -10,9 +10,9 @@ use super::rival::Rivals;
 use super::sight::{Sees, Sight};
 use super::sweeping::{BATCH, settle, take_off};
 use super::sys;
-use super::tc::{self, NAME_PREFIX, QdiscKind, QdiscMaker};
+use super::tc::{self, NAME_PREFIX, QdiscKind, QdiscMaker, Runs};
 use super::words::{AttachConfig, CutLists, Interface, Mechanism, Mode};
-use crate::kernel::StubError;
+use crate::kernel::{SharedStubs, StubError};
 use flow_model::Direction;
 use netns::wire::Batch;
 use netns::{IfAddress, InNetns, Link, LinkWatch, NetlinkError, Own, Part, Refusal};
@@ -57,8 +57,9 @@ pub struct HeldInterface {
     pub name: String,
     /// TCX links, which end with this; none with clsact.
     tcx: Option<[sys::Link; 2]>,
-    /// The kernel's numbers of our programs, by `Direction::index`.
-    programs: [u32; 2],
+    runs: Runs,
+    /// Where its programs are others', too.
+    _shared: Option<Arc<SharedStubs>>,
     /// By clsact, though something of others runs before it: there was no better way.
     behind: bool,
     /// What the interface had counted when our programs were in place last, and saw packets.
@@ -68,8 +69,13 @@ pub struct HeldInterface {
 }
 
 impl HeldInterface {
-    fn new(name: String, tcx: Option<[sys::Link; 2]>, programs: [u32; 2], behind: bool) -> HeldInterface {
-        HeldInterface { name, tcx, programs, behind, packets: None, earlier: None }
+    fn by_tcx(name: String, links: [sys::Link; 2], ids: [u32; 2]) -> HeldInterface {
+        let runs = Runs { ids, class: 0 };
+        HeldInterface { name, tcx: Some(links), runs, _shared: None, behind: false, packets: None, earlier: None }
+    }
+
+    fn by_clsact(name: String, (runs, shared): (Runs, Option<Arc<SharedStubs>>), behind: bool) -> HeldInterface {
+        HeldInterface { name, tcx: None, runs, _shared: shared, behind, packets: None, earlier: None }
     }
 
     /// What we put there is there, and sees every packet as it did.
@@ -79,7 +85,7 @@ impl HeldInterface {
             Some(links) => !links.iter().any(|link| sys::tcx_interface(link).is_ok_and(|at| at != index)),
             None => {
                 let shadowed = mode == Mode::Auto && !self.behind && !found.clsact_is_first();
-                found.whole(self.programs) && !shadowed
+                found.whole(self.runs) && !shadowed
             }
         }
     }
@@ -87,7 +93,7 @@ impl HeldInterface {
     /// By TCX, and something of others runs before it. Another agent of ours lets every packet pass.
     fn is_overtaken(&self, found: &Found) -> bool {
         let others = |dir: &Direction| {
-            let before = found.tcx[dir.index()].iter().take_while(|id| **id != self.programs[dir.index()]);
+            let before = found.tcx[dir.index()].iter().take_while(|id| **id != self.runs.ids[dir.index()]);
             before
                 .copied()
                 .any(|id| !sys::program_name(id).is_some_and(|name| name.starts_with(NAME_PREFIX.as_bytes())))
@@ -143,7 +149,8 @@ pub struct EntryReport {
     pub messages: u64,
 }
 
-/// The programs of this entry: loaded when the first interface needs them, closed at its end.
+/// The programs of this entry: loaded when the first interface needs them, and closed at its end.
+/// TCX links have such ones, and clsact filters that share none.
 pub type Load<'a> = &'a (dyn Fn(Direction) -> Result<OwnedFd, StubError> + Sync);
 
 /// Asks how many packets the programs have seen ([`Programs::seen`](crate::kernel::Programs::seen)).
@@ -153,6 +160,8 @@ pub type Seen<'a> = &'a (dyn Fn() -> Option<u64> + Sync);
 #[derive(Clone, Copy)]
 pub struct Ours<'a> {
     pub load: Load<'a>,
+    /// What clsact filters run instead, and the class by which the slot is known.
+    pub shared: Option<&'a (Arc<SharedStubs>, u16)>,
     pub seen: Seen<'a>,
 }
 
@@ -160,6 +169,7 @@ struct Entry<'a> {
     asker: Asker<'a>,
     programs: Option<Programs>,
     load: Load<'a>,
+    shared: Option<&'a (Arc<SharedStubs>, u16)>,
     report: EntryReport,
     now: Instant,
     /// What each interface had counted when this entry began.
@@ -207,8 +217,9 @@ pub fn attach(
     let packets = gap::packets(&mut asker.route, held.counted());
     let sees = held.sight.look([before, (ours.seen)()], &packets);
     let report = EntryReport::default();
-    let mut entry =
-        Entry { asker, programs: None, load: ours.load, report, now, packets, sees, believes: false, is_wrong: false };
+    let Ours { load, shared, seen: _ } = ours;
+    let (believes, is_wrong) = (false, false);
+    let mut entry = Entry { asker, programs: None, load, shared, report, now, packets, sees, believes, is_wrong };
     // Watch before listing: what comes in between is then in either.
     if held.watch.is_none() {
         held.watch = Some(Arc::new(inside.watch().map_err(InsideError::Watch)?));
@@ -323,7 +334,7 @@ impl Entry<'_> {
                     continue;
                 }
                 held.removed += 1;
-                if overtaken || (have.tcx.is_none() && found.has_anothers(have.programs)) {
+                if overtaken || (have.tcx.is_none() && found.has_anothers(have.runs)) {
                     held.rivals.took(index, self.now);
                 }
                 held.interfaces.remove(&index);
@@ -418,8 +429,16 @@ impl Entry<'_> {
         let mut open = Vec::new();
         let mut waiting = attempts.into_iter().peekable();
         while waiting.peek().is_some() {
-            let Programs { fds, ids } = self.programs()?;
-            let (programs, ids) = ([fds[0].as_raw_fd(), fds[1].as_raw_fd()], *ids);
+            let (programs, runs, shared) = match self.shared {
+                Some((shared, class)) => {
+                    let programs = shared.programs().map(|program| program.as_raw_fd());
+                    (programs, Runs { ids: shared.ids(), class: *class }, Some(shared))
+                }
+                None => {
+                    let Programs { fds, ids } = self.programs()?;
+                    ([fds[0].as_raw_fd(), fds[1].as_raw_fd()], Runs { ids: *ids, class: 0 }, None)
+                }
+            };
             let mut batch = Batch::new();
             let mut sent = Vec::new();
             while batch.len() + 3 <= BATCH
@@ -431,7 +450,8 @@ impl Entry<'_> {
                     }
                     for dir in BOTH {
                         let at = dir.index();
-                        tc::add_filter(&mut batch, attempt.index, dir, prio[at], programs[at], maker);
+                        let program = (programs[at], runs.class);
+                        tc::add_filter(&mut batch, attempt.index, dir, prio[at], program, maker);
                     }
                     sent.push((attempt, make_qdisc, maker, prio));
                 }
@@ -446,7 +466,8 @@ impl Entry<'_> {
             for (attempt, make_qdisc, maker, prio, qdisc, filters) in judged {
                 if qdisc.is_ok() && filters.iter().all(Result::is_ok) {
                     let behind = !attempt.found.clsact_is_first();
-                    held.interfaces.insert(attempt.index, HeldInterface::new(attempt.name, None, ids, behind));
+                    let ours = (runs, shared.cloned());
+                    held.interfaces.insert(attempt.index, HeldInterface::by_clsact(attempt.name, ours, behind));
                 } else {
                     let made = make_qdisc && qdisc.is_ok();
                     self.undo(attempt.index, maker, prio, made, &filters)?;
@@ -522,7 +543,7 @@ impl Entry<'_> {
             .and_then(|first| Ok([first, sys::tcx_link(egress.as_fd(), attempt.index, Direction::Egress)?]));
         Ok(match links {
             Ok(links) => {
-                let of_ours = HeldInterface::new(attempt.name, Some(links), ids, false);
+                let of_ours = HeldInterface::by_tcx(attempt.name, links, ids);
                 held.interfaces.insert(attempt.index, of_ours);
                 None
             }

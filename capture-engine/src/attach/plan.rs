@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::tc::{Filter, QdiscKind, QdiscMaker};
+use super::tc::{Filter, QdiscKind, QdiscMaker, Runs};
 use super::words::Mode;
 use flow_model::Direction;
 
@@ -65,20 +65,20 @@ impl Found {
         })
     }
 
-    /// Exactly one filter of ours in each direction, with this program.
+    /// Exactly one filter of ours in each direction, which runs this.
     #[must_use]
-    pub fn whole(&self, programs: [u32; 2]) -> bool {
+    pub fn whole(&self, runs: Runs) -> bool {
         BOTH.iter().all(|dir| {
-            let mut there = self.ours().filter(|(filter, _)| filter.dir == *dir).map(|(filter, _)| filter.program);
-            there.next() == Some(programs[dir.index()]) && there.next().is_none()
+            let mut there = self.ours().map(|(filter, _)| filter).filter(|filter| filter.dir == *dir);
+            there.next().is_some_and(|filter| runs.is_of(filter)) && there.next().is_none()
         })
     }
 
-    /// Filters that look like ours and have other programs: a process like this one has taken our
+    /// Filters that look like ours and run something else: a process like this one has taken our
     /// place.
     #[must_use]
-    pub fn has_anothers(&self, programs: [u32; 2]) -> bool {
-        self.ours().any(|(filter, _)| filter.program != programs[filter.dir.index()])
+    pub fn has_anothers(&self, runs: Runs) -> bool {
+        self.ours().any(|(filter, _)| !runs.is_of(filter))
     }
 
     /// The qdisc is there for our filters alone.
@@ -209,27 +209,41 @@ mod tests {
     fn filters_with_another_program_are_another_process_s() {
         let ours = BOTH.map(|dir| Filter { program: 7 + dir.index() as u32, ..our_filter(2, dir, 1, QdiscMaker::Us) });
         let found = clsact(ours.to_vec());
-        assert!(found.whole([7, 8]) && !found.has_anothers([7, 8]));
-        for programs in [[7, 9], [9, 8]] {
-            assert!(!found.whole(programs) && found.has_anothers(programs));
+        let run = |ids| Runs { ids, class: 0 };
+        assert!(found.whole(run([7, 8])) && !found.has_anothers(run([7, 8])));
+        for ids in [[7, 9], [9, 8]] {
+            assert!(!found.whole(run(ids)) && found.has_anothers(run(ids)));
         }
         let half = clsact(ours[..1].to_vec());
-        assert!(!half.whole([7, 8]) && !half.has_anothers([7, 8]), "somebody removed one");
-        assert!(!clsact(vec![]).has_anothers([7, 8]));
+        assert!(!half.whole(run([7, 8])) && !half.has_anothers(run([7, 8])), "somebody removed one");
+        assert!(!clsact(vec![]).has_anothers(run([7, 8])));
+    }
+
+    #[test]
+    fn filters_that_share_a_program_are_told_apart_by_their_class() {
+        let of = |class| {
+            let filter = |dir| Filter { program: 7, class, ..our_filter(2, dir, 1, QdiscMaker::Us) };
+            clsact(BOTH.map(filter).to_vec())
+        };
+        let ours = Runs { ids: [7, 7], class: 40 };
+        assert!(of(40).whole(ours) && !of(40).has_anothers(ours));
+        for another in [of(0), of(41), of(40 + (1 << 16))] {
+            assert!(!another.whole(ours) && another.has_anothers(ours), "counted as another namespace's");
+        }
     }
 
     #[test]
     fn a_qdisc_of_ours_is_removable_only_while_nobody_else_uses_it() {
         let [ours_in, ours_out] = BOTH.map(|dir| our_filter(2, dir, 1, QdiscMaker::Us));
         let alone = clsact(vec![group_of(&ours_in), ours_in.clone(), group_of(&ours_out), ours_out.clone()]);
-        assert!(alone.whole([0, 0]) && alone.qdisc_is_ours_alone());
+        assert!(alone.whole(Runs::default()) && alone.qdisc_is_ours_alone());
         let mut joined = alone.clone();
         joined.filters.push(foreign(Direction::Egress, 7));
-        assert!(joined.whole([0, 0]) && !joined.qdisc_is_ours_alone());
+        assert!(joined.whole(Runs::default()) && !joined.qdisc_is_ours_alone());
         let mut empty_group = alone;
         empty_group.filters.push(group_of(&foreign(Direction::Egress, 7)));
         assert!(!empty_group.qdisc_is_ours_alone());
         let anothers = clsact(BOTH.map(|dir| our_filter(2, dir, 1, QdiscMaker::Other)).to_vec());
-        assert!(anothers.whole([0, 0]) && !anothers.qdisc_is_ours_alone());
+        assert!(anothers.whole(Runs::default()) && !anothers.qdisc_is_ours_alone());
     }
 }

@@ -14,6 +14,7 @@ const CLSACT_HANDLE: u32 = 0xffff_0000;
 const TCA_KIND: u16 = 1;
 const TCA_OPTIONS: u16 = 2;
 const TCA_CHAIN: u16 = 11;
+const TCA_BPF_CLASSID: u16 = 3;
 const TCA_BPF_FD: u16 = 6;
 const TCA_BPF_NAME: u16 = 7;
 const TCA_BPF_FLAGS: u16 = 8;
@@ -67,6 +68,24 @@ pub struct Filter {
     pub name: String,
     /// The kernel's number of its program; 0 where it was not told.
     pub program: u32,
+    /// What it tells its program; 0: nothing.
+    pub class: u32,
+}
+
+/// What a filter of ours runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Runs {
+    /// The kernel's numbers of the programs, by `Direction::index`.
+    pub ids: [u32; 2],
+    /// The slot, for programs that others have too; 0 for those that know theirs.
+    pub class: u16,
+}
+
+impl Runs {
+    #[must_use]
+    pub fn is_of(&self, filter: &Filter) -> bool {
+        filter.program == self.ids[filter.dir.index()] && filter.class == u32::from(self.class)
+    }
 }
 
 impl Filter {
@@ -128,13 +147,23 @@ pub fn remove_clsact(batch: &mut Batch, index: u32) {
     });
 }
 
-/// Adds our filter of `dir`. Lower `prio` runs first; 1 is the lowest there is.
-pub fn add_filter(batch: &mut Batch, index: u32, dir: Direction, prio: u16, program: i32, maker: QdiscMaker) {
+/// Adds our filter of `dir`, with a class unless that is 0. Lower `prio` runs first; 1 is the lowest there is.
+pub fn add_filter(
+    batch: &mut Batch,
+    index: u32,
+    dir: Direction,
+    prio: u16,
+    (program, class): (i32, u16),
+    maker: QdiscMaker,
+) {
     let handle = HANDLE | if maker == QdiscMaker::Us { MADE_QDISC } else { 0 };
     batch.message(libc::RTM_NEWTFILTER, ACK | CREATE | EXCL, |message| {
         message.raw(&tcmsg(index, handle, parent_of(dir), prio_and_protocol(prio, ETH_P_ALL)));
         message.attr_str(TCA_KIND, "bpf");
         message.nest(TCA_OPTIONS, |options| {
+            if class != 0 {
+                options.attr_u32(TCA_BPF_CLASSID, class.into());
+            }
             options.attr(TCA_BPF_FD, &program.to_ne_bytes());
             options.attr_str(TCA_BPF_NAME, name_of(dir));
             options.attr_u32(TCA_BPF_FLAGS, DIRECT_ACTION);
@@ -168,6 +197,7 @@ pub fn our_filter(index: u32, dir: Direction, prio: u16, maker: QdiscMaker) -> F
         kind: "bpf".to_owned(),
         name: name_of(dir).to_owned(),
         program: 0,
+        class: 0,
     }
 }
 
@@ -213,6 +243,7 @@ pub fn parse_filter(message: &Message<'_>, dir: Direction) -> Option<Filter> {
         kind: String::new(),
         name: String::new(),
         program: 0,
+        class: 0,
     };
     for (kind, value) in wire::attrs_after(message.payload, TCMSG) {
         match kind {
@@ -223,6 +254,7 @@ pub fn parse_filter(message: &Message<'_>, dir: Direction) -> Option<Filter> {
                 for (kind, value) in wire::attrs(value) {
                     match kind {
                         TCA_BPF_NAME => filter.name = wire::text(value),
+                        TCA_BPF_CLASSID => filter.class = wire::read_u32(value, 0).unwrap_or(0),
                         TCA_BPF_ID => filter.program = wire::read_u32(value, 0).unwrap_or(0),
                         _ => {}
                     }
@@ -249,13 +281,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_filter_reads_back_as_ours_with_what_was_put_into_it(index in 1u32.., dir in direction(), prio in 1u16.., maker in maker()) {
+        fn a_filter_reads_back_as_ours_with_what_was_put_into_it(index in 1u32.., dir in direction(), prio in 1u16.., class: u16, maker in maker()) {
             let mut batch = Batch::new();
-            add_filter(&mut batch, index, dir, prio, 5, maker);
+            add_filter(&mut batch, index, dir, prio, (5, class), maker);
             let message = wire::messages(batch.bytes()).next().expect("one message");
             let filter = parse_filter(&message, dir).expect("a filter");
             prop_assert_eq!(filter.ours(), Some(maker));
-            prop_assert_eq!(&filter, &our_filter(index, dir, prio, maker));
+            prop_assert_eq!(&filter, &Filter { class: class.into(), ..our_filter(index, dir, prio, maker) });
 
             let mut removal = Batch::new();
             remove_filter(&mut removal, &filter);

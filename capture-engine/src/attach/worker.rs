@@ -9,6 +9,7 @@ use super::table::{Core, View};
 use super::watcher;
 use super::words::{AttachEvent, CutLists, Interface};
 use super::{sweeping, sys};
+use crate::kernel::class_of;
 use flow_model::{Slot, in_full};
 use netns::{Netns, NetnsId};
 use std::sync::Arc;
@@ -93,7 +94,8 @@ fn attach(core: &Core, task: Task) {
     let begun = Instant::now();
     let load = |dir| core.programs.stub(slot, dir);
     let seen = || core.programs.seen(slot);
-    let ours = Ours { load: &load, seen: &seen };
+    let shared = core.programs.shared().zip(class_of(slot));
+    let ours = Ours { load: &load, shared: shared.as_ref(), seen: &seen };
     // A panic in there leaves `held` as far as it got.
     let is_new = priority == Priority::New;
     let entered = netns.run(|inside| inside::attach(inside, &core.config, ours, &mut held, is_new, Instant::now()));

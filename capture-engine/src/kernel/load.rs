@@ -2,11 +2,11 @@
 
 use super::maps::{KernelConfig, Shared};
 use super::node::Node;
-use super::object::{LoadError, clone, refused, take, verified};
+use super::object::{LoadError, clone, refused, setup, take, verified};
 use super::overrides::Overrides;
 use super::ring::RingReader;
 use super::sample::Sampler;
-use super::stub::{self, Hook, NodePrograms, Programs, Sockets, Stub, StubError, Stubs};
+use super::stub::{self, Hook, NodePrograms, Programs, SharedStubs, Sockets, Stub, StubError, Stubs};
 use super::sys;
 use aya::maps::{MapData, ProgramArray, RingBuf};
 use aya::programs::{ProgramFd, SchedClassifier};
@@ -29,6 +29,8 @@ pub struct Kernel {
     pub(super) program: ProgramFd,
     /// Holds the shared program for the stubs; with its last descriptor it goes.
     programs: OwnedFd,
+    /// Each interface that has them holds them, too.
+    pub(super) shared_stubs: Arc<SharedStubs>,
     pub(super) node: Node,
     pub(super) stubs: Mutex<Stubs>,
 }
@@ -75,6 +77,7 @@ impl Kernel {
         let ring = RingBuf::try_from(aya::maps::Map::RingBuf(ring)).map_err(refused)?;
         let shared = Arc::new(Shared::new(&mut |name| take(&mut ebpf, name))?);
         shared.configure(config)?;
+        let stubs = SharedStubs::load(programs_fd.as_fd()).map_err(setup("load the program pilotfish_stub"))?;
         let node = Node::new(ebpf, Arc::clone(&shared))?;
         Ok(Kernel {
             shared,
@@ -83,6 +86,7 @@ impl Kernel {
             ring_bytes: config.ring_bytes,
             program,
             programs: programs_fd,
+            shared_stubs: Arc::new(stubs),
             node,
             stubs: Mutex::default(),
         })
@@ -157,6 +161,10 @@ impl Programs for Kernel {
         let fd = stub::load(slot, dir, self.programs.as_fd())?;
         self.remember(&fd, Hook::Interface(dir)).map_err(|source| StubError { slot, dir, source })?;
         Ok(fd)
+    }
+
+    fn shared(&self) -> Option<Arc<SharedStubs>> {
+        Some(Arc::clone(&self.shared_stubs))
     }
 
     fn seen(&self, slot: Slot) -> Option<u64> {

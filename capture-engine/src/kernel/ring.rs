@@ -37,6 +37,29 @@ pub struct RingReader {
     drained_any: bool,
 }
 
+/// What was in the ring at one moment, as far as it may still be there. A ring that is refilled as
+/// fast as it is read never becomes empty: after as many bytes as it can hold all of it has come.
+#[derive(Debug)]
+pub struct Present {
+    bytes: usize,
+}
+
+impl Present {
+    /// Whether all of it has been handed over.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.bytes == 0
+    }
+
+    fn took(&mut self, record: usize) {
+        self.bytes = self.bytes.saturating_sub((RECORD_HEAD + record).next_multiple_of(RECORD_HEAD));
+    }
+
+    fn none_is_left(&mut self) {
+        self.bytes = 0;
+    }
+}
+
 impl fmt::Debug for RingReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RingReader").field("last_event", &self.last_event).finish_non_exhaustive()
@@ -67,13 +90,27 @@ impl RingReader {
         events
     }
 
-    /// As `drain`: all events that are in the ring now. Of those that come meanwhile it takes as many
-    /// as the ring can hold at most: one that is refilled as fast as it is read keeps nobody here.
-    pub fn drain_present(&mut self, each: &mut impl FnMut(Event<'_>)) -> usize {
-        let (mut events, mut bytes) = (0, 0);
-        while bytes < self.ring_bytes {
-            let Some(record) = self.ring.next() else { break };
-            bytes += (RECORD_HEAD + record.len()).next_multiple_of(RECORD_HEAD);
+    /// What is in the ring now, to be handed over before something else is believed.
+    #[must_use]
+    pub fn present(&self) -> Present {
+        Present { bytes: self.ring_bytes }
+    }
+
+    /// As `drain`, until all that `present` stands for is handed over. With fewer than `max_events`
+    /// it is; with as many [`Present::is_over`] tells.
+    pub fn drain_present(
+        &mut self,
+        present: &mut Present,
+        max_events: usize,
+        each: &mut impl FnMut(Event<'_>),
+    ) -> usize {
+        let mut events = 0;
+        while events < max_events && !present.is_over() {
+            let Some(record) = self.ring.next() else {
+                present.none_is_left();
+                break;
+            };
+            present.took(record.len());
             events += usize::from(hand_over(&record, &self.shared, each));
         }
         self.drained_any |= events > 0;
@@ -133,5 +170,25 @@ fn hand_over(record: &[u8], shared: &Shared, each: &mut impl FnMut(Event<'_>)) -
             shared.malformed.fetch_add(1, Ordering::Relaxed);
             false
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_there_has_come_after_a_ring_s_worth_of_it_or_when_nothing_is_left() {
+        let mut present = Present { bytes: 4096 };
+        // 9 bytes and their head take three words.
+        (0..170).for_each(|_| present.took(9));
+        assert!(!present.is_over(), "{present:?}");
+        present.took(9);
+        assert!(present.is_over());
+        let mut present = Present { bytes: 4096 };
+        present.took(4000);
+        assert!(!present.is_over());
+        present.none_is_left();
+        assert!(present.is_over());
     }
 }

@@ -28,6 +28,8 @@ pub struct Sampler {
     opening: Opening,
     keys: Vec<wire::Key>,
     values: Vec<wire::Flow>,
+    /// How many of them the last turn brought, and whether it was the last of its round.
+    read: (usize, bool),
 }
 
 /// What one turn brought.
@@ -60,7 +62,14 @@ impl Page<'_> {
 
 impl Sampler {
     pub(super) fn new(shared: Arc<Shared>) -> Sampler {
-        Sampler { shared, cursor: Cursor::default(), opening: Opening::default(), keys: Vec::new(), values: Vec::new() }
+        Sampler {
+            shared,
+            cursor: Cursor::default(),
+            opening: Opening::default(),
+            keys: Vec::new(),
+            values: Vec::new(),
+            read: (0, false),
+        }
     }
 
     /// The next (about) `flows` flows of the table: one system call, some 0.3 us for each flow.
@@ -85,18 +94,28 @@ impl Sampler {
                 Err(error) => {
                     self.cursor = Cursor::default();
                     self.opening = Opening::default();
+                    self.read = (0, false);
                     return Err(error);
                 }
             }
         };
-        let keys = self.keys.get(..count).unwrap_or_default();
-        let values = self.values.get(..count).unwrap_or_default();
-        keys.iter().zip(values).for_each(|(key, flow)| self.opening.saw(key, flow));
+        let read = self.keys.iter().zip(&self.values).take(count);
+        read.for_each(|(key, flow)| self.opening.saw(key, flow));
         if end {
             self.cursor = Cursor::default();
             std::mem::take(&mut self.opening).end(&self.shared.control);
         }
-        Ok(Page { keys, values, last: end })
+        self.read = (count, end);
+        Ok(self.page())
+    }
+
+    /// What the last turn brought, once more.
+    #[must_use]
+    pub fn page(&self) -> Page<'_> {
+        let (count, last) = self.read;
+        let keys = self.keys.get(..count).unwrap_or_default();
+        let values = self.values.get(..count).unwrap_or_default();
+        Page { keys, values, last }
     }
 
     /// The flow as it stands now.

@@ -9,6 +9,7 @@ use capture_wire::Stat;
 use flow_model::{Direction, Slot};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use zerocopy::FromBytes;
 
@@ -63,7 +64,8 @@ pub struct ProgramInfo {
     pub name: &'static str,
     /// The kernel's, as `bpftool prog` shows it; both directions of a hook share it.
     pub id: u32,
-    /// Stubs that hand over to this program for this direction and exist now.
+    /// Stubs that hand over to this program for this direction and exist now; one that interfaces
+    /// share counts once for each of them.
     pub stubs: usize,
     /// Runs of its stubs, those that are gone included.
     pub run_count: u64,
@@ -168,6 +170,14 @@ impl Kernel {
         });
         if let Some(error) = failed {
             return Err(error);
+        }
+        for dir in [Direction::Ingress, Direction::Egress] {
+            let hook = Hook::Interface(dir).index();
+            add(&mut sum, hook, sys::run_stats(self.shared_stubs.programs()[dir.index()])?);
+            if let Some(count) = count.get_mut(hook) {
+                // All who hold them, but us.
+                *count += Arc::strong_count(&self.shared_stubs).saturating_sub(1);
+            }
         }
         let node = self.node.program();
         let mut infos = Vec::new();

@@ -9,7 +9,9 @@
 use super::sys;
 use aya_obj::generated::bpf_insn;
 use flow_model::{Direction, Slot};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 /// What goes onto the interfaces of a namespace. The attachment side knows no more of the kernel half than this.
 pub trait Programs: Send + Sync {
@@ -21,6 +23,11 @@ pub trait Programs: Send + Sync {
     /// When the kernel refuses the program (missing `CAP_BPF` or `CAP_NET_ADMIN`, out of memory).
     fn stub(&self, slot: Slot, dir: Direction) -> Result<OwnedFd, StubError>;
 
+    /// The stubs that clsact filters of all namespaces share; `None` where each has its own.
+    fn shared(&self) -> Option<Arc<SharedStubs>> {
+        None
+    }
+
     /// Packets that the programs of `slot` have seen, so that it can be told whether they see any:
     /// a count that may wrap, and that others may have a part in. None where nobody counts.
     fn seen(&self, slot: Slot) -> Option<u64> {
@@ -28,6 +35,46 @@ pub trait Programs: Send + Sync {
         None
     }
 }
+
+/// One stub for each direction, for any number of clsact filters: it marks packets with the class that
+/// the filter has (`TCA_BPF_CLASSID`), which the kernel tells the program. Loading two programs for
+/// each namespace was a quarter of what an attachment cost.
+#[derive(Debug)]
+pub struct SharedStubs {
+    programs: [OwnedFd; 2],
+    ids: [u32; 2],
+}
+
+impl SharedStubs {
+    pub(super) fn load(programs: BorrowedFd<'_>) -> io::Result<SharedStubs> {
+        let programs = [load_shared(Direction::Ingress, programs)?, load_shared(Direction::Egress, programs)?];
+        let id = |dir: Direction| sys::run_stats(programs[dir.index()].as_fd()).map(|stats| stats.id);
+        let ids = [id(Direction::Ingress)?, id(Direction::Egress)?];
+        Ok(SharedStubs { programs, ids })
+    }
+
+    /// By `Direction::index`.
+    #[must_use]
+    pub fn programs(&self) -> [BorrowedFd<'_>; 2] {
+        [self.programs[0].as_fd(), self.programs[1].as_fd()]
+    }
+
+    /// The kernel's numbers of them, by `Direction::index`.
+    #[must_use]
+    pub fn ids(&self) -> [u32; 2] {
+        self.ids
+    }
+}
+
+/// The class of the filters that hand packets of `slot` to shared stubs. A program is told 16 bits of
+/// it, and no class is 0; the last ones have a meaning of their own at clsact.
+#[must_use]
+pub fn class_of(slot: Slot) -> Option<u16> {
+    u16::try_from(slot.0).ok().filter(|class| (1..LAST_CLASSES).contains(class))
+}
+
+/// `TC_H_MIN_PRIORITY` and what follows it.
+const LAST_CLASSES: u16 = 0xffe0;
 
 /// What goes onto the cgroups of processes that live in the node's own namespace.
 pub trait NodePrograms: Send + Sync {
@@ -103,6 +150,7 @@ pub(super) struct Stubs {
 pub const STUB_NAME: &str = "pilotfish_stub";
 
 // Opcodes as in linux/bpf_common.h and linux/bpf.h.
+const LDX_W: u8 = 0x61;
 const MOV64_REG: u8 = 0xbf;
 const MOV64_IMM: u8 = 0xb7;
 const LD_IMM64: u8 = 0x18;
@@ -117,6 +165,8 @@ const SKB_CGROUP_ID: i32 = 79;
 const GET_NETNS_COOKIE: i32 = 122;
 /// `offsetof(struct __sk_buff, cb)`; fixed by the kernel's ABI.
 const SKB_CB: i16 = 48;
+/// `offsetof(struct __sk_buff, tc_classid)`.
+const SKB_CLASS: i16 = 72;
 /// `TC_ACT_UNSPEC` and `TCX_NEXT`.
 const NEXT: i32 = -1;
 /// The verdict of a `CGROUP_SKB` program.
@@ -130,9 +180,14 @@ fn insn(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> bpf_insn {
 ///
 /// Values go through a register: before 6.4 an immediate cannot be stored into the context.
 fn mark_and_hand_over(slot: Slot, dir: Direction, programs: BorrowedFd<'_>) -> [bpf_insn; 9] {
+    let [slot_to, slot_at] = [insn(MOV64_IMM, 2, 0, 0, slot.0 as i32), insn(STX_W, 6, 2, SKB_CB, 0)];
+    let [a, b, c, d, e, f, g] = hand_over(dir, programs);
+    [slot_to, slot_at, a, b, c, d, e, f, g]
+}
+
+/// `skb->cb[1] = dir; tail_call(skb, programs, 0);` with the context in register 6.
+fn hand_over(dir: Direction, programs: BorrowedFd<'_>) -> [bpf_insn; 7] {
     [
-        insn(MOV64_IMM, 2, 0, 0, slot.0 as i32),
-        insn(STX_W, 6, 2, SKB_CB, 0),
         insn(MOV64_IMM, 2, 0, 0, dir.index() as i32),
         insn(STX_W, 6, 2, SKB_CB + 4, 0),
         insn(MOV64_REG, 1, 6, 0, 0),
@@ -143,17 +198,37 @@ fn mark_and_hand_over(slot: Slot, dir: Direction, programs: BorrowedFd<'_>) -> [
     ]
 }
 
-/// Marks, hands over, and where that fails `skb->cb[0] = skb->cb[1] = 0; return NEXT;`
-pub(super) fn load(slot: Slot, dir: Direction, programs: BorrowedFd<'_>) -> Result<OwnedFd, StubError> {
-    let mut insns = vec![insn(MOV64_REG, 6, 1, 0, 0)];
-    insns.extend(mark_and_hand_over(slot, dir, programs));
-    insns.extend([
+/// Where handing over fails: `skb->cb[0] = skb->cb[1] = 0; return NEXT;`
+fn leave_no_mark() -> [bpf_insn; 5] {
+    [
         insn(MOV64_IMM, 2, 0, 0, 0),
         insn(STX_W, 6, 2, SKB_CB, 0),
         insn(STX_W, 6, 2, SKB_CB + 4, 0),
         insn(MOV64_IMM, 0, 0, 0, NEXT),
         insn(EXIT, 0, 0, 0, 0),
-    ]);
+    ]
+}
+
+/// `skb->cb[0] = skb->tc_classid; skb->tc_classid = 0;` and on as [`load`]. A filter without a class
+/// begins with that zero, so nothing is different for those behind it.
+fn load_shared(dir: Direction, programs: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let mut insns = vec![
+        insn(MOV64_REG, 6, 1, 0, 0),
+        insn(LDX_W, 2, 6, SKB_CLASS, 0),
+        insn(STX_W, 6, 2, SKB_CB, 0),
+        insn(MOV64_IMM, 2, 0, 0, 0),
+        insn(STX_W, 6, 2, SKB_CLASS, 0),
+    ];
+    insns.extend(hand_over(dir, programs));
+    insns.extend(leave_no_mark());
+    sys::load_stub(sys::Kind::Classifier, STUB_NAME, &insns)
+}
+
+/// Marks, hands over, and where that fails `skb->cb[0] = skb->cb[1] = 0; return NEXT;`
+pub(super) fn load(slot: Slot, dir: Direction, programs: BorrowedFd<'_>) -> Result<OwnedFd, StubError> {
+    let mut insns = vec![insn(MOV64_REG, 6, 1, 0, 0)];
+    insns.extend(mark_and_hand_over(slot, dir, programs));
+    insns.extend(leave_no_mark());
     sys::load_stub(sys::Kind::Classifier, STUB_NAME, &insns).map_err(|source| StubError { slot, dir, source })
 }
 

@@ -74,6 +74,8 @@ impl Flows {
 struct Leaving {
     at: Ts,
     in_round: bool,
+    /// Whether flows were read after that was known: what the last ones of it have counted is in there.
+    is_read: bool,
 }
 
 impl Sampling {
@@ -95,7 +97,7 @@ impl Sampling {
 
     /// Its flows are read once more, and then settled.
     pub fn leaving(&mut self, slot: Slot, at: Ts) {
-        self.leaving.insert(slot, Leaving { at, in_round: false });
+        self.leaving.insert(slot, Leaving { at, in_round: false, is_read: false });
     }
 
     /// How long its owner may sleep.
@@ -104,7 +106,7 @@ impl Sampling {
         if self.under_way { Duration::ZERO } else { longest }
     }
 
-    /// Whether a round is under way; begins one where it is due.
+    /// Whether a round is under way, and flows are to be read now; begins one where it is due.
     pub fn begin(&mut self, now: Ts) -> bool {
         if !self.under_way && now >= self.next {
             self.under_way = true;
@@ -113,6 +115,9 @@ impl Sampling {
             self.untold = 0;
             self.seeing = Flows::default();
             self.leaving.values_mut().for_each(|leaving| leaving.in_round = true);
+        }
+        if self.under_way {
+            self.leaving.values_mut().for_each(|leaving| leaving.is_read = true);
         }
         self.under_way
     }
@@ -160,7 +165,12 @@ impl Sampling {
     /// is seen by nobody, and nobody is left to answer.
     #[must_use]
     pub fn is_left_half_closed(&self, sample: &Sample) -> bool {
-        sample.half_closed && sample.closed.is_none() && self.leaving.contains_key(&sample.key.slot)
+        sample.half_closed && sample.closed.is_none() && self.is_leaving(sample.key.slot)
+    }
+
+    /// Whether the namespace was gone when flows were read last.
+    fn is_leaving(&self, slot: Slot) -> bool {
+        self.leaving.get(&slot).is_some_and(|leaving| leaving.is_read)
     }
 
     /// Whether this flow's entry has done its duty.
@@ -168,7 +178,7 @@ impl Sampling {
     pub fn is_over(&self, sample: &Sample, now: Ts) -> bool {
         let idle = now.since(sample.at);
         let slot = sample.key.slot;
-        self.leaving.contains_key(&slot)
+        self.is_leaving(slot)
             || match sample.key.tuple.transport {
                 Transport::Udp => idle > UDP_IDLE || (idle > UDP_IDLE_CROWDED && self.has_of_its_share(slot, 75)),
                 Transport::Tcp if !sample.established && idle > HALF_OPEN => true,
@@ -268,6 +278,8 @@ mod tests {
         let mut sampling = Sampling::new(1000);
         assert!(!sampling.is_left_half_closed(&half), "its peer may still say something");
         sampling.leaving(Slot(1), now);
+        assert!(!sampling.is_left_half_closed(&half), "it was read before its namespace was gone");
+        assert!(sampling.begin(now));
         assert!(sampling.is_left_half_closed(&half));
         assert!(!sampling.is_left_half_closed(&Sample { closed: Some(Close::Fin), ..half }), "it is told");
         assert!(!sampling.is_left_half_closed(&sample(Transport::Tcp, 1, HOUR, true)), "who closed it is not known");
@@ -280,7 +292,10 @@ mod tests {
         let mut sampling = Sampling::new(1000);
         assert!(sampling.begin(second(10)));
         sampling.leaving(Slot(1), second(10));
-        assert!(sampling.is_over(&sample(Transport::Tcp, 1, Duration::from_secs(10), true), second(10)));
+        let open = sample(Transport::Tcp, 1, Duration::from_secs(10), true);
+        assert!(!sampling.is_over(&open, second(10)), "what it has sent since is in no counter yet");
+        assert!(sampling.begin(second(10)), "the same round");
+        assert!(sampling.is_over(&open, second(10)));
         assert_eq!(sampling.end(), [], "some of its flows may have been read before");
         assert!(!sampling.begin(second(10)), "a second between rounds");
         assert!(sampling.begin(second(11)));

@@ -128,13 +128,24 @@ impl Bench {
         self.reader.drain(most, each);
     }
 
-    /// Every event that is in the ring, while the frame `more` comes once more with each. How many they were.
-    pub fn hear_present(&mut self, more: (Direction, &[u8]), each: &mut impl FnMut(Event<'_>)) -> usize {
+    /// Every event that is in the ring, in turns of `most`, while the frame `more` comes once more with each.
+    /// How many they were in each turn.
+    pub fn hear_present(
+        &mut self,
+        more: (Direction, &[u8]),
+        most: usize,
+        each: &mut impl FnMut(Event<'_>),
+    ) -> Vec<usize> {
         let Bench { reader, stubs, .. } = self;
-        reader.drain_present(&mut |event| {
-            each(event);
-            test_run(&stubs[more.0.index()], more.1, 1).expect("BPF_PROG_TEST_RUN");
-        })
+        let mut present = reader.present();
+        let mut turns = Vec::new();
+        while !present.is_over() {
+            turns.push(reader.drain_present(&mut present, most, &mut |event| {
+                each(event);
+                test_run(&stubs[more.0.index()], more.1, 1).expect("BPF_PROG_TEST_RUN");
+            }));
+        }
+        turns
     }
 
     /// `direction/turn/offset from isn:payload` of what was copied, to compare at one glance.

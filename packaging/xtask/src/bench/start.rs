@@ -1,9 +1,8 @@
 //! A start of the agent within a CPU quota, beside containers that are older.
 
 use super::quantile;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use std::net::SocketAddr;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -53,11 +52,17 @@ impl Start {
     /// Until all of these are attached and scanned, and `more` that came later are.
     pub fn finish(&mut self, containers: &[Container], more: usize) -> Result<()> {
         let all = containers.len() + more;
+        let mut attached = containers.iter().peekable();
         while self.over.is_none() {
             ensure!(!signals::interrupted() && self.begun.elapsed() < PATIENCE, "the scan did not end");
             thread::sleep(LOOK_EVERY);
             if self.attached.is_none() {
-                if stubs()? < 2 * all {
+                while let Some(container) = attached.peek()
+                    && is_attached(container)?
+                {
+                    attached.next();
+                }
+                if attached.peek().is_some() {
                     continue;
                 }
                 self.attached = Some(self.begun.elapsed());
@@ -99,13 +104,15 @@ impl Start {
 /// Looks from outside, which cost the agent nothing.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// Programs at interfaces of namespaces, two for each: as the kernel has them, whatever the agent says.
-fn stubs() -> Result<usize> {
-    let output = Command::new(installed("bpftool")?).args(["-j", "prog", "show"]).output()?;
-    let all: serde_json::Value = serde_json::from_slice(&output.stdout).context("bpftool prog show")?;
-    let is_stub = |program: &&serde_json::Value| program["name"] == "pilotfish_stub" && program["type"] == "sched_cls";
-    Ok(all.as_array().into_iter().flatten().filter(is_stub).count())
+/// Whether its interface has our filter that is made last: as the kernel has it, whatever the agent says.
+fn is_attached(container: &Container) -> Result<bool> {
+    let mut tc = container.netns.command(&installed("tc")?);
+    let output = tc.args(["filter", "show", "dev", INTERFACE, "egress"]).output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).contains("pilotfish_out"))
 }
+
+/// What the testbed calls it.
+const INTERFACE: &str = "eth0";
 
 /// No multiple of it is one of the kernel's period.
 const ASK_EVERY: Duration = Duration::from_millis(83);

@@ -9,8 +9,8 @@ use crate::run::own_news::OwnNews;
 use crate::serve::board::Board;
 use crate::serve::pulse::Turn;
 use anyhow::Context;
-use capture_engine::event::{FlowId, FlowKey};
-use capture_engine::kernel::{Overrides, RingReader, Sampler};
+use capture_engine::event::{Event, FlowId, FlowKey};
+use capture_engine::kernel::{Overrides, Present, RingReader, Sampler};
 use capture_engine::pipeline::{Pipeline, PipelineConfig, Sampling};
 use flow_model::{Close, Direction, Names, Role, Ts};
 use golden_metrics::{Golden, Loss, Losses};
@@ -20,7 +20,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
-/// Events between two looks at everything else: about 4 ms of work.
+/// Events between two looks at everything else: about 4 ms of work, and twice that where flows are read.
 const BATCH: usize = 8192;
 /// Longest sleep when nothing happens; timers of flows, orders and new series wait that long at most.
 const LONGEST_SLEEP: Duration = Duration::from_millis(100);
@@ -43,6 +43,17 @@ pub struct Told {
     pub own: OwnNews,
 }
 
+/// Flows that the sampler has read, and that are not believed yet.
+#[derive(Debug)]
+struct Waiting {
+    /// When they were read.
+    at: Ts,
+    /// What was in the ring then.
+    present: Present,
+    /// Of that, what was handed over.
+    events: usize,
+}
+
 #[derive(Debug)]
 pub struct PipelineThread {
     reader: RingReader,
@@ -50,6 +61,10 @@ pub struct PipelineThread {
     overrides: Overrides,
     pipeline: Pipeline<Golden<NamesReader>>,
     sampling: Sampling,
+    /// Flows were read, and wait for the events from before.
+    waiting: Option<Waiting>,
+    /// Turns after which they went on waiting.
+    put_off: u64,
     /// More events than a batch were there when flows were read last.
     behind: bool,
     board: Arc<Board>,
@@ -68,6 +83,15 @@ pub struct PipelineThread {
     names: u64,
 }
 
+impl Waiting {
+    /// Hands over up to `most` of the events from before.
+    fn drain(&mut self, reader: &mut RingReader, most: usize, each: &mut impl FnMut(Event<'_>)) -> usize {
+        let drained = reader.drain_present(&mut self.present, most, each);
+        self.events += drained;
+        drained
+    }
+}
+
 impl PipelineThread {
     pub fn new(
         config: PipelineConfig,
@@ -84,6 +108,8 @@ impl PipelineThread {
             reader,
             pipeline: Pipeline::new(config, golden),
             sampling: Sampling::new(config.flows),
+            waiting: None,
+            put_off: 0,
             behind: false,
             board,
             told,
@@ -153,13 +179,18 @@ impl PipelineThread {
         Ok(())
     }
 
+    /// Fewer than `most`: the ring was empty.
     fn drain(&mut self, most: usize) -> usize {
-        let PipelineThread { reader, pipeline, board, .. } = self;
+        let PipelineThread { reader, pipeline, waiting, board, .. } = self;
         let mut turn = Turn::new(&board.pulse);
-        let drained = reader.drain(most, &mut |event| {
+        let mut each = |event: Event<'_>| {
             pipeline.event(&event);
             turn.gets_on();
-        });
+        };
+        let mut drained = waiting.as_mut().map_or(0, |waiting| waiting.drain(reader, most, &mut each));
+        if drained < most {
+            drained += reader.drain(most - drained, &mut each);
+        }
         self.tell_kernel();
         drained
     }
@@ -197,7 +228,10 @@ impl PipelineThread {
             let PipelineThread { pipeline, sampler, .. } = self;
             pipeline.tick(now, |key| sampler.lookup(key).ok().flatten());
             self.tell_kernel();
-            self.remove_closed(now);
+            // Flows that were read before they ended are known to have ended as long as they are not removed.
+            if self.waiting.is_none() {
+                self.remove_closed(now);
+            }
         }
         let events = self.sample(now);
         self.pipeline.sink_mut().publish_if_due(now);
@@ -216,28 +250,48 @@ impl PipelineThread {
     }
 
     /// Reads some flows of the kernel's table, when a round is under way or due: counters of flows
-    /// that are still open, heads whose events were lost, and what can be let go. Hands over the events from before.
+    /// that are still open, heads whose events were lost, and what can be let go. Hands over the events
+    /// from before, a batch of them: with more there the flows wait, and whoever has an order does not.
     fn sample(&mut self, now: Ts) -> usize {
-        if !self.sampling.begin(now) {
-            return 0;
+        let mut events = 0;
+        if self.waiting.is_none() {
+            if !self.sampling.begin(now) {
+                return 0;
+            }
+            let PipelineThread { sampler, reader, pipeline, sampling, waiting, behind, board, .. } = self;
+            let began = clock::of_this_thread();
+            let read = sampler.turn(if *behind { TURN_BEHIND } else { TURN }).is_ok();
+            sampling.spent(clock::of_this_thread().saturating_sub(began));
+            if !read {
+                // The kernel had no memory for it. A later round will do.
+                sampling.end();
+                return 0;
+            }
+            // Every event from before the sample must be handed over before it. Not each that comes meanwhile:
+            // a ring that is never empty would have its ends, for which it has no room, found by nobody.
+            let mut turn = Turn::new(&board.pulse);
+            let mut read = Waiting { at: now, present: reader.present(), events: 0 };
+            events = read.drain(reader, BATCH, &mut |event| {
+                pipeline.event(&event);
+                turn.gets_on();
+            });
+            *waiting = Some(read);
         }
-        let PipelineThread { sampler, reader, pipeline, sampling, behind, board, .. } = self;
-        let began = clock::of_this_thread();
-        let page = sampler.turn(if *behind { TURN_BEHIND } else { TURN });
-        sampling.spent(clock::of_this_thread().saturating_sub(began));
-        let Ok(page) = page else {
-            // The kernel had no memory for it. A later round will do.
-            sampling.end();
-            return 0;
-        };
-        // Every event from before the sample must be handed over before it. Not each that comes meanwhile:
-        // a ring that is never empty would have its ends, for which it has no room, found by nobody.
-        let mut turn = Turn::new(&board.pulse);
-        let events = reader.drain_present(&mut |event| {
-            pipeline.event(&event);
-            turn.gets_on();
-        });
+        match self.waiting.take_if(|waiting| waiting.present.is_over()) {
+            Some(read) => self.believe(&read),
+            None => self.put_off += 1,
+        }
+        self.tell_kernel();
+        events
+    }
+
+    /// The flows that were read last: all events from before are handed over.
+    fn believe(&mut self, read: &Waiting) {
+        let PipelineThread { sampler, pipeline, sampling, behind, board, .. } = self;
+        let Waiting { at: now, present: _, events } = *read;
         *behind = events > BATCH;
+        let page = sampler.page();
+        let mut turn = Turn::new(&board.pulse);
         let began = clock::of_this_thread();
         let mut over: Vec<(FlowKey, FlowId)> = Vec::new();
         for mut sample in page.samples() {
@@ -271,8 +325,6 @@ impl PipelineThread {
                 pipeline.namespace_gone(slot, at);
             }
         }
-        self.tell_kernel();
-        events
     }
 
     /// Entries of flows that ended some time ago, unless their tuple is in use again.
@@ -298,6 +350,7 @@ impl PipelineThread {
         *self.board.forwarded.lock() = self.pipeline.forwarded().collect();
         *self.board.pipeline.lock() = stats;
         self.board.flows.store(self.pipeline.len() as u64, Ordering::Relaxed);
+        self.board.put_off.store(self.put_off, Ordering::Relaxed);
     }
 }
 

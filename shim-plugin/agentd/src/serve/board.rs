@@ -75,6 +75,8 @@ pub struct Board {
     pub pressure: Mutex<Pressure>,
     /// Flows in the pipeline's table.
     pub flows: AtomicU64,
+    /// Turns of the pipeline that left flows of the kernel's table for the next.
+    pub put_off: AtomicU64,
     pub kernel: Mutex<Kernel>,
     pub traffic: Traffic,
     pub process: Mutex<Process>,
@@ -125,6 +127,7 @@ impl Board {
             forwarded: Mutex::default(),
             pressure: Mutex::default(),
             flows: AtomicU64::new(0),
+            put_off: AtomicU64::new(0),
             kernel: Mutex::default(),
             taps: Taps::new(traffic.registry()),
             keeps_paths: AtomicBool::new(false),

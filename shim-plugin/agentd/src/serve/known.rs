@@ -7,7 +7,7 @@
 use golden_metrics::{Exposition, Known};
 
 /// What the agent says of itself, and the labels that it has there.
-const OWN: [(&str, &[&str]); 126] = [
+const OWN: [(&str, &[&str]); 127] = [
     ("pilotfish_admin_answers_cut_total", &["why"]),
     ("pilotfish_admin_connections_evicted_total", &[]),
     ("pilotfish_admin_connections_unaccepted_total", &[]),
@@ -114,6 +114,7 @@ const OWN: [(&str, &[&str]); 126] = [
     ("pilotfish_pipeline_heartbeat_age_seconds", &[]),
     ("pilotfish_pipeline_segments_total", &[]),
     ("pilotfish_pipeline_stale_segments_total", &[]),
+    ("pilotfish_pipeline_turns_cut_total", &[]),
     ("pilotfish_program_run_seconds_total", &["program"]),
     ("pilotfish_program_runs_total", &["program"]),
     ("pilotfish_reader_left_behind_total", &[]),

@@ -31,6 +31,11 @@ pub fn self_metrics(board: &Board, cluster: Vec<TableMetric>, now: Instant) -> V
         "Since the pipeline's last turn.",
         heartbeat,
     ));
+    out.push(SelfMetric::counter(
+        "pilotfish_pipeline_turns_cut_total",
+        "Turns that left flows of the kernel's table for the next, because more events were to come before them than a turn takes.",
+        board.put_off.load(Ordering::Relaxed),
+    ));
     for (state, count) in board.states() {
         let help = "Network namespaces of containers, by the state of their attachment.";
         out.push(SelfMetric::gauge("pilotfish_netns", help, count as f64).with("state", state));
