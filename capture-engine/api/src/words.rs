@@ -329,6 +329,9 @@ pub struct Companion {
     /// Replicas of it that take pushes.
     #[serde(default)]
     pub replicas: u64,
+    /// The node joins by a credential of its own, not by the cluster's join token.
+    #[serde(default)]
+    pub credential: bool,
 }
 
 /// What `/v1/status` answers: the whole agent at one moment.

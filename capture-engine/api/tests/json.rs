@@ -97,6 +97,7 @@ fn status_as_json() {
             pushes: 2,
             cut: 3,
             replicas: 4,
+            credential: true,
         },
         states: [("attached".to_owned(), 1)].into(),
         namespaces: vec![Namespace {
@@ -225,7 +226,8 @@ fn status_as_json() {
             "series": 1,
             "pushes": 2,
             "cut": 3,
-            "replicas": 4
+            "replicas": 4,
+            "credential": true
           },
           "states": {
             "attached": 1

@@ -1,7 +1,8 @@
-//! What the companion reads of its cluster: its nodes, the replicas of its own Service, and who the
-//! API server's front proxy is. Follows each, and writes nothing.
+//! What the companion reads of its cluster: its nodes, the replicas of its own Service, which nodes
+//! have joined, and who the API server's front proxy is. Follows each, and writes nothing.
 
 use crate::apis::FrontProxy;
+use crate::book::{Pages, Which};
 use crate::serve::{Api, Http, Push};
 use k8s_sync::watch::{ApiServer, Follow, FollowReport, Followed};
 use parking_lot::Mutex;
@@ -53,12 +54,29 @@ pub fn follow(
         only_metadata: true,
         most: NODES,
     };
-    let nodes = Follow::new(server.clone(), nodes, |_| Some(()));
+    let nodes = Follow::new(server.clone(), nodes, |node| Some(Which::of_uid(node["metadata"]["uid"].as_str()?)));
     reports.push(("nodes", nodes.report()));
-    let fleet = push.clone();
+    let told = push.clone();
     parts.spawn(nodes.run(stop.clone(), move |nodes| {
-        fleet.fleet().lock().set_nodes(nodes.keys().cloned().collect());
+        told.fleet().lock().set_nodes(nodes.keys().cloned().collect());
+        if let Some(desk) = told.desk() {
+            desk.set_nodes(nodes.clone());
+        }
     }));
+    if let Some(desk) = push.desk().cloned() {
+        let secret = Followed {
+            resource: "secrets",
+            path: format!("/api/v1/namespaces/{}/secrets", desk.secret().namespace),
+            selector: Some(("fieldSelector", format!("metadata.name={}", desk.secret().name))),
+            only_metadata: false,
+            most: 1,
+        };
+        let secret = Follow::new(server.clone(), secret, |secret| Some(Pages::read(secret)));
+        reports.push(("secrets", secret.report()));
+        desk.set_report(secret.report());
+        parts.spawn(desk.clone().run(stop.clone()));
+        parts.spawn(secret.run(stop.clone(), move |found| desk.set_pages(found.values().next().cloned())));
+    }
 
     let Replica { namespace, service, pod } = replica.clone();
     let slices = Followed {

@@ -306,7 +306,20 @@ impl Fleet {
         opened
     }
 
-    fn admit(&mut self, now: Duration, hello: &Hello) -> Result<(u64, Welcome), Refusal> {
+    /// Whether an agent that greets so may push, before anything is done for it.
+    ///
+    /// # Errors
+    /// When it may not.
+    pub fn check(&mut self, hello: &Hello) -> Result<(), Refusal> {
+        let checked = self.may_push(hello);
+        if let Err(refusal) = &checked {
+            self.refused(refusal.reason);
+        }
+        checked.map(drop)
+    }
+
+    /// The protocol that is spoken.
+    fn may_push(&self, hello: &Hello) -> Result<u32, Refusal> {
         let protocol = join::welcome(&self.me, hello)?;
         if self.known.as_ref().is_some_and(|known| !known.contains(&hello.node)) {
             let text = format!("the cluster has no node \"{}\": set kubernetes.node to its name there", hello.node);
@@ -316,6 +329,11 @@ impl Fleet {
             let text = format!("{} agents have joined, which is all that this companion takes", self.nodes.len());
             return Err(Refusal::new(Reason::Busy, text));
         }
+        Ok(protocol)
+    }
+
+    fn admit(&mut self, now: Duration, hello: &Hello) -> Result<(u64, Welcome), Refusal> {
+        let protocol = self.may_push(hello)?;
         self.streams += 1;
         self.cluster.begin(now);
         let node = self.nodes.entry(hello.node.clone()).or_insert_with(|| Node {
@@ -342,6 +360,7 @@ impl Fleet {
                 period_ms,
                 replicas: self.replicas.clone(),
                 names: self.tells_names,
+                credential: false,
             },
         ))
     }

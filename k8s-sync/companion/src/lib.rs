@@ -7,6 +7,7 @@
 #![warn(missing_docs)]
 
 pub mod apis;
+pub mod book;
 pub mod cluster;
 mod figure;
 mod fleet;

@@ -6,7 +6,7 @@ mod program;
 use clap::Parser;
 use program::args::{Args, Command};
 use program::exit::Failure;
-use program::{api_service, load, run, secrets};
+use program::{api_service, credential, load, run, secrets};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         Command::Serve { config } => run::serve(&config),
         Command::Secrets(args) => secrets::secrets(&args).and_then(|text| print(&text)),
         Command::Load(args) => load::load(&args).and_then(|text| print(&text)),
+        Command::Join(args) => credential::join(&args).and_then(|text| print(&text)),
         Command::Metrics => print(&companion::serve::known_metrics()),
         Command::ApiService(args) => api_service::api_service(&args).and_then(|text| print(&text)),
     };

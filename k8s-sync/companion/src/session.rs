@@ -16,7 +16,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// Of a stream whose token was checked.
+    /// Of a stream of which was checked what it shows.
     #[must_use]
     pub fn new(now: Duration) -> Session {
         Session { open: None, until: now + PATIENCE }
@@ -26,6 +26,12 @@ impl Session {
     #[must_use]
     pub fn deadline(&self) -> Duration {
         self.until
+    }
+
+    /// The node that has greeted.
+    #[must_use]
+    pub fn node(&self) -> Option<&str> {
+        self.open.as_ref().map(|(node, _)| &**node)
     }
 
     /// Whether it has greeted.

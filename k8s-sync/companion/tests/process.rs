@@ -250,3 +250,28 @@ fn files_that_change_are_taken_over_and_a_signal_ends_it_with_0() -> Result<()> 
     ensure!(running.terminate()? == Some(0));
     Ok(())
 }
+
+#[test]
+fn join_says_what_is_wrong_before_it_asks_anybody() -> Result<()> {
+    let files = Files::new()?;
+    let (ticket, cut) = (files.path("join.toml"), files.path("cut.toml"));
+    fs::write(&ticket, &files.join)?;
+    fs::write(&cut, "address = 5\ntoken = \"a-token-of-this-test\"\n")?;
+    let nowhere = ["--kubeconfig", "/nowhere/kubeconfig"];
+    for (arguments, code, part) in [
+        (&[][..], 64, "--reset"),
+        (&["--reset", "n1", "--node", "n1"], 64, "cannot be used with"),
+        (&["--reset", "N 1"], 64, "--reset: \"N 1\" is no name of a node"),
+        (&["--node", "n1\u{1b}[2J"], 64, "is no name of a node"),
+        (&["--node", "n1", "--ticket", "/nowhere/join.toml"], 64, "--ticket: /nowhere/join.toml: "),
+        (&["--node", "n1", "--ticket", &cut], 64, "cut.toml: invalid type"),
+        (&["--node", "n1", "--ticket", &ticket], 70, "Secret pilotfish/pilotfish-nodes: "),
+        (&["--reset", "n1"], 70, "Secret pilotfish/pilotfish-nodes: "),
+    ] {
+        let Output { status, stderr, stdout } = companion().arg("join").args(arguments).args(nowhere).output()?;
+        let told = text(&stderr);
+        ensure!(status.code() == Some(code) && told.contains(part), "{arguments:?}: {status} {told}");
+        ensure!(stdout.is_empty() && !told.contains('\u{1b}') && !told.contains("a-token-of"), "{told}");
+    }
+    Ok(())
+}

@@ -3,10 +3,12 @@
 use crate::grpc::{self, PUSH};
 use crate::limits::{MESSAGE, PATIENCE};
 use crate::link::{Action, Cut, Link};
-use crate::message::{FromAgent, FromCompanion, Says, Sees};
+use crate::message::{Answers, FromAgent, FromCompanion, Says, Sees};
 use crate::names::Names;
+use crate::refusal::Reason;
 use crate::source::Source;
 use crate::ticket::Ticket;
+use crate::wallet::{Kept, Turns, Wallet};
 use futures_util::stream;
 use hyper::client::conn::http2;
 use hyper::http::uri::PathAndQuery;
@@ -30,6 +32,45 @@ use tower::service_fn;
 type Walk = dyn FnMut(&mut dyn FnMut(&[u8], &[u8])) + Send;
 
 type Look = dyn FnMut() -> Sees + Send;
+
+/// Writes down the credential of the node. May take as long as a disk does.
+type Keep = dyn Fn(&Kept) -> Result<(), String> + Send + Sync;
+
+/// What the streams of one agent show, and where it is kept.
+#[derive(Clone)]
+pub struct Purse {
+    wallet: Arc<Mutex<Wallet>>,
+    keep: Arc<Keep>,
+}
+
+impl fmt::Debug for Purse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Purse").field("wallet", &self.wallet).finish_non_exhaustive()
+    }
+}
+
+impl Purse {
+    /// `keep` writes down what is to be found after a restart.
+    #[must_use]
+    pub fn new(wallet: Wallet, keep: impl Fn(&Kept) -> Result<(), String> + Send + Sync + 'static) -> Purse {
+        Purse { wallet: Arc::new(Mutex::new(wallet)), keep: Arc::new(keep) }
+    }
+
+    /// What `ticket` says alone: nothing is kept.
+    #[must_use]
+    pub fn of(ticket: &Ticket) -> Purse {
+        Purse::new(Wallet::new(ticket, None), |_| Ok(()))
+    }
+
+    async fn keep(&self, kept: Kept) {
+        let keep = self.keep.clone();
+        let written = tokio::task::spawn_blocking(move || keep(&kept)).await;
+        if let Err(reason) = written.unwrap_or_else(|error| Err(error.to_string())) {
+            tracing::warn!(reason, "the node's credential is not kept");
+            self.wallet.lock().forget();
+        }
+    }
+}
 
 /// The series of the agent, for the clients of all replicas.
 pub struct Feed {
@@ -81,6 +122,8 @@ impl Feed {
 #[derive(Debug)]
 pub struct Client {
     ticket: Ticket,
+    purse: Purse,
+    turns: Mutex<Turns>,
     link: Arc<Mutex<Link>>,
     feed: Arc<Mutex<Feed>>,
     names: Option<Arc<Names>>,
@@ -113,7 +156,14 @@ impl Client {
     /// For the companion of `ticket`. Others may look at the link meanwhile.
     #[must_use]
     pub fn new(ticket: Ticket, link: Arc<Mutex<Link>>, feed: Arc<Mutex<Feed>>) -> Client {
-        Client { ticket, link, feed, names: None, began: Instant::now() }
+        let purse = Purse::of(&ticket);
+        Client { ticket, purse, turns: Mutex::default(), link, feed, names: None, began: Instant::now() }
+    }
+
+    /// Shows what is in `purse`.
+    #[must_use]
+    pub fn showing(self, purse: Purse) -> Client {
+        Client { purse, ..self }
     }
 
     /// Takes names off the stream, too, while they are wanted.
@@ -161,6 +211,10 @@ impl Client {
                     if let Some(names) = &self.names {
                         names.received(&message).await;
                     }
+                    if let Some(Answers::Welcome(welcome)) = &message.answers {
+                        self.kept(welcome.credential).await;
+                        self.turns.lock().taken(welcome.credential, &self.purse.wallet.lock());
+                    }
                     let action = self.link.lock().received(self.now(), message);
                     if let Some(Action::Hang(cut)) = action {
                         self.tell(&cut);
@@ -168,7 +222,7 @@ impl Client {
                     }
                 }
                 Event::Ended(cut) => {
-                    self.cut(cut);
+                    self.cut(cut).await;
                     (stream, outbox) = (None, None);
                 }
                 // Whoever did not take the message by now is given up: the link says so. A question is asked again.
@@ -242,9 +296,39 @@ impl Client {
         }
     }
 
-    fn cut(&self, cut: Cut) {
+    async fn cut(&self, cut: Cut) {
         self.tell(&cut);
-        self.link.lock().cut(self.now(), cut);
+        let soon = match &cut {
+            Cut::Refused(refusal) => self.refused(refusal.reason).await,
+            Cut::Broken(_) | Cut::Silent => false,
+        };
+        let mut link = self.link.lock();
+        link.cut(self.now(), cut);
+        if soon {
+            link.hurry(self.now());
+        }
+    }
+
+    /// The companion says whether it keeps the hash that it was asked to.
+    async fn kept(&self, is_kept: bool) {
+        let news = if is_kept { self.purse.wallet.lock().joined() } else { None };
+        if let Some(kept) = news {
+            tracing::info!(node = kept.node, "the node has a credential of its own");
+            self.purse.keep(kept).await;
+        }
+    }
+
+    /// Whether the next attempt is to be made soon.
+    async fn refused(&self, reason: Reason) -> bool {
+        let Purse { wallet, .. } = &self.purse;
+        let soon = self.turns.lock().refused(reason, &wallet.lock());
+        let asked = self.link.lock().asked().filter(|_| reason == Reason::Ended);
+        let new = asked.and_then(|hash| wallet.lock().ended(hash));
+        if let Some(kept) = new {
+            tracing::warn!(node = kept.node, "an admin ended the node's credential; another one is asked for");
+            self.purse.keep(kept).await;
+        }
+        soon
     }
 
     fn tell(&self, cut: &Cut) {
@@ -261,15 +345,22 @@ impl Client {
                 Some(stream)
             }
             Err(cut) => {
-                self.cut(cut);
+                self.cut(cut).await;
                 None
             }
         }
     }
 
     async fn connect(&self) -> Result<Stream, Cut> {
-        let Ticket { address, token, .. } = &self.ticket;
+        let Ticket { address, .. } = &self.ticket;
         let broken = |what: String| broken(address, &what);
+        let (bearer, asks) = {
+            let wallet = self.purse.wallet.lock();
+            let shows = self.turns.lock().next(&wallet);
+            (shows.and_then(|shows| wallet.bearer(shows)), wallet.asks())
+        };
+        let bearer = bearer.ok_or_else(|| broken("there is nothing to show".to_owned()))?;
+        self.link.lock().ask(asks);
         let tls = secured(&self.ticket).await?;
         let executor = TokioExecutor::new();
         let handshake = http2::handshake(executor, TokioIo::new(tls)).await;
@@ -283,7 +374,7 @@ impl Client {
             Some((receiver.recv().await?, receiver))
         });
         let mut request = tonic::Request::new(messages);
-        let bearer = token.bearer().parse().map_err(|_| broken("the token is no header".to_owned()))?;
+        let bearer = bearer.parse().map_err(|_| broken("the token is no header".to_owned()))?;
         request.metadata_mut().insert("authorization", bearer);
         let origin = Uri::from_static("https://companion.pilotfish.svc");
         let mut call = tonic::client::Grpc::with_origin(service, origin)
@@ -306,7 +397,7 @@ fn broken(address: &str, what: &str) -> Cut {
 
 /// A connection to the companion of `ticket`, and to nobody else. Nothing has been said on it.
 async fn secured(ticket: &Ticket) -> Result<TlsStream<TcpStream>, Cut> {
-    let Ticket { address, server_name, tls, token: _ } = ticket;
+    let Ticket { address, server_name, tls, token: _, own: _ } = ticket;
     let tcp = TcpStream::connect(address).await;
     let tcp = tcp.map_err(|error| broken(address, &format!("cannot connect: {error}")))?;
     let _ = tcp.set_nodelay(true);

@@ -1,7 +1,7 @@
 //! The agent's streams to all replicas of its companion: one to whichever the Service's address leads
 //! to, and one to each of the others that it tells of.
 
-use crate::client::{Client, Feed};
+use crate::client::{Client, Feed, Purse};
 use crate::hello::Me;
 use crate::link::{Link, PushCounts};
 use crate::names::Names;
@@ -94,8 +94,8 @@ impl Group {
     }
 
     /// Ends when `stop` is cancelled, within a second after `why` was told.
-    pub async fn run(&self, ticket: Ticket, stop: CancellationToken, why: Why) {
-        let mut first = Client::new(ticket.clone(), self.first.clone(), self.feed.clone());
+    pub async fn run(&self, ticket: Ticket, purse: Purse, stop: CancellationToken, why: Why) {
+        let mut first = Client::new(ticket.clone(), self.first.clone(), self.feed.clone()).showing(purse.clone());
         if let Some(names) = &self.names {
             first = first.with_names(names.clone());
         }
@@ -105,7 +105,7 @@ impl Group {
                     () = stop.cancelled() => break,
                     () = tokio::time::sleep(LOOK) => {}
                 }
-                self.look(&ticket, &stop, &why);
+                self.look((&ticket, &purse), &stop, &why);
             }
             // Each says why; they do so at once.
             let ended = std::mem::take(&mut self.others.lock().running);
@@ -117,7 +117,7 @@ impl Group {
         tokio::join!(first.run(stop.clone(), why.clone()), others);
     }
 
-    fn look(&self, ticket: &Ticket, stop: &CancellationToken, why: &Why) {
+    fn look(&self, (ticket, purse): (&Ticket, &Purse), stop: &CancellationToken, why: &Why) {
         let (first, told) = {
             let link = self.first.lock();
             (link.companion().map(|(instance, _)| instance), link.replicas().to_vec())
@@ -145,7 +145,7 @@ impl Group {
                 let seed = self.seed ^ u64::from(address.port()) ^ (u64::from(last(address)) << 17);
                 let link = Arc::new(Mutex::new(Link::new(self.me.clone(), self.node.clone(), seed)));
                 let ticket = Ticket { address: address.to_string(), ..ticket.clone() };
-                let client = Client::new(ticket, link.clone(), self.feed.clone());
+                let client = Client::new(ticket, link.clone(), self.feed.clone()).showing(purse.clone());
                 let stop = stop.child_token();
                 let task = tokio::spawn(client.run(stop.clone(), why.clone()));
                 Other { link, stop, task }

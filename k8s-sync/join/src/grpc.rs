@@ -27,8 +27,8 @@ impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Status {
         let Refusal { reason, text } = refusal;
         let code = match reason {
-            Reason::Token => Code::Unauthenticated,
-            Reason::Node => Code::PermissionDenied,
+            Reason::Token | Reason::Ended => Code::Unauthenticated,
+            Reason::Node | Reason::Taken => Code::PermissionDenied,
             Reason::Busy => Code::ResourceExhausted,
             Reason::Version | Reason::Loop | Reason::Replaced => Code::FailedPrecondition,
             Reason::Protocol | Reason::Other => Code::InvalidArgument,

@@ -3,6 +3,7 @@
 use crate::limits::{PROTOCOLS, TEXT};
 use crate::message::Hello;
 use crate::refusal::{Reason, Refusal};
+use bytes::Bytes;
 
 /// A process of the companion, or of an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +27,7 @@ impl Me {
     #[must_use]
     pub fn hello(&self, node: impl Into<String>) -> Hello {
         let Me { protocols: (oldest, newest), version, instance } = self.clone();
-        Hello { oldest, newest, version, node: node.into(), instance, hops: 1 }
+        Hello { oldest, newest, version, node: node.into(), instance, hops: 1, credential: Bytes::new() }
     }
 }
 
@@ -35,7 +36,7 @@ impl Me {
 /// # Errors
 /// When there is none, or the push goes in a circle, or the node has no name.
 pub fn welcome(me: &Me, hello: &Hello) -> Result<u32, Refusal> {
-    let Hello { oldest, newest, version, node, instance, hops } = hello;
+    let Hello { oldest, newest, version, node, instance, hops, credential: _ } = hello;
     let (mine_oldest, mine_newest) = me.protocols;
     let newest_of_both = (*newest).min(mine_newest);
     if newest_of_both < (*oldest).max(mine_oldest) {
@@ -67,7 +68,8 @@ pub fn welcome(me: &Me, hello: &Hello) -> Result<u32, Refusal> {
 }
 
 /// A DNS subdomain (RFC 1123), as Kubernetes has it.
-fn is_node_name(name: &str) -> bool {
+#[must_use]
+pub fn is_node_name(name: &str) -> bool {
     let is_inside = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.';
     let is_end = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
     let bytes = name.as_bytes();

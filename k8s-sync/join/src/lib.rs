@@ -29,10 +29,11 @@ mod replicas;
 mod source;
 mod ticket;
 mod token;
+mod wallet;
 
-pub use client::{Client, Feed, reach};
+pub use client::{Client, Feed, Purse, reach};
 pub use group::Group;
-pub use hello::{Me, welcome};
+pub use hello::{Me, is_node_name, welcome};
 pub use link::{Action, Cut, Link, PushCounts};
 pub use pack::{PackError, Parts};
 pub use refusal::{Reason, Refusal};
@@ -41,3 +42,4 @@ pub use replicas::Replicas;
 pub use source::{Source, SourceCounted};
 pub use ticket::{SERVER_NAME, Ticket, TicketError};
 pub use token::{Token, TokenHash};
+pub use wallet::{Kept, Shows, Wallet};

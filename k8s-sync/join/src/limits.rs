@@ -38,5 +38,7 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// The first attempts after a cut are spread over this: 50 agents of a companion that was restarted
 /// come back at five a second.
 pub const SPREAD: Duration = Duration::from_secs(10);
+/// An attempt that shows something else than the last one waits no longer.
+pub(crate) const SOON: Duration = Duration::from_secs(1);
 /// And no attempt waits longer than this.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(60);

@@ -6,10 +6,12 @@
 
 use crate::hello::Me;
 use crate::jitter::Jitter;
-use crate::limits::{LONGEST_WAIT, MISSING, PATIENCE, PERIOD, PERIODS, REPLICAS, SPREAD};
+use crate::limits::{LONGEST_WAIT, MISSING, PATIENCE, PERIOD, PERIODS, REPLICAS, SOON, SPREAD};
 use crate::message::{Ack, Answers, Bye, FromAgent, FromCompanion, Part, Period, Resync, Says, Welcome};
 use crate::refusal::{Reason, Refusal};
 use crate::source::Source;
+use crate::token::TokenHash;
+use bytes::Bytes;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -102,6 +104,10 @@ pub struct Link {
     /// Of other replicas, as the companion told last.
     replicas: Vec<SocketAddr>,
     tells_names: bool,
+    /// Hash of the credential that the greeting asks for.
+    asks: Option<TokenHash>,
+    /// The companion keeps it.
+    has_credential: bool,
     refused: u64,
     counts: PushCounts,
 }
@@ -121,6 +127,8 @@ impl Link {
             companion: None,
             replicas: Vec::new(),
             tells_names: false,
+            asks: None,
+            has_credential: false,
             refused: 0,
             counts: PushCounts::default(),
         }
@@ -154,7 +162,9 @@ impl Link {
             }
             State::Greeting { said, .. } if !*said => {
                 *said = true;
-                return Some(Action::Send(Says::Hello(self.me.hello(self.node.clone())).into()));
+                let mut hello = self.me.hello(self.node.clone());
+                hello.credential = self.asks.map(|hash| Bytes::copy_from_slice(&hash.bytes())).unwrap_or_default();
+                return Some(Action::Send(Says::Hello(hello).into()));
             }
             State::Dialing { until } | State::Greeting { until, .. } if now >= *until => {}
             State::Open(open) => match open.under_way {
@@ -206,6 +216,25 @@ impl Link {
     pub fn connected(&mut self, now: Duration) {
         if matches!(self.state, State::Dialing { .. }) {
             self.state = State::Greeting { said: false, until: now + PATIENCE };
+        }
+    }
+
+    /// The next greeting asks that this hash be kept.
+    pub fn ask(&mut self, credential: Option<TokenHash>) {
+        self.asks = credential;
+    }
+
+    /// The hash that greetings ask for.
+    #[must_use]
+    pub fn asked(&self) -> Option<TokenHash> {
+        self.asks
+    }
+
+    /// The next attempt shows something else, so it is made soon, whatever the last one came to.
+    pub fn hurry(&mut self, now: Duration) {
+        let share = self.jitter.draw();
+        if let State::Waiting { until } = &mut self.state {
+            *until = (*until).min(now + SOON.mul_f64(share));
         }
     }
 
@@ -261,7 +290,7 @@ impl Link {
     }
 
     fn welcome(&mut self, now: Duration, welcome: Welcome) -> Option<Action> {
-        let Welcome { protocol, version, instance, generation, period_ms, replicas, names } = welcome;
+        let Welcome { protocol, version, instance, generation, period_ms, replicas, names, credential } = welcome;
         let (oldest, newest) = self.me.protocols;
         if !(oldest..=newest).contains(&protocol) {
             let text = format!(
@@ -276,6 +305,7 @@ impl Link {
         self.companion = Some((instance, version));
         self.replicas = addresses(&replicas);
         self.tells_names = names;
+        self.has_credential = credential;
         self.set_period(period_ms);
         self.state = State::Open(Open { held: generation, under_way: None, parts: VecDeque::new(), next: now });
         None
@@ -356,6 +386,12 @@ impl Link {
     #[must_use]
     pub fn tells_names(&self) -> bool {
         self.is_open() && self.tells_names
+    }
+
+    /// Whether the node joins by a credential of its own.
+    #[must_use]
+    pub fn has_credential(&self) -> bool {
+        self.is_open() && self.has_credential
     }
 
     /// Values that the companion has not taken for want of room, as it says.

@@ -49,6 +49,10 @@ pub struct Hello {
     /// 1. Nobody forwards a push; who gets another number refuses it.
     #[prost(uint32, tag = "6")]
     pub hops: u32,
+    /// SHA-256 of the credential that the agent has made and would like to join by from now on, 32
+    /// bytes. Empty: it has none, or is of a version that knows of none.
+    #[prost(bytes = "bytes", tag = "7")]
+    pub credential: Bytes,
 }
 
 /// Series that changed since a generation. A push is cut into parts so that each message is bounded.
@@ -175,6 +179,9 @@ pub struct Welcome {
     /// The companion tells names to who wants them.
     #[prost(bool, tag = "7")]
     pub names: bool,
+    /// The companion keeps the hash of `Hello`: the node joins by its own credential from now on.
+    #[prost(bool, tag = "8")]
+    pub credential: bool,
 }
 
 /// A push has arrived in full.

@@ -5,7 +5,7 @@ use std::fmt;
 /// A closed set: the label of what is counted, and the word on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
-    /// The join token is not this cluster's.
+    /// Neither the cluster's join token nor the credential of a node.
     Token,
     /// The name of the node is none, or none that this agent may use.
     Node,
@@ -17,15 +17,19 @@ pub enum Reason {
     Replaced,
     /// What came is not what the protocol has.
     Protocol,
-    /// Too many streams.
+    /// Too many streams, or what is needed to answer is not there at the moment.
     Busy,
+    /// The node has joined with another credential.
+    Taken,
+    /// The credential was ended by an admin. An agent that has the join token makes another one.
+    Ended,
     /// A word of another version.
     Other,
 }
 
 impl Reason {
     /// Each once.
-    pub const ALL: [Reason; 8] = [
+    pub const ALL: [Reason; 10] = [
         Reason::Token,
         Reason::Node,
         Reason::Version,
@@ -33,6 +37,8 @@ impl Reason {
         Reason::Replaced,
         Reason::Protocol,
         Reason::Busy,
+        Reason::Taken,
+        Reason::Ended,
         Reason::Other,
     ];
 
@@ -47,6 +53,8 @@ impl Reason {
             Reason::Replaced => "replaced",
             Reason::Protocol => "protocol",
             Reason::Busy => "busy",
+            Reason::Taken => "taken",
+            Reason::Ended => "ended",
             Reason::Other => "other",
         }
     }
@@ -60,7 +68,7 @@ impl Reason {
     /// Whether somebody has to do something before another attempt can succeed.
     #[must_use]
     pub fn is_for_people(self) -> bool {
-        matches!(self, Reason::Token | Reason::Node | Reason::Version | Reason::Loop)
+        matches!(self, Reason::Token | Reason::Node | Reason::Version | Reason::Loop | Reason::Taken | Reason::Ended)
     }
 }
 

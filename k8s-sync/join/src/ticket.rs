@@ -1,6 +1,7 @@
 //! What a node needs to join: where the companion is, who signs its certificate, and the cluster's
-//! token. One small file, `join.toml`.
+//! token, or a credential that an admin has made for this node. One small file, `join.toml`.
 
+use crate::hello::is_node_name;
 use crate::token::Token;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -20,8 +21,10 @@ pub struct Ticket {
     pub server_name: ServerName<'static>,
     /// Trusts its CA and nobody else's.
     pub tls: Arc<ClientConfig>,
-    /// The cluster's.
-    pub token: Token,
+    /// The cluster's. One of the two is there.
+    pub token: Option<Token>,
+    /// A node's name, and the credential that is its own.
+    pub own: Option<(String, Token)>,
 }
 
 /// A file that is no `join.toml`.
@@ -45,7 +48,9 @@ pub enum TicketError {
 struct File {
     address: String,
     ca: String,
-    token: String,
+    token: Option<String>,
+    node: Option<String>,
+    credential: Option<String>,
     server_name: Option<String>,
 }
 
@@ -57,7 +62,7 @@ impl Ticket {
     pub fn read(text: &str) -> Result<Ticket, TicketError> {
         // The message alone: the whole error shows the line, and the line may be the token's.
         let file: File = toml::from_str(text).map_err(|error| TicketError::Toml(error.message().to_owned()))?;
-        let File { address, ca, token, server_name } = file;
+        let File { address, ca, token, node, credential, server_name } = file;
         let value = |key, what: &str| TicketError::Value { key, what: what.to_owned() };
         let port = address.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then(|| port.parse::<u16>()));
         if !matches!(port, Some(Ok(1..))) {
@@ -66,8 +71,38 @@ impl Ticket {
         let server_name = server_name.unwrap_or_else(|| SERVER_NAME.to_owned());
         let server_name =
             ServerName::try_from(server_name).map_err(|_| value("server_name", "is no name of a host"))?;
-        let token = Token::new(&token).ok_or_else(|| value("token", "must be 16 to 512 visible characters"))?;
-        Ok(Ticket { address, server_name, tls: trusting(&ca)?, token })
+        let secret = |key: &'static str, text: Option<String>| match text {
+            None => Ok(None),
+            Some(text) => {
+                let token = Token::new(&text).ok_or_else(|| value(key, "must be 16 to 512 visible characters"));
+                token.map(Some)
+            }
+        };
+        let (token, credential) = (secret("token", token)?, secret("credential", credential)?);
+        let own = match (node, credential) {
+            (Some(node), Some(credential)) if is_node_name(&node) => Some((node, credential)),
+            (Some(_), Some(_)) => return Err(value("node", "is no name of a Kubernetes node")),
+            (None, Some(_)) => return Err(value("node", "is missing: whose the credential is")),
+            (_, None) => None,
+        };
+        if token.is_none() && own.is_none() {
+            return Err(value("token", "is missing"));
+        }
+        Ok(Ticket { address, server_name, tls: trusting(&ca)?, token, own })
+    }
+
+    /// Whether it is for this node.
+    ///
+    /// # Errors
+    /// With what to do, where its credential is another node's.
+    pub fn is_for(&self, node: &str) -> Result<(), TicketError> {
+        match &self.own {
+            Some((other, _)) if other != node => {
+                let what = format!("is \"{other}\", and this node is \"{node}\": take the file that was made for it");
+                Err(TicketError::Value { key: "node", what })
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -108,6 +143,12 @@ mod tests {
             format!("address = \"{address}\"\nca = \"{ca}\"\ntoken = \"{token}\"\n")
         };
         assert_eq!(fails(&format!("token = \"{TOKEN}\"")), "missing field `address`");
+        assert_eq!(fails("address = \"h:1\"\nca = \"\"\n"), "token: is missing");
+        let own = |node: &str| fails(&format!("address = \"h:1\"\nca = \"\"\ncredential = \"{TOKEN}\"\n{node}"));
+        assert_eq!(own(""), "node: is missing: whose the credential is");
+        for node in ["N 1", "n\\u001b[2J", &"n".repeat(254)] {
+            assert_eq!(own(&format!("node = \"{node}\"")), "node: is no name of a Kubernetes node");
+        }
         fails(&format!("token = \"{TOKEN}"));
         fails(&format!("address = 5\nca = \"\"\ntoken = \"{TOKEN}\""));
         for address in ["", "host", ":443", "host:", "host:0", "host:99999"] {

@@ -1,7 +1,10 @@
-//! The cluster's token. Who checks it keeps its hash alone.
+//! What an agent shows to be let in: the cluster's token, or the credential of its node. Who checks it
+//! keeps its hash alone.
 
 use ring::digest::{SHA256, digest};
+use ring::rand::{SecureRandom, SystemRandom};
 use std::fmt;
+use std::hint::black_box;
 use std::sync::Arc;
 
 /// Who has it may push. Shown nowhere.
@@ -23,10 +26,24 @@ impl Token {
         is_one.then(|| Token(text.into()))
     }
 
+    /// Of 256 random bits, as 64 digits. `None` where the system has no random numbers.
+    #[must_use]
+    pub fn random() -> Option<Token> {
+        let mut bytes = [0; 32];
+        SystemRandom::new().fill(&mut bytes).ok()?;
+        Some(Token(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()))
+    }
+
     /// As a header carries it.
     #[must_use]
     pub fn bearer(&self) -> String {
         format!("Bearer {}", self.0)
+    }
+
+    /// For the file of who owns it, and for nothing else.
+    #[must_use]
+    pub fn secret(&self) -> &str {
+        &self.0
     }
 
     /// What checks it.
@@ -36,14 +53,20 @@ impl Token {
     }
 }
 
-/// A token's SHA-256. Comparing two tells by its time how much of the hashes is equal, which is no
-/// help to find a token.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// A token's SHA-256. Two are compared in the same time, however much of them is equal.
+#[derive(Clone, Copy, Eq)]
 pub struct TokenHash([u8; 32]);
 
 impl fmt::Debug for TokenHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TokenHash(..)")
+    }
+}
+
+impl PartialEq for TokenHash {
+    fn eq(&self, other: &TokenHash) -> bool {
+        let differing = self.0.iter().zip(&other.0).fold(0, |differing, (a, b)| black_box(differing | (a ^ b)));
+        differing == 0
     }
 }
 
@@ -54,10 +77,28 @@ impl TokenHash {
         TokenHash(hash)
     }
 
+    /// Of what a header carries, whatever it is; `None` where it carries nothing of the kind.
+    #[must_use]
+    pub fn of_header(header: &str) -> Option<TokenHash> {
+        header.strip_prefix("Bearer ").map(TokenHash::of)
+    }
+
     /// Whether a header carries the token.
     #[must_use]
     pub fn is_of(&self, header: &str) -> bool {
-        header.strip_prefix("Bearer ").is_some_and(|token| TokenHash::of(token) == *self)
+        TokenHash::of_header(header).is_some_and(|hash| hash == *self)
+    }
+
+    /// For who keeps it.
+    #[must_use]
+    pub fn bytes(&self) -> [u8; 32] {
+        self.0
+    }
+
+    /// As it was kept; `None` for another length.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<TokenHash> {
+        bytes.try_into().ok().map(TokenHash)
     }
 }
 
@@ -76,5 +117,24 @@ mod tests {
             assert!(!hash.is_of(header), "{header}");
         }
         assert_eq!(format!("{token:?} {hash:?}"), "Token(..) TokenHash(..)");
+    }
+
+    #[test]
+    fn hashes_are_equal_where_each_byte_is() {
+        let hash = Token::random().unwrap().hash();
+        assert_eq!(TokenHash::from_bytes(&hash.bytes()), Some(hash));
+        for i in 0..32 {
+            let mut other = hash.bytes();
+            other[i] ^= 1 << (i % 8);
+            assert_ne!(TokenHash::from_bytes(&other), Some(hash));
+        }
+        assert_eq!(TokenHash::from_bytes(&hash.bytes()[1..]), None);
+    }
+
+    #[test]
+    fn a_random_one_is_a_token_and_never_the_same() {
+        let (a, b) = (Token::random().unwrap(), Token::random().unwrap());
+        assert!(a.secret() != b.secret() && a.secret().len() == 64);
+        assert_eq!(Token::new(a.secret()).unwrap().hash(), a.hash());
     }
 }

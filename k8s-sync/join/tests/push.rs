@@ -157,6 +157,7 @@ impl Bed {
                     period_ms: 0,
                     replicas: Vec::new(),
                     names: false,
+                    credential: false,
                 };
                 self.answer(join::message::Answers::Welcome(welcome).into());
             }
@@ -441,6 +442,7 @@ fn a_companion_that_speaks_another_protocol_is_not_pushed_to() {
         period_ms: 0,
         replicas: Vec::new(),
         names: false,
+        credential: false,
     };
     let action = bed.link.received(bed.now, join::message::Answers::Welcome(welcome).into());
     let Some(Action::Hang(Cut::Refused(refusal))) = action else { panic!("{action:?}") };

@@ -16,7 +16,15 @@ fn messages_of_an_agent_have_the_bytes_that_they_always_had() {
     let check = |says: Says, bytes: &str| assert_eq!(hex(&FromAgent::from(says).encode_to_vec()), bytes);
     let (version, node) = ("0.2.0".to_owned(), "n1".to_owned());
     check(
-        Says::Hello(Hello { oldest: 1, newest: 1, version, node, instance: 0x1122_3344_5566_7788, hops: 1 }),
+        Says::Hello(Hello {
+            oldest: 1,
+            newest: 1,
+            version,
+            node,
+            instance: 0x1122_3344_5566_7788,
+            hops: 1,
+            credential: Bytes::new(),
+        }),
         "0a1a080110011a05302e322e3022026e312988776655443322113001",
     );
     let entries = Bytes::from_static(b"\x03");
@@ -25,6 +33,15 @@ fn messages_of_an_agent_have_the_bytes_that_they_always_had() {
     let sees = Sees::All.into();
     check(Says::Part(Part { sees, ..part }), "120d08071006180120012a01033003");
     check(Says::Bye(Bye { code: 77, text: "why".to_owned() }), "1a07084d1203776879");
+}
+
+/// What was added for credentials: a version before passes over it.
+#[test]
+fn a_credential_is_a_field_more() {
+    let hello = Hello { credential: Bytes::from_static(&[7; 2]), hops: 1, ..Hello::default() };
+    assert_eq!(hex(&hello.encode_to_vec()), "30013a020707");
+    let welcome = Welcome { credential: true, protocol: 1, ..Welcome::default() };
+    assert_eq!(hex(&welcome.encode_to_vec()), "08014001");
 }
 
 #[test]
@@ -47,6 +64,7 @@ fn messages_of_a_companion_have_the_bytes_that_they_always_had() {
             period_ms: 10_000,
             replicas: Vec::new(),
             names: false,
+            credential: false,
         }),
         "0a1708011205302e322e30190500000000000000200928904e",
     );

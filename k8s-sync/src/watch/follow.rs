@@ -38,7 +38,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 pub struct ApiServer {
     sources: Sources,
     agent: Agent,
-    timing: Timing,
+    pub(super) timing: Timing,
     client: Mutex<Option<(Client, Fingerprint)>>,
 }
 
@@ -58,7 +58,7 @@ impl ApiServer {
     }
 
     /// The client, made anew if any of the files behind it is another one by now.
-    fn client(&self) -> Result<Client, String> {
+    pub(super) fn client(&self) -> Result<Client, String> {
         let mut client = self.client.lock();
         if let Some((client, fingerprint)) = &*client
             && fingerprint.is_current()
@@ -72,7 +72,7 @@ impl ApiServer {
         Ok(made)
     }
 
-    fn forget(&self) {
+    pub(super) fn forget(&self) {
         *self.client.lock() = None;
     }
 }

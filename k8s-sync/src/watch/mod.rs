@@ -3,8 +3,8 @@
 //! One thread of its own holds everything: five supervisors (`supervisor`, around the pure
 //! `list_watch`), one connection, and what they share of the server: one back-off (`gate`), a token
 //! bucket, the turn to list (`turns`). They feed a table, which they alone write. Nothing here is
-//! ever waited for by who reads names, and nothing is ever written to the API server:
-//! `server::Server::send` knows GET only.
+//! ever waited for by who reads names, and no agent ever writes to the API server:
+//! `server::Server::send` knows GET only. The companion changes one object (`single`).
 //!
 //! What was decided and measured is in `docs/decisions/0010-watches.md`. Leaves to others what a
 //! name is, and where metrics are shown.
@@ -22,6 +22,7 @@ mod list_watch;
 mod report;
 mod request;
 mod server;
+mod single;
 mod snapshot;
 mod supervisor;
 mod table;
@@ -36,6 +37,7 @@ pub use follow::{ApiServer, Follow, FollowCounts, FollowReport, Followed};
 pub use gate::Backoff;
 pub use inlet::{Inlet, Streamed};
 pub use report::{Asked, Code, Link, Report, Requests, Verb, WatchReport, WatchState};
+pub use single::Failed;
 pub use table::Table;
 pub use thread::{Ended, Handle};
 pub use transport::INSTANCE_HEADER;

@@ -104,6 +104,19 @@ impl Companion {
         Ok(std::fs::read_to_string(self.dir.join("join.toml"))?)
     }
 
+    /// Another join token, as whoever changes it in the Secret; the text of the `join.toml` with it.
+    pub fn change_token(&self, token: &str) -> Result<String> {
+        std::fs::write(self.dir.join("token"), token)?;
+        let file = self.dir.join("join.toml");
+        let is_token = |line: &str| line.starts_with("token = ");
+        let changed: Vec<String> = std::fs::read_to_string(&file)?
+            .lines()
+            .map(|line| if is_token(line) { format!("token = {token:?}") } else { line.to_owned() })
+            .collect();
+        std::fs::write(&file, changed.join("\n"))?;
+        self.join_toml()
+    }
+
     /// The APIService of a group that leads to it through Service `name` of the type `ExternalName`, as the
     /// program prints it beside those that `kubectl get apiservices -o json` has listed.
     pub fn api_service(&self, group: &str, name: &str, listed: &str) -> Result<String> {

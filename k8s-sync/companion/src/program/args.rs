@@ -1,6 +1,6 @@
 //! The command line.
 
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 const AFTER: &str = "Exit codes:
@@ -35,6 +35,9 @@ pub enum Command {
     /// Loads the companion's image into this node's containerd, where its pods find it: nobody publishes
     /// it. To be done on each node that may run one.
     Load(LoadArgs),
+    /// Ends the credential of a node, or makes one: who may push as it. Writes to the Secret of the nodes that
+    /// have joined; to be run in a pod of the companion, or with a kubeconfig.
+    Join(JoinArgs),
     /// Prints name, type and labels of each metric that /metrics may show.
     Metrics,
 }
@@ -66,6 +69,30 @@ pub struct SecretsArgs {
     /// Keeps this join token instead of a new one.
     #[arg(long)]
     pub token: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(group = ArgGroup::new("what").required(true))]
+pub struct JoinArgs {
+    /// Ends the credential of this node: nobody joins by it again. The next agent that names the node and
+    /// has the join token gets another one.
+    #[arg(long, value_name = "NODE", group = "what")]
+    pub reset: Option<String>,
+    /// Makes a credential for this node and prints the join.toml with it, which needs no join token.
+    #[arg(long, group = "what")]
+    pub node: Option<String>,
+    /// The cluster's join.toml, for the address and the CA of the one that is printed.
+    #[arg(long, default_value = "/etc/pilotfish-companion/join/join.toml", value_name = "FILE")]
+    pub ticket: PathBuf,
+    /// Namespace of the companion.
+    #[arg(long, default_value = "pilotfish")]
+    pub namespace: String,
+    /// Name of the Secret (join.nodes).
+    #[arg(long, default_value = "pilotfish-nodes")]
+    pub secret: String,
+    /// Without it the usual places are looked at: $KUBECONFIG, a pod's service account, k3s.
+    #[arg(long)]
+    pub kubeconfig: Option<PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -84,6 +84,8 @@ pub struct Tls {
 #[serde(default, deny_unknown_fields)]
 pub struct Join {
     pub token: PathBuf,
+    /// Name of the Secret that says which nodes have joined; empty: nodes join by the token alone.
+    pub nodes: String,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -182,7 +184,7 @@ impl Default for Tls {
 
 impl Default for Join {
     fn default() -> Join {
-        Join { token: "/etc/pilotfish-companion/join/token".into() }
+        Join { token: "/etc/pilotfish-companion/join/token".into(), nodes: "pilotfish-nodes".to_owned() }
     }
 }
 
@@ -259,6 +261,9 @@ impl Config {
                 faults.push(format!("service.{key} = {name:?}: no name of a Kubernetes {key}"));
             }
         }
+        if !self.join.nodes.is_empty() && !join::is_node_name(&self.join.nodes) {
+            faults.push(format!("join.nodes = {:?}: no name of a Secret", self.join.nodes));
+        }
         if let Err(error) = EnvFilter::try_new(&self.log.level) {
             faults.push(format!("log.level = {:?}: {error}", self.log.level));
         }
@@ -273,10 +278,17 @@ mod tests {
     #[test]
     fn an_empty_file_is_the_default_and_every_fault_is_named() {
         assert_eq!(Config::parse(""), Ok(Config::default()));
-        let told =
-            Config::parse("[limits]\nagents = 0\nperiod_s = 1000\n[log]\nlevel = \"a=b=c\"\n[service]\nname = \"A\"");
+        let told = Config::parse(
+            "[limits]\nagents = 0\nperiod_s = 1000\n[log]\nlevel = \"a=b=c\"\n[service]\nname = \"A\"\n[join]\nnodes = \"B b\"",
+        );
         let told = told.unwrap_err();
-        for part in ["limits.agents = 0: must be 1 to 20000", "limits.period_s", "log.level", "service.name = \"A\""] {
+        for part in [
+            "limits.agents = 0: must be 1 to 20000",
+            "limits.period_s",
+            "log.level",
+            "service.name = \"A\"",
+            "join.nodes = ",
+        ] {
             assert!(told.contains(part), "{part} in {told}");
         }
     }
@@ -306,6 +318,9 @@ mod tests {
         for secret in ["companion-tls", "pilotfish-join"] {
             assert!(manifest.contains(&format!("secretName: {secret}\n")), "{secret}");
         }
+        let rights = include_str!("../../../../packaging/kubernetes/companion/rbac.yaml");
+        assert!(manifest.contains(&format!("  name: {}\n", join.nodes)));
+        assert!(rights.contains(&format!("resourceNames: [{}]\n", join.nodes)));
         let kustomization = include_str!("../../../../packaging/kubernetes/companion/kustomization.yaml");
         assert!(kustomization.contains(concat!("newTag: ", env!("CARGO_PKG_VERSION"), "\n")));
         let namespace = format!("namespace: {}\n", config.service.namespace);

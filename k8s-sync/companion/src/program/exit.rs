@@ -39,6 +39,10 @@ impl Failure {
         Failure { exit: Exit::Software, text: text.into() }
     }
 
+    pub fn no_permission(text: impl Into<String>) -> Failure {
+        Failure { exit: Exit::NoPermission, text: text.into() }
+    }
+
     /// What the system said of `what`.
     pub fn of_system(what: &str, error: &std::io::Error) -> Failure {
         let is_refused = error.kind() == std::io::ErrorKind::PermissionDenied;

@@ -3,6 +3,7 @@
 pub mod api_service;
 pub mod args;
 pub mod config;
+pub mod credential;
 pub mod exit;
 pub mod files;
 pub mod load;

@@ -6,6 +6,7 @@ use super::files::{Files, Looks};
 use companion::apis::metrics::Groups;
 use companion::cluster::{self, Replica};
 use companion::map::Guard;
+use companion::serve::desk::{Desk, InCluster, Place};
 use companion::serve::{self, Api, Certificate, Http, HttpConfig, Listener, ListenerConfig, Map, Push, Telling};
 use companion::{Config as Bounds, Fleet, Placed, Watched};
 use flow_model::Ts;
@@ -123,6 +124,9 @@ async fn run(config: Config) -> Result<(), Failure> {
         if let Some(telling) = tells.telling() {
             serve::told(telling, &mut metrics);
         }
+        if let Some(desk) = tells.desk() {
+            serve::joined(desk.counts(), &mut metrics);
+        }
         metrics.extend(shows.iter().flat_map(|map| map.metrics()));
         for (resource, report) in told.lock().iter() {
             serve::followed(resource, &report.lock(), &mut metrics);
@@ -130,6 +134,11 @@ async fn run(config: Config) -> Result<(), Failure> {
         metrics
     }));
 
+    let server = api_server(&config, &format!("{instance:016x}")).map(Arc::new);
+    if let Some(server) = server.clone().filter(|_| !config.join.nodes.is_empty()) {
+        let place = Place { namespace: config.service.namespace.clone(), name: config.join.nodes.clone() };
+        push.set_desk(Arc::new(Desk::new(place.clone(), InCluster { server, place })));
+    }
     let mut parts = JoinSet::new();
     parts.spawn(listener.run(pushes, stop.clone()));
     parts.spawn(http.clone().run(pages, stop.clone()));
@@ -141,9 +150,9 @@ async fn run(config: Config) -> Result<(), Failure> {
     }
     parts.spawn(tick(push.clone(), period, stop.clone()));
     parts.spawn(files.follow(seen, certificate, push.clone(), looks, stop.clone()));
-    if let Some(server) = api_server(&config, &format!("{instance:016x}")) {
+    if let Some(server) = server {
         let replica = replica(&config);
-        *reports.lock() = cluster::follow(&Arc::new(server), &replica, &push, &http, api.as_ref(), (&mut parts, &stop));
+        *reports.lock() = cluster::follow(&server, &replica, &push, &http, api.as_ref(), (&mut parts, &stop));
     }
     let mut watches = match config.names.enabled {
         true => watch(&config, &format!("{instance:016x}"), &push, placed, (&mut parts, &stop))?,

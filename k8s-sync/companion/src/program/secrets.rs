@@ -152,7 +152,7 @@ mod tests {
         let list = secrets(&args("10.96.0.7:10251")).unwrap();
         let ticket = Ticket::read(&data(&list, 2, "join.toml")).unwrap();
         assert_eq!(ticket.address, "10.96.0.7:10251");
-        assert_eq!(ticket.token.bearer(), format!("Bearer {}", data(&list, 2, "token")));
+        assert_eq!(ticket.token.unwrap().secret(), data(&list, 2, "token"));
         companion::serve::Certificate::new(&data(&list, 1, "tls.crt"), &data(&list, 1, "tls.key")).unwrap();
         let other = secrets(&args("10.96.0.7:10251")).unwrap();
         assert_ne!(data(&list, 2, "token"), data(&other, 2, "token"));

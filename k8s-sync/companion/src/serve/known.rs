@@ -3,11 +3,13 @@
 use golden_metrics::{Exposition, Known};
 
 /// What the companion says of itself.
-const OWN: [(&str, &[&str]); 34] = [
+const OWN: [(&str, &[&str]); 36] = [
     ("pilotfish_companion_agents", &["state"]),
     ("pilotfish_companion_api_refused_total", &[]),
     ("pilotfish_companion_api_watches", &[]),
     ("pilotfish_companion_build_info", &["version"]),
+    ("pilotfish_companion_credential_writes_total", &["outcome"]),
+    ("pilotfish_companion_credentials", &[]),
     ("pilotfish_companion_figures_total", &["outcome"]),
     ("pilotfish_companion_files_read_total", &[]),
     ("pilotfish_companion_files_refused_total", &[]),

@@ -1,14 +1,16 @@
-//! One call of an agent: its token is checked, then its `Session` decides.
+//! One call of an agent: what it shows is checked, then its `Session` decides.
 
+use crate::book::Shown;
 use crate::fleet::Fleet;
+use crate::serve::desk::{Desk, unknown};
 use crate::serve::telling::Telling;
 use crate::session::Session;
-use futures_util::future::{Ready, ready};
+use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use join::limits::{MESSAGE, PATIENCE};
-use join::message::{Answers, FromAgent, FromCompanion, Period, Says};
+use join::message::{Answers, FromAgent, FromCompanion, Hello, Period, Says};
 use join::{Reason, Refusal, TokenHash, grpc};
 use parking_lot::Mutex;
 use std::sync::{Arc, OnceLock};
@@ -21,6 +23,9 @@ use tonic::{Code, Status, Streaming};
 
 type Answer = Result<FromCompanion, Status>;
 
+/// A watch may tell for a moment what was before the latest write.
+const SETTLED: Duration = Duration::from_secs(5);
+
 /// What all calls share.
 #[derive(Debug)]
 pub struct Push {
@@ -28,6 +33,8 @@ pub struct Push {
     /// Of the join token. Another one may be put in its place while streams are open.
     token: Mutex<TokenHash>,
     telling: OnceLock<Arc<Telling>>,
+    /// Where the cluster is read and nodes have credentials of their own.
+    desk: OnceLock<Arc<Desk>>,
     /// Milliseconds from push to push while somebody looks; 0: as agents were welcomed.
     pace: watch::Sender<u32>,
     began: Instant,
@@ -38,12 +45,23 @@ impl Push {
     #[must_use]
     pub fn new(fleet: Arc<Mutex<Fleet>>, token: TokenHash) -> Push {
         let (token, telling, pace) = (Mutex::new(token), OnceLock::new(), watch::Sender::new(0));
-        Push { fleet, token, telling, pace, began: Instant::now() }
+        Push { fleet, token, telling, desk: OnceLock::new(), pace, began: Instant::now() }
     }
 
     /// From now on another token is asked for. Open streams stay.
     pub fn set_token(&self, token: TokenHash) {
         *self.token.lock() = token;
+    }
+
+    /// From now on nodes have credentials. To be called before anybody joins.
+    pub fn set_desk(&self, desk: Arc<Desk>) {
+        let _ = self.desk.set(desk);
+    }
+
+    /// What gives nodes credentials, if anything does.
+    #[must_use]
+    pub fn desk(&self) -> Option<&Arc<Desk>> {
+        self.desk.get()
     }
 
     /// From now on names are told to agents that want them.
@@ -104,14 +122,26 @@ impl Push {
         grpc.streaming(call, request).await
     }
 
-    fn check(&self, request: &tonic::Request<Streaming<FromAgent>>) -> Result<(), Refusal> {
-        let header = request.metadata().get("authorization").and_then(|header| header.to_str().ok());
+    /// Who it is that shows what has this hash.
+    async fn identify(&self, shown: Option<TokenHash>) -> Result<Shown, Refusal> {
+        let hash = shown.ok_or_else(unknown)?;
         let token = *self.token.lock();
-        if header.is_some_and(|header| token.is_of(header)) {
-            return Ok(());
+        match self.desk.get() {
+            _ if hash == token => Ok(Shown::Token),
+            Some(desk) => desk.identify(hash).await,
+            None => Err(unknown()),
         }
-        let text = "the join token is not this cluster's, or was changed: take a new join.toml from it";
-        Err(Refusal::new(Reason::Token, text))
+    }
+
+    /// Whether who shows this may push for the node that it names, and the hash by which it joins.
+    async fn admit(&self, hello: &Hello, shown: Shown) -> Result<Option<TokenHash>, Refusal> {
+        self.fleet.lock().check(hello)?;
+        let Some(desk) = self.desk.get() else { return Ok(None) };
+        let admitted = desk.admit(hello, shown).await;
+        if let Err(refusal) = &admitted {
+            self.fleet.lock().refused(refusal.reason);
+        }
+        admitted
     }
 }
 
@@ -123,30 +153,42 @@ struct Call {
 impl StreamingService<FromAgent> for Call {
     type Response = FromCompanion;
     type ResponseStream = BoxStream<'static, Answer>;
-    type Future = Ready<Result<tonic::Response<Self::ResponseStream>, Status>>;
+    type Future = BoxFuture<'static, Result<tonic::Response<Self::ResponseStream>, Status>>;
 
     fn call(&mut self, request: tonic::Request<Streaming<FromAgent>>) -> Self::Future {
-        if let Err(refusal) = self.push.check(&request) {
-            self.push.fleet.lock().refused(refusal.reason);
-            self.over.cancel();
-            return ready(Err(refusal.into()));
-        }
-        // A welcome and an answer to each push: one is enough to stay behind by.
-        let (down, answers) = mpsc::channel(1);
         let (push, over) = (self.push.clone(), self.over.clone());
-        tokio::spawn(async move {
-            push.session(request.into_inner(), down).await;
-            over.cancel();
-        });
-        let answers =
-            stream::unfold(answers, async |mut answers: mpsc::Receiver<Answer>| Some((answers.recv().await?, answers)));
-        ready(Ok(tonic::Response::new(answers.boxed())))
+        Box::pin(async move {
+            // Also where the call is given up while it is looked at.
+            let guard = over.clone().drop_guard();
+            let header = request.metadata().get("authorization").and_then(|header| header.to_str().ok());
+            let hash = header.and_then(TokenHash::of_header);
+            let shown = match push.identify(hash).await {
+                Ok(shown) => shown,
+                Err(refusal) => {
+                    push.fleet.lock().refused(refusal.reason);
+                    return Err(refusal.into());
+                }
+            };
+            // A welcome and an answer to each push: one is enough to stay behind by.
+            let (down, answers) = mpsc::channel(1);
+            drop(guard.disarm());
+            tokio::spawn(async move {
+                push.session(request.into_inner(), down, shown).await;
+                over.cancel();
+            });
+            let answers = stream::unfold(answers, async |mut answers: mpsc::Receiver<Answer>| {
+                Some((answers.recv().await?, answers))
+            });
+            Ok(tonic::Response::new(answers.boxed()))
+        })
     }
 }
 
 impl Push {
-    async fn session(&self, mut up: Streaming<FromAgent>, down: mpsc::Sender<Answer>) {
+    async fn session(&self, mut up: Streaming<FromAgent>, down: mpsc::Sender<Answer>, shown: Shown) {
         let mut session = Session::new(self.now());
+        // By which it joins, and since when that is no longer the node's.
+        let (mut credential, mut lost) = (None, None);
         // The latest question counts; there is no reason to ask twice at once.
         let (ask, asked) = mpsc::channel(1);
         if let Some(telling) = self.telling.get() {
@@ -183,7 +225,24 @@ impl Push {
                     }
                     continue;
                 }
-                Ok(Some(message)) => session.received(self.now(), message, &mut self.fleet.lock()),
+                Ok(Some(FromAgent { says: Some(Says::Hello(hello)) })) if !session.is_open() => {
+                    match self.admit(&hello, shown).await {
+                        Ok(joined) => {
+                            credential = joined;
+                            let hello = Says::Hello(hello).into();
+                            let answer = session.received(self.now(), hello, &mut self.fleet.lock());
+                            answer.map(|answer| answer.map(|answer| with_credential(answer, credential.is_some())))
+                        }
+                        Err(refusal) => Err(refusal),
+                    }
+                }
+                Ok(Some(message)) => match self.lost(&session, credential, &mut lost) {
+                    None => session.received(self.now(), message, &mut self.fleet.lock()),
+                    Some(refusal) => {
+                        self.fleet.lock().refused(refusal.reason);
+                        Err(refusal)
+                    }
+                },
                 Ok(None) => break,
                 // It is longer than a message may be.
                 Err(status) if status.code() == Code::OutOfRange => {
@@ -205,4 +264,21 @@ impl Push {
         }
         session.ended(&mut self.fleet.lock());
     }
+
+    /// Why the stream is to end: its credential has not been the node's for a while.
+    fn lost(&self, session: &Session, hash: Option<TokenHash>, since: &mut Option<Instant>) -> Option<Refusal> {
+        let refusal = self.desk.get()?.lost(session.node()?, hash?);
+        if refusal.is_none() {
+            *since = None;
+        }
+        let now = Instant::now();
+        refusal.filter(|_| now.duration_since(*since.get_or_insert(now)) >= SETTLED)
+    }
+}
+
+fn with_credential(mut answer: FromCompanion, is_kept: bool) -> FromCompanion {
+    if let Some(Answers::Welcome(welcome)) = &mut answer.answers {
+        welcome.credential = is_kept;
+    }
+    answer
 }

@@ -1,6 +1,7 @@
 //! What the companion says of itself.
 
 use crate::fleet::{Fleet, FleetCounts, Standing};
+use crate::serve::desk::DeskCounts;
 use crate::serve::telling::{Telling, TellingCounts};
 use golden_metrics::SelfMetric;
 use join::Reason;
@@ -80,6 +81,18 @@ pub fn told(telling: &Telling, out: &mut Vec<SelfMetric>) {
     count("pilotfish_companion_names_again_total", help, again);
     let help = "Objects of the cluster that agents are not told: too many, or too large.";
     count("pilotfish_companion_names_left_out_total", help, left_out);
+}
+
+/// What became of nodes that joined.
+pub fn joined(counts: DeskCounts, out: &mut Vec<SelfMetric>) {
+    let DeskCounts { joined, written, conflicts, failed } = counts;
+    let help = "Nodes that have a credential of their own.";
+    out.push(SelfMetric::gauge("pilotfish_companion_credentials", help, joined as f64));
+    for (outcome, total) in [("written", written), ("conflict", conflicts), ("failed", failed)] {
+        let help = "Writes of which nodes have joined.";
+        let writes = SelfMetric::counter("pilotfish_companion_credential_writes_total", help, total);
+        out.push(writes.with("outcome", outcome));
+    }
 }
 
 /// What the process says of itself.

@@ -2,7 +2,7 @@
 
 use companion::serve::{Certificate, Listener, ListenerConfig, Push};
 use companion::{AgentRow, Config, Fleet, FleetCounts, Standing};
-use join::{Client, Feed, Group, Link, Me, Ticket, Token};
+use join::{Client, Feed, Group, Kept, Link, Me, Purse, Ticket, Token, Wallet};
 use parking_lot::Mutex;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use std::collections::BTreeMap;
@@ -137,6 +137,18 @@ impl Agent {
     }
 
     pub fn counting(node: &str, ticket: Ticket, series: Arc<Mutex<Series>>) -> Agent {
+        let purse = Purse::of(&ticket);
+        Agent::showing(node, ticket, purse, series)
+    }
+
+    /// With a credential on this disk.
+    pub fn keeping(node: &str, ticket: Ticket, disk: Arc<Mutex<Kept>>) -> Agent {
+        let series = Series::from([("a".to_owned(), "1".to_owned()), ("b".to_owned(), "1".to_owned())]);
+        let purse = purse(&ticket, disk);
+        Agent::showing(node, ticket, purse, Arc::new(Mutex::new(series)))
+    }
+
+    fn showing(node: &str, ticket: Ticket, purse: Purse, series: Arc<Mutex<Series>>) -> Agent {
         let instance = INSTANCES.fetch_add(1, Relaxed);
         let link = Arc::new(Mutex::new(Link::new(Me::new("0.2.0", instance), node, instance)));
         let walked = series.clone();
@@ -144,7 +156,7 @@ impl Agent {
             walked.lock().iter().for_each(|(name, value)| put(name.as_bytes(), value.as_bytes()));
         });
         let (stop, why) = (CancellationToken::new(), Arc::new(Mutex::new(None)));
-        let client = Client::new(ticket, link.clone(), Arc::new(Mutex::new(feed)));
+        let client = Client::new(ticket, link.clone(), Arc::new(Mutex::new(feed))).showing(purse);
         let task = tokio::spawn(client.run(stop.clone(), why.clone()));
         Agent { series, link, stop, why, task }
     }
@@ -163,6 +175,14 @@ impl Agent {
     }
 }
 
+fn purse(ticket: &Ticket, disk: Arc<Mutex<Kept>>) -> Purse {
+    let wallet = Wallet::new(ticket, Some(disk.lock().clone()));
+    Purse::new(wallet, move |kept| {
+        *disk.lock() = kept.clone();
+        Ok(())
+    })
+}
+
 /// An agent that pushes to all replicas.
 pub struct Everywhere {
     pub group: Arc<Group>,
@@ -172,6 +192,17 @@ pub struct Everywhere {
 
 impl Everywhere {
     pub fn join(node: &str, ticket: Ticket) -> Everywhere {
+        let purse = Purse::of(&ticket);
+        Everywhere::showing(node, ticket, purse)
+    }
+
+    /// With a credential on this disk.
+    pub fn keeping(node: &str, ticket: Ticket, disk: Arc<Mutex<Kept>>) -> Everywhere {
+        let purse = purse(&ticket, disk);
+        Everywhere::showing(node, ticket, purse)
+    }
+
+    fn showing(node: &str, ticket: Ticket, purse: Purse) -> Everywhere {
         let instance = INSTANCES.fetch_add(1, Relaxed);
         let series = Arc::new(Mutex::new(Series::from([("a".to_owned(), "1".to_owned())])));
         let walked = series.clone();
@@ -181,7 +212,7 @@ impl Everywhere {
         let group = Arc::new(Group::new(Me::new("0.2.0", instance), node, instance, feed));
         let (stop, pushes) = (CancellationToken::new(), group.clone());
         let stopped = stop.clone();
-        tokio::spawn(async move { pushes.run(ticket, stopped, Arc::default()).await });
+        tokio::spawn(async move { pushes.run(ticket, purse, stopped, Arc::default()).await });
         Everywhere { group, series, stop }
     }
 }

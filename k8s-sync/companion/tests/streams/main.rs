@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 mod bed;
+mod cluster;
+mod credentials;
 mod joining;
 mod names;
 mod pace;

@@ -20,7 +20,7 @@ pub async fn tls(companion: &Companion) -> TlsStream<TcpStream> {
 
 /// Sends these messages on a call of its own; what the companion answers to the first, and how it
 /// ends.
-async fn says(companion: &Companion, messages: Vec<FromAgent>) -> (Option<FromCompanion>, Option<Status>) {
+pub async fn says(companion: &Companion, messages: Vec<FromAgent>) -> (Option<FromCompanion>, Option<Status>) {
     let io = TokioIo::new(tls(companion).await);
     let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
     let connection: JoinHandle<()> = tokio::spawn(async move { drop(connection.await) });

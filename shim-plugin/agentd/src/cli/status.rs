@@ -87,7 +87,7 @@ fn kubernetes(api: &api::Kubernetes) -> String {
 }
 
 fn companion(companion: &api::Companion) -> String {
-    let api::Companion { state, detail, join, address, version, series, pushes, cut, replicas } = companion;
+    let api::Companion { state, detail, join, address, version, series, pushes, cut, replicas, credential } = companion;
     let why = if detail.is_empty() { String::new() } else { format!(": {detail}") };
     let to = if address.is_empty() { join } else { address };
     match state.as_str() {
@@ -95,7 +95,10 @@ fn companion(companion: &api::Companion) -> String {
         "" => String::new(),
         "joined" => {
             let replicas = if *replicas > 1 { format!(" with {replicas} replicas") } else { String::new() };
-            format!("companion {version} at {to} joined{replicas}, {series} series, {pushes} pushes taken, {cut} cut\n")
+            let own = if *credential { "; by a credential of its own" } else { "" };
+            format!(
+                "companion {version} at {to} joined{replicas}, {series} series, {pushes} pushes taken, {cut} cut{own}\n"
+            )
         }
         _ => format!("companion {to} not joined{why}\n"),
     }

@@ -5,11 +5,13 @@
 //! shows the same.
 
 use crate::exit::Failure;
+use crate::run::credential::Credential;
+use crate::run::saved;
 use crate::serve::board::Board;
 use crate::serve::companion::Joining;
 use golden_metrics::Losses;
 use join::message::Sees;
-use join::{Feed, Group, Me, Ticket};
+use join::{Feed, Group, Me, Purse, Ticket, Wallet};
 use k8s_sync::access::Fingerprint;
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
@@ -72,8 +74,14 @@ async fn run(joining: Arc<Joining>, why: Why, stop: CancellationToken) {
     while !stop.is_cancelled() {
         // Before it is read: what changes meanwhile shows as a change.
         let seen = Fingerprint::of([joining.file.clone()]);
-        let file = joining.file.clone();
-        let read = tokio::task::spawn_blocking(move || ticket(&file)).await;
+        let (file, node) = (joining.file.clone(), joining.node.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            let ticket = ticket(&file)?;
+            ticket.is_for(&node).map_err(|error| format!("{}: {error}", file.display()))?;
+            let purse = purse(&ticket, &node, saved::directory().as_deref());
+            Ok((ticket, purse))
+        })
+        .await;
         let ticket = match read.unwrap_or_else(|error| Err(error.to_string())) {
             Err(reason) => {
                 if joining.read(Err(&reason)) {
@@ -81,16 +89,16 @@ async fn run(joining: Arc<Joining>, why: Why, stop: CancellationToken) {
                 }
                 None
             }
-            Ok(ticket) => {
+            Ok((ticket, purse)) => {
                 joining.read(Ok(&ticket.address));
                 tracing::info!(companion = ticket.address, "joining the companion");
-                Some(ticket)
+                Some((ticket, purse))
             }
         };
         let over = stop.child_token();
         let pushes = async {
             match ticket {
-                Some(ticket) => joining.group.run(ticket, over.clone(), why.clone()).await,
+                Some((ticket, purse)) => joining.group.run(ticket, purse, over.clone(), why.clone()).await,
                 None => over.cancelled().await,
             }
         };
@@ -99,6 +107,22 @@ async fn run(joining: Arc<Joining>, why: Why, stop: CancellationToken) {
             over.cancel();
         };
         tokio::join!(pushes, looks);
+    }
+}
+
+/// What the node has to show: what the file says, and its own credential where that can be kept.
+fn purse(ticket: &Ticket, node: &str, directory: Option<&Path>) -> Purse {
+    // A name that is none is refused whatever it shows.
+    let is_wanted = ticket.own.is_none() && join::is_node_name(node);
+    let Some(credential) = directory.map(Credential::within).filter(|_| is_wanted) else {
+        return Purse::of(ticket);
+    };
+    match credential.of(node) {
+        Ok(kept) => Purse::new(Wallet::new(ticket, Some(kept)), move |kept| credential.keep(kept)),
+        Err(reason) => {
+            tracing::warn!(reason, "the node joins by the join token alone");
+            Purse::of(ticket)
+        }
     }
 }
 
@@ -153,7 +177,8 @@ pub fn joining(wanted: Wanted, board: &Arc<Board>, losses: &Losses) -> Joining {
     });
     let seeing = Arc::downgrade(board);
     let feed = feed.seeing(move || seeing.upgrade().map_or(Sees::Part, |board| board.sees(Instant::now())));
-    Joining::new(file, Group::new(me, node, instance, feed), names, losses)
+    let group = Group::new(me, node.clone(), instance, feed);
+    Joining::new((file, node), group, names, losses)
 }
 
 #[cfg(test)]

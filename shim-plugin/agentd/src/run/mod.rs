@@ -5,6 +5,7 @@ pub mod app;
 pub mod budget;
 pub mod companion;
 pub mod containers;
+pub mod credential;
 pub mod descriptors;
 pub mod ends;
 pub mod engine;

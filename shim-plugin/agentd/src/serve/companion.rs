@@ -16,6 +16,8 @@ use tokio::sync::mpsc;
 pub struct Joining {
     /// `join.toml`
     pub file: PathBuf,
+    /// As the cluster calls it.
+    pub node: String,
     pub group: Group,
     /// `None` where no names are taken.
     pub names: Option<Arc<Names>>,
@@ -34,7 +36,7 @@ pub struct Joining {
 
 impl Joining {
     #[must_use]
-    pub fn new(file: PathBuf, group: Group, names: bool, losses: &Losses) -> Joining {
+    pub fn new((file, node): (PathBuf, String), group: Group, names: bool, losses: &Losses) -> Joining {
         let left_out = losses.place("join", "left_out", "values of series that were not pushed");
         let names_left_out =
             losses.place("join", "names_left_out", "names that the companion told and for which there was no room");
@@ -46,6 +48,7 @@ impl Joining {
         };
         Joining {
             file,
+            node,
             group,
             names,
             told: Mutex::new(told),
@@ -105,6 +108,7 @@ impl Joining {
             pushes: answered,
             cut,
             replicas,
+            credential: link.has_credential(),
         }
     }
 
@@ -112,6 +116,9 @@ impl Joining {
         let joined = f64::from(u8::from(self.degraded().is_none()));
         let (counts, refused) = (self.group.counts(), self.group.first().lock().refused());
         out.push(SelfMetric::gauge("pilotfish_join_joined", "1 while the companion takes pushes.", joined));
+        let credential = f64::from(u8::from(self.group.first().lock().has_credential()));
+        let help = "1 while the node joins by a credential of its own.";
+        out.push(SelfMetric::gauge("pilotfish_join_credential", help, credential));
         let help = "Replicas of the companion that take pushes.";
         out.push(SelfMetric::gauge("pilotfish_join_replicas", help, self.group.open() as f64));
         let help = "Series that are pushed to the companion.";

@@ -69,6 +69,7 @@ const OWN: [(&str, &[&str]); 127] = [
     ("pilotfish_identity_slots", &[]),
     ("pilotfish_identity_spans", &[]),
     ("pilotfish_join_attempts_total", &[]),
+    ("pilotfish_join_credential", &[]),
     ("pilotfish_join_joined", &[]),
     ("pilotfish_join_names", &[]),
     ("pilotfish_join_names_age_seconds", &[]),

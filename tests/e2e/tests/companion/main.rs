@@ -3,6 +3,7 @@
 //! same streams. Needs root.
 #![forbid(unsafe_code)]
 
+mod credentials;
 mod hpa;
 mod names;
 mod world;
@@ -40,6 +41,7 @@ fn a_cluster_is_seen_in_one_place_whoever_is_killed() -> Result<()> {
         scene::last_line(generator, PATIENCE)?;
     }
     sums_are_what_was_sent(&world)?;
+    credentials::each_node_has_its_own(&world)?;
     let scaled = hpa::install(&mut world)?;
     for generator in second.iter().chain(&scaled) {
         scene::open_gate(&world.bed, generator)?;
@@ -50,6 +52,7 @@ fn a_cluster_is_seen_in_one_place_whoever_is_killed() -> Result<()> {
     the_companion_is_killed(&mut world)?;
     hpa::scales_up(&mut world)?;
     hpa::holds(&mut world)?;
+    credentials::the_join_token_is_changed(&world)?;
     an_agent_is_killed(&mut world)?;
     hpa::is_killed_and_back(&mut world, 0, Duration::from_secs(2))?;
     hpa::end(&mut world, &scaled)?;
@@ -197,6 +200,8 @@ fn who_may_not_push_is_refused(world: &World) -> Result<()> {
     let refused = |reason| world.own("pilotfish_companion_refused_total", &[("reason", reason)]);
     let before = refused("token");
     let (file, ticket) = (world.join_file(1), world.companion.join_toml()?);
+    credentials::a_second_machine_is_refused(world, 1)?;
+    // It is let in now, but not by this.
     let wrong: Vec<&str> = ticket
         .lines()
         .map(|line| if line.starts_with("token") { "token = \"the-token-of-another-cluster\"" } else { line })
@@ -208,6 +213,7 @@ fn who_may_not_push_is_refused(world: &World) -> Result<()> {
     })?;
     std::fs::write(&file, ticket)?;
     world.wait_joined(1)?;
+    credentials::each_node_has_its_own(world)?;
 
     let before = world.own("pilotfish_companion_silent_connections_total", &[]);
     let silent = (0..20).map(|_| TcpStream::connect(world.companion.push)).collect::<std::io::Result<Vec<_>>>()?;

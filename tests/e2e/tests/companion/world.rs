@@ -11,7 +11,8 @@ use std::time::Duration;
 use testbed::cluster::binaries::{Program, find};
 use testbed::cluster::{ControlPlane, ControlPlaneOptions, User, objects};
 use testbed::{
-    Agent, AgentOptions, Companion, Container, ContainerSpec, Exposition, PodLabels, Process, Testbed, scene, until,
+    Agent, AgentOptions, Companion, Container, ContainerSpec, Exposition, PodLabels, Process, Testbed, built_binary,
+    scene, until,
 };
 
 pub const NODES: [&str; 2] = ["n1", "n2"];
@@ -43,9 +44,15 @@ impl World {
         }
         let mut bed = Testbed::start()?;
         bed.add_containerd()?;
+        let kubectl = find(Program::Kubectl)?;
+        // The manifests as they are shipped: who may not read which nodes have joined lets nobody in.
+        let mut apply = Command::new(&kubectl);
+        apply.arg("--kubeconfig").arg(plane.kubeconfig(User::Admin)?).arg("--cache-dir").arg(bed.dir().join("kubectl"));
+        let applied = apply.args(["apply", "--server-side", "-k", MANIFESTS]).output()?;
+        ensure!(applied.status.success(), "kubectl apply: {}", String::from_utf8_lossy(&applied.stderr));
         let kubeconfig = plane.kubeconfig_with_certificate(ACCOUNT, &["system:serviceaccounts"])?;
         let companion = Companion::start(&bed, &kubeconfig, POD)?;
-        let (agents, autoscaler, kubectl) = (Vec::new(), None, find(Program::Kubectl)?);
+        let (agents, autoscaler) = (Vec::new(), None);
         let mut world = World { agents, companion, autoscaler, bed, plane, kubectl };
         for place in 0..NODES.len() {
             let agent = world.agent(place)?;
@@ -60,15 +67,20 @@ impl World {
         std::fs::write(&join, self.companion.join_toml()?)?;
         let more = format!("\n[companion]\njoin = {join:?}\n\n[kubernetes]\nmode = \"off\"\nnode = \"{node}\"\n");
         let sockets = vec![self.bed.containerd_at(place).socket()];
-        let state = self.bed.dir().join(format!("state-{node}"));
+        let state = self.state(place);
         std::fs::create_dir_all(&state)?;
         let options = AgentOptions { sockets, more, state: Some(state), ..AgentOptions::default() };
         Agent::start(&self.bed, &options)
     }
 
+    /// What the agent of this node keeps between its runs.
+    pub fn state(&self, place: usize) -> PathBuf {
+        self.bed.dir().join(format!("state-{}", NODES[place]))
+    }
+
     /// As on a node whose agent has kept no names yet.
     pub fn forget_names(&self, place: usize) -> Result<()> {
-        match std::fs::remove_file(self.bed.dir().join(format!("state-{}", NODES[place])).join("cluster-names")) {
+        match std::fs::remove_file(self.state(place).join("cluster-names")) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
             _ => Ok(()),
         }
@@ -78,8 +90,9 @@ impl World {
         self.bed.dir().join(format!("join-{place}.toml"))
     }
 
-    /// The manifests as they are shipped; then what the testbed has instead of a kube-proxy.
+    /// What the testbed has instead of a kube-proxy, and then the APIService.
     pub fn install(&self) -> Result<()> {
+        // As whoever installs a later version: of what the companion has written nothing is lost.
         self.kubectl(&["apply", "--server-side", "-k", MANIFESTS])?;
         self.kubectl(&["-n", "pilotfish", "delete", "service", "companion"])?;
         let outside = "apiVersion: v1\nkind: Service\nmetadata: {name: companion, namespace: pilotfish}\n\
@@ -88,6 +101,15 @@ impl World {
         self.create(&self.companion.api_service("traffic", "companion", "")?)?;
         let available = ["wait", "--for=condition=Available", "--timeout=90s"];
         self.kubectl(&[&available[..], &["apiservice/v1alpha1.traffic.pilotfish.io"]].concat()).map(drop)
+    }
+
+    /// As an admin who has a kubeconfig.
+    pub fn join(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new(built_binary("pilotfish-companion")?);
+        let output = command.arg("join").args(arguments).arg("--kubeconfig").arg(self.plane.kubeconfig(User::Admin)?);
+        let output = output.output()?;
+        ensure!(output.status.success(), "join {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8(output.stdout)?)
     }
 
     fn command(&self, arguments: &[&str]) -> Result<Command> {
