@@ -31,6 +31,8 @@ const LARGEST_PAGE: usize = 64 << 10;
 pub struct RingReader {
     ring: RingBuf<MapData>,
     ring_bytes: usize,
+    /// Bytes of records that were handed over, and more: see `read`.
+    read: u64,
     epoll: Epoll,
     shared: Arc<Shared>,
     last_event: Instant,
@@ -49,7 +51,7 @@ impl RingReader {
         // Edge-triggered: unread data must not end a nap, only a wakeup that the kernel programs meant.
         epoll.add(ring.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0))?;
         let ring_bytes = (ring_bytes as usize).max(LARGEST_PAGE);
-        Ok(RingReader { ring, ring_bytes, epoll, shared, last_event: Instant::now(), drained_any: true })
+        Ok(RingReader { ring, ring_bytes, read: 0, epoll, shared, last_event: Instant::now(), drained_any: true })
     }
 
     /// Hands up to `max_events` events to `each`, in the ring's memory and in the order in which
@@ -58,24 +60,40 @@ impl RingReader {
     /// the ring is empty. Records that make no sense are counted in
     /// [`super::KernelStats::malformed`].
     pub fn drain(&mut self, max_events: usize, each: &mut impl FnMut(Event<'_>)) -> usize {
-        let mut events = 0;
-        while events < max_events {
-            let Some(record) = self.ring.next() else { break };
-            events += usize::from(hand_over(&record, &self.shared, each));
-        }
-        self.drained_any |= events > 0;
-        events
+        self.hand_over(max_events, usize::MAX, each)
     }
 
     /// As `drain`: all events that are in the ring now. Of those that come meanwhile it takes as many
     /// as the ring can hold at most: one that is refilled as fast as it is read keeps nobody here.
     pub fn drain_present(&mut self, each: &mut impl FnMut(Event<'_>)) -> usize {
+        self.hand_over(usize::MAX, self.ring_bytes, each)
+    }
+
+    /// How far the ring has been read. What is in it now has been handed over when this is where
+    /// [`written`](Self::written) is now. It grows with each record, and where none is left: but a
+    /// record that is being written hides those behind it, so it takes two looks to believe that.
+    #[must_use]
+    pub fn read(&self) -> u64 {
+        self.read
+    }
+
+    /// How far it may have been filled by now.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.read + self.ring_bytes as u64
+    }
+
+    fn hand_over(&mut self, max_events: usize, max_bytes: usize, each: &mut impl FnMut(Event<'_>)) -> usize {
         let (mut events, mut bytes) = (0, 0);
-        while bytes < self.ring_bytes {
-            let Some(record) = self.ring.next() else { break };
+        while events < max_events && bytes < max_bytes {
+            let Some(record) = self.ring.next() else {
+                self.read += self.ring_bytes as u64 / 2;
+                break;
+            };
             bytes += (RECORD_HEAD + record.len()).next_multiple_of(RECORD_HEAD);
             events += usize::from(hand_over(&record, &self.shared, each));
         }
+        self.read += bytes as u64;
         self.drained_any |= events > 0;
         events
     }

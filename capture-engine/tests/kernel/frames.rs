@@ -128,6 +128,15 @@ impl Bench {
         self.reader.drain(most, each);
     }
 
+    /// Every event that is in the ring, as a round through the table has them.
+    pub fn hear_what_is_there(&mut self, each: &mut impl FnMut(Event<'_>)) {
+        self.reader.drain_present(each);
+    }
+
+    pub fn ring(&self) -> &RingReader {
+        &self.reader
+    }
+
     /// Every event that is in the ring, while the frame `more` comes once more with each. How many they were.
     pub fn hear_present(&mut self, more: (Direction, &[u8]), each: &mut impl FnMut(Event<'_>)) -> usize {
         let Bench { reader, stubs, .. } = self;
