@@ -75,7 +75,8 @@ impl Tcp {
         let mut headless = false;
         if piece.turn > self.streams[piece.dir.index()].turn {
             if !start {
-                // All of this message has been counted as lost.
+                // All of this message has been counted as lost. But it tells which way messages go.
+                self.conversation.goes(piece.turn, piece.dir);
                 return;
             }
             if !self.is_first(piece) {

@@ -31,6 +31,8 @@ const LARGEST_PAGE: usize = 64 << 10;
 pub struct RingReader {
     ring: RingBuf<MapData>,
     ring_bytes: usize,
+    /// Bytes of records that were handed over, and more: see `read`.
+    read: u64,
     epoll: Epoll,
     shared: Arc<Shared>,
     last_event: Instant,
@@ -51,8 +53,8 @@ impl Present {
         self.bytes == 0
     }
 
-    fn took(&mut self, record: usize) {
-        self.bytes = self.bytes.saturating_sub((RECORD_HEAD + record).next_multiple_of(RECORD_HEAD));
+    fn took(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_sub(bytes);
     }
 
     fn none_is_left(&mut self) {
@@ -72,7 +74,7 @@ impl RingReader {
         // Edge-triggered: unread data must not end a nap, only a wakeup that the kernel programs meant.
         epoll.add(ring.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0))?;
         let ring_bytes = (ring_bytes as usize).max(LARGEST_PAGE);
-        Ok(RingReader { ring, ring_bytes, epoll, shared, last_event: Instant::now(), drained_any: true })
+        Ok(RingReader { ring, ring_bytes, read: 0, epoll, shared, last_event: Instant::now(), drained_any: true })
     }
 
     /// Hands up to `max_events` events to `each`, in the ring's memory and in the order in which
@@ -81,13 +83,7 @@ impl RingReader {
     /// the ring is empty. Records that make no sense are counted in
     /// [`super::KernelStats::malformed`].
     pub fn drain(&mut self, max_events: usize, each: &mut impl FnMut(Event<'_>)) -> usize {
-        let mut events = 0;
-        while events < max_events {
-            let Some(record) = self.ring.next() else { break };
-            events += usize::from(hand_over(&record, &self.shared, each));
-        }
-        self.drained_any |= events > 0;
-        events
+        self.hand_over(max_events, None, each)
     }
 
     /// What is in the ring now, to be handed over before something else is believed.
@@ -104,13 +100,43 @@ impl RingReader {
         max_events: usize,
         each: &mut impl FnMut(Event<'_>),
     ) -> usize {
+        self.hand_over(max_events, Some(present), each)
+    }
+
+    /// How far the ring has been read. What is in it now has been handed over when this is where
+    /// [`written`](Self::written) is now. It grows with each record, and where none is left: but a
+    /// record that is being written hides those behind it, so it takes two looks to believe that.
+    #[must_use]
+    pub fn read(&self) -> u64 {
+        self.read
+    }
+
+    /// How far it may have been filled by now.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.read + self.ring_bytes as u64
+    }
+
+    fn hand_over(
+        &mut self,
+        max_events: usize,
+        mut present: Option<&mut Present>,
+        each: &mut impl FnMut(Event<'_>),
+    ) -> usize {
         let mut events = 0;
-        while events < max_events && !present.is_over() {
+        while events < max_events && present.as_ref().is_none_or(|present| !present.is_over()) {
             let Some(record) = self.ring.next() else {
-                present.none_is_left();
+                self.read += self.ring_bytes as u64 / 2;
+                if let Some(present) = &mut present {
+                    present.none_is_left();
+                }
                 break;
             };
-            present.took(record.len());
+            let bytes = (RECORD_HEAD + record.len()).next_multiple_of(RECORD_HEAD);
+            self.read += bytes as u64;
+            if let Some(present) = &mut present {
+                present.took(bytes);
+            }
             events += usize::from(hand_over(&record, &self.shared, each));
         }
         self.drained_any |= events > 0;

@@ -331,7 +331,7 @@ impl<S: Sink> Pipeline<S> {
             stats.left_out += u64::from(flow.is_left_out());
             flows.remove(&key);
             peers.removed(&key);
-            requests.closed(key, id, at);
+            requests.closed(key, id, at, closed != Some(Close::Gone));
         } else if let Some(due) = flow.want_timer(at, FIRST_PROBE) {
             requests.timer(due, key, id);
         }
@@ -393,7 +393,7 @@ impl<S: Sink> Pipeline<S> {
         if flow.is_passed_on() {
             self.forwarding.ended(key, at);
             self.stats.flow_closed(l7::Counters::default());
-            return self.requests.closed(*key, flow.id(), at);
+            return self.requests.closed(*key, flow.id(), at, false);
         }
         flow.closed(at, close, &mut self.collected);
         settle(&flow, &mut self.servers, &mut self.collected);
@@ -401,7 +401,7 @@ impl<S: Sink> Pipeline<S> {
         flow.report_gone(close, &mut self.sink);
         self.stats.flow_closed(flow.holes());
         self.stats.left_out += u64::from(flow.is_left_out());
-        self.requests.closed(*key, flow.id(), at);
+        self.requests.closed(*key, flow.id(), at, false);
     }
 
     /// Makes sure that the table holds this instance of the flow. `false` when it is an instance
@@ -422,6 +422,12 @@ impl<S: Sink> Pipeline<S> {
             Some(_) => self.end(&key, at, Close::Gone),
             None if self.requests.closed_recently(&key, id) => {
                 self.stats.stale += 1;
+                return false;
+            }
+            // Without a handshake, so soon after the end: sent again, when the kernel had forgotten the connection.
+            None if joined_midway && let Some(over) = self.requests.over_since(&key, at) => {
+                self.stats.stale += 1;
+                self.requests.closed(key, id, over, true);
                 return false;
             }
             None => {}

@@ -90,26 +90,34 @@ impl Wire {
         self.now += 100;
         let seq = self.seqs[dir.index()];
         self.seqs[dir.index()] += text.len() as u32;
-        if captured {
-            let segment = Segment {
-                key: self.key,
-                id: FlowId(self.id),
-                role: self.role,
-                joined_midway: self.role == Role::Unknown,
-                transport: Transport::Tcp,
-                dir,
-                at: Ts(self.now * 1000),
-                seq,
-                turn: self.turn,
-                wire_len: text.len() as u32,
-                first: true,
-                prev: None,
-                payload: text.as_bytes(),
-                acked: None,
-                walked: l7::Walked::default(),
-            };
-            self.pipeline.event(&Event::Segment(segment));
-        }
+        if captured { self.piece(dir, seq, text, true) } else { self }
+    }
+
+    /// The message that was sent last is sent again.
+    fn again(&mut self, dir: Direction, text: &str) -> &mut Self {
+        self.now += 100;
+        self.piece(dir, self.seqs[dir.index()] - text.len() as u32, text, false)
+    }
+
+    fn piece(&mut self, dir: Direction, seq: u32, text: &str, first: bool) -> &mut Self {
+        let segment = Segment {
+            key: self.key,
+            id: FlowId(self.id),
+            role: self.role,
+            joined_midway: self.role == Role::Unknown,
+            transport: Transport::Tcp,
+            dir,
+            at: Ts(self.now * 1000),
+            seq,
+            turn: self.turn,
+            wire_len: text.len() as u32,
+            first,
+            prev: None,
+            payload: text.as_bytes(),
+            acked: None,
+            walked: l7::Walked::default(),
+        };
+        self.pipeline.event(&Event::Segment(segment));
         self
     }
 
@@ -117,8 +125,8 @@ impl Wire {
         self.message(Direction::Egress, GET).message(Direction::Ingress, OK)
     }
 
-    fn sampled(&mut self, closed: Option<Close>) -> &mut Self {
-        let sample = Sample {
+    fn state(&self, closed: Option<Close>) -> Sample {
+        Sample {
             key: self.key,
             id: FlowId(self.id),
             at: Ts(self.now * 1000),
@@ -130,8 +138,11 @@ impl Wire {
             message: None,
             closed,
             half_closed: false,
-        };
-        self.pipeline.sample(&sample, Ts(self.now * 1000 + self.quiet_ns));
+        }
+    }
+
+    fn sampled(&mut self, closed: Option<Close>) -> &mut Self {
+        self.pipeline.sample(&self.state(closed), Ts(self.now * 1000 + self.quiet_ns));
         self
     }
 
@@ -358,4 +369,65 @@ fn holes_that_never_filled_are_counted_when_their_flow_ends() {
     wire.sampled(Some(Close::Fin));
     let PipelineStats { holes, holes_bounded, flows_closed, .. } = wire.pipeline.stats();
     assert_eq!((holes, holes_bounded, flows_closed), (1, 0, 1));
+}
+
+/// A round came late, and while it went on the addresses and ports were used again: by the SYN's news
+/// the old connection ends once more.
+#[test]
+fn an_end_that_the_table_told_of_is_not_told_again_by_the_ring() {
+    let mut wire = wire();
+    wire.exchange().sampled(Some(Close::Fin));
+    wire.check(&["Client GET 200 100", "tcp Client opened and closed Fin 800"]);
+    wire.at_port(40_001).lost(Direction::Egress, GET).lost(Direction::Ingress, OK).sampled(Some(Close::Fin));
+    wire.check(&["lost 1 ring_full", "tcp Client opened and closed Fin 800"]);
+    let (later, news) = (Ts(u64::MAX), Event::Closed(wire.state(Some(Close::Fin))));
+    assert_eq!(wire.pipeline.requests().take_removable(later).len(), 2);
+    wire.pipeline.requests().forget(later, 0, 100);
+    wire.pipeline.event(&news);
+    wire.check(&[]);
+}
+
+#[test]
+fn what_is_sent_again_when_the_kernel_has_forgotten_its_connection_is_no_exchange() {
+    for (dir, text) in [(Direction::Ingress, OK), (Direction::Egress, GET)] {
+        let mut wire = wire();
+        wire.exchange().sampled(Some(Close::Fin));
+        wire.check(&["Client GET 200 100", "tcp Client opened and closed Fin 800"]);
+        let now = Ts(wire.now * 1000 + 1);
+        assert_eq!(wire.pipeline.requests().take_removable(now).len(), 1, "a table of two has no room for it");
+        wire.pipeline.requests().forget(now, 0, 0);
+        (wire.id, wire.turn, wire.role) = (wire.id + 1, 0, Role::Unknown);
+        wire.message(dir, text).sampled(None).sampled(Some(Close::Fin)).check(&[]);
+        let (key, id) = (wire.key, FlowId(wire.id));
+        assert_eq!(wire.pipeline.requests().take_removable(Ts(wire.now * 1000)), [(key, id)]);
+        // With a handshake it is another one.
+        (wire.id, wire.turn, wire.role) = (wire.id + 1, 0, Role::Client);
+        wire.exchange().check(&["Client GET 200 100"]);
+    }
+}
+
+/// What is sent again of a message that was refused says nothing, but it has been seen.
+#[test]
+fn what_is_lost_after_a_piece_of_what_was_told_as_lost_is_told_too() {
+    let mut wire = wire();
+    wire.exchange().sampled(Some(Close::Fin));
+    wire.check(&["Client GET 200 100", "tcp Client opened and closed Fin 800"]);
+    wire.at_port(40_001).lost(Direction::Egress, GET).lost(Direction::Ingress, OK).sampled(None);
+    wire.check(&["lost 1 ring_full", "tcp Client opened 800"]);
+    wire.again(Direction::Ingress, OK).check(&[]);
+    for _ in 0..2 {
+        wire.lost(Direction::Egress, GET).lost(Direction::Ingress, OK);
+    }
+    wire.sampled(Some(Close::Fin)).check(&["lost 2 ring_full", "tcp Client closed Fin 0"]);
+}
+
+#[test]
+fn a_connection_that_was_let_go_of_goes_on_as_one_that_was_joined() {
+    let mut wire = wire();
+    wire.exchange().check(&["Client GET 200 100"]);
+    let key = wire.key;
+    wire.pipeline.let_go(&key, Ts(wire.now * 1000));
+    wire.check(&["tcp Client closed Gone 0"]);
+    (wire.id, wire.turn, wire.role) = (wire.id + 1, 0, Role::Unknown);
+    wire.exchange().check(&["Client GET 200 100"]);
 }

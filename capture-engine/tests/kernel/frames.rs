@@ -128,6 +128,16 @@ impl Bench {
         self.reader.drain(most, each);
     }
 
+    /// Every event that is in the ring, as a round through the table has them.
+    pub fn hear_what_is_there(&mut self, each: &mut impl FnMut(Event<'_>)) {
+        let mut present = self.reader.present();
+        self.reader.drain_present(&mut present, usize::MAX, each);
+    }
+
+    pub fn ring(&self) -> &RingReader {
+        &self.reader
+    }
+
     /// Every event that is in the ring, in turns of `most`, while the frame `more` comes once more with each.
     /// How many they were in each turn.
     pub fn hear_present(

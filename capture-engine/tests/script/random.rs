@@ -22,7 +22,7 @@ impl Dice {
         ((self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32) % u64::from(bound.max(1))) as u32
     }
 
-    fn percent(&mut self, chance: u32) -> bool {
+    pub fn percent(&mut self, chance: u32) -> bool {
         self.below(100) < chance
     }
 }

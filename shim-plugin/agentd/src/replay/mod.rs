@@ -199,6 +199,7 @@ fn settle(pipeline: &mut Pipeline<Report>, now: Ts) {
     requests.take_interests().for_each(drop);
     requests.take_headers().for_each(drop);
     drop(requests.take_removable(now));
+    requests.forget(now, 0, 0);
 }
 
 /// A capture is read by somebody who waits for it alone: memory per flow may be larger than in the

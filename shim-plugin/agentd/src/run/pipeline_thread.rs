@@ -9,7 +9,7 @@ use crate::run::own_news::OwnNews;
 use crate::serve::board::Board;
 use crate::serve::pulse::Turn;
 use anyhow::Context;
-use capture_engine::event::{Event, FlowId, FlowKey};
+use capture_engine::event::{Event, FlowId, FlowKey, Sample};
 use capture_engine::kernel::{Overrides, Present, RingReader, Sampler};
 use capture_engine::pipeline::{Pipeline, PipelineConfig, Sampling};
 use flow_model::{Close, Direction, Names, Role, Ts};
@@ -294,6 +294,7 @@ impl PipelineThread {
         let mut turn = Turn::new(&board.pulse);
         let began = clock::of_this_thread();
         let mut over: Vec<(FlowKey, FlowId)> = Vec::new();
+        let mut idle: Vec<Sample> = Vec::new();
         for mut sample in page.samples() {
             turn.gets_on();
             sampling.saw(sample.key.slot);
@@ -313,11 +314,14 @@ impl PipelineThread {
             pipeline.sample(&sample, now);
             // A closed flow stays for its trailing packets; the pipeline says when it can go.
             if sample.closed.is_none() && sampling.is_over(&sample, now) {
-                pipeline.let_go(&sample.key, now);
-                over.push((sample.key, sample.id));
+                idle.push(sample);
             }
         }
         let last = page.last;
+        for sample in idle.into_iter().filter(|sample| is_as_read(sampler, sample)) {
+            pipeline.let_go(&sample.key, now);
+            over.push((sample.key, sample.id));
+        }
         over.into_iter().for_each(|(key, id)| remove(sampler, &key, id));
         sampling.spent(clock::of_this_thread().saturating_sub(began));
         if last {
@@ -332,6 +336,7 @@ impl PipelineThread {
         for (key, id) in self.pipeline.requests().take_removable(now) {
             remove(&self.sampler, &key, id);
         }
+        self.pipeline.requests().forget(now, self.reader.read(), self.reader.written());
     }
 
     fn publish_counts(&mut self) {
@@ -352,6 +357,11 @@ impl PipelineThread {
         self.board.flows.store(self.pipeline.len() as u64, Ordering::Relaxed);
         self.board.put_off.store(self.put_off, Ordering::Relaxed);
     }
+}
+
+/// Whether nothing has come of the flow since it was read: beside a full ring that may be seconds ago.
+fn is_as_read(sampler: &Sampler, read: &Sample) -> bool {
+    sampler.lookup(&read.key).is_ok_and(|now| now.is_none_or(|now| now.id == read.id && now.at == read.at))
 }
 
 /// Takes the flow out of the kernel's table. Not another one that has come in its place.

@@ -8,8 +8,22 @@ use testbed::{Agent, until};
 /// Longest time that the last exchanges take to be counted or given up.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Says what each reporter counted and lost of what was sent, and what is in neither.
-pub(super) fn hold(agent: &Agent, profile: &str, sent: u64) -> Result<()> {
+/// Packets that this machine's receive queues have had no room for (`/proc/net/softnet_stat`, second
+/// column). Of one that is not sent again, as before a reset, only the sender's end knows.
+#[derive(Debug)]
+pub(super) struct Dropped(u64);
+
+impl Dropped {
+    pub(super) fn until_now() -> Dropped {
+        let table = std::fs::read_to_string("/proc/net/softnet_stat").unwrap_or_default();
+        let dropped = table.lines().filter_map(|cpu| u64::from_str_radix(cpu.split_whitespace().nth(1)?, 16).ok());
+        Dropped(dropped.sum())
+    }
+}
+
+/// Says what each reporter counted and lost of what was sent, and what is in neither. `before`: when
+/// nothing was sent yet.
+pub(super) fn hold(agent: &Agent, profile: &str, sent: u64, before: &Dropped) -> Result<()> {
     let mut exact = true;
     for reporter in ["client", "server"] {
         let mut seen = (0, 0);
@@ -29,7 +43,8 @@ pub(super) fn hold(agent: &Agent, profile: &str, sent: u64) -> Result<()> {
         say(&format!("truth: {profile}: {reporter}: sent {sent}, counted {counted}, lost {lost}{why}: {verdict}"));
     }
     if !exact {
-        say(&format!("truth: {profile}: places of loss: {}", places(agent)));
+        let dropped = Dropped::until_now().0.saturating_sub(before.0);
+        say(&format!("truth: {profile}: places of loss: {}; packets dropped by queues: {dropped}", places(agent)));
     }
     ensure!(exact, "the equation does not hold");
     Ok(())

@@ -45,6 +45,7 @@ fn finish(bed: &Testbed, generator: &Container) -> Result<Value> {
 
 /// Returns the rate that was offered.
 fn whole(options: &HalfLoad) -> Result<f64> {
+    let dropped = equation::Dropped::until_now();
     let mut bed = Testbed::start()?;
     let server = bed.run(ContainerSpec::new("server", &["/bin/api"]))?;
     let connections = options.connections.to_string();
@@ -70,7 +71,7 @@ fn whole(options: &HalfLoad) -> Result<f64> {
         number as f64 / took,
         sent["failed"]
     ));
-    equation::hold(&agent, "half load", number)?;
+    equation::hold(&agent, "half load", number, &dropped)?;
     let after = agent.stat()?;
     let each = (after.cpu_ns - before.cpu_ns) as f64 / number as f64 / 2.0;
     say(&format!(
@@ -92,6 +93,7 @@ fn whole(options: &HalfLoad) -> Result<f64> {
 }
 
 fn starved(options: &HalfLoad, rate: f64) -> Result<()> {
+    let dropped = equation::Dropped::until_now();
     let mut bed = Testbed::start()?;
     let server = bed.run(ContainerSpec::new("server", &["/bin/api"]))?;
     let agent =
@@ -124,7 +126,7 @@ fn starved(options: &HalfLoad, rate: f64) -> Result<()> {
         last - lost_before,
         grew.as_millis()
     ));
-    equation::hold(&agent, "starved", sent)
+    equation::hold(&agent, "starved", sent, &dropped)
 }
 
 /// Events that found no room in the ring: counted where it happens, when it happens.

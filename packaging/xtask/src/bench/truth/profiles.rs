@@ -83,6 +83,7 @@ fn sent(done: &Value) -> Result<u64> {
 
 /// Connections that stay.
 fn keep_alive(profile: &str, requests: u64, args: &[&str], pace: &[String]) -> Result<()> {
+    let dropped = equation::Dropped::until_now();
     let mut bed = Testbed::start()?;
     let server = bed.run(ContainerSpec::new("server", &["/bin/api"]))?;
     let agent = Agent::start(&bed, &AgentOptions::default())?;
@@ -93,11 +94,12 @@ fn keep_alive(profile: &str, requests: u64, args: &[&str], pace: &[String]) -> R
     let begun = Instant::now();
     let done = scene::last_line(&client, HOURS)?;
     tell(profile, &done, begun);
-    equation::hold(&agent, profile, sent(&done)?)
+    equation::hold(&agent, profile, sent(&done)?, &dropped)
 }
 
 /// A connection for each script, over many ports, so that closed ones do not use them up.
 fn ends(profile: &str, requests: u64, pace: &[String]) -> Result<()> {
+    let dropped = equation::Dropped::until_now();
     let mut bed = Testbed::start()?;
     let server = bed.run(ContainerSpec::new("server", &["/bin/api", "--ports", PORTS]))?;
     let agent = Agent::start(&bed, &AgentOptions::default())?;
@@ -109,7 +111,7 @@ fn ends(profile: &str, requests: u64, pace: &[String]) -> Result<()> {
     let begun = Instant::now();
     let done = scene::last_line(&client, HOURS)?;
     tell(profile, &done, begun);
-    equation::hold(&agent, profile, sent(&done)?)
+    equation::hold(&agent, profile, sent(&done)?, &dropped)
 }
 
 /// Records and packets are lost at once: a small ring, an agent that is held to little CPU and whose
@@ -123,6 +125,7 @@ fn lossy(requests: u64, pace: &[String]) -> Result<()> {
 }
 
 fn lossy_at(profile: &str, requests: u64, depth: &str, pace: &[String]) -> Result<()> {
+    let dropped = equation::Dropped::until_now();
     let mut bed = Testbed::start()?;
     let server = bed.run(ContainerSpec::new("server", &["/bin/api"]))?;
     let quota = Quota::new(&bed, "agent", STARVED)?;
@@ -153,7 +156,7 @@ fn lossy_at(profile: &str, requests: u64, depth: &str, pace: &[String]) -> Resul
     };
     tell(profile, &done, begun);
     say(&format!("truth: {profile}: the agent was not let run for {} ms", quota.throttled_ms()));
-    equation::hold(&agent, profile, sent(&done)?)
+    equation::hold(&agent, profile, sent(&done)?, &dropped)
 }
 
 /// One IP packet in fifty, between the pods: the sender's end saw it, the receiver's did not.
