@@ -139,6 +139,11 @@ static __always_inline void pf_payload(struct pf_flow *flow, int dir, struct pf_
 				if (walk)
 					pf_flush_tail(walk, cpu);
 				pf_start_message(flow, dir, next, cpu, control);
+			} else if (before->frames && !(flow->flags & PF_FLOW_WALKED)) {
+				/* What it speaks showed when this message had begun, and it may be the last one: it is copied
+				 * within the budget, until user space says where a header is. */
+				flow->flags |= PF_FLOW_WALKED;
+				flow->head_bytes = PF_EVERYTHING_MOST;
 			}
 			flow->message.bytes += end - next;
 			if (before->tail_read)

@@ -120,6 +120,8 @@ static __always_inline void pf_look_ahead(struct __sk_buff *skb, struct pf_flow 
 	int tcp = p->key.proto == IPPROTO_TCP;
 	int starts = !flow->turn || flow->turn_dir != dir;
 	__u64 bytes = starts ? 0 : flow->message.bytes;
+	int late = tcp && !starts && !(flow->flags & PF_FLOW_WALKED) && bytes < PF_EVERYTHING_MOST &&
+		   bytes / PF_LATE_LOOKS != (bytes + p->payload) / PF_LATE_LOOKS;
 	struct pf_override *override;
 
 	if (flow->flags & PF_FLOW_NOT_COPIED)
@@ -129,9 +131,10 @@ static __always_inline void pf_look_ahead(struct __sk_buff *skb, struct pf_flow 
 		__sync_fetch_and_or(&flow->flags, PF_FLOW_NOT_COPIED);
 		return;
 	}
-	if (control->overrides && (!tcp || starts)) {
+	if (control->overrides && (!tcp || starts || late)) {
 		override = bpf_map_lookup_elem(&pilotfish_override, &p->key);
-		if (override && override->flow_id == flow->flow_id) {
+		/* Amid a message, only to be followed from here on. */
+		if (override && override->flow_id == flow->flow_id && (!late || override->frames)) {
 			cpu->before.override = override->budget;
 			cpu->before.overridden = 1;
 			cpu->before.frames = override->frames;

@@ -43,6 +43,8 @@
 
 /* Most bytes of one message that are copied, whatever the override: one that is longer ends as any other does. */
 #define PF_EVERYTHING_MOST (1 << 20)
+/* Bytes of a message that begins unwalked after which it is looked again whether user space wants it walked. */
+#define PF_LATE_LOOKS 4096
 
 /* Most payload bytes of one event. What a packet has beyond it follows in further events with their own seq. */
 #define PF_CHUNK 8192

@@ -11,7 +11,7 @@ mod script;
 use capture_engine::replay::Replay;
 use script::redis::{self, Values};
 use script::refused::Crowd;
-use script::{Packet, Told, check_table, dns, engine, frames, host, mysql, postgres, random, streams, walks};
+use script::{Packet, Told, check_table, dns, engine, frames, host, kafka, mysql, postgres, random, streams, walks};
 use std::io::Cursor;
 use std::process::{Child, Command};
 
@@ -308,6 +308,65 @@ fn short_connections_without_room_are_told_however_many_they_are_for_the_host() 
         let [to, from, full] = host::refused(frames.iter().map(|(client, frame)| (7, *client, frame.as_slice())));
         assert_eq!([to, from, full], [0, crowd.answers, 0], "PILOTFISH_SCRIPTS_SEED={seed}");
     }
+}
+
+#[test]
+#[cfg_attr(no_bpf, ignore = "built without clang")]
+fn what_a_broker_is_asked_makes_the_same_records_walked_and_replayed() {
+    let (count, first) = random::scale(300);
+    eprintln!("{count} scripts from PILOTFISH_SCRIPTS_SEED={first} on");
+    let (mut copied, mut sent) = (0, 0);
+    for seed in first..first.saturating_add(count) {
+        let (packets, exchanges) = kafka::conversation(seed, false);
+        let all = dns::replayed(file(&packets));
+        let (walked, bytes) = dns::walked(&packets);
+        assert_eq!((all.records.len(), all.lost), (usize::from(exchanges), 0), "PILOTFISH_SCRIPTS_SEED={seed}");
+        assert_eq!(walked.facts(), all.facts(), "PILOTFISH_SCRIPTS_SEED={seed}: lost {}", walked.lost);
+        copied += bytes;
+        sent += packets.iter().map(|packet| packet.payload.len()).sum::<usize>();
+    }
+    eprintln!("{copied} bytes copied of {sent}");
+    assert!(copied * 4 < sent, "{copied} bytes copied of {sent}");
+}
+
+#[test]
+#[cfg_attr(no_bpf, ignore = "built without clang")]
+fn what_a_broker_is_asked_makes_no_wrong_record_of_a_damaged_connection() {
+    let (count, first) = random::scale(300);
+    let (mut found, mut sent) = (0, 0);
+    eprintln!("{count} scripts from PILOTFISH_SCRIPTS_SEED={first} on");
+    for seed in first..first.saturating_add(count) {
+        let truth = dns::replayed(file(&kafka::conversation(seed, false).0));
+        let (walked, _) = dns::walked(&kafka::conversation(seed, true).0);
+        assert_eq!(kafka::wrong(&walked, &truth), None, "PILOTFISH_SCRIPTS_SEED={seed}");
+        found += walked.records.len();
+        sent += truth.records.len();
+    }
+    eprintln!("{found} records of {sent} exchanges");
+    assert!(found * 2 > sent, "it comes into step again: {found} of {sent}");
+}
+
+/// The word of the dissector comes when the message has begun that nobody answers: what passed until then is lost, and
+/// what comes after it is not.
+#[test]
+#[cfg_attr(no_bpf, ignore = "built without clang")]
+fn a_message_that_has_begun_and_never_ends_is_walked_from_the_word_on() {
+    let (count, first) = random::scale(100);
+    eprintln!("{count} scripts from PILOTFISH_SCRIPTS_SEED={first} on");
+    let (mut found, mut sent, mut copied, mut bytes) = (0, 0, 0, 0);
+    for seed in first..first.saturating_add(count) {
+        let requests = 1000 + (seed % 1000) as u16;
+        let packets = kafka::one_way(seed, requests, 400);
+        let late = (seed % 6) as usize;
+        let (walked, taken) = dns::walked_late(&packets, late);
+        let told = walked.records.len() as u64 + walked.lost;
+        assert_eq!(told, 1 + u64::from(requests), "PILOTFISH_SCRIPTS_SEED={seed}: {} lost, {late} late", walked.lost);
+        found += walked.records.len();
+        sent += 1 + usize::from(requests);
+        copied += taken;
+        bytes += packets.iter().map(|packet| packet.payload.len()).sum::<usize>();
+    }
+    eprintln!("{found} records of {sent} exchanges, {copied} bytes copied of {bytes}");
 }
 
 /// The programs have one set of maps in each process, so that threads would wait for each other.

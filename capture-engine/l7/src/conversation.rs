@@ -1,7 +1,7 @@
 //! What two ordered streams say: finds out the protocol, and hands its dissector bytes, holes and ends.
 
-use crate::before::Head;
 use crate::dissector::{Begun, Next, Opening};
+use crate::head::Head;
 use crate::input::{Bytes, Hole};
 use crate::protocols::{Spoken, Wire};
 use crate::recognise::{Found, Look, Search};

@@ -1,6 +1,7 @@
 //! What a protocol implements to be read from a TCP connection, with defaults for what most need not do.
 
-use crate::before::{Before, Head};
+use crate::before::Before;
+use crate::head::Head;
 use crate::input::{Bytes, Hole};
 use crate::{Interest, Limits, MessageEnd, Out};
 use flow_model::{Close, Direction, Ts};

@@ -6,14 +6,18 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod aside;
 mod before;
+mod candidates;
 mod conversation;
 mod dissector;
 pub mod dns;
 mod framing;
+mod head;
 mod http1;
 mod http2;
 mod input;
+mod kafka;
 mod mysql;
 mod order;
 mod ordered;

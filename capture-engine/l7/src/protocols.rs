@@ -189,6 +189,8 @@ protocols! {
     Http1 "http1": crate::http1::Http1,
     /// Redis's protocol, versions 2 and 3.
     Redis "redis": crate::redis::Redis,
+    /// Kafka's protocol. No message shows it alone: `aside` finds it by a request and its answer.
+    Kafka "kafka": crate::kafka::Kafka,
     /// WebSocket. No bytes show it: HTTP/1 tells of it.
     WebSocket "websocket": crate::websocket::WebSocket,
 }

@@ -1,7 +1,10 @@
 //! Finding out what a connection speaks, from the first bytes of its messages.
 
-use crate::before::{Before, Head, Misfit};
+use crate::aside;
+use crate::before::{Before, Misfit};
+use crate::candidates::Candidates;
 use crate::dissector::Sign;
+use crate::head::Head;
 use crate::http2;
 use crate::input::Bytes;
 use crate::protocols::Wire;
@@ -46,6 +49,10 @@ const MISFITS_BEFORE_FIELDS: u8 = 64;
 /// The same, once encryption was spoken of: what SMTP and IMAP say before they begin it.
 const MISFITS_BEFORE_TLS: u8 = 16;
 
+/// The same, once a message held a whole request by a name, of a protocol that shows by its answer: a pipeline that was
+/// joined answers what was asked before for a while.
+const MISFITS_BEFORE_ANSWER: u8 = 64;
+
 /// A connection whose protocol is not known yet.
 #[derive(Debug, Default)]
 pub(crate) struct Search {
@@ -55,6 +62,8 @@ pub(crate) struct Search {
     may_encrypt: bool,
     /// A message was frames of HTTP/2.
     may_frame: bool,
+    /// A message asked what only an answer can show.
+    may_ask: bool,
     /// The message under way did not fit: the rest of it says nothing.
     passing: [bool; 2],
     heads: [Option<Box<Head>>; 2],
@@ -63,7 +72,27 @@ pub(crate) struct Search {
 impl Search {
     /// Looks at captured bytes of `dir`; they are kept while they say `Look::More`, until there are `max`.
     /// `from_start`: the connection was seen to begin.
+    #[inline]
     pub(crate) fn bytes(&mut self, dir: Direction, data: Bytes<'_>, from_start: bool, max: usize) -> Look {
+        let known = self.heads[dir.index()].as_ref().map_or(0, |head| head.turn);
+        let aside = aside::look(&mut self.before, dir, data, max, known);
+        self.may_ask |= aside.asks;
+        match (self.shown(dir, data, from_start, max), aside.client) {
+            (Look::More | Look::Misfit | Look::Other, Some(client)) => self.found_aside(client),
+            (look, _) => look,
+        }
+    }
+
+    /// An answer from `client`'s other end has shown what was kept aside.
+    #[cold]
+    fn found_aside(&mut self, client: Direction) -> Look {
+        if let Some((_, candidates)) = self.before.candidates_mut() {
+            self.heads = candidates.heads.each_mut().map(|head| head.take().map(Box::new));
+        }
+        Look::Found(Found { wire: Wire::Kafka, client, after: 0 })
+    }
+
+    fn shown(&mut self, dir: Direction, data: Bytes<'_>, from_start: bool, max: usize) -> Look {
         let Bytes { at, turn, start, bytes, .. } = data;
         let first = from_start && turn == 1;
         let index = dir.index();
@@ -90,17 +119,17 @@ impl Search {
         }
         match look {
             Look::More if let Some(found) = self.both(dir, bytes) => {
-                self.heads[index].get_or_insert_with(|| Box::new(Head { at, turn, bytes: bytes.to_vec() }));
+                self.heads[index].get_or_insert_with(|| Box::new(Head::new(at, turn, bytes)));
                 Look::Found(found)
             }
             Look::More if self.heads[index].as_ref().map_or(bytes.len(), |head| head.bytes.len()) < max => {
-                self.heads[index].get_or_insert_with(|| Box::new(Head { at, turn, bytes: bytes.to_vec() }));
+                self.heads[index].get_or_insert_with(|| Box::new(Head::new(at, turn, bytes)));
                 Look::More
             }
             // As much as is ever looked at, and no protocol is sure.
             Look::More => {
                 let head = self.heads[index].take();
-                self.decide(dir, head.map_or_else(|| Head { at, turn, bytes: bytes.to_vec() }, |head| *head))
+                self.decide(dir, head.map_or_else(|| Head::new(at, turn, bytes), |head| *head))
             }
             Look::Misfit => self.misfit(dir, turn, at, bytes),
             look => look,
@@ -143,6 +172,7 @@ impl Search {
                 self.before.lost(dir, head.turn);
             }
         }
+        self.before.forget_candidates();
     }
 
     /// The head that was kept, once it is known what it is of.
@@ -151,7 +181,8 @@ impl Search {
     }
 
     pub(crate) fn buffered(&self) -> usize {
-        self.heads.iter().flatten().map(|head| head.bytes.len()).sum()
+        let aside = self.before.candidates().map_or(0, Candidates::buffered);
+        aside + self.heads.iter().flatten().map(|head| head.bytes.len()).sum::<usize>()
     }
 
     /// No more of this head will come.
@@ -177,9 +208,10 @@ impl Search {
         self.may_encrypt |= speaks_of_tls(bytes);
         self.before.misfit(dir, Misfit { turn, at, bytes: bytes.len() as u64, cut: false });
         self.may_frame |= http2::sign::are_frames(bytes);
-        let most = match (self.may_frame, self.may_encrypt) {
-            (true, _) => MISFITS_BEFORE_FIELDS,
-            (_, true) => MISFITS_BEFORE_TLS,
+        let most = match (self.may_frame, self.may_ask, self.may_encrypt) {
+            (true, ..) => MISFITS_BEFORE_FIELDS,
+            (_, true, _) => MISFITS_BEFORE_ANSWER,
+            (.., true) => MISFITS_BEFORE_TLS,
             _ => MISFITS_MAX,
         };
         if self.misfits >= most { Look::Other } else { Look::Misfit }

@@ -118,3 +118,8 @@ fn numbers_that_mysql_might_begin_with_have_no_user_and_no_version() {
     // A greeting of version 3.
     assert_eq!(taken_for(Kind::Framed, 15_459_229_960_522_188_567), None);
 }
+
+#[test]
+fn requests_of_kafka_that_are_not_whole_say_nothing_by_a_name() {
+    assert_eq!(taken_for(Kind::Framed, 5_294_983_282_017_829_217), None);
+}

@@ -24,11 +24,13 @@ pub enum Protocol {
     Websocket,
     /// MySQL's protocol, version 10 of its handshake, as MariaDB speaks it, too.
     Mysql,
+    /// Kafka's protocol.
+    Kafka,
 }
 
 impl Protocol {
     /// Each protocol once, at its `index`.
-    pub const ALL: [Protocol; 9] = [
+    pub const ALL: [Protocol; 10] = [
         Protocol::Http1,
         Protocol::Dns,
         Protocol::Tls,
@@ -38,6 +40,7 @@ impl Protocol {
         Protocol::Postgresql,
         Protocol::Websocket,
         Protocol::Mysql,
+        Protocol::Kafka,
     ];
 
     /// Its place in `ALL`, and in every array that has a cell for each protocol.
@@ -59,6 +62,7 @@ impl Protocol {
             Protocol::Postgresql => "postgresql",
             Protocol::Websocket => "websocket",
             Protocol::Mysql => "mysql",
+            Protocol::Kafka => "kafka",
         }
     }
 }

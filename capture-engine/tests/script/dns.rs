@@ -9,6 +9,7 @@ use capture_engine::replay::Replay;
 use capture_wire as wire;
 use flow_model::{Direction, L7Record, LossReason, Outcome, Role, Ts};
 use l7::{Interest, Limits, MessageEnd, Out, Piece, Tcp};
+use std::collections::VecDeque;
 use std::io::Cursor;
 use zerocopy::FromBytes;
 
@@ -203,12 +204,21 @@ pub fn replayed(file: Vec<u8>) -> Found {
 /// What is found by way of the walker, which is told at once what the dissector knows; and how many
 /// bytes were copied.
 pub fn walked(packets: &[Packet]) -> (Found, usize) {
+    walked_late(packets, 0)
+}
+
+/// As [`walked`], where the dissector's word comes `late` packets late.
+pub fn walked_late(packets: &[Packet], late: usize) -> (Found, usize) {
     let mut library = Library::get().lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     library.reset(4096);
     let (mut found, mut tcp) = (Found::default(), Tcp::new(&limits(), Role::Server));
     tcp.seen_to_begin();
     let (mut frame, mut copied, mut asked) = (Vec::new(), 0, None);
-    for packet in packets {
+    let mut words: VecDeque<(usize, wire::Frames, u32, [u32; 2])> = VecDeque::new();
+    for (at, packet) in packets.iter().enumerate() {
+        while let Some((_, walk, straight, headers)) = words.pop_front_if(|(due, ..)| *due <= at) {
+            library.walk(&walk, straight, headers);
+        }
         packet.frame(&mut frame);
         let dir = if packet.from_client { wire::INGRESS } else { wire::EGRESS };
         library.packet(7, u32::from(dir), &frame);
@@ -230,7 +240,8 @@ pub fn walked(packets: &[Packet]) -> (Found, usize) {
             asked = Some(walk);
             let headers = tcp.headers();
             let straight = u32::from(headers[0].is_some()) | u32::from(headers[1].is_some()) << 1;
-            library.walk(&capture_engine::kernel::frames(walk), straight, headers.map(Option::unwrap_or_default));
+            let headers = headers.map(Option::unwrap_or_default);
+            words.push_back((at + 1 + late, capture_engine::kernel::frames(walk), straight, headers));
         }
     }
     (found, copied)

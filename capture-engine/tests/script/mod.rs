@@ -7,6 +7,7 @@ pub mod dns;
 mod endings;
 pub mod frames;
 pub mod host;
+pub mod kafka;
 pub mod mysql;
 pub mod postgres;
 pub mod protocols;

@@ -17,7 +17,7 @@ pub struct Options {
     target: Option<String>,
 }
 
-const TARGETS: [&str; 7] = ["tcp", "udp", "dns", "redis", "postgres", "mysql", "websocket"];
+const TARGETS: [&str; 8] = ["tcp", "udp", "dns", "redis", "postgres", "mysql", "websocket", "kafka"];
 
 /// What `cargo fuzz` passes, without a sanitizer: the code under test is safe Rust, a fault is a panic.
 const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \

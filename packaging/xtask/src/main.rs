@@ -13,6 +13,7 @@ mod demo_k8s;
 mod fuzz;
 mod image;
 mod kernel_test;
+mod l7_test;
 mod map_test;
 mod package;
 mod runtime_test;
@@ -57,6 +58,8 @@ enum Command {
     VmTest(vm_test::Options),
     /// Run the tests that meet a container runtime with others of them, with Docker, or in a virtual machine
     RuntimeTest(runtime_test::Options),
+    /// Run the tests of a protocol that need a server and a client that are no packages of Debian
+    L7Test(l7_test::Options),
     /// Compare what two programs make of the same captures
     Same(same::Options),
     /// Run each fuzz target for a bounded time
@@ -80,6 +83,7 @@ fn main() -> Result<ExitCode> {
         Command::Size(options) => size::run(&options).map(|()| ExitCode::SUCCESS),
         Command::VmTest(options) => vm_test::run(&options).map(|()| ExitCode::SUCCESS),
         Command::RuntimeTest(options) => runtime_test::run(&options).map(|()| ExitCode::SUCCESS),
+        Command::L7Test(options) => l7_test::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Same(options) => same::run(&options),
         Command::Fuzz(options) => fuzz::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Sweep => {

@@ -88,6 +88,13 @@ pub fn mysql(data: &[u8]) {
     );
 }
 
+/// The same, after an exchange with a broker of Kafka.
+pub fn kafka(data: &[u8]) {
+    let ask = b"\0\0\0\x14\0\x03\0\x01\0\0\0\x07\0\x03app\0\0\0\x01\0\x01a";
+    let answer = b"\0\0\0\x1a\0\0\0\x07\0\0\0\0\0\0\0\x01\0\0\0\x01\0\0\0\x01a\0\0\0\0\0";
+    connection(data, &[ask, answer]);
+}
+
 /// `openings` are said first, in turn, by the client and by the server.
 fn connection(data: &[u8], openings: &[&[u8]]) {
     let mut script = Script(data);
@@ -277,6 +284,12 @@ mod tests {
             b"\x05\0\0\x01\xfbfile\x03\0\0\x02abc\0\0\0\x03",
             b"\x04\0\0\x01\xff\xff\xff\x01",
             b"\xff\xff\xff\0\x03",
+            b"\0\0\0\x14\0\x03\0\x01\0\0\0\x08\0\x03app\0\0\0\x01\0\x01a",
+            b"\0\0\0\x1a\0\0\0\x08\0\0\0\0\0\0\0\x01\0\0\0\x01\0\x03\0\x01a\0\0\0\0\0",
+            b"\0\0\0\x19\0\x12\0\x03\0\0\0\x09\0\x03app\0\x04lib\x041.0\0\0",
+            b"\0\0\0\x30\0\0\0\x07\0\0\0\x0a\0\x03app\xff\xff\0\0\0\0\x0b\xb8\0\0\0\x01\0\x01t\0\0\0\x01\0\0\0\0\0\x10\0\0",
+            b"\0\0\0\x06\0\0\0\x09\0\0",
+            b"\0\0\0\x10\0\x11\0\0\0\0\0\x0b\0\x03app\0\x05PLAIN",
         ];
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut random = || {
@@ -304,6 +317,7 @@ mod tests {
         check(postgres);
         check(websocket);
         check(mysql);
+        check(kafka);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::network::Netns;
 use std::fs;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What the kubelet's CRI plugin writes on the containers of a pod.
@@ -37,6 +37,8 @@ pub struct ContainerSpec {
     pub(crate) sandbox: Option<(String, String)>,
     /// Bytes that all its processes may have.
     pub(crate) memory: Option<u64>,
+    /// Paths of the node, and where they are inside.
+    pub(crate) mounts: Vec<(PathBuf, String)>,
 }
 
 impl ContainerSpec {
@@ -57,7 +59,15 @@ impl ContainerSpec {
             capabilities: Vec::new(),
             sandbox: None,
             memory: None,
+            mounts: Vec::new(),
         }
+    }
+
+    /// Finds what is at `from` at `to`, to be read.
+    #[must_use]
+    pub fn mount(mut self, from: &Path, to: &str) -> Self {
+        self.mounts.push((from.to_owned(), to.into()));
+        self
     }
 
     /// Puts it into containerd's namespace `namespace`.

@@ -25,6 +25,7 @@ impl Testbed {
             capabilities,
             sandbox,
             memory,
+            mounts,
         } = spec;
         let (netns, address) = match (shares, address) {
             _ if on_the_node => (self.node_shared(), crate::network::address_of(1)),
@@ -50,6 +51,9 @@ impl Testbed {
         ctr.arg("--log-uri").arg(format!("file://{}", log.display()));
         ctr.arg("--pid-file").arg(&pid_file);
         ctr.arg("--mount").arg(format!("type=bind,src={},dst=/conf,options=rbind:ro", conf.display()));
+        for (from, to) in mounts {
+            ctr.arg("--mount").arg(format!("type=bind,src={},dst={to},options=rbind:ro", from.display()));
+        }
         for capability in capabilities {
             ctr.args(["--cap-add", capability]);
         }

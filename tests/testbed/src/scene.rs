@@ -7,6 +7,7 @@ use crate::rootfs;
 use crate::wait::{until, until_some};
 use anyhow::{Context, Result};
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::time::Duration;
 
 /// containerd's namespace of the scene's containers.
@@ -94,6 +95,34 @@ pub fn mariadb(bed: &mut Testbed) -> Result<Container> {
         program.display()
     );
     run(bed, ContainerSpec::new("mariadb", &["/bin/sh", "-c", &script]), 3306)
+}
+
+/// A broker of Kafka with its controller, and the jars of `kafka` (`scripts/kafka.sh`). It takes messages of 20 MB.
+pub fn kafka(bed: &mut Testbed, kafka: &Path) -> Result<Container> {
+    let config = "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@127.0.0.1:9093\n\
+                  controller.listener.names=CONTROLLER\nlog.dirs=/tmp/kafka\nnum.partitions=1\n\
+                  offsets.topic.replication.factor=1\nmessage.max.bytes=20971520\nreplica.fetch.max.bytes=20971520\n";
+    let script = "set -f; address=$(busybox ip -4 addr show scope global | busybox sed -n 's/.*inet \\([0-9.]*\\).*/\\1/p') && \
+                  busybox mkdir -p /tmp/kafka && \
+                  { busybox cat /conf/server.properties; \
+                  echo listeners=PLAINTEXT://0.0.0.0:9092,CONTROLLER://127.0.0.1:9093; \
+                  echo advertised.listeners=PLAINTEXT://$address:9092; } >/tmp/server.properties && \
+                  export LD_LIBRARY_PATH=/usr/lib/x86_64-linux-gnu && \
+                  java='/usr/bin/java -Djava.net.preferIPv4Stack=true -Xmx384m -cp /kafka/lib/*' && \
+                  $java kafka.tools.StorageTool format -t MkU3OEVBNTcwNTJENDM2Qk -c /tmp/server.properties && \
+                  exec $java kafka.Kafka /tmp/server.properties";
+    let mut spec = ContainerSpec::new("kafka", &["/bin/sh", "-c", script]).file("server.properties", config);
+    spec = spec.mount(kafka, "/kafka").mount(Path::new("/usr"), "/usr");
+    // Java's own settings are there on Debian, and what /usr/bin/java is.
+    for path in ["/etc/alternatives", "/etc/java-17-openjdk"].map(Path::new) {
+        if path.exists() {
+            spec = spec.mount(path, &path.display().to_string());
+        }
+    }
+    let container = bed.run(spec.in_namespace(NAMESPACE))?;
+    let listening = || listens(container.pid, 9092);
+    until("the broker listens", Duration::from_secs(90), listening).with_context(|| container.output())?;
+    Ok(container)
 }
 
 /// nginx that passes every request on, over kept connections.

@@ -13,8 +13,8 @@ mod report;
 mod side;
 pub(crate) mod sign;
 
-use crate::before::Head;
 use crate::dissector::{Dissector, Next, Opening, Sign, Used};
+use crate::head::Head;
 use crate::input::{Bytes, Hole};
 use crate::route::{self, Newest};
 use crate::{Interest, Length, Limits, Out, Walk};

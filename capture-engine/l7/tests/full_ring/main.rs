@@ -4,6 +4,10 @@
 
 #[path = "../properties/conversation.rs"]
 mod http1;
+#[path = "../kafka_properties/conversation.rs"]
+mod kafka;
+#[path = "../support/kf.rs"]
+mod kf;
 #[path = "../redis_properties/conversation.rs"]
 mod redis;
 mod stories;
@@ -111,6 +115,22 @@ fn redis(mut exchanges: Vec<redis::Exchange>, pipelined: bool, rarity: usize, se
     accounts(&found, refused, pipelined, facts.len())
 }
 
+fn kafka(mut exchanges: Vec<kafka::Exchange>, pipelined: bool, rarity: usize, seed: u64) -> Result<(), String> {
+    for exchange in &mut exchanges {
+        exchange.pipelined &= pipelined;
+        if let kafka::Ask::OneWay(bytes) = exchange.ask {
+            exchange.ask = kafka::Ask::Produce(bytes);
+        }
+    }
+    (exchanges[0].pipelined, exchanges[1].pipelined) = (false, false);
+    let (messages, facts) = kafka::conversation(&exchanges, kafka::Numbers::ByOne, (seed % 100_000) as i32);
+    let mut dice = Dice(seed);
+    let cut = messages_of_a_few_packets(&messages, &mut dice);
+    let (found, refused) = refused(&cut, pipelined, rarity, &mut dice);
+    kafka::assert_none_wrong(&found, &facts);
+    accounts(&found, refused, pipelined, facts.len())
+}
+
 proptest! {
     // A failure prints its seed and is kept beside this file, to be played again first.
     #![proptest_config(ProptestConfig {
@@ -136,5 +156,15 @@ proptest! {
         seed in 1u64..,
     ) {
         prop_assert_eq!(redis(exchanges, pipelined, rarity, seed), Ok(()));
+    }
+
+    #[test]
+    fn kafka_is_told_or_counted_wherever_the_ring_refuses(
+        exchanges in prop::collection::vec(kafka::exchange(), 3..40),
+        pipelined in any::<bool>(),
+        rarity in 3usize..40,
+        seed in 1u64..,
+    ) {
+        prop_assert_eq!(kafka(exchanges, pipelined, rarity, seed), Ok(()));
     }
 }

@@ -48,7 +48,7 @@ pub(super) static FAMILY: Family = Family {
         },
         Counter {
             name: "pilotfish_messaging_one_way_total",
-            help: "Operations of messaging that ask for no answer; they have no duration.",
+            help: "Operations of messaging that have no duration: they ask for no answer, or to wait for one.",
             cell: Cell::OneWay,
         },
     ],

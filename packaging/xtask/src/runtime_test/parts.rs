@@ -7,6 +7,8 @@ use super::runtime::Runtime;
 pub(super) enum Kind {
     Containerd,
     Docker,
+    /// They need servers that `cargo xtask l7-test` fetches, and are its.
+    Fetched,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +77,7 @@ const PARTS: &[Part] = &[
     beside("routes"),
     beside("rules"),
     beside("sandboxed"),
+    Part { kind: Kind::Fetched, is_of_runtime: false, ..behind("kafka", "kafka") },
     Part { is_of_runtime: false, ..behind("storms", "storms") },
     beside("stuck_reads"),
     beside("tap"),

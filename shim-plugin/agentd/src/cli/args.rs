@@ -217,8 +217,8 @@ pub struct Wanted {
     /// Only those of workloads of this namespace, at either end
     #[arg(short, long, value_name = "NAMESPACE")]
     pub namespace: Option<String>,
-    /// Only of these protocols: http1, http2, grpc, dns, mysql, postgresql, redis, tls, websocket, or
-    /// of a family (http, db); several with commas
+    /// Only of these protocols: http1, http2, grpc, dns, kafka, mysql, postgresql, redis, tls,
+    /// websocket, or of a family (http, db); several with commas
     #[arg(long, value_name = "PROTOCOL")]
     pub protocol: Option<String>,
     /// Only those that ended so: 5xx, 503, NXDOMAIN, UNAVAILABLE, ok, unanswered, or failed

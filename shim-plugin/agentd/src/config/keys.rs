@@ -336,7 +336,7 @@ pub const KEYS: &[Key] = &[
         name: "protocols",
         was: &[],
         default: "[]",
-        doc: "Protocols that are read: http1, http2 (with gRPC), tls, postgresql, mysql, dns, redis, websocket. Empty: all. Of others packets, bytes and connections are counted. Read again on reload, for connections that begin then.",
+        doc: "Protocols that are read: http1, http2 (with gRPC), tls, postgresql, mysql, dns, redis, kafka, websocket. Empty: all. Of others packets, bytes and connections are counted. Read again on reload, for connections that begin then.",
         apply: |c, v| {
             let named = |name: String| {
                 let found = Wire::ALL.iter().find(|wire| wire.as_str() == name);

@@ -83,6 +83,7 @@ fn title(protocol: Protocol) -> &'static str {
         Protocol::Postgresql => "PostgreSQL",
         Protocol::Websocket => "WebSocket",
         Protocol::Mysql => "MySQL",
+        Protocol::Kafka => "Kafka",
     }
 }
 
