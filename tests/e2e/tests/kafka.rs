@@ -42,7 +42,7 @@ fn each_request_is_counted_and_none_is_lost() -> anyhow::Result<()> {
         let produced = of("messaging_client_operation_duration_seconds_count", "Produce");
         let one_way = of("pilotfish_messaging_one_way_total", "Produce");
         let context = format!("{reporter}: {lost} lost, {one_way} one way, {told:?}: {}", losses(&agent));
-        // Clients that do not wait go on before their connections have shown what they speak: that is lost, and no more.
+        // Who does not wait goes on before the connection has shown what it speaks: that is lost, and no more.
         assert_eq!(produced + one_way + lost, sum("produce"), "{context}");
         assert!(lost <= sum("sent") / 100, "{context}");
         eprintln!("{context}");

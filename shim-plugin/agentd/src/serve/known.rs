@@ -7,7 +7,7 @@
 use golden_metrics::{Exposition, Known};
 
 /// What the agent says of itself, and the labels that it has there.
-const OWN: [(&str, &[&str]); 127] = [
+const OWN: [(&str, &[&str]); 128] = [
     ("pilotfish_admin_answers_cut_total", &["why"]),
     ("pilotfish_admin_connections_evicted_total", &[]),
     ("pilotfish_admin_connections_unaccepted_total", &[]),
