@@ -53,13 +53,18 @@ impl Present {
         self.bytes == 0
     }
 
-    fn took(&mut self, bytes: usize) {
-        self.bytes = self.bytes.saturating_sub(bytes);
+    fn took(&mut self, record: usize) {
+        self.bytes = self.bytes.saturating_sub(room_of(record));
     }
 
     fn none_is_left(&mut self) {
         self.bytes = 0;
     }
+}
+
+/// What a record of so many bytes takes of the ring.
+fn room_of(record: usize) -> usize {
+    (RECORD_HEAD + record).next_multiple_of(RECORD_HEAD)
 }
 
 impl fmt::Debug for RingReader {
@@ -132,10 +137,9 @@ impl RingReader {
                 }
                 break;
             };
-            let bytes = (RECORD_HEAD + record.len()).next_multiple_of(RECORD_HEAD);
-            self.read += bytes as u64;
+            self.read += room_of(record.len()) as u64;
             if let Some(present) = &mut present {
-                present.took(bytes);
+                present.took(record.len());
             }
             events += usize::from(hand_over(&record, &self.shared, each));
         }
