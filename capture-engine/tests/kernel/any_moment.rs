@@ -268,7 +268,7 @@ fn of_random_connections_each_exchange_is_counted_or_lost_once_whenever_the_tabl
         scene.send(KNOWN, packet);
     }
     scene.read(usize::MAX);
-    let (count, first) = random::scale(400);
+    let (count, first) = random::scale(150);
     eprintln!("{count} scripts from PILOTFISH_SCRIPTS_SEED={first} on");
     for seed in first..first.saturating_add(count) {
         if let Err(wrong) = scene.play(seed) {
