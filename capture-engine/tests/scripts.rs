@@ -27,6 +27,49 @@ fn file(packets: &[Packet]) -> Vec<u8> {
     file
 }
 
+/// Each exchange makes a record, the same where the connection is walked and where it is replayed; walked, fewer than
+/// one in `part` of the bytes are copied.
+fn same_records_walked_and_replayed<N: Into<usize>>(
+    scripts: u64,
+    part: usize,
+    conversation: impl Fn(u64, bool) -> (Vec<Packet>, N),
+) {
+    let (count, first) = random::scale(scripts);
+    eprintln!("{count} scripts from PILOTFISH_SCRIPTS_SEED={first} on");
+    let (mut copied, mut sent) = (0, 0);
+    for seed in first..first.saturating_add(count) {
+        let (packets, exchanges) = conversation(seed, false);
+        let all = dns::replayed(file(&packets));
+        let (walked, bytes) = dns::walked(&packets);
+        assert_eq!((all.records.len(), all.lost), (exchanges.into(), 0), "PILOTFISH_SCRIPTS_SEED={seed}");
+        assert_eq!(walked.facts(), all.facts(), "PILOTFISH_SCRIPTS_SEED={seed}: lost {}", walked.lost);
+        copied += bytes;
+        sent += packets.iter().map(|packet| packet.payload.len()).sum::<usize>();
+    }
+    eprintln!("{copied} bytes copied of {sent}");
+    assert!(copied * part < sent, "{copied} bytes copied of {sent}");
+}
+
+/// Walked, damaged connections make no record that is `wrong` beside what the undamaged one was. How many they make,
+/// and how many exchanges there were.
+fn no_wrong_record_of_damaged_ones<N>(
+    conversation: impl Fn(u64, bool) -> (Vec<Packet>, N),
+    wrong: impl Fn(&dns::Found, &dns::Found) -> Option<String>,
+) -> (usize, usize) {
+    let (count, first) = random::scale(300);
+    let (mut found, mut sent) = (0, 0);
+    eprintln!("{count} scripts from PILOTFISH_SCRIPTS_SEED={first} on");
+    for seed in first..first.saturating_add(count) {
+        let truth = dns::replayed(file(&conversation(seed, false).0));
+        let (walked, _) = dns::walked(&conversation(seed, true).0);
+        assert_eq!(wrong(&walked, &truth), None, "PILOTFISH_SCRIPTS_SEED={seed}");
+        found += walked.records.len();
+        sent += truth.records.len();
+    }
+    eprintln!("{found} records of {sent} exchanges");
+    (found, sent)
+}
+
 #[test]
 fn replay_tells_what_the_table_of_scripts_says() {
     check_table(|packets| {
@@ -170,20 +213,7 @@ fn a_damaged_pipeline_makes_no_wrong_record() {
 #[test]
 #[cfg_attr(no_bpf, ignore = "built without clang")]
 fn streams_that_are_walked_and_replayed_make_the_same_records() {
-    let (count, first) = random::scale(200);
-    eprintln!("{count} scripts from PILOTFISH_SCRIPTS_SEED={first} on");
-    let (mut copied, mut sent) = (0, 0);
-    for seed in first..first.saturating_add(count) {
-        let (packets, exchanges) = streams::conversation(seed, false);
-        let all = dns::replayed(file(&packets));
-        let (walked, bytes) = dns::walked(&packets);
-        assert_eq!((all.records.len(), all.lost), (usize::from(exchanges), 0), "PILOTFISH_SCRIPTS_SEED={seed}");
-        assert_eq!(walked.facts(), all.facts(), "PILOTFISH_SCRIPTS_SEED={seed}: lost {}", walked.lost);
-        copied += bytes;
-        sent += packets.iter().map(|packet| packet.payload.len()).sum::<usize>();
-    }
-    eprintln!("{copied} bytes copied of {sent}");
-    assert!(copied * 8 < sent, "{copied} bytes copied of {sent}");
+    same_records_walked_and_replayed(200, 8, streams::conversation);
 }
 
 #[test]
@@ -209,20 +239,7 @@ fn streams_that_are_walked_make_no_wrong_record_of_a_damaged_connection() {
 #[test]
 #[cfg_attr(no_bpf, ignore = "built without clang")]
 fn batches_that_are_walked_and_replayed_make_the_same_records() {
-    let (count, first) = random::scale(300);
-    eprintln!("{count} scripts from PILOTFISH_SCRIPTS_SEED={first} on");
-    let (mut copied, mut sent) = (0, 0);
-    for seed in first..first.saturating_add(count) {
-        let (packets, exchanges) = postgres::conversation(seed, false);
-        let all = dns::replayed(file(&packets));
-        let (walked, bytes) = dns::walked(&packets);
-        assert_eq!((all.records.len(), all.lost), (exchanges, 0), "PILOTFISH_SCRIPTS_SEED={seed}");
-        assert_eq!(walked.facts(), all.facts(), "PILOTFISH_SCRIPTS_SEED={seed}: lost {}", walked.lost);
-        copied += bytes;
-        sent += packets.iter().map(|packet| packet.payload.len()).sum::<usize>();
-    }
-    eprintln!("{copied} bytes copied of {sent}");
-    assert!(copied * 2 < sent, "{copied} bytes copied of {sent}");
+    same_records_walked_and_replayed(300, 2, postgres::conversation);
 }
 
 /// However short rows are, and however many.
@@ -248,52 +265,19 @@ fn bulk_is_counted_to_the_byte_and_little_of_it_is_copied() {
 #[test]
 #[cfg_attr(no_bpf, ignore = "built without clang")]
 fn batches_that_are_walked_make_no_wrong_record_of_a_damaged_connection() {
-    let (count, first) = random::scale(300);
-    let (mut found, mut sent) = (0, 0);
-    eprintln!("{count} scripts from PILOTFISH_SCRIPTS_SEED={first} on");
-    for seed in first..first.saturating_add(count) {
-        let truth = dns::replayed(file(&postgres::conversation(seed, false).0));
-        let (walked, _) = dns::walked(&postgres::conversation(seed, true).0);
-        assert_eq!(postgres::wrong(&walked, &truth), None, "PILOTFISH_SCRIPTS_SEED={seed}");
-        found += walked.records.len();
-        sent += truth.records.len();
-    }
-    eprintln!("{found} records of {sent} exchanges");
+    no_wrong_record_of_damaged_ones(postgres::conversation, postgres::wrong);
 }
 
 #[test]
 #[cfg_attr(no_bpf, ignore = "built without clang")]
 fn results_that_are_walked_and_replayed_make_the_same_records() {
-    let (count, first) = random::scale(300);
-    eprintln!("{count} scripts from PILOTFISH_SCRIPTS_SEED={first} on");
-    let (mut copied, mut sent) = (0, 0);
-    for seed in first..first.saturating_add(count) {
-        let (packets, exchanges) = mysql::conversation(seed, false);
-        let all = dns::replayed(file(&packets));
-        let (walked, bytes) = dns::walked(&packets);
-        assert_eq!((all.records.len(), all.lost), (exchanges, 0), "PILOTFISH_SCRIPTS_SEED={seed}");
-        assert_eq!(walked.facts(), all.facts(), "PILOTFISH_SCRIPTS_SEED={seed}: lost {}", walked.lost);
-        copied += bytes;
-        sent += packets.iter().map(|packet| packet.payload.len()).sum::<usize>();
-    }
-    eprintln!("{copied} bytes copied of {sent}");
-    assert!(copied * 4 < sent, "{copied} bytes copied of {sent}");
+    same_records_walked_and_replayed(300, 4, mysql::conversation);
 }
 
 #[test]
 #[cfg_attr(no_bpf, ignore = "built without clang")]
 fn results_that_are_walked_make_no_wrong_record_of_a_damaged_connection() {
-    let (count, first) = random::scale(300);
-    let (mut found, mut sent) = (0, 0);
-    eprintln!("{count} scripts from PILOTFISH_SCRIPTS_SEED={first} on");
-    for seed in first..first.saturating_add(count) {
-        let truth = dns::replayed(file(&mysql::conversation(seed, false).0));
-        let (walked, _) = dns::walked(&mysql::conversation(seed, true).0);
-        assert_eq!(mysql::wrong(&walked, &truth), None, "PILOTFISH_SCRIPTS_SEED={seed}");
-        found += walked.records.len();
-        sent += truth.records.len();
-    }
-    eprintln!("{found} records of {sent} exchanges");
+    let (found, sent) = no_wrong_record_of_damaged_ones(mysql::conversation, mysql::wrong);
     assert!(found * 2 > sent, "it comes into step again: {found} of {sent}");
 }
 
@@ -313,36 +297,13 @@ fn short_connections_without_room_are_told_however_many_they_are_for_the_host() 
 #[test]
 #[cfg_attr(no_bpf, ignore = "built without clang")]
 fn what_a_broker_is_asked_makes_the_same_records_walked_and_replayed() {
-    let (count, first) = random::scale(300);
-    eprintln!("{count} scripts from PILOTFISH_SCRIPTS_SEED={first} on");
-    let (mut copied, mut sent) = (0, 0);
-    for seed in first..first.saturating_add(count) {
-        let (packets, exchanges) = kafka::conversation(seed, false);
-        let all = dns::replayed(file(&packets));
-        let (walked, bytes) = dns::walked(&packets);
-        assert_eq!((all.records.len(), all.lost), (usize::from(exchanges), 0), "PILOTFISH_SCRIPTS_SEED={seed}");
-        assert_eq!(walked.facts(), all.facts(), "PILOTFISH_SCRIPTS_SEED={seed}: lost {}", walked.lost);
-        copied += bytes;
-        sent += packets.iter().map(|packet| packet.payload.len()).sum::<usize>();
-    }
-    eprintln!("{copied} bytes copied of {sent}");
-    assert!(copied * 4 < sent, "{copied} bytes copied of {sent}");
+    same_records_walked_and_replayed(300, 4, kafka::conversation);
 }
 
 #[test]
 #[cfg_attr(no_bpf, ignore = "built without clang")]
 fn what_a_broker_is_asked_makes_no_wrong_record_of_a_damaged_connection() {
-    let (count, first) = random::scale(300);
-    let (mut found, mut sent) = (0, 0);
-    eprintln!("{count} scripts from PILOTFISH_SCRIPTS_SEED={first} on");
-    for seed in first..first.saturating_add(count) {
-        let truth = dns::replayed(file(&kafka::conversation(seed, false).0));
-        let (walked, _) = dns::walked(&kafka::conversation(seed, true).0);
-        assert_eq!(kafka::wrong(&walked, &truth), None, "PILOTFISH_SCRIPTS_SEED={seed}");
-        found += walked.records.len();
-        sent += truth.records.len();
-    }
-    eprintln!("{found} records of {sent} exchanges");
+    let (found, sent) = no_wrong_record_of_damaged_ones(kafka::conversation, kafka::wrong);
     assert!(found * 2 > sent, "it comes into step again: {found} of {sent}");
 }
 
