@@ -62,6 +62,9 @@ static __always_inline void pf_start_message(struct pf_flow *flow, int dir, __u3
 	flow->turn_dir = dir;
 	flow->turn_seq[dir] = seq;
 	flow->head_bytes = control->head_bytes;
+	/* What user space wants of it may be on its way. */
+	if (flow->flags & PF_FLOW_EAGER && flow->counters.bytes[dir] < PF_EVERYTHING_MOST)
+		flow->head_bytes = PF_EVERYTHING_MOST;
 	flow->flags &= ~PF_FLOW_WALKED;
 	if (cpu->before.frames)
 		flow->flags |= PF_FLOW_WALKED;

@@ -56,6 +56,26 @@ static __always_inline int pf_is_quiet(struct pf_control *control, __u32 slot)
 	return bpf_map_lookup_elem(&pilotfish_override, &key) != 0;
 }
 
+/* Whether all is to be copied of a connection that begins, because of its server. */
+static __always_inline int pf_is_eager(struct pf_control *control, struct pf_packet *p, int dir)
+{
+	int local_client = (dir == PF_EGRESS) == !(p->tcp_flags & PF_TCP_ACK);
+	struct pf_key key;
+
+	if (!control->servers || p->key.proto != IPPROTO_TCP || !(p->tcp_flags & PF_TCP_SYN))
+		return 0;
+	key = p->key;
+	key.slot = 0;
+	if (local_client) {
+		__builtin_memset(key.local_ip, 0, sizeof(key.local_ip));
+		key.local_port = 0;
+	} else {
+		__builtin_memset(key.remote_ip, 0, sizeof(key.remote_ip));
+		key.remote_port = 0;
+	}
+	return bpf_map_lookup_elem(&pilotfish_override, &key) != 0;
+}
+
 /* A flow for the packet's key; 0 when it gets none, which is counted. */
 static __always_inline struct pf_flow *pf_new_flow(struct __sk_buff *skb, struct pf_cpu *cpu, int dir, struct pf_control *control)
 {
@@ -95,6 +115,8 @@ static __always_inline struct pf_flow *pf_new_flow(struct __sk_buff *skb, struct
 	marks = ports->marks[p->key.local_port] | ports->marks[p->key.remote_port];
 	if ((marks & (PF_PORT_EXCLUDED | PF_PORT_INCLUDED)) != PF_PORT_INCLUDED || pf_is_quiet(control, p->key.slot))
 		fresh->flags |= PF_FLOW_NOT_COPIED;
+	else if (pf_is_eager(control, p, dir))
+		fresh->flags |= PF_FLOW_EAGER;
 	/* Another CPU may have been faster: then its flow is ours too. */
 	if (!bpf_map_update_elem(&pilotfish_flows, &p->key, fresh, BPF_NOEXIST)) {
 		pf_count_flow(control, p->key.slot);

@@ -68,7 +68,7 @@ static __always_inline void pf_note_close(struct pf_flow *flow, struct pf_cpu *c
 /* The tuple is used again: what was of the old connection is told, and goes. */
 static __always_inline void pf_start_afresh(struct pf_flow *flow, struct pf_cpu *cpu, struct pf_control *control)
 {
-	__u32 kept = flow->flags & PF_FLOW_NOT_COPIED;
+	__u32 kept = flow->flags & (PF_FLOW_NOT_COPIED | PF_FLOW_EAGER);
 
 	if (!(flow->flags & PF_FLOW_CLOSE_REPORTED)) {
 		cpu->after.replaced = 1;

@@ -36,6 +36,7 @@
 #define PF_FLOW_SYN_AGAIN_IN 4096 /* a SYN that may begin another connection: `again_seq`; its SYN-ACK decides */
 #define PF_FLOW_SYN_AGAIN_OUT 8192
 #define PF_FLOW_WALKED 16384 /* user space wants it walked: look into `pilotfish_walks` */
+#define PF_FLOW_EAGER 32768 /* user space wants more than heads of its server's connections: all is copied until its word on this one comes */
 
 /* Budgets with a meaning of their own: of a message, in pf_flow and in map `pilotfish_override` */
 #define PF_BUDGET_NOTHING 0
@@ -114,7 +115,9 @@ struct pf_closed {
 
 /* Value of map `pilotfish_override` (key: pf_key): the budget of the flow that began at `flow_id`. One
  * that had the same key before or has it after is not meant. A key of a slot and zeros stands for all
- * flows of the slot, of which no message is then copied: nothing of its value matters. */
+ * flows of the slot, of which no message is then copied: nothing of its value matters. One whose slot and
+ * client's end are zeros stands for the server: of connections to it that are seen to begin, wherever,
+ * PF_EVERYTHING_MOST bytes of each direction are copied where nothing is said of them yet. */
 struct pf_override {
 	__u64 flow_id;
 	__u32 budget;
@@ -263,7 +266,8 @@ struct pf_control {
 	__u32 quiet; /* slots with an override of their own; 0: do not look */
 	__u32 reader; /* PF_READER_*: it changes often, so this line has only what each record needs, too */
 	__u32 data_bytes; /* of the ring that records of payload may fill: the rest is for the news of ends */
-	__u8 pad2[56];
+	__u32 servers; /* with an override of their own; 0: do not look */
+	__u8 pad2[52];
 	/* Flows whose handshake is not complete, by namespace (pf_opening). The programs count up and down; user space, which
 	 * removes flows, puts right what it finds in its rounds. */
 	__s32 opening[PF_OPENING];

@@ -319,7 +319,7 @@ fn a_message_that_has_begun_and_never_ends_is_walked_from_the_word_on() {
         let requests = 1000 + (seed % 1000) as u16;
         let packets = kafka::one_way(seed, requests, 400);
         let late = (seed % 6) as usize;
-        let (walked, taken) = dns::walked_late(&packets, late);
+        let (walked, taken) = dns::walked_late(&packets, late, false);
         let told = walked.records.len() as u64 + walked.lost;
         assert_eq!(told, 1 + u64::from(requests), "PILOTFISH_SCRIPTS_SEED={seed}: {} lost, {late} late", walked.lost);
         found += walked.records.len();
@@ -328,6 +328,44 @@ fn a_message_that_has_begun_and_never_ends_is_walked_from_the_word_on() {
         bytes += packets.iter().map(|packet| packet.payload.len()).sum::<usize>();
     }
     eprintln!("{found} records of {sent} exchanges, {copied} bytes copied of {bytes}");
+}
+
+/// Whether the dissector's word comes at once or when all is said: where its server is known, all of a connection is
+/// copied until then.
+fn whole_however_late<N: Into<usize>>(scripts: u64, conversation: impl Fn(u64, bool) -> (Vec<Packet>, N)) {
+    let (count, first) = random::scale(scripts);
+    eprintln!("{count} scripts from PILOTFISH_SCRIPTS_SEED={first} on");
+    let (mut lost, mut connections) = (0, 0);
+    for seed in first..first.saturating_add(count) {
+        let (packets, exchanges) = conversation(seed, false);
+        let exchanges = exchanges.into();
+        let bytes =
+            |client| packets.iter().filter(|it| it.from_client == client).map(|it| it.payload.len()).sum::<usize>();
+        if bytes(true).max(bytes(false)) > 900_000 {
+            // More than a connection may have copied before anything is known of it.
+            continue;
+        }
+        let late = random::Dice::new(seed).below(2 * packets.len() as u32) as usize;
+        let (walked, _) = dns::walked_late(&packets, late, true);
+        let told = (walked.records.len(), walked.lost);
+        assert_eq!(told, (exchanges, 0), "PILOTFISH_SCRIPTS_SEED={seed}: {late} of {} packets late", packets.len());
+        let all = dns::replayed(file(&packets));
+        assert_eq!(walked.facts(), all.facts(), "PILOTFISH_SCRIPTS_SEED={seed}: {late} of {} late", packets.len());
+        lost += dns::walked_late(&packets, late, false).0.lost;
+        connections += 1;
+    }
+    eprintln!("{connections} connections; of a server that is not known {lost} exchanges are lost");
+    assert!(connections * 10 > count && lost > 0, "{connections} of {count} connections, {lost} lost");
+}
+
+#[test]
+#[cfg_attr(no_bpf, ignore = "built without clang")]
+fn a_connection_to_a_known_server_is_whole_however_late_it_is_followed() {
+    whole_however_late(40, postgres::conversation);
+    whole_however_late(40, mysql::conversation);
+    whole_however_late(40, kafka::conversation);
+    whole_however_late(40, streams::conversation);
+    whole_however_late(40, |seed, rough| redis::conversation(seed, Values::Small, rough));
 }
 
 /// The programs have one set of maps in each process, so that threads would wait for each other.

@@ -126,6 +126,15 @@ pub(super) fn wire_key(key: &FlowKey) -> wire::Key {
     }
 }
 
+/// What stands for a server in the table of overrides: it may be at either end.
+pub(super) fn server_keys(server: Endpoint) -> [wire::Key; 2] {
+    let nobody = Endpoint { ip: Ipv6Addr::UNSPECIFIED.into(), port: 0 };
+    [(server, nobody), (nobody, server)].map(|(local, remote)| {
+        let tuple = FiveTuple { transport: Transport::Tcp, local, remote };
+        wire_key(&FlowKey { slot: Slot(0), tuple })
+    })
+}
+
 /// A protocol's frames as the programs follow them.
 #[must_use]
 pub fn frames(walk: &l7::Walk) -> wire::Frames {

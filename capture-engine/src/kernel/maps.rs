@@ -5,8 +5,8 @@ use super::sys::{ControlPage, Map};
 use crate::event::FlowKey;
 use aya::maps::MapData;
 use capture_wire as wire;
-use flow_model::Slot;
-use hashbrown::HashMap;
+use flow_model::{Endpoint, Slot};
+use hashbrown::{HashMap, HashSet};
 use l7::Walk;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
@@ -61,6 +61,8 @@ pub(super) struct Overridden {
     pub flows: HashMap<FlowKey, wire::Override, foldhash::fast::RandomState>,
     /// In the order of their places in `pilotfish_frames`.
     pub walks: Vec<&'static Walk>,
+    /// Servers whose new connections are copied whole.
+    pub servers: HashSet<Endpoint, foldhash::fast::RandomState>,
     /// Slots of which nothing is copied.
     pub quiet: BTreeSet<Slot>,
 }

@@ -4,7 +4,7 @@ use super::convert;
 use super::maps::{Overridden, Shared};
 use crate::event::{FlowId, FlowKey};
 use capture_wire as wire;
-use flow_model::Slot;
+use flow_model::{Endpoint, Slot};
 use l7::{Interest, Walk};
 use std::io;
 use std::sync::Arc;
@@ -86,6 +86,38 @@ impl Overrides {
             set.quiet.remove(&slot);
         }
         self.shared.control.quiet().store(u32::try_from(set.quiet.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Connections to `server` that are seen to begin from then on, in whatever namespace, are copied
+    /// whole, 1 MiB of each direction at most, as long as nothing was set of them; or, from then on, as
+    /// flows begin.
+    ///
+    /// # Errors
+    /// `E2BIG` when the table of overrides is full: they begin as others do.
+    pub fn eager(&self, server: Endpoint, eager: bool) -> io::Result<()> {
+        let mut set = self.shared.overridden.lock();
+        if set.servers.contains(&server) == eager {
+            return Ok(());
+        }
+        // A server may be at either end.
+        let keys = convert::server_keys(server);
+        if eager {
+            let [first, second] = &keys;
+            let all = wire::Override::new_zeroed();
+            self.shared.overrides.update(first.as_bytes(), all.as_bytes())?;
+            if let Err(full) = self.shared.overrides.update(second.as_bytes(), all.as_bytes()) {
+                self.shared.overrides.delete(first.as_bytes())?;
+                return Err(full);
+            }
+            set.servers.insert(server);
+        } else {
+            for key in &keys {
+                self.shared.overrides.delete(key.as_bytes())?;
+            }
+            set.servers.remove(&server);
+        }
+        self.shared.control.servers().store(u32::try_from(set.servers.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
         Ok(())
     }
 

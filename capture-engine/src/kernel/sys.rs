@@ -287,6 +287,10 @@ impl ControlPage {
         self.word(offset_of!(Control, commands))
     }
 
+    pub(super) fn servers(&self) -> &AtomicU32 {
+        self.word(offset_of!(Control, servers))
+    }
+
     pub(super) fn quiet(&self) -> &AtomicU32 {
         self.word(offset_of!(Control, quiet))
     }

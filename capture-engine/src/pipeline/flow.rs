@@ -1,7 +1,8 @@
+use super::servers::ServerEnd;
 use crate::event::{Counters, FlowId, FlowKey, Sample, Segment};
-use flow_model::{Close, Endpoint, FlowDelta, FlowInfo, L7Record, LossReason, Role, Sink, Slot, Ts};
+use flow_model::{Close, FlowDelta, FlowInfo, L7Record, LossReason, Role, Sink, Slot, Ts};
 use l7::dns::Datagram;
-use l7::{Interest, Length, Limits, Out, Piece, Wires};
+use l7::{Interest, Length, Limits, Out, Piece, Wire, Wires};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -86,9 +87,6 @@ pub(super) enum Part {
     /// It only passes through. Nothing of it is told to the sink.
     PassedOn,
 }
-
-/// Where a service listens, as one namespace sees it.
-pub(super) type ServerEnd = (Slot, Endpoint);
 
 /// The two kinds of conversation. TCP's is boxed by the flow itself; both are small when idle.
 #[derive(Debug)]
@@ -382,6 +380,14 @@ impl<P: Default> Flow<P> {
         match &self.dissector {
             Dissector::Tcp(tcp) => tcp.headers(),
             Dissector::Udp(_) => [None; 2],
+        }
+    }
+
+    /// What the connection speaks, once it has shown; of UDP nothing.
+    pub fn wire(&self) -> Option<Wire> {
+        match &self.dissector {
+            Dissector::Tcp(tcp) => tcp.wire(),
+            Dissector::Udp(_) => None,
         }
     }
 

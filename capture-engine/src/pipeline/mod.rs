@@ -11,6 +11,7 @@ mod judge;
 mod peers;
 mod requests;
 mod sampling;
+mod servers;
 mod shed;
 mod unfollowed;
 
@@ -18,14 +19,13 @@ pub use requests::Requests;
 pub use sampling::Sampling;
 
 use crate::event::{Event, FlowId, FlowKey, Sample, Segment};
-use flow::{Collected, Flow, SEEDED, ServerEnd};
+use flow::{Collected, Flow, SEEDED};
 use flow_model::{Close, FlowDelta, FlowSeed, LossReason, Role, Sink, Slot, Ts};
 use forwarding::Forwarding;
 use hashbrown::HashMap;
 use l7::{Interest, Out};
-use lru::LruCache;
 use peers::Peers;
-use std::num::NonZeroUsize;
+use servers::Servers;
 use std::time::Duration;
 
 /// Bounds of the table. Sizes are counts of flows.
@@ -120,15 +120,10 @@ pub struct Pipeline<S: Sink> {
     collected: Collected,
     requests: Requests,
     stats: PipelineStats,
-    /// Servers that were seen to speak a protocol of ours: what is lost of a connection whose every
-    /// head was lost can then still be counted as exchanges.
-    servers: LruCache<ServerEnd, ()>,
+    servers: Servers,
     peers: Peers,
     forwarding: Forwarding,
 }
-
-/// Servers remembered: a node runs some hundred pods with a few ports each, and their peers.
-const SERVERS: NonZeroUsize = NonZeroUsize::new(8192).unwrap();
 
 impl<S: Sink> Pipeline<S> {
     /// An empty table. The sink hears of everything on the thread that calls.
@@ -140,7 +135,7 @@ impl<S: Sink> Pipeline<S> {
             collected: Collected::default(),
             requests: Requests::new(config.flows),
             stats: PipelineStats::default(),
-            servers: LruCache::sparse(SERVERS),
+            servers: Servers::default(),
             peers: Peers::default(),
             forwarding: Forwarding::default(),
         }
@@ -247,10 +242,13 @@ impl<S: Sink> Pipeline<S> {
         flow.segment(segment, collected);
         stats.exchanges += flow.deliver(collected, sink);
         if let Some(server) = flow.newly_recognised() {
-            servers.put(server, ());
+            servers.speaks(server, flow.wire(), requests);
         }
         let changed = flow.interest_if_changed();
         if let Some(interest) = changed {
+            if matches!(interest, Interest::Frames(_)) {
+                servers.is_walked(flow.server_end().1, flow.wire(), requests);
+            }
             requests.interest(key, id, interest);
         }
         if segment.walked.astray || matches!(changed, Some(Interest::Frames(_))) {
@@ -318,7 +316,7 @@ impl<S: Sink> Pipeline<S> {
         flow.sample(sample, collected);
         if closed.is_some() {
             settle(flow, servers, collected);
-        } else if flow.is_unrecognised() && servers.get(&flow.server_end()).is_some() {
+        } else if flow.is_unrecognised() && servers.is_known(&flow.server_end()) {
             let pairs = flow.settle_open();
             if pairs > 0 {
                 collected.lost(LossReason::RingFull, pairs);
@@ -466,9 +464,9 @@ impl<S: Sink> Pipeline<S> {
 /// A connection ends whose protocol never showed because heads were lost: its exchanges are counted
 /// as lost where its server is known to speak a protocol of ours. (If it isn't, nobody can tell
 /// whether these were exchanges at all.)
-fn settle<P: Default>(flow: &Flow<P>, servers: &mut LruCache<ServerEnd, ()>, collected: &mut Collected) {
+fn settle<P: Default>(flow: &Flow<P>, servers: &mut Servers, collected: &mut Collected) {
     let unsettled = flow.unsettled();
-    if unsettled > 0 && servers.get(&flow.server_end()).is_some() {
+    if unsettled > 0 && servers.is_known(&flow.server_end()) {
         collected.lost(LossReason::RingFull, unsettled);
     }
 }

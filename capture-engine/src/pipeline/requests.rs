@@ -1,5 +1,5 @@
 use crate::event::{FlowId, FlowKey};
-use flow_model::Ts;
+use flow_model::{Endpoint, Ts};
 use hashbrown::HashMap;
 use l7::Interest;
 use std::cmp::Reverse;
@@ -25,6 +25,7 @@ pub struct Requests {
     lingering: usize,
     interests: Vec<(FlowKey, FlowId, Interest)>,
     headers: Vec<(FlowKey, FlowId, [Option<u32>; 2])>,
+    servers: Vec<(Endpoint, bool)>,
     timers: BinaryHeap<Reverse<(Ts, TimerKey)>>,
     /// Flows that have ended and are in the kernel's table, in the order in which that was told.
     closed: VecDeque<(Ts, FlowKey, FlowId)>,
@@ -67,6 +68,7 @@ impl Requests {
             lingering: flows / SHARE_CLOSED,
             interests: Vec::new(),
             headers: Vec::new(),
+            servers: Vec::new(),
             timers: BinaryHeap::new(),
             closed: VecDeque::new(),
             removed: VecDeque::new(),
@@ -84,6 +86,11 @@ impl Requests {
     /// direction; drained by the caller.
     pub fn take_headers(&mut self) -> impl Iterator<Item = (FlowKey, FlowId, [Option<u32>; 2])> + '_ {
         self.headers.drain(..)
+    }
+
+    /// Servers of which new connections are to be copied whole, or no more; drained by the caller.
+    pub fn take_servers(&mut self) -> impl Iterator<Item = (Endpoint, bool)> + '_ {
+        self.servers.drain(..)
     }
 
     /// Flows that ended long enough ago, or are too many: their entries in the kernel's table can be
@@ -143,6 +150,10 @@ impl Requests {
 
     pub(super) fn interest(&mut self, key: FlowKey, id: FlowId, interest: Interest) {
         self.interests.push((key, id, interest));
+    }
+
+    pub(super) fn server(&mut self, server: Endpoint, eager: bool) {
+        self.servers.push((server, eager));
     }
 
     /// Of several of one flow in a row the last one counts.

@@ -110,3 +110,39 @@ fn of_a_quiet_slot_nothing_is_copied_from_the_next_message_on_and_all_is_counted
     new.request(1000, b"as usual");
     assert_eq!(bench.copied(), ["in 1 @1000 as usual"]);
 }
+
+#[test]
+fn connections_to_a_server_that_is_known_are_copied_whole_until_something_is_said_of_them() {
+    let long = [b'.'; 3000];
+    let mut bench = bench();
+    let flow = Tcp { bench: &mut bench, peer_port: PEER_PORT };
+    flow.handshake();
+    flow.request(1000, b"x");
+    let Sample { key, .. } = flow.bench.only_flow();
+    let overrides = flow.bench.kernel.overrides();
+    flow.bench.drain();
+    let copied = |bench: &mut Bench| bench.drain().iter().filter_map(|seen| Some(seen.segment()?.payload.len())).sum();
+    let mut talk = |peer_port: u16| -> [usize; 2] {
+        let flow = Tcp { bench: &mut bench, peer_port };
+        flow.handshake();
+        flow.request(1000, &long);
+        flow.response(1000, &long);
+        let before = copied(flow.bench);
+        for number in 1..700 {
+            flow.response(1000 + number * 3000, &long);
+            copied(flow.bench);
+        }
+        flow.request(4000, &long);
+        flow.response(2_101_000, &long);
+        [before, copied(flow.bench)]
+    };
+    let server = key.tuple.local;
+    overrides.eager(server, true).expect("an override");
+    overrides.eager(server, true).expect("it is there");
+    // The server has said more than a mebibyte then, and the client has not.
+    assert_eq!(talk(PEER_PORT + 1), [6000, 3016]);
+    overrides.eager(server, false).expect("cleared");
+    assert_eq!(talk(PEER_PORT + 2), [32, 32]);
+    overrides.eager(key.tuple.remote, true).expect("an override");
+    assert_eq!(talk(PEER_PORT + 3), [32, 32], "who is a client there is meant as a server");
+}

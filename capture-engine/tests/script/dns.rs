@@ -204,13 +204,16 @@ pub fn replayed(file: Vec<u8>) -> Found {
 /// What is found by way of the walker, which is told at once what the dissector knows; and how many
 /// bytes were copied.
 pub fn walked(packets: &[Packet]) -> (Found, usize) {
-    walked_late(packets, 0)
+    walked_late(packets, 0, false)
 }
 
-/// As [`walked`], where the dissector's word comes `late` packets late.
-pub fn walked_late(packets: &[Packet], late: usize) -> (Found, usize) {
+/// As [`walked`], where the dissector's word comes `late` packets late; `known`: of a server that is known.
+pub fn walked_late(packets: &[Packet], late: usize, known: bool) -> (Found, usize) {
     let mut library = Library::get().lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     library.reset(4096);
+    if known {
+        library.eager();
+    }
     let (mut found, mut tcp) = (Found::default(), Tcp::new(&limits(), Role::Server));
     tcp.seen_to_begin();
     let (mut frame, mut copied, mut asked) = (Vec::new(), 0, None);

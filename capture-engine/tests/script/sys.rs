@@ -21,6 +21,7 @@ pub struct Library {
     packet: Packet,
     walk: Walk,
     empty: Reset,
+    eager: Reset,
     ring_bytes: Reset,
     room: Reset,
     ring: Bytes,
@@ -77,6 +78,7 @@ impl Library {
                 packet: std::mem::transmute::<*mut libc::c_void, Packet>(symbol("host_packet")),
                 walk: std::mem::transmute::<*mut libc::c_void, Walk>(symbol("host_walk")),
                 empty: std::mem::transmute::<*mut libc::c_void, Reset>(symbol("host_empty")),
+                eager: std::mem::transmute::<*mut libc::c_void, Reset>(symbol("host_eager")),
                 ring_bytes: std::mem::transmute::<*mut libc::c_void, Reset>(symbol("host_ring_bytes")),
                 room: std::mem::transmute::<*mut libc::c_void, Reset>(symbol("host_room")),
                 ring: std::mem::transmute::<*mut libc::c_void, Bytes>(symbol("host_ring")),
@@ -100,6 +102,12 @@ impl Library {
     pub fn walk(&mut self, frames: &capture_wire::Frames, straight: u32, headers: [u32; 2]) {
         // SAFETY: one thread at a time, by `&mut`; it is copied.
         unsafe { (self.walk)(frames, straight, headers[0], headers[1]) }
+    }
+
+    /// From here on new connections are copied whole, as where their server is known.
+    pub fn eager(&mut self) {
+        // SAFETY: as above.
+        unsafe { (self.eager)(0) }
     }
 
     /// From here on the ring has so many bytes, 1 MiB at most.

@@ -61,6 +61,8 @@ pub const FLOW_SYN_AGAIN_IN: u32 = 4096;
 pub const FLOW_SYN_AGAIN_OUT: u32 = 8192;
 /// Bit of [`Flow::flags`]: its frames are followed.
 pub const FLOW_WALKED: u32 = 16384;
+/// Bit of [`Flow::flags`]: all of it is copied until user space has said what it wants.
+pub const FLOW_EAGER: u32 = 32768;
 
 /// Budget of a message, in [`Flow::head_bytes`] and `pilotfish_override`: copy no byte.
 pub const BUDGET_NOTHING: u32 = 0;
@@ -429,8 +431,10 @@ pub struct Control {
     pub reader: u32,
     /// Unread bytes in the ring beyond which it takes no record of payload: the rest is for the news of ends.
     pub data_bytes: u32,
+    /// Servers with an override of their own, whose new connections are copied whole.
+    pub servers: u32,
     /// Explicit padding.
-    pub pad2: [u8; 56],
+    pub pad2: [u8; 52],
     /// Flows whose handshake is not complete, by namespace: see [`opening`].
     pub opening: [i32; OPENING],
     /// All flows, by namespace, at the same places.

@@ -14,6 +14,9 @@ const BULK: u64 = 4_000_000;
 /// and what passes until then is lost, and counted (docs/limits.md).
 const LOST: u64 = 2;
 
+/// Connections that are over after a login and four queries.
+const SHORT: u64 = 100;
+
 #[test]
 fn a_result_of_any_length_and_a_copy_are_an_exchange_each() -> anyhow::Result<()> {
     let _alone = alone();
@@ -94,6 +97,37 @@ fn each_query_and_each_execute_is_counted_and_none_is_lost() -> anyhow::Result<(
         let failed = CONNECTIONS * 2 * COUNT / 10;
         assert_eq!(of("startup", ""), CONNECTIONS, "{reporter}");
         assert_eq!((of("SELECT", "22012"), of("SELECT", "")), (failed, 9 * failed), "{reporter}");
+    }
+    Ok(())
+}
+
+/// As of a program that connects for each request: all of each connection passes in its first milliseconds.
+#[test]
+fn of_short_connections_to_a_server_that_is_known_nothing_is_lost() -> anyhow::Result<()> {
+    let _alone = alone();
+    let mut bed = Testbed::start()?;
+    let agent = Agent::start(&bed, &AgentOptions::default())?;
+    let server = scene::postgres(&mut bed)?;
+    let target = format!("{}:5432", server.address);
+    let (mut sent, mut before) = (0, 0);
+    for (name, connections) in [("first", 1), ("shop", SHORT)] {
+        let count = connections.to_string();
+        let asks =
+            ["/bin/sql", &target, "--gate", "/conf/gate", "--connections", &count, "--count", "2", "--size", "8192"];
+        let client = bed.run(ContainerSpec::new(name, &asks))?;
+        agent.wait_attached(2, PATIENCE)?;
+        let told = run_to_end(&bed, &client)?;
+        assert_eq!(
+            (&told["sent"], &told["answered"]),
+            (&(5 * connections).into(), &(5 * connections).into()),
+            "{told}"
+        );
+        sent += 5 * connections;
+        let lost = wait_equation(&agent, sent)?;
+        if name == "first" {
+            before = lost[0].max(lost[1]);
+        }
+        assert!(lost.iter().all(|lost| *lost <= before), "{name}: {lost:?} of {sent}: {}", losses(&agent));
     }
     Ok(())
 }

@@ -25,6 +25,8 @@ static struct pf_walk walk;
 static __u8 command;
 static __u32 straight;
 static __u32 header[2];
+/* Servers whose new connections are copied whole: all or none. */
+static __u8 eager;
 /* Each record: its length and whether it counts, 4 bytes each, then its bytes, to a multiple of 8. */
 static __u8 ring[HOST_RING] __attribute__((aligned(8)));
 static __u32 ring_end;
@@ -51,6 +53,8 @@ static void *bpf_map_lookup_elem(void *map, const void *key)
 		return &answers[*(const __u32 *)key];
 	if (map == &pilotfish_frames)
 		return *(const __u32 *)key ? 0 : &frames;
+	if (map == &pilotfish_override && (!((const struct pf_key *)key)->local_port || !((const struct pf_key *)key)->remote_port))
+		return eager ? &override : 0;
 	if (map == &pilotfish_override || map == &pilotfish_walks) {
 		struct pf_flow *flow = command ? bpf_map_lookup_elem(&pilotfish_flows, key) : 0;
 
@@ -175,7 +179,7 @@ void host_reset(__u32 head_bytes)
 	ring_end = 0;
 	ring_bytes = HOST_RING;
 	room = HOST_FLOWS;
-	command = 0;
+	command = eager = 0;
 	memset(&walk, 0, sizeof(walk));
 	memset(&control, 0, sizeof(control));
 	control.head_bytes = head_bytes;
@@ -197,6 +201,14 @@ void host_walk(const struct pf_frames *how, __u32 bits, __u32 in, __u32 out)
 	command++;
 	control.overrides = 1;
 	control.commands++;
+}
+
+/* From here on new connections are copied whole: their servers are known. */
+void host_eager(__u32 unused)
+{
+	(void)unused;
+	eager = 1;
+	control.servers = 1;
 }
 
 /* From here on the ring has so many bytes, HOST_RING at most. */

@@ -198,6 +198,7 @@ fn settle(pipeline: &mut Pipeline<Report>, now: Ts) {
     let requests = pipeline.requests();
     requests.take_interests().for_each(drop);
     requests.take_headers().for_each(drop);
+    requests.take_servers().for_each(drop);
     drop(requests.take_removable(now));
     requests.forget(now, 0, 0);
 }

@@ -202,6 +202,11 @@ impl PipelineThread {
                 self.overrides_full.add(1);
             }
         }
+        for (server, eager) in self.pipeline.requests().take_servers() {
+            if self.overrides.eager(server, eager).is_err() {
+                self.overrides_full.add(1);
+            }
+        }
         for (key, id, headers) in self.pipeline.requests().take_headers() {
             // What the kernel refuses leaves the flow astray, which is counted there.
             let _ = self.overrides.straighten(&key, id, headers);
