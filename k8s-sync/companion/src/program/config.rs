@@ -86,6 +86,8 @@ pub struct Join {
     pub token: PathBuf,
     /// Name of the Secret that says which nodes have joined; empty: nodes join by the token alone.
     pub nodes: String,
+    /// A node may tell of workloads that have, or had of late, a pod there.
+    pub pods: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -184,7 +186,7 @@ impl Default for Tls {
 
 impl Default for Join {
     fn default() -> Join {
-        Join { token: "/etc/pilotfish-companion/join/token".into(), nodes: "pilotfish-nodes".to_owned() }
+        Join { token: "/etc/pilotfish-companion/join/token".into(), nodes: "pilotfish-nodes".to_owned(), pods: true }
     }
 }
 

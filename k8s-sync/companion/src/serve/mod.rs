@@ -20,5 +20,5 @@ pub use known::known_metrics;
 pub use listener::{Listener, ListenerConfig};
 pub use map::Map;
 pub use push::Push;
-pub use self_metrics::{followed, joined, process_metrics, self_metrics, told};
+pub use self_metrics::{followed, joined, process_metrics, ran, self_metrics, told};
 pub use telling::{Telling, TellingCounts};

@@ -7,6 +7,7 @@ mod figures;
 mod kubectl;
 mod restarts;
 mod scraped;
+mod strangers;
 
 use bed::{Agent, at, fleet, fleet_with};
 use companion::serve::self_metrics;
