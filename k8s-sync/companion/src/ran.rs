@@ -277,6 +277,18 @@ impl Ran {
         is_known && !self.is_old && self.now >= self.unsure
     }
 
+    /// The node of a pod.
+    #[must_use]
+    pub fn node(&self, pod: Uid) -> Option<&str> {
+        self.pods.get(&pod).map(|put| &*put.node)
+    }
+
+    /// Whether no such pod runs, as far as that is known.
+    #[must_use]
+    pub fn is_missing(&self, pod: Uid) -> bool {
+        self.since.is_some() && !self.is_old && !self.pods.contains_key(&pod)
+    }
+
     /// Whether an agent of the node may tell of what `end` did. `is_first`: nobody knows when it did so;
     /// else it was of late.
     #[must_use]

@@ -7,8 +7,10 @@ use companion::apis::metrics::Groups;
 use companion::cluster::{self, Replica};
 use companion::map::Guard;
 use companion::serve::desk::{Desk, InCluster, Place};
-use companion::serve::{self, Api, Certificate, Http, HttpConfig, Listener, ListenerConfig, Map, Push, Telling};
-use companion::{Config as Bounds, Fleet, Placed, Ran, Watched};
+use companion::serve::{
+    self, Api, Certificate, Http, HttpConfig, Listener, ListenerConfig, Map, Push, Reviews, Telling,
+};
+use companion::{Config as Bounds, Fleet, Placed, Ran, Wanted, Watched};
 use flow_model::Ts;
 use join::Me;
 use join::names::Shelf;
@@ -97,7 +99,10 @@ async fn run(config: Config) -> Result<(), Failure> {
         api.set_figures(groups, placed.clone());
     }
 
-    let ran = config.join.pods.then(Arc::<Mutex<Ran>>::default);
+    let ran = Arc::<Mutex<Ran>>::default();
+    if config.join.pods {
+        push.fleet().lock().set_ran(ran.clone());
+    }
     let (pushes, push_at) = bind("push.listen", config.push.listen).await?;
     let (pages, metrics_at) = bind("metrics.listen", config.metrics.listen).await?;
     let (calls, api_at) = match &api {
@@ -128,9 +133,8 @@ async fn run(config: Config) -> Result<(), Failure> {
         if let Some(desk) = tells.desk() {
             serve::joined(desk.counts(), &mut metrics);
         }
-        if let Some(ran) = &judges {
-            serve::ran(ran.lock().counts(), &mut metrics);
-        }
+        serve::ran(judges.lock().counts(), &mut metrics);
+        metrics.extend(tells.reviews().iter().flat_map(|reviews| reviews.metrics()));
         metrics.extend(shows.iter().flat_map(|map| map.metrics()));
         for (resource, report) in told.lock().iter() {
             serve::followed(resource, &report.lock(), &mut metrics);
@@ -142,6 +146,11 @@ async fn run(config: Config) -> Result<(), Failure> {
     if let Some(server) = server.clone().filter(|_| !config.join.nodes.is_empty()) {
         let place = Place { namespace: config.service.namespace.clone(), name: config.join.nodes.clone() };
         push.set_desk(Arc::new(Desk::new(place.clone(), InCluster { server, place })));
+    }
+    if let Some(server) = server.clone().filter(|_| !config.join.audience.is_empty()) {
+        let (namespace, account) = (config.service.namespace.clone(), config.join.service_account.clone());
+        let wanted = Wanted { audience: config.join.audience.clone(), namespace, account };
+        push.set_reviews(Arc::new(Reviews::new(wanted, server, ran.clone())));
     }
     let mut parts = JoinSet::new();
     parts.spawn(listener.run(pushes, stop.clone()));
@@ -212,7 +221,7 @@ fn watch(
     config: &Config,
     instance: &str,
     push: &Arc<Push>,
-    (placed, ran): (Option<Arc<Mutex<Placed>>>, Option<Arc<Mutex<Ran>>>),
+    (placed, ran): (Option<Arc<Mutex<Placed>>>, Arc<Mutex<Ran>>),
     (parts, stop): (&mut JoinSet<()>, &CancellationToken),
 ) -> Result<Option<Handle>, Failure> {
     let sources = Sources::of_this_process(config.kubernetes.kubeconfig.clone());
@@ -222,7 +231,7 @@ fn watch(
     let shelf = Arc::new(Mutex::new(Shelf::new(NAMES)));
     let telling = Arc::new(Telling::new(shelf.clone(), config.names.bytes_per_s));
     let watches = watch::Config { sources, agent: agent(config, instance), ..watch::Config::default() };
-    let watched = Watched::new(shelf).with_placed(placed.clone()).with_ran(ran.clone());
+    let watched = Watched::new(shelf).with_placed(placed.clone()).with_ran(Some(ran.clone()));
     let started = watch::start_with(watches, watched, moment, stop.clone());
     let handle = started.map_err(|error| Failure::software(format!("start the watches: {error}")))?;
     let (report, mut fresh) = (handle.reporter(), None);
@@ -233,15 +242,10 @@ fn watch(
         }
         fresh.map_or(Duration::ZERO, |fresh| now.duration_since(fresh))
     });
-    if let Some(ran) = &ran {
-        push.fleet().lock().set_ran(ran.clone());
-    }
     let told = push.clone();
     let age = move || {
         let age = (*age.lock())();
-        if let Some(ran) = &ran {
-            ran.lock().tick(told.now(), age);
-        }
+        ran.lock().tick(told.now(), age);
         if let Some(placed) = &placed {
             placed.lock().set_age(age);
         }

@@ -3,7 +3,7 @@
 use golden_metrics::{Exposition, Known};
 
 /// What the companion says of itself.
-const OWN: [(&str, &[&str]); 41] = [
+const OWN: [(&str, &[&str]); 42] = [
     ("pilotfish_companion_agents", &["state"]),
     ("pilotfish_companion_api_refused_total", &[]),
     ("pilotfish_companion_api_watches", &[]),
@@ -44,6 +44,7 @@ const OWN: [(&str, &[&str]); 41] = [
     ("pilotfish_companion_shows_nodes", &[]),
     ("pilotfish_companion_silent_connections_total", &[]),
     ("pilotfish_companion_stranger_series", &[]),
+    ("pilotfish_companion_token_reviews_total", &["outcome"]),
     ("pilotfish_companion_unknown_names", &[]),
 ];
 

@@ -7,6 +7,7 @@ mod credentials;
 mod hpa;
 mod names;
 mod strangers;
+mod tokens;
 mod world;
 
 use agent_api::Readiness;
@@ -58,6 +59,7 @@ fn a_cluster_is_seen_in_one_place_whoever_is_killed() -> Result<()> {
     hpa::is_killed_and_back(&mut world, 0, Duration::from_secs(2))?;
     hpa::end(&mut world, &scaled)?;
     strangers::are_refused(&world)?;
+    tokens::are_asked_about(&world, 0)?;
     the_api_server_is_killed(&mut world)?;
     who_may_not_push_is_refused(&world)?;
     for generator in &second {
