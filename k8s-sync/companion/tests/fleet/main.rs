@@ -6,6 +6,7 @@ mod bed;
 mod figures;
 mod kubectl;
 mod restarts;
+mod reviews;
 mod scraped;
 mod strangers;
 
