@@ -49,7 +49,7 @@ impl Authority {
 
 pub struct Bed {
     pub plane: ControlPlane,
-    kubectl: PathBuf,
+    pub kubectl: PathBuf,
     pub dir: tempfile::TempDir,
     pub runtime: Runtime,
     address: SocketAddr,
@@ -220,6 +220,7 @@ fn kubectl_shows_the_cluster_through_a_real_api_server() -> Result<()> {
     assert!(bed.kubectl(&["explain", "nodeagents"])?.contains("reason"));
 
     watches(&bed)?;
+    crate::plugin::shows_the_cluster(&bed)?;
     rights(&bed)?;
     crate::reviews::say_whose_token_it_is(&bed)?;
     absence(&bed)

@@ -5,6 +5,7 @@ mod api;
 mod bed;
 mod figures;
 mod kubectl;
+mod plugin;
 mod restarts;
 mod reviews;
 mod scraped;
