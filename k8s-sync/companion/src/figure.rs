@@ -3,7 +3,8 @@
 //! Whoever scales by a sum that lacks a node scales down while the load stays. So a figure is whole, or
 //! it is not told: each node that runs a pod of what is asked for has to push.
 
-use crate::fleet::{Fleet, Node};
+use crate::fleet::Fleet;
+use crate::node::Node;
 use crate::placed::{Here, Places};
 use crate::shown::Standing;
 use flow_model::WorkloadKind;

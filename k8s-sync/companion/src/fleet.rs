@@ -1,11 +1,11 @@
 //! The agents that have joined, and what each of them has counted. Told the time.
 
-use crate::names::{Name, Names};
+use crate::names::Names;
+use crate::node::{Node, sees};
 use crate::ran::Ran;
-use crate::shown::{AgentRow, Standing};
 use crate::strangers::Strangers;
 use crate::taking::{Ending, Taking, Uncounted};
-use golden_metrics::{Cluster, ClusterView, RowKey, RowValue, Sees, Served};
+use golden_metrics::{Cluster, ClusterView, Served};
 use hashbrown::HashMap;
 use join::limits::{MISSING, PERIOD, REPLICAS, TEXT};
 use join::message::{Bye, Hello, Part, Welcome};
@@ -78,20 +78,6 @@ impl FleetCounts {
         self.unreadable += unreadable;
         self.stranger += stranger;
     }
-}
-
-#[derive(Debug)]
-pub(crate) struct Node {
-    pub(crate) replica: Replica<Name>,
-    /// Of the stream that may push; 0: none.
-    stream: u64,
-    version: String,
-    heard: Duration,
-    ended: Option<(u32, String)>,
-    /// Of late, where somebody scales by it.
-    pub(crate) served: Option<Served>,
-    strangers: Strangers,
-    seen: join::Counted,
 }
 
 /// All agents.
@@ -391,43 +377,5 @@ impl Fleet {
     #[must_use]
     pub fn memory(&self) -> (usize, usize) {
         (self.names.bytes(), self.values)
-    }
-}
-
-fn sees(said: join::message::Sees) -> Sees {
-    use join::message::Sees as Said;
-    match said {
-        Said::Unsaid => Sees::Unsaid,
-        Said::Part => Sees::Part,
-        Said::Nameless => Sees::Nameless,
-        Said::All => Sees::All,
-    }
-}
-
-impl Node {
-    /// Whether what it has counted is part of the table: it has pushed twice, and of late.
-    pub(crate) fn is_live(&self, now: Duration, silence: Duration) -> bool {
-        let is_heard = now.saturating_sub(self.heard) <= silence && self.ended.is_none();
-        is_heard && self.replica.is_watched()
-    }
-
-    /// Those that are shown.
-    pub(crate) fn series(&self) -> impl Iterator<Item = (&Name, &Arc<[u8]>)> {
-        self.replica.series().filter(|(name, _)| !self.strangers.has(name))
-    }
-
-    pub(crate) fn rows(&self) -> impl Iterator<Item = (&RowKey, RowValue)> {
-        self.series().filter_map(|(name, value)| Some((name.row()?, RowValue::read(value)?)))
-    }
-
-    pub(crate) fn row(&self, name: &str, now: Duration, silence: Duration) -> AgentRow {
-        let since = now.saturating_sub(self.heard);
-        let standing = match &self.ended {
-            Some((code, text)) => Standing::Ended { code: *code, text: text.clone() },
-            None if since > silence => Standing::Silent { since },
-            None => Standing::Live,
-        };
-        let (node, version) = (name.to_owned(), self.version.clone());
-        AgentRow { node, version, standing, series: self.replica.len(), strangers: self.strangers.len() }
     }
 }

@@ -14,6 +14,7 @@ mod fleet;
 mod looks;
 pub mod map;
 mod names;
+mod node;
 mod placed;
 mod ran;
 mod review;

@@ -277,3 +277,29 @@ proptest! {
         prop_assert!(is_web || ran.verdict(&node, &end, false) != Here || workload == node);
     }
 }
+
+/// What 100,000 pods of 2,000 Deployments on 1,000 nodes take.
+#[test]
+#[ignore = "measures"]
+fn memory_of_a_large_cluster() {
+    let resident = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    let before = resident();
+    let mut ran = Ran::default();
+    for n in 0..100_000_u32 {
+        let workload = format!("web-{}-5d4c", n % 2_000);
+        ran.put(&Object::Pod(pod(n, ("ReplicaSet", &workload), &format!("n{}", n % 1_000))));
+    }
+    let running = resident();
+    eprintln!("{} KiB for {} pods", running - before, ran.counts().pods);
+    (0..100_000_u32).for_each(|n| ran.remove(Resource::Pods, uid(n)));
+    eprintln!("{} KiB more for {} that ended", resident() - running, ran.counts().ended);
+    ran.set_complete();
+    ran.tick(LATELY, at(0));
+    let (end, started) = (deployment("web-7"), std::time::Instant::now());
+    let here = (0..1_000_000).filter(|n| ran.verdict(&format!("n{}", n % 1_000), &end, false) == Here).count();
+    eprintln!("{:?} for a million verdicts, {here} of them here", started.elapsed());
+}
