@@ -105,6 +105,14 @@ impl Ticket {
         Ok(Ticket { address, server_name, tls: trusting(&ca)?, token, token_file, own })
     }
 
+    /// Whether there is something to show: the kubelet may not have written it.
+    ///
+    /// # Errors
+    /// With what is wrong with `token_file`. The token is in no message.
+    pub fn has_token(&self) -> Result<(), String> {
+        self.token_file.as_deref().map_or(Ok(()), |file| projected(file).map(drop))
+    }
+
     /// Whether it is for this node.
     ///
     /// # Errors
