@@ -3,8 +3,10 @@
 //! Whoever scales by a sum that lacks a node scales down while the load stays. So a figure is whole, or
 //! it is not told: each node that runs a pod of what is asked for has to push.
 
-use crate::fleet::{Fleet, Node, Standing};
+use crate::fleet::Fleet;
+use crate::node::Node;
 use crate::placed::{Here, Places};
+use crate::shown::Standing;
 use flow_model::WorkloadKind;
 use golden_metrics::{Answering, Belongs, Rate, RowKey, Sees};
 use std::collections::BTreeSet;
@@ -189,7 +191,7 @@ impl Node {
         let rate = self.served.as_ref().filter(|_| self.replica.is_watched());
         let rate = rate.and_then(|served| served.rate(answering, &here.pods)).ok_or_else(|| self.gap(answering))?;
         let (mut is_asked, mut perhaps) = (false, false);
-        for key in self.replica.series().filter_map(|(name, _)| name.row()) {
+        for key in self.series().filter_map(|(name, _)| name.row()) {
             match (key.counts_for(answering), answering) {
                 (Belongs::Yes, _) => is_asked = true,
                 (Belongs::Perhaps, _) => perhaps |= here.has(key),

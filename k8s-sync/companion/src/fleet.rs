@@ -1,11 +1,16 @@
 //! The agents that have joined, and what each of them has counted. Told the time.
 
-use crate::names::{Name, Names};
-use golden_metrics::{Cluster, ClusterView, EdgeDetail, NodePage, Party, RowKey, RowValue, Sees, Served};
+use crate::names::Names;
+use crate::node::{Node, sees};
+use crate::ran::Ran;
+use crate::strangers::Strangers;
+use crate::taking::{Ending, Taking, Uncounted};
+use golden_metrics::{Cluster, ClusterView, Served};
 use hashbrown::HashMap;
 use join::limits::{MISSING, PERIOD, REPLICAS, TEXT};
 use join::message::{Bye, Hello, Part, Welcome};
 use join::{Applied, Changes, Me, Reason, Refusal, Replica, Was};
+use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +20,6 @@ pub const KEPT: Duration = Duration::from_secs(5 * 60);
 /// Rates are of a minute and the step under way.
 const STEP: Duration = Duration::from_secs(10);
 const STEPS: usize = 6;
-/// Whoever asks more often gets the same table.
-const TABLE: Duration = Duration::from_secs(1);
 
 /// Bounds over all agents.
 #[derive(Clone, Copy, Debug)]
@@ -63,100 +66,17 @@ pub struct FleetCounts {
     pub resyncs: u64,
     /// Values that are none.
     pub unreadable: u64,
+    /// Values of series whose workload has pods on other nodes alone.
+    pub stranger: u64,
     /// Nodes whose series ended after `KEPT`.
     pub expired: u64,
 }
 
-/// Where an agent stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// It pushes.
-    Live,
-    /// Three pushes are missing.
-    Silent {
-        /// Since it pushed last.
-        since: Duration,
-    },
-    /// It said why it ended.
-    Ended {
-        /// Its exit code.
-        code: u32,
-        /// Its words.
-        text: String,
-    },
-    /// None has joined from this node of the cluster.
-    Absent,
-}
-
-#[derive(Debug)]
-pub(crate) struct Node {
-    pub(crate) replica: Replica<Name>,
-    /// Of the stream that may push; 0: none.
-    stream: u64,
-    version: String,
-    heard: Duration,
-    ended: Option<(u32, String)>,
-    /// Of late, where somebody scales by it.
-    pub(crate) served: Option<Served>,
-    seen: join::Counted,
-}
-
-/// One agent, as it is shown.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AgentRow {
-    /// Name of its node.
-    pub node: String,
-    /// Its version.
-    pub version: String,
-    /// Whether it pushes.
-    pub standing: Standing,
-    /// Series of it that are kept.
-    pub series: usize,
-}
-
-/// All that is shown to kubectl, at one time.
-#[derive(Clone, Debug, Default)]
-pub struct Shown {
-    /// The table of the last minute.
-    pub table: Arc<ClusterView>,
-    /// A row for each node, whether or not its agent has joined.
-    pub agents: Vec<AgentRow>,
-}
-
-/// What is asked for; `None`: all.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Only {
-    /// Of this node.
-    pub node: Option<String>,
-    /// Of edges with an end in this namespace. Totals of an agent have no ends.
-    pub namespace: Option<String>,
-}
-
-/// Series at one time.
-#[derive(Debug, Default)]
-pub struct Rows {
-    nodes: Vec<OfNode>,
-}
-
-#[derive(Debug)]
-struct OfNode {
-    node: String,
-    series: Vec<(Name, Arc<[u8]>)>,
-}
-
-impl Rows {
-    /// To be written for a scraper.
-    #[must_use]
-    pub fn page(&self) -> NodePage<'_> {
-        let mut page = NodePage::default();
-        for OfNode { node, series } in &self.nodes {
-            for (name, value) in series {
-                if let Some(key) = name.row() {
-                    page.add(node, key, value);
-                }
-            }
-        }
-        page
+impl FleetCounts {
+    fn add(&mut self, uncounted: &Uncounted) {
+        let Uncounted { unreadable, stranger } = uncounted;
+        self.unreadable += unreadable;
+        self.stranger += stranger;
     }
 }
 
@@ -175,65 +95,13 @@ pub struct Fleet {
     tells_figures: bool,
     /// Of nodes that were deleted, for as long as it is of late.
     pub(crate) departed: Vec<Served>,
+    /// Where pods ran; `None`: nobody tells, and a node may tell of whomever it likes.
+    ran: Option<Arc<Mutex<Ran>>>,
     streams: u64,
     values: usize,
     counts: FleetCounts,
-    cluster: Cluster,
-    table: Option<(Duration, Arc<ClusterView>)>,
-}
-
-/// Gives names to what a replica keeps, and adds up what is counted.
-struct Taking<'a> {
-    now: Duration,
-    names: &'a mut Names,
-    cluster: &'a mut Cluster,
-    served: Option<&'a mut Served>,
-    unreadable: &'a mut u64,
-}
-
-impl Changes for Taking<'_> {
-    type Name = Name;
-
-    fn named(&mut self, key: &[u8]) -> Option<Name> {
-        self.names.get(key)
-    }
-
-    fn changed(&mut self, name: &Name, was: Was<'_>, value: &[u8]) {
-        let Some(key) = name.row() else { return };
-        let was = match was {
-            Was::Value(was) => RowValue::read(was).map(Some),
-            Was::New => Some(None),
-            // Nobody knows how much of it is of late.
-            Was::Unknown => None,
-        };
-        match (was, RowValue::read(value)) {
-            (Some(was), Some(value)) => {
-                self.cluster.count(self.now, key, was.as_ref(), &value);
-                if let Some(served) = &mut self.served {
-                    served.count(key, was.as_ref(), &value);
-                }
-            }
-            (None, Some(_)) => {}
-            (_, None) => *self.unreadable += 1,
-        }
-    }
-
-    fn gone(&mut self, _: &Name, _: &[u8]) {}
-}
-
-/// Who has the names of copies that end.
-struct Ending;
-
-impl Changes for Ending {
-    type Name = Name;
-
-    fn named(&mut self, _: &[u8]) -> Option<Name> {
-        None
-    }
-
-    fn changed(&mut self, _: &Name, _: Was<'_>, _: &[u8]) {}
-
-    fn gone(&mut self, _: &Name, _: &[u8]) {}
+    pub(crate) cluster: Cluster,
+    pub(crate) table: Option<(Duration, Arc<ClusterView>)>,
 }
 
 impl Fleet {
@@ -253,6 +121,7 @@ impl Fleet {
             tells_names: false,
             tells_figures: false,
             departed: Vec::new(),
+            ran: None,
             streams: 0,
             values: 0,
             counts,
@@ -291,6 +160,11 @@ impl Fleet {
     /// Figures are kept by node, for whoever scales by them. To be called before anybody joins.
     pub fn set_tells_figures(&mut self) {
         self.tells_figures = true;
+    }
+
+    /// From now on a node tells of what has, or had of late, a pod there, by `ran`.
+    pub fn set_ran(&mut self, ran: Arc<Mutex<Ran>>) {
+        self.ran = Some(ran);
     }
 
     /// An agent greets. Returns the number of its stream, and the answer. An older stream of the node
@@ -343,6 +217,7 @@ impl Fleet {
             heard: now,
             ended: None,
             served: self.tells_figures.then(|| Served::new(STEP, STEP * STEPS as u32)),
+            strangers: Strangers::default(),
             seen: join::Counted::default(),
         });
         node.stream = self.streams;
@@ -383,7 +258,7 @@ impl Fleet {
     }
 
     fn take(&mut self, now: Duration, name: &str, stream: u64, part: &Part) -> Result<Applied, Refusal> {
-        let Fleet { nodes, names, values, counts, config, cluster, .. } = self;
+        let Fleet { nodes, names, values, counts, config, cluster, ran, .. } = self;
         let Some(node) = nodes.get_mut(name) else {
             return Err(Refusal::new(Reason::Node, "the node was deleted from the cluster"));
         };
@@ -392,9 +267,11 @@ impl Fleet {
         }
         let had = node.replica.memory();
         node.replica.bound(had + config.values.saturating_sub(*values));
-        let (served, unreadable) = (node.served.as_mut(), &mut counts.unreadable);
-        let mut taking = Taking { now, names, cluster, served, unreadable };
+        let ran = ran.as_ref().map(|ran| ran.lock());
+        let (served, strangers, uncounted) = (node.served.as_mut(), &mut node.strangers, Uncounted::default());
+        let mut taking = Taking { now, node: name, names, cluster, served, ran: ran.as_deref(), strangers, uncounted };
         let applied = node.replica.part(now, part, &mut taking);
+        counts.add(&taking.uncounted);
         if let (Ok(Applied::Complete(_)), Some(served)) = (&applied, &mut node.served) {
             served.pushed(now, node.replica.is_watched(), sees(node.replica.sees()));
         }
@@ -438,11 +315,24 @@ impl Fleet {
 
     /// Ends the series of nodes that have been silent for long. To be called about once a period.
     pub fn tick(&mut self, now: Duration) {
-        let Fleet { nodes, values, counts, departed, .. } = self;
+        let Fleet { nodes, names, values, counts, cluster, departed, ran, .. } = self;
         departed.retain(|served| served.is_of_late(now));
+        let ran = ran.as_ref().map(|ran| ran.lock());
+        for (name, node) in nodes.iter_mut().filter(|(_, node)| !node.strangers.is_empty()) {
+            // A pod may have been heard of.
+            let Node { replica, served, strangers, .. } = node;
+            let (served, uncounted) = (served.as_mut(), Uncounted::default());
+            let held: Vec<_> = replica.series().filter(|(name, _)| strangers.has(name)).collect();
+            let mut taking =
+                Taking { now, node: name, names, cluster, served, ran: ran.as_deref(), strangers, uncounted };
+            held.into_iter().for_each(|(name, value)| taking.changed(name, Was::Value(value), value));
+            counts.add(&taking.uncounted);
+        }
+        drop(ran);
         for node in nodes.values_mut().filter(|node| !node.replica.is_empty()) {
             if now.saturating_sub(node.heard) > KEPT {
                 *values -= node.replica.memory();
+                counts.stranger += node.strangers.clear();
                 node.replica.clear(&mut Ending);
                 if let Some(served) = &mut node.served {
                     served.forget();
@@ -451,79 +341,6 @@ impl Fleet {
             }
         }
         self.names.sweep();
-    }
-
-    /// Every agent that has joined, by name of its node.
-    #[must_use]
-    pub fn agents(&self, now: Duration) -> Vec<AgentRow> {
-        let silence = self.config.silence();
-        let mut rows: Vec<AgentRow> = self.nodes.iter().map(|(name, node)| node.row(name, now, silence)).collect();
-        rows.sort_by(|a, b| a.node.cmp(&b.node));
-        rows
-    }
-
-    /// Nodes of the cluster from which no agent has joined.
-    #[must_use]
-    pub fn uncovered(&self) -> Vec<&str> {
-        let known = self.known.iter().flatten().map(String::as_str);
-        known.filter(|name| !self.nodes.contains_key(*name)).collect()
-    }
-
-    /// The series of a node, with what they have counted.
-    pub fn series(&self, node: &str) -> impl Iterator<Item = (&Name, &[u8])> {
-        self.nodes.get(node).into_iter().flat_map(|node| node.replica.series().map(|(name, value)| (name, &**value)))
-    }
-
-    /// The series that are to be shown, as they are now. Shared, not copied, so that pushes wait for no
-    /// page.
-    #[must_use]
-    pub fn rows(&self, only: &Only) -> Rows {
-        let Only { node, namespace } = only;
-        let is_asked_for = |name: &Name| {
-            name.row().is_some_and(|row| namespace.as_ref().is_none_or(|namespace| row.is_of_namespace(namespace)))
-        };
-        let nodes = self.nodes.iter().filter(|(name, _)| node.as_ref().is_none_or(|node| node == *name));
-        let mut nodes: Vec<OfNode> = nodes
-            .map(|(node, Node { replica, .. })| {
-                let series = replica.series().filter(|(name, _)| is_asked_for(name));
-                let series = series.map(|(name, value)| (name.clone(), value.clone())).collect();
-                OfNode { node: node.clone(), series }
-            })
-            .collect();
-        nodes.sort_by(|a, b| a.node.cmp(&b.node));
-        Rows { nodes }
-    }
-
-    /// What the cluster did in the last minute. The same for a second, whoever asks.
-    pub fn table(&mut self, now: Duration) -> Arc<ClusterView> {
-        let silence = self.config.silence();
-        let Fleet { nodes, cluster, table, .. } = self;
-        if let Some((_, table)) = table.as_ref().filter(|(at, _)| now.saturating_sub(*at) < TABLE) {
-            return table.clone();
-        }
-        let agents = nodes.values().map(|node| (node.is_live(now, silence), node.rows()));
-        let made = Arc::new(cluster.table(now, agents));
-        *table = Some((now, made.clone()));
-        made
-    }
-
-    /// What the cluster did, and who tells of it: also the nodes of which nobody does.
-    pub fn shown(&mut self, now: Duration) -> Shown {
-        let absent = |node: &str| AgentRow {
-            node: node.to_owned(),
-            version: String::new(),
-            standing: Standing::Absent,
-            series: 0,
-        };
-        let mut agents = self.agents(now);
-        agents.extend(self.uncovered().into_iter().map(absent));
-        Shown { table: self.table(now), agents }
-    }
-
-    /// What was counted of the edge between two workloads in the last minute.
-    #[must_use]
-    pub fn edge(&self, now: Duration, client: &Party, server: &Party) -> EdgeDetail {
-        self.cluster.detail(now, client, server)
     }
 
     /// Agents that have joined.
@@ -560,37 +377,5 @@ impl Fleet {
     #[must_use]
     pub fn memory(&self) -> (usize, usize) {
         (self.names.bytes(), self.values)
-    }
-}
-
-fn sees(said: join::message::Sees) -> Sees {
-    use join::message::Sees as Said;
-    match said {
-        Said::Unsaid => Sees::Unsaid,
-        Said::Part => Sees::Part,
-        Said::Nameless => Sees::Nameless,
-        Said::All => Sees::All,
-    }
-}
-
-impl Node {
-    /// Whether what it has counted is part of the table: it has pushed twice, and of late.
-    pub(crate) fn is_live(&self, now: Duration, silence: Duration) -> bool {
-        let is_heard = now.saturating_sub(self.heard) <= silence && self.ended.is_none();
-        is_heard && self.replica.is_watched()
-    }
-
-    fn rows(&self) -> impl Iterator<Item = (&RowKey, RowValue)> {
-        self.replica.series().filter_map(|(name, value)| Some((name.row()?, RowValue::read(value)?)))
-    }
-
-    pub(crate) fn row(&self, name: &str, now: Duration, silence: Duration) -> AgentRow {
-        let since = now.saturating_sub(self.heard);
-        let standing = match &self.ended {
-            Some((code, text)) => Standing::Ended { code: *code, text: text.clone() },
-            None if since > silence => Standing::Silent { since },
-            None => Standing::Live,
-        };
-        AgentRow { node: name.to_owned(), version: self.version.clone(), standing, series: self.replica.len() }
     }
 }

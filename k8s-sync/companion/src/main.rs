@@ -6,7 +6,7 @@ mod program;
 use clap::Parser;
 use program::args::{Args, Command};
 use program::exit::Failure;
-use program::{api_service, credential, load, run, secrets};
+use program::{api_service, credential, kubectl, load, run, secrets};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -20,6 +20,13 @@ fn main() -> ExitCode {
         }
     };
     let done = match args.command {
+        Command::Kubectl { command } => {
+            // What it found is its exit code.
+            match kubectl::kubectl(&command).and_then(|(text, code)| print(&text).map(|()| code)) {
+                Ok(code) => return ExitCode::from(code),
+                Err(failure) => Err(failure),
+            }
+        }
         Command::Serve { config } => run::serve(&config),
         Command::Secrets(args) => secrets::secrets(&args).and_then(|text| print(&text)),
         Command::Load(args) => load::load(&args).and_then(|text| print(&text)),

@@ -1,6 +1,7 @@
 //! What the companion watches of the API, once for all agents, as entries of the shelf that they copy.
 
 use crate::placed::Placed;
+use crate::ran::Ran;
 use bytes::Bytes;
 use flow_model::Ts;
 use hashbrown::HashMap;
@@ -18,6 +19,8 @@ pub struct Watched {
     shelf: Arc<Mutex<Shelf>>,
     /// Where pods run, too, for whoever scales by figures.
     placed: Option<Arc<Mutex<Placed>>>,
+    /// And where they ran.
+    ran: Option<Arc<Mutex<Ran>>>,
     resources: [Listed; Resource::ALL.len()],
 }
 
@@ -38,13 +41,19 @@ impl Watched {
     /// Empty. Agents are answered when each resource was listed.
     #[must_use]
     pub fn new(shelf: Arc<Mutex<Shelf>>) -> Watched {
-        Watched { shelf, placed: None, resources: Default::default() }
+        Watched { shelf, placed: None, ran: None, resources: Default::default() }
     }
 
     /// Tells `placed` where pods run, too.
     #[must_use]
     pub fn with_placed(self, placed: Option<Arc<Mutex<Placed>>>) -> Watched {
         Watched { placed, ..self }
+    }
+
+    /// Tells `ran` where pods run, too.
+    #[must_use]
+    pub fn with_ran(self, ran: Option<Arc<Mutex<Ran>>>) -> Watched {
+        Watched { ran, ..self }
     }
 
     fn put(&mut self, object: &Object) {
@@ -54,6 +63,9 @@ impl Watched {
         }
         if let Some(placed) = &self.placed {
             placed.lock().put(object);
+        }
+        if let Some(ran) = &self.ran {
+            ran.lock().put(object);
         }
         self.shelf.lock().put(key(resource, uid), wire::value(object).into());
     }
@@ -75,10 +87,14 @@ impl Table for Watched {
                 if let Some(placed) = &self.placed {
                     placed.lock().remove(resource, uid);
                 }
+                if let Some(ran) = &self.ran {
+                    ran.lock().remove(resource, uid);
+                }
                 self.shelf.lock().remove(key(resource, uid));
             }
             Change::ListEnded(resource) => {
                 let mut placed = self.placed.as_ref().map(|placed| placed.lock());
+                let mut ran = self.ran.as_ref().map(|ran| ran.lock());
                 let mut shelf = self.shelf.lock();
                 if let Some(Listed { seen, list, is_complete }) = self.resources.get_mut(resource as usize) {
                     *is_complete = true;
@@ -89,16 +105,23 @@ impl Table for Watched {
                             if let Some(placed) = &mut placed {
                                 placed.remove(resource, *uid);
                             }
+                            if let Some(ran) = &mut ran {
+                                ran.remove(resource, *uid);
+                            }
                         }
                         stays
                     });
                 }
-                if let Some(placed) = &mut placed
-                    && self.resources.iter().all(|listed| listed.is_complete)
-                {
+                if !self.resources.iter().all(|listed| listed.is_complete) {
+                    return;
+                }
+                if let Some(placed) = &mut placed {
                     placed.set_complete();
                 }
-                if self.resources.iter().all(|listed| listed.is_complete) && !shelf.is_complete() {
+                if let Some(ran) = &mut ran {
+                    ran.set_complete();
+                }
+                if !shelf.is_complete() {
                     shelf.commit();
                     shelf.set_complete();
                 }

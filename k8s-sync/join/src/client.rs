@@ -7,7 +7,7 @@ use crate::message::{Answers, FromAgent, FromCompanion, Says, Sees};
 use crate::names::Names;
 use crate::refusal::Reason;
 use crate::source::Source;
-use crate::ticket::Ticket;
+use crate::ticket::{self, Ticket};
 use crate::wallet::{Kept, Turns, Wallet};
 use futures_util::stream;
 use hyper::client::conn::http2;
@@ -352,8 +352,13 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<Stream, Cut> {
-        let Ticket { address, .. } = &self.ticket;
+        let Ticket { address, token_file, .. } = &self.ticket;
         let broken = |what: String| broken(address, &what);
+        if let Some(file) = token_file.clone() {
+            let read = tokio::task::spawn_blocking(move || ticket::projected(&file)).await;
+            let token = read.unwrap_or_else(|error| Err(error.to_string())).map_err(&broken)?;
+            self.purse.wallet.lock().renew(token);
+        }
         let (bearer, asks) = {
             let wallet = self.purse.wallet.lock();
             let shows = self.turns.lock().next(&wallet);
@@ -397,7 +402,7 @@ fn broken(address: &str, what: &str) -> Cut {
 
 /// A connection to the companion of `ticket`, and to nobody else. Nothing has been said on it.
 async fn secured(ticket: &Ticket) -> Result<TlsStream<TcpStream>, Cut> {
-    let Ticket { address, server_name, tls, token: _, own: _ } = ticket;
+    let Ticket { address, server_name, tls, token: _, token_file: _, own: _ } = ticket;
     let tcp = TcpStream::connect(address).await;
     let tcp = tcp.map_err(|error| broken(address, &format!("cannot connect: {error}")))?;
     let _ = tcp.set_nodelay(true);

@@ -1,5 +1,6 @@
 //! What a node needs to join: where the companion is, who signs its certificate, and the cluster's
-//! token, or a credential that an admin has made for this node. One small file, `join.toml`.
+//! token, or a credential that an admin has made for this node, or the file of a pod's own token. One
+//! small file, `join.toml`.
 
 use crate::hello::is_node_name;
 use crate::token::Token;
@@ -7,7 +8,12 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde::Deserialize;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Of a file with a token.
+const LARGEST: u64 = 64 << 10;
 
 /// Name in the companion's certificate, where the file has no other.
 pub const SERVER_NAME: &str = "companion.pilotfish.svc";
@@ -21,8 +27,10 @@ pub struct Ticket {
     pub server_name: ServerName<'static>,
     /// Trusts its CA and nobody else's.
     pub tls: Arc<ClientConfig>,
-    /// The cluster's. One of the two is there.
+    /// The cluster's. One of the three is there.
     pub token: Option<Token>,
+    /// Where the kubelet writes the token of the agent's pod, another one from time to time.
+    pub token_file: Option<PathBuf>,
     /// A node's name, and the credential that is its own.
     pub own: Option<(String, Token)>,
 }
@@ -49,6 +57,7 @@ struct File {
     address: String,
     ca: String,
     token: Option<String>,
+    token_file: Option<PathBuf>,
     node: Option<String>,
     credential: Option<String>,
     server_name: Option<String>,
@@ -62,7 +71,7 @@ impl Ticket {
     pub fn read(text: &str) -> Result<Ticket, TicketError> {
         // The message alone: the whole error shows the line, and the line may be the token's.
         let file: File = toml::from_str(text).map_err(|error| TicketError::Toml(error.message().to_owned()))?;
-        let File { address, ca, token, node, credential, server_name } = file;
+        let File { address, ca, token, token_file, node, credential, server_name } = file;
         let value = |key, what: &str| TicketError::Value { key, what: what.to_owned() };
         let port = address.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then(|| port.parse::<u16>()));
         if !matches!(port, Some(Ok(1..))) {
@@ -85,10 +94,23 @@ impl Ticket {
             (None, Some(_)) => return Err(value("node", "is missing: whose the credential is")),
             (_, None) => None,
         };
-        if token.is_none() && own.is_none() {
-            return Err(value("token", "is missing"));
+        match &token_file {
+            Some(_) if token.is_some() || own.is_some() => {
+                return Err(value("token_file", "is there beside another token or credential"));
+            }
+            Some(file) if !file.is_absolute() => return Err(value("token_file", "must be an absolute path")),
+            None if token.is_none() && own.is_none() => return Err(value("token", "is missing")),
+            Some(_) | None => {}
         }
-        Ok(Ticket { address, server_name, tls: trusting(&ca)?, token, own })
+        Ok(Ticket { address, server_name, tls: trusting(&ca)?, token, token_file, own })
+    }
+
+    /// Whether there is something to show: the kubelet may not have written it.
+    ///
+    /// # Errors
+    /// With what is wrong with `token_file`. The token is in no message.
+    pub fn has_token(&self) -> Result<(), String> {
+        self.token_file.as_deref().map_or(Ok(()), |file| projected(file).map(drop))
     }
 
     /// Whether it is for this node.
@@ -104,6 +126,18 @@ impl Ticket {
             _ => Ok(()),
         }
     }
+}
+
+/// The token of a pod, as it is now.
+///
+/// # Errors
+/// With what is wrong with the file. The token is in no message.
+pub(crate) fn projected(file: &Path) -> Result<Token, String> {
+    let shown = file.display();
+    let mut text = String::new();
+    let read = std::fs::File::open(file).and_then(|file| file.take(LARGEST).read_to_string(&mut text));
+    read.map_err(|error| format!("cannot read token_file {shown}: {error}"))?;
+    Token::projected(&text).ok_or_else(|| format!("token_file {shown} has no token of a service account"))
 }
 
 fn trusting(ca: &str) -> Result<Arc<ClientConfig>, TicketError> {
@@ -129,6 +163,19 @@ fn trusting(ca: &str) -> Result<Arc<ClientConfig>, TicketError> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn the_token_of_a_pod_is_read_as_it_is_now_and_shown_in_no_message() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("token");
+        assert!(projected(&file).unwrap_err().starts_with("cannot read token_file "));
+        for (text, is_one) in [("aaaaaaaa.bbbbbbbb.cccccccc\n", true), ("not-a-token-of-a-pod", false), ("", false)] {
+            std::fs::write(&file, text).unwrap();
+            let read = projected(&file);
+            assert_eq!(read.is_ok(), is_one, "{text}");
+            assert!(read.is_ok() || !read.unwrap_err().contains("not-a-token-of-a-pod"));
+        }
+    }
+
     const TOKEN: &str = "a-token-of-this-test";
 
     fn fails(text: &str) -> String {
@@ -144,6 +191,13 @@ mod tests {
         };
         assert_eq!(fails(&format!("token = \"{TOKEN}\"")), "missing field `address`");
         assert_eq!(fails("address = \"h:1\"\nca = \"\"\n"), "token: is missing");
+        let of_pod =
+            |file: &str, more: &str| fails(&format!("address = \"h:1\"\nca = \"\"\ntoken_file = \"{file}\"\n{more}"));
+        assert_eq!(of_pod("token", ""), "token_file: must be an absolute path");
+        let beside = "token_file: is there beside another token or credential";
+        assert_eq!(of_pod("/t", &format!("token = \"{TOKEN}\"")), beside);
+        assert_eq!(of_pod("/t", &format!("node = \"n1\"\ncredential = \"{TOKEN}\"")), beside);
+        assert_eq!(of_pod("/t", ""), "ca: has no certificate");
         let own = |node: &str| fails(&format!("address = \"h:1\"\nca = \"\"\ncredential = \"{TOKEN}\"\n{node}"));
         assert_eq!(own(""), "node: is missing: whose the credential is");
         for node in ["N 1", "n\\u001b[2J", &"n".repeat(254)] {

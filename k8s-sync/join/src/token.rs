@@ -7,6 +7,9 @@ use std::fmt;
 use std::hint::black_box;
 use std::sync::Arc;
 
+/// Those of pods have some 1,200 bytes; with longer names and more audiences, more.
+const PROJECTED: usize = 8 << 10;
+
 /// Who has it may push. Shown nowhere.
 #[derive(Clone)]
 pub struct Token(Arc<str>);
@@ -24,6 +27,22 @@ impl Token {
         let text = text.trim_end_matches('\n');
         let is_one = (16..=512).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
         is_one.then(|| Token(text.into()))
+    }
+
+    /// One that the kubelet writes for a pod, or another JWT (RFC 7519): those are longer.
+    #[must_use]
+    pub fn projected(text: &str) -> Option<Token> {
+        let text = text.trim_end_matches('\n');
+        let is_inside = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'=');
+        let is_one = (16..=PROJECTED).contains(&text.len()) && text.bytes().all(is_inside);
+        let parts = text.split('.').filter(|part| !part.is_empty()).count();
+        (is_one && parts == 3 && text.matches('.').count() == 2).then(|| Token(text.into()))
+    }
+
+    /// Of what a header carries, where that is such a one.
+    #[must_use]
+    pub fn projected_of_header(header: &str) -> Option<Token> {
+        Token::projected(header.strip_prefix("Bearer ")?)
     }
 
     /// Of 256 random bits, as 64 digits. `None` where the system has no random numbers.
@@ -117,6 +136,21 @@ mod tests {
             assert!(!hash.is_of(header), "{header}");
         }
         assert_eq!(format!("{token:?} {hash:?}"), "Token(..) TokenHash(..)");
+    }
+
+    #[test]
+    fn a_projected_token_has_three_parts_and_a_join_token_is_none() {
+        let long = format!("eyJh.{}.c2ln", "a".repeat(1_200));
+        let token = Token::projected(&format!("{long}\n")).unwrap();
+        assert!(Token::new(&long).is_none() && token.secret() == long);
+        assert!(Token::projected_of_header(&token.bearer()).is_some_and(|again| again.hash() == token.hash()));
+        for none in
+            ["the-token-of-this-cluster", "a.b", "abcdefgh.abcdefgh.", "abcdefgh..abcdefgh.c", "abcdefgh.ab cdefg.h"]
+        {
+            assert!(Token::projected(none).is_none(), "{none}");
+        }
+        assert!(Token::projected(&format!("a.{}.c", "b".repeat(PROJECTED))).is_none());
+        assert!(Token::projected_of_header(&long).is_none());
     }
 
     #[test]

@@ -97,6 +97,11 @@ impl Wallet {
         Wallet { token: ticket.token.clone(), own }
     }
 
+    /// The token is this now: that of a pod is another one from time to time.
+    pub fn renew(&mut self, token: Token) {
+        self.token = Some(token);
+    }
+
     /// What the first attempt shows; `None` where there is nothing to show.
     #[must_use]
     pub fn first(&self) -> Option<Shows> {
@@ -218,6 +223,18 @@ mod tests {
         assert!(!format!("{kept:?}").contains(kept.credential.secret()));
         for text in ["", "node = \"n1\"", "node = \"n1\"\ncredential = \"short\"", "\u{0}"] {
             assert!(Kept::read(text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_token_of_a_pod_is_shown_as_it_is_now() {
+        let (mut wallet, mut turns) = (wallet(false, None), Turns::default());
+        assert_eq!(turns.next(&wallet), None);
+        for text in ["aaaaaaaa.bbbbbbbb.cccccccc", "aaaaaaaa.bbbbbbbb.dddddddd"] {
+            wallet.renew(Token::projected(text).unwrap());
+            let shows = turns.next(&wallet).unwrap();
+            assert_eq!((shows, wallet.bearer(shows)), (Shows::Token, Some(format!("Bearer {text}"))));
+            assert!(wallet.asks().is_none() && !turns.refused(Reason::Token, &wallet));
         }
     }
 

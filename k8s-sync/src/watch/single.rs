@@ -1,5 +1,6 @@
 //! One object by its name, for the companion alone: read, and changed where nobody has changed it
-//! meanwhile. Agents never write; their requests go another way.
+//! meanwhile; and what is asked by making an object that is not kept, as a review. Agents never write;
+//! their requests go another way.
 
 use super::decode::Status;
 use super::follow::ApiServer;
@@ -51,6 +52,15 @@ impl ApiServer {
     pub async fn merge(&self, path: &str, patch: &Value) -> Result<Value, Failed> {
         let request = Request::builder().method(Method::PATCH).uri(path);
         self.ask(request.header(CONTENT_TYPE, "application/merge-patch+json"), patch.to_string().into_bytes()).await
+    }
+
+    /// Makes `object` below `path`. Returns it as the API server has it then.
+    ///
+    /// # Errors
+    /// As `get`.
+    pub async fn create(&self, path: &str, object: &Value) -> Result<Value, Failed> {
+        let request = Request::post(path).header(CONTENT_TYPE, "application/json");
+        self.ask(request, object.to_string().into_bytes()).await
     }
 
     async fn ask(&self, request: hyper::http::request::Builder, body: Vec<u8>) -> Result<Value, Failed> {

@@ -176,6 +176,16 @@ impl RowKey {
             .is_some_and(|edge| [&edge.client, &edge.server].iter().any(|end| &*end.namespace == namespace))
     }
 
+    /// The ends at which it was seen: of a replayed capture both, of live traffic one; totals have none.
+    pub fn seen_at(&self) -> impl Iterator<Item = &End> {
+        let ends = self.edge.as_ref().map(|EdgeName { client, server, reporter, .. }| match reporter {
+            Reporter::Client => [Some(client), None],
+            Reporter::Server => [Some(server), None],
+            Reporter::Capture => [Some(client), Some(server)],
+        });
+        ends.into_iter().flatten().flatten()
+    }
+
     /// Bytes that it takes, about.
     #[must_use]
     pub fn memory(&self) -> usize {

@@ -25,7 +25,7 @@ pub use request::{Asked, Form, Reads, Selected};
 pub use status::Failure;
 pub use watch::Watch;
 
-use crate::fleet::Shown;
+use crate::shown::Shown;
 use serde_json::{Value, json};
 
 /// Answers what is no watch. `version` is the resource version of the table: milliseconds of the wall

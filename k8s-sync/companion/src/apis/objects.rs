@@ -2,7 +2,7 @@
 
 use super::kind::{GROUP, Kind, VERSION};
 use super::request::Selected;
-use crate::fleet::{AgentRow, Shown, Standing};
+use crate::shown::{AgentRow, Shown, Standing};
 use golden_metrics::{Covered, EdgeRow, Nodes, WorkloadRow};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -90,9 +90,12 @@ pub(crate) fn state(standing: &Standing) -> &'static str {
     }
 }
 
-/// Why nothing comes from it.
-pub(crate) fn why(standing: &Standing) -> String {
+/// Why nothing comes from it, or not all is taken.
+pub(crate) fn why(AgentRow { standing, strangers, .. }: &AgentRow) -> String {
     match standing {
+        Standing::Live if *strangers > 0 => {
+            format!("{strangers} series are of workloads that have no pod on this node")
+        }
         Standing::Live => String::new(),
         // In tens: it is no news each time that somebody looks.
         Standing::Silent { since } => format!("no push for {} s", since.as_secs() / 10 * 10),
@@ -167,10 +170,11 @@ impl Object {
                     "service": row.service, "protocol": row.protocol, "reporter": row.reporter,
                 }),
             ),
-            Row::Agent(AgentRow { node: _, version, standing, series }) => (
+            Row::Agent(row @ AgentRow { node: _, version, standing, series, strangers }) => (
                 Kind::NodeAgent,
                 json!({
-                    "state": state(standing), "reason": why(standing), "version": version, "series": series,
+                    "state": state(standing), "reason": why(row), "version": version, "series": series,
+                    "refusedSeries": strangers,
                 }),
             ),
         };

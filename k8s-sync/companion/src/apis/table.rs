@@ -93,7 +93,7 @@ fn row(object: &Object, version: u64) -> Value {
                 golden.tcp_connections,
             ])
         }
-        Row::Agent(row) => json!([object.name, state(&row.standing), row.version, row.series, why(&row.standing)]),
+        Row::Agent(row) => json!([object.name, state(&row.standing), row.version, row.series, why(row)]),
     };
     let metadata = object.metadata(version);
     let object = json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata });

@@ -3,7 +3,7 @@
 use super::objects::{self, Object};
 use super::request::{Form, Selected};
 use super::table;
-use crate::fleet::Shown;
+use crate::shown::Shown;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 

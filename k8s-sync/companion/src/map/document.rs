@@ -3,7 +3,8 @@
 
 use super::wire::{Agents, Edge, Figures, LeftOut, Loss, Map, Part, Trouble, Workload};
 use crate::apis::{state, why};
-use crate::fleet::{AgentRow, FleetCounts, Shown, Standing};
+use crate::fleet::FleetCounts;
+use crate::shown::{AgentRow, Shown, Standing};
 use golden_metrics::{Covered, Figures as Golden, Nodes, Pair, Party, WorkloadRow};
 use hashbrown::HashMap;
 use std::collections::BTreeMap;
@@ -130,7 +131,7 @@ fn figures(golden: &Golden) -> Figures {
 
 fn agents(rows: &[AgentRow]) -> Agents {
     let mut agents = Agents::default();
-    for AgentRow { node, version, standing, series: _ } in rows {
+    for row @ AgentRow { node, version, standing, series: _, strangers: _ } in rows {
         let count = match standing {
             Standing::Live => &mut agents.live,
             Standing::Silent { .. } => &mut agents.silent,
@@ -143,7 +144,7 @@ fn agents(rows: &[AgentRow]) -> Agents {
         }
         if agents.trouble.len() < TROUBLE {
             let (node, version) = (node.clone(), version.clone());
-            agents.trouble.push(Trouble { node, state: state(standing), why: why(standing), version });
+            agents.trouble.push(Trouble { node, state: state(standing), why: why(row), version });
         } else {
             agents.more += 1;
         }
@@ -160,6 +161,7 @@ fn losses<'a>(shown: &'a Shown, [now, before]: &[FleetCounts; 2]) -> Vec<Loss<'a
         ("no_room", now.no_room - before.no_room),
         ("unnamed", now.unnamed - before.unnamed),
         ("unreadable", now.unreadable - before.unreadable),
+        ("stranger", now.stranger - before.stranger),
     ];
     let own = own.into_iter().filter(|(_, lately)| *lately > 0);
     of_agents

@@ -38,8 +38,58 @@ pub enum Command {
     /// Ends the credential of a node, or makes one: who may push as it. Writes to the Secret of the nodes that
     /// have joined; to be run in a pod of the companion, or with a kubeconfig.
     Join(JoinArgs),
+    /// What `kubectl pilotfish` shows: the script kubectl-pilotfish runs this. Asks with kubectl, by the
+    /// user's own kubeconfig.
+    Kubectl {
+        #[command(subcommand)]
+        command: KubectlCommand,
+    },
     /// Prints name, type and labels of each metric that /metrics may show.
     Metrics,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum KubectlCommand {
+    /// What each workload answered in the last minute: `kubectl get workloadtraffic`, with its flags.
+    Stat {
+        /// Flags of `kubectl get`, as -A, -n NAMESPACE, -w, -o wide.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        kubectl: Vec<String>,
+    },
+    /// Who asked whom, by protocol: `kubectl get edges`, with its flags.
+    Edges {
+        /// Flags of `kubectl get`, as -A, -n NAMESPACE, -w, -o wide.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        kubectl: Vec<String>,
+    },
+    /// How the agent of each node stands: `kubectl get nodeagents`, with its flags.
+    Agents {
+        /// Flags of `kubectl get`, as -w, -o wide.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        kubectl: Vec<String>,
+    },
+    /// Whether the companion is reached and all nodes push; which do not, and why. Ends with 0 where all is
+    /// well, 1 for warnings, 2 for errors, 3 where something could not be looked at.
+    Check(CheckArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct CheckArgs {
+    /// Of the companion's Service.
+    #[arg(long, short, default_value = "pilotfish")]
+    pub namespace: String,
+    /// Name of the companion's Service.
+    #[arg(long, default_value = "companion")]
+    pub name: String,
+    /// Of the kubeconfig.
+    #[arg(long)]
+    pub context: Option<String>,
+    /// Instead of kubectl's usual one.
+    #[arg(long)]
+    pub kubeconfig: Option<PathBuf>,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Where the companion's Service is.

@@ -86,6 +86,12 @@ pub struct Join {
     pub token: PathBuf,
     /// Name of the Secret that says which nodes have joined; empty: nodes join by the token alone.
     pub nodes: String,
+    /// A node may tell of workloads that have, or had of late, a pod there.
+    pub pods: bool,
+    /// Of tokens of pods by which agents may join; empty: none may.
+    pub audience: String,
+    /// Of agents that run as pods, in `service.namespace`.
+    pub service_account: String,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -184,7 +190,13 @@ impl Default for Tls {
 
 impl Default for Join {
     fn default() -> Join {
-        Join { token: "/etc/pilotfish-companion/join/token".into(), nodes: "pilotfish-nodes".to_owned() }
+        Join {
+            token: "/etc/pilotfish-companion/join/token".into(),
+            nodes: "pilotfish-nodes".to_owned(),
+            pods: true,
+            audience: "pilotfish".to_owned(),
+            service_account: "pilotfish-agent".to_owned(),
+        }
     }
 }
 
@@ -264,6 +276,10 @@ impl Config {
         if !self.join.nodes.is_empty() && !join::is_node_name(&self.join.nodes) {
             faults.push(format!("join.nodes = {:?}: no name of a Secret", self.join.nodes));
         }
+        if !self.join.audience.is_empty() && !join::is_node_name(&self.join.service_account) {
+            faults
+                .push(format!("join.service_account = {:?}: no name of a service account", self.join.service_account));
+        }
         if let Err(error) = EnvFilter::try_new(&self.log.level) {
             faults.push(format!("log.level = {:?}: {error}", self.log.level));
         }
@@ -279,7 +295,7 @@ mod tests {
     fn an_empty_file_is_the_default_and_every_fault_is_named() {
         assert_eq!(Config::parse(""), Ok(Config::default()));
         let told = Config::parse(
-            "[limits]\nagents = 0\nperiod_s = 1000\n[log]\nlevel = \"a=b=c\"\n[service]\nname = \"A\"\n[join]\nnodes = \"B b\"",
+            "[limits]\nagents = 0\nperiod_s = 1000\n[log]\nlevel = \"a=b=c\"\n[service]\nname = \"A\"\n[join]\nnodes = \"B b\"\nservice_account = \"\"",
         );
         let told = told.unwrap_err();
         for part in [
@@ -288,6 +304,7 @@ mod tests {
             "log.level",
             "service.name = \"A\"",
             "join.nodes = ",
+            "join.service_account = ",
         ] {
             assert!(told.contains(part), "{part} in {told}");
         }

@@ -6,6 +6,7 @@ pub mod config;
 pub mod credential;
 pub mod exit;
 pub mod files;
+pub mod kubectl;
 pub mod load;
 pub mod run;
 pub mod secrets;

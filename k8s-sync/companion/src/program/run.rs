@@ -7,8 +7,10 @@ use companion::apis::metrics::Groups;
 use companion::cluster::{self, Replica};
 use companion::map::Guard;
 use companion::serve::desk::{Desk, InCluster, Place};
-use companion::serve::{self, Api, Certificate, Http, HttpConfig, Listener, ListenerConfig, Map, Push, Telling};
-use companion::{Config as Bounds, Fleet, Placed, Watched};
+use companion::serve::{
+    self, Api, Certificate, Http, HttpConfig, Listener, ListenerConfig, Map, Push, Reviews, Telling,
+};
+use companion::{Config as Bounds, Fleet, Placed, Ran, Wanted, Watched};
 use flow_model::Ts;
 use join::Me;
 use join::names::Shelf;
@@ -97,6 +99,10 @@ async fn run(config: Config) -> Result<(), Failure> {
         api.set_figures(groups, placed.clone());
     }
 
+    let ran = Arc::<Mutex<Ran>>::default();
+    if config.join.pods {
+        push.fleet().lock().set_ran(ran.clone());
+    }
     let (pushes, push_at) = bind("push.listen", config.push.listen).await?;
     let (pages, metrics_at) = bind("metrics.listen", config.metrics.listen).await?;
     let (calls, api_at) = match &api {
@@ -117,7 +123,7 @@ async fn run(config: Config) -> Result<(), Failure> {
         http = http.with_api(api.clone());
     }
     let (told, looked): (Arc<Mutex<cluster::Reports>>, _) = (Arc::clone(&reports), looks.clone());
-    let (tells, shows) = (push.clone(), map.as_ref().map(|(map, _)| map.clone()));
+    let (tells, shows, judges) = (push.clone(), map.as_ref().map(|(map, _)| map.clone()), ran.clone());
     let http = Arc::new(http.with_more(move || {
         let mut metrics =
             serve::process_metrics(env!("CARGO_PKG_VERSION"), looked.read.load(Relaxed), looked.refused.load(Relaxed));
@@ -127,6 +133,8 @@ async fn run(config: Config) -> Result<(), Failure> {
         if let Some(desk) = tells.desk() {
             serve::joined(desk.counts(), &mut metrics);
         }
+        serve::ran(judges.lock().counts(), &mut metrics);
+        metrics.extend(tells.reviews().iter().flat_map(|reviews| reviews.metrics()));
         metrics.extend(shows.iter().flat_map(|map| map.metrics()));
         for (resource, report) in told.lock().iter() {
             serve::followed(resource, &report.lock(), &mut metrics);
@@ -138,6 +146,11 @@ async fn run(config: Config) -> Result<(), Failure> {
     if let Some(server) = server.clone().filter(|_| !config.join.nodes.is_empty()) {
         let place = Place { namespace: config.service.namespace.clone(), name: config.join.nodes.clone() };
         push.set_desk(Arc::new(Desk::new(place.clone(), InCluster { server, place })));
+    }
+    if let Some(server) = server.clone().filter(|_| !config.join.audience.is_empty()) {
+        let (namespace, account) = (config.service.namespace.clone(), config.join.service_account.clone());
+        let wanted = Wanted { audience: config.join.audience.clone(), namespace, account };
+        push.set_reviews(Arc::new(Reviews::new(wanted, server, ran.clone())));
     }
     let mut parts = JoinSet::new();
     parts.spawn(listener.run(pushes, stop.clone()));
@@ -155,7 +168,7 @@ async fn run(config: Config) -> Result<(), Failure> {
         *reports.lock() = cluster::follow(&server, &replica, &push, &http, api.as_ref(), (&mut parts, &stop));
     }
     let mut watches = match config.names.enabled {
-        true => watch(&config, &format!("{instance:016x}"), &push, placed, (&mut parts, &stop))?,
+        true => watch(&config, &format!("{instance:016x}"), &push, (placed, ran), (&mut parts, &stop))?,
         false => None,
     };
     tracing::info!(
@@ -208,7 +221,7 @@ fn watch(
     config: &Config,
     instance: &str,
     push: &Arc<Push>,
-    placed: Option<Arc<Mutex<Placed>>>,
+    (placed, ran): (Option<Arc<Mutex<Placed>>>, Arc<Mutex<Ran>>),
     (parts, stop): (&mut JoinSet<()>, &CancellationToken),
 ) -> Result<Option<Handle>, Failure> {
     let sources = Sources::of_this_process(config.kubernetes.kubeconfig.clone());
@@ -218,7 +231,8 @@ fn watch(
     let shelf = Arc::new(Mutex::new(Shelf::new(NAMES)));
     let telling = Arc::new(Telling::new(shelf.clone(), config.names.bytes_per_s));
     let watches = watch::Config { sources, agent: agent(config, instance), ..watch::Config::default() };
-    let started = watch::start_with(watches, Watched::new(shelf).with_placed(placed.clone()), moment, stop.clone());
+    let watched = Watched::new(shelf).with_placed(placed.clone()).with_ran(Some(ran.clone()));
+    let started = watch::start_with(watches, watched, moment, stop.clone());
     let handle = started.map_err(|error| Failure::software(format!("start the watches: {error}")))?;
     let (report, mut fresh) = (handle.reporter(), None);
     let age = Mutex::new(move || {
@@ -228,8 +242,10 @@ fn watch(
         }
         fresh.map_or(Duration::ZERO, |fresh| now.duration_since(fresh))
     });
+    let told = push.clone();
     let age = move || {
         let age = (*age.lock())();
+        ran.lock().tick(told.now(), age);
         if let Some(placed) = &placed {
             placed.lock().set_age(age);
         }

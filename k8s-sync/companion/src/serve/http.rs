@@ -1,12 +1,12 @@
 //! Plain HTTP for scrapers and probes: `/metrics`, `/livez`, `/readyz`. A read causes no request to
 //! anybody, and changes nothing.
 
-use crate::fleet::{Only, Rows};
 use crate::serve::accept::accept;
 use crate::serve::api::Api;
 use crate::serve::page::{self, Body};
 use crate::serve::push::Push;
 use crate::serve::self_metrics::self_metrics;
+use crate::shown::{Only, Rows};
 use bytes::Bytes;
 use golden_metrics::{Exposition, Histograms, SelfMetric};
 use http_body_util::{BodyExt, Full};

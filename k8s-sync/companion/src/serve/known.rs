@@ -3,7 +3,7 @@
 use golden_metrics::{Exposition, Known};
 
 /// What the companion says of itself.
-const OWN: [(&str, &[&str]); 36] = [
+const OWN: [(&str, &[&str]); 42] = [
     ("pilotfish_companion_agents", &["state"]),
     ("pilotfish_companion_api_refused_total", &[]),
     ("pilotfish_companion_api_watches", &[]),
@@ -13,6 +13,7 @@ const OWN: [(&str, &[&str]); 36] = [
     ("pilotfish_companion_figures_total", &["outcome"]),
     ("pilotfish_companion_files_read_total", &[]),
     ("pilotfish_companion_files_refused_total", &[]),
+    ("pilotfish_companion_judges", &[]),
     ("pilotfish_companion_k8s_failures_total", &["resource"]),
     ("pilotfish_companion_k8s_fresh", &["resource"]),
     ("pilotfish_companion_k8s_left_out_total", &["resource"]),
@@ -32,6 +33,9 @@ const OWN: [(&str, &[&str]); 36] = [
     ("pilotfish_companion_names_left_out_total", &[]),
     ("pilotfish_companion_names_streams", &[]),
     ("pilotfish_companion_names_waits_total", &[]),
+    ("pilotfish_companion_pods", &[]),
+    ("pilotfish_companion_pods_ended", &[]),
+    ("pilotfish_companion_pods_forgotten_total", &[]),
     ("pilotfish_companion_pushes_total", &[]),
     ("pilotfish_companion_refused_total", &["reason"]),
     ("pilotfish_companion_scrapes_refused_total", &[]),
@@ -39,6 +43,8 @@ const OWN: [(&str, &[&str]); 36] = [
     ("pilotfish_companion_series_bytes", &["of"]),
     ("pilotfish_companion_shows_nodes", &[]),
     ("pilotfish_companion_silent_connections_total", &[]),
+    ("pilotfish_companion_stranger_series", &[]),
+    ("pilotfish_companion_token_reviews_total", &["outcome"]),
     ("pilotfish_companion_unknown_names", &[]),
 ];
 

@@ -10,6 +10,7 @@ mod listener;
 mod map;
 mod page;
 mod push;
+mod reviews;
 mod self_metrics;
 mod telling;
 
@@ -20,5 +21,6 @@ pub use known::known_metrics;
 pub use listener::{Listener, ListenerConfig};
 pub use map::Map;
 pub use push::Push;
-pub use self_metrics::{followed, joined, process_metrics, self_metrics, told};
+pub use reviews::{Reviewed, Reviewer, Reviews};
+pub use self_metrics::{followed, joined, process_metrics, ran, self_metrics, told};
 pub use telling::{Telling, TellingCounts};

@@ -3,6 +3,7 @@
 use crate::book::Shown;
 use crate::fleet::Fleet;
 use crate::serve::desk::{Desk, unknown};
+use crate::serve::reviews::{Reviewed, Reviews};
 use crate::serve::telling::Telling;
 use crate::session::Session;
 use futures_util::future::BoxFuture;
@@ -11,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::{Request, Response};
 use join::limits::{MESSAGE, PATIENCE};
 use join::message::{Answers, FromAgent, FromCompanion, Hello, Period, Says};
-use join::{Reason, Refusal, TokenHash, grpc};
+use join::{Reason, Refusal, Token, TokenHash, grpc};
 use parking_lot::Mutex;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -26,6 +27,15 @@ type Answer = Result<FromCompanion, Status>;
 /// A watch may tell for a moment what was before the latest write.
 const SETTLED: Duration = Duration::from_secs(5);
 
+/// Who it is that has called.
+#[derive(Debug)]
+enum Caller {
+    /// Who has the join token, or a node's credential.
+    Shows(Shown),
+    /// A pod.
+    Pod(Reviewed),
+}
+
 /// What all calls share.
 #[derive(Debug)]
 pub struct Push {
@@ -35,6 +45,8 @@ pub struct Push {
     telling: OnceLock<Arc<Telling>>,
     /// Where the cluster is read and nodes have credentials of their own.
     desk: OnceLock<Arc<Desk>>,
+    /// Where agents may join by the tokens of their pods.
+    reviews: OnceLock<Arc<Reviews>>,
     /// Milliseconds from push to push while somebody looks; 0: as agents were welcomed.
     pace: watch::Sender<u32>,
     began: Instant,
@@ -45,7 +57,8 @@ impl Push {
     #[must_use]
     pub fn new(fleet: Arc<Mutex<Fleet>>, token: TokenHash) -> Push {
         let (token, telling, pace) = (Mutex::new(token), OnceLock::new(), watch::Sender::new(0));
-        Push { fleet, token, telling, desk: OnceLock::new(), pace, began: Instant::now() }
+        let (desk, reviews) = (OnceLock::new(), OnceLock::new());
+        Push { fleet, token, telling, desk, reviews, pace, began: Instant::now() }
     }
 
     /// From now on another token is asked for. Open streams stay.
@@ -56,6 +69,17 @@ impl Push {
     /// From now on nodes have credentials. To be called before anybody joins.
     pub fn set_desk(&self, desk: Arc<Desk>) {
         let _ = self.desk.set(desk);
+    }
+
+    /// From now on agents may join by the tokens of their pods.
+    pub fn set_reviews(&self, reviews: Arc<Reviews>) {
+        let _ = self.reviews.set(reviews);
+    }
+
+    /// What says whose token of a pod it is, if anything does.
+    #[must_use]
+    pub fn reviews(&self) -> Option<&Arc<Reviews>> {
+        self.reviews.get()
     }
 
     /// What gives nodes credentials, if anything does.
@@ -122,22 +146,33 @@ impl Push {
         grpc.streaming(call, request).await
     }
 
-    /// Who it is that shows what has this hash.
-    async fn identify(&self, shown: Option<TokenHash>) -> Result<Shown, Refusal> {
-        let hash = shown.ok_or_else(unknown)?;
+    /// Who it is that shows this header.
+    async fn identify(&self, header: Option<String>) -> Result<Caller, Refusal> {
+        let hash = header.as_deref().and_then(TokenHash::of_header).ok_or_else(unknown)?;
         let token = *self.token.lock();
-        match self.desk.get() {
-            _ if hash == token => Ok(Shown::Token),
-            Some(desk) => desk.identify(hash).await,
-            None => Err(unknown()),
+        if hash == token {
+            return Ok(Caller::Shows(Shown::Token));
+        }
+        let of_pod = header.as_deref().and_then(Token::projected_of_header);
+        match (self.desk.get(), self.reviews.get().zip(of_pod)) {
+            (_, Some((reviews, token))) => reviews.of(token).await.map(Caller::Pod),
+            (Some(desk), None) => desk.identify(hash).await.map(Caller::Shows),
+            (None, None) => Err(unknown()),
         }
     }
 
     /// Whether who shows this may push for the node that it names, and the hash by which it joins.
-    async fn admit(&self, hello: &Hello, shown: Shown) -> Result<Option<TokenHash>, Refusal> {
+    async fn admit(&self, hello: &Hello, caller: &Caller) -> Result<Option<TokenHash>, Refusal> {
         self.fleet.lock().check(hello)?;
-        let Some(desk) = self.desk.get() else { return Ok(None) };
-        let admitted = desk.admit(hello, shown).await;
+        let admitted = match (caller, self.desk.get()) {
+            (Caller::Pod(Reviewed { node, .. }), _) if *node == hello.node => Ok(None),
+            (Caller::Pod(Reviewed { node, .. }), _) => {
+                let text = format!("the agent's pod is on node \"{node}\": set kubernetes.node to that");
+                Err(Refusal::new(Reason::Node, text))
+            }
+            (Caller::Shows(_), None) => Ok(None),
+            (Caller::Shows(shown), Some(desk)) => desk.admit(hello, *shown).await,
+        };
         if let Err(refusal) = &admitted {
             self.fleet.lock().refused(refusal.reason);
         }
@@ -161,9 +196,8 @@ impl StreamingService<FromAgent> for Call {
             // Also where the call is given up while it is looked at.
             let guard = over.clone().drop_guard();
             let header = request.metadata().get("authorization").and_then(|header| header.to_str().ok());
-            let hash = header.and_then(TokenHash::of_header);
-            let shown = match push.identify(hash).await {
-                Ok(shown) => shown,
+            let caller = match push.identify(header.map(str::to_owned)).await {
+                Ok(caller) => caller,
                 Err(refusal) => {
                     push.fleet.lock().refused(refusal.reason);
                     return Err(refusal.into());
@@ -173,7 +207,7 @@ impl StreamingService<FromAgent> for Call {
             let (down, answers) = mpsc::channel(1);
             drop(guard.disarm());
             tokio::spawn(async move {
-                push.session(request.into_inner(), down, shown).await;
+                push.session(request.into_inner(), down, caller).await;
                 over.cancel();
             });
             let answers = stream::unfold(answers, async |mut answers: mpsc::Receiver<Answer>| {
@@ -185,7 +219,7 @@ impl StreamingService<FromAgent> for Call {
 }
 
 impl Push {
-    async fn session(&self, mut up: Streaming<FromAgent>, down: mpsc::Sender<Answer>, shown: Shown) {
+    async fn session(&self, mut up: Streaming<FromAgent>, down: mpsc::Sender<Answer>, mut caller: Caller) {
         let mut session = Session::new(self.now());
         // By which it joins, and since when that is no longer the node's.
         let (mut credential, mut lost) = (None, None);
@@ -226,7 +260,7 @@ impl Push {
                     continue;
                 }
                 Ok(Some(FromAgent { says: Some(Says::Hello(hello)) })) if !session.is_open() => {
-                    match self.admit(&hello, shown).await {
+                    match self.admit(&hello, &caller).await {
                         Ok(joined) => {
                             credential = joined;
                             let hello = Says::Hello(hello).into();
@@ -236,6 +270,7 @@ impl Push {
                         Err(refusal) => Err(refusal),
                     }
                 }
+                Ok(Some(_)) if !self.is_reviewed(&mut caller).await => break,
                 Ok(Some(message)) => match self.lost(&session, credential, &mut lost) {
                     None => session.received(self.now(), message, &mut self.fleet.lock()),
                     Some(refusal) => {
@@ -263,6 +298,15 @@ impl Push {
             }
         }
         session.ended(&mut self.fleet.lock());
+    }
+
+    /// Whether the token of a pod still is one.
+    async fn is_reviewed(&self, caller: &mut Caller) -> bool {
+        match (caller, self.reviews.get()) {
+            (Caller::Pod(reviewed), Some(reviews)) => reviews.still(reviewed).await,
+            (Caller::Pod(_), None) => false,
+            (Caller::Shows(_), _) => true,
+        }
     }
 
     /// Why the stream is to end: its credential has not been the node's for a while.

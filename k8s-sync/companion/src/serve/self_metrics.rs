@@ -1,8 +1,10 @@
 //! What the companion says of itself.
 
-use crate::fleet::{Fleet, FleetCounts, Standing};
+use crate::fleet::{Fleet, FleetCounts};
+use crate::ran::RanCounts;
 use crate::serve::desk::DeskCounts;
 use crate::serve::telling::{Telling, TellingCounts};
+use crate::shown::Standing;
 use golden_metrics::SelfMetric;
 use join::Reason;
 use join::names::ShelfCounts;
@@ -12,7 +14,8 @@ use std::time::Duration;
 /// Everything that is counted, at zero too.
 #[must_use]
 pub fn self_metrics(fleet: &Fleet, now: Duration) -> Vec<SelfMetric> {
-    let FleetCounts { pushes, refused, silent, no_room, unnamed, resyncs, unreadable, expired } = fleet.counts();
+    let FleetCounts { pushes, refused, silent, no_room, unnamed, resyncs, unreadable, stranger, expired } =
+        fleet.counts();
     let (names, values) = fleet.memory();
     let agents = fleet.agents(now);
     let standing = |is: fn(&Standing) -> bool| agents.iter().filter(|agent| is(&agent.standing)).count() as f64;
@@ -39,6 +42,7 @@ pub fn self_metrics(fleet: &Fleet, now: Duration) -> Vec<SelfMetric> {
         lost("unnamed", unnamed),
         lost("resync", resyncs),
         lost("unreadable", unreadable),
+        lost("stranger", stranger),
         lost("expired_node", expired),
         gauge(
             "pilotfish_companion_series",
@@ -46,6 +50,11 @@ pub fn self_metrics(fleet: &Fleet, now: Duration) -> Vec<SelfMetric> {
             agents.iter().map(|agent| agent.series).sum::<usize>() as f64,
         ),
     ];
+    metrics.push(gauge(
+        "pilotfish_companion_stranger_series",
+        "Series of workloads that have no pod on the node that tells of them; neither counted nor shown.",
+        agents.iter().map(|agent| agent.strangers).sum::<usize>() as f64,
+    ));
     metrics.push(gauge(
         "pilotfish_companion_unknown_names",
         "Names of series of another version, which are kept and not shown.",
@@ -93,6 +102,19 @@ pub fn joined(counts: DeskCounts, out: &mut Vec<SelfMetric>) {
         let writes = SelfMetric::counter("pilotfish_companion_credential_writes_total", help, total);
         out.push(writes.with("outcome", outcome));
     }
+}
+
+/// By what it is judged of whom a node can tell.
+pub fn ran(counts: RanCounts, out: &mut Vec<SelfMetric>) {
+    let RanCounts { judges, pods, ended, forgotten } = counts;
+    let mut gauge = |name, help, value: f64| out.push(SelfMetric::gauge(name, help, value));
+    let help = "1 while series are compared with where pods ran; 0 while too little of that is known.";
+    gauge("pilotfish_companion_judges", help, f64::from(u8::from(judges)));
+    gauge("pilotfish_companion_pods", "Pods of which it is known where they run.", pods as f64);
+    let help = "Pods, and Jobs of CronJobs, that ended in the last half hour.";
+    gauge("pilotfish_companion_pods_ended", help, ended as f64);
+    let help = "Pods and Jobs that ended and were forgotten early: there was no room for more.";
+    out.push(SelfMetric::counter("pilotfish_companion_pods_forgotten_total", help, forgotten));
 }
 
 /// What the process says of itself.

@@ -47,11 +47,11 @@ impl Authority {
     }
 }
 
-struct Bed {
-    plane: ControlPlane,
-    kubectl: PathBuf,
-    dir: tempfile::TempDir,
-    runtime: Runtime,
+pub struct Bed {
+    pub plane: ControlPlane,
+    pub kubectl: PathBuf,
+    pub dir: tempfile::TempDir,
+    pub runtime: Runtime,
     address: SocketAddr,
     ca: String,
     stop: CancellationToken,
@@ -137,7 +137,7 @@ impl Bed {
         Ok(answer)
     }
 
-    fn apply(&self, manifest: &str) -> Result<()> {
+    pub fn apply(&self, manifest: &str) -> Result<()> {
         let mut child = self.command(User::Admin, &["apply", "-f", "-"])?.stdin(Stdio::piped()).spawn()?;
         child.stdin.take().context("stdin")?.write_all(manifest.as_bytes())?;
         ensure!(child.wait()?.success(), "kubectl apply");
@@ -155,7 +155,7 @@ impl Bed {
         Ok(command)
     }
 
-    fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+    pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         said(self.command(User::Admin, arguments)?.output()?, arguments)
     }
 }
@@ -220,7 +220,9 @@ fn kubectl_shows_the_cluster_through_a_real_api_server() -> Result<()> {
     assert!(bed.kubectl(&["explain", "nodeagents"])?.contains("reason"));
 
     watches(&bed)?;
+    crate::plugin::shows_the_cluster(&bed)?;
     rights(&bed)?;
+    crate::reviews::say_whose_token_it_is(&bed)?;
     absence(&bed)
 }
 

@@ -5,8 +5,11 @@ mod api;
 mod bed;
 mod figures;
 mod kubectl;
+mod plugin;
 mod restarts;
+mod reviews;
 mod scraped;
+mod strangers;
 
 use bed::{Agent, at, fleet, fleet_with};
 use companion::serve::self_metrics;

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -32,6 +33,12 @@ impl Authority {
         let ca = self.0.pem();
         let text = format!("address = \"{address}\"\ntoken = \"{token}\"\nca = '''\n{ca}'''\n");
         Ticket::read(&text).unwrap()
+    }
+
+    /// Of an agent that is a pod.
+    pub fn ticket_of_pod(&self, address: SocketAddr, file: &Path) -> Ticket {
+        let ca = self.0.pem();
+        Ticket::read(&format!("address = \"{address}\"\ntoken_file = {file:?}\nca = '''\n{ca}'''\n")).unwrap()
     }
 
     fn server(&self, name: &str) -> (String, String) {

@@ -10,3 +10,4 @@ mod pace;
 mod raw;
 mod refused;
 mod replicas;
+mod tokens;

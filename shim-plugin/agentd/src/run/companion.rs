@@ -113,7 +113,7 @@ async fn run(joining: Arc<Joining>, why: Why, stop: CancellationToken) {
 /// What the node has to show: what the file says, and its own credential where that can be kept.
 fn purse(ticket: &Ticket, node: &str, directory: Option<&Path>) -> Purse {
     // A name that is none is refused whatever it shows.
-    let is_wanted = ticket.own.is_none() && join::is_node_name(node);
+    let is_wanted = ticket.own.is_none() && ticket.token_file.is_none() && join::is_node_name(node);
     let Some(credential) = directory.map(Credential::within).filter(|_| is_wanted) else {
         return Purse::of(ticket);
     };

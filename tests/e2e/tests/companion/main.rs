@@ -6,6 +6,8 @@
 mod credentials;
 mod hpa;
 mod names;
+mod strangers;
+mod tokens;
 mod world;
 
 use agent_api::Readiness;
@@ -56,6 +58,8 @@ fn a_cluster_is_seen_in_one_place_whoever_is_killed() -> Result<()> {
     an_agent_is_killed(&mut world)?;
     hpa::is_killed_and_back(&mut world, 0, Duration::from_secs(2))?;
     hpa::end(&mut world, &scaled)?;
+    strangers::are_refused(&world)?;
+    tokens::are_asked_about(&world, 0)?;
     the_api_server_is_killed(&mut world)?;
     who_may_not_push_is_refused(&world)?;
     for generator in &second {

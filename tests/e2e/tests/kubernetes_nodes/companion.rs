@@ -50,6 +50,13 @@ pub fn runs_from_its_image(cluster: &Cluster) -> Result<()> {
         counted("n1") > 0 && counted("n2") > 0
     })
     .with_context(|| format!("{page}\n{}", agents[0].log_text()))?;
+    // Every agent tells of pods of its own node, and the companion knows where they are.
+    until("it compares them with where pods run", PATIENCE, || {
+        page = scrape(cluster, &address).unwrap_or_default();
+        Exposition::parse(&page).count("pilotfish_companion_judges", &[]) == 1
+    })?;
+    let strangers = Exposition::parse(&page).count("pilotfish_companion_stranger_series", &[]);
+    ensure!(strangers == 0, "{strangers} series of pods of a node are refused\n{page}");
     for mut agent in agents {
         ensure!(agent.stop() == Some(0), "{}", agent.log_text());
     }

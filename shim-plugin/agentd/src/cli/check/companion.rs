@@ -20,6 +20,9 @@ pub fn line(config: &Config) -> Option<Line> {
             return Some(Line::new(WHAT, Waits, why, remedy));
         }
     };
+    if let Err(why) = ticket.has_token() {
+        return Some(Line::new(WHAT, Waits, why, "look at the projected volume of the agent's pod"));
+    }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Some(Line::new(WHAT, Waits, format!("not asked: {error}"), "")),
@@ -28,14 +31,14 @@ pub fn line(config: &Config) -> Option<Line> {
     // A resolver that hangs is not waited for.
     runtime.shutdown_background();
     Some(match reached {
-        Ok(()) => answers(file, &ticket.address),
+        Ok(()) => answers(file, &ticket.address, ticket.token_file.is_none()),
         Err(why) => Line::new(WHAT, Waits, why.to_string(), "the agent keeps trying, and counts meanwhile as before"),
     })
 }
 
-fn answers(file: &Path, address: &str) -> Line {
+fn answers(file: &Path, address: &str, is_secret: bool) -> Line {
     let found = format!("{address} answers with the certificate that is trusted");
-    let is_open = std::fs::metadata(file).is_ok_and(|meta| meta.permissions().mode() & 0o007 != 0);
+    let is_open = is_secret && std::fs::metadata(file).is_ok_and(|meta| meta.permissions().mode() & 0o007 != 0);
     match is_open {
         false => Line::new(WHAT, Fine, found, ""),
         true => {
@@ -56,7 +59,8 @@ mod tests {
         std::fs::write(&file, "").expect("write");
         for (mode, verdict) in [(0o600, Fine), (0o640, Fine), (0o644, FallsBack)] {
             std::fs::set_permissions(&file, PermissionsExt::from_mode(mode)).expect("chmod");
-            assert_eq!(answers(&file, "h:1").verdict, verdict, "{mode:o}");
+            assert_eq!(answers(&file, "h:1", true).verdict, verdict, "{mode:o}");
+            assert_eq!(answers(&file, "h:1", false).verdict, Fine, "{mode:o}, and there is no token in it");
         }
     }
 
