@@ -45,6 +45,8 @@ pub enum CheckId {
     MemcgDying,
     /// Reading a cgroup's figures takes long.
     SlowRead,
+    /// A client asks the API server all the time.
+    ApiStorm,
 }
 
 /// What `--explain` tells.
@@ -64,7 +66,7 @@ pub struct Check {
 
 impl CheckId {
     /// All, in the order in which they are told.
-    pub const ALL: [CheckId; 19] = [
+    pub const ALL: [CheckId; 20] = [
         CheckId::CutByExit,
         CheckId::TermIgnored,
         CheckId::ProbeSlow,
@@ -79,6 +81,7 @@ impl CheckId {
         CheckId::ClosedWatch,
         CheckId::DeadPeer,
         CheckId::SelfCall,
+        CheckId::ApiStorm,
         CheckId::CpuThrottled,
         CheckId::ConntrackFull,
         CheckId::MtuHole,
@@ -90,7 +93,7 @@ impl CheckId {
     pub const OF_NODE: [CheckId; 2] = [CheckId::MemcgDying, CheckId::SlowRead];
 
     /// Those that two looks a moment apart can make. The others need what an agent saw before.
-    pub const ON_DEMAND: [CheckId; 12] = [
+    pub const ON_DEMAND: [CheckId; 13] = [
         CheckId::ListenOverflow,
         CheckId::UdpDrop,
         CheckId::PortsGone,
@@ -98,6 +101,7 @@ impl CheckId {
         CheckId::ClosedWatch,
         CheckId::DeadPeer,
         CheckId::SelfCall,
+        CheckId::ApiStorm,
         CheckId::CpuThrottled,
         CheckId::ConntrackFull,
         CheckId::MtuHole,
@@ -128,6 +132,7 @@ impl CheckId {
             CheckId::MtuHole => "mtu-hole",
             CheckId::MemcgDying => "memcg-dying",
             CheckId::SlowRead => "slow-read",
+            CheckId::ApiStorm => "api-storm",
         }
     }
 
@@ -321,6 +326,17 @@ impl CheckId {
                 remedy: &[
                     "look at `memcg-dying`: the kernel walks over all of them",
                     "a newer kernel; let nobody read memory.stat every second",
+                ],
+            },
+            CheckId::ApiStorm => Check {
+                id: self,
+                sees: "the API server is slow for everybody",
+                found_by: "handshakes of each client with the API server, of connections in TIME_WAIT those to it, and tcp_info of those that are open",
+                threshold: "more than 1 connection a second for 5 minutes (without an agent: of the last minute, where the client closes first), or more than 20 segments with data a second of a process that has sent as many for 5 minutes: warning",
+                remedy: &[
+                    "let it watch instead of asking again and again: an informer, or list with resourceVersion=0",
+                    "let it keep its connection; spread what all do at once (jitter)",
+                    "a FlowSchema with a priority of its own keeps the others served",
                 ],
             },
         }

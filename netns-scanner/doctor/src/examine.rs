@@ -1,6 +1,7 @@
 //! The look itself: a pass over the node's sockets, two samples with a window between them, and
 //! what the decisions make of them.
 
+mod api;
 mod cgroups;
 mod node;
 
@@ -20,6 +21,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use api::KnowsApiServer;
 
 /// How far a look goes. What is beyond is counted, and the checks that miss it say so.
 #[derive(Clone, Debug)]
@@ -74,6 +77,8 @@ pub struct Asked {
     pub helper: Option<fn() -> Command>,
     /// The root's `memory.stat`; None: where it usually is.
     pub memory_stat: Option<PathBuf>,
+    /// Who knows where the API server is, or why nobody does.
+    pub api_server: Result<KnowsApiServer, String>,
 }
 
 impl Default for Asked {
@@ -87,13 +92,20 @@ impl Default for Asked {
             bounds: Bounds::default(),
             helper: None,
             memory_stat: None,
+            api_server: Err("nobody says where the API server is".to_owned()),
         }
     }
 }
 
 const COUNTED: [CheckId; 3] = [CheckId::ListenOverflow, CheckId::UdpDrop, CheckId::ConntrackFull];
-const CONNECTIONS: [CheckId; 5] =
-    [CheckId::PortsGone, CheckId::ClosedWatch, CheckId::DeadPeer, CheckId::SelfCall, CheckId::MtuHole];
+const CONNECTIONS: [CheckId; 6] = [
+    CheckId::PortsGone,
+    CheckId::ClosedWatch,
+    CheckId::DeadPeer,
+    CheckId::SelfCall,
+    CheckId::MtuHole,
+    CheckId::ApiStorm,
+];
 
 /// Looks, waits for the window, looks again and decides. Blocks for some seconds.
 #[must_use]
@@ -117,6 +129,7 @@ pub fn examine(asked: &Asked) -> Report {
     let before = look.counters(&places);
     let connections = look.connections(&places, &before);
     let selves = look.selves(&sockets, &connections);
+    let askers = look.askers(&places, &sockets, &connections, &mut found);
     let polling = look.closed(&sockets, &connections);
     let cpu = look.cpu(&polling);
     let cgroups = look.cgroups(&sockets);
@@ -125,6 +138,7 @@ pub fn examine(asked: &Asked) -> Report {
     look.decide_counters(&places, &sockets, &before, &mut found);
     look.decide_connections(&places, &sockets, &connections, &mut found);
     look.decide_selves(&places, &selves, &mut found);
+    look.decide_askers(&places, &sockets, &askers, &mut found);
     look.decide_closed(&polling, &cpu, &mut found);
     look.decide_cgroups(&cgroups, &mut found);
     look.report(found)
@@ -247,7 +261,7 @@ impl<'a> Look<'a> {
     fn counters(&mut self, places: &Places) -> BTreeMap<u64, NetReading> {
         let mut read = BTreeMap::new();
         // They also tell where connections wait in TIME_WAIT, which no process holds.
-        let checks = [COUNTED.as_slice(), &[CheckId::PortsGone]].concat();
+        let checks = [COUNTED.as_slice(), &[CheckId::PortsGone, CheckId::ApiStorm]].concat();
         if self.wants(&[CheckId::ConntrackFull]) {
             self.most_connections = self.most_connections();
         }

@@ -23,7 +23,7 @@ mod thresholds;
 mod words;
 
 pub use checks::{Check, CheckId, UnknownCheck};
-pub use examine::{Asked, Bounds, examine};
+pub use examine::{Asked, Bounds, KnowsApiServer, examine};
 pub use finding::{Certainty, Figure, Finding, Hurt, Severity, Subject};
 pub use holding::Holding;
 pub use report::{Looked, NotMade, Report};

@@ -35,6 +35,16 @@ pub struct Thresholds {
     pub self_segments_per_second: f64,
     /// Share that they may be of what it serves. Judgement.
     pub self_share: f64,
+    /// Connections to the API server that one workload may open in a second. Judgement: each costs the
+    /// server a handshake and who that is, and a thousand nodes may have such a client.
+    pub api_connections_per_second: f64,
+    /// Questions, by segments with data, that one process may send to it in a second. Judgement: client-go's
+    /// own limit is 5, the controller manager's 20.
+    pub api_segments_per_second: f64,
+    /// How long it has to have gone on: a rollout or a start takes minutes. Judgement.
+    pub api_lasting: Duration,
+    /// Windows of an agent that are so long.
+    pub api_windows: usize,
     /// How long before a container's exit what closed was cut by it: the exit is told late.
     pub cut_before: Duration,
     /// How long after it: the kernel closes the last connections milliseconds later.
@@ -117,6 +127,10 @@ impl Default for Thresholds {
             dead_silence: Duration::from_secs(10),
             self_segments_per_second: 50.0,
             self_share: 0.3,
+            api_connections_per_second: 1.0,
+            api_segments_per_second: 20.0,
+            api_lasting: Duration::from_secs(300),
+            api_windows: 10,
             cut_before: Duration::from_secs(1),
             cut_after: Duration::from_secs(2),
             probe_share: 0.5,

@@ -87,7 +87,7 @@ fn a_workload_that_suffers_is_named_and_its_neighbours_are_fine() -> Result<()> 
 
     // Whose namespace that is nobody can say then: nothing was looked at, which is not fine.
     let (code, nowhere) = doctor(&agent.socket, &["-n", scene::NAMESPACE])?;
-    ensure!(code == 3 && ids(&nowhere["fine"]).is_empty() && ids(&nowhere["not_made"]).len() == 17, "{nowhere:#}");
+    ensure!(code == 3 && ids(&nowhere["fine"]).is_empty() && ids(&nowhere["not_made"]).len() == 18, "{nowhere:#}");
     scene::final_line(&bed, &load, PATIENCE)?;
     ensure!(bed.take_down()?.is_empty());
     Ok(())

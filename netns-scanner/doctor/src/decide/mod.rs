@@ -1,5 +1,6 @@
 //! Samples to findings. Pure: what is read, when, and from where the thresholds come is others'.
 
+mod api;
 mod closed;
 mod conntrack;
 mod cut;
@@ -17,6 +18,7 @@ mod storm;
 mod throttled;
 mod udp;
 
+pub use api::{Opens, api_opened, api_polled, api_reopened, asked_much, opened_much};
 pub use closed::closed_watch;
 pub use conntrack::conntrack_full;
 pub use cut::{cut_by_exit, term_ignored};

@@ -2,6 +2,7 @@
 //! twin, the same load without the fault, in which nothing is found. Needs root.
 #![forbid(unsafe_code)]
 
+mod api;
 mod bounds;
 mod cgroup;
 mod cost;

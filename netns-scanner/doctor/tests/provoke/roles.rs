@@ -283,3 +283,45 @@ fn pours() {
         say("sent");
     }
 }
+
+/// A client of a server at this address. It "polls": a request after the other on one connection; it
+/// "opens" one for each; or it "watches": events come, and it makes room for them.
+#[test]
+#[ignore = "a role for other tests"]
+fn asks() {
+    let load = load();
+    let (what, address) = load.split_once(' ').expect("what it does, and an address");
+    let listener = TcpListener::bind(address).expect("listen");
+    let watched = what == "watches";
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let stream = stream.expect("accept");
+            thread::spawn(move || if watched { tell(stream) } else { answer(stream) });
+        }
+    });
+    let mut stream = TcpStream::connect(address).expect("connect");
+    if watched {
+        say("ready");
+        let (mut event, room) = ([0; 4096], [7; 48]);
+        while stream.read_exact(&mut event).and_then(|()| stream.write_all(&room)).is_ok() {}
+    }
+    let mut byte = [7];
+    for request in 0.. {
+        if what == "opens" {
+            stream = TcpStream::connect(address).expect("connect");
+        }
+        stream.write_all(&byte).and_then(|()| stream.read_exact(&mut byte)).expect("it answers");
+        if request == 100 {
+            say("ready");
+        }
+        if request > 100 {
+            thread::sleep(Duration::from_millis(if what == "opens" { 20 } else { 1 }));
+        }
+    }
+}
+
+fn tell(mut stream: TcpStream) {
+    while stream.write_all(&[7; 4096]).is_ok() {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
