@@ -11,6 +11,26 @@ use std::process::{Child, Command, Stdio};
 use testbed::cluster::kinds;
 use testbed::{Agent, Container, built_binary, until};
 
+/// Of TLS, for many clients at a time: one of them stays.
+const SERVER: &str = r#"
+import socket, ssl, threading
+
+tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+tls.load_cert_chain("cert", "key")
+
+def talk(client):
+    try:
+        with tls.wrap_socket(client, server_side=True) as connection:
+            while connection.recv(4096):
+                pass
+    except OSError:
+        pass
+
+server = socket.create_server(("0.0.0.0", 8443), backlog=128)
+while True:
+    threading.Thread(target=talk, args=(server.accept()[0],), daemon=True).start()
+"#;
+
 /// Ended when dropped.
 struct Held(Child);
 
@@ -66,7 +86,7 @@ fn a_loop_of_connections_to_the_api_server_is_found_and_one_that_stays_is_fine()
     let place = directory.path().display();
     let serves = format!(
         "cd {place} && openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=kubernetes -keyout key -out cert \
-         && exec openssl s_server -accept 8443 -key key -cert cert -quiet"
+         && exec python3 -c '{SERVER}'"
     );
     let _serves = within(&server, &serves)?;
     until("it listens", PATIENCE, || {
@@ -82,7 +102,7 @@ fn a_loop_of_connections_to_the_api_server_is_found_and_one_that_stays_is_fine()
     until("the gauge rises", PATIENCE, || {
         agent.metrics().is_ok_and(|all| all.count("pilotfish_finding", &labels) == 1)
     })
-    .with_context(|| agent.log_text())?;
+    .with_context(|| format!("{:?}\n{:?}", agent.cli(&["edges", "-o", "wide"]), doctor(&agent)))?;
     let (code, found) = doctor(&agent)?;
     let all = found["findings"].as_array().cloned().unwrap_or_default();
     ensure!(code == 1 && all.len() == 1 && all[0]["subject"]["name"] == "polls", "{found:#}");
