@@ -3,15 +3,17 @@
 
 mod api;
 mod cgroups;
+mod limits;
 mod node;
 
 use crate::decide::{
     asks_itself, closed_watch, conntrack_full, dead_peer, listen_overflow, mtu_hole, outside_holes, ports_gone,
-    self_call, udp_drop,
+    rp_filter, self_call, udp_drop,
 };
 use crate::read::{self, NetConnections, NetReading, Readers, Unread};
 use crate::report::Gaps;
 use crate::sample::{Connection, CpuTime, Delta, Held};
+use crate::server::KnowsApiServer;
 use crate::sockets::{self, Sockets};
 use crate::{CheckId, Finding, Looked, Report, Subject, Thresholds};
 use flow_model::{Transport, Ts, in_full};
@@ -21,8 +23,6 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
-
-pub use api::KnowsApiServer;
 
 /// How far a look goes. What is beyond is counted, and the checks that miss it say so.
 #[derive(Clone, Debug)]
@@ -97,7 +97,9 @@ impl Default for Asked {
     }
 }
 
-const COUNTED: [CheckId; 3] = [CheckId::ListenOverflow, CheckId::UdpDrop, CheckId::ConntrackFull];
+/// Checks that look at each process that holds sockets.
+const OF_PROCESSES: [CheckId; 3] = [CheckId::OomInside, CheckId::CpuThrottled, CheckId::FdLimit];
+const COUNTED: [CheckId; 4] = [CheckId::ListenOverflow, CheckId::UdpDrop, CheckId::ConntrackFull, CheckId::RpFilter];
 const CONNECTIONS: [CheckId; 6] = [
     CheckId::PortsGone,
     CheckId::ClosedWatch,
@@ -113,18 +115,25 @@ pub fn examine(asked: &Asked) -> Report {
     let mut look = Look::new(asked);
     let mut found = Vec::new();
     look.decide_node(&mut found);
-    if asked.checks.iter().all(|check| CheckId::OF_NODE.contains(check)) {
-        // Nobody is to wait for a second look.
-        return look.report(found);
-    }
-    let sockets = match look.pass() {
+    let mut node = look.node();
+    let of_node_alone = asked.checks.iter().all(|check| CheckId::OF_NODE.contains(check));
+    let sockets = if of_node_alone { Err(None) } else { look.pass().map_err(Some) };
+    let sockets = match sockets {
         Ok(sockets) => sockets,
         Err(reason) => {
-            look.gaps.add(&of_sockets(), &reason);
+            if let Some(reason) = reason {
+                look.gaps.add(&of_sockets(), &reason);
+            }
+            if !node.is_empty() {
+                // Else nobody is to wait for a second look.
+                look.wait();
+                look.decide_node_twice(&mut node, &mut found);
+            }
             return look.report(found);
         }
     };
     look.sees(&sockets);
+    look.bound_processes(&sockets);
     let places = look.places(&sockets);
     let before = look.counters(&places);
     let connections = look.connections(&places, &before);
@@ -133,8 +142,10 @@ pub fn examine(asked: &Asked) -> Report {
     let polling = look.closed(&sockets, &connections);
     let cpu = look.cpu(&polling);
     let cgroups = look.cgroups(&sockets);
-    std::thread::sleep(asked.thresholds.window.min(look.readers.left()));
+    look.decide_files(&sockets, &mut found);
+    look.wait();
 
+    look.decide_node_twice(&mut node, &mut found);
     look.decide_counters(&places, &sockets, &before, &mut found);
     look.decide_connections(&places, &sockets, &connections, &mut found);
     look.decide_selves(&places, &selves, &mut found);
@@ -198,6 +209,10 @@ impl<'a> Look<'a> {
         Report::new(&self.asked.checks, window, found, &self.gaps, self.looked)
     }
 
+    fn wait(&self) {
+        std::thread::sleep(self.asked.thresholds.window.min(self.readers.left()));
+    }
+
     fn wants(&self, checks: &[CheckId]) -> bool {
         checks.iter().any(|check| self.asked.checks.contains(check))
     }
@@ -239,6 +254,13 @@ impl<'a> Look<'a> {
         } else if self.asked.only.is_none() && !self.readers.sees_all_processes() {
             let reason = "it runs in a pid namespace of its own, and sees no process outside of it";
             self.gaps.add(&of_sockets(), reason);
+        }
+    }
+
+    fn bound_processes(&mut self, sockets: &Sockets) {
+        if self.wants(&OF_PROCESSES) {
+            let most = self.asked.bounds.processes;
+            self.left_out("processes", sockets.processes.len().saturating_sub(most), &OF_PROCESSES);
         }
     }
 
@@ -338,6 +360,12 @@ impl<'a> Look<'a> {
             if let Some(full) = full {
                 let subject = self.subject_of_place(*ino, places);
                 found.push(Finding { subject, ..full });
+            }
+            let filtered = Delta::between(before.rp_filtered, after.rp_filtered);
+            let is_node = self.node == Some(*ino);
+            if let Some(filtered) = filtered.and_then(|delta| rp_filter(&Subject::default(), delta, is_node)) {
+                let subject = self.subject_of_place(*ino, places);
+                found.push(Finding { subject, ..filtered });
             }
             let overflows = Delta::between(before.overflows, after.overflows).filter(|delta| delta.count > 0);
             if let Some(overflows) = overflows {

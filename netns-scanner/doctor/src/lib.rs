@@ -18,13 +18,15 @@ pub mod node;
 mod read;
 mod report;
 pub mod sample;
+mod server;
 mod sockets;
 mod thresholds;
 mod words;
 
 pub use checks::{Check, CheckId, UnknownCheck};
-pub use examine::{Asked, Bounds, KnowsApiServer, examine};
+pub use examine::{Asked, Bounds, examine};
 pub use finding::{Certainty, Figure, Finding, Hurt, Severity, Subject};
 pub use holding::Holding;
 pub use report::{Looked, NotMade, Report};
+pub use server::KnowsApiServer;
 pub use thresholds::Thresholds;

@@ -103,6 +103,28 @@ pub struct Thresholds {
     pub read_warning: Duration,
     /// How long it is waited for.
     pub read_error: Duration,
+    /// Share of the node's table of neighbours that may be taken. Judgement.
+    pub neighbours_share: f64,
+    /// Packets by the wrong way that the node's own network may drop within a window of an agent: those with
+    /// a forged sender come now and then to a node that the internet reaches. Judgement.
+    pub strays: u64,
+    /// Packets dropped at full queues of processors within a window that are still nothing: Netdata's
+    /// `1min_netdev_backlog_exceeded`. A window shorter than its minute has fewer, so nothing is found too
+    /// early.
+    pub softnet_drops: u64,
+    /// Share of its file descriptors that a process may have open before it is a warning. Judgement.
+    pub fd_warning: f64,
+    /// The same for an error: the next burst of connections fails.
+    pub fd_error: f64,
+    /// Share of the node's files: the alert `NodeFileDescriptorLimit` of node-mixin.
+    pub files_warning: f64,
+    /// The same for an error, of that alert as well.
+    pub files_error: f64,
+    /// How wrong a clock may be that nobody keeps right: the kernel's own bound (`NTP_PHASE_LIMIT`), and the
+    /// alert `NodeClockNotSynchronising` of node-mixin.
+    pub clock_error: Duration,
+    /// By how much a clock may be off that somebody keeps: the alert `NodeClockSkewDetected` of node-mixin.
+    pub clock_offset: Duration,
     /// Share of a client's lookups that may be of names with a suffix that does not exist.
     pub search_share: f64,
     /// How many of them in a second are worth a word.
@@ -156,6 +178,15 @@ impl Default for Thresholds {
             dying_times: 10.0,
             read_warning: Duration::from_millis(100),
             read_error: Duration::from_secs(1),
+            neighbours_share: 0.75,
+            strays: 10,
+            softnet_drops: 10,
+            fd_warning: 0.8,
+            fd_error: 0.95,
+            files_warning: 0.7,
+            files_error: 0.9,
+            clock_error: Duration::from_secs(16),
+            clock_offset: Duration::from_millis(50),
             search_share: 0.6,
             searches_per_second: 5.0,
             up_after: 2,

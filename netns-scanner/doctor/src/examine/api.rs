@@ -4,35 +4,15 @@ use super::{Look, Places};
 use crate::decide::{api_polled, api_reopened, asked_much, opened_much};
 use crate::read::{NetConnections, Unread};
 use crate::sample::Held;
+use crate::server::KnowsApiServer;
 use crate::sockets::Sockets;
 use crate::{CheckId, Finding, Subject};
 use flow_model::{Endpoint, Ts};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::sync::Arc;
 
 /// Addresses that a look asks about. Those that are asked much are some ten on a node.
 const MOST: usize = 256;
 const CHECK: [CheckId; 1] = [CheckId::ApiStorm];
-
-type Answer = Result<bool, String>;
-
-/// Who knows whether an API server answers at an address and port, which may take a moment.
-#[derive(Clone)]
-pub struct KnowsApiServer(Arc<dyn Fn(Endpoint) -> Answer + Send + Sync>);
-
-impl KnowsApiServer {
-    /// By this question. An error is why nobody knows.
-    pub fn by(is_it: impl Fn(Endpoint) -> Answer + Send + Sync + 'static) -> KnowsApiServer {
-        KnowsApiServer(Arc::new(is_it))
-    }
-}
-
-impl fmt::Debug for KnowsApiServer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("KnowsApiServer")
-    }
-}
 
 /// Of each namespace: what its processes hold to an API server that they have asked much, and when that was
 /// read.
@@ -122,13 +102,14 @@ impl Servers {
         if let Some(known) = self.known.get(&address) {
             return *known;
         }
-        let Ok(KnowsApiServer(is_it)) = &look.asked.api_server else { return false };
+        let Ok(knows) = &look.asked.api_server else { return false };
         if self.known.len() >= MOST {
             self.beyond += 1;
             return false;
         }
-        let is_it = Arc::clone(is_it);
-        let answer = look.readers.read("whether an API server answers there", move || Ok::<_, Unread>(is_it(address)));
+        let knows: KnowsApiServer = knows.clone();
+        let answer =
+            look.readers.read("whether an API server answers there", move || Ok::<_, Unread>(knows.is_it(address)));
         let answer = answer.unwrap_or_else(|error| Err(error.to_string()));
         if let Err(reason) = &answer {
             look.gaps.add(&CHECK, reason);

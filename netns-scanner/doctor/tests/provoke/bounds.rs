@@ -41,6 +41,12 @@ fn connections_beyond_the_bound_leave_those_checks_alone_that_need_none() {
         CheckId::ConntrackFull,
         CheckId::MemcgDying,
         CheckId::SlowRead,
+        CheckId::NeighboursFull,
+        CheckId::Softnet,
+        CheckId::RpFilter,
+        CheckId::FdLimit,
+        CheckId::InotifyLimit,
+        CheckId::Clock,
     ];
     assert_eq!(report.fine, fine);
     let report = look(Bounds { cpu: Duration::ZERO, ..Bounds::default() });
@@ -59,7 +65,7 @@ fn a_namespace_or_a_process_beyond_the_bound_is_counted() {
 fn a_look_that_sees_nobody_is_not_fine() {
     let nobody = netns::Netns::create().expect("make a namespace: run this as root");
     let report = examine(&Asked { only: Some([nobody.id().ino].into()), thresholds: brief(), ..Asked::default() });
-    assert_eq!((report.findings.len(), report.fine.len(), report.looked.sockets), (0, 2, 0));
+    assert_eq!((report.findings.len(), report.fine.len(), report.looked.sockets), (0, CheckId::OF_NODE.len(), 0));
     let reason = "no process that holds a TCP or UDP socket was seen";
     assert!(reasons(&report).iter().all(|(_, told)| *told == reason), "{report:?}");
 }

@@ -325,3 +325,55 @@ fn tell(mut stream: TcpStream) {
         thread::sleep(Duration::from_millis(1));
     }
 }
+
+/// Holds a socket, and opens files until there are so many.
+#[test]
+#[ignore = "a role for other tests"]
+fn holds_files() {
+    let _socket = TcpListener::bind(local(80)).expect("listen");
+    let wanted: u64 = load().parse().expect("a number");
+    let mut files = Vec::new();
+    while std::fs::metadata("/proc/self/fd").expect("our own").len() < wanted {
+        files.push(std::fs::File::open("/dev/null").expect("there is room"));
+    }
+    say("ready");
+    forever();
+}
+
+/// Asks for datagrams to be sent to so many neighbours that nobody is.
+#[test]
+#[ignore = "a role for other tests"]
+fn meets() {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("bind");
+    let count: u8 = load().parse().expect("a number");
+    say("ready");
+    loop {
+        for host in 1..=count {
+            // Refused where nobody answered before.
+            let _ = socket.send_to(b"x", (Ipv4Addr::new(10, 9, 1, host), 9));
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Holds so many inotify instances with a watch each, looks as doctor does, and ends.
+#[test]
+#[ignore = "a role for other tests"]
+fn watches_files() {
+    use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+    let watch = |_| {
+        let instance = Inotify::init(InitFlags::IN_CLOEXEC).expect("an instance");
+        instance.add_watch("/", AddWatchFlags::IN_DELETE_SELF).expect("a watch");
+        instance
+    };
+    let held: Vec<Inotify> = (0..load().parse().expect("a number")).map(watch).collect();
+    let checks = vec![doctor::CheckId::InotifyLimit];
+    let report = doctor::examine(&doctor::Asked { checks, ..doctor::Asked::default() });
+    let said = match report.findings.as_slice() {
+        [found] => format!("{:?}: {}", found.severity, found.summary),
+        _ if report.not_made.is_empty() => "fine".to_owned(),
+        _ => format!("{report:?}"),
+    };
+    say(&format!("said {said}"));
+    drop(held);
+}

@@ -17,7 +17,7 @@ use crate::clock;
 use agent_api as api;
 use doctor::decide::cpu_throttled;
 use doctor::history::Periods;
-use doctor::node::{NodeLook, NodeTexts, NodeWatch};
+use doctor::node::{NodeLook, NodeReading, NodeWatch};
 use doctor::{Finding, Subject};
 use flow_model::{Ts, Workload};
 use golden_metrics::{Loss, Losses, SelfMetric};
@@ -250,11 +250,11 @@ impl History {
         inner.throttling.due(now.mono, &suspects, is_ill)
     }
 
-    /// Takes in what the files of the node say.
-    pub fn node(&self, texts: &NodeTexts) {
+    /// Takes in what the node says of itself.
+    pub fn node(&self, reading: &NodeReading) {
         let mut inner = self.inner.lock();
         let Inner { node, looked, gauge, .. } = &mut *inner;
-        *looked = node.look(texts, clock::now(), gauge.thresholds());
+        *looked = node.look(reading, clock::now(), gauge.thresholds());
     }
 
     pub fn throttling(&self, task: TaskId, periods: Periods) {
