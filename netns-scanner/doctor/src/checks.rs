@@ -372,7 +372,7 @@ impl CheckId {
                 id: self,
                 sees: "the API server is slow for everybody",
                 found_by: "handshakes of each client with the API server, of connections in TIME_WAIT those to it, and tcp_info of those that are open",
-                threshold: "more than 1 connection a second for 5 minutes (without an agent: of the last minute, where the client closes first), or more than 20 segments with data a second of a process that has sent as many for 5 minutes: warning",
+                threshold: "more than 2 connections a second for 5 minutes (without an agent: of the last minute, where the client closes first), or more than 20 segments with data a second of a process that has sent as many for 5 minutes: warning",
                 remedy: &[
                     "let it watch instead of asking again and again: an informer, or list with resourceVersion=0",
                     "let it keep its connection; spread what all do at once (jitter)",

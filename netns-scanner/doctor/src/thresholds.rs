@@ -36,7 +36,8 @@ pub struct Thresholds {
     /// Share that they may be of what it serves. Judgement.
     pub self_share: f64,
     /// Connections to the API server that one workload may open in a second. Judgement: each costs the
-    /// server a handshake and who that is, and a thousand nodes may have such a client.
+    /// server a handshake and who that is, and a thousand nodes may have such a client. The kubelet of a
+    /// node that kubeadm made asks its own API server 1.1 times a second whether it is ready and lives.
     pub api_connections_per_second: f64,
     /// Questions, by segments with data, that one process may send to it in a second. Judgement: client-go's
     /// own limit is 5, the controller manager's 20.
@@ -149,7 +150,7 @@ impl Default for Thresholds {
             dead_silence: Duration::from_secs(10),
             self_segments_per_second: 50.0,
             self_share: 0.3,
-            api_connections_per_second: 1.0,
+            api_connections_per_second: 2.0,
             api_segments_per_second: 20.0,
             api_lasting: Duration::from_secs(300),
             api_windows: 10,

@@ -374,7 +374,7 @@ mod tests {
             connections,
             window_ms: 300_000,
         };
-        let api = Some(vec![row("polls", 301), row("informs", 300)]);
+        let api = Some(vec![row("polls", 601), row("probes", 600)]);
         let found = of(&Timeline { api, ..Timeline::default() }, &Thresholds::default());
         let ids: Vec<_> = found.iter().map(|finding| (finding.id, finding.subject.name.as_str())).collect();
         assert_eq!(ids, [(CheckId::ApiStorm, "polls")]);

@@ -311,10 +311,10 @@ fn asks() {
             stream = TcpStream::connect(address).expect("connect");
         }
         stream.write_all(&byte).and_then(|()| stream.read_exact(&mut byte)).expect("it answers");
-        if request == 100 {
+        if request == 200 {
             say("ready");
         }
-        if request > 100 {
+        if request > 200 {
             thread::sleep(Duration::from_millis(if what == "opens" { 20 } else { 1 }));
         }
     }
