@@ -25,9 +25,15 @@ fn neighbours() -> (f64, f64) {
 
 #[test]
 fn neighbours_of_one_namespace_take_room_from_all() {
+    // Namespaces that ended just now still have theirs for a moment.
+    let until = Instant::now() + Duration::from_secs(20);
+    while neighbours().0 > 75.0 && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(100));
+    }
     let (before, most) = neighbours();
-    // A table of a shared machine is not filled.
-    let nearly = || Thresholds { neighbours_share: (before + 75.0) / most, ..brief() };
+    // A table of a shared machine is not filled. On a quiet one the room's own are more than that.
+    let enough = before.max(74.0) + 75.0;
+    let nearly = || Thresholds { neighbours_share: enough / most, ..brief() };
     assert_eq!(of_node(CheckId::NeighboursFull, nearly()), []);
     let link = "ip link add a0 type veth peer name b0 && ip link set b0 up && ip link set a0 up \
                 && ip addr add 10.9.0.1/16 dev a0";
@@ -41,7 +47,7 @@ fn neighbours_of_one_namespace_take_room_from_all() {
     };
     assert_eq!((found.severity, found.certainty), (Severity::Warning, Certainty::Likely), "{found:?}");
     assert_eq!((found.subject.name.as_str(), number(&found, "max")), ("the node", most), "{found:?}");
-    assert!(number(&found, "entries") > before + 75.0 && number(&found, "refused") == 0.0, "{found:?}");
+    assert!(number(&found, "entries") > enough && number(&found, "refused") == 0.0, "{found:?}");
     assert_eq!(of_node(CheckId::NeighboursFull, brief()), [], "there is room for many more");
     drop(room);
     assert_eq!(of_node(CheckId::Softnet, Thresholds { softnet_drops: u64::MAX, ..brief() }), [], "it can be read");
