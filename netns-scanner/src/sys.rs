@@ -1,5 +1,5 @@
 //! Raw `bpf()` for an iterator of bare instructions: load, link, open a pass. And what a process does
-//! without that only reads: descriptors and capabilities.
+//! without that only reads: descriptors and capabilities. And how the clock is kept.
 
 #![allow(unsafe_code)]
 
@@ -155,4 +155,25 @@ pub(crate) fn keep_only(capability: u32) -> Result<(), Errno> {
     let data = [CapData { effective: kept, permitted: kept, inheritable: 0 }, CapData::default()];
     // SAFETY: as above; the kernel only reads both.
     Errno::result(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) }).map(drop)
+}
+
+/// Of `struct timex`, what is used.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timex {
+    pub status: i32,
+    pub max_error_us: i64,
+    /// Microseconds, or nanoseconds where the status says so.
+    pub offset: i64,
+}
+
+/// Asks and sets nothing.
+///
+/// # Errors
+/// As the kernel has it.
+pub(crate) fn adjtimex() -> Result<Timex, Errno> {
+    // SAFETY: `timex` is a struct of integers, for which zeros are values; without `modes` nothing is set.
+    let mut timex: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: it is the struct that this call fills, and outlives it.
+    Errno::result(unsafe { libc::adjtimex(&raw mut timex) })?;
+    Ok(Timex { status: timex.status, max_error_us: timex.maxerror, offset: timex.offset })
 }

@@ -18,7 +18,9 @@ pub use client::Client;
 pub use error::AskError;
 pub use lines::{Heard, Lines};
 pub use tap::{TapEnd, TapExchange, TapLine, TapLoss};
-pub use timeline::{CutRow, LookupRow, ProbeRow, ProbedRow, RetryRow, StormRow, Throttled, Timeline, TimelineEvent};
+pub use timeline::{
+    ApiRow, CutRow, LookupRow, ProbeRow, ProbedRow, RetryRow, StormRow, Throttled, Timeline, TimelineEvent,
+};
 pub use words::{
     By, Cgroup, Companion, Containerd, ContainerdLink, EdgeRow, Exchanges, Fact, Forwarded, Golden, Identity,
     Kubernetes, LossRow, Namespace, Node, PartRow, Parts, Party, Process, Program, Readiness, Reason, Scan, Status,

@@ -27,6 +27,9 @@ pub struct Timeline {
     /// Edges on which requests failed, beside what is usual there, in the last window; None from an
     /// agent that does not look.
     pub storms: Option<Vec<StormRow>>,
+    /// Clients that open connections to the API server, in the last windows; None from an agent that
+    /// does not look.
+    pub api: Option<Vec<ApiRow>>,
 }
 
 /// A probe of a container by plain HTTP, and what was seen of it.
@@ -142,6 +145,20 @@ pub struct StormRow {
     /// What is usual of those.
     pub own_usual: u64,
     /// Length of the window.
+    pub window_ms: u64,
+}
+
+/// Connections that one client opened to the API server, of late.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ApiRow {
+    /// Namespace of the client's workload.
+    pub namespace: String,
+    /// Name of the client's workload.
+    pub client: String,
+    /// By their handshakes.
+    pub connections: u64,
+    /// Within this time.
     pub window_ms: u64,
 }
 

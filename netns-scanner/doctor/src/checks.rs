@@ -45,6 +45,20 @@ pub enum CheckId {
     MemcgDying,
     /// Reading a cgroup's figures takes long.
     SlowRead,
+    /// A client asks the API server all the time.
+    ApiStorm,
+    /// The node's table of neighbours has no room.
+    NeighboursFull,
+    /// Packets come faster than a processor takes them in.
+    Softnet,
+    /// Packets come by another interface than the way back.
+    RpFilter,
+    /// A process, or the node, has no file descriptor left.
+    FdLimit,
+    /// Nobody can watch files any more.
+    InotifyLimit,
+    /// Nobody keeps the clock right.
+    Clock,
 }
 
 /// What `--explain` tells.
@@ -64,7 +78,7 @@ pub struct Check {
 
 impl CheckId {
     /// All, in the order in which they are told.
-    pub const ALL: [CheckId; 19] = [
+    pub const ALL: [CheckId; 26] = [
         CheckId::CutByExit,
         CheckId::TermIgnored,
         CheckId::ProbeSlow,
@@ -79,18 +93,35 @@ impl CheckId {
         CheckId::ClosedWatch,
         CheckId::DeadPeer,
         CheckId::SelfCall,
+        CheckId::ApiStorm,
         CheckId::CpuThrottled,
         CheckId::ConntrackFull,
         CheckId::MtuHole,
         CheckId::MemcgDying,
         CheckId::SlowRead,
+        CheckId::NeighboursFull,
+        CheckId::Softnet,
+        CheckId::RpFilter,
+        CheckId::FdLimit,
+        CheckId::InotifyLimit,
+        CheckId::Clock,
     ];
 
     /// Those of them that are of the node as a whole, and of no workload.
-    pub const OF_NODE: [CheckId; 2] = [CheckId::MemcgDying, CheckId::SlowRead];
+    pub const OF_NODE: [CheckId; 6] = [
+        CheckId::MemcgDying,
+        CheckId::SlowRead,
+        CheckId::NeighboursFull,
+        CheckId::Softnet,
+        CheckId::InotifyLimit,
+        CheckId::Clock,
+    ];
+
+    /// Of these, those that take two looks.
+    pub const OF_NODE_TWICE: [CheckId; 2] = [CheckId::NeighboursFull, CheckId::Softnet];
 
     /// Those that two looks a moment apart can make. The others need what an agent saw before.
-    pub const ON_DEMAND: [CheckId; 12] = [
+    pub const ON_DEMAND: [CheckId; 19] = [
         CheckId::ListenOverflow,
         CheckId::UdpDrop,
         CheckId::PortsGone,
@@ -98,11 +129,18 @@ impl CheckId {
         CheckId::ClosedWatch,
         CheckId::DeadPeer,
         CheckId::SelfCall,
+        CheckId::ApiStorm,
         CheckId::CpuThrottled,
         CheckId::ConntrackFull,
         CheckId::MtuHole,
         CheckId::MemcgDying,
         CheckId::SlowRead,
+        CheckId::NeighboursFull,
+        CheckId::Softnet,
+        CheckId::RpFilter,
+        CheckId::FdLimit,
+        CheckId::InotifyLimit,
+        CheckId::Clock,
     ];
 
     /// As it is typed and written.
@@ -128,6 +166,13 @@ impl CheckId {
             CheckId::MtuHole => "mtu-hole",
             CheckId::MemcgDying => "memcg-dying",
             CheckId::SlowRead => "slow-read",
+            CheckId::ApiStorm => "api-storm",
+            CheckId::NeighboursFull => "neighbours-full",
+            CheckId::Softnet => "softnet",
+            CheckId::RpFilter => "rp-filter",
+            CheckId::FdLimit => "fd-limit",
+            CheckId::InotifyLimit => "inotify-limit",
+            CheckId::Clock => "clock",
         }
     }
 
@@ -321,6 +366,77 @@ impl CheckId {
                 remedy: &[
                     "look at `memcg-dying`: the kernel walks over all of them",
                     "a newer kernel; let nobody read memory.stat every second",
+                ],
+            },
+            CheckId::ApiStorm => Check {
+                id: self,
+                sees: "the API server is slow for everybody",
+                found_by: "handshakes of each client with the API server, of connections in TIME_WAIT those to it, and tcp_info of those that are open",
+                threshold: "more than 2 connections a second for 5 minutes (without an agent: of the last minute, where the client closes first), or more than 20 segments with data a second of a process that has sent as many for 5 minutes: warning",
+                remedy: &[
+                    "let it watch instead of asking again and again: an informer, or list with resourceVersion=0",
+                    "let it keep its connection; spread what all do at once (jitter)",
+                    "a FlowSchema with a priority of its own keeps the others served",
+                ],
+            },
+            CheckId::NeighboursFull => Check {
+                id: self,
+                sees: "\"No buffer space available\", and new pods cannot be reached",
+                found_by: "net/stat/arp_cache and ndisc_cache of the node: one table for all its namespaces, and its gc_thresh3",
+                threshold: "one neighbour refused in the window: error; more than 75 % of the table taken: warning",
+                remedy: &[
+                    "raise net.ipv4.neigh.default.gc_thresh1, 2 and 3 of the node (and those of ipv6): 3 to more than all pods and nodes that it talks to",
+                    "look for somebody who asks one address after the other (a scanner)",
+                ],
+            },
+            CheckId::Softnet => Check {
+                id: self,
+                sees: "packets are lost at high rates, of all pods alike",
+                found_by: "net/softnet_stat of the node: packets for which a processor's queue had no room",
+                threshold: "more than 10 in the window: warning; a budget that ran out is told beside them",
+                remedy: &[
+                    "spread the load over more processors (queues of the card, RPS)",
+                    "a longer queue (net.core.netdev_max_backlog) helps against bursts only, a larger budget (netdev_budget, netdev_budget_usecs) where it ran out",
+                ],
+            },
+            CheckId::RpFilter => Check {
+                id: self,
+                sees: "packets arrive and nobody answers; one direction works",
+                found_by: "TcpExt IPReversePathFilter of the namespace rises",
+                threshold: "more than 0 in the window: warning; on the node's own network, where packets with a forged sender count, too, it is likely",
+                remedy: &[
+                    "set rp_filter to 2 (loose) on the interface by which they come, or to 0; the higher of it and of `all` counts",
+                    "or let the way back use that interface: a route, or a rule of policy routing",
+                ],
+            },
+            CheckId::FdLimit => Check {
+                id: self,
+                sees: "\"too many open files\"",
+                found_by: "size of /proc/PID/fd (Linux 6.2 and later) and `limits` of processes that hold sockets; file-nr of the node",
+                threshold: "more than 80 % open: warning; 95 %: error; of the node's own table 70 and 90 %",
+                remedy: &[
+                    "find the leak: /proc/PID/fd says what is open",
+                    "or raise LimitNOFILE of the service, or the limit of the container runtime",
+                ],
+            },
+            CheckId::InotifyLimit => Check {
+                id: self,
+                sees: "\"too many open files\" or \"no space left on device\" with few files open; pods fail to start",
+                found_by: "one inotify instance with one watch is opened and closed again",
+                threshold: "none is left: error",
+                remedy: &[
+                    "raise fs.inotify.max_user_instances (128 is little; 8192) or max_user_watches of the node",
+                    "they are counted for each user: all containers that run as root share root's",
+                ],
+            },
+            CheckId::Clock => Check {
+                id: self,
+                sees: "tokens are \"not yet valid\", certificates too; leases flap",
+                found_by: "adjtimex: whether anybody keeps the clock right, and by how much it may be wrong",
+                threshold: "nobody does, and it may be wrong by 16 s or more; or it is off by more than 50 ms: warning",
+                remedy: &[
+                    "let chrony or another NTP client run on the node",
+                    "afterwards restart pods that have tokens of the future",
                 ],
             },
         }

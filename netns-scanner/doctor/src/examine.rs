@@ -1,16 +1,19 @@
 //! The look itself: a pass over the node's sockets, two samples with a window between them, and
 //! what the decisions make of them.
 
+mod api;
 mod cgroups;
+mod limits;
 mod node;
 
 use crate::decide::{
     asks_itself, closed_watch, conntrack_full, dead_peer, listen_overflow, mtu_hole, outside_holes, ports_gone,
-    self_call, udp_drop,
+    rp_filter, self_call, udp_drop,
 };
 use crate::read::{self, NetConnections, NetReading, Readers, Unread};
 use crate::report::Gaps;
 use crate::sample::{Connection, CpuTime, Delta, Held};
+use crate::server::KnowsApiServer;
 use crate::sockets::{self, Sockets};
 use crate::{CheckId, Finding, Looked, Report, Subject, Thresholds};
 use flow_model::{Transport, Ts, in_full};
@@ -74,6 +77,8 @@ pub struct Asked {
     pub helper: Option<fn() -> Command>,
     /// The root's `memory.stat`; None: where it usually is.
     pub memory_stat: Option<PathBuf>,
+    /// Who knows where the API server is, or why nobody does.
+    pub api_server: Result<KnowsApiServer, String>,
 }
 
 impl Default for Asked {
@@ -87,13 +92,22 @@ impl Default for Asked {
             bounds: Bounds::default(),
             helper: None,
             memory_stat: None,
+            api_server: Err("nobody says where the API server is".to_owned()),
         }
     }
 }
 
-const COUNTED: [CheckId; 3] = [CheckId::ListenOverflow, CheckId::UdpDrop, CheckId::ConntrackFull];
-const CONNECTIONS: [CheckId; 5] =
-    [CheckId::PortsGone, CheckId::ClosedWatch, CheckId::DeadPeer, CheckId::SelfCall, CheckId::MtuHole];
+/// Checks that look at each process that holds sockets.
+const OF_PROCESSES: [CheckId; 3] = [CheckId::OomInside, CheckId::CpuThrottled, CheckId::FdLimit];
+const COUNTED: [CheckId; 4] = [CheckId::ListenOverflow, CheckId::UdpDrop, CheckId::ConntrackFull, CheckId::RpFilter];
+const CONNECTIONS: [CheckId; 6] = [
+    CheckId::PortsGone,
+    CheckId::ClosedWatch,
+    CheckId::DeadPeer,
+    CheckId::SelfCall,
+    CheckId::MtuHole,
+    CheckId::ApiStorm,
+];
 
 /// Looks, waits for the window, looks again and decides. Blocks for some seconds.
 #[must_use]
@@ -101,30 +115,41 @@ pub fn examine(asked: &Asked) -> Report {
     let mut look = Look::new(asked);
     let mut found = Vec::new();
     look.decide_node(&mut found);
-    if asked.checks.iter().all(|check| CheckId::OF_NODE.contains(check)) {
-        // Nobody is to wait for a second look.
-        return look.report(found);
-    }
-    let sockets = match look.pass() {
+    let mut node = look.node();
+    let of_node_alone = asked.checks.iter().all(|check| CheckId::OF_NODE.contains(check));
+    let sockets = if of_node_alone { Err(None) } else { look.pass().map_err(Some) };
+    let sockets = match sockets {
         Ok(sockets) => sockets,
         Err(reason) => {
-            look.gaps.add(&of_sockets(), &reason);
+            if let Some(reason) = reason {
+                look.gaps.add(&of_sockets(), &reason);
+            }
+            if !node.is_empty() {
+                // Else nobody is to wait for a second look.
+                look.wait();
+                look.decide_node_twice(&mut node, &mut found);
+            }
             return look.report(found);
         }
     };
     look.sees(&sockets);
+    look.bound_processes(&sockets);
     let places = look.places(&sockets);
     let before = look.counters(&places);
     let connections = look.connections(&places, &before);
     let selves = look.selves(&sockets, &connections);
+    let askers = look.askers(&places, &sockets, &connections, &mut found);
     let polling = look.closed(&sockets, &connections);
     let cpu = look.cpu(&polling);
     let cgroups = look.cgroups(&sockets);
-    std::thread::sleep(asked.thresholds.window.min(look.readers.left()));
+    look.decide_files(&sockets, &mut found);
+    look.wait();
 
+    look.decide_node_twice(&mut node, &mut found);
     look.decide_counters(&places, &sockets, &before, &mut found);
     look.decide_connections(&places, &sockets, &connections, &mut found);
     look.decide_selves(&places, &selves, &mut found);
+    look.decide_askers(&places, &sockets, &askers, &mut found);
     look.decide_closed(&polling, &cpu, &mut found);
     look.decide_cgroups(&cgroups, &mut found);
     look.report(found)
@@ -184,6 +209,10 @@ impl<'a> Look<'a> {
         Report::new(&self.asked.checks, window, found, &self.gaps, self.looked)
     }
 
+    fn wait(&self) {
+        std::thread::sleep(self.asked.thresholds.window.min(self.readers.left()));
+    }
+
     fn wants(&self, checks: &[CheckId]) -> bool {
         checks.iter().any(|check| self.asked.checks.contains(check))
     }
@@ -228,6 +257,13 @@ impl<'a> Look<'a> {
         }
     }
 
+    fn bound_processes(&mut self, sockets: &Sockets) {
+        if self.wants(&OF_PROCESSES) {
+            let most = self.asked.bounds.processes;
+            self.left_out("processes", sockets.processes.len().saturating_sub(most), &OF_PROCESSES);
+        }
+    }
+
     fn places(&mut self, sockets: &Sockets) -> Places {
         let most = self.asked.bounds.namespaces;
         let checks = [COUNTED.as_slice(), &CONNECTIONS].concat();
@@ -247,7 +283,7 @@ impl<'a> Look<'a> {
     fn counters(&mut self, places: &Places) -> BTreeMap<u64, NetReading> {
         let mut read = BTreeMap::new();
         // They also tell where connections wait in TIME_WAIT, which no process holds.
-        let checks = [COUNTED.as_slice(), &[CheckId::PortsGone]].concat();
+        let checks = [COUNTED.as_slice(), &[CheckId::PortsGone, CheckId::ApiStorm]].concat();
         if self.wants(&[CheckId::ConntrackFull]) {
             self.most_connections = self.most_connections();
         }
@@ -324,6 +360,12 @@ impl<'a> Look<'a> {
             if let Some(full) = full {
                 let subject = self.subject_of_place(*ino, places);
                 found.push(Finding { subject, ..full });
+            }
+            let filtered = Delta::between(before.rp_filtered, after.rp_filtered);
+            let is_node = self.node == Some(*ino);
+            if let Some(filtered) = filtered.and_then(|delta| rp_filter(&Subject::default(), delta, is_node)) {
+                let subject = self.subject_of_place(*ino, places);
+                found.push(Finding { subject, ..filtered });
             }
             let overflows = Delta::between(before.overflows, after.overflows).filter(|delta| delta.count > 0);
             if let Some(overflows) = overflows {

@@ -155,6 +155,15 @@ pub struct Retried {
     pub window: Duration,
 }
 
+/// Connections that one client opened to the API server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Opened {
+    /// So many.
+    pub connections: u64,
+    /// Within this time.
+    pub window: Duration,
+}
+
 /// Requests of one edge within a window, beside what is usual there.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct EdgeLoad {

@@ -1,11 +1,15 @@
-//! Files of the node as a whole, which a cheap look may read every half a minute: eight, each at a fixed
+//! Files of the node as a whole, which a cheap look may read every half a minute: twelve, each at a fixed
 //! place. Pure: texts in, findings out.
 
-use crate::decide::{MemoryCgroups, conntrack_full, listen_overflow, memcg_dying, udp_drop};
+use crate::decide::{
+    MemoryCgroups, Neighbours, Softnet, clock, conntrack_full, listen_overflow, memcg_dying, neighbours_full,
+    rp_filter, softnet, udp_drop,
+};
 use crate::read::text::{counter, named};
 use crate::sample::{Conntrack, Counter, Delta};
 use crate::{CheckId, Finding, Subject, Thresholds};
 use flow_model::Ts;
+use netns_scanner::clock::TimeOfDay;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -26,13 +30,21 @@ pub enum NodeFile {
     Snmp,
     /// UDP over IPv6 of it.
     Snmp6,
-    /// Release of the kernel.
-    Release,
+    /// Neighbours by IPv4: of all namespaces, told in the node's own alone.
+    ArpCache,
+    /// Neighbours by IPv6.
+    NdiscCache,
+    /// How many there may be by IPv4.
+    ArpMax,
+    /// How many there may be by IPv6.
+    NdiscMax,
+    /// What each processor took in, for all namespaces.
+    Softnet,
 }
 
 impl NodeFile {
     /// All that are read.
-    pub const ALL: [NodeFile; 8] = [
+    pub const ALL: [NodeFile; 12] = [
         NodeFile::Conntrack,
         NodeFile::ConntrackMax,
         NodeFile::Cgroups,
@@ -40,7 +52,11 @@ impl NodeFile {
         NodeFile::Netstat,
         NodeFile::Snmp,
         NodeFile::Snmp6,
-        NodeFile::Release,
+        NodeFile::ArpCache,
+        NodeFile::NdiscCache,
+        NodeFile::ArpMax,
+        NodeFile::NdiscMax,
+        NodeFile::Softnet,
     ];
 
     /// Where it is, below where `/proc` and the cgroups are mounted.
@@ -55,7 +71,11 @@ impl NodeFile {
             NodeFile::Netstat => proc.join("1/net/netstat"),
             NodeFile::Snmp => proc.join("1/net/snmp"),
             NodeFile::Snmp6 => proc.join("1/net/snmp6"),
-            NodeFile::Release => proc.join("sys/kernel/osrelease"),
+            NodeFile::ArpCache => proc.join("1/net/stat/arp_cache"),
+            NodeFile::NdiscCache => proc.join("1/net/stat/ndisc_cache"),
+            NodeFile::ArpMax => proc.join("sys/net/ipv4/neigh/default/gc_thresh3"),
+            NodeFile::NdiscMax => proc.join("sys/net/ipv6/neigh/default/gc_thresh3"),
+            NodeFile::Softnet => proc.join("1/net/softnet_stat"),
         }
     }
 }
@@ -77,26 +97,74 @@ pub type NodeTexts = BTreeMap<NodeFile, NodeText>;
 /// A table by its two files; `stat` is of its namespace. None where nothing is followed there.
 #[must_use]
 pub fn conntrack(stat: &str, most: Option<&str>, at: Ts) -> Option<Conntrack> {
-    let mut lines = stat.lines();
-    let names: Vec<&str> = lines.next()?.split_ascii_whitespace().collect();
-    // A line for each processor, in hexadecimal.
-    let rows: Vec<Vec<u64>> = lines
-        .map(|line| line.split_ascii_whitespace().filter_map(|word| u64::from_str_radix(word, 16).ok()).collect())
-        .collect();
-    let column = |name: &str| names.iter().position(|other| *other == name);
-    let sum = |name: &str| {
-        let column = column(name)?;
-        Some(Counter { at, value: rows.iter().filter_map(|row| row.get(column)).sum() })
-    };
-    // The number of entries is the same on every line.
-    let entries = *rows.first()?.get(column("entries")?)?;
+    let table = Columns::of(stat)?;
     Some(Conntrack {
-        entries,
-        most: most.and_then(|most| most.trim().parse().ok()).unwrap_or(0),
-        drops: sum("drop")?,
-        pushed_out: sum("early_drop")?,
-        insert_failed: sum("insert_failed")?,
+        entries: table.entries()?,
+        most: limit(most),
+        drops: table.sum("drop", at)?,
+        pushed_out: table.sum("early_drop", at)?,
+        insert_failed: table.sum("insert_failed", at)?,
     })
+}
+
+/// A table of neighbours by its two files.
+#[must_use]
+pub fn neighbours(stat: &str, most: Option<&str>, at: Ts) -> Option<Neighbours> {
+    let table = Columns::of(stat)?;
+    Some(Neighbours { entries: table.entries()?, most: limit(most), fulls: table.sum("table_fulls", at)? })
+}
+
+/// Of `net/softnet_stat`, which has no names: dropped is the second column, squeezed the third
+/// (`softnet_seq_show` of net/core/net-procfs.c).
+#[must_use]
+pub fn softnet_stat(text: &str, at: Ts) -> Option<Softnet> {
+    let rows = rows(text.lines());
+    let sum = |column: usize| {
+        let values = rows.iter().map(|row| row.get(column).copied()).collect::<Option<Vec<u64>>>()?;
+        Some(Counter { at, value: values.into_iter().fold(0, u64::saturating_add) })
+    };
+    (!rows.is_empty()).then_some(())?;
+    Some(Softnet { dropped: sum(1)?, squeezed: sum(2)? })
+}
+
+fn limit(text: Option<&str>) -> u64 {
+    text.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+}
+
+/// A line for each processor, in hexadecimal.
+fn rows<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<Vec<u64>> {
+    let row =
+        |line: &str| line.split_ascii_whitespace().filter_map(|word| u64::from_str_radix(word, 16).ok()).collect();
+    lines.map(row).collect()
+}
+
+/// A file of `net/stat`: names of columns, and the counts of each processor.
+struct Columns<'a> {
+    names: Vec<&'a str>,
+    rows: Vec<Vec<u64>>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(text: &'a str) -> Option<Columns<'a>> {
+        let mut lines = text.lines();
+        let names = lines.next()?.split_ascii_whitespace().collect();
+        Some(Columns { names, rows: rows(lines) })
+    }
+
+    fn column(&self, name: &str) -> Option<usize> {
+        self.names.iter().position(|other| *other == name)
+    }
+
+    fn sum(&self, name: &str, at: Ts) -> Option<Counter> {
+        let column = self.column(name)?;
+        let values = self.rows.iter().filter_map(|row| row.get(column));
+        Some(Counter { at, value: values.fold(0, |sum, value| sum.saturating_add(*value)) })
+    }
+
+    /// The same on every line.
+    fn entries(&self) -> Option<u64> {
+        self.rows.first()?.get(self.column("entries")?).copied()
+    }
 }
 
 /// Memory cgroups, by `/proc/cgroups` where the controller is of version 1, else by `cgroup.stat` of
@@ -124,9 +192,40 @@ pub fn memory_cgroups(cgroups: &str, stat: Option<&str>, release: &str) -> Optio
     Some(MemoryCgroups { dying, living, kernel })
 }
 
+/// Whether a kernel of this release is as new as that.
+#[must_use]
+pub fn is_from(release: &str, since: (u32, u32)) -> bool {
+    kernel(release).is_some_and(|kernel| kernel >= since)
+}
+
 fn kernel(release: &str) -> Option<(u32, u32)> {
     let mut parts = release.trim().split(|c: char| !c.is_ascii_digit());
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+/// Release of the kernel that runs.
+#[must_use]
+pub fn release() -> String {
+    nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// What a cheap look goes by.
+#[derive(Clone, Debug, Default)]
+pub struct NodeReading {
+    /// The files.
+    pub texts: NodeTexts,
+    /// [`release`] of the kernel.
+    pub release: String,
+    /// How the clock is kept; None where the kernel does not say.
+    pub clock: Option<TimeOfDay>,
+}
+
+impl NodeReading {
+    /// With what needs no file.
+    #[must_use]
+    pub fn of(texts: NodeTexts) -> NodeReading {
+        NodeReading { texts, release: release(), clock: TimeOfDay::read().ok() }
+    }
 }
 
 /// What a look found, and the checks that it could not make.
@@ -144,18 +243,32 @@ pub struct NodeWatch {
     conntrack: Option<Conntrack>,
     overflows: Option<Counter>,
     udp_drops: Option<Counter>,
+    rp_filtered: Option<Counter>,
+    neighbours: [Option<Neighbours>; 2],
+    softnet: Option<Softnet>,
 }
+
+/// Tables of neighbours, and what they are called.
+const NEIGHBOURS: [(&str, NodeFile, NodeFile); 2] =
+    [("IPv4", NodeFile::ArpCache, NodeFile::ArpMax), ("IPv6", NodeFile::NdiscCache, NodeFile::NdiscMax)];
 
 impl NodeWatch {
     /// One more look.
-    pub fn look(&mut self, texts: &NodeTexts, at: Ts, thresholds: &Thresholds) -> NodeLook {
+    pub fn look(&mut self, reading: &NodeReading, at: Ts, thresholds: &Thresholds) -> NodeLook {
+        let NodeReading { texts, release, clock: time } = reading;
         let mut look = NodeLook::default();
         let text = |file: NodeFile| match texts.get(&file) {
             Some(NodeText::There(text)) => Some(text.as_str()),
             Some(NodeText::Absent | NodeText::Unread) | None => None,
         };
         let mut can = |check: CheckId, files: &[NodeFile]| {
-            let blind = files.iter().any(|file| matches!(texts.get(file), Some(NodeText::Unread) | None));
+            // These are there on every kernel, in the node's own network; who does not see them looks elsewhere.
+            let always = [NodeFile::ArpCache, NodeFile::Softnet];
+            let blind = files.iter().any(|file| match texts.get(file) {
+                Some(NodeText::There(_)) => false,
+                Some(NodeText::Absent) => always.contains(file),
+                Some(NodeText::Unread) | None => true,
+            });
             if blind {
                 look.not_made.push(check);
             }
@@ -179,11 +292,37 @@ impl NodeWatch {
             let delta = rise(&mut self.udp_drops, v4.map(|v4| v4.saturating_add(v6.unwrap_or(0))), at);
             found.extend(delta.and_then(|delta| udp_drop(&network(), delta, &[], thresholds)));
         }
-        if can(CheckId::MemcgDying, &[NodeFile::Cgroups, NodeFile::CgroupStat, NodeFile::Release]) {
-            let release = text(NodeFile::Release).unwrap_or_default();
+        if can(CheckId::RpFilter, &[NodeFile::Netstat]) {
+            let value = text(NodeFile::Netstat).and_then(|text| counter(text, "TcpExt", "IPReversePathFilter"));
+            let delta = rise(&mut self.rp_filtered, value, at);
+            let delta = delta.filter(|delta| delta.count > thresholds.strays);
+            found.extend(delta.and_then(|delta| rp_filter(&network(), delta, true)));
+        }
+        if can(CheckId::NeighboursFull, &NEIGHBOURS.map(|(_, table, _)| table)) {
+            for ((family, table, most), before) in NEIGHBOURS.into_iter().zip(&mut self.neighbours) {
+                let now = text(table).and_then(|stat| neighbours(stat, text(most), at));
+                let both = before.zip(now);
+                let full = |(before, now): (Neighbours, Neighbours)| {
+                    neighbours_full(&Subject::node(), family, &before, &now, thresholds)
+                };
+                found.extend(both.and_then(full));
+                *before = now;
+            }
+        }
+        if can(CheckId::Softnet, &[NodeFile::Softnet]) {
+            let now = text(NodeFile::Softnet).and_then(|text| softnet_stat(text, at));
+            let both = self.softnet.zip(now);
+            found.extend(both.and_then(|(before, now)| softnet(&Subject::node(), &before, &now, thresholds)));
+            self.softnet = now;
+        }
+        if can(CheckId::MemcgDying, &[NodeFile::Cgroups, NodeFile::CgroupStat]) {
             let cgroups =
                 memory_cgroups(text(NodeFile::Cgroups).unwrap_or_default(), text(NodeFile::CgroupStat), release);
             found.extend(cgroups.and_then(|cgroups| memcg_dying(&Subject::node(), cgroups, thresholds)));
+        }
+        match time {
+            Some(time) => found.extend(clock(&Subject::node(), *time, thresholds)),
+            None => look.not_made.push(CheckId::Clock),
         }
         look.found = found;
         look
@@ -207,6 +346,7 @@ mod tests {
     use super::*;
     use crate::Severity;
     use proptest::prelude::*;
+    use std::time::Duration;
 
     /// Of Linux 6.18 with two processors, and of an older one that had other columns.
     const STAT: &str = "entries  clashres found new invalid ignore delete chainlength insert insert_failed drop early_drop icmp_error  expect_new expect_create expect_delete search_restart\n\
@@ -241,12 +381,43 @@ mod tests {
         assert_eq!(count("#subsys_name\n", Some(v2), "6.1.0-17-amd64"), Some((3000, 60, (6, 1))));
         let newer = "nr_descendants 60\nnr_subsys_memory 50\nnr_dying_descendants 3000\nnr_dying_subsys_memory 2900\n";
         assert_eq!(count("memory\t0\t55\t1\n", Some(newer), "6.18.44"), Some((2900, 50, (6, 18))));
+        assert!(is_from("6.2.0-1", (6, 2)) && is_from("7.0", (6, 2)));
+        assert!(!is_from("6.1.0-17-amd64", (6, 2)) && !is_from("", (6, 2)));
         let alone = "memory\t4\t20021\t1\n";
         assert_eq!([count(alone, None, "5.4"), count("", None, "5.4"), count(V1, None, "linux")], [None; 3]);
     }
 
+    /// Of Linux 6.18 with two processors; columns that are not read are left out but for some.
+    const ARP: &str = "entries  allocs   destroys res_failed unresolved_discards table_fulls\n\
+        00000002 00002776 00002a4f 00000167 00000000            00000001\n\
+        00000002 000027d4 000024f9 00000261 00000000            0000000f\n";
+    const SOFTNET: &str = "\
+        04ef03a7 00000014 0000001f 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000\n\
+        04b748e5 00000001 00000058 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000001\n";
+
+    const KEPT: TimeOfDay =
+        TimeOfDay { synchronised: true, max_error: Duration::from_millis(5), offset: Duration::ZERO };
+
+    fn reading(texts: NodeTexts) -> NodeReading {
+        NodeReading { texts, release: "6.18.44".to_owned(), clock: Some(KEPT) }
+    }
+
+    #[test]
+    fn neighbours_and_processors_are_read_by_their_columns() {
+        let table = neighbours(ARP, Some("1024\n"), at(1)).expect("a table");
+        assert_eq!((table.entries, table.most, table.fulls.value), (2, 1024, 16));
+        let counts = softnet_stat(SOFTNET, at(1)).expect("counts");
+        assert_eq!((counts.dropped.value, counts.squeezed.value), (21, 0x1f + 0x58));
+        let older = softnet_stat("0000000a 00000002 00000003 0 0 0 0 0 0\n", at(1)).expect("counts");
+        assert_eq!((older.dropped.value, older.squeezed.value), (2, 3));
+        assert_eq!(
+            (softnet_stat("", at(1)), softnet_stat("0a\n", at(1)), neighbours("", None, at(1))),
+            (None, None, None)
+        );
+    }
+
     fn texts(stat: &str, overflows: u64, udp: u64) -> NodeTexts {
-        let netstat = format!("TcpExt: ListenOverflows\nTcpExt: {overflows}\n");
+        let netstat = format!("TcpExt: ListenOverflows IPReversePathFilter\nTcpExt: {overflows} {}\n", overflows * 11);
         let snmp = format!("Udp: RcvbufErrors\nUdp: {udp}\n");
         let there = |file, text: &str| (file, NodeText::There(text.to_owned()));
         [
@@ -257,7 +428,11 @@ mod tests {
             there(NodeFile::Netstat, &netstat),
             there(NodeFile::Snmp, &snmp),
             there(NodeFile::Snmp6, "Udp6RcvbufErrors 1\n"),
-            there(NodeFile::Release, "6.18.44\n"),
+            there(NodeFile::ArpCache, ARP),
+            (NodeFile::NdiscCache, NodeText::Absent),
+            there(NodeFile::ArpMax, "1024\n"),
+            (NodeFile::NdiscMax, NodeText::Absent),
+            there(NodeFile::Softnet, SOFTNET),
         ]
         .into()
     }
@@ -270,21 +445,34 @@ mod tests {
     fn what_counts_is_what_came_since_the_last_look() {
         let (mut watch, thresholds) = (NodeWatch::default(), Thresholds::default());
         let dying = (CheckId::MemcgDying, Severity::Info);
-        let first = watch.look(&texts(STAT, 5, 100), at(0), &thresholds);
+        let first = watch.look(&reading(texts(STAT, 5, 100)), at(0), &thresholds);
         assert_eq!((ids(&first), &first.not_made), (vec![dying], &vec![]), "counters since the start say nothing");
         let fuller = STAT.replace("00000384", "000003e8").replace("00000010", "00000020");
-        let second = watch.look(&texts(&fuller, 6, 111), at(30), &thresholds);
+        let mut changed = texts(&fuller, 6, 111);
+        changed.insert(NodeFile::ArpCache, NodeText::There(ARP.replace("0000000f", "00000010")));
+        changed.insert(NodeFile::Softnet, NodeText::There(SOFTNET.replace("00000014", "00000020")));
+        let second = watch.look(&NodeReading { clock: None, ..reading(changed) }, at(30), &thresholds);
         assert_eq!(
             ids(&second),
             [
                 (CheckId::ConntrackFull, Severity::Error),
                 (CheckId::ListenOverflow, Severity::Warning),
                 (CheckId::UdpDrop, Severity::Warning),
+                (CheckId::RpFilter, Severity::Warning),
+                (CheckId::NeighboursFull, Severity::Error),
+                (CheckId::Softnet, Severity::Warning),
                 dying
             ]
         );
-        let third = watch.look(&texts(STAT, 6, 111), at(60), &thresholds);
+        assert_eq!(second.not_made, [CheckId::Clock]);
+        let mut same = texts(STAT, 6, 111);
+        same.insert(NodeFile::Softnet, NodeText::There(SOFTNET.replace("00000014", "00000020")));
+        same.insert(NodeFile::ArpCache, NodeText::There(ARP.replace("0000000f", "00000010")));
+        let third = watch.look(&reading(same), at(60), &thresholds);
         assert_eq!(ids(&third), [(CheckId::ConntrackFull, Severity::Error), dying], "its counters began anew");
+        let wrong = TimeOfDay { synchronised: false, max_error: Duration::from_secs(16), ..KEPT };
+        let fourth = watch.look(&NodeReading { clock: Some(wrong), ..reading(NodeTexts::new()) }, at(90), &thresholds);
+        assert_eq!((ids(&fourth), fourth.not_made.len()), (vec![(CheckId::Clock, Severity::Warning)], 7));
     }
 
     #[test]
@@ -293,9 +481,11 @@ mod tests {
         let mut some = texts(STAT, 0, 0);
         some.insert(NodeFile::Conntrack, NodeText::Absent);
         some.insert(NodeFile::Snmp, NodeText::Unread);
-        some.remove(&NodeFile::Release);
-        let look = watch.look(&some, at(0), &thresholds);
-        assert_eq!((ids(&look), look.not_made), (vec![], vec![CheckId::UdpDrop, CheckId::MemcgDying]));
+        some.remove(&NodeFile::Cgroups);
+        some.insert(NodeFile::ArpCache, NodeText::Absent);
+        let look = watch.look(&reading(some), at(0), &thresholds);
+        let blind = vec![CheckId::UdpDrop, CheckId::NeighboursFull, CheckId::MemcgDying];
+        assert_eq!((ids(&look), look.not_made), (vec![], blind));
     }
 
     #[test]
@@ -309,6 +499,7 @@ mod tests {
         #[test]
         fn no_text_makes_a_reader_panic(text in "(entries|drop|memory|nr_|[ \\t0-9a-f.]|\\n|\\PC){0,200}") {
             let _ = (conntrack(&text, Some(&text), at(1)), memory_cgroups(&text, Some(&text), &text));
+            let _ = (neighbours(&text, Some(&text), at(1)), softnet_stat(&text, at(1)));
         }
     }
 }

@@ -79,13 +79,21 @@ impl Report {
     /// With checks that were made elsewhere, by what an agent had seen before.
     #[must_use]
     pub fn with(mut self, made: &[CheckId], found: Vec<Finding>, not_made: Vec<NotMade>) -> Report {
-        let is_fine = |id: &&CheckId| {
-            !found.iter().any(|finding| finding.id == **id) && !not_made.iter().any(|other| other.id == **id)
-        };
-        self.fine.extend(made.iter().filter(is_fine));
-        self.fine.sort_unstable();
-        self.not_made.extend(not_made);
         self.findings.extend(found);
+        for NotMade { id, reason } in not_made {
+            // One that was made in another way, too.
+            match self.not_made.iter_mut().find(|other| other.id == id) {
+                Some(other) => other.reason = format!("{}; {reason}", other.reason),
+                None => self.not_made.push(NotMade { id, reason }),
+            }
+        }
+        self.fine.extend(made);
+        self.fine.sort_unstable();
+        self.fine.dedup();
+        let Report { findings, not_made, fine, .. } = &mut self;
+        fine.retain(|id| {
+            !findings.iter().any(|finding| finding.id == *id) && !not_made.iter().any(|other| other.id == *id)
+        });
         // Beside more findings, more of them may be told, and as more than evidence.
         let beside = beside_others(&self.throttled, &self.findings);
         if !beside.is_empty() {

@@ -77,6 +77,8 @@ impl Connection {
     pub const ESTABLISHED: u8 = 1;
     /// `TCP_FIN_WAIT1`: our end is closed and the peer has not acknowledged it.
     pub const FIN_WAIT1: u8 = 4;
+    /// `TCP_TIME_WAIT`: our end closed first, and both did.
+    pub const TIME_WAIT: u8 = 6;
     /// `TCP_CLOSE_WAIT`: the peer has closed, and our end has not.
     pub const CLOSE_WAIT: u8 = 8;
     /// `TCP_LAST_ACK`: both are closed, and the peer has not acknowledged it.
@@ -108,6 +110,10 @@ pub struct TcpInfo {
     pub since_ack: Duration,
     /// Segments with data, in both directions, since it opened.
     pub data_segments: u64,
+    /// Of them, those that were sent.
+    pub data_segments_out: u64,
+    /// Bytes received since it opened.
+    pub bytes_received: u64,
 }
 
 /// A namespace's table of connections that the kernel follows.

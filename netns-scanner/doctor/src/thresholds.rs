@@ -35,6 +35,17 @@ pub struct Thresholds {
     pub self_segments_per_second: f64,
     /// Share that they may be of what it serves. Judgement.
     pub self_share: f64,
+    /// Connections to the API server that one workload may open in a second. Judgement: each costs the
+    /// server a handshake and who that is, and a thousand nodes may have such a client. The kubelet of a
+    /// node that kubeadm made asks its own API server 1.1 times a second whether it is ready and lives.
+    pub api_connections_per_second: f64,
+    /// Questions, by segments with data, that one process may send to it in a second. Judgement: client-go's
+    /// own limit is 5, the controller manager's 20.
+    pub api_segments_per_second: f64,
+    /// How long it has to have gone on: a rollout or a start takes minutes. Judgement.
+    pub api_lasting: Duration,
+    /// Windows of an agent that are so long.
+    pub api_windows: usize,
     /// How long before a container's exit what closed was cut by it: the exit is told late.
     pub cut_before: Duration,
     /// How long after it: the kernel closes the last connections milliseconds later.
@@ -93,6 +104,28 @@ pub struct Thresholds {
     pub read_warning: Duration,
     /// How long it is waited for.
     pub read_error: Duration,
+    /// Share of the node's table of neighbours that may be taken. Judgement.
+    pub neighbours_share: f64,
+    /// Packets by the wrong way that the node's own network may drop within a window of an agent: those with
+    /// a forged sender come now and then to a node that the internet reaches. Judgement.
+    pub strays: u64,
+    /// Packets dropped at full queues of processors within a window that are still nothing: Netdata's
+    /// `1min_netdev_backlog_exceeded`. A window shorter than its minute has fewer, so nothing is found too
+    /// early.
+    pub softnet_drops: u64,
+    /// Share of its file descriptors that a process may have open before it is a warning. Judgement.
+    pub fd_warning: f64,
+    /// The same for an error: the next burst of connections fails.
+    pub fd_error: f64,
+    /// Share of the node's files: the alert `NodeFileDescriptorLimit` of node-mixin.
+    pub files_warning: f64,
+    /// The same for an error, of that alert as well.
+    pub files_error: f64,
+    /// How wrong a clock may be that nobody keeps right: the kernel's own bound (`NTP_PHASE_LIMIT`), and the
+    /// alert `NodeClockNotSynchronising` of node-mixin.
+    pub clock_error: Duration,
+    /// By how much a clock may be off that somebody keeps: the alert `NodeClockSkewDetected` of node-mixin.
+    pub clock_offset: Duration,
     /// Share of a client's lookups that may be of names with a suffix that does not exist.
     pub search_share: f64,
     /// How many of them in a second are worth a word.
@@ -117,6 +150,10 @@ impl Default for Thresholds {
             dead_silence: Duration::from_secs(10),
             self_segments_per_second: 50.0,
             self_share: 0.3,
+            api_connections_per_second: 2.0,
+            api_segments_per_second: 20.0,
+            api_lasting: Duration::from_secs(300),
+            api_windows: 10,
             cut_before: Duration::from_secs(1),
             cut_after: Duration::from_secs(2),
             probe_share: 0.5,
@@ -142,6 +179,15 @@ impl Default for Thresholds {
             dying_times: 10.0,
             read_warning: Duration::from_millis(100),
             read_error: Duration::from_secs(1),
+            neighbours_share: 0.75,
+            strays: 10,
+            softnet_drops: 10,
+            fd_warning: 0.8,
+            fd_error: 0.95,
+            files_warning: 0.7,
+            files_error: 0.9,
+            clock_error: Duration::from_secs(16),
+            clock_offset: Duration::from_millis(50),
             search_share: 0.6,
             searches_per_second: 5.0,
             up_after: 2,

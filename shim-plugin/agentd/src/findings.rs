@@ -1,18 +1,21 @@
 //! What the agent's own history says is wrong: its timeline, taken apart for `doctor`'s decisions.
 //! The command line asks for it, and the agent does for its gauge: one way, and so one answer.
 
-use agent_api::{CutRow, LookupRow, ProbeRow, RetryRow, StormRow, Timeline, TimelineEvent};
+use agent_api::{ApiRow, CutRow, LookupRow, ProbeRow, RetryRow, StormRow, Timeline, TimelineEvent};
 use doctor::decide::{
-    cut_by_exit, dns_retry, dns_search, probe_kill, probe_slow, recent, retry_storm, term_ignored, with_throttling,
+    api_opened, cut_by_exit, dns_retry, dns_search, probe_kill, probe_slow, recent, retry_storm, term_ignored,
+    with_throttling,
 };
-use doctor::history::{Cut, EdgeLoad, Exited, Lookups, Periods, ProbeKind, ProbeSpec, Probed, Retried, UnderWay};
+use doctor::history::{
+    Cut, EdgeLoad, Exited, Lookups, Opened, Periods, ProbeKind, ProbeSpec, Probed, Retried, UnderWay,
+};
 use doctor::{Certainty, CheckId, Finding, Hurt, Subject, Thresholds};
 use flow_model::Ts;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Checks that are made by it.
-pub const MADE: [CheckId; 7] = [
+pub const MADE: [CheckId; 8] = [
     CheckId::CutByExit,
     CheckId::TermIgnored,
     CheckId::ProbeSlow,
@@ -20,7 +23,12 @@ pub const MADE: [CheckId; 7] = [
     CheckId::DnsSearch,
     CheckId::DnsRetry,
     CheckId::RetryStorm,
+    CheckId::ApiStorm,
 ];
+/// Those of them that are made of pods and the API server alone: where there is no cluster there is nothing
+/// to look at.
+pub const WITH_CLUSTER: [CheckId; 4] =
+    [CheckId::TermIgnored, CheckId::ProbeSlow, CheckId::ProbeKill, CheckId::ApiStorm];
 /// Those of them that the Kubernetes API has to tell something for: when pods were deleted, and what
 /// the kubelet asks them for.
 pub const OF_CLUSTER: [CheckId; 3] = [CheckId::TermIgnored, CheckId::ProbeSlow, CheckId::ProbeKill];
@@ -35,6 +43,7 @@ pub fn of(timeline: &Timeline, thresholds: &Thresholds) -> Vec<Finding> {
     found.extend(timeline.searches.iter().flatten().filter_map(|row| searching(row, thresholds)));
     found.extend(timeline.retries.iter().flatten().filter_map(|row| asked_again(row, thresholds)));
     found.extend(timeline.storms.iter().flatten().filter_map(|row| storming(row, thresholds)));
+    found.extend(timeline.api.iter().flatten().filter_map(|row| opening(row, thresholds)));
     found.extend(timeline.probes.iter().flatten().filter_map(|row| slow(row, timeline.now_ms, thresholds)));
     found
 }
@@ -164,6 +173,13 @@ fn storming(row: &StormRow, thresholds: &Thresholds) -> Option<Finding> {
     };
     let found = retry_storm(&of, server, &load, thresholds)?;
     Some(Finding { hurt: vec![Hurt { client: whole(&of), requests: *failed }], ..found })
+}
+
+fn opening(row: &ApiRow, thresholds: &Thresholds) -> Option<Finding> {
+    let ApiRow { namespace, client, connections, window_ms } = row;
+    let of = Subject { namespace: namespace.clone(), kind: "Workload".to_owned(), name: client.clone() };
+    let seen = Opened { connections: *connections, window: Duration::from_millis(*window_ms) };
+    api_opened(&of, seen, thresholds)
 }
 
 fn whole(subject: &Subject) -> String {
@@ -348,6 +364,20 @@ mod tests {
             (CheckId::RetryStorm, Severity::Warning, "shop/storms", 600),
         ];
         assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn a_client_that_opens_connections_to_the_api_server_all_the_time_is_found() {
+        let row = |client: &str, connections| ApiRow {
+            namespace: "shop".into(),
+            client: client.into(),
+            connections,
+            window_ms: 300_000,
+        };
+        let api = Some(vec![row("polls", 601), row("probes", 600)]);
+        let found = of(&Timeline { api, ..Timeline::default() }, &Thresholds::default());
+        let ids: Vec<_> = found.iter().map(|finding| (finding.id, finding.subject.name.as_str())).collect();
+        assert_eq!(ids, [(CheckId::ApiStorm, "polls")]);
     }
 
     /// A probe every 10 s of which the last one began at `last_ms`; milliseconds, 0 for no answer.

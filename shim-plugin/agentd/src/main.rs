@@ -46,6 +46,10 @@ fn perform(cli: Cli) -> Result<Exit, Failure> {
     let asked = |agent: &AgentFlags| configured(&common, agent);
     // The commands that ask an agent need no more of the configuration than where it answers.
     let socket = || asked(&AgentFlags::default()).map(|(config, _)| config.admin.socket);
+    let places = || {
+        let (Config { admin, kubernetes, .. }, _) = asked(&AgentFlags::default())?;
+        Ok(cli::doctor::Places { socket: admin.socket, kubeconfig: kubernetes.kubeconfig })
+    };
     match command {
         Command::Agent { print_metrics: true, .. } => cli::output::print(&serve::known::list())?,
         Command::Agent { flags, print_metrics: false } => {
@@ -58,7 +62,7 @@ fn perform(cli: Cli) -> Result<Exit, Failure> {
         Command::Stat(rows) => cli::stat::run(&socket()?, &rows)?,
         Command::Edges(rows) => cli::edges::run(&socket()?, &rows)?,
         Command::Identity { address, output } => return cli::identity::run(&socket()?, &address, output),
-        Command::Doctor(args) => return cli::doctor::run(&args, socket),
+        Command::Doctor(args) => return cli::doctor::run(&args, places),
         Command::Timeline(args) => cli::timeline::run(&socket()?, &args)?,
         Command::Tap(args) => cli::tap::run(&socket()?, &args)?,
         Command::Top(args) => cli::top::run(&socket()?, &args)?,

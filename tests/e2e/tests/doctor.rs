@@ -62,7 +62,7 @@ fn a_workload_that_suffers_is_named_and_its_neighbours_are_fine() -> Result<()> 
     let (code, healthy) = doctor(&agent.socket, &["-n", scene::NAMESPACE])?;
     ensure!(code == 0 && healthy["agent"] == "ready", "{healthy:#}");
     ensure!(ids(&healthy["findings"]).is_empty() && ids(&healthy["not_made"]).is_empty(), "{healthy:#}");
-    ensure!(ids(&healthy["fine"]).len() == 14, "{healthy:#}");
+    ensure!(ids(&healthy["fine"]).len() == 16, "{healthy:#}");
     ensure!(healthy["looked"]["namespaces"] == 5, "four servers and a client: {healthy:#}");
 
     // The resolver stands still, and questions keep coming.
@@ -74,7 +74,7 @@ fn a_workload_that_suffers_is_named_and_its_neighbours_are_fine() -> Result<()> 
     ensure!(found["severity"] == "error" && found["evidence"]["port"] == 53, "{ill:#}");
     ensure!(found["subject"]["namespace"] == scene::NAMESPACE && found["subject"]["name"] == "dns", "{ill:#}");
     ensure!(found["evidence"]["drops"].as_u64().is_some_and(|drops| drops > 10), "{ill:#}");
-    ensure!(ids(&ill["fine"]).len() == 13 && ids(&ill["not_made"]).is_empty(), "{ill:#}");
+    ensure!(ids(&ill["fine"]).len() == 15 && ids(&ill["not_made"]).is_empty(), "{ill:#}");
 
     // Without an agent it is the same finding by another name.
     agent.stop();
@@ -87,7 +87,7 @@ fn a_workload_that_suffers_is_named_and_its_neighbours_are_fine() -> Result<()> 
 
     // Whose namespace that is nobody can say then: nothing was looked at, which is not fine.
     let (code, nowhere) = doctor(&agent.socket, &["-n", scene::NAMESPACE])?;
-    ensure!(code == 3 && ids(&nowhere["fine"]).is_empty() && ids(&nowhere["not_made"]).len() == 17, "{nowhere:#}");
+    ensure!(code == 3 && ids(&nowhere["fine"]).is_empty() && ids(&nowhere["not_made"]).len() == 20, "{nowhere:#}");
     scene::final_line(&bed, &load, PATIENCE)?;
     ensure!(bed.take_down()?.is_empty());
     Ok(())
@@ -211,6 +211,12 @@ fn lookups_in_vain_and_lookups_that_are_made_again_are_found_and_plain_ones_are_
         agent.metrics().is_ok_and(|all| all.count("pilotfish_finding", &gauge) == 1)
     })?;
     ensure!(agent.metrics()?.count("pilotfish_finding", &[("workload", "tidy")]) == 0);
+    // What is of the node it watches, too: whether somebody keeps this machine's clock right it says as doctor.
+    let (code, _) = doctor(&agent.socket, &["--id", "clock"])?;
+    let clock = [("id", "clock"), ("severity", "warning"), ("workload", "the node")];
+    until("the agent knows of the clock what doctor does", PATIENCE, || {
+        agent.metrics().is_ok_and(|all| (all.count("pilotfish_finding", &clock) == 1) == (code == 1))
+    })?;
     drop(shells);
     ensure!(bed.take_down()?.is_empty());
     Ok(())

@@ -31,7 +31,6 @@ impl Look<'_> {
             return cgroups;
         }
         let most = self.asked.bounds.processes;
-        self.left_out("processes", sockets.processes.len().saturating_sub(most), &CHECKS);
         for (pid, ino) in sockets.processes.iter().take(most) {
             let files = self.readers.cgroup_files(*pid);
             let Some(files) = self.seen(files, &CHECKS) else { continue };

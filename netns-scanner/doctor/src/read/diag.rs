@@ -157,6 +157,8 @@ fn info(bytes: &[u8], expires: Option<Duration>) -> Option<TcpInfo> {
         since_data: millis(52)?,
         since_ack: millis(56)?,
         data_segments: u64::from(u32_at(152)?) + u64::from(u32_at(156)?),
+        data_segments_out: u32_at(156)?.into(),
+        bytes_received: u64_at(128)?,
     })
 }
 
@@ -194,6 +196,7 @@ mod tests {
         bytes[24..28].copy_from_slice(&7_u32.to_ne_bytes());
         bytes[28..32].copy_from_slice(&2_u32.to_ne_bytes());
         bytes[120..128].copy_from_slice(&301_u64.to_ne_bytes());
+        bytes[128..136].copy_from_slice(&77_u64.to_ne_bytes());
         bytes[200..208].copy_from_slice(&10_000_u64.to_ne_bytes());
         bytes[208..216].copy_from_slice(&4_000_u64.to_ne_bytes());
         bytes[52..56].copy_from_slice(&1500_u32.to_ne_bytes());
@@ -219,6 +222,8 @@ mod tests {
             since_data: Duration::from_millis(1500),
             since_ack: Duration::from_millis(2500),
             data_segments: 30,
+            data_segments_out: 20,
+            bytes_received: 77,
         };
         assert_eq!(read.info, Some(expected));
         // Another timer, or one that is late.

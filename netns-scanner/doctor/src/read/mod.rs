@@ -2,18 +2,20 @@
 //! and a bound; what they read is decoded by the pure files beside this one.
 
 pub mod diag;
+pub mod inotify;
 pub mod text;
 pub mod who;
 
 use crate::Subject;
 use crate::cgroup::{cpu_file, oom_file, periods};
-use crate::decide::PortRange;
+use crate::decide::{InotifyRoom, PortRange};
 use crate::history::Periods;
 use crate::node::{self, NodeFile};
 use crate::sample::{Connection, Conntrack, Counter, CpuTime, ListenQueue, OomKills, UdpSocket};
 use diag::Bounded;
 use flow_model::Ts;
 use netns::{EnterError, InNetns, NetlinkError, Netns, OpenError};
+use netns_scanner::clock::TimeOfDay;
 use netns_scanner::deadline::{Deadlines, Late};
 use nix::time::{ClockId, clock_gettime};
 use std::fs::File;
@@ -60,6 +62,10 @@ pub enum Unread {
     HeldFromOutside,
     #[error("there is no memory controller")]
     NoMemoryController,
+    #[error("kernel before {since}: it does not tell {what}")]
+    OldKernel { since: &'static str, what: &'static str },
+    #[error("ask how the clock is kept: {0}")]
+    Clock(nix::errno::Errno),
 }
 
 /// Counters of one namespace at one moment.
@@ -67,6 +73,8 @@ pub enum Unread {
 pub struct NetReading {
     pub overflows: Counter,
     pub udp_drops: Counter,
+    /// Packets that came by another interface than the way back to their sender.
+    pub rp_filtered: Counter,
     /// Connections that wait in TIME_WAIT.
     pub time_wait: u64,
     /// None where nothing is followed.
@@ -167,8 +175,12 @@ impl Readers {
             let (_open, pid) = opened(ino, &pids)?;
             let at = now();
             let net = |name: &str| file(&Path::new(PROC).join(pid.to_string()).join("net").join(name));
-            let overflows = text::counter(&net("netstat")?, "TcpExt", "ListenOverflows")
-                .ok_or_else(|| Unread::Missing { what: "net/netstat".to_owned() })?;
+            let netstat = net("netstat")?;
+            let of_tcp = |name: &str| {
+                let missing = || Unread::Missing { what: "net/netstat".to_owned() };
+                text::counter(&netstat, "TcpExt", name).ok_or_else(missing)
+            };
+            let (overflows, rp_filtered) = (of_tcp("ListenOverflows")?, of_tcp("IPReversePathFilter")?);
             let v4 = text::counter(&net("snmp")?, "Udp", "RcvbufErrors")
                 .ok_or_else(|| Unread::Missing { what: "net/snmp".to_owned() })?;
             // A kernel without IPv6 has no such file, and drops no datagram of it.
@@ -188,6 +200,7 @@ impl Readers {
                 time_wait,
                 conntrack,
                 overflows: Counter { at, value: overflows },
+                rp_filtered: Counter { at, value: rp_filtered },
                 udp_drops: Counter { at, value: v4.saturating_add(v6) },
             })
         })
@@ -264,6 +277,48 @@ impl Readers {
         })
     }
 
+    /// Open descriptors of a process, and how many it may have; None where there is no limit.
+    pub fn descriptors(&self, pid: u32) -> Result<Option<(u64, u64)>, Unread> {
+        self.read(&format!("{PROC}/{pid}/fd, limits"), move || {
+            let directory = Path::new(PROC).join(pid.to_string());
+            let most = text::open_files(&file(&directory.join("limits"))?);
+            let most = most.ok_or_else(|| Unread::Missing { what: "limits".to_owned() })?;
+            let place = directory.join("fd");
+            let open = std::fs::metadata(&place).map_err(|error| unread(&place, error))?.len();
+            // Whoever holds a socket has one at least, and may have closed it since.
+            if open == 0 && !node::is_from(&node::release(), (6, 2)) {
+                return Err(Unread::OldKernel { since: "6.2", what: "how many files a process has open" });
+            }
+            Ok(most.map(|most| (open, most)))
+        })
+    }
+
+    /// Open files of the node, and how many there may be.
+    pub fn file_table(&self) -> Result<(u64, u64), Unread> {
+        self.read("/proc/sys/fs/file-nr", || {
+            let path = Path::new(PROC).join("sys/fs/file-nr");
+            text::file_table(&file(&path)?).ok_or_else(|| Unread::Missing { what: path.display().to_string() })
+        })
+    }
+
+    /// Whether there is room for one more watch of files, and the limits of instances and of watches.
+    pub fn inotify(&self) -> Result<(InotifyRoom, [Option<u64>; 2]), Unread> {
+        self.read("an inotify instance", || {
+            // Those of our own user namespace, by which the kernel goes as well.
+            let limit = |name: &str| {
+                let read = file(&Path::new(PROC).join("sys/user").join(name));
+                read.ok().and_then(|text| text.trim().parse().ok())
+            };
+            let failed = |source| Unread::Io { what: "an inotify instance".to_owned(), source };
+            Ok((inotify::room().map_err(failed)?, [limit("max_inotify_instances"), limit("max_inotify_watches")]))
+        })
+    }
+
+    /// How the clock is kept.
+    pub fn time_of_day(&self) -> Result<TimeOfDay, Unread> {
+        self.read("how the clock is kept", || TimeOfDay::read().map_err(Unread::Clock))
+    }
+
     /// A file of the node as a whole.
     pub fn node_file(&self, which: NodeFile) -> Result<String, Unread> {
         let path = which.path(Path::new(PROC), Path::new(CGROUPS));
@@ -338,14 +393,16 @@ fn stat(pid: u32) -> Result<text::Stat, Unread> {
 
 /// A whole file of bounded length. Foreign bytes that are no text are replaced.
 fn file(path: &Path) -> Result<String, Unread> {
-    let what = || path.display().to_string();
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(FILE + 1).read_to_end(&mut bytes));
     match read {
-        Ok(length) if length as u64 > FILE => Err(Unread::TooLong { what: what() }),
+        Ok(length) if length as u64 > FILE => Err(Unread::TooLong { what: path.display().to_string() }),
         Ok(_) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Err(Unread::Gone),
-        Err(error) if error.raw_os_error() == Some(nix::errno::Errno::ESRCH as i32) => Err(Unread::Gone),
-        Err(error) => Err(Unread::Io { what: what(), source: error }),
+        Err(error) => Err(unread(path, error)),
     }
+}
+
+fn unread(path: &Path, error: io::Error) -> Unread {
+    let is_gone = error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(nix::errno::Errno::ESRCH as i32);
+    if is_gone { Unread::Gone } else { Unread::Io { what: path.display().to_string(), source: error } }
 }

@@ -28,6 +28,23 @@ pub fn time_wait(text: &str) -> Option<u64> {
     words.next()?.parse().ok()
 }
 
+/// How many files a process may have open, of `/proc/<pid>/limits`: the soft limit; within, None where
+/// there is none.
+pub fn open_files(limits: &str) -> Option<Option<u64>> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    match line.split_ascii_whitespace().next()? {
+        "unlimited" => Some(None),
+        soft => soft.parse().ok().map(Some),
+    }
+}
+
+/// Open files of the node and how many there may be, of `file-nr`: taken, free among them, at most.
+pub fn file_table(text: &str) -> Option<(u64, u64)> {
+    let mut fields = text.split_ascii_whitespace().map(|field| field.parse::<u64>().ok());
+    let (taken, free, most) = (fields.next()??, fields.next()??, fields.next()??);
+    Some((taken.saturating_sub(free), most))
+}
+
 /// What is used of `/proc/<pid>/stat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stat {
@@ -98,6 +115,19 @@ mod tests {
     }
 
     #[test]
+    fn limits_of_files_are_read_of_a_process_and_of_the_node() {
+        let limits = "Limit                     Soft Limit           Hard Limit           Units     \n\
+                      Max processes             unlimited            unlimited            processes \n\
+                      Max open files            1024                 524288               files     \n";
+        assert_eq!(open_files(limits), Some(Some(1024)));
+        assert_eq!(open_files(&limits.replace("1024  ", "unlimited")), Some(None));
+        assert_eq!([open_files("Max open files"), open_files("")], [None; 2]);
+        assert_eq!(file_table("458\t0\t2466183\n"), Some((458, 2_466_183)));
+        assert_eq!(file_table("500 42 9223372036854775807"), Some((458, u64::MAX / 2)));
+        assert_eq!([file_table("458 0"), file_table("")], [None; 2]);
+    }
+
+    #[test]
     fn a_port_range_has_ends_and_reserved_spans() {
         let range = port_range("32768\t60999\n", "8080,9000-9100\n").expect("a range");
         assert_eq!((range.first, range.last, range.reserved), (32768, 60999, vec![(8080, 8080), (9000, 9100)]));
@@ -110,7 +140,7 @@ mod tests {
         fn no_text_makes_a_reader_panic(text in "(Udp|[ :(),0-9a-fA-F./-]|\\n|TcpExt|\\PC){0,200}") {
             let _ = (counter(&text, "Udp", "1"), named(&text, "1"), stat(&text, 0));
             let _ = (uptime(&text), port_range(&text, &text).map(|range| range.size()));
-            let _ = time_wait(&text);
+            let _ = (time_wait(&text), open_files(&text), file_table(&text));
         }
     }
 }

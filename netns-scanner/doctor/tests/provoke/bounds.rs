@@ -1,5 +1,6 @@
 //! What is beyond a bound is counted, and the checks that miss it are not fine.
 
+use crate::api::knows_api_server;
 use crate::room::{Room, brief};
 use doctor::{Asked, Bounds, CheckId, Report, examine};
 use std::time::Duration;
@@ -7,7 +8,9 @@ use std::time::Duration;
 /// A look into a room with 20 connections, which is healthy.
 fn look(bounds: Bounds) -> Report {
     let room = Room::new("connects", "true", "20");
-    let report = examine(&Asked { only: Some([room.ino].into()), thresholds: brief(), bounds, ..Asked::default() });
+    let api_server = Ok(knows_api_server());
+    let only = Some([room.ino].into());
+    let report = examine(&Asked { only, thresholds: brief(), bounds, api_server, ..Asked::default() });
     assert_eq!(report.findings, vec![], "{report:?}");
     assert_eq!(report.fine.len() + report.not_made.len(), CheckId::ON_DEMAND.len(), "{report:?}");
     report
@@ -38,11 +41,17 @@ fn connections_beyond_the_bound_leave_those_checks_alone_that_need_none() {
         CheckId::ConntrackFull,
         CheckId::MemcgDying,
         CheckId::SlowRead,
+        CheckId::NeighboursFull,
+        CheckId::Softnet,
+        CheckId::RpFilter,
+        CheckId::FdLimit,
+        CheckId::InotifyLimit,
+        CheckId::Clock,
     ];
     assert_eq!(report.fine, fine);
     let report = look(Bounds { cpu: Duration::ZERO, ..Bounds::default() });
     assert_eq!(report.looked.left_out, [("namespaces for want of processor time", 1)].into());
-    assert_eq!(report.not_made.len(), 5);
+    assert_eq!(report.not_made.len(), 6);
 }
 
 #[test]
@@ -56,7 +65,7 @@ fn a_namespace_or_a_process_beyond_the_bound_is_counted() {
 fn a_look_that_sees_nobody_is_not_fine() {
     let nobody = netns::Netns::create().expect("make a namespace: run this as root");
     let report = examine(&Asked { only: Some([nobody.id().ino].into()), thresholds: brief(), ..Asked::default() });
-    assert_eq!((report.findings.len(), report.fine.len(), report.looked.sockets), (0, 2, 0));
+    assert_eq!((report.findings.len(), report.fine.len(), report.looked.sockets), (0, CheckId::OF_NODE.len(), 0));
     let reason = "no process that holds a TCP or UDP socket was seen";
     assert!(reasons(&report).iter().all(|(_, told)| *told == reason), "{report:?}");
 }

@@ -2,10 +2,13 @@
 //! twin, the same load without the fault, in which nothing is found. Needs root.
 #![forbid(unsafe_code)]
 
+mod api;
 mod bounds;
 mod cgroup;
 mod cost;
+mod limits;
 mod memory;
+mod node;
 mod peers;
 mod roles;
 mod room;

@@ -7,9 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// A client and a server in two namespaces with a link between them, and one connection.
-struct Pair {
-    client: Room,
-    server: Room,
+pub struct Pair {
+    pub client: Room,
+    pub server: Room,
 }
 
 impl Pair {
@@ -18,7 +18,7 @@ impl Pair {
     }
 
     /// A client of this kind, and a server whose namespace is made so.
-    fn of(client: &str, before: &str) -> Pair {
+    pub fn of(client: &str, before: &str) -> Pair {
         let (mut client, server) = (Room::begun(client, "true", "-"), Room::new("serves", before, "-"));
         let pid = |room: &Room| room.holder.id().to_string();
         let ends = ["link", "add", "a0", "netns", &pid(&client), "type", "veth", "peer", "name", "b0", "netns"];

@@ -283,3 +283,97 @@ fn pours() {
         say("sent");
     }
 }
+
+/// A client of a server at this address. It "polls": a request after the other on one connection; it
+/// "opens" one for each; or it "watches": events come, and it makes room for them.
+#[test]
+#[ignore = "a role for other tests"]
+fn asks() {
+    let load = load();
+    let (what, address) = load.split_once(' ').expect("what it does, and an address");
+    let listener = TcpListener::bind(address).expect("listen");
+    let watched = what == "watches";
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let stream = stream.expect("accept");
+            thread::spawn(move || if watched { tell(stream) } else { answer(stream) });
+        }
+    });
+    let mut stream = TcpStream::connect(address).expect("connect");
+    if watched {
+        say("ready");
+        let (mut event, room) = ([0; 4096], [7; 48]);
+        while stream.read_exact(&mut event).and_then(|()| stream.write_all(&room)).is_ok() {}
+    }
+    let mut byte = [7];
+    for request in 0.. {
+        if what == "opens" {
+            stream = TcpStream::connect(address).expect("connect");
+        }
+        stream.write_all(&byte).and_then(|()| stream.read_exact(&mut byte)).expect("it answers");
+        if request == 200 {
+            say("ready");
+        }
+        if request > 200 {
+            thread::sleep(Duration::from_millis(if what == "opens" { 20 } else { 1 }));
+        }
+    }
+}
+
+fn tell(mut stream: TcpStream) {
+    while stream.write_all(&[7; 4096]).is_ok() {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Holds a socket, and opens files until there are so many.
+#[test]
+#[ignore = "a role for other tests"]
+fn holds_files() {
+    let _socket = TcpListener::bind(local(80)).expect("listen");
+    let wanted: u64 = load().parse().expect("a number");
+    let mut files = Vec::new();
+    while std::fs::metadata("/proc/self/fd").expect("our own").len() < wanted {
+        files.push(std::fs::File::open("/dev/null").expect("there is room"));
+    }
+    say("ready");
+    forever();
+}
+
+/// Asks for datagrams to be sent to so many neighbours that nobody is.
+#[test]
+#[ignore = "a role for other tests"]
+fn meets() {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("bind");
+    let count: u8 = load().parse().expect("a number");
+    say("ready");
+    loop {
+        for host in 1..=count {
+            // Refused where nobody answered before.
+            let _ = socket.send_to(b"x", (Ipv4Addr::new(10, 9, 1, host), 9));
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Holds so many inotify instances with a watch each, looks as doctor does, and ends.
+#[test]
+#[ignore = "a role for other tests"]
+fn watches_files() {
+    use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+    let watch = |_| {
+        let instance = Inotify::init(InitFlags::IN_CLOEXEC).expect("an instance");
+        instance.add_watch("/", AddWatchFlags::IN_DELETE_SELF).expect("a watch");
+        instance
+    };
+    let held: Vec<Inotify> = (0..load().parse().expect("a number")).map(watch).collect();
+    let checks = vec![doctor::CheckId::InotifyLimit];
+    let report = doctor::examine(&doctor::Asked { checks, ..doctor::Asked::default() });
+    let said = match report.findings.as_slice() {
+        [found] => format!("{:?}: {}", found.severity, found.summary),
+        _ if report.not_made.is_empty() => "fine".to_owned(),
+        _ => format!("{report:?}"),
+    };
+    say(&format!("said {said}"));
+    drop(held);
+}

@@ -1,5 +1,7 @@
 //! `pilotfish doctor`: what is wrong on this node now, whose it is, and what to do.
 
+mod server;
+
 use super::output::{json, print};
 use crate::cli::args::{DoctorArgs, Output};
 use crate::cli::privileges;
@@ -11,7 +13,7 @@ use doctor::{Asked, Check, CheckId, Finding, NotMade, Report, Severity, Subject,
 use flow_model::{rfc3339, shown};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::SystemTime;
 
@@ -53,8 +55,16 @@ struct Told<'a> {
     finding: &'a Finding,
 }
 
-/// `socket` is asked for only where an agent is.
-pub fn run<P: AsRef<Path>>(args: &DoctorArgs, socket: impl FnOnce() -> Result<P, Failure>) -> Result<Exit, Failure> {
+/// What the configuration says of where to ask.
+pub struct Places {
+    /// Of the agent.
+    pub socket: PathBuf,
+    /// How the API server is reached.
+    pub kubeconfig: Option<PathBuf>,
+}
+
+/// `places` are asked for only where they are needed.
+pub fn run(args: &DoctorArgs, places: impl FnOnce() -> Result<Places, Failure>) -> Result<Exit, Failure> {
     if let Some(id) = args.explain {
         print(&explained(&id.check()))?;
         return Ok(Exit::Ok);
@@ -62,19 +72,27 @@ pub fn run<P: AsRef<Path>>(args: &DoctorArgs, socket: impl FnOnce() -> Result<P,
     let wanted = |id: &CheckId| args.id.is_none_or(|only| only == *id);
     // The node as a whole is no namespace's; who asks for it by name is told all the same.
     let of_all = |id: &CheckId| args.namespace.is_none() || args.id.is_some() || !CheckId::OF_NODE.contains(id);
-    let checks: Vec<CheckId> = CheckId::ON_DEMAND.into_iter().filter(wanted).filter(of_all).collect();
+    let mut checks: Vec<CheckId> = CheckId::ON_DEMAND.into_iter().filter(wanted).filter(of_all).collect();
     let mut of_history: Vec<CheckId> = findings::MADE.into_iter().filter(wanted).collect();
     if !checks.is_empty() {
         permitted()?;
     }
-    let client = Client::new(socket()?.as_ref());
+    let Places { socket, kubeconfig } = places()?;
+    let client = Client::new(&socket);
     let (agent, namespaces, of_the_node, kubernetes) = ask(&client);
     if args.id.is_none() && !kubernetes.as_ref().is_none_or(has_cluster) {
         // Nothing is told of pods where there are none.
-        of_history.retain(|id| !findings::OF_CLUSTER.contains(id));
+        of_history.retain(|id| !findings::WITH_CLUSTER.contains(id));
+        checks.retain(|id| !findings::WITH_CLUSTER.contains(id));
     }
     let helper: Option<fn() -> Command> = Some(process::reader);
-    let mut asked = Asked { checks, since: args.since, names: names(&namespaces), helper, ..Asked::default() };
+    let api_server = match &kubernetes {
+        _ if !checks.contains(&CheckId::ApiStorm) => Err(String::new()),
+        Some(kubernetes) => server::by_agent(&client, kubernetes),
+        None => server::by_files(kubeconfig),
+    };
+    let names = names(&namespaces);
+    let mut asked = Asked { checks, since: args.since, names, helper, api_server, ..Asked::default() };
     let mut nowhere = None;
     if let Some(wanted) = &args.namespace {
         asked.names.retain(|_, subject| subject.namespace == *wanted);
@@ -142,6 +160,7 @@ fn with_history(
         CheckId::DnsSearch => timeline.searches.is_some(),
         CheckId::DnsRetry => timeline.retries.is_some(),
         CheckId::RetryStorm => timeline.storms.is_some(),
+        CheckId::ApiStorm => timeline.api.is_some(),
         _ => true,
     };
     let (made, older): (Vec<CheckId>, Vec<CheckId>) = made.into_iter().partition(looks);
@@ -250,6 +269,9 @@ fn explained(check: &Check) -> String {
     out.push_str(match id {
         CheckId::DnsSearch | CheckId::DnsRetry | CheckId::RetryStorm => {
             "  looked at  what the agent counted in its last 30 s\n"
+        }
+        CheckId::ApiStorm => {
+            "  looked at  what the agent counted in its last 5 min; processes that hold a TCP socket\n"
         }
         id if findings::MADE.contains(id) => "  looked at  what the agent saw within --since: `pilotfish timeline`\n",
         id if CheckId::OF_NODE.contains(id) => "  looked at  the node as a whole\n",

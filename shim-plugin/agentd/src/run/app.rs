@@ -21,7 +21,7 @@ use crate::run::saved::{self, State};
 use crate::run::settings::{self, Who};
 use crate::run::signals::Signals;
 use crate::run::timeline::{
-    self, Heard, History, ProbeWatch, RetryWatch, SearchWatch, StormWatch, Timeline, TimelineFile,
+    self, ApiWatch, Heard, History, ProbeWatch, RetryWatch, SearchWatch, StormWatch, Timeline, TimelineFile,
 };
 use crate::run::upkeep::{Upkeep, look_at_quota};
 use crate::serve::admin::{ANSWER_TIME, Admin, PATIENCE, SocketFile, bind_address, bind_socket};
@@ -120,10 +120,12 @@ impl App {
         golden.observe(Box::new(watch));
         let (watch, storms) = StormWatch::new(window, &losses);
         golden.observe(Box::new(watch));
+        let (watch, api) = ApiWatch::new(window, &losses);
+        golden.observe(Box::new(watch));
         let (watch, probed) = ProbeWatch::new(&losses);
         golden.observe(Box::new(watch));
         let kept = saved::directory().and_then(|directory| TimelineFile::within(&directory).take());
-        let heard = Heard { unanswered, searches, retries, storms, probed };
+        let heard = Heard { unanswered, searches, retries, storms, api, probed };
         let history = History::new(Timeline::new(kept, timeline::now(), &losses), heard, window, &losses);
         let traffic = Traffic::new(reader, losses.clone()).with(config.metrics.histograms);
         let board = Arc::new(Board::new(version::own(), traffic, Instant::now()));

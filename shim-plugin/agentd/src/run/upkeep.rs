@@ -7,7 +7,7 @@ use crate::run::pace::Turns;
 use crate::run::{process, quota};
 use crate::serve::board::Board;
 use doctor::cgroup;
-use doctor::node::{NodeFile, NodeText};
+use doctor::node::{NodeFile, NodeReading, NodeText};
 use netns_scanner::deadline::{Deadlines, Late, PATIENCE};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -83,7 +83,7 @@ impl Upkeep {
             };
             (file, text)
         };
-        history.node(&NodeFile::ALL.into_iter().map(read).collect());
+        history.node(&NodeReading::of(NodeFile::ALL.into_iter().map(read).collect()));
     }
 
     /// Reads how often the CPU limit stopped containers that are ill. What cannot be read is

@@ -5,6 +5,7 @@ mod ends;
 mod probes;
 mod services;
 mod six;
+mod storm;
 mod world;
 
 use e2e::{PATIENCE, alone, wait_edge};

@@ -250,6 +250,11 @@ impl World {
     /// What kube-proxy and a routed CNI do: packets of these pods go through the node, which sends
     /// what is for the ClusterIP to a pod.
     pub fn proxy(&self, cluster_ip: IpAddr, to: IpAddr, pods: &[&Netns]) -> Result<()> {
+        self.proxy_port((cluster_ip, 80), (to, 8080), pods)
+    }
+
+    /// The same of these ports.
+    pub fn proxy_port(&self, (ip, port): (IpAddr, u16), to: (IpAddr, u16), pods: &[&Netns]) -> Result<()> {
         for pod in pods {
             pod.ip(&["route", "add", "100.71.0.1/32", "dev", "eth0"])?;
             pod.ip(&["route", "del", "100.71.0.0/16", "dev", "eth0"])?;
@@ -258,8 +263,9 @@ impl World {
             "echo 1 > /proc/sys/net/ipv4/ip_forward\n\
              for i in all br0; do echo 0 > /proc/sys/net/ipv4/conf/$i/send_redirects; done\n\
              {} 'add table ip cluster; add chain ip cluster services {{ type nat hook prerouting priority -100; }}; \
-             add rule ip cluster services ip daddr {cluster_ip} tcp dport 80 dnat to {to}:8080'\n",
+             add rule ip cluster services ip daddr {ip} tcp dport {port} dnat to {}'\n",
             installed("nft")?.display(),
+            SocketAddr::from(to),
         );
         let mut command = self.bed.node().command(&installed("sh")?);
         let output = command.args(["-ec", &script]).output()?;

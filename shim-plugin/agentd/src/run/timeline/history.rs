@@ -1,5 +1,6 @@
 //! The timeline as the agent holds it: fed by the containers task, read by whoever asks.
 
+use super::api::ToldApi;
 use super::cuts::SETTLED;
 use super::gauge::FindingGauge;
 use super::kept::Kept;
@@ -16,7 +17,7 @@ use crate::clock;
 use agent_api as api;
 use doctor::decide::cpu_throttled;
 use doctor::history::Periods;
-use doctor::node::{NodeLook, NodeTexts, NodeWatch};
+use doctor::node::{NodeLook, NodeReading, NodeWatch};
 use doctor::{Finding, Subject};
 use flow_model::{Ts, Workload};
 use golden_metrics::{Loss, Losses, SelfMetric};
@@ -43,6 +44,7 @@ struct Inner {
     searches: Told,
     retries: ToldRetries,
     storms: ToldStorms,
+    api: ToldApi,
     node: NodeWatch,
     /// What the last look at the node's files said.
     looked: NodeLook,
@@ -63,6 +65,7 @@ pub struct Heard {
     pub searches: Told,
     pub retries: ToldRetries,
     pub storms: ToldStorms,
+    pub api: ToldApi,
     pub probed: Receiver<ProbeSeen>,
 }
 
@@ -86,8 +89,9 @@ impl Inner {
         let searches = fresh(&self.searches.lock(), now.mono, stale);
         let retries = fresh(&self.retries.lock(), now.mono, stale);
         let storms = fresh(&self.storms.lock(), now.mono, stale);
+        let api = fresh(&self.api.lock(), now.mono, stale);
         let probes = cluster.is_some_and(ClusterNames::knows_probes).then(|| self.probes(now));
-        api::Timeline { searches, retries, storms, probes, ..timeline }
+        api::Timeline { searches, retries, storms, api, probes, ..timeline }
     }
 
     /// Before an exit is told that they caused.
@@ -168,7 +172,7 @@ pub fn now() -> Moment {
 impl History {
     #[must_use]
     pub fn new(timeline: Timeline, heard: Heard, window: Duration, losses: &Losses) -> History {
-        let Heard { unanswered, searches, retries, storms, probed } = heard;
+        let Heard { unanswered, searches, retries, storms, api, probed } = heard;
         let (gauge, probing) = (FindingGauge::new(window, losses), Probing::new(losses));
         let (node, looked, stale) = (NodeWatch::default(), NodeLook::default(), window * STALE_AFTER);
         let (throttling, exits) = (Throttling::new(losses), Vec::new());
@@ -180,6 +184,7 @@ impl History {
             searches,
             retries,
             storms,
+            api,
             node,
             looked,
             stale,
@@ -245,11 +250,11 @@ impl History {
         inner.throttling.due(now.mono, &suspects, is_ill)
     }
 
-    /// Takes in what the files of the node say.
-    pub fn node(&self, texts: &NodeTexts) {
+    /// Takes in what the node says of itself.
+    pub fn node(&self, reading: &NodeReading) {
         let mut inner = self.inner.lock();
         let Inner { node, looked, gauge, .. } = &mut *inner;
-        *looked = node.look(texts, clock::now(), gauge.thresholds());
+        *looked = node.look(reading, clock::now(), gauge.thresholds());
     }
 
     pub fn throttling(&self, task: TaskId, periods: Periods) {

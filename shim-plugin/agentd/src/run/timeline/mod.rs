@@ -1,6 +1,7 @@
 //! What happened to this node's containers, and what each end of one cut: a ring of events of a
 //! bounded size, and requests without an answer joined to the exits that they belong to.
 
+mod api;
 mod cuts;
 mod gauge;
 mod history;
@@ -17,6 +18,7 @@ mod totals;
 mod unanswered;
 mod watch;
 
+pub use api::{ApiWatch, is_api_server};
 pub use history::{Heard, History, now};
 pub use kept::TimelineFile;
 pub use probes::ProbeWatch;
