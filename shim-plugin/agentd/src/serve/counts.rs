@@ -44,6 +44,8 @@ pub struct CountPublisher {
     not_taken: Loss,
     removed: Loss,
     late: Loss,
+    ended_late: Loss,
+    ended_full: Loss,
     alarms_full: Loss,
     tasks_full: Loss,
     events_full: Loss,
@@ -60,6 +62,12 @@ impl CountPublisher {
             not_taken: losses.place("attach", "not_taken", "namespaces that were not taken, at each try"),
             removed: losses.place("attach", "removed", "packets at most, while somebody had removed our programs"),
             late: losses.place("attach", "late", "packets at most, of a new interface before our programs"),
+            ended_late: losses.place(
+                "attach",
+                "ended_late",
+                "ended containers whose sockets were not done within 10 s",
+            ),
+            ended_full: losses.place("attach", "ended_full", "ended containers not waited for, for want of room"),
             alarms_full: losses.place("attach", "alarms_full", "new namespaces left to containerd's news"),
             tasks_full: losses.place("containerd", "tasks_full", "containers that are not followed, at each sight"),
             events_full: losses.place("containerd", "events_full", "events that found the queue full"),
@@ -95,6 +103,9 @@ impl CountPublisher {
             over_limit,
             swept_filters,
             missed_news,
+            lingered,
+            ended_late,
+            ended_full,
             failed_detaches,
             removed_programs,
             unseen_packets,
@@ -112,6 +123,8 @@ impl CountPublisher {
         self.removed.set_total(unseen_packets);
         self.interfaces_full.set_total(over_limit);
         self.link_news.set_total(missed_news);
+        self.ended_late.set_total(ended_late);
+        self.ended_full.set_total(ended_full);
         let mut count = |name, help, total| out.push(SelfMetric::counter(name, help, total));
         count("pilotfish_attach_entries_total", "Entries into network namespaces to attach or detach.", entries);
         let help = "Links, addresses, routes, qdiscs and filters that were listed to attach.";
@@ -123,6 +136,9 @@ impl CountPublisher {
         count("pilotfish_attach_swept_filters_total", help, swept_filters);
         let help = "Interfaces whose programs somebody else had taken away, replaced or shadowed; put back.";
         count("pilotfish_attach_removed_programs_total", help, removed_programs);
+        let help =
+            "Network namespaces that were observed beyond their last container, because its sockets were not done.";
+        count("pilotfish_attach_lingered_total", help, lingered);
         let help = "Detaches that may have left a filter behind, which does nothing.";
         count("pilotfish_attach_failed_detaches_total", help, failed_detaches);
     }
@@ -317,6 +333,7 @@ mod tests {
         let mut counted = Counted::default();
         counted.attach.over_limit = 3;
         counted.attach.failed_detaches = 2;
+        (counted.attach.lingered, counted.attach.ended_late, counted.attach.ended_full) = (9, 8, 1);
         counted.attach.cut.addresses = 7;
         counted.tasks.refused = 4;
         counted.link.events_lost = 5;
@@ -328,7 +345,8 @@ mod tests {
             .filter(|row| row.total > 0)
             .map(|row| format!("{}/{} {}", row.stage, row.reason, row.total))
             .collect();
-        assert_eq!(lost, ["attach/interfaces_full 3", "containerd/events_full 5", "containerd/tasks_full 4"]);
+        assert_eq!(lost[..2], ["attach/ended_full 1", "attach/ended_late 8"]);
+        assert_eq!(lost[2..], ["attach/interfaces_full 3", "containerd/events_full 5", "containerd/tasks_full 4"]);
         let shown: Vec<String> = board
             .counted
             .lock()
@@ -341,6 +359,7 @@ mod tests {
             [
                 r#"pilotfish_attach_cut_lists_total [("list", "addresses")] 7"#,
                 "pilotfish_attach_failed_detaches_total [] 2",
+                "pilotfish_attach_lingered_total [] 9",
                 r#"pilotfish_containerd_events_total [("topic", "create")] 6"#,
             ]
         );

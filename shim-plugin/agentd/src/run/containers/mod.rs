@@ -1,6 +1,6 @@
 //! Performs what the registry of containers asks for: opens namespaces, has them attached, gives
 //! them and their addresses names, and lets go of all that when the last container of a namespace
-//! ends.
+//! has ended and its sockets are done.
 
 mod attach_news;
 mod beginning;
@@ -337,14 +337,19 @@ impl Containers {
             }
             Action::Identify { slot, name } => self.identify(slot, &name),
             Action::Observe { slot, word } => self.observe(slot, word),
-            Action::Detach { slot, netns: _ } => {
+            Action::Detach { slot, netns: _, ended } => {
                 if self.node_gone(slot) {
                     return;
                 }
                 let Some(namespace) = self.namespaces.get_mut(&slot) else { return };
-                namespace.leaving(clock::now());
                 self.scan.gone(slot);
-                self.attacher.detach(slot);
+                if ended {
+                    namespace.ended();
+                    self.attacher.leave(slot);
+                } else {
+                    namespace.leaving(clock::now());
+                    self.attacher.detach(slot);
+                }
                 self.dirty = true;
             }
             Action::Tell(news) => {
@@ -386,7 +391,7 @@ impl Containers {
             Origin::Live => Priority::New,
             Origin::Found => Priority::Background,
         };
-        self.descriptors.room_for_another(self.namespaces.len())?;
+        self.descriptors.room_for_another(self.namespaces.len()).inspect_err(|_| self.attacher.make_room())?;
         // Its addresses are its own from before anything of it is seen.
         let since = clock::now();
         self.attacher.attach(slot, open.clone(), priority).map_err(|error| error.to_string())?;
