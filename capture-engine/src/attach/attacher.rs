@@ -1,6 +1,6 @@
 //! Who is asked to attach and to detach: the face of the threads that do it.
 
-use super::ending::Linger;
+use super::linger::Linger;
 use super::queue::{Priority, Serves};
 use super::state::Attachment;
 use super::table::{Core, Entry, Table};

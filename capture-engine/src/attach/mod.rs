@@ -36,6 +36,7 @@ mod cgroup;
 mod ending;
 mod gap;
 mod inside;
+mod linger;
 mod plan;
 mod queue;
 mod retry;

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::ending::Linger;
+use super::linger::Linger;
 use super::retry::Retries;
 use std::time::{Duration, Instant};
 

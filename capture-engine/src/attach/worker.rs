@@ -2,8 +2,9 @@
 
 #![forbid(unsafe_code)]
 
-use super::ending::{self, Linger};
+use super::ending;
 use super::inside::{self, EntryReport, Held, Ours};
+use super::linger::Linger;
 use super::queue::{Awaited, Priority, Serves};
 use super::state::{Outcome, Work};
 use super::table::{Core, View};

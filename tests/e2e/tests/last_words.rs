@@ -3,8 +3,9 @@
 #![forbid(unsafe_code)]
 
 use anyhow::{Context, Result, ensure};
+use e2e::node_agent::NodeAgent;
 use e2e::{PATIENCE, alone, losses, wait_equation};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 use testbed::{Agent, AgentOptions, BRIDGE, Container, ContainerSpec, Testbed, address_of, filters_in, scene, until};
@@ -130,4 +131,35 @@ fn what_a_task_leaves_in_the_socket_of_its_own_namespace_is_counted_and_keeps_it
     ensure!(outer(), "its socket keeps the namespace");
     read_the_rest(&bed, &agent, &server)?;
     until("the namespace is gone, and its interface", PATIENCE, || !outer())
+}
+
+#[test]
+fn what_a_container_of_the_node_leaves_in_its_socket_is_counted_too() -> Result<()> {
+    let _alone = alone();
+    let mut bed = Testbed::start()?;
+    let agent = NodeAgent::start(&bed, "")?;
+    let server = server(&mut bed)?;
+    let target = server.address.to_string();
+    let words = ["/bin/leaves", "say", &target, &MESSAGES.to_string(), "/conf/gate"];
+    let client = bed.run(ContainerSpec::new("talker", &words).on_the_node())?;
+    agent.wait_pods(1)?;
+    agent.wait_cgroup("talker")?;
+    let of_talker = agent.status()?.node.cgroups.into_iter().find(|row| row.workload == "talker");
+    let cgroup = of_talker.context("the row of its cgroup")?.path;
+    scene::open_gate(&bed, &client)?;
+    scene::last_line(&client, PATIENCE)?;
+    bed.stop(client, Duration::from_secs(2))?;
+    // As runc does where version 2 stands alone.
+    until("its cgroup is removed", PATIENCE, || !Path::new(&cgroup).exists() || std::fs::remove_dir(&cgroup).is_ok())?;
+    until("its end is known", PATIENCE, || agent.cgroup("talker").is_none())?;
+    scene::open_gate(&bed, &server)?;
+    let read = scene::last_line(&server, PATIENCE)?;
+    ensure!(read["read"] == MESSAGES + 1, "{read}");
+    let all = || ["client", "server"].map(|reporter| agent.all(reporter));
+    until("all is counted or lost", PATIENCE, || all().iter().all(|(counted, lost)| counted + lost == MESSAGES + 1))
+        .with_context(|| format!("{:?}\n{}", all(), agent.edges()))?;
+    for (_, lost) in all() {
+        ensure!(lost <= MESSAGES / 10, "{:?}", all());
+    }
+    Ok(())
 }

@@ -16,6 +16,9 @@ pub struct Counted {
     pub attach: AttachCounters,
     /// Packets of namespaces that were met after they began, until they were attached.
     pub late_packets: u64,
+    /// Cgroups of the node that were let go of though their sockets were not done: in time, and for
+    /// want of room.
+    pub node_ended: [u64; 2],
     pub heard: HeardCounts,
     pub tasks: Counts,
     pub link: LinkCounts,
@@ -83,8 +86,10 @@ impl CountPublisher {
     }
 
     fn metrics(&self, counted: Counted) -> Vec<SelfMetric> {
-        let Counted { attach, late_packets, heard, tasks, link } = counted;
+        let Counted { attach, late_packets, node_ended: [node_late, node_full], heard, tasks, link } = counted;
         self.late.set_total(late_packets + attach.late_packets);
+        self.ended_late.set_total(attach.ended_late + node_late);
+        self.ended_full.set_total(attach.ended_full + node_full);
         self.alarms_full.set_total(heard.kernel.crowded + tasks.early_full);
         let mut out = Vec::new();
         self.attach(attach, &mut out);
@@ -104,8 +109,9 @@ impl CountPublisher {
             swept_filters,
             missed_news,
             lingered,
-            ended_late,
-            ended_full,
+            // Together with those of the node's cgroups.
+            ended_late: _,
+            ended_full: _,
             failed_detaches,
             removed_programs,
             unseen_packets,
@@ -123,8 +129,6 @@ impl CountPublisher {
         self.removed.set_total(unseen_packets);
         self.interfaces_full.set_total(over_limit);
         self.link_news.set_total(missed_news);
-        self.ended_late.set_total(ended_late);
-        self.ended_full.set_total(ended_full);
         let mut count = |name, help, total| out.push(SelfMetric::counter(name, help, total));
         count("pilotfish_attach_entries_total", "Entries into network namespaces to attach or detach.", entries);
         let help = "Links, addresses, routes, qdiscs and filters that were listed to attach.";
@@ -333,7 +337,8 @@ mod tests {
         let mut counted = Counted::default();
         counted.attach.over_limit = 3;
         counted.attach.failed_detaches = 2;
-        (counted.attach.lingered, counted.attach.ended_late, counted.attach.ended_full) = (9, 8, 1);
+        (counted.attach.lingered, counted.attach.ended_late, counted.attach.ended_full) = (9, 7, 1);
+        counted.node_ended = [1, 0];
         counted.attach.cut.addresses = 7;
         counted.tasks.refused = 4;
         counted.link.events_lost = 5;
@@ -345,8 +350,9 @@ mod tests {
             .filter(|row| row.total > 0)
             .map(|row| format!("{}/{} {}", row.stage, row.reason, row.total))
             .collect();
-        assert_eq!(lost[..2], ["attach/ended_full 1", "attach/ended_late 8"]);
-        assert_eq!(lost[2..], ["attach/interfaces_full 3", "containerd/events_full 5", "containerd/tasks_full 4"]);
+        let of_attach = ["attach/ended_full 1", "attach/ended_late 8", "attach/interfaces_full 3"];
+        let of_containerd = ["containerd/events_full 5", "containerd/tasks_full 4"];
+        assert_eq!(lost, [&of_attach[..], &of_containerd].concat());
         let shown: Vec<String> = board
             .counted
             .lock()
@@ -358,8 +364,8 @@ mod tests {
             shown,
             [
                 r#"pilotfish_attach_cut_lists_total [("list", "addresses")] 7"#,
-                "pilotfish_attach_failed_detaches_total [] 2",
                 "pilotfish_attach_lingered_total [] 9",
+                "pilotfish_attach_failed_detaches_total [] 2",
                 r#"pilotfish_containerd_events_total [("topic", "create")] 6"#,
             ]
         );
