@@ -1,7 +1,7 @@
 //! The ends of what is seen at its cgroup: containers on the node's network, and its services.
 
 use super::Containers;
-use super::node_cgroups::{Attached, Over, Rest};
+use super::node_cgroups::{Attached, Over, Rest, let_go};
 use crate::clock;
 use crate::run::orders::Order;
 use flow_model::Slot;
@@ -40,12 +40,5 @@ impl Containers {
         for (slot, attached) in self.node.pass_on(cgroup) {
             self.node_over(slot, Some(attached));
         }
-    }
-}
-
-/// Taking programs off a cgroup may take a while.
-pub(super) fn let_go(attached: Option<Attached>) {
-    if let Some(attached) = attached {
-        tokio::task::spawn_blocking(move || drop(attached));
     }
 }

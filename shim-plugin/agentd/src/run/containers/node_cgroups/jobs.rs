@@ -83,6 +83,13 @@ pub struct Attached {
     pub at: Ts,
 }
 
+/// Taking programs off a cgroup may take a while.
+pub fn let_go(attached: Option<Attached>) {
+    if let Some(attached) = attached {
+        tokio::task::spawn_blocking(move || drop(attached));
+    }
+}
+
 /// Why nothing is attached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Why {

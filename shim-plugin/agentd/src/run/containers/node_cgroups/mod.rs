@@ -7,7 +7,7 @@ pub mod hierarchy;
 mod jobs;
 pub mod services;
 
-pub use jobs::{Attached, Job, Jobs, LinksOf, Rest, Why, find_hierarchy, services_of};
+pub use jobs::{Attached, Job, Jobs, LinksOf, Rest, Why, find_hierarchy, let_go, services_of};
 
 use crate::run::scan::NodeSockets;
 use agent_api as api;
