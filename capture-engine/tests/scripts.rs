@@ -11,7 +11,9 @@ mod script;
 use capture_engine::replay::Replay;
 use script::redis::{self, Values};
 use script::refused::Crowd;
-use script::{Packet, Told, check_table, dns, engine, frames, host, kafka, mysql, postgres, random, streams, walks};
+use script::{
+    Packet, Told, check_table, dns, engine, frames, host, kafka, mysql, postgres, random, room, streams, walks,
+};
 use std::io::Cursor;
 use std::process::{Child, Command};
 
@@ -384,4 +386,16 @@ fn in_processes(jobs: u64) {
     let running: Vec<Child> = (0..jobs).map(job).collect();
     let failed = running.into_iter().filter_map(|mut child| (!child.wait().unwrap().success()).then_some(())).count();
     assert_eq!(failed, 0, "of {jobs} processes");
+}
+
+#[test]
+#[cfg_attr(no_bpf, ignore = "built without clang")]
+fn of_connections_whose_room_comes_and_goes_each_exchange_is_counted_or_lost_once() {
+    let (count, first) = random::scale(3000);
+    eprintln!("{count} scripts from PILOTFISH_SCRIPTS_SEED={first} on");
+    for seed in first..first.saturating_add(count) {
+        if let Some(wrong) = room::differs(seed) {
+            panic!("PILOTFISH_SCRIPTS=1 PILOTFISH_SCRIPTS_SEED={seed}: {wrong}");
+        }
+    }
 }

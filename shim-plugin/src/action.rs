@@ -88,6 +88,9 @@ pub enum Action {
         slot: Slot,
         /// The namespace of that slot.
         netns: NetnsId,
+        /// Nobody lives there any more: what its processes left in their sockets may be on its way
+        /// yet. False where it is not to be observed any more, or is about to be attached anew.
+        ended: bool,
     },
     /// Look whether the process that `pid` was when the task was opened is still there: nobody else
     /// tells of its end. Answer: [`Report::Gone`] where it is not, else none.

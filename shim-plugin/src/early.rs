@@ -93,7 +93,7 @@ impl Registry {
             oldest.remove();
             self.counts.early_unowned += 1;
             if let Some(gone) = self.slots.remove(slot) {
-                out.push(Action::Detach { slot, netns: gone.netns });
+                out.push(Action::Detach { slot, netns: gone.netns, ended: false });
             }
         }
     }

@@ -71,7 +71,7 @@ impl Registry {
         let was = self.slots.get(slot).is_some_and(|entry| entry.left_out.is_some());
         let is = self.is_left_out_now(slot, out);
         match self.slots.get(slot) {
-            Some(entry) if is && !was => out.push(Action::Detach { slot, netns: entry.netns }),
+            Some(entry) if is && !was => out.push(Action::Detach { slot, netns: entry.netns, ended: false }),
             Some(_) if was && !is => self.take_up(slot, out),
             _ => {}
         }

@@ -344,14 +344,14 @@ impl Registry {
         if let TaskStage::Node(Some(slot)) = task.stage
             && let Some(gone) = self.slots.leave(slot, id)
         {
-            out.extend(gone.detach(slot));
+            out.extend(gone.detach(slot, true));
         }
         self.forget_word(task.name.as_deref());
         if let TaskStage::In(slot) = task.stage {
             let vouched = self.slots.get(slot).is_none_or(|it| it.cookie.is_some() || it.tasks.first() != Some(&id));
             if let Some(gone) = self.slots.leave(slot, id) {
                 self.in_flight.remove(&gone.via);
-                out.extend(gone.detach(slot));
+                out.extend(gone.detach(slot, true));
             } else if vouched {
                 self.name_anew(slot, out);
                 self.judge(slot, out);
@@ -400,7 +400,7 @@ impl Registry {
     pub(crate) fn place_anew(&mut self, slot: Slot, out: &mut Vec<Action>) {
         let Some(gone) = self.slots.remove(slot) else { return };
         self.in_flight.remove(&gone.via);
-        out.extend(gone.detach(slot));
+        out.extend(gone.detach(slot, false));
         for id in gone.tasks {
             if let Some(task) = self.tasks.get_mut(&id) {
                 task.stage = TaskStage::Waiting;

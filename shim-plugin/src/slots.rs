@@ -163,8 +163,8 @@ impl SlotEntry {
     }
 
     /// What lets go of it, unless nobody has it.
-    pub fn detach(&self, slot: Slot) -> Option<Action> {
-        self.left_out.is_none().then_some(Action::Detach { slot, netns: self.netns })
+    pub fn detach(&self, slot: Slot, ended: bool) -> Option<Action> {
+        self.left_out.is_none().then_some(Action::Detach { slot, netns: self.netns, ended })
     }
 
     /// Who lives there, as far as is known.

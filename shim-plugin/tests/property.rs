@@ -295,7 +295,7 @@ impl Node {
                 assert!(self.cgroups.insert(slot, pid).is_none(), "a slot is asked for once");
                 return;
             }
-            Action::Detach { slot, netns } => {
+            Action::Detach { slot, netns, ended: _ } => {
                 assert!(self.cgroups.remove(&slot).is_none() || netns == NODE, "cgroups are of the node");
                 assert!(self.slots_seen.contains(&slot), "what is detached was attached or tried");
                 let was = self.attached.remove(&slot);

@@ -1,7 +1,9 @@
 //! Who is asked to attach and to detach: the face of the threads that do it.
 
+use super::linger::Linger;
 use super::queue::{Priority, Serves};
-use super::table::{Core, Entry};
+use super::state::Attachment;
+use super::table::{Core, Entry, Table};
 use super::watcher;
 use super::words::{AttachConfig, AttachCounters, AttachEvent, AttachStatus};
 use super::worker;
@@ -97,11 +99,31 @@ impl Attacher {
     /// Takes our programs out of the namespace and closes its descriptors; `AttachEvent::Detached`
     /// tells when. An unknown slot is ignored.
     pub fn detach(&self, slot: Slot) {
+        self.go(&mut self.core.table.lock(), slot, Attachment::detach);
+    }
+
+    /// As `detach`, of a namespace whose last process has ended: first waits until what that left in
+    /// its TCP sockets is over, as long as the interfaces are there. Not for longer than
+    /// `AttachConfig::linger`, nor when there are `AttachConfig::max_lingering` such, nor when its
+    /// namespace is attached anew, or it is told to `detach`, or the attacher ends.
+    pub fn leave(&self, slot: Slot) {
+        let now = Instant::now();
         let mut table = self.core.table.lock();
-        if table.slots.get_mut(&slot).is_some_and(|entry| entry.machine.detach()) {
-            self.core.push(&mut table, slot, Priority::Urgent);
+        let crowded = table.lingering().count() >= self.core.config.max_lingering;
+        let linger = if crowded { Linger::crowded(now) } else { Linger::new(now + self.core.config.linger) };
+        self.go(&mut table, slot, |machine| machine.leave(linger));
+    }
+
+    /// Others want the room of those that wait for their sockets: each is looked at once more, and left.
+    pub fn make_room(&self) {
+        self.core.make_room(&mut self.core.table.lock(), Instant::now());
+    }
+
+    fn go(&self, table: &mut Table, slot: Slot, how: impl FnOnce(&mut Attachment) -> bool) {
+        if table.slots.get_mut(&slot).is_some_and(|entry| how(&mut entry.machine)) {
+            self.core.push(table, slot, Priority::Urgent);
         } else {
-            self.core.hasten(&mut table, slot);
+            self.core.hasten(table, slot);
         }
         table.reschedule(slot);
     }
@@ -146,12 +168,7 @@ impl Attacher {
         table.leaving = true;
         let slots: Vec<Slot> = table.slots.keys().copied().collect();
         for slot in slots {
-            if table.slots.get_mut(&slot).is_some_and(|entry| entry.machine.detach()) {
-                self.core.push(&mut table, slot, Priority::Urgent);
-            } else {
-                self.core.hasten(&mut table, slot);
-            }
-            table.reschedule(slot);
+            self.go(&mut table, slot, Attachment::detach);
         }
         while !table.slots.is_empty() && !self.core.fewer.wait_until(&mut table, deadline).timed_out() {}
         let left = table.slots.len();
@@ -184,8 +201,10 @@ impl Taker {
             return Err(AttachError::SameNamespace(other));
         }
         if table.slots.len() >= self.0.config.max_namespaces {
+            self.0.make_room(&mut table, now);
             return Err(AttachError::Full(self.0.config.max_namespaces));
         }
+        self.0.pass_on(&mut table, netns.id());
         table.slots.insert(slot, Entry::new(netns, now));
         table.queue.push(slot, priority);
         let whom = table.queue.for_whom(priority);

@@ -1,6 +1,6 @@
 //! Programs on a cgroup (version 2): what sockets of its processes send and receive, wherever it
 //! goes. Links are descriptors: they vanish with the process, and the kernel takes them off a
-//! cgroup that is removed.
+//! cgroup that is removed, with its last socket.
 
 #![forbid(unsafe_code)]
 
@@ -47,6 +47,7 @@ pub enum CgroupError {
 #[derive(Debug)]
 pub struct CgroupLinks {
     id: u64,
+    path: PathBuf,
     links: [sys::Link; 2],
 }
 
@@ -75,7 +76,7 @@ impl CgroupLinks {
                 source,
             })
         };
-        Ok(CgroupLinks { id, links: [link(Direction::Ingress)?, link(Direction::Egress)?] })
+        Ok(CgroupLinks { id, path: path.to_owned(), links: [link(Direction::Ingress)?, link(Direction::Egress)?] })
     }
 
     /// Whether both programs are still there: whoever may can take a link off its cgroup, and its
@@ -84,6 +85,12 @@ impl CgroupLinks {
     #[must_use]
     pub fn in_place(&self) -> bool {
         self.links.iter().all(|link| sys::cgroup_of(link).map_or(true, |at| at == self.id))
+    }
+
+    /// Whether its directory is gone. Its sockets may still be there, and the programs with them.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        std::fs::metadata(&self.path).map_or(true, |there| there.ino() != self.id)
     }
 
     /// The kernel's number of the cgroup, which sockets carry.

@@ -19,18 +19,24 @@
 //! have passed meanwhile is counted by the interface's own counters. The same where interfaces count
 //! packets and the programs none, whatever the reason.
 //!
+//! # Ends
+//! What a container's processes left in their sockets passes after them. [`Attacher::leave`] waits for
+//! that, within bounds; [`Attacher::detach`] does not.
+//!
 //! # Descriptors
 //! Two per attached namespace: the namespace itself, needed to enter it again (detach, interfaces
 //! that appear later), and the subscription to its links. Both keep the namespace alive, so
-//! [`Attacher::detach`] must be called when the container goes; it closes both. With TCX, two more
+//! one of the two must be called when the container goes; it closes both. With TCX, two more
 //! for each interface.
 
 mod asker;
 mod attacher;
 mod bells;
 mod cgroup;
+mod ending;
 mod gap;
 mod inside;
+mod linger;
 mod plan;
 mod queue;
 mod retry;

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::linger::Linger;
 use super::retry::Retries;
 use std::time::{Duration, Instant};
 
@@ -50,6 +51,8 @@ impl AttachState {
 pub enum Work {
     /// Bring programs onto all interfaces that lack them.
     Attach,
+    /// Detach, unless more is to be waited for.
+    Leave(Linger),
     Detach,
 }
 
@@ -58,6 +61,8 @@ pub enum Work {
 pub enum Outcome {
     Attached,
     Failed(String),
+    /// It is left later: its sockets have something to say yet.
+    Lingers,
     Detached,
 }
 
@@ -70,6 +75,8 @@ pub struct Attachment {
     /// Something changed since the last look began.
     dirty: bool,
     leaving: bool,
+    /// Where it is not left before its sockets have said what they had to say.
+    linger: Option<Linger>,
     retries: Retries,
     retry_at: Option<Instant>,
     looks: u32,
@@ -86,6 +93,7 @@ impl Attachment {
             running: false,
             dirty: false,
             leaving: false,
+            linger: None,
             retries: Retries::default(),
             retry_at: None,
             looks: LOOKS_AT_ONCE,
@@ -129,7 +137,7 @@ impl Attachment {
         self.dirty = false;
         self.retry_at = None;
         if self.leaving {
-            return Some(Work::Detach);
+            return Some(self.linger.map_or(Work::Detach, Work::Leave));
         }
         if self.state == AttachState::Discovered {
             self.state = AttachState::Attaching;
@@ -145,9 +153,12 @@ impl Attachment {
                 self.state = AttachState::Attached;
             }
             Outcome::Failed(reason) => {
-                self.retry_at = Some(now + self.retries.failed());
+                // Whoever leaves does not come back for another try.
+                self.retry_at = (!self.leaving).then(|| now + self.retries.failed());
                 self.state = AttachState::Failed { reason };
             }
+            // Unless it was told meanwhile to wait no longer.
+            Outcome::Lingers => self.retry_at = self.linger.as_mut().map(|linger| linger.next(now)),
             Outcome::Detached => {
                 self.retry_at = None;
                 self.state = AttachState::Gone;
@@ -160,7 +171,7 @@ impl Attachment {
     pub fn release(&mut self, now: Instant) -> bool {
         self.running = false;
         match (self.leaving, self.dirty) {
-            (true, _) => self.enqueue(),
+            (true, _) => self.retry_at.is_none() && self.enqueue(),
             (false, true) => self.changed(now),
             (false, false) => false,
         }
@@ -201,10 +212,36 @@ impl Attachment {
         settled && self.enqueue()
     }
 
-    /// The container is gone, or we leave.
+    /// Its last process has ended, and may have left something in its sockets.
+    #[must_use]
+    pub fn leave(&mut self, linger: Linger) -> bool {
+        if self.leaving {
+            return false;
+        }
+        (self.leaving, self.linger, self.retry_at) = (true, Some(linger), None);
+        !self.running && self.enqueue()
+    }
+
+    /// Until when it waits for its sockets, if it does.
+    #[must_use]
+    pub fn lingers(&self) -> Option<Linger> {
+        self.linger.filter(|_| self.state != AttachState::Gone)
+    }
+
+    /// If it waits for its sockets, it is looked at once more now, and then left.
+    #[must_use]
+    pub fn make_room(&mut self, now: Instant) -> bool {
+        let Some(linger) = self.linger.as_mut() else { return false };
+        linger.make_room(now);
+        self.retry_at = None;
+        !self.running && self.enqueue()
+    }
+
+    /// At once: it is not to be observed any more, or somebody else takes its place, or we leave.
     #[must_use]
     pub fn detach(&mut self) -> bool {
         self.leaving = true;
+        self.linger = None;
         self.retry_at = None;
         !self.running && self.enqueue()
     }
@@ -375,12 +412,67 @@ mod tests {
         assert!(attachment.detach() && !attachment.look_again());
     }
 
+    #[test]
+    fn what_has_more_to_say_is_looked_at_again_until_its_time_is_over() {
+        let start = Instant::now();
+        let mut attachment = Attachment::new(start);
+        run(&mut attachment, Outcome::Attached, start);
+        let linger = Linger::new(start + Duration::from_secs(10));
+        assert!(attachment.leave(linger) && !attachment.leave(linger), "once");
+        let (mut now, mut looks) = (start, 0);
+        while now < start + Duration::from_secs(10) {
+            assert!(matches!(attachment.begin(), Some(Work::Leave(_))));
+            attachment.finish(Outcome::Lingers, now);
+            assert!(!attachment.release(now) && !attachment.changed(now) && !attachment.look_again());
+            now = attachment.retry_at().expect("another look");
+            assert!(attachment.due(now));
+            looks += 1;
+        }
+        assert_eq!(now, start + Duration::from_secs(10));
+        assert!((30..60).contains(&looks), "{looks} looks");
+        assert_eq!(attachment.begin(), Some(Work::Leave(attachment.lingers().expect("it still waits"))));
+        attachment.finish(Outcome::Detached, now);
+        assert!(!attachment.release(now));
+        assert_eq!((attachment.state(), attachment.lingers()), (AttachState::Gone, None));
+    }
+
+    #[test]
+    fn who_is_told_to_wait_no_longer_is_left_at_once() {
+        let start = Instant::now();
+        let lingering = |is_running: bool| {
+            let mut attachment = Attachment::new(start);
+            run(&mut attachment, Outcome::Attached, start);
+            assert!(attachment.leave(Linger::new(start + Duration::from_secs(10))));
+            assert!(attachment.begin().is_some());
+            if !is_running {
+                attachment.finish(Outcome::Lingers, start);
+                assert!(!attachment.release(start));
+            }
+            attachment
+        };
+        let mut waits = lingering(false);
+        assert!(waits.detach());
+        assert_eq!((waits.begin(), waits.lingers()), (Some(Work::Detach), None));
+        let mut is_looked_at = lingering(true);
+        assert!(!is_looked_at.detach());
+        is_looked_at.finish(Outcome::Lingers, start);
+        assert!(is_looked_at.release(start), "the look came too late to matter");
+        assert_eq!(is_looked_at.begin(), Some(Work::Detach));
+        let mut crowded = lingering(false);
+        assert!(crowded.make_room(start));
+        let linger = crowded.lingers().expect("one more look");
+        assert!(linger.is_over(start) && linger.is_crowded());
+        assert_eq!(crowded.begin(), Some(Work::Leave(linger)));
+    }
+
     #[derive(Clone, Debug)]
     enum Step {
         Begin,
         Finish(bool),
         Changed,
         Look,
+        Leave,
+        MakeRoom,
         Detach,
         Wait(u16),
     }
@@ -391,6 +483,8 @@ mod tests {
             4 => any::<bool>().prop_map(Step::Finish),
             2 => Just(Step::Changed),
             2 => Just(Step::Look),
+            1 => Just(Step::Leave),
+            1 => Just(Step::MakeRoom),
             1 => Just(Step::Detach),
             2 => any::<u16>().prop_map(Step::Wait),
         ];
@@ -413,11 +507,12 @@ mod tests {
                         let work = attachment.begin();
                         prop_assert!(work.is_none() || working.is_none());
                         working = work.or(working);
-                        prop_assert!(work != Some(Work::Detach) || detached);
+                        prop_assert!(matches!(work, None | Some(Work::Attach)) || detached);
                     }
                     Step::Finish(well) => if let Some(work) = working.take() {
                         attachment.finish(match (work, well) {
-                            (Work::Detach, _) => Outcome::Detached,
+                            (Work::Detach, _) | (Work::Leave(_), true) => Outcome::Detached,
+                            (Work::Leave(_), false) => Outcome::Lingers,
                             (Work::Attach, true) => Outcome::Attached,
                             (Work::Attach, false) => Outcome::Failed(String::new()),
                         }, now);
@@ -429,6 +524,11 @@ mod tests {
                         prop_assert!(known, "the change is forgotten");
                     }
                     Step::Look => in_queue += i32::from(attachment.look_again()),
+                    Step::Leave => {
+                        detached = true;
+                        in_queue += i32::from(attachment.leave(Linger::new(now + Duration::from_secs(10))));
+                    }
+                    Step::MakeRoom => in_queue += i32::from(attachment.make_room(now)),
                     Step::Detach => {
                         detached = true;
                         in_queue += i32::from(attachment.detach());
@@ -443,7 +543,8 @@ mod tests {
                 let failed = matches!(attachment.state(), AttachState::Failed { .. });
                 prop_assert!(!failed || in_queue == 1 || working.is_some() || attachment.retry_at().is_some());
                 let ended = attachment.state() == AttachState::Gone;
-                prop_assert!(!detached || ended || in_queue == 1 || working.is_some());
+                let lingers = attachment.lingers().is_some() && attachment.retry_at().is_some();
+                prop_assert!(!detached || ended || in_queue == 1 || working.is_some() || lingers);
             }
         }
     }

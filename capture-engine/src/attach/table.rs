@@ -136,6 +136,28 @@ impl Core {
         }
     }
 
+    /// Those that wait for their sockets wait no longer.
+    pub fn make_room(&self, table: &mut Table, now: Instant) {
+        let all: Vec<Slot> = table.lingering().map(|(slot, _)| slot).collect();
+        for slot in all {
+            if table.slots.get_mut(&slot).is_some_and(|entry| entry.machine.make_room(now)) {
+                self.push(table, slot, Priority::Urgent);
+            }
+            table.reschedule(slot);
+        }
+    }
+
+    /// Whoever waits for sockets in this namespace leaves it to somebody else.
+    pub fn pass_on(&self, table: &mut Table, netns: NetnsId) {
+        let all: Vec<Slot> = table.lingering().filter(|(_, of)| *of == netns).map(|(slot, _)| slot).collect();
+        for slot in all {
+            if table.slots.get_mut(&slot).is_some_and(|entry| entry.machine.detach()) {
+                self.push(table, slot, Priority::Urgent);
+            }
+            table.reschedule(slot);
+        }
+    }
+
     /// A worker is out of this namespace.
     pub fn leave(&self, table: &mut Table, netns: NetnsId) {
         table.busy.remove(&netns);
@@ -214,6 +236,12 @@ impl Table {
     pub fn stays_in(&self, netns: NetnsId) -> Option<Slot> {
         let mut all = self.slots.iter();
         all.find(|(_, entry)| entry.netns.id() == netns && !entry.machine.is_leaving()).map(|(slot, _)| *slot)
+    }
+
+    /// Those that wait for their sockets.
+    pub fn lingering(&self) -> impl Iterator<Item = (Slot, NetnsId)> {
+        let all = self.slots.iter().filter(|(_, entry)| entry.machine.lingers().is_some());
+        all.map(|(slot, entry)| (*slot, entry.netns.id()))
     }
 
     pub fn remove(&mut self, slot: Slot) {

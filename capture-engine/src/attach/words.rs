@@ -58,6 +58,12 @@ pub struct AttachConfig {
     /// What sits on the interfaces of a namespace is looked at again after this time, where no news
     /// told of a change. A look takes about 0.2 ms of CPU.
     pub look_every: Duration,
+    /// Longest time that a namespace is kept whose last process has ended, while it has TCP sockets
+    /// that are not done. It lives by these anyway.
+    pub linger: Duration,
+    /// Namespaces that are kept so at once; more are left at once, and counted
+    /// (`AttachCounters::ended_full`). Each is looked at four times a second.
+    pub max_lingering: usize,
     /// Asked before each look at what existed before, and each that is not urgent.
     pub pace: Option<Arc<dyn Pace>>,
 }
@@ -71,6 +77,8 @@ impl Default for AttachConfig {
             max_interfaces: 64,
             max_links: 1024,
             look_every: Duration::from_secs(30),
+            linger: Duration::from_secs(10),
+            max_lingering: 256,
             pace: None,
         }
     }
@@ -207,6 +215,12 @@ pub struct AttachCounters {
     pub swept_filters: u64,
     /// Times the kernel dropped news of links, and all were listed again.
     pub missed_news: u64,
+    /// Namespaces that were kept after their last process, because their sockets were not done.
+    pub lingered: u64,
+    /// Those of them that were left before their sockets were done, because their time was over.
+    pub ended_late: u64,
+    /// The same for want of room.
+    pub ended_full: u64,
     /// Detaches that may have left a filter behind.
     pub failed_detaches: u64,
     /// Interfaces whose programs somebody else had taken away or shadowed, each time it was found.

@@ -2,12 +2,14 @@
 
 #![forbid(unsafe_code)]
 
+use super::ending;
 use super::inside::{self, EntryReport, Held, Ours};
+use super::linger::Linger;
 use super::queue::{Awaited, Priority, Serves};
 use super::state::{Outcome, Work};
 use super::table::{Core, View};
 use super::watcher;
-use super::words::{AttachEvent, CutLists, Interface};
+use super::words::{AttachCounters, AttachEvent, CutLists, Interface};
 use super::{sweeping, sys};
 use crate::kernel::class_of;
 use flow_model::{Slot, in_full};
@@ -29,6 +31,7 @@ pub(super) fn run(core: &Core, serves: Serves) {
         }
         match task.work {
             Work::Attach => attach(core, task),
+            Work::Leave(linger) => leave(core, task, linger),
             Work::Detach => detach(core, task),
         }
         if hurries {
@@ -268,6 +271,42 @@ fn release(core: &Core, slot: Slot, netns: NetnsId) {
     if waits {
         core.ring_alarm();
     }
+}
+
+/// Detaches, unless something is under way in the namespace, and it is not to be left before.
+fn leave(core: &Core, task: Task, linger: Linger) {
+    let had: Vec<u32> = task.held.interfaces.keys().copied().collect();
+    let most_links = core.config.max_links;
+    let has_more = match task.netns.run(|inside| ending::has_more_to_say(inside, &had, most_links)) {
+        Ok(Ok(has_more)) => has_more,
+        Ok(Err(error)) => untold(task.slot, &error),
+        Err(error) => untold(task.slot, &error),
+    };
+    if !has_more {
+        return detach(core, task);
+    }
+    let now = Instant::now();
+    let mut table = core.table.lock();
+    if linger.is_over(now) {
+        let AttachCounters { ended_late, ended_full, .. } = &mut table.counters;
+        *(if linger.is_crowded() { ended_full } else { ended_late }) += 1;
+        drop(table);
+        return detach(core, task);
+    }
+    let Task { slot, work: _, priority: _, netns, held, view: _ } = task;
+    table.counters.lingered += u64::from(linger.is_first());
+    if let Some(entry) = table.slots.get_mut(&slot) {
+        entry.held = Some(held);
+        entry.machine.finish(Outcome::Lingers, now);
+    }
+    drop(table);
+    release(core, slot, netns.id());
+}
+
+/// What is not known is not waited for.
+fn untold(slot: Slot, error: &(dyn std::error::Error + 'static)) -> bool {
+    tracing::debug!(slot = slot.0, error, "whether a namespace has more to say could not be told");
+    false
 }
 
 fn detach(core: &Core, task: Task) {

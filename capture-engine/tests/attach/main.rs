@@ -5,6 +5,7 @@ mod blind;
 mod counting;
 mod crowded;
 mod joint;
+mod last_words;
 mod late;
 mod leftovers;
 mod measure;

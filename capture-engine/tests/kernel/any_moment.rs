@@ -5,7 +5,7 @@
 use crate::frames::{Bench, Tcp};
 use crate::script::random::{self, Dice};
 use capture_engine::event::{FlowKey, Sample};
-use capture_engine::kernel::KernelConfig;
+use capture_engine::kernel::{KernelConfig, KernelStats};
 use capture_engine::pipeline::{Pipeline, PipelineConfig};
 use flow_model::Direction::{self, Egress, Ingress};
 use flow_model::{FlowDelta, FlowInfo, L7Record, LossReason, Sink, Ts};
@@ -20,6 +20,8 @@ const FLOWS: u32 = 64;
 /// So few that each is used again and again.
 const PORTS: u16 = 10;
 const KNOWN: u16 = 100;
+/// Ports of connections that take the room of others and say nothing.
+const FILLERS: std::ops::Range<u16> = 1000..1100;
 const GET: &[u8] = b"GET /orders HTTP/1.1\r\nHost: shop\r\n\r\n";
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 /// A flow is quiet after it.
@@ -62,6 +64,7 @@ struct Packet {
 /// A connection from its SYN to its end: what is sent in turn, and how far it is.
 #[derive(Clone, Default)]
 struct Connection {
+    port: u16,
     packets: Vec<Packet>,
     next: usize,
     /// How often long after had passed when it ended.
@@ -69,7 +72,7 @@ struct Connection {
 }
 
 impl Connection {
-    fn new(dice: &mut Dice) -> Connection {
+    fn new(port: u16, dice: &mut Dice, is_answered: bool) -> Connection {
         let mut packets = Vec::new();
         let mut seq = [1 + dice.below(1 << 30), 1 + dice.below(1 << 30)];
         let mut send = |dir: Direction, flags, payload: &'static [u8]| {
@@ -85,7 +88,7 @@ impl Connection {
             send(Egress, "A", OK);
         }
         send(Ingress, "A", GET);
-        let ending = dice.below(4);
+        let ending = if is_answered { 1 + dice.below(3) } else { dice.below(4) };
         if ending > 0 {
             send(Egress, "A", OK);
         }
@@ -98,7 +101,7 @@ impl Connection {
         for (dir, flags) in ends {
             send(*dir, flags, b"");
         }
-        Connection { packets, next: 0, ended: None }
+        Connection { port, packets, next: 0, ended: None }
     }
 }
 
@@ -111,15 +114,27 @@ struct Scene {
     sent: BTreeMap<u16, u64>,
     /// How often everything was long over.
     long_after: u32,
+    /// The table's room comes and goes.
+    room: Option<Room>,
+}
+
+#[derive(Default)]
+struct Room {
+    /// Ports of those that take it.
+    filled: Vec<u16>,
+    /// Each connection has ports of its own.
+    next: u16,
+    /// Answers without a flow that were told before the script began.
+    answers: u64,
 }
 
 impl Scene {
-    fn new() -> Scene {
-        let bench = Bench::new(&KernelConfig { ring_bytes: RING, flows: FLOWS, ..KernelConfig::default() });
+    fn new(ring_bytes: u32, room: Option<Room>) -> Scene {
+        let bench = Bench::new(&KernelConfig { ring_bytes, flows: FLOWS, ..KernelConfig::default() });
         let config = PipelineConfig { flows: FLOWS as usize, ..PipelineConfig::default() };
         let pipeline = Pipeline::new(config, Told::default());
         let connections = vec![Connection::default(); PORTS.into()];
-        Scene { bench, pipeline, dice: Dice::new(0), connections, sent: BTreeMap::new(), long_after: 0 }
+        Scene { bench, pipeline, dice: Dice::new(0), connections, sent: BTreeMap::new(), long_after: 0, room }
     }
 
     fn send(&mut self, port: u16, packet: Packet) {
@@ -132,15 +147,24 @@ impl Scene {
         let port = self.dice.below(PORTS.into()) as u16;
         let connection = &self.connections[usize::from(port)];
         let may_repeat = connection.ended.is_none_or(|ended| ended == self.long_after);
+        // An answer that was told without a flow, and is sent again when there is room, is told twice.
+        let may_repeat = may_repeat && self.room.is_none();
         if may_repeat && connection.next > 3 && self.dice.percent(20) {
             let which = 3 + self.dice.below(connection.next as u32 - 3) as usize;
             let packet = self.connections[usize::from(port)].packets[which];
-            return self.send(port + 1, packet);
+            return self.send(self.connections[usize::from(port)].port, packet);
         }
         if connection.next == connection.packets.len() {
             // A SYN tells what nobody has told of the connection before it, which has to find room: see 0045.
             self.read(2);
-            self.connections[usize::from(port)] = Connection::new(&mut self.dice);
+            let next = match &mut self.room {
+                Some(room) => {
+                    room.next = room.next % 30_000 + 1;
+                    2000 + room.next
+                }
+                None => port + 1,
+            };
+            self.connections[usize::from(port)] = Connection::new(next, &mut self.dice, self.room.is_some());
         }
         self.go_on(port);
     }
@@ -152,8 +176,9 @@ impl Scene {
         if connection.next == connection.packets.len() {
             connection.ended = Some(self.long_after);
         }
-        *self.sent.entry(port + 1).or_default() += u64::from(packet.payload == GET);
-        self.send(port + 1, packet);
+        let port = connection.port;
+        *self.sent.entry(port).or_default() += u64::from(packet.payload == GET);
+        self.send(port, packet);
     }
 
     fn packets(&mut self, most: u32) {
@@ -206,6 +231,26 @@ impl Scene {
         }
     }
 
+    /// Others take the room that there is, or give up some of it.
+    fn others(&mut self) {
+        let Some(room) = self.room.as_mut() else { return };
+        if self.dice.percent(50) {
+            for port in FILLERS {
+                if !room.filled.contains(&port) {
+                    Tcp { bench: &mut self.bench, peer_port: port }.handshake();
+                    room.filled.push(port);
+                }
+            }
+            return;
+        }
+        let mut sampler = self.bench.kernel.sampler();
+        let keys: Vec<FlowKey> = sampler.turn(FLOWS as usize).expect("a turn").samples().map(|flow| flow.key).collect();
+        let of_others = keys.into_iter().filter(|key| FILLERS.contains(&key.tuple.remote.port));
+        let some: Vec<FlowKey> = of_others.take(1 + self.dice.below(20) as usize).collect();
+        room.filled.retain(|port| some.iter().all(|key| key.tuple.remote.port != *port));
+        sampler.remove(&some).expect("removed");
+    }
+
     /// One seed's, from an empty table to an empty table.
     fn play(&mut self, seed: u64) -> Result<(), String> {
         self.dice = Dice::new(seed);
@@ -221,6 +266,7 @@ impl Scene {
                 }
                 34 => self.read(usize::MAX),
                 35 => self.round(),
+                36 | 37 if self.room.is_some() => self.others(),
                 _ => self.upkeep(),
             }
         }
@@ -243,6 +289,20 @@ impl Scene {
         self.remove(end);
         self.pipeline.requests().forget(end, u64::MAX, 0);
         self.pipeline.sink_mut().0.clear();
+        if let Some(room) = self.room.as_mut() {
+            room.filled.clear();
+            let answers = self.bench.kernel.sampler().answers().iter().sum::<u64>();
+            let refused = answers - std::mem::replace(&mut room.answers, answers);
+            let sent: u64 = self.sent.values().sum();
+            let [counted, lost] = [0, 1].map(|what| told.values().map(|told| told[what]).sum::<u64>());
+            if counted + lost + refused != sent {
+                return Err(format!(
+                    "{sent} sent, {counted} counted, {lost} lost, {refused} without a flow: {told:?} {:?}",
+                    self.sent
+                ));
+            }
+            return Ok(());
+        }
         for (port, sent) in &self.sent {
             let [counted, lost] = told.get(port).copied().unwrap_or_default();
             if counted + lost != *sent {
@@ -258,17 +318,16 @@ fn now() -> Ts {
     Ts(time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
 }
 
-#[test]
-fn of_random_connections_each_exchange_is_counted_or_lost_once_whenever_the_table_is_looked_through() {
-    let mut scene = Scene::new();
+/// Random scripts, one after the other.
+fn play(mut scene: Scene, scripts: u64) -> KernelStats {
     // The server is known from here on.
-    let mut known = Connection::new(&mut Dice::new(1));
+    let mut known = Connection::new(KNOWN, &mut Dice::new(1), false);
     known.packets.truncate(5);
     for packet in known.packets {
         scene.send(KNOWN, packet);
     }
     scene.read(usize::MAX);
-    let (count, first) = random::scale(150);
+    let (count, first) = random::scale(scripts);
     eprintln!("{count} scripts from PILOTFISH_SCRIPTS_SEED={first} on");
     for seed in first..first.saturating_add(count) {
         if let Err(wrong) = scene.play(seed) {
@@ -276,6 +335,23 @@ fn of_random_connections_each_exchange_is_counted_or_lost_once_whenever_the_tabl
         }
     }
     let stats = scene.bench.kernel.stats().expect("stats");
-    eprintln!("{} records refused, {} flows without room", stats.ring_full, stats.flows_full);
+    eprintln!(
+        "{} records refused, {} flows without room, {} beyond their share",
+        stats.ring_full, stats.flows_full, stats.flows_share
+    );
+    stats
+}
+
+#[test]
+fn of_random_connections_each_exchange_is_counted_or_lost_once_whenever_the_table_is_looked_through() {
+    let stats = play(Scene::new(RING, None), 150);
     assert!(stats.ring_full > 0 && stats.flows_full == 0);
+}
+
+#[test]
+fn of_random_connections_whose_room_comes_and_goes_each_exchange_is_counted_or_lost_once() {
+    for ring in [1 << 20, RING] {
+        let stats = play(Scene::new(ring, Some(Room::default())), 25);
+        assert!(stats.flows_share > 0 && (stats.ring_full > 0) == (ring == RING));
+    }
 }

@@ -6,10 +6,12 @@ use capture_engine::attach::CgroupLinks;
 use capture_engine::kernel::{Kernel, KernelConfig, RingReader};
 use flow_model::{Close, Direction, Role, Slot};
 use netns::Netns;
+use nix::sys::socket::{setsockopt, sockopt};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -97,6 +99,33 @@ fn ask(stream: &mut TcpStream, rounds: usize) {
         stream.write_all(&[b'q'; 100]).expect("a question");
         stream.read_exact(&mut answer).expect("an answer");
     }
+}
+
+#[test]
+fn a_cgroup_that_is_removed_keeps_its_programs_until_its_last_socket_is_done() {
+    const LEFT: usize = 100_000;
+    let (bed, cgroup) = (Bed::new(), Cgroup::new());
+    let (kernel, _reader) = start();
+    let links = attach(&kernel, 42, &cgroup, &bed.pod);
+    let listener = bed.peer.run(|_| TcpListener::bind(("10.77.0.2", 8080)).expect("a listener")).expect("a thread");
+    setsockopt(&listener, sockopt::RcvBuf, &4096).expect("a small window");
+    let mut left = cgroup.run(&bed.pod, || TcpStream::connect(("10.77.0.2", 8080)).expect("a connection"));
+    setsockopt(&left, sockopt::SndBuf, &(2 * LEFT)).expect("room for all of it");
+    let (mut slow, _) = listener.accept().expect("accept");
+    left.write_all(&[b'w'; LEFT]).expect("all of it fits");
+    drop(left);
+    assert!(!links.is_removed());
+    drop(cgroup);
+    assert!(links.is_removed());
+    for _ in 0..20 {
+        assert!(links.in_place(), "its socket has something to say");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let mut all = Vec::new();
+    slow.read_to_end(&mut all).expect("all of it");
+    assert_eq!(all.len(), LEFT);
+    drop(slow);
+    until("the programs go with the last socket", || !links.in_place());
 }
 
 #[test]

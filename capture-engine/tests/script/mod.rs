@@ -14,6 +14,7 @@ pub mod protocols;
 pub mod random;
 pub mod redis;
 pub mod refused;
+pub mod room;
 pub mod streams;
 mod sys;
 pub mod walks;

@@ -7,6 +7,7 @@ use nix::sched::CloneFlags;
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 use std::any::Any;
+use std::fs;
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -207,6 +208,19 @@ impl InNetns<'_> {
         // Any socket will do: it belongs to the namespace in which it is made.
         let socket = std::os::unix::net::UnixDatagram::unbound().ok()?;
         crate::sys::netns_cookie(socket.as_fd()).ok()
+    }
+
+    /// TCP sockets of this namespace in any state but TIME-WAIT: listeners, and those that their
+    /// process has closed or left behind and that have something to send or to hear yet. A sum over
+    /// the processors, without a lock (some 15 us on two of them).
+    ///
+    /// # Errors
+    /// No usable `/proc`.
+    pub fn tcp_sockets(&self) -> io::Result<u64> {
+        let of = |version: &str| fs::read_to_string(format!("/proc/thread-self/net/sockstat{version}"));
+        // A kernel without IPv6 has no such file.
+        let [four, six] = [of("")?, of("6").unwrap_or_default()];
+        Ok(crate::sockstat::in_use(&four, "TCP") + crate::sockstat::in_use(&six, "TCP6"))
     }
 
     /// An rtnetlink socket of this namespace, for requests.

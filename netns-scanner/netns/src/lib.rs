@@ -18,6 +18,7 @@ mod link;
 mod local;
 mod own;
 mod route;
+mod sockstat;
 mod sys;
 mod watch;
 pub mod wire;

@@ -60,7 +60,7 @@ fn who_never_gets_a_container_is_let_go_of_and_may_come_back() {
         &[listed(&[]), Alarm(7, 70), Later(4), Later(1), Alarm(7, 70), at_home(42, 7, 70), created("c1", 42)],
         expect![[r#"
             attach 1 to 7 early
-            detach 1 from 7
+            detach 1 from 7 at once
             attach 2 to 7 early
             open 42
             close task 1
@@ -87,7 +87,7 @@ fn the_nodes_namespace_and_known_ones_are_not_attached_early() {
             open 42
             attach 1 to 7 as ?
             attach 2 to 8 early
-            detach 2 from 8
+            detach 2 from 8 at once
             --
             default/c1 pid 42: Placed(Slot(1))
         "#]],

@@ -233,8 +233,9 @@ impl Story {
                     let _ = writeln!(self.told, "observe {:?} of {}", word, slot.0);
                     continue;
                 }
-                Action::Detach { slot, netns } => {
-                    let _ = writeln!(self.told, "detach {} from {}", slot.0, netns.ino);
+                Action::Detach { slot, netns, ended } => {
+                    let at_once = if ended { "" } else { " at once" };
+                    let _ = writeln!(self.told, "detach {} from {}{at_once}", slot.0, netns.ino);
                     continue;
                 }
             };

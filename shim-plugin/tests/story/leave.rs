@@ -25,7 +25,7 @@ fn a_pod_that_says_so_is_let_go_of_and_its_containers_with_it() {
             open 42
             attach 1 to 7 as ?
             slot 1 is web-0
-            detach 1 from 7
+            detach 1 from 7 at once
             open 43
             close task 2
             open 43 (found)
@@ -59,8 +59,8 @@ fn on_the_nodes_network_each_container_is_its_pods() {
             close task 2
             attach 2147483649 to the cgroup of 42 as ?
             slot 2147483649 is web-0
-            detach 2147483648 from 1
-            detach 2147483649 from 1
+            detach 2147483648 from 1 at once
+            detach 2147483649 from 1 at once
             --
             default/app pid 43: LeftOut { why: Label, on_node: true, first: true }
         "#]],
@@ -88,8 +88,8 @@ fn what_the_operator_leaves_out_is_let_go_of_and_taken_up_again() {
             open 43
             attach 2 to 8 as ?
             slot 2 is c1
-            detach 1 from 7
-            detach 2 from 8
+            detach 1 from 7 at once
+            detach 2 from 8 at once
             open 42 (found)
             attach 3 to 7 as web-0
             --

@@ -114,7 +114,7 @@ fn a_namespace_that_two_containerds_name_is_one_attachment_that_ends_with_the_la
             attach 1 to 7 as ?
             open 43
             close task 2
-            detach 1 from 7
+            detach 1 from 7 at once
             open 43 (found)
             attach 2 to 7 as ?
             detach 2 from 7

@@ -383,7 +383,7 @@ fn without_cookies_a_reused_inode_is_put_right_when_the_end_is_known() {
             attach 1 to 7 as ?
             open 43
             close task 2
-            detach 1 from 7
+            detach 1 from 7 at once
             open 43 (found)
             attach 2 to 7 as ?
             --

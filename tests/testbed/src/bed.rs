@@ -46,7 +46,7 @@ impl Testbed {
         }
         let (loadgen, api) = (built_binary("loadgen")?, built_binary("api")?);
         // Each wanted by a few tests and measurements only.
-        let seldom = ["hold", "ends", "storm", "streams", "sql", "maria"].map(|name| built_binary(name).ok());
+        let seldom = ["hold", "ends", "storm", "streams", "sql", "maria", "leaves"].map(|name| built_binary(name).ok());
         let ours: Vec<&Path> =
             [&loadgen, &api].into_iter().chain(seldom.iter().flatten()).map(PathBuf::as_path).collect();
         rootfs::create(&dir.join("rootfs"), &ours).context("make the root file system")?;

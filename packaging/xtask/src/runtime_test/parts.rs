@@ -48,6 +48,7 @@ const PARTS: &[Part] = &[
     of_runtime("shim-plugin", "containerd"),
     of_runtime("e2e", "runtimes"),
     of_runtime("e2e", "lost_ends"),
+    of_runtime("e2e", "last_words"),
     of_runtime("e2e", "early"),
     of_runtime("e2e", "lifecycle"),
     of_runtime("e2e", "names"),

@@ -16,6 +16,9 @@ pub struct Counted {
     pub attach: AttachCounters,
     /// Packets of namespaces that were met after they began, until they were attached.
     pub late_packets: u64,
+    /// Cgroups of the node that were let go of though their sockets were not done: in time, and for
+    /// want of room.
+    pub node_ended: [u64; 2],
     pub heard: HeardCounts,
     pub tasks: Counts,
     pub link: LinkCounts,
@@ -44,6 +47,8 @@ pub struct CountPublisher {
     not_taken: Loss,
     removed: Loss,
     late: Loss,
+    ended_late: Loss,
+    ended_full: Loss,
     alarms_full: Loss,
     tasks_full: Loss,
     events_full: Loss,
@@ -60,6 +65,12 @@ impl CountPublisher {
             not_taken: losses.place("attach", "not_taken", "namespaces that were not taken, at each try"),
             removed: losses.place("attach", "removed", "packets at most, while somebody had removed our programs"),
             late: losses.place("attach", "late", "packets at most, of a new interface before our programs"),
+            ended_late: losses.place(
+                "attach",
+                "ended_late",
+                "ended containers whose sockets were not done within 10 s",
+            ),
+            ended_full: losses.place("attach", "ended_full", "ended containers not waited for, for want of room"),
             alarms_full: losses.place("attach", "alarms_full", "new namespaces left to containerd's news"),
             tasks_full: losses.place("containerd", "tasks_full", "containers that are not followed, at each sight"),
             events_full: losses.place("containerd", "events_full", "events that found the queue full"),
@@ -75,8 +86,10 @@ impl CountPublisher {
     }
 
     fn metrics(&self, counted: Counted) -> Vec<SelfMetric> {
-        let Counted { attach, late_packets, heard, tasks, link } = counted;
+        let Counted { attach, late_packets, node_ended: [node_late, node_full], heard, tasks, link } = counted;
         self.late.set_total(late_packets + attach.late_packets);
+        self.ended_late.set_total(attach.ended_late + node_late);
+        self.ended_full.set_total(attach.ended_full + node_full);
         self.alarms_full.set_total(heard.kernel.crowded + tasks.early_full);
         let mut out = Vec::new();
         self.attach(attach, &mut out);
@@ -95,6 +108,10 @@ impl CountPublisher {
             over_limit,
             swept_filters,
             missed_news,
+            lingered,
+            // Together with those of the node's cgroups.
+            ended_late: _,
+            ended_full: _,
             failed_detaches,
             removed_programs,
             unseen_packets,
@@ -123,6 +140,9 @@ impl CountPublisher {
         count("pilotfish_attach_swept_filters_total", help, swept_filters);
         let help = "Interfaces whose programs somebody else had taken away, replaced or shadowed; put back.";
         count("pilotfish_attach_removed_programs_total", help, removed_programs);
+        let help =
+            "Network namespaces that were observed beyond their last container, because its sockets were not done.";
+        count("pilotfish_attach_lingered_total", help, lingered);
         let help = "Detaches that may have left a filter behind, which does nothing.";
         count("pilotfish_attach_failed_detaches_total", help, failed_detaches);
     }
@@ -317,6 +337,8 @@ mod tests {
         let mut counted = Counted::default();
         counted.attach.over_limit = 3;
         counted.attach.failed_detaches = 2;
+        (counted.attach.lingered, counted.attach.ended_late, counted.attach.ended_full) = (9, 7, 1);
+        counted.node_ended = [1, 0];
         counted.attach.cut.addresses = 7;
         counted.tasks.refused = 4;
         counted.link.events_lost = 5;
@@ -328,7 +350,9 @@ mod tests {
             .filter(|row| row.total > 0)
             .map(|row| format!("{}/{} {}", row.stage, row.reason, row.total))
             .collect();
-        assert_eq!(lost, ["attach/interfaces_full 3", "containerd/events_full 5", "containerd/tasks_full 4"]);
+        let of_attach = ["attach/ended_full 1", "attach/ended_late 8", "attach/interfaces_full 3"];
+        let of_containerd = ["containerd/events_full 5", "containerd/tasks_full 4"];
+        assert_eq!(lost, [&of_attach[..], &of_containerd].concat());
         let shown: Vec<String> = board
             .counted
             .lock()
@@ -340,6 +364,7 @@ mod tests {
             shown,
             [
                 r#"pilotfish_attach_cut_lists_total [("list", "addresses")] 7"#,
+                "pilotfish_attach_lingered_total [] 9",
                 "pilotfish_attach_failed_detaches_total [] 2",
                 r#"pilotfish_containerd_events_total [("topic", "create")] 6"#,
             ]

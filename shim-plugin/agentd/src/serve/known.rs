@@ -7,7 +7,7 @@
 use golden_metrics::{Exposition, Known};
 
 /// What the agent says of itself, and the labels that it has there.
-const OWN: [(&str, &[&str]); 128] = [
+const OWN: [(&str, &[&str]); 129] = [
     ("pilotfish_admin_answers_cut_total", &["why"]),
     ("pilotfish_admin_connections_evicted_total", &[]),
     ("pilotfish_admin_connections_unaccepted_total", &[]),
@@ -18,6 +18,7 @@ const OWN: [(&str, &[&str]); 128] = [
     ("pilotfish_attach_cut_lists_total", &["list"]),
     ("pilotfish_attach_entries_total", &[]),
     ("pilotfish_attach_failed_detaches_total", &[]),
+    ("pilotfish_attach_lingered_total", &[]),
     ("pilotfish_attach_failures_total", &[]),
     ("pilotfish_attach_listed_total", &[]),
     ("pilotfish_attach_removed_programs_total", &[]),

@@ -1,6 +1,6 @@
 //! Performs what the registry of containers asks for: opens namespaces, has them attached, gives
 //! them and their addresses names, and lets go of all that when the last container of a namespace
-//! ends.
+//! has ended and its sockets are done.
 
 mod attach_news;
 mod beginning;
@@ -10,6 +10,7 @@ mod news;
 mod node_addresses;
 mod node_cgroups;
 mod node_news;
+mod node_over;
 mod process_end;
 mod show;
 mod show_links;
@@ -35,7 +36,7 @@ use netns_scanner::Owned;
 use netns_scanner::deadline::Deadlines;
 use news::{Entrance, News, Opened, Reads};
 use node_addresses::NodeAddresses;
-use node_cgroups::{Attached, Job, NodeCgroups};
+use node_cgroups::{Job, NodeCgroups, let_go};
 pub use node_cgroups::{Jobs, find_hierarchy, services_of};
 use node_news::{Look, NodeNews};
 use parking_lot::Mutex;
@@ -260,6 +261,9 @@ impl Containers {
             }
             News::Owners(owned, at) => self.owners(&owned, at),
             News::Cgroup(slot, outcome) => {
+                if let Ok(attached) = &outcome {
+                    self.node_passed_on(attached.links.id());
+                }
                 let unwanted = self.node.attached(slot, outcome, Instant::now(), &mut self.identities);
                 let_go(unwanted);
             }
@@ -269,11 +273,12 @@ impl Containers {
             News::TakenOff(Err(error)) => {
                 tracing::debug!(%error, "whether our programs are in place could not be told")
             }
+            News::Rests(rests) => self.node_looked(rests),
             News::Services(listed) => {
                 let listed = self.node.listed(listed, Instant::now());
                 self.begin(listed.jobs);
                 for slot in listed.gone {
-                    self.node_gone(slot);
+                    self.node_gone(slot, true);
                 }
             }
         }
@@ -337,14 +342,19 @@ impl Containers {
             }
             Action::Identify { slot, name } => self.identify(slot, &name),
             Action::Observe { slot, word } => self.observe(slot, word),
-            Action::Detach { slot, netns: _ } => {
-                if self.node_gone(slot) {
+            Action::Detach { slot, netns: _, ended } => {
+                if self.node_gone(slot, ended) {
                     return;
                 }
                 let Some(namespace) = self.namespaces.get_mut(&slot) else { return };
-                namespace.leaving(clock::now());
                 self.scan.gone(slot);
-                self.attacher.detach(slot);
+                if ended {
+                    namespace.ended();
+                    self.attacher.leave(slot);
+                } else {
+                    namespace.leaving(clock::now());
+                    self.attacher.detach(slot);
+                }
                 self.dirty = true;
             }
             Action::Tell(news) => {
@@ -386,7 +396,7 @@ impl Containers {
             Origin::Live => Priority::New,
             Origin::Found => Priority::Background,
         };
-        self.descriptors.room_for_another(self.namespaces.len())?;
+        self.descriptors.room_for_another(self.namespaces.len()).inspect_err(|_| self.attacher.make_room())?;
         // Its addresses are its own from before anything of it is seen.
         let since = clock::now();
         self.attacher.attach(slot, open.clone(), priority).map_err(|error| error.to_string())?;
@@ -486,18 +496,6 @@ impl Containers {
         }
     }
 
-    /// False when the slot is no cgroup's.
-    fn node_gone(&mut self, slot: Slot) -> bool {
-        let Some(attached) = self.node.gone(slot) else { return false };
-        let_go(attached);
-        self.quiet(slot, false);
-        let at = clock::now();
-        self.identities.release_slot(slot, at);
-        // As for namespaces.
-        let _ = self.pipeline.send(Order::NamespaceGone { slot, at });
-        true
-    }
-
     /// Ids of the containers that share the node's namespace, and who they are.
     fn node_containers(&self) -> HashMap<String, Arc<Workload>> {
         let of_node = |view: TaskView| match (view.state, view.name) {
@@ -525,6 +523,7 @@ impl Containers {
         let counted = Counted {
             attach: self.attacher.counters(),
             late_packets: self.late_packets,
+            node_ended: self.node.ended(),
             heard: *self.heard.lock(),
             tasks: status.counts,
             link: status.links.iter().map(|link| link.counts).sum(),
@@ -551,6 +550,7 @@ impl Containers {
         let due = self.node.tick(settled, now);
         self.begin(due.jobs);
         self.reads.links(due.links);
+        self.reads.rests(due.endings);
         if self.ready.is_cancelled() && (self.node_ports.is_due(status.tasks.node, now) || due.look) {
             self.scan.look_at_node(in_quota, now);
         }
@@ -583,11 +583,4 @@ impl Containers {
 
 fn lives_in(task: &TaskView, slot: Slot) -> bool {
     matches!(task.state, TaskState::Placed(of) | TaskState::Attaching(of) if of == slot)
-}
-
-/// Taking programs off a cgroup may take a while.
-fn let_go(attached: Option<Attached>) {
-    if let Some(attached) = attached {
-        tokio::task::spawn_blocking(move || drop(attached));
-    }
 }

@@ -45,6 +45,8 @@ pub struct Namespace {
     is_seen: bool,
     /// Addresses beyond `MOST`, at each look.
     crowded: u64,
+    /// Nobody lives there any more, though what they left in their sockets may be on its way.
+    has_ended: bool,
     left: Option<Ts>,
 }
 
@@ -59,7 +61,8 @@ struct HeldAddress {
 
 impl Namespace {
     pub fn new(netns: NetnsId, met: Met) -> Namespace {
-        Namespace { netns, met, named: None, addresses: Vec::new(), is_seen: false, crowded: 0, left: None }
+        let (addresses, has_ended) = (Vec::new(), false);
+        Namespace { netns, met, named: None, addresses, is_seen: false, crowded: 0, has_ended, left: None }
     }
 
     pub fn netns(&self) -> NetnsId {
@@ -82,7 +85,13 @@ impl Namespace {
         self.addresses.iter().map(|held| held.ip)
     }
 
-    /// Its last container ended at `at`; its addresses are its own no longer, though the detach takes a moment.
+    /// Its last container has ended. Its addresses are its own as long as it is looked at, unless
+    /// somebody else is given them before.
+    pub fn ended(&mut self) {
+        self.has_ended = true;
+    }
+
+    /// It is let go of at `at`; its addresses are its own no longer, though the detach takes a moment.
     pub fn leaving(&mut self, at: Ts) {
         self.left = Some(at);
     }
@@ -155,11 +164,12 @@ impl Namespace {
     }
 
     /// `ips` were given to another namespace at `at`. Where nobody lives here any more, they are
-    /// its own: the news of this one's end were lost, or are late. `tasks` are the processes of its
+    /// its own: the news of this one's end were lost or are late, or its sockets have something to say
+    /// yet. `tasks` are the processes of its
     /// containers; where none is known, whoever it was met by stands for them.
     pub fn yield_to_newer(&mut self, ips: &[IpAddr], tasks: &[u32], at: Ts, identities: &mut IdentityIndex) {
         let is_inhabited = if tasks.is_empty() { lives(self.met.pid) } else { tasks.iter().any(|pid| lives(*pid)) };
-        if is_inhabited {
+        if is_inhabited && !self.has_ended {
             return;
         }
         let (lost, kept) = self.addresses.drain(..).partition(|held| ips.contains(&held.ip));
@@ -345,6 +355,33 @@ mod tests {
             old.leaving(Ts(700));
             old.gone(&mut identities);
             assert_eq!(holder(&names, "10.0.0.1", 800), "new");
+        }
+    }
+
+    #[test]
+    fn who_has_ended_keeps_its_address_until_it_is_let_go_of_or_somebody_is_given_it() {
+        let name = |entry: &str| workload(entry);
+        for is_reused in [false, true] {
+            let mut identities = IdentityIndex::new(Limits::default());
+            let names = identities.reader(Addresses::ByAddress);
+            // By a pid that somebody has, as one that was used again.
+            let mut old = namespace(100);
+            old.named(name("old"), None, &mut identities);
+            old.addressed(&[address("10.0.0.1", 0)], Ts(110), &mut identities);
+            old.ended();
+            assert_eq!(holder(&names, "10.0.0.1", 550), "old", "what it left in its sockets is its own");
+            if is_reused {
+                let mut new = namespace(500);
+                new.named(name("new"), None, &mut identities);
+                let (given, since) = new.addressed(&[address("10.0.0.1", 0)], Ts(510), &mut identities);
+                assert!(old.holds_any(&given));
+                old.yield_to_newer(&given, &[], since, &mut identities);
+                assert_eq!([499, 550].map(|at| holder(&names, "10.0.0.1", at)), ["old", "new"]);
+            }
+            let at = old.gone(&mut identities);
+            let later = if is_reused { "new" } else { "10.0.0.1" };
+            assert_eq!(holder(&names, "10.0.0.1", at.0 + 1), later);
+            assert_eq!(identities.contested(), 0);
         }
     }
 

@@ -3,7 +3,7 @@
 
 use super::node_addresses;
 use super::node_cgroups::services::Watch;
-use super::node_cgroups::{Attached, Job, Jobs, LinksOf, Why};
+use super::node_cgroups::{Attached, Job, Jobs, LinksOf, Rest, Why};
 use super::process_end;
 use crate::run::descriptors::Descriptors;
 use crate::run::scan::NodeSockets;
@@ -40,6 +40,8 @@ pub enum News {
     Cgroup(Slot, Result<Attached, Why>),
     /// Cgroups that have lost our programs.
     TakenOff(Result<Vec<LinksOf>, String>),
+    /// What is left of cgroups that are over.
+    Rests(Result<Vec<(Slot, Rest)>, String>),
     /// The node's services.
     Services(Result<(Option<Watch>, BTreeMap<String, u64>), String>),
 }
@@ -111,6 +113,15 @@ impl Reads {
         }
         let look = move || Ok(links.into_iter().filter(|(_, links)| !links.in_place()).collect());
         self.begin("cgroup", "links".to_owned(), CGROUP_PATIENCE, look, News::TakenOff);
+    }
+
+    /// What is left of these.
+    pub fn rests(&mut self, links: Vec<LinksOf>) {
+        if links.is_empty() {
+            return;
+        }
+        let look = move || Ok(links.into_iter().map(|(slot, links)| (slot, links.rest())).collect());
+        self.begin("cgroup", "links".to_owned(), CGROUP_PATIENCE, look, News::Rests);
     }
 
     fn attach_cgroup(

@@ -35,6 +35,20 @@ pub trait Links: std::fmt::Debug + Send + Sync {
 
     /// Whether nobody has taken them off. Waits for the kernel's lock of all cgroups.
     fn in_place(&self) -> bool;
+
+    /// What is left where they are, likewise.
+    fn rest(&self) -> Rest;
+}
+
+/// What is left of a cgroup whose processes have ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// Our programs went with its last socket.
+    Nothing,
+    /// It is removed; sockets keep our programs.
+    Sockets,
+    /// It is not removed, or not yet. Whether it has sockets nobody tells.
+    Directory,
 }
 
 /// Those of one slot's cgroup.
@@ -48,6 +62,14 @@ impl Links for CgroupLinks {
     fn in_place(&self) -> bool {
         self.in_place()
     }
+
+    fn rest(&self) -> Rest {
+        match (self.in_place(), self.is_removed()) {
+            (false, _) => Rest::Nothing,
+            (true, true) => Rest::Sockets,
+            (true, false) => Rest::Directory,
+        }
+    }
 }
 
 /// A cgroup with our programs on it.
@@ -59,6 +81,13 @@ pub struct Attached {
     pub name: String,
     /// Nothing of it goes unseen from then on.
     pub at: Ts,
+}
+
+/// Taking programs off a cgroup may take a while.
+pub fn let_go(attached: Option<Attached>) {
+    if let Some(attached) = attached {
+        tokio::task::spawn_blocking(move || drop(attached));
+    }
 }
 
 /// Why nothing is attached.

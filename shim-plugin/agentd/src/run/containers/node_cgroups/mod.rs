@@ -2,15 +2,17 @@
 //! each with a slot like a namespace has one. Decides what is attached to and when, and keeps
 //! trying; `jobs` does it. Pure but for the one look at inotify in `tick`.
 
+mod endings;
 pub mod hierarchy;
 mod jobs;
 pub mod services;
 
-pub use jobs::{Attached, Job, Jobs, LinksOf, Why, find_hierarchy, services_of};
+pub use jobs::{Attached, Job, Jobs, LinksOf, Rest, Why, find_hierarchy, let_go, services_of};
 
 use crate::run::scan::NodeSockets;
 use agent_api as api;
 use capture_engine::attach::Retries;
+use endings::Endings;
 use flow_model::{FiveTuple, FlowSeed, Identity, Slot, Workload, WorkloadKind};
 use golden_metrics::{Loss, Losses};
 use k8s_sync::IdentityIndex;
@@ -40,6 +42,7 @@ pub struct NodeCgroups {
     /// Slots of services by name, and the kernel's number of each one's cgroup.
     services: BTreeMap<String, (Slot, u64)>,
     last: u32,
+    endings: Endings,
     watch: Option<Watch>,
     list_at: Option<Instant>,
     look_at: Option<Instant>,
@@ -98,6 +101,17 @@ pub struct Due {
     pub look: bool,
     /// To be asked whether they are in place: [`NodeCgroups::taken_off`] wants to know which are not.
     pub links: Vec<LinksOf>,
+    /// The same of those that are over: [`NodeCgroups::looked`] wants to know what is left of each.
+    pub endings: Vec<LinksOf>,
+}
+
+/// What is over.
+#[derive(Debug)]
+pub enum Over {
+    /// Its sockets may have something to say yet. It comes back later.
+    Waits,
+    /// To be settled, with its programs if it has any; to let go of them may take a while.
+    Now(Option<Attached>),
 }
 
 impl NodeCgroups {
@@ -109,6 +123,7 @@ impl NodeCgroups {
             slots: BTreeMap::new(),
             services: BTreeMap::new(),
             last: LAST_SLOT.0,
+            endings: Endings::default(),
             watch: None,
             list_at: None,
             look_at: None,
@@ -250,7 +265,7 @@ impl NodeCgroups {
         if look {
             self.look_at = None;
         }
-        Due { jobs, look, links: self.links(now) }
+        Due { jobs, look, links: self.links(now), endings: self.endings.due() }
     }
 
     /// All of them, when they were not looked at for long.
@@ -285,16 +300,37 @@ impl NodeCgroups {
         left
     }
 
-    /// The container or service is over: some when it was one of ours, with its programs if it has
-    /// any; to let go of them may take a while.
+    /// The container or service is over, or not to be observed any more (then it has not `ended`):
+    /// some when it was one of ours.
     #[must_use]
-    pub fn gone(&mut self, slot: Slot) -> Option<Option<Attached>> {
+    pub fn gone(&mut self, slot: Slot, ended: bool, now: Instant) -> Option<Over> {
         let cgroup = self.slots.remove(&slot)?;
         self.dirty = true;
         Some(match cgroup.state {
-            CgroupState::Attached { attached, .. } => Some(attached),
-            _ => None,
+            CgroupState::Attached { attached, .. } if ended => match self.endings.add(slot, attached, now) {
+                None => Over::Waits,
+                refused => Over::Now(refused),
+            },
+            CgroupState::Attached { attached, .. } => Over::Now(Some(attached)),
+            _ => Over::Now(None),
         })
+    }
+
+    /// What is left of those that are over; gives back those that are to be settled now.
+    #[must_use]
+    pub fn looked(&mut self, rests: &[(Slot, Rest)], now: Instant) -> Vec<(Slot, Attached)> {
+        self.endings.looked(rests, now)
+    }
+
+    /// Those that were over in a cgroup that somebody else has now.
+    #[must_use]
+    pub fn pass_on(&mut self, cgroup: u64) -> Vec<(Slot, Attached)> {
+        self.endings.pass_on(cgroup)
+    }
+
+    /// Whose sockets were not done in time, and those that found no room to wait.
+    pub fn ended(&self) -> [u64; 2] {
+        self.endings.counts()
     }
 
     /// Connections of a look at the node's sockets that are older than their cgroup's programs.
@@ -441,7 +477,8 @@ mod tests {
         let mut story = Story::new();
         let _ = story.node.attach(SLOT, 42, story.now);
         story.fails(SLOT, Why::Failed("no memory".to_owned()));
-        assert!(story.node.gone(SLOT).is_some() && story.node.gone(SLOT).is_none());
+        let mut gone = || story.node.gone(SLOT, true, story.now);
+        assert!(matches!(gone(), Some(Over::Now(None))) && gone().is_none());
         assert_eq!((story.waits(), story.shown()), (None, String::new()));
     }
 
@@ -472,6 +509,10 @@ mod tests {
 
         fn in_place(&self) -> bool {
             false
+        }
+
+        fn rest(&self) -> Rest {
+            Rest::Nothing
         }
     }
 
