@@ -224,6 +224,36 @@ static long pf_walk_header(__u32 index, void *context)
 	return 0;
 }
 
+/* Looks at what another CPU is doing. What is lost is waited for once: then the direction is astray. */
+#define PF_WAITS 4096
+
+struct pf_wait {
+	struct pf_way *way;
+	__u32 seq;
+};
+
+static long pf_is_in_order(__u32 index, void *context)
+{
+	struct pf_wait *wait = context;
+	__u32 header = *(volatile __u32 *)&wait->way->header + *(volatile __u8 *)&wait->way->have;
+
+	(void)index;
+	return pf_ahead(wait->seq, header) <= 0;
+}
+
+/* Where a direction's packets were queued by two CPUs, they come in the order in which these get to them: what is
+ * before this one is most likely in the hands of the other. */
+static __always_inline void pf_wait_for_others(struct pf_flow *flow, struct pf_walk *walk, struct pf_cpu *cpu, int dir)
+{
+	struct pf_wait wait = { &walk->way[dir], cpu->packet.seq };
+	struct pf_walking *walking = &cpu->walking;
+
+	bpf_loop(PF_WAITS, pf_is_in_order, &wait, 0);
+	walking->was = walk->way[dir];
+	walking->is = walking->was;
+	walking->next = flow->next_seq[dir];
+}
+
 /* Before the lock. A function of its own, so that it is verified once. Returns nothing of use. */
 __noinline int pf_walk(struct __sk_buff *skb, struct pf_flow *flow, struct pf_walk *walk, struct pf_cpu *cpu, int dir)
 {
@@ -290,6 +320,10 @@ __noinline int pf_walk(struct __sk_buff *skb, struct pf_flow *flow, struct pf_wa
 		way->mode = PF_WAY_WALKS;
 		way->header = way->keep = walking->next;
 		way->have = 0;
+	}
+	if (way->mode == PF_WAY_WALKS && pf_ahead(p->seq, way->header + way->have) > 0) {
+		pf_wait_for_others(flow, walk, cpu, dir);
+		starts = !flow->turn || flow->turn_dir != dir;
 	}
 	if (way->mode == PF_WAY_WALKS) {
 		if (pf_ahead(p->seq, way->header + way->have) > 0) {
