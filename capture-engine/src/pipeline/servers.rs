@@ -49,14 +49,16 @@ impl Servers {
         self.known.put(server, ());
         let (_, server) = server;
         let Some(wire) = wire else { return };
-        let before = self.begun.get(&server).copied();
-        let eager = before.is_some_and(|before| before.eager && before.wire == wire);
-        if before.is_some_and(|before| before.eager && !eager) {
-            // It speaks something else now, or several protocols at one port: who needs heads alone pays for no more.
-            requests.server(server, false);
-        }
-        if let Some((forgotten, Begun { eager: true, .. })) = self.begun.push(server, Begun { wire, eager })
-            && forgotten != server
+        if let Some(begun) = self.begun.get_mut(&server) {
+            if begun.eager && begun.wire != wire {
+                // It speaks something else now, or several protocols at one port: who needs heads alone pays for
+                // no more.
+                begun.eager = false;
+                requests.server(server, false);
+            }
+            begun.wire = wire;
+        } else if let Some((forgotten, Begun { eager: true, .. })) =
+            self.begun.push(server, Begun { wire, eager: false })
         {
             requests.server(forgotten, false);
         }

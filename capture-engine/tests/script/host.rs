@@ -8,12 +8,13 @@ use zerocopy::FromBytes;
 const CLIENT: usize = wire::INGRESS as usize;
 const PAIR: [usize; 2] = [CLIENT, 1 - CLIENT];
 
+/// An entry of the table: see `host.c`.
 #[derive(FromBytes)]
 #[repr(C)]
-struct Entry {
-    used: u32,
-    key: wire::Key,
-    flow: wire::Flow,
+pub struct Entry {
+    pub used: u32,
+    pub key: wire::Key,
+    pub flow: wire::Flow,
 }
 
 /// Whether they can be built here: not on a machine that was given the test alone.

@@ -9,6 +9,7 @@ use capture_engine::pipeline::{Pipeline, PipelineConfig};
 use capture_wire as wire;
 use flow_model::{Close, Direction, Endpoint, FiveTuple, FlowDelta, FlowInfo, L7Record, LossReason, Role, Sink, Slot};
 use flow_model::{Transport, Ts};
+use host::Entry;
 use std::net::Ipv6Addr;
 use std::time::Duration;
 use zerocopy::FromBytes;
@@ -39,14 +40,6 @@ impl Sink for Told {
     }
 
     fn flow(&mut self, _: &FlowInfo, (): &mut (), _: &FlowDelta) {}
-}
-
-#[derive(FromBytes)]
-#[repr(C)]
-struct Entry {
-    used: u32,
-    key: wire::Key,
-    flow: wire::Flow,
 }
 
 /// The packets of a connection whose requests are all answered, and how many these are.
