@@ -83,6 +83,12 @@ impl Connection {
     pub const CLOSE_WAIT: u8 = 8;
     /// `TCP_LAST_ACK`: both are closed, and the peer has not acknowledged it.
     pub const LAST_ACK: u8 = 9;
+
+    /// By which it is told from the others of its namespace.
+    #[must_use]
+    pub fn ends(&self) -> (Endpoint, Endpoint) {
+        (self.local, self.remote)
+    }
 }
 
 /// What `tcp_info` tells that is used.

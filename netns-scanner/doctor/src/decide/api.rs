@@ -72,13 +72,12 @@ pub fn api_polled(
     }
     let mine = |all: &[Held]| all.iter().filter(|held| !held.accepted).copied().collect::<Vec<_>>();
     let (before, after) = (mine(before), mine(after));
-    let ends = |connection: &Connection| (connection.local, connection.remote);
     let earlier: HashMap<(Endpoint, Endpoint), TcpInfo> =
-        before.iter().filter_map(|held| Some((ends(&held.connection), held.connection.info?))).collect();
+        before.iter().filter_map(|held| Some((held.connection.ends(), held.connection.info?))).collect();
     // The same ends with fewer segments: another connection.
     let rise = |held: &Held| {
         let now = held.connection.info?;
-        let then = earlier.get(&ends(&held.connection)).filter(|then| then.data_segments_out <= now.data_segments_out);
+        let then = earlier.get(&held.connection.ends()).filter(|then| then.data_segments_out <= now.data_segments_out);
         let then = then.copied().unwrap_or_default();
         Some(TcpInfo {
             data_segments_out: now.data_segments_out - then.data_segments_out,

@@ -1,6 +1,6 @@
 //! `self-call`: a server asks itself, by an address behind which it takes somebody else to be.
 
-use crate::sample::{Connection, Held};
+use crate::sample::Held;
 use crate::{CheckId, Finding, Severity, Subject, Thresholds};
 use flow_model::Endpoint;
 use std::collections::HashMap;
@@ -43,14 +43,13 @@ pub fn self_call(
     if window.is_zero() {
         return None;
     }
-    let ends = |connection: &Connection| (connection.local, connection.remote);
     let counted = |held: &Held| held.connection.info.map_or(0, |info| info.data_segments);
     let earlier: HashMap<(Endpoint, Endpoint), u64> =
-        before.iter().map(|held| (ends(&held.connection), counted(held))).collect();
+        before.iter().map(|held| (held.connection.ends(), counted(held))).collect();
     // The same ends with fewer segments: another connection.
     let rise = |held: &Held| {
         let now = counted(held);
-        now.checked_sub(earlier.get(&ends(&held.connection)).copied().unwrap_or(0)).unwrap_or(now)
+        now.checked_sub(earlier.get(&held.connection.ends()).copied().unwrap_or(0)).unwrap_or(now)
     };
     let served: u64 = after.iter().filter(|held| held.accepted).map(rise).sum();
     let mut by_address: HashMap<Endpoint, u64> = HashMap::new();
@@ -81,7 +80,7 @@ pub fn self_call(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::TcpInfo;
+    use crate::sample::{Connection, TcpInfo};
 
     fn end(text: &str) -> Endpoint {
         let address: SocketAddr = text.parse().expect("address");
