@@ -83,6 +83,8 @@ pub(crate) struct Shared {
     addresses: Sharded<Address, Arc<History>>,
     slots: Sharded<Slot, SlotEntry>,
     version: AtomicU64,
+    /// Namespaces whose name or addresses are on their way.
+    pub(crate) coming: AtomicU64,
     pub(crate) stats: Stats,
 }
 
@@ -101,6 +103,10 @@ pub(crate) struct Stats {
 impl Shared {
     pub(crate) fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn changed(&self) {
+        self.version.fetch_add(1, Ordering::Release);
     }
 
     pub(crate) fn slot(&self, slot: Slot) -> (Identity, Option<Uid>) {
@@ -145,6 +151,7 @@ impl IdentityIndex {
             addresses: Sharded::new(512),
             slots: Sharded::new(64),
             version: AtomicU64::new(0),
+            coming: AtomicU64::new(0),
             stats: Stats::default(),
         };
         IdentityIndex { shared: Arc::new(shared), limits, next: 0 }
@@ -152,10 +159,6 @@ impl IdentityIndex {
 
     pub(crate) fn shared(&self) -> Arc<Shared> {
         self.shared.clone()
-    }
-
-    fn changed(&self) {
-        self.shared.version.fetch_add(1, Ordering::Release);
     }
 
     /// `who` was given `address` and holds it from `from` on. Bind the new holder of a reused
@@ -191,7 +194,7 @@ impl IdentityIndex {
             Bound::Evicted => stats.evicted.fetch_add(1, Ordering::Relaxed),
             Bound::Refused => stats.refused.fetch_add(1, Ordering::Relaxed),
         };
-        self.changed();
+        self.shared.changed();
         Binding { address, id, origin }
     }
 
@@ -202,7 +205,7 @@ impl IdentityIndex {
                 Arc::make_mut(history).rename(binding.id, who, pod);
             }
         });
-        self.changed();
+        self.shared.changed();
     }
 
     /// Claims of containers that came to nothing, because the address is somebody else's.
@@ -219,7 +222,7 @@ impl IdentityIndex {
                 Arc::make_mut(history).release(id, origin, at);
             }
         });
-        self.changed();
+        self.shared.changed();
     }
 
     /// What lives in a namespace, `Pending` until its labels are known; `pod` joins it with what
@@ -238,7 +241,7 @@ impl IdentityIndex {
             true
         });
         stats.refused.fetch_add(u64::from(!kept), Ordering::Relaxed);
-        self.changed();
+        self.shared.changed();
         kept
     }
 
@@ -271,6 +274,6 @@ impl IdentityIndex {
             stats.slots.fetch_sub(u64::from(is_over(entry)), Ordering::Relaxed);
             !is_over(entry)
         });
-        self.changed();
+        self.shared.changed();
     }
 }

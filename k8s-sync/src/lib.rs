@@ -15,6 +15,7 @@
 pub mod access;
 mod class;
 pub mod cluster;
+mod coming;
 mod dns;
 mod explain;
 mod history;
@@ -24,6 +25,7 @@ mod reader;
 mod sharded;
 pub mod watch;
 
+pub use coming::{Coming, Expectation};
 pub use explain::{AddressHolder, HolderReader, LearntName};
 pub use history::Origin;
 pub use index::{Address, Binding, Claim, IdentityIndex, Limits};

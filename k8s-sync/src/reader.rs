@@ -160,16 +160,25 @@ impl Names for NamesReader {
         self.cluster.as_ref()?.service(server, at)
     }
 
-    /// No for what this node knows by itself, and while the API is away.
+    /// No for what this node knows by itself. While it looks at a namespace whose name or addresses
+    /// are on their way, who lives there may get a name, and so may an address that nobody has; while
+    /// the API is there, or on its way, so may an address that it does not know, and who lives in a
+    /// pod that it has not told of.
     fn awaits(&self, slot: Slot, remote: Endpoint, at: Ts) -> bool {
-        let Some(cluster) = &self.cluster else { return false };
-        if !matches!(cluster.standing(), Standing::Coming | Standing::Fresh) {
+        let ip = remote.ip.to_canonical();
+        let is_coming = self.shared.coming.load(Ordering::Relaxed) > 0;
+        let of_api = |cluster: &&ClusterNames| matches!(cluster.standing(), Standing::Coming | Standing::Fresh);
+        let cluster = self.cluster.as_ref().filter(of_api);
+        if !is_coming && cluster.is_none() {
             return false;
         }
-        let ip = remote.ip.to_canonical();
-        let is_ours = self.shared.address(ip, remote.port, at, |_| false) != Identity::Unknown(Unknown::NotFound);
-        let is_told = || self.shared.slot(slot).1.is_none_or(|pod| cluster.pod(pod).is_some());
-        (!is_ours && Class::of(ip).may_be_a_pods()) || !is_told()
+        let held = || self.shared.address(ip, remote.port, at, |_| false);
+        if Class::of(ip).may_be_a_pods() && held() == Identity::Unknown(Unknown::NotFound) {
+            return true;
+        }
+        let (local, pod) = self.shared.slot(slot);
+        let is_told = |cluster: &ClusterNames| pod.is_none_or(|pod| cluster.pod(pod).is_some());
+        (is_coming && local == Identity::Unknown(Unknown::Pending)) || cluster.is_some_and(|cluster| !is_told(cluster))
     }
 
     fn version(&self) -> u64 {

@@ -183,6 +183,28 @@ fn a_namespace_is_pending_until_its_labels_are_known() {
 }
 
 #[test]
+fn names_of_this_node_are_awaited_while_they_are_on_their_way_and_no_others() {
+    let (mut index, reader) = index();
+    let remote = |address: &str| Endpoint { ip: ip(address), port: 80 };
+    let awaits = |slot: Slot, address: &str| reader.awaits(slot, remote(address), Ts(100));
+    let _held = index.bind(Address::ip(ip("10.0.0.2")), pod("api"), Ts(50));
+    index.set_slot(POD, Identity::Known(pod("web")), None);
+    let all = || [awaits(POD, "10.0.0.9"), awaits(Slot(2), "10.0.0.2")];
+    assert_eq!(all(), [false; 2], "nothing is on its way");
+    let expectation = index.expectation();
+    let (first, second) = (expectation.begin(), expectation.begin());
+    assert_eq!(all(), [true; 2], "an address that nobody has, and who lives in a namespace without a name");
+    assert!(!awaits(POD, "10.0.0.2"), "both have names");
+    assert!(!awaits(POD, "127.0.0.1") && !awaits(POD, "224.0.0.251"), "no pod's");
+    drop(second);
+    assert_eq!(all(), [true; 2]);
+    let before = reader.version();
+    drop(first);
+    assert_eq!(all(), [false; 2]);
+    assert_ne!(reader.version(), before, "who waited asks again");
+}
+
+#[test]
 fn a_dns_answer_names_an_address_for_the_pod_that_got_it_while_it_is_valid() {
     let (_index, mut reader) = index();
     let second = 1_000_000_000;

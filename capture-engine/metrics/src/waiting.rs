@@ -2,8 +2,9 @@
 //! which nobody is shown yet: what was shown never moves. When the name is there, or after
 //! `PATIENCE`, they are added to the series that are shown.
 //!
-//! Only for an end of which the Kubernetes API may tell within moments (`Names::awaits`). An edge
-//! that was waited for in vain is not waited for again so soon: traffic to the outside waits once.
+//! Only for an end of which the Kubernetes API or containerd may tell within moments
+//! (`Names::awaits`). An edge that was waited for in vain is not waited for again so soon: traffic to
+//! the outside waits once.
 
 use crate::exchanges::Exchanges;
 use crate::families::FamilyId;

@@ -5,6 +5,7 @@
 //! Without it all works as before, later: where the kernel refuses the programs, where the agent
 //! does not see the processes of the whole node, and beside another agent.
 
+use crate::clock;
 use crate::run::containers::{Early, EarlyTeller};
 use crate::run::descriptors::Descriptors;
 use crate::serve::counts::HeardCounts;
@@ -89,7 +90,7 @@ impl Hearing {
     }
 
     fn hear(&mut self, alarm: Alarmed) {
-        let heard = Instant::now();
+        let (heard, since) = (Instant::now(), clock::now());
         let AlarmParts { early, taker, tell, descriptors, proc, .. } = &self.parts;
         let Alarmed { cookie, inode, pid, shim, .. } = alarm;
         // First: the process may be a helper that ends in a moment.
@@ -116,7 +117,7 @@ impl Hearing {
         }
         let netns = Arc::new(netns);
         let taken = early.attach(link, netns.id(), Some(cookie), |slot| {
-            let news = Early { slot, netns: netns.id(), heard, pid };
+            let news = Early { slot, netns: netns.id(), heard, since, pid };
             tell.tell(news) && (taker.attach(slot, netns.clone(), Priority::New).is_ok() || tell.take_back(slot))
         });
         *if taken { &mut self.counts.attached } else { &mut self.counts.idle } += 1;

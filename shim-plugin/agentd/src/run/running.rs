@@ -94,7 +94,7 @@ impl Running {
         let scanner = ScannerConfig { pace, ..settings::scanner(config) };
         let scan =
             Scan::start(scanner, deadlines.clone(), orders.clone(), losses).context("start the scan's thread")?;
-        let ((tell, early), heard) = (early_news(), Arc::default());
+        let ((tell, early), heard) = (early_news(identities.expectation()), Arc::default());
         let alarms = AlarmParts {
             early: handle.early.clone(),
             taker: attacher.taker(),

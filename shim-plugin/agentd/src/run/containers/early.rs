@@ -1,7 +1,8 @@
 //! Namespaces that were given to the attacher before containerd told of a task there, on their way
 //! to the containers task. It takes them in before anything else that it hears of their slots.
 
-use flow_model::{NetnsId, Slot};
+use flow_model::{NetnsId, Slot, Ts};
+use k8s_sync::{Coming, Expectation};
 use std::time::Instant;
 use tokio::sync::mpsc;
 
@@ -14,32 +15,35 @@ pub struct Early {
     pub slot: Slot,
     pub netns: NetnsId,
     pub heard: Instant,
+    /// The same by the observations' clock.
+    pub since: Ts,
     /// A process that is in it.
     pub pid: u32,
 }
 
 #[derive(Debug)]
 pub(super) enum News {
-    Given(Early),
+    /// Its name and its addresses are on their way.
+    Given(Early, Coming),
     NotTaken(Slot),
 }
 
 #[derive(Debug)]
-pub struct EarlyTeller(mpsc::Sender<News>);
+pub struct EarlyTeller(mpsc::Sender<News>, Expectation);
 
 #[derive(Debug)]
 pub struct EarlyNews(mpsc::Receiver<News>);
 
 #[must_use]
-pub fn channel() -> (EarlyTeller, EarlyNews) {
+pub fn channel(names: Expectation) -> (EarlyTeller, EarlyNews) {
     let (tell, hear) = mpsc::channel(MOST);
-    (EarlyTeller(tell), EarlyNews(hear))
+    (EarlyTeller(tell, names), EarlyNews(hear))
 }
 
 impl EarlyTeller {
     /// To be told before the attacher has it. False: nobody listens.
     pub fn tell(&self, early: Early) -> bool {
-        self.0.try_send(News::Given(early)).is_ok()
+        self.0.try_send(News::Given(early, self.1.begin())).is_ok()
     }
 
     /// The attacher did not take it. Returns false.

@@ -298,10 +298,10 @@ impl Containers {
     fn early(&mut self, news: early::News) {
         self.dirty = true;
         match news {
-            early::News::Given(Early { slot, netns, heard, pid }) => {
+            early::News::Given(Early { slot, netns, heard, since, pid }, coming) => {
                 self.scan.live(slot);
-                let met = Met { asked: heard, since: clock::now(), pid, is_new: true, is_old: false };
-                self.namespaces.insert(slot, Namespace::new(netns, met));
+                let met = Met { asked: heard, since, pid, is_new: true, is_old: false };
+                self.namespaces.insert(slot, Namespace::new(netns, met, coming));
             }
             early::News::NotTaken(slot) => {
                 self.scan.gone(slot);
@@ -397,8 +397,8 @@ impl Containers {
             Origin::Found => Priority::Background,
         };
         self.descriptors.room_for_another(self.namespaces.len()).inspect_err(|_| self.attacher.make_room())?;
-        // Its addresses are its own from before anything of it is seen.
-        let since = clock::now();
+        // Its addresses are its own from before anything of it is seen, and its name is on its way.
+        let (since, coming) = (clock::now(), self.identities.expectation().begin());
         self.attacher.attach(slot, open.clone(), priority).map_err(|error| error.to_string())?;
         match origin {
             Origin::Live => self.scan.live(slot),
@@ -406,7 +406,7 @@ impl Containers {
             Origin::Found => self.scan.found(slot, open, pid),
         }
         let is_new = matches!(origin, Origin::Live);
-        self.namespaces.insert(slot, Namespace::new(netns, Met { asked, since, pid, is_new, is_old }));
+        self.namespaces.insert(slot, Namespace::new(netns, Met { asked, since, pid, is_new, is_old }, coming));
         self.dirty = true;
         Ok(())
     }
@@ -467,6 +467,7 @@ impl Containers {
             AttachEvent::Interfaces { .. } => {}
             AttachEvent::Addresses { addresses, .. } => self.addressed(slot, &addresses),
             AttachEvent::Failed { .. } => {
+                self.namespaces.get_mut(&slot).into_iter().for_each(Namespace::failed);
                 self.scan.answered(slot);
                 self.report(Report::Answered { slot }).await;
             }

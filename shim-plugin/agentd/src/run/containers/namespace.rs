@@ -3,7 +3,7 @@
 
 use flow_model::{NetnsId, Ts, Workload};
 use k8s_sync::cluster::object::Uid;
-use k8s_sync::{Address, Binding, Claim, IdentityIndex, Origin};
+use k8s_sync::{Address, Binding, Claim, Coming, IdentityIndex, Origin};
 use netns::IfAddress;
 use nix::errno::Errno;
 use nix::sys::signal::kill;
@@ -43,6 +43,8 @@ pub struct Namespace {
     addresses: Vec<HeldAddress>,
     /// Its addresses were looked at.
     is_seen: bool,
+    /// Until it has its name and its addresses, or neither is to be expected any more.
+    coming: Option<Coming>,
     /// Addresses beyond `MOST`, at each look.
     crowded: u64,
     /// Nobody lives there any more, though what they left in their sockets may be on its way.
@@ -60,9 +62,18 @@ struct HeldAddress {
 }
 
 impl Namespace {
-    pub fn new(netns: NetnsId, met: Met) -> Namespace {
-        let (addresses, has_ended) = (Vec::new(), false);
-        Namespace { netns, met, named: None, addresses, is_seen: false, crowded: 0, has_ended, left: None }
+    pub fn new(netns: NetnsId, met: Met, coming: Coming) -> Namespace {
+        Namespace {
+            netns,
+            met,
+            named: None,
+            addresses: Vec::new(),
+            is_seen: false,
+            coming: Some(coming),
+            crowded: 0,
+            has_ended: false,
+            left: None,
+        }
     }
 
     pub fn netns(&self) -> NetnsId {
@@ -89,11 +100,24 @@ impl Namespace {
     /// somebody else is given them before.
     pub fn ended(&mut self) {
         self.has_ended = true;
+        self.coming = None;
     }
 
     /// It is let go of at `at`; its addresses are its own no longer, though the detach takes a moment.
     pub fn leaving(&mut self, at: Ts) {
         self.left = Some(at);
+        self.coming = None;
+    }
+
+    /// It could not be attached: how it is called need not be known.
+    pub fn failed(&mut self) {
+        self.coming = None;
+    }
+
+    fn has_come(&mut self) {
+        if self.is_seen && self.named.is_some() {
+            self.coming = None;
+        }
     }
 
     /// `now` are all addresses that it has. Its own are those that it was made with, and what comes
@@ -136,6 +160,7 @@ impl Namespace {
         if origin == Origin::Taken {
             new.clear();
         }
+        self.has_come();
         (new, from)
     }
 
@@ -157,6 +182,7 @@ impl Namespace {
             }
         }
         self.named = Some((who, pod));
+        self.has_come();
     }
 
     pub fn holds_any(&self, ips: &[IpAddr]) -> bool {
@@ -218,7 +244,12 @@ mod tests {
 
     fn met(since: u64, is_new: bool) -> Namespace {
         let met = Met { asked: Instant::now(), since: Ts(since), pid: std::process::id(), is_new, is_old: !is_new };
-        Namespace::new(NetnsId { dev: 4, ino: 1 }, met)
+        new(met)
+    }
+
+    fn new(met: Met) -> Namespace {
+        let names = IdentityIndex::new(Limits::default()).expectation();
+        Namespace::new(NetnsId { dev: 4, ino: 1 }, met, names.begin())
     }
 
     fn namespace(since: u64) -> Namespace {
@@ -245,6 +276,34 @@ mod tests {
         pod.named(workload("web-deployment"), None, &mut identities);
         assert_eq!(holder(&names, "10.0.0.1", 150), "web-deployment", "a better name replaces it");
         assert_eq!(holder(&names, "fe80::1", 300), "fe80::1", "link-local addresses name nobody");
+    }
+
+    #[test]
+    fn names_are_awaited_until_a_namespace_has_its_own_or_gets_none() {
+        type Step = fn(&mut Namespace, &mut IdentityIndex);
+        let name: Step = |pod, identities| pod.named(workload("web"), None, identities);
+        let addresses: Step = |pod, identities| drop(pod.addressed(&[address("10.0.0.1", 0)], Ts(200), identities));
+        let ways: [&[Step]; 5] = [
+            &[name, addresses],
+            &[addresses, name],
+            &[|pod, _| pod.failed()],
+            &[addresses, |pod, _| pod.leaving(Ts(300))],
+            &[name, |pod, _| pod.ended()],
+        ];
+        for steps in ways {
+            let mut identities = IdentityIndex::new(Limits::default());
+            let names = identities.reader(Addresses::ByClass);
+            let awaits = || names.awaits(Slot(9), Endpoint { ip: [10, 0, 0, 9].into(), port: 80 }, Ts(150));
+            let met = Met { asked: Instant::now(), since: Ts(100), pid: 1, is_new: true, is_old: false };
+            assert!(!awaits());
+            let coming = identities.expectation().begin();
+            let mut pod = Namespace::new(NetnsId { dev: 4, ino: 1 }, met, coming);
+            for step in steps {
+                assert!(awaits());
+                step(&mut pod, &mut identities);
+            }
+            assert!(!awaits());
+        }
     }
 
     #[test]
@@ -341,7 +400,7 @@ mod tests {
             let mut identities = IdentityIndex::new(Limits::default());
             let names = identities.reader(Addresses::ByAddress);
             let met = Met { asked: Instant::now(), since: Ts(100), pid, is_new: true, is_old: false };
-            let mut old = Namespace::new(NetnsId { dev: 4, ino: 1 }, met);
+            let mut old = new(met);
             old.named(workload("old"), None, &mut identities);
             old.addressed(&[address("10.0.0.1", 0), address("10.0.0.2", 0)], Ts(110), &mut identities);
             let mut new = namespace(500);

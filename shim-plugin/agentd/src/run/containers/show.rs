@@ -94,6 +94,7 @@ mod tests {
     use super::*;
     use capture_engine::attach::Interface;
     use flow_model::{NetnsId, Ts};
+    use k8s_sync::{IdentityIndex, Limits};
     use shim_plugin::{ContainerRef, LinkId, TaskId};
     use std::time::{Duration, Instant};
 
@@ -122,7 +123,9 @@ mod tests {
         let asked = Instant::now();
         let at = Some(asked + Duration::from_millis(7));
         let met = Met { asked, since: Ts(0), pid: 1, is_new: true, is_old: false };
-        let known = (1..=6).map(|slot| (Slot(slot), Namespace::new(NetnsId { dev: 4, ino: 9 }, met))).collect();
+        let names = IdentityIndex::new(Limits::default()).expectation();
+        let namespace = || Namespace::new(NetnsId { dev: 4, ino: 9 }, met, names.begin());
+        let known = (1..=6).map(|slot| (Slot(slot), namespace())).collect();
         let refused = || AttachState::Failed { reason: "refused".to_owned() };
         let attached = vec![
             status(1, AttachState::Discovered, None),
