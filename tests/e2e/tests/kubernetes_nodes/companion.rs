@@ -57,6 +57,7 @@ pub fn runs_from_its_image(cluster: &Cluster) -> Result<()> {
     })?;
     let strangers = Exposition::parse(&page).count("pilotfish_companion_stranger_series", &[]);
     ensure!(strangers == 0, "{strangers} series of pods of a node are refused\n{page}");
+    super::map::comes_by_port_forward_alone(cluster)?;
     for mut agent in agents {
         ensure!(agent.stop() == Some(0), "{}", agent.log_text());
     }
@@ -160,7 +161,7 @@ fn scrape(cluster: &Cluster, address: &str) -> Result<String> {
     done(get.args(["-sSf", "--max-time", "5", &format!("http://{address}:9465/metrics?histograms=classic")]))
 }
 
-fn command(cluster: &Cluster, arguments: &[&str]) -> Result<Command> {
+pub fn command(cluster: &Cluster, arguments: &[&str]) -> Result<Command> {
     let mut command = Command::new(find(Program::Kubectl)?);
     command.arg("--kubeconfig").arg(cluster.plane().kubeconfig(User::Admin)?);
     command.arg("--cache-dir").arg(cluster.plane().dir().join("kubectl")).args(arguments);

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod companion;
+mod map;
 mod probes;
 
 use agent_api::{EdgeRow, Party};
