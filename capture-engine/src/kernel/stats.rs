@@ -30,7 +30,8 @@ pub struct KernelStats {
     pub fragments: u64,
     /// Not IP, or neither TCP nor UDP.
     pub other: u64,
-    /// TCP packets without payload of flows that are not in the table.
+    /// Packets of flows that are not in the table, which begin none: without payload, or sent again of an exchange that
+    /// was told without a flow.
     pub stray: u64,
     /// Flows that were started afresh by a SYN before their end was reported.
     pub replaced: u64,
