@@ -219,7 +219,8 @@ __noinline int pf_emit(struct __sk_buff *skb, struct pf_cpu *cpu, struct pf_cont
 		return 0;
 	if (cpu->after.replaced) { /* the old flow's end, before anything of the new one */
 		cpu->stats.count[PF_STAT_REPLACED]++;
-		pf_emit_closed(cpu, control);
+		if (pf_emit_closed(cpu, control))
+			cpu->stats.count[PF_STAT_REPLACED_FULL]++;
 	}
 	if (cpu->after.tail)
 		lost = pf_emit_tail(cpu, control);

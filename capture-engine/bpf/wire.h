@@ -315,6 +315,7 @@ enum pf_stat {
 	PF_STAT_ASTRAY, /* packets of walked flows that were copied because the place of the next header is not known */
 	PF_STAT_ROWS, /* messages of walked flows of which only the beginning and the last bytes were copied */
 	PF_STAT_ANSWERS_FULL, /* answers without a flow that found no place to be known by: their exchanges are counted nowhere else */
+	PF_STAT_REPLACED_FULL, /* of PF_STAT_REPLACED, ends that found no room in the ring: perhaps nothing else tells of them */
 	PF_STAT_MAX,
 };
 
@@ -328,6 +329,6 @@ struct pf_stats {
 #define PF_AREAS (1 + PF_HOST_AREAS)
 
 /* Size of one CPU's value in `pilotfish_stats`: pf_stats, then what the programs work with. */
-#define PF_CPU_BYTES 9992
+#define PF_CPU_BYTES 10000
 
 #endif

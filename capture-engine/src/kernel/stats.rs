@@ -53,6 +53,9 @@ pub struct KernelStats {
     /// Answers of flows without room that found no place to be known by: so many exchanges at most
     /// took place that [`Sampler::answers`](super::Sampler::answers) does not tell of.
     pub answers_full: u64,
+    /// Of `replaced`, those whose end found no room in the ring. What was refused of them is in no count, but where a
+    /// round through the table had told of the end before.
+    pub replaced_full: u64,
     /// Records of the ring that made no sense to the reader.
     pub malformed: u64,
 }
@@ -114,6 +117,7 @@ impl Shared {
             astray: of(Stat::Astray),
             rows: of(Stat::Rows),
             answers_full: of(Stat::AnswersFull),
+            replaced_full: of(Stat::ReplacedFull),
             malformed: self.malformed.load(Ordering::Relaxed),
         })
     }

@@ -498,16 +498,18 @@ pub enum Stat {
     Rows,
     /// Answers without a flow that found no place to be known by: their exchanges are counted nowhere else.
     AnswersFull,
+    /// Of `Replaced`, those whose end found no room in the ring: perhaps nothing else tells of it.
+    ReplacedFull,
 }
 
 /// Number of [`Stat`]s.
-pub const STAT_MAX: usize = 16;
+pub const STAT_MAX: usize = 17;
 
 /// Entries of `pilotfish_stats`.
 pub const AREAS: u32 = 3;
 
 /// Size of one CPU's value in `pilotfish_stats`: [`Stats`], then what the programs work with.
-pub const CPU_BYTES: usize = 9992;
+pub const CPU_BYTES: usize = 10000;
 
 /// Value of `pilotfish_stats` on one CPU.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -529,5 +531,5 @@ const _: () = {
     assert!(size_of::<Way>() == 32);
     assert!(size_of::<Walk>() == 360);
     assert!(size_of::<Control>() == 4224);
-    assert!(size_of::<Stats>() == 128);
+    assert!(size_of::<Stats>() == 136);
 };

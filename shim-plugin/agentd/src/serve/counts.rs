@@ -264,6 +264,7 @@ pub fn kernel(stats: KernelStats, out: &mut Vec<SelfMetric>) {
         opening_full: _,
         flows_share: _,
         answers_full: _,
+        replaced_full: _,
         astray: _,
         rows,
     } = stats;
