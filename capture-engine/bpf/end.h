@@ -34,6 +34,8 @@ static __always_inline int pf_believes_reset(struct pf_flow *flow, int dir, stru
 	if (!(flow->seq_known & PF_KNOWN_SEQ(dir))) {
 		if (pf_half_open(flow))
 			return p->tcp_flags & PF_TCP_ACK && pf_acks_syn(flow, !dir, p->ack);
+		if (flow->flags & PF_FIN_EARLY(dir) && p->seq == flow->fin_seq[dir] + 1)
+			return 1;
 		return !(flow->ack_known & (1 << dir)) || p->seq == acked;
 	}
 	if (flow->flags & PF_FIN_EARLY(dir))
@@ -61,12 +63,14 @@ static __always_inline void pf_fin(struct pf_flow *flow, int dir, struct pf_pack
 			flow->counters.retransmits[dir]++;
 		return;
 	}
-	if (!(flow->seq_known & PF_KNOWN_SEQ(dir))) {
+	if (flow->seq_known & PF_KNOWN_SEQ(dir)) {
+		if (fin - flow->next_seq[dir] >= PF_FURTHEST)
+			return;
+	} else if (flow->ack_known & (1 << dir) && flow->acked[dir] == fin) {
+		/* All that it follows was there before the first packet that was seen. Else some of it may come. */
 		flow->seq_known |= PF_KNOWN_SEQ(dir);
 		flow->next_seq[dir] = fin;
 	}
-	if (fin - flow->next_seq[dir] >= PF_FURTHEST)
-		return;
 	flow->fin_seq[dir] = fin;
 	flow->flags |= PF_FIN_EARLY(dir);
 }
@@ -74,7 +78,7 @@ static __always_inline void pf_fin(struct pf_flow *flow, int dir, struct pf_pack
 /* Lets the direction's FIN act when its time has come. */
 static __always_inline void pf_fin_acts(struct pf_flow *flow, int dir)
 {
-	__u32 fin = flow->fin_seq[dir], next = flow->next_seq[dir];
+	__u32 fin = flow->fin_seq[dir], next = flow->seq_known & PF_KNOWN_SEQ(dir) ? flow->next_seq[dir] : fin + 1;
 	int all;
 
 	if (!(flow->flags & PF_FIN_EARLY(dir)))
@@ -90,6 +94,7 @@ static __always_inline void pf_fin_acts(struct pf_flow *flow, int dir)
 			flow->message.bytes += fin - next;
 	}
 	flow->next_seq[dir] = fin + 1; /* a FIN takes one number */
+	flow->seq_known |= PF_KNOWN_SEQ(dir);
 	flow->flags = (flow->flags & ~PF_FIN_EARLY(dir)) | PF_FIN(dir);
 }
 

@@ -99,6 +99,37 @@ static __always_inline int pf_is_older(struct pf_flow *flow, int dir, __u32 end)
 	return flow->seq_known & PF_KNOWN_ISN(dir) && flow->counters.bytes[dir] < PF_FURTHEST && pf_ahead(end, flow->isn[dir] + 1) <= 0;
 }
 
+/* The next number of a direction of which no payload was seen. */
+static __always_inline __u32 pf_first(struct pf_flow *flow, int dir, __u32 seq)
+{
+	__u32 first = flow->isn[dir] + 1;
+
+	return flow->seq_known & PF_KNOWN_ISN(dir) && first - seq < PF_FURTHEST ? first : seq;
+}
+
+/* The first message behind an answer that was told without a flow. What it acknowledges was there before it. True when
+ * messages are to be told. */
+static __always_inline int pf_goes_on(struct pf_flow *flow, int dir, struct pf_packet *p)
+{
+	flow->flags &= ~PF_FLOW_TOLD;
+	if (!(flow->seq_known & PF_KNOWN_SEQ(!dir)) && p->ack - 1 - flow->isn[!dir] < PF_FURTHEST)
+		flow->isn[!dir] = p->ack - 1;
+	return !(flow->flags & (PF_FLOW_NOT_COPIED | PF_FLOW_CLOSED));
+}
+
+/* Where a message begins that would begin at `next`: what the other side has, and was not seen to pass, passed before
+ * there was a flow. It is no hole. */
+static __always_inline __u32 pf_from_here(struct pf_flow *flow, int dir, __u32 seq, __u32 next)
+{
+	__u32 acked = flow->acked[dir];
+
+	if (!(flow->ack_known & (1 << dir)) || acked - next - 1 >= PF_FURTHEST)
+		return next;
+	if (pf_ahead(seq, next) > 0 && flow->hole_start[dir] == next)
+		flow->hole_start[dir] = pf_ahead(seq, acked) > 0 ? acked : seq;
+	return acked;
+}
+
 /* Payload of one TCP segment; p->seq is the sequence number of its first byte. */
 static __always_inline void pf_payload(struct pf_flow *flow, int dir, struct pf_cpu *cpu, struct pf_control *control, struct pf_walk *walk)
 {
@@ -107,12 +138,14 @@ static __always_inline void pf_payload(struct pf_flow *flow, int dir, struct pf_
 	struct pf_after *after = &cpu->after;
 	const __u32 bit = 1 << dir, other = 1 << !dir;
 	__u32 seq = p->seq, end = seq + p->payload;
-	__u32 next = flow->seq_known & bit ? flow->next_seq[dir] : seq;
-	int messages = !(flow->flags & (PF_FLOW_NOT_COPIED | PF_FLOW_CLOSED));
+	__u32 next = flow->seq_known & bit ? flow->next_seq[dir] : pf_first(flow, dir, seq);
+	int messages = !(flow->flags & (PF_FLOW_NOT_COPIED | PF_FLOW_CLOSED | PF_FLOW_TOLD));
 	int fills = 0, progress = 0;
 	__u32 turn, skip, room;
 	__s32 offset;
 
+	if (!messages && flow->flags & PF_FLOW_TOLD && p->untold)
+		messages = pf_goes_on(flow, dir, p);
 	if (pf_ahead(seq, next) > PF_FURTHEST || pf_ahead(next, seq) > PF_FURTHEST) {
 		/* No window is so wide. Gone on unseen, if the other side says so, too; else of another connection. */
 		if (flow->ack_known & bit && seq - flow->acked[dir] + PF_FURTHEST > 2u * PF_FURTHEST)
@@ -139,6 +172,14 @@ static __always_inline void pf_payload(struct pf_flow *flow, int dir, struct pf_
 		}
 		if (messages) {
 			if (!flow->turn || flow->turn_dir != dir) {
+				if (flow->flags & PF_FLOW_MIDWAY) {
+					next = pf_from_here(flow, dir, seq, next);
+					if (pf_ahead(end, next) <= 0) {
+						flow->seq_known |= bit;
+						flow->next_seq[dir] = next;
+						return;
+					}
+				}
 				if (walk)
 					pf_flush_tail(walk, cpu);
 				pf_start_message(flow, dir, next, cpu, control);

@@ -117,6 +117,10 @@ static __always_inline struct pf_flow *pf_new_flow(struct __sk_buff *skb, struct
 		fresh->flags |= PF_FLOW_NOT_COPIED;
 	else if (pf_is_eager(control, p, dir))
 		fresh->flags |= PF_FLOW_EAGER;
+	if (!(p->tcp_flags & PF_TCP_SYN) && pf_told(skb, cpu, control, dir)) {
+		cpu->stats.count[PF_STAT_STRAY]++;
+		return 0;
+	}
 	/* Another CPU may have been faster: then its flow is ours too. */
 	if (!bpf_map_update_elem(&pilotfish_flows, &p->key, fresh, BPF_NOEXIST)) {
 		pf_count_flow(control, p->key.slot);
@@ -130,6 +134,20 @@ static __always_inline struct pf_flow *pf_new_flow(struct __sk_buff *skb, struct
 			pf_refused(skb, cpu, control, dir);
 	}
 	return flow;
+}
+
+/* Whether a message begins behind an answer that was told without a flow: what the other side says that is new, or
+ * another answer. */
+static __always_inline int pf_is_untold(struct __sk_buff *skb, struct pf_flow *flow, struct pf_packet *p, int dir)
+{
+	__u32 number;
+	__u8 head[12];
+
+	if (pf_is_older(flow, dir, p->seq + p->payload))
+		return 0;
+	return dir != flow->turn_dir || (p->held >= sizeof(head) && pf_ahead(p->seq, flow->isn[dir]) > 0 &&
+					 !bpf_skb_load_bytes(skb, p->payload_at, head, sizeof(head)) &&
+					 pf_is_answer(head, p, dir, &number));
 }
 
 /* Looks without the lock at what the packet is likely to do, because the answer needs helpers. A
@@ -146,8 +164,11 @@ static __always_inline void pf_look_ahead(struct __sk_buff *skb, struct pf_flow 
 		   bytes / PF_LATE_LOOKS != (bytes + p->payload) / PF_LATE_LOOKS;
 	struct pf_override *override;
 
-	if (flow->flags & PF_FLOW_NOT_COPIED)
-		return;
+	if (flow->flags & (PF_FLOW_NOT_COPIED | PF_FLOW_TOLD)) {
+		p->untold = flow->flags & PF_FLOW_TOLD && pf_is_untold(skb, flow, p, dir);
+		if (!p->untold || flow->flags & PF_FLOW_NOT_COPIED)
+			return;
+	}
 	if ((!tcp || starts) && pf_is_quiet(control, p->key.slot)) {
 		/* Atomic, since others change flags under the lock; where theirs goes over it, the next message asks again. */
 		__sync_fetch_and_or(&flow->flags, PF_FLOW_NOT_COPIED);
@@ -198,7 +219,8 @@ __noinline int pf_emit(struct __sk_buff *skb, struct pf_cpu *cpu, struct pf_cont
 		return 0;
 	if (cpu->after.replaced) { /* the old flow's end, before anything of the new one */
 		cpu->stats.count[PF_STAT_REPLACED]++;
-		pf_emit_closed(cpu, control);
+		if (pf_emit_closed(cpu, control))
+			cpu->stats.count[PF_STAT_REPLACED_FULL]++;
 	}
 	if (cpu->after.tail)
 		lost = pf_emit_tail(cpu, control);

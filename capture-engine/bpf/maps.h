@@ -147,7 +147,7 @@ struct pf_packet {
 	__u32 ip_bytes;
 	__u16 window;
 	__u8 tcp_flags;
-	__u8 pad;
+	__u8 untold; /* valid where the flow is PF_FLOW_TOLD: another message begins */
 };
 
 /* The counters and, so that one lookup gets both, what one packet needs while it is handled. That

@@ -12,6 +12,9 @@
  * place. Requests are not counted: where there is room again before the answer, that is followed
  * and counted. So it is at least so many, seldom all.
  *
+ * Where there is room again, what is sent again of such an exchange begins no flow, and what follows
+ * of its answer no message: both ends' numbers in the place say what is new.
+ *
  * A place is in use for a time in which repetitions come. It is also free for another once who
  * asked has the answer and ends the connection: else short connections, each of which has one
  * answer, would take all places in less than that time. */
@@ -23,6 +26,8 @@
 #include "packet.h"
 
 #define PF_ANSWER_WAYS 4 /* places that a connection may have: half of all in use, 37 of 1,000 answers find none, a quarter, 4 */
+#define PF_ANSWER_AGAIN (1 << 20) /* sent again is what lies before the newest number by less */
+#define PF_ANSWER_NEAR (1 << 16) /* of a connection that is over, both numbers are no farther from the newest ones */
 #define PF_ANSWER_HELD_NS 1000000000ULL /* a place is its connection's for so long after an answer: the first repetitions (RFC 6298) */
 
 /* The place of a namespace among PF_OPENING counts; numbers of the node begin at 1 << 31. */
@@ -99,6 +104,87 @@ static __always_inline struct pf_answer *pf_answer_place(__u64 hash, __u64 now)
 	return free ? free : over;
 }
 
+/* The place that a connection has; 0: none. */
+static __always_inline struct pf_answer *pf_answer_of(__u64 hash)
+{
+	struct pf_answer *answer;
+
+#pragma unroll
+	for (__u32 way = 0; way < PF_ANSWER_WAYS; way++) {
+		__u32 place = (hash ^ way) & (PF_ANSWERS - 1);
+
+		answer = bpf_map_lookup_elem(&pilotfish_answers, &place);
+		if (!answer)
+			return 0;
+		if (answer->flow == hash)
+			return answer;
+	}
+	return 0;
+}
+
+/* Whether `number` lies before `end`, or there, by no more than what may be sent again. */
+static __always_inline int pf_is_again(__u32 number, __u32 end)
+{
+	return end - number < PF_ANSWER_AGAIN;
+}
+
+static __always_inline int pf_is_near(__u32 number, __u32 newest)
+{
+	return number - newest + PF_ANSWER_NEAR < 2 * PF_ANSWER_NEAR;
+}
+
+/* A packet with payload would begin a flow, cpu->fresh, amid its connection: true when all of it was sent again of what
+ * was told without one. Else what comes before it is none of the flow: what it acknowledges, and what was told. A
+ * function of its own, so that it is verified once. */
+__noinline int pf_told(struct __sk_buff *skb, struct pf_cpu *cpu, struct pf_control *control, int dir)
+{
+	struct pf_answer *answer;
+	struct pf_flow *fresh;
+	struct pf_packet *p;
+	__u32 number, other, end;
+	__u8 head[12];
+	int answers;
+
+	if (!cpu || !control)
+		return 0;
+	dir &= 1;
+	p = &cpu->packet;
+	fresh = &cpu->fresh;
+	if (p->key.proto == IPPROTO_TCP) {
+		fresh->seq_known = PF_KNOWN_ISN(!dir);
+		fresh->isn[!dir] = p->ack - 1;
+	}
+	if (!(control->answers[0] + control->answers[1]))
+		return 0;
+	answer = pf_answer_of(pf_hash(&p->key));
+	if (!answer)
+		return 0;
+	answers = dir == (answer->dir & 1);
+	if (p->key.proto == IPPROTO_UDP)
+		/* An answer, or the query that it was to. */
+		return p->held >= sizeof(head) && !bpf_skb_load_bytes(skb, p->payload_at, head, sizeof(head)) &&
+		       ((__u32)head[0] << 8 | head[1]) == answer->number;
+	end = p->seq + p->payload;
+	number = answers ? answer->end : answer->asked;
+	other = answers ? answer->asked : answer->end;
+	/* Of a connection that is over; or of one that came after it, which may begin with any numbers. */
+	if (answer->over && !(pf_is_near(p->seq, number) && pf_is_near(p->ack, other)))
+		return 0;
+	if (pf_is_again(end, number))
+		return 1;
+	if (pf_ahead(p->seq, number) >= 0 || pf_is_again(p->seq, number)) {
+		fresh->seq_known |= PF_KNOWN_ISN(dir);
+		fresh->isn[dir] = number - 1;
+		if (answers) {
+			fresh->flags |= PF_FLOW_TOLD;
+			fresh->turn_dir = dir;
+		}
+	}
+	if (pf_is_again(p->ack, other))
+		fresh->isn[!dir] = other - 1;
+	return 0;
+}
+
 /* A packet without payload of a connection without a flow, with a FIN or a RST: who asked has the
  * answer and ends the connection, or who answered gives it up (RFC 9293 3.6, 3.5.2). What is sent
  * again after that is rare, and found in its place while no other needs it. A function of its own,
@@ -107,28 +193,18 @@ __noinline int pf_answer_over(struct pf_cpu *cpu, int dir)
 {
 	struct pf_answer *answer;
 	struct pf_packet *p;
-	__u64 hash;
 
 	if (!cpu)
 		return 0;
 	dir &= 1;
 	p = &cpu->packet;
-	hash = pf_hash(&p->key);
-#pragma unroll
-	for (__u32 way = 0; way < PF_ANSWER_WAYS; way++) {
-		__u32 place = (hash ^ way) & (PF_ANSWERS - 1);
-
-		answer = bpf_map_lookup_elem(&pilotfish_answers, &place);
-		if (!answer)
-			return 0;
-		if (answer->flow != hash)
-			continue;
-		if (dir == answer->dir)
-			answer->over |= p->tcp_flags & PF_TCP_RST && pf_ahead(p->seq, answer->number) > 0;
-		else
-			answer->over |= p->tcp_flags & PF_TCP_ACK && pf_ahead(p->ack, answer->number) > 0;
+	answer = pf_answer_of(pf_hash(&p->key));
+	if (!answer)
 		return 0;
-	}
+	if (dir == answer->dir)
+		answer->over |= p->tcp_flags & PF_TCP_RST && pf_ahead(p->seq, answer->number) > 0;
+	else
+		answer->over |= p->tcp_flags & PF_TCP_ACK && pf_ahead(p->ack, answer->number) > 0;
 	return 0;
 }
 
@@ -167,10 +243,12 @@ __noinline int pf_refused(struct __sk_buff *skb, struct pf_cpu *cpu, struct pf_c
 		/* Any other number is another answer; of a connection that is over, that of one that came after it. */
 		if (answer->number == number)
 			return 0;
-	} else if (pf_ahead(number, answer->number) <= 0) {
+	} else if (pf_is_again(number, answer->number)) {
 		return 0;
 	}
 	answer->number = number;
+	answer->end = p->seq + p->payload;
+	answer->asked = p->ack;
 	answer->dir = dir;
 	answer->over = 0;
 	answer->at_ns = cpu->before.now;

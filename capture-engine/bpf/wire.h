@@ -36,6 +36,7 @@
 #define PF_FLOW_SYN_AGAIN_IN 4096 /* a SYN that may begin another connection: `again_seq`; its SYN-ACK decides */
 #define PF_FLOW_SYN_AGAIN_OUT 8192
 #define PF_FLOW_WALKED 16384 /* user space wants it walked: look into `pilotfish_walks` */
+#define PF_FLOW_TOLD 65536 /* the answer under way was told without a flow: what follows of it is no message */
 #define PF_FLOW_EAGER 32768 /* user space wants more than heads of its server's connections: all is copied until its word on this one comes */
 
 /* Budgets with a meaning of their own: of a message, in pf_flow and in map `pilotfish_override` */
@@ -227,7 +228,7 @@ struct pf_flow {
 	__u64 flow_id;
 	struct pf_message message; /* the current one */
 	__u64 syn_ns; /* time of the packet whose answer gives the RTT; 0: none, or it was sent twice (Karn) */
-	__u32 isn[2]; /* sequence number of each direction's SYN */
+	__u32 isn[2]; /* sequence number of each direction's SYN; without one, before the first byte that is new, if known */
 	__u32 fin_seq[2]; /* of each direction's FIN, once it was seen, early or not */
 	__u32 again_seq; /* of a SYN that may begin another connection; valid with PF_FLOW_SYN_AGAIN_* */
 	__u32 again_end; /* the number after it and its payload (RFC 7413) */
@@ -280,10 +281,12 @@ struct pf_answer {
 	__u64 flow; /* hash of its key */
 	__u64 at_ns;
 	__u32 number; /* TCP: sequence number; DNS: id */
+	__u32 end; /* TCP: after the packet that it began */
+	__u32 asked; /* TCP: what that packet acknowledged: what was asked until then */
 	__u8 dir; /* whose end answered: PF_INGRESS, PF_EGRESS */
 	__u8 over; /* the connection has ended since */
 	__u8 pad[2];
-}; /* 24 */
+}; /* 32 */
 
 /* Value of array `pilotfish_ports` (one entry). A flow is copied when one of its ports is included
  * and none is excluded. */
@@ -303,7 +306,7 @@ enum pf_stat {
 	PF_STAT_UNPARSED, /* IP packets whose headers could not be followed */
 	PF_STAT_FRAGMENTS, /* fragments other than the first: counted nowhere else */
 	PF_STAT_OTHER, /* not IP, or neither TCP nor UDP */
-	PF_STAT_STRAY, /* TCP packets without payload that belong to no flow in the table: the end of one that was removed, a scan */
+	PF_STAT_STRAY, /* packets of no flow in the table, which begin none: without payload, or sent again of what was told without one */
 	PF_STAT_REPLACED, /* flows that a SYN started afresh before their end was seen or could be reported */
 	PF_STAT_UNLOCKED, /* packets handled without their flow's lock: its holder kept it for too long, or was interrupted by this packet */
 	PF_STAT_NESTED, /* packets of the node's own sockets that found every work area of their CPU in use: counted nowhere else */
@@ -312,6 +315,7 @@ enum pf_stat {
 	PF_STAT_ASTRAY, /* packets of walked flows that were copied because the place of the next header is not known */
 	PF_STAT_ROWS, /* messages of walked flows of which only the beginning and the last bytes were copied */
 	PF_STAT_ANSWERS_FULL, /* answers without a flow that found no place to be known by: their exchanges are counted nowhere else */
+	PF_STAT_REPLACED_FULL, /* of PF_STAT_REPLACED, ends that found no room in the ring: perhaps nothing else tells of them */
 	PF_STAT_MAX,
 };
 
@@ -325,6 +329,6 @@ struct pf_stats {
 #define PF_AREAS (1 + PF_HOST_AREAS)
 
 /* Size of one CPU's value in `pilotfish_stats`: pf_stats, then what the programs work with. */
-#define PF_CPU_BYTES 9992
+#define PF_CPU_BYTES 10000
 
 #endif

@@ -388,14 +388,31 @@ fn in_processes(jobs: u64) {
     assert_eq!(failed, 0, "of {jobs} processes");
 }
 
-#[test]
-#[cfg_attr(no_bpf, ignore = "built without clang")]
-fn of_connections_whose_room_comes_and_goes_each_exchange_is_counted_or_lost_once() {
-    let (count, first) = random::scale(3000);
+/// Each exchange is counted, told as lost, or told by an answer without a flow.
+fn each_once_though_room_comes_and_goes(scripts: u64, kind: room::Kind) {
+    let (count, first) = random::scale(scripts);
     eprintln!("{count} scripts from PILOTFISH_SCRIPTS_SEED={first} on");
     for seed in first..first.saturating_add(count) {
-        if let Some(wrong) = room::differs(seed) {
+        if let Some(wrong) = room::differs(seed, kind) {
             panic!("PILOTFISH_SCRIPTS=1 PILOTFISH_SCRIPTS_SEED={seed}: {wrong}");
         }
     }
+}
+
+#[test]
+#[cfg_attr(no_bpf, ignore = "built without clang")]
+fn of_connections_whose_room_comes_and_goes_each_exchange_is_counted_or_lost_once() {
+    each_once_though_room_comes_and_goes(3000, room::Kind { again: 0, together: 0 });
+}
+
+#[test]
+#[cfg_attr(no_bpf, ignore = "built without clang")]
+fn what_is_sent_again_where_room_comes_and_goes_is_counted_or_lost_once() {
+    each_once_though_room_comes_and_goes(3000, room::Kind { again: 25, together: 0 });
+}
+
+#[test]
+#[cfg_attr(no_bpf, ignore = "built without clang")]
+fn what_two_processors_see_where_room_comes_and_goes_is_counted_or_lost_once() {
+    each_once_though_room_comes_and_goes(3000, room::Kind { again: 15, together: 40 });
 }

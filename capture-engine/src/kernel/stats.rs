@@ -30,7 +30,8 @@ pub struct KernelStats {
     pub fragments: u64,
     /// Not IP, or neither TCP nor UDP.
     pub other: u64,
-    /// TCP packets without payload of flows that are not in the table.
+    /// Packets of flows that are not in the table, which begin none: without payload, or sent again of an exchange that
+    /// was told without a flow.
     pub stray: u64,
     /// Flows that were started afresh by a SYN before their end was reported.
     pub replaced: u64,
@@ -52,6 +53,9 @@ pub struct KernelStats {
     /// Answers of flows without room that found no place to be known by: so many exchanges at most
     /// took place that [`Sampler::answers`](super::Sampler::answers) does not tell of.
     pub answers_full: u64,
+    /// Of `replaced`, those whose end found no room in the ring. What was refused of them is in no count, but where a
+    /// round through the table had told of the end before.
+    pub replaced_full: u64,
     /// Records of the ring that made no sense to the reader.
     pub malformed: u64,
 }
@@ -113,6 +117,7 @@ impl Shared {
             astray: of(Stat::Astray),
             rows: of(Stat::Rows),
             answers_full: of(Stat::AnswersFull),
+            replaced_full: of(Stat::ReplacedFull),
             malformed: self.malformed.load(Ordering::Relaxed),
         })
     }

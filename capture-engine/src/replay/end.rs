@@ -15,9 +15,10 @@ impl Flow {
         let (way, seq) = (dir.index(), packet.seq);
         let acked = self.acked[way];
         let Some(next) = self.next_seq[way] else {
+            let behind_fin = || self.fin_waits(way).is_some_and(|fin| seq == fin.wrapping_add(1));
             return match self.half_open() {
                 true => packet.tcp_flags & ACK != 0 && self.acks_syn(dir.reverse(), packet.ack),
-                false => acked.is_none_or(|acked| acked == seq),
+                false => behind_fin() || acked.is_none_or(|acked| acked == seq),
             };
         };
         let next = self.fin_waits(way).map_or(next, |fin| fin.wrapping_add(1));
@@ -38,16 +39,20 @@ impl Flow {
             self.counters.retransmits[way] += u32::from(packet.payload == 0 && fin == known);
             return;
         }
-        let next = *self.next_seq[way].get_or_insert(fin);
-        if fin.wrapping_sub(next) < FURTHEST as u32 {
-            self.fin[way] = Some(fin);
+        match self.next_seq[way] {
+            Some(next) if fin.wrapping_sub(next) >= FURTHEST as u32 => return,
+            // All that it follows was there before the first packet that was seen. Else some of it may come.
+            None if self.acked[way] == Some(fin) => self.next_seq[way] = Some(fin),
+            _ => {}
         }
+        self.fin[way] = Some(fin);
     }
 
     /// Lets FINs act whose time has come.
     pub fn end(&mut self, at: Ts) {
         for way in 0..2 {
-            let (Some(fin), Some(next)) = (self.fin_waits(way), self.next_seq[way]) else { continue };
+            let Some(fin) = self.fin_waits(way) else { continue };
+            let next = self.next_seq[way].unwrap_or(fin.wrapping_add(1));
             let all = next == fin && self.hole[way].is_none();
             // What waits may have the bytes.
             let acked = self.early.is_empty() && self.acked[way].is_some_and(|acked| ahead(acked, fin) > 0);

@@ -38,7 +38,7 @@ pub(super) struct Flow {
     pub acked: [Option<u32>; 2],
     /// Sequence numbers that were jumped over: one range per direction, a second jump widens it.
     pub hole: [Option<(u32, u32)>; 2],
-    /// Sequence number of each direction's SYN.
+    /// Sequence number of each direction's SYN; without one, before what is known to be the first byte that is new.
     pub isn: [Option<u32>; 2],
     /// Directions of which a SYN without ACK was seen.
     pub syns: [bool; 2],
@@ -95,6 +95,11 @@ impl Flow {
             (true, _) => Role::Unknown,
             (false, _) => udp_role(packet, dir),
         };
+        let mut isn = [None; 2];
+        // What its other end has by then was sent before it.
+        if packet.tcp && packet.tcp_flags & (SYN | RST | ACK) == ACK {
+            isn[dir.reverse().index()] = Some(packet.ack.wrapping_sub(1));
+        }
         Flow {
             key,
             id,
@@ -109,7 +114,7 @@ impl Flow {
             next_seq: [None; 2],
             acked: [None; 2],
             hole: [None; 2],
-            isn: [None; 2],
+            isn,
             syns: [false; 2],
             again: None,
             turn: 0,
@@ -286,7 +291,7 @@ impl Flow {
     fn payload<'a>(&mut self, packet: &Decoded<'a>, seq: u32, dir: Direction, at: Ts) -> Option<Piece<'a>> {
         let way = dir.index();
         let end = seq.wrapping_add(packet.payload);
-        let mut next = self.next_seq[way].unwrap_or(seq);
+        let mut next = self.next_seq[way].unwrap_or_else(|| self.first(way, seq));
         let far = |from: u32| ahead(seq, from).checked_abs().is_none_or(|distance| distance > FURTHEST);
         if far(next) {
             // No window is so wide. Gone on unseen, if the other side says so, too; else of another connection.

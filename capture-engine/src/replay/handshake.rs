@@ -173,6 +173,12 @@ impl Flow {
         ack.wrapping_sub(isn).wrapping_sub(1) < next.wrapping_sub(isn)
     }
 
+    /// The next number of a direction of which no payload was seen.
+    pub fn first(&self, way: usize, seq: u32) -> u32 {
+        let first = self.isn[way].map(|isn| isn.wrapping_add(1));
+        first.filter(|first| first.wrapping_sub(seq) < FURTHEST as u32).unwrap_or(seq)
+    }
+
     /// Whether what ends at `end` lies before the direction's first byte: known while its numbers have not come around.
     pub fn is_older(&self, way: usize, end: u32) -> bool {
         let young = self.counters.bytes[way] < FURTHEST as u64;

@@ -147,8 +147,10 @@ impl Scene {
         let port = self.dice.below(PORTS.into()) as u16;
         let connection = &self.connections[usize::from(port)];
         let may_repeat = connection.ended.is_none_or(|ended| ended == self.long_after);
-        // An answer that was told without a flow, and is sent again when there is room, is told twice.
-        let may_repeat = may_repeat && self.room.is_none();
+        // What is sent again of a connection that has left the table begins no flow, but where there is no room for
+        // one nobody knows that its answer was told.
+        let goes_on = || !connection.packets[..connection.next].iter().any(|packet| packet.flags.contains(['F', 'R']));
+        let may_repeat = may_repeat && (self.room.is_none() || goes_on());
         if may_repeat && connection.next > 3 && self.dice.percent(20) {
             let which = 3 + self.dice.below(connection.next as u32 - 3) as usize;
             let packet = self.connections[usize::from(port)].packets[which];

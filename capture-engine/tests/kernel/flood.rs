@@ -7,7 +7,7 @@ use crate::script::{host, random};
 use capture_engine::event::Sample;
 use capture_engine::kernel::KernelConfig;
 use etherparse::PacketBuilder;
-use flow_model::Direction::{Egress, Ingress};
+use flow_model::Direction::{self, Egress, Ingress};
 use flow_model::Slot;
 
 const FLOWS: u32 = 2048;
@@ -236,6 +236,51 @@ fn answers_without_a_flow_have_16384_places() {
     }
     let [_, told] = bench.kernel.sampler().answers();
     assert!((u64::from(CONNECTIONS) * 99 / 100..=u64::from(CONNECTIONS)).contains(&told), "{told}");
+}
+
+fn datagram(bench: &Bench, dir: Direction, payload: &[u8]) {
+    let (from, to, ports) = if dir == Ingress { (PEER, POD, (53, 60_000)) } else { (POD, PEER, (60_000, 53)) };
+    let mut frame = Vec::new();
+    PacketBuilder::ethernet2([2; 6], [4; 6])
+        .ipv4(from, to, 64)
+        .udp(ports.0, ports.1)
+        .write(&mut frame, payload)
+        .expect("a frame");
+    bench.run(dir, &frame);
+}
+
+/// The room comes when its answer has been told.
+#[test]
+fn what_was_told_without_a_flow_begins_no_message_when_there_is_room() {
+    let mut bench = no_room();
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n";
+    let rest = 1000 + answer.len() as u32;
+    let flow = Tcp { bench: &mut bench, peer_port: 2 };
+    flow.request(1000, b"GET / HTTP/1.1\r\n\r\n");
+    flow.response(1000, answer);
+    let (question, reply) = ([7, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0], [7, 7, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0, 0]);
+    datagram(flow.bench, Egress, &question);
+    datagram(flow.bench, Ingress, &reply);
+    assert_eq!(flow.bench.kernel.sampler().answers(), [1, 1]);
+    let filler = flows(flow.bench)[0].key;
+    flow.bench.kernel.sampler().remove(&[filler]).expect("removed");
+    flow.request(1000, b"GET / HTTP/1.1\r\n\r\n");
+    flow.response(1000, answer);
+    datagram(flow.bench, Ingress, &reply);
+    datagram(flow.bench, Egress, &question);
+    assert_eq!(flows(flow.bench).len(), 0, "all of it was sent again");
+    // Put together with what was not seen.
+    flow.response(1000, &[answer, &[b'x'; 20][..]].concat());
+    flow.response(rest + 20, &[b'x'; 40]);
+    assert_eq!(flow.bench.only_flow().turns, 0, "of an exchange that is told");
+    flow.request(1000, b"GET / HTTP/1.1\r\n\r\n");
+    flow.response(rest, &[b'x'; 20]);
+    assert_eq!(flow.bench.only_flow().turns, 0, "sent again");
+    flow.request(1018, b"GET /next HTTP/1.1\r\n\r\n");
+    flow.response(rest + 60, answer);
+    assert_eq!(flow.bench.only_flow().turns, 2);
+    assert_eq!(flow.bench.copied().len(), 2);
+    assert_eq!(flow.bench.kernel.sampler().answers(), [1, 1]);
 }
 
 /// A table for one flow, which has it.

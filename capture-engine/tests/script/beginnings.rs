@@ -379,4 +379,51 @@ pub const BEGINNINGS: &[Script] = &[
                s2 @501 y
                open: 4+4 packets, 2 messages, last 1, retransmits 0+1",
     },
+    Script {
+        name: "joined behind an answer that is sent again",
+        rule: "RFC 9293 3.4: what the first packet acknowledges was there before it",
+        packets: "c A 104 507 ask
+                  s A 501 104 answer  # what acknowledged it was lost
+                  s A 501 104 answersecond
+                  s A 507 107 second
+                  c A 107 513",
+        told: "c1 @104 ask
+               s2 @507 second | 3 before
+               s2 @507 second
+               open: 2+3 packets, 2 messages, last 6, retransmits 0+1, midway, roles unknown",
+    },
+    Script {
+        name: "joined, and a FIN overtakes the first data of its direction",
+        rule: "RFC 9293 3.4, 3.10.7.4: a FIN is processed at its sequence number",
+        packets: "c A 101 501 ask
+                  s FA 507 104
+                  s A 501 104 answer
+                  c FA 104 508
+                  s A 508 105",
+        told: "c1 @101 ask
+               s2 @501 answer | 3 before
+               fin: 2+3 packets, 2 messages, last 6, midway, roles unknown",
+    },
+    Script {
+        name: "joined, and a FIN follows what was not seen",
+        rule: "RFC 9293 3.4, 3.10.7.4; its acknowledgment tells that it came",
+        packets: "c A 101 501 ask
+                  s FA 507 104
+                  c FA 104 508
+                  s A 508 105",
+        told: "c1 @101 ask
+               fin: 2+2 packets, 1 messages, last 3, midway, roles unknown",
+    },
+    Script {
+        name: "joined at an answer to what is sent again",
+        rule: "RFC 9293 3.4",
+        packets: "s A 501 104 answer
+                  c A 101 501 ask
+                  s A 507 104 more
+                  c A 104 511 next",
+        told: "s1 @501 answer
+               s1 @507 more
+               c2 @104 next | 10 before
+               open: 2+2 packets, 2 messages, last 4, midway, roles unknown",
+    },
 ];

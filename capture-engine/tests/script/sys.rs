@@ -7,6 +7,7 @@ use std::sync::{Mutex, OnceLock};
 
 type Reset = unsafe extern "C" fn(u32);
 type Packet = unsafe extern "C" fn(u32, u32, *const u8, u32) -> i32;
+type Meanwhile = unsafe extern "C" fn(u32, u32, *const u8, u32, u32);
 type Walk = unsafe extern "C" fn(*const capture_wire::Frames, u32, u32, u32);
 type Bytes = unsafe extern "C" fn(*mut u32) -> *const u8;
 
@@ -19,6 +20,7 @@ pub fn source() -> PathBuf {
 pub struct Library {
     reset: Reset,
     packet: Packet,
+    meanwhile: Meanwhile,
     walk: Walk,
     empty: Reset,
     eager: Reset,
@@ -76,6 +78,7 @@ impl Library {
             Library {
                 reset: std::mem::transmute::<*mut libc::c_void, Reset>(symbol("host_reset")),
                 packet: std::mem::transmute::<*mut libc::c_void, Packet>(symbol("host_packet")),
+                meanwhile: std::mem::transmute::<*mut libc::c_void, Meanwhile>(symbol("host_meanwhile")),
                 walk: std::mem::transmute::<*mut libc::c_void, Walk>(symbol("host_walk")),
                 empty: std::mem::transmute::<*mut libc::c_void, Reset>(symbol("host_empty")),
                 eager: std::mem::transmute::<*mut libc::c_void, Reset>(symbol("host_eager")),
@@ -96,6 +99,14 @@ impl Library {
     pub fn packet(&mut self, slot: u32, dir: u32, frame: &[u8]) -> i32 {
         // SAFETY: as above; the frame outlives the call and its length is told.
         unsafe { (self.packet)(slot, dir, frame.as_ptr(), frame.len() as u32) }
+    }
+
+    /// Two packets of two CPUs: the second is handled whole while the first one is, after so many calls of helpers.
+    pub fn two_packets(&mut self, slot: u32, first: (u32, &[u8]), second: (u32, &[u8]), calls: u32) -> i32 {
+        let (dir, frame) = second;
+        // SAFETY: one thread at a time, by `&mut`; the frame is forgotten when `packet` returns, and outlives that.
+        unsafe { (self.meanwhile)(slot, dir, frame.as_ptr(), frame.len() as u32, calls) };
+        self.packet(slot, first.0, first.1)
     }
 
     /// From here on flows are walked; bit per direction of `straight`: a header begins there.

@@ -63,6 +63,8 @@ pub const FLOW_SYN_AGAIN_OUT: u32 = 8192;
 pub const FLOW_WALKED: u32 = 16384;
 /// Bit of [`Flow::flags`]: all of it is copied until user space has said what it wants.
 pub const FLOW_EAGER: u32 = 32768;
+/// Bit of [`Flow::flags`]: the answer under way was told without a flow, and what follows of it is no message.
+pub const FLOW_TOLD: u32 = 65536;
 
 /// Budget of a message, in [`Flow::head_bytes`] and `pilotfish_override`: copy no byte.
 pub const BUDGET_NOTHING: u32 = 0;
@@ -379,7 +381,7 @@ pub struct Flow {
     /// Packet whose answer gives the RTT, nanoseconds; 0: none, or it was sent twice (Karn, RFC
     /// 6298 section 3).
     pub syn_ns: u64,
-    /// Sequence number of each direction's SYN, in host byte order.
+    /// Sequence number of each direction's SYN, in host byte order; without one, before what is known to be new.
     pub isn: [u32; 2],
     /// Of each direction's FIN, once it was seen.
     pub fin_seq: [u32; 2],
@@ -476,7 +478,8 @@ pub enum Stat {
     Fragments,
     /// Packets that are not IP, or neither TCP nor UDP.
     Other,
-    /// TCP packets without payload that belong to no flow in the table.
+    /// Packets that belong to no flow in the table and begin none: without payload, or sent again of an exchange that
+    /// was told without a flow.
     Stray,
     /// Flows that a SYN started afresh before their end was seen or could be reported.
     Replaced,
@@ -495,16 +498,18 @@ pub enum Stat {
     Rows,
     /// Answers without a flow that found no place to be known by: their exchanges are counted nowhere else.
     AnswersFull,
+    /// Of `Replaced`, those whose end found no room in the ring: perhaps nothing else tells of it.
+    ReplacedFull,
 }
 
 /// Number of [`Stat`]s.
-pub const STAT_MAX: usize = 16;
+pub const STAT_MAX: usize = 17;
 
 /// Entries of `pilotfish_stats`.
 pub const AREAS: u32 = 3;
 
 /// Size of one CPU's value in `pilotfish_stats`: [`Stats`], then what the programs work with.
-pub const CPU_BYTES: usize = 9992;
+pub const CPU_BYTES: usize = 10000;
 
 /// Value of `pilotfish_stats` on one CPU.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -526,5 +531,5 @@ const _: () = {
     assert!(size_of::<Way>() == 32);
     assert!(size_of::<Walk>() == 360);
     assert!(size_of::<Control>() == 4224);
-    assert!(size_of::<Stats>() == 128);
+    assert!(size_of::<Stats>() == 136);
 };

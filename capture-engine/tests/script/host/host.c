@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
 /* The kernel programs as a library of a test: the same C, over maps and a ring that are arrays. One
- * thread, one CPU. */
+ * thread; a second CPU is another packet that is handled whole between two helpers of a first one. */
 #include <string.h>
 #include <stdlib.h>
 #include "pilotfish_netns.c"
@@ -15,7 +15,8 @@ struct host_flow {
 };
 
 static struct host_flow flows[HOST_FLOWS];
-static struct pf_cpu cpus[PF_AREAS];
+static struct pf_cpu cpus[2][PF_AREAS];
+static __u32 cpu;
 static struct pf_control control;
 static struct pf_ports ports;
 static struct pf_frames frames;
@@ -39,10 +40,39 @@ static __u64 now;
 static const __u8 *frame;
 static __u32 frame_length;
 
+/* What the other CPU handles, and after how many calls of helpers of the next packet. */
+static struct {
+	const __u8 *bytes;
+	__u32 length;
+	__u32 slot;
+	__u32 dir;
+	__u32 calls;
+} meanwhile;
+
+static int handle(__u32 slot, __u32 dir, const __u8 *bytes, __u32 length);
+
+/* A helper is called: no packet holds a lock here. */
+static void called(void)
+{
+	const __u8 *before = frame;
+	__u32 length = frame_length;
+
+	if (!meanwhile.bytes || meanwhile.calls--)
+		return;
+	frame = meanwhile.bytes;
+	meanwhile.bytes = 0;
+	cpu = 1;
+	handle(meanwhile.slot, meanwhile.dir, frame, meanwhile.length);
+	cpu = 0;
+	frame = before;
+	frame_length = length;
+}
+
 static void *bpf_map_lookup_elem(void *map, const void *key)
 {
+	called();
 	if (map == &pilotfish_stats)
-		return &cpus[*(const __u32 *)key];
+		return &cpus[cpu][*(const __u32 *)key];
 	if (map == &pilotfish_control)
 		return &control;
 	if (map == &pilotfish_ports)
@@ -81,6 +111,10 @@ static long bpf_map_update_elem(void *map, const void *key, const void *value, _
 {
 	if (map != &pilotfish_flows || flags != BPF_NOEXIST)
 		abort();
+	called();
+	for (int i = 0; i < HOST_FLOWS; i++)
+		if (flows[i].used && !memcmp(&flows[i].key, key, sizeof(flows[i].key)))
+			return -1;
 	for (int i = 0; i < room; i++) {
 		if (flows[i].used)
 			continue;
@@ -95,6 +129,7 @@ static long bpf_map_update_elem(void *map, const void *key, const void *value, _
 static long bpf_skb_load_bytes(const void *skb, __u32 at, void *to, __u32 length)
 {
 	(void)skb;
+	called();
 	if (at > frame_length || length > frame_length - at)
 		return -1;
 	memcpy(to, frame + at, length);
@@ -103,10 +138,13 @@ static long bpf_skb_load_bytes(const void *skb, __u32 at, void *to, __u32 length
 
 static void *bpf_ringbuf_reserve(void *map, __u64 size, __u64 flags)
 {
-	__u32 *head = (__u32 *)(ring + ring_end);
-	__u64 end = ring_end + 8 + ((size + 7) & ~7ULL);
+	__u32 *head;
+	__u64 end;
 
 	(void)map, (void)flags;
+	called();
+	head = (__u32 *)(ring + ring_end);
+	end = ring_end + 8 + ((size + 7) & ~7ULL);
 	/* The kernel keeps one byte free. */
 	if (end >= ring_bytes)
 		return 0;
@@ -140,6 +178,7 @@ static long bpf_ringbuf_output(void *map, void *record, __u64 size, __u64 flags)
 static __u64 bpf_ringbuf_query(void *map, __u64 flags)
 {
 	(void)map, (void)flags;
+	called();
 	return ring_end;
 }
 
@@ -154,6 +193,7 @@ static long bpf_loop(__u32 times, long (*step)(__u32, void *), void *context, __
 
 static __u64 bpf_ktime_get_ns(void)
 {
+	called();
 	return now += 1000;
 }
 
@@ -169,12 +209,13 @@ static __u64 bpf_jiffies64(void)
 
 static __u32 bpf_get_smp_processor_id(void)
 {
-	return 0;
+	return cpu;
 }
 
-/* All is as after a load with these budgets. */
+/* All is as after a load with these budgets, and places of answers are in use no longer. */
 void host_reset(__u32 head_bytes)
 {
+	now += 2 * PF_ANSWER_HELD_NS;
 	memset(flows, 0, sizeof(flows));
 	ring_end = 0;
 	ring_bytes = HOST_RING;
@@ -231,7 +272,7 @@ const __u8 *host_answers(__u32 *length)
 
 	counts[0] = control.answers[0];
 	counts[1] = control.answers[1];
-	counts[2] = cpus[0].stats.count[PF_STAT_ANSWERS_FULL];
+	counts[2] = cpus[0][0].stats.count[PF_STAT_ANSWERS_FULL] + cpus[1][0].stats.count[PF_STAT_ANSWERS_FULL];
 	*length = sizeof(counts);
 	return (const __u8 *)counts;
 }
@@ -243,8 +284,7 @@ void host_empty(__u32 unused)
 	ring_end = 0;
 }
 
-/* Its program's verdict. */
-int host_packet(__u32 slot, __u32 dir, const __u8 *bytes, __u32 length)
+static int handle(__u32 slot, __u32 dir, const __u8 *bytes, __u32 length)
 {
 	struct __sk_buff skb = { .len = length, .protocol = bpf_htons(ETH_P_IP), .cb = { slot, dir } };
 
@@ -252,6 +292,28 @@ int host_packet(__u32 slot, __u32 dir, const __u8 *bytes, __u32 length)
 	frame = bytes;
 	frame_length = length;
 	return pilotfish_netns(&skb);
+}
+
+/* While the next packet is handled, after so many calls of helpers, another CPU handles this one, or right after it. */
+void host_meanwhile(__u32 slot, __u32 dir, const __u8 *bytes, __u32 length, __u32 calls)
+{
+	meanwhile.bytes = bytes;
+	meanwhile.length = length;
+	meanwhile.slot = slot;
+	meanwhile.dir = dir;
+	meanwhile.calls = calls;
+}
+
+/* Its program's verdict. */
+int host_packet(__u32 slot, __u32 dir, const __u8 *bytes, __u32 length)
+{
+	int verdict = handle(slot, dir, bytes, length);
+
+	if (meanwhile.bytes) {
+		meanwhile.calls = 0;
+		called();
+	}
+	return verdict;
 }
 
 const __u8 *host_ring(__u32 *length)

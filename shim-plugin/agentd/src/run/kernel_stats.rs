@@ -25,6 +25,7 @@ pub struct KernelStatsReader {
     opening_full: Loss,
     flows_share: Loss,
     answers_full: Loss,
+    replaced_full: Loss,
     astray: Loss,
     looks: u32,
     programs: Vec<api::Program>,
@@ -61,6 +62,11 @@ impl KernelStatsReader {
                 "answers_full",
                 "answers of flows without room that found no place to be known by",
             ),
+            replaced_full: losses.place(
+                "kernel",
+                "replaced_full",
+                "ends of flows that found no room in the ring before their addresses and ports were used again",
+            ),
             astray: losses.place("kernel", "astray", "packets among frames whose next header was not known"),
             malformed: losses.place("ring", "malformed", "records that made no sense"),
             looks: 0,
@@ -87,6 +93,7 @@ impl KernelStatsReader {
         self.opening_full.set_total(stats.opening_full);
         self.flows_share.set_total(stats.flows_share);
         self.answers_full.set_total(stats.answers_full);
+        self.replaced_full.set_total(stats.replaced_full);
         self.astray.set_total(stats.astray);
         *board.engine.lock() = Engine {
             ring_bytes: self.ring_bytes,

@@ -264,6 +264,7 @@ pub fn kernel(stats: KernelStats, out: &mut Vec<SelfMetric>) {
         opening_full: _,
         flows_share: _,
         answers_full: _,
+        replaced_full: _,
         astray: _,
         rows,
     } = stats;
@@ -275,7 +276,8 @@ pub fn kernel(stats: KernelStats, out: &mut Vec<SelfMetric>) {
     let help = "Flows that a SYN began anew before their end was told.";
     count("pilotfish_flows_replaced_total", help, replaced);
     for (why, total) in [("other_protocol", other), ("no_flow", stray)] {
-        let help = "Packets of no flow: neither TCP nor UDP over IP, or without payload and of no known connection.";
+        let help = "Packets of no flow: neither TCP nor UDP over IP; or of no known connection and without payload, or \
+                    sent again of an exchange that was lost for want of room.";
         out.push(SelfMetric::counter("pilotfish_packets_without_flow_total", help, total).with("why", why));
     }
 }
