@@ -51,6 +51,8 @@ pub enum CheckId {
     NeighboursFull,
     /// Packets come faster than a processor takes them in.
     Softnet,
+    /// The kernel throws packets away.
+    Drops,
     /// Packets come by another interface than the way back.
     RpFilter,
     /// A process, or the node, has no file descriptor left.
@@ -78,7 +80,7 @@ pub struct Check {
 
 impl CheckId {
     /// All, in the order in which they are told.
-    pub const ALL: [CheckId; 26] = [
+    pub const ALL: [CheckId; 27] = [
         CheckId::CutByExit,
         CheckId::TermIgnored,
         CheckId::ProbeSlow,
@@ -101,6 +103,7 @@ impl CheckId {
         CheckId::SlowRead,
         CheckId::NeighboursFull,
         CheckId::Softnet,
+        CheckId::Drops,
         CheckId::RpFilter,
         CheckId::FdLimit,
         CheckId::InotifyLimit,
@@ -121,7 +124,7 @@ impl CheckId {
     pub const OF_NODE_TWICE: [CheckId; 2] = [CheckId::NeighboursFull, CheckId::Softnet];
 
     /// Those that two looks a moment apart can make. The others need what an agent saw before.
-    pub const ON_DEMAND: [CheckId; 19] = [
+    pub const ON_DEMAND: [CheckId; 20] = [
         CheckId::ListenOverflow,
         CheckId::UdpDrop,
         CheckId::PortsGone,
@@ -137,6 +140,7 @@ impl CheckId {
         CheckId::SlowRead,
         CheckId::NeighboursFull,
         CheckId::Softnet,
+        CheckId::Drops,
         CheckId::RpFilter,
         CheckId::FdLimit,
         CheckId::InotifyLimit,
@@ -169,6 +173,7 @@ impl CheckId {
             CheckId::ApiStorm => "api-storm",
             CheckId::NeighboursFull => "neighbours-full",
             CheckId::Softnet => "softnet",
+            CheckId::Drops => "drops",
             CheckId::RpFilter => "rp-filter",
             CheckId::FdLimit => "fd-limit",
             CheckId::InotifyLimit => "inotify-limit",
@@ -397,6 +402,18 @@ impl CheckId {
                 remedy: &[
                     "spread the load over more processors (queues of the card, RPS)",
                     "a longer queue (net.core.netdev_max_backlog) helps against bursts only, a larger budget (netdev_budget, netdev_budget_usecs) where it ran out",
+                ],
+            },
+            CheckId::Drops => Check {
+                id: self,
+                sees: "packets are lost on the node, and nobody says where",
+                found_by: "the kernel's tracepoint of dropped packets (kfree_skb, Linux 5.17 and later), by reason and network namespace",
+                threshold: "more than 10 a second for one of the reasons that are no health: warning; what `udp-drop` or `rp-filter` tells of the same workload is left to them",
+                remedy: &[
+                    "by a policy (netfilter, a BPF program): look for the rule, if nobody wants that",
+                    "at a full buffer or queue: who empties it is too slow",
+                    "for want of a route or a neighbour: look at the routes there and back, and for who sends to somebody who is gone",
+                    "too long, or a wrong checksum: the MTU of who sends; checksum offloading of tunnels and cards",
                 ],
             },
             CheckId::RpFilter => Check {

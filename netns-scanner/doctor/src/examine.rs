@@ -3,6 +3,7 @@
 
 mod api;
 mod cgroups;
+mod drops;
 mod limits;
 mod node;
 
@@ -10,6 +11,7 @@ use crate::decide::{
     asks_itself, closed_watch, conntrack_full, dead_peer, listen_overflow, mtu_hole, outside_holes, ports_gone,
     rp_filter, self_call, udp_drop,
 };
+use crate::drops::BeginsToCount;
 use crate::read::{self, NetConnections, NetReading, Readers, Unread};
 use crate::report::Gaps;
 use crate::sample::{Connection, CpuTime, Delta, Held};
@@ -77,6 +79,8 @@ pub struct Asked {
     pub helper: Option<fn() -> Command>,
     /// The root's `memory.stat`; None: where it usually is.
     pub memory_stat: Option<PathBuf>,
+    /// Begins to count the packets that the kernel drops; None: nobody can.
+    pub drops: Option<BeginsToCount>,
     /// Who knows where the API server is, or why nobody does.
     pub api_server: Result<KnowsApiServer, String>,
 }
@@ -92,6 +96,7 @@ impl Default for Asked {
             bounds: Bounds::default(),
             helper: None,
             memory_stat: None,
+            drops: None,
             api_server: Err("nobody says where the API server is".to_owned()),
         }
     }
@@ -143,10 +148,12 @@ pub fn examine(asked: &Asked) -> Report {
     let cpu = look.cpu(&polling);
     let cgroups = look.cgroups(&sockets);
     look.decide_files(&sockets, &mut found);
+    let counting = look.count_drops();
     look.wait();
 
     look.decide_node_twice(&mut node, &mut found);
     look.decide_counters(&places, &sockets, &before, &mut found);
+    look.decide_drops(counting, &places, &mut found);
     look.decide_connections(&places, &sockets, &connections, &mut found);
     look.decide_selves(&places, &selves, &mut found);
     look.decide_askers(&places, &sockets, &askers, &mut found);

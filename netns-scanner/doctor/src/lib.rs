@@ -10,6 +10,7 @@
 pub mod cgroup;
 mod checks;
 pub mod decide;
+pub mod drops;
 mod examine;
 mod finding;
 pub mod history;

@@ -2,15 +2,18 @@
 
 use crate::api::knows_api_server;
 use crate::room::{Room, brief};
+use doctor::drops::BeginsToCount;
 use doctor::{Asked, Bounds, CheckId, Report, examine};
 use std::time::Duration;
+
+const DROPS: Option<BeginsToCount> = Some(crate::drops::begin);
 
 /// A look into a room with 20 connections, which is healthy.
 fn look(bounds: Bounds) -> Report {
     let room = Room::new("connects", "true", "20");
     let api_server = Ok(knows_api_server());
     let only = Some([room.ino].into());
-    let report = examine(&Asked { only, thresholds: brief(), bounds, api_server, ..Asked::default() });
+    let report = examine(&Asked { only, thresholds: brief(), bounds, api_server, drops: DROPS, ..Asked::default() });
     assert_eq!(report.findings, vec![], "{report:?}");
     assert_eq!(report.fine.len() + report.not_made.len(), CheckId::ON_DEMAND.len(), "{report:?}");
     report
@@ -43,6 +46,7 @@ fn connections_beyond_the_bound_leave_those_checks_alone_that_need_none() {
         CheckId::SlowRead,
         CheckId::NeighboursFull,
         CheckId::Softnet,
+        CheckId::Drops,
         CheckId::RpFilter,
         CheckId::FdLimit,
         CheckId::InotifyLimit,
@@ -58,13 +62,17 @@ fn connections_beyond_the_bound_leave_those_checks_alone_that_need_none() {
 fn a_namespace_or_a_process_beyond_the_bound_is_counted() {
     let report = look(Bounds { namespaces: 0, processes: 0, ..Bounds::default() });
     assert_eq!(report.looked.left_out, [("namespaces", 1), ("processes", 1)].into());
-    assert_eq!((report.fine, report.looked.namespaces), (CheckId::OF_NODE.to_vec(), 0));
+    // Drops are counted in all of them, whoever lives there.
+    let mut fine = [&CheckId::OF_NODE[..], &[CheckId::Drops]].concat();
+    fine.sort_unstable();
+    assert_eq!((report.fine, report.looked.namespaces), (fine, 0));
 }
 
 #[test]
 fn a_look_that_sees_nobody_is_not_fine() {
     let nobody = netns::Netns::create().expect("make a namespace: run this as root");
-    let report = examine(&Asked { only: Some([nobody.id().ino].into()), thresholds: brief(), ..Asked::default() });
+    let only = Some([nobody.id().ino].into());
+    let report = examine(&Asked { only, thresholds: brief(), drops: DROPS, ..Asked::default() });
     assert_eq!((report.findings.len(), report.fine.len(), report.looked.sockets), (0, CheckId::OF_NODE.len(), 0));
     let reason = "no process that holds a TCP or UDP socket was seen";
     assert!(reasons(&report).iter().all(|(_, told)| *told == reason), "{report:?}");

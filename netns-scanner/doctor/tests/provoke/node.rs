@@ -54,10 +54,10 @@ fn neighbours_of_one_namespace_take_room_from_all() {
 }
 
 /// Datagrams from one end of the pair to the other, all the time. Ended when dropped.
-struct Flood(Child);
+pub struct Flood(Child);
 
 impl Flood {
-    fn from(pair: &Pair) -> Flood {
+    pub fn from(pair: &Pair) -> Flood {
         let pid = pair.client.holder.id().to_string();
         let script = "while :; do echo x > /dev/udp/10.9.0.2/9; sleep 0.01; done";
         let flood = Command::new("nsenter")
