@@ -63,6 +63,25 @@ pub enum CheckId {
     Clock,
 }
 
+/// What a check looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// What an agent saw before.
+    Past,
+    /// Processes that hold sockets, and their cgroups.
+    Processes,
+    /// Counters of each network namespace.
+    Counters,
+    /// Connections of each namespace.
+    Connections,
+    /// What the kernel drops meanwhile.
+    Drops,
+    /// The node as a whole, once.
+    Node,
+    /// The same, twice.
+    NodeTwice,
+}
+
 /// What `--explain` tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Check {
@@ -110,42 +129,52 @@ impl CheckId {
         CheckId::Clock,
     ];
 
-    /// Those of them that are of the node as a whole, and of no workload.
-    pub const OF_NODE: [CheckId; 6] = [
-        CheckId::MemcgDying,
-        CheckId::SlowRead,
-        CheckId::NeighboursFull,
-        CheckId::Softnet,
-        CheckId::InotifyLimit,
-        CheckId::Clock,
-    ];
+    /// By what it is made: the one table of who looks where.
+    #[must_use]
+    pub fn by(self) -> By {
+        match self {
+            CheckId::CutByExit
+            | CheckId::TermIgnored
+            | CheckId::ProbeSlow
+            | CheckId::ProbeKill
+            | CheckId::DnsSearch
+            | CheckId::DnsRetry
+            | CheckId::RetryStorm => By::Past,
+            CheckId::OomInside | CheckId::CpuThrottled | CheckId::FdLimit => By::Processes,
+            CheckId::ListenOverflow | CheckId::UdpDrop | CheckId::ConntrackFull | CheckId::RpFilter => By::Counters,
+            CheckId::PortsGone
+            | CheckId::ClosedWatch
+            | CheckId::DeadPeer
+            | CheckId::SelfCall
+            | CheckId::MtuHole
+            | CheckId::ApiStorm => By::Connections,
+            CheckId::Drops => By::Drops,
+            CheckId::NeighboursFull | CheckId::Softnet => By::NodeTwice,
+            CheckId::MemcgDying | CheckId::SlowRead | CheckId::InotifyLimit | CheckId::Clock => By::Node,
+        }
+    }
 
-    /// Of these, those that take two looks.
-    pub const OF_NODE_TWICE: [CheckId; 2] = [CheckId::NeighboursFull, CheckId::Softnet];
+    /// Of the node as a whole, and of no workload.
+    #[must_use]
+    pub fn is_of_node(self) -> bool {
+        matches!(self.by(), By::Node | By::NodeTwice)
+    }
 
-    /// Those that two looks a moment apart can make. The others need what an agent saw before.
-    pub const ON_DEMAND: [CheckId; 20] = [
-        CheckId::ListenOverflow,
-        CheckId::UdpDrop,
-        CheckId::PortsGone,
-        CheckId::OomInside,
-        CheckId::ClosedWatch,
-        CheckId::DeadPeer,
-        CheckId::SelfCall,
-        CheckId::ApiStorm,
-        CheckId::CpuThrottled,
-        CheckId::ConntrackFull,
-        CheckId::MtuHole,
-        CheckId::MemcgDying,
-        CheckId::SlowRead,
-        CheckId::NeighboursFull,
-        CheckId::Softnet,
-        CheckId::Drops,
-        CheckId::RpFilter,
-        CheckId::FdLimit,
-        CheckId::InotifyLimit,
-        CheckId::Clock,
-    ];
+    /// Two looks a moment apart can make it. The others need what an agent saw before.
+    #[must_use]
+    pub fn is_on_demand(self) -> bool {
+        self.by() != By::Past
+    }
+
+    /// Those that are made so, in the order in which they are told.
+    pub fn made_by(by: By) -> impl Iterator<Item = CheckId> {
+        CheckId::ALL.into_iter().filter(move |id| id.by() == by)
+    }
+
+    /// All that a look on demand can make, in the order in which they are told.
+    pub fn on_demand() -> impl Iterator<Item = CheckId> {
+        CheckId::ALL.into_iter().filter(|id| id.is_on_demand())
+    }
 
     /// As it is typed and written.
     #[must_use]
@@ -494,7 +523,6 @@ mod tests {
     fn every_check_has_an_id_of_its_own_and_a_whole_page() {
         let ids: BTreeSet<&str> = CheckId::ALL.iter().map(|id| id.as_str()).collect();
         assert_eq!(ids.len(), CheckId::ALL.len());
-        assert!(CheckId::ON_DEMAND.iter().all(|id| CheckId::ALL.contains(id)));
         for id in CheckId::ALL {
             let Check { id: told, sees, found_by, threshold, remedy } = id.check();
             assert_eq!((told, id.as_str().parse()), (id, Ok(id)));

@@ -71,8 +71,8 @@ pub fn run(args: &DoctorArgs, places: impl FnOnce() -> Result<Places, Failure>) 
     }
     let wanted = |id: &CheckId| args.id.is_none_or(|only| only == *id);
     // The node as a whole is no namespace's; who asks for it by name is told all the same.
-    let of_all = |id: &CheckId| args.namespace.is_none() || args.id.is_some() || !CheckId::OF_NODE.contains(id);
-    let mut checks: Vec<CheckId> = CheckId::ON_DEMAND.into_iter().filter(wanted).filter(of_all).collect();
+    let of_all = |id: &CheckId| args.namespace.is_none() || args.id.is_some() || !id.is_of_node();
+    let mut checks: Vec<CheckId> = CheckId::on_demand().filter(wanted).filter(of_all).collect();
     let mut of_history: Vec<CheckId> = findings::MADE.into_iter().filter(wanted).collect();
     if !checks.is_empty() {
         permitted()?;
@@ -217,7 +217,7 @@ fn not_made(asked: &Asked, reason: &str) -> Report {
 
 /// No namespace has to be known for these.
 fn of_node_alone(checks: &[CheckId]) -> bool {
-    !checks.is_empty() && checks.iter().all(|id| CheckId::OF_NODE.contains(id))
+    !checks.is_empty() && checks.iter().all(|id| id.is_of_node())
 }
 
 /// A look into a namespace's own networks misses its workloads on the node's: no check of it is fine.
@@ -265,7 +265,7 @@ fn explained(check: &Check) -> String {
         }
         CheckId::Drops => "  looked at  every packet that the kernel drops while it is looked at\n",
         id if findings::MADE.contains(id) => "  looked at  what the agent saw within --since: `pilotfish timeline`\n",
-        id if CheckId::OF_NODE.contains(id) => "  looked at  the node as a whole\n",
+        id if id.is_of_node() => "  looked at  the node as a whole\n",
         _ => "  looked at  processes that hold a TCP or UDP socket, their cgroups and network namespaces\n",
     });
     for (at, what) in remedy.iter().enumerate() {
