@@ -479,7 +479,7 @@ impl CheckId {
                 id: self,
                 sees: "tokens are \"not yet valid\", certificates too; leases flap",
                 found_by: "adjtimex: whether anybody keeps the clock right, and by how much it may be wrong",
-                threshold: "nobody does, and it may be wrong by 16 s or more; or it is off by more than 50 ms: warning",
+                threshold: "off by more than 50 ms: warning; nobody keeps it, and it may be wrong by 16 s or more: info",
                 remedy: &[
                     "let chrony or another NTP client run on the node",
                     "afterwards restart pods that have tokens of the future",

@@ -523,7 +523,7 @@ mod tests {
         assert_eq!(ids(&third), [(CheckId::ConntrackFull, Severity::Error), dying], "its counters began anew");
         let wrong = TimeOfDay { synchronised: false, max_error: Duration::from_secs(16), ..KEPT };
         let fourth = watch.look(&NodeReading { clock: Some(wrong), ..reading(NodeTexts::new()) }, at(90), &thresholds);
-        assert_eq!((ids(&fourth), fourth.not_made.len()), (vec![(CheckId::Clock, Severity::Warning)], 7));
+        assert_eq!((ids(&fourth), fourth.not_made.len()), (vec![(CheckId::Clock, Severity::Info)], 7));
     }
 
     #[test]

@@ -109,6 +109,6 @@ fn a_clock_that_nobody_keeps_is_found_and_one_that_is_kept_is_fine() {
     let found = of_node(CheckId::Clock, below());
     assert_eq!(found.is_empty(), time.synchronised, "{found:?}");
     for found in found {
-        assert_eq!((found.severity, number(&found, "synchronised")), (Severity::Warning, 0.0), "{found:?}");
+        assert_eq!((found.severity, number(&found, "synchronised")), (Severity::Info, 0.0), "{found:?}");
     }
 }
