@@ -1,6 +1,6 @@
-//! Builds the kernel programs with clang and leaves the objects in `OUT_DIR` for
-//! `src/kernel/load.rs` and `alarm.rs` to embed. With `PILOTFISH_NO_BPF=1` it needs no clang: what
-//! is built can then be checked and linted, and says so when it should load.
+//! Builds the kernel programs with clang and leaves the objects in `OUT_DIR` for `load.rs`,
+//! `alarm.rs` and `drops.rs` of `src/kernel` to embed. With `PILOTFISH_NO_BPF=1` it needs no clang:
+//! what is built can then be checked and linted, and says so when it should load.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
@@ -16,7 +16,11 @@ fn main() {
     if without {
         println!("cargo::rustc-cfg=no_bpf");
     }
-    let objects = [("pilotfish", "PILOTFISH_BPF_OBJECT"), ("alarm", "PILOTFISH_ALARM_OBJECT")];
+    let objects = [
+        ("pilotfish", "PILOTFISH_BPF_OBJECT"),
+        ("alarm", "PILOTFISH_ALARM_OBJECT"),
+        ("drops", "PILOTFISH_DROPS_OBJECT"),
+    ];
     for (name, variable) in objects {
         let object = out.join(format!("{name}.bpf.o"));
         if !without {

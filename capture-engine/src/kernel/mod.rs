@@ -4,6 +4,7 @@
 
 mod alarm;
 mod convert;
+mod drops;
 mod load;
 mod maps;
 mod node;
@@ -18,6 +19,7 @@ mod sys;
 
 pub use alarm::{Alarm, AlarmCounts, Alarmed};
 pub use convert::frames;
+pub use drops::{Dropped, Drops, DropsRoom};
 pub use load::Kernel;
 pub use maps::KernelConfig;
 pub use object::LoadError;

@@ -1,12 +1,13 @@
 //! The kernel programs on a real kernel, as root. `turns` sends single frames through them with
 //! `BPF_PROG_TEST_RUN`; `live` attaches them to a veth pair and talks over sockets; `cost`
 //! measures; `scripts` runs the table of packet scripts; `full_ring` and `any_moment` add up; `alarm`
-//! begins what looks like containers.
+//! begins what looks like containers; `drops` loses packets.
 
 mod alarm;
 mod any_moment;
 mod bed;
 mod cost;
+mod drops;
 mod flood;
 mod frames;
 mod full_ring;

@@ -1,5 +1,5 @@
-//! Where a kernel keeps a field of its structs, and the numbers of its functions, by its own
-//! description of them (`Documentation/bpf/btf.rst`).
+//! Where a kernel keeps a field of its structs, and the numbers of its functions and constants, by
+//! its own description of them (`Documentation/bpf/btf.rst`).
 //!
 //! The description is walked once, and nothing is built from it: 3 ms for the 150,000 types of a
 //! distribution's kernel, where a library makes 36 MB of small pieces of it. It is bytes that
@@ -13,7 +13,10 @@ pub type Member = (&'static str, &'static str);
 /// Kinds of types.
 const STRUCT: u32 = 4;
 const UNION: u32 = 5;
+const ENUM: u32 = 6;
+const TYPEDEF: u32 = 8;
 const FUNC: u32 = 12;
+const FUNC_PROTO: u32 = 13;
 /// Anonymous structs and unions inside each other; the kernel has two or three.
 const DEPTH: u32 = 8;
 
@@ -99,6 +102,42 @@ impl<'a> Btf<'a> {
         self.bits_of(*id, member, DEPTH)
     }
 
+    /// The constants of the first enumeration of that name (of 32 bits), with what they stand for.
+    #[must_use]
+    pub fn constants(&self, name: &str) -> Option<Vec<(&'a str, u32)>> {
+        let at = self.named(ENUM, name)?;
+        let count = usize::try_from(number(self.types, at + 4)? & 0xffff).ok()?;
+        let constant = |index: usize| {
+            let place = at + 12 + index * 8;
+            let name = self.name(number(self.types, place)?);
+            let end = name.iter().position(|byte| *byte == 0)?;
+            Some((std::str::from_utf8(name.get(..end)?).ok()?, number(self.types, place + 4)?))
+        };
+        (0..count).map(constant).collect()
+    }
+
+    /// How many arguments a tracepoint hands to those that wait at it. The kernel has for each a type of
+    /// the functions that it calls (`btf_trace_NAME`), which take one more.
+    #[must_use]
+    pub fn arguments_of_tracepoint(&self, name: &str) -> Option<u32> {
+        let behind = |at: usize| {
+            let id = usize::try_from(number(self.types, at + 8)?).ok()?;
+            usize::try_from(*self.at.get(id)?).ok()
+        };
+        let function = behind(behind(self.named(TYPEDEF, &format!("btf_trace_{name}"))?)?)?;
+        let info = number(self.types, function.checked_add(4)?)?;
+        (kind(info) == FUNC_PROTO).then_some((info & 0xffff).checked_sub(1)?)
+    }
+
+    /// Where the first type of this kind and name begins.
+    fn named(&self, wanted: u32, name: &str) -> Option<usize> {
+        let mut places = self.at.iter().skip(1).filter_map(|at| usize::try_from(*at).ok());
+        places.find(|at| {
+            let is_kind = number(self.types, at + 4).is_some_and(|info| kind(info) == wanted);
+            is_kind && number(self.types, *at).is_some_and(|offset| is_called(self.name(offset), name))
+        })
+    }
+
     fn bits_of(&self, id: u32, wanted: &str, depth: u32) -> Option<u32> {
         let at = usize::try_from(*self.at.get(usize::try_from(id).ok()?)?).ok()?;
         let info = number(self.types, at.checked_add(4)?)?;
@@ -139,9 +178,10 @@ mod tests {
     const MEMBERS: [Member; 6] =
         [("outer", "a"), ("outer", "b"), ("outer", "c"), ("outer", "d"), ("outer", "e"), ("inner", "a")];
 
-    /// `struct outer { int a; struct { int b; int c; }; int d : 3; }`, an int, and a function.
+    /// `struct outer { int a; struct { int b; int c; }; int d : 3; }`, an int, a function, an enumeration
+    /// `why { a = 7, act = 300 }`, and the type of a tracepoint `met` with two arguments.
     fn made() -> Vec<u8> {
-        let strings = b"\0outer\0a\0b\0c\0d\0int\0act\0";
+        let strings = b"\0outer\0a\0b\0c\0d\0int\0act\0why\0btf_trace_met\0";
         let at = |text: &[u8]| strings.windows(text.len()).position(|window| window == text).expect("there") as u32;
         let types: Vec<u32> = [
             vec![at(b"int\0"), 1 << 24, 4, 32],
@@ -161,6 +201,10 @@ mod tests {
                 3 << 24 | 96,
             ],
             vec![at(b"act\0"), FUNC << 24, 1],
+            vec![at(b"why\0"), ENUM << 24 | 2, 4, at(b"a\0"), 7, at(b"act\0"), 300],
+            vec![at(b"btf_trace_met\0"), TYPEDEF << 24, 7],
+            vec![0, 2 << 24, 8],
+            vec![0, FUNC_PROTO << 24 | 3, 0, 0, 1, 0, 1, 0, 1],
         ]
         .concat();
         let length = types.len() as u32 * 4;
@@ -179,6 +223,8 @@ mod tests {
             assert_eq!(btf.offset(member), btf.bits(member).map(|bits| bits / 8));
         }
         let _ = ["act", "other", ""].map(|name| btf.function(name));
+        let _ = ["why", "outer", ""].map(|name| btf.constants(name));
+        let _ = ["met", ""].map(|name| btf.arguments_of_tracepoint(name));
     }
 
     #[test]
@@ -195,6 +241,15 @@ mod tests {
         let btf = Btf::index(&blob, &[], &["ac", "act", "acts"]).expect("BTF");
         assert_eq!(["ac", "act", "acts"].map(|name| btf.function(name)), [None, Some(4), None]);
         assert_eq!(btf.offset(("outer", "a")), None, "it was not wanted");
+    }
+
+    #[test]
+    fn constants_and_arguments_are_told_by_name_and_none_where_there_is_no_such_thing() {
+        let blob = made();
+        let btf = index(&blob).expect("BTF");
+        assert_eq!(btf.constants("why"), Some(vec![("a", 7), ("act", 300)]));
+        assert_eq!([btf.constants("wh"), btf.constants("outer"), btf.constants("int")], [None, None, None]);
+        assert_eq!((btf.arguments_of_tracepoint("met"), btf.arguments_of_tracepoint("me")), (Some(2), None));
     }
 
     #[test]

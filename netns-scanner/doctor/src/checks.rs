@@ -51,6 +51,8 @@ pub enum CheckId {
     NeighboursFull,
     /// Packets come faster than a processor takes them in.
     Softnet,
+    /// The kernel throws packets away.
+    Drops,
     /// Packets come by another interface than the way back.
     RpFilter,
     /// A process, or the node, has no file descriptor left.
@@ -59,6 +61,25 @@ pub enum CheckId {
     InotifyLimit,
     /// Nobody keeps the clock right.
     Clock,
+}
+
+/// What a check looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// What an agent saw before.
+    Past,
+    /// Processes that hold sockets, and their cgroups.
+    Processes,
+    /// Counters of each network namespace.
+    Counters,
+    /// Connections of each namespace.
+    Connections,
+    /// What the kernel drops meanwhile.
+    Drops,
+    /// The node as a whole, once.
+    Node,
+    /// The same, twice.
+    NodeTwice,
 }
 
 /// What `--explain` tells.
@@ -78,7 +99,7 @@ pub struct Check {
 
 impl CheckId {
     /// All, in the order in which they are told.
-    pub const ALL: [CheckId; 26] = [
+    pub const ALL: [CheckId; 27] = [
         CheckId::CutByExit,
         CheckId::TermIgnored,
         CheckId::ProbeSlow,
@@ -101,47 +122,59 @@ impl CheckId {
         CheckId::SlowRead,
         CheckId::NeighboursFull,
         CheckId::Softnet,
+        CheckId::Drops,
         CheckId::RpFilter,
         CheckId::FdLimit,
         CheckId::InotifyLimit,
         CheckId::Clock,
     ];
 
-    /// Those of them that are of the node as a whole, and of no workload.
-    pub const OF_NODE: [CheckId; 6] = [
-        CheckId::MemcgDying,
-        CheckId::SlowRead,
-        CheckId::NeighboursFull,
-        CheckId::Softnet,
-        CheckId::InotifyLimit,
-        CheckId::Clock,
-    ];
+    /// By what it is made: the one table of who looks where.
+    #[must_use]
+    pub fn by(self) -> By {
+        match self {
+            CheckId::CutByExit
+            | CheckId::TermIgnored
+            | CheckId::ProbeSlow
+            | CheckId::ProbeKill
+            | CheckId::DnsSearch
+            | CheckId::DnsRetry
+            | CheckId::RetryStorm => By::Past,
+            CheckId::OomInside | CheckId::CpuThrottled | CheckId::FdLimit => By::Processes,
+            CheckId::ListenOverflow | CheckId::UdpDrop | CheckId::ConntrackFull | CheckId::RpFilter => By::Counters,
+            CheckId::PortsGone
+            | CheckId::ClosedWatch
+            | CheckId::DeadPeer
+            | CheckId::SelfCall
+            | CheckId::MtuHole
+            | CheckId::ApiStorm => By::Connections,
+            CheckId::Drops => By::Drops,
+            CheckId::NeighboursFull | CheckId::Softnet => By::NodeTwice,
+            CheckId::MemcgDying | CheckId::SlowRead | CheckId::InotifyLimit | CheckId::Clock => By::Node,
+        }
+    }
 
-    /// Of these, those that take two looks.
-    pub const OF_NODE_TWICE: [CheckId; 2] = [CheckId::NeighboursFull, CheckId::Softnet];
+    /// Of the node as a whole, and of no workload.
+    #[must_use]
+    pub fn is_of_node(self) -> bool {
+        matches!(self.by(), By::Node | By::NodeTwice)
+    }
 
-    /// Those that two looks a moment apart can make. The others need what an agent saw before.
-    pub const ON_DEMAND: [CheckId; 19] = [
-        CheckId::ListenOverflow,
-        CheckId::UdpDrop,
-        CheckId::PortsGone,
-        CheckId::OomInside,
-        CheckId::ClosedWatch,
-        CheckId::DeadPeer,
-        CheckId::SelfCall,
-        CheckId::ApiStorm,
-        CheckId::CpuThrottled,
-        CheckId::ConntrackFull,
-        CheckId::MtuHole,
-        CheckId::MemcgDying,
-        CheckId::SlowRead,
-        CheckId::NeighboursFull,
-        CheckId::Softnet,
-        CheckId::RpFilter,
-        CheckId::FdLimit,
-        CheckId::InotifyLimit,
-        CheckId::Clock,
-    ];
+    /// Two looks a moment apart can make it. The others need what an agent saw before.
+    #[must_use]
+    pub fn is_on_demand(self) -> bool {
+        self.by() != By::Past
+    }
+
+    /// Those that are made so, in the order in which they are told.
+    pub fn made_by(by: By) -> impl Iterator<Item = CheckId> {
+        CheckId::ALL.into_iter().filter(move |id| id.by() == by)
+    }
+
+    /// All that a look on demand can make, in the order in which they are told.
+    pub fn on_demand() -> impl Iterator<Item = CheckId> {
+        CheckId::ALL.into_iter().filter(|id| id.is_on_demand())
+    }
 
     /// As it is typed and written.
     #[must_use]
@@ -169,6 +202,7 @@ impl CheckId {
             CheckId::ApiStorm => "api-storm",
             CheckId::NeighboursFull => "neighbours-full",
             CheckId::Softnet => "softnet",
+            CheckId::Drops => "drops",
             CheckId::RpFilter => "rp-filter",
             CheckId::FdLimit => "fd-limit",
             CheckId::InotifyLimit => "inotify-limit",
@@ -399,6 +433,18 @@ impl CheckId {
                     "a longer queue (net.core.netdev_max_backlog) helps against bursts only, a larger budget (netdev_budget, netdev_budget_usecs) where it ran out",
                 ],
             },
+            CheckId::Drops => Check {
+                id: self,
+                sees: "packets are lost on the node, and nobody says where",
+                found_by: "the kernel's tracepoint of dropped packets (kfree_skb, Linux 5.17 and later), by reason and network namespace",
+                threshold: "more than 10 a second for one of the reasons that are no health: warning; what `udp-drop` or `rp-filter` tells of the same workload is left to them",
+                remedy: &[
+                    "by a policy (netfilter, a BPF program): look for the rule, if nobody wants that",
+                    "at a full buffer or queue: who empties it is too slow",
+                    "for want of a route or a neighbour: look at the routes there and back, and for who sends to somebody who is gone",
+                    "too long, or a wrong checksum: the MTU of who sends; checksum offloading of tunnels and cards",
+                ],
+            },
             CheckId::RpFilter => Check {
                 id: self,
                 sees: "packets arrive and nobody answers; one direction works",
@@ -433,7 +479,7 @@ impl CheckId {
                 id: self,
                 sees: "tokens are \"not yet valid\", certificates too; leases flap",
                 found_by: "adjtimex: whether anybody keeps the clock right, and by how much it may be wrong",
-                threshold: "nobody does, and it may be wrong by 16 s or more; or it is off by more than 50 ms: warning",
+                threshold: "off by more than 50 ms: warning; nobody keeps it, and it may be wrong by 16 s or more: info",
                 remedy: &[
                     "let chrony or another NTP client run on the node",
                     "afterwards restart pods that have tokens of the future",
@@ -477,7 +523,6 @@ mod tests {
     fn every_check_has_an_id_of_its_own_and_a_whole_page() {
         let ids: BTreeSet<&str> = CheckId::ALL.iter().map(|id| id.as_str()).collect();
         assert_eq!(ids.len(), CheckId::ALL.len());
-        assert!(CheckId::ON_DEMAND.iter().all(|id| CheckId::ALL.contains(id)));
         for id in CheckId::ALL {
             let Check { id: told, sees, found_by, threshold, remedy } = id.check();
             assert_eq!((told, id.as_str().parse()), (id, Ok(id)));

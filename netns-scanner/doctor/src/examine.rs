@@ -3,13 +3,16 @@
 
 mod api;
 mod cgroups;
+mod drops;
 mod limits;
 mod node;
 
+use crate::checks::By;
 use crate::decide::{
     asks_itself, closed_watch, conntrack_full, dead_peer, listen_overflow, mtu_hole, outside_holes, ports_gone,
     rp_filter, self_call, udp_drop,
 };
+use crate::drops::BeginsToCount;
 use crate::read::{self, NetConnections, NetReading, Readers, Unread};
 use crate::report::Gaps;
 use crate::sample::{Connection, CpuTime, Delta, Held};
@@ -77,6 +80,8 @@ pub struct Asked {
     pub helper: Option<fn() -> Command>,
     /// The root's `memory.stat`; None: where it usually is.
     pub memory_stat: Option<PathBuf>,
+    /// Begins to count the packets that the kernel drops; None: nobody can.
+    pub drops: Option<BeginsToCount>,
     /// Who knows where the API server is, or why nobody does.
     pub api_server: Result<KnowsApiServer, String>,
 }
@@ -84,7 +89,7 @@ pub struct Asked {
 impl Default for Asked {
     fn default() -> Asked {
         Asked {
-            checks: CheckId::ON_DEMAND.to_vec(),
+            checks: CheckId::on_demand().collect(),
             since: Duration::from_secs(600),
             only: None,
             names: BTreeMap::new(),
@@ -92,22 +97,11 @@ impl Default for Asked {
             bounds: Bounds::default(),
             helper: None,
             memory_stat: None,
+            drops: None,
             api_server: Err("nobody says where the API server is".to_owned()),
         }
     }
 }
-
-/// Checks that look at each process that holds sockets.
-const OF_PROCESSES: [CheckId; 3] = [CheckId::OomInside, CheckId::CpuThrottled, CheckId::FdLimit];
-const COUNTED: [CheckId; 4] = [CheckId::ListenOverflow, CheckId::UdpDrop, CheckId::ConntrackFull, CheckId::RpFilter];
-const CONNECTIONS: [CheckId; 6] = [
-    CheckId::PortsGone,
-    CheckId::ClosedWatch,
-    CheckId::DeadPeer,
-    CheckId::SelfCall,
-    CheckId::MtuHole,
-    CheckId::ApiStorm,
-];
 
 /// Looks, waits for the window, looks again and decides. Blocks for some seconds.
 #[must_use]
@@ -116,13 +110,14 @@ pub fn examine(asked: &Asked) -> Report {
     let mut found = Vec::new();
     look.decide_node(&mut found);
     let mut node = look.node();
-    let of_node_alone = asked.checks.iter().all(|check| CheckId::OF_NODE.contains(check));
+    let of_node_alone = asked.checks.iter().all(|check| check.is_of_node());
     let sockets = if of_node_alone { Err(None) } else { look.pass().map_err(Some) };
     let sockets = match sockets {
         Ok(sockets) => sockets,
         Err(reason) => {
             if let Some(reason) = reason {
                 look.gaps.add(&of_sockets(), &reason);
+                look.gaps.add(&[CheckId::Drops], &reason);
             }
             if !node.is_empty() {
                 // Else nobody is to wait for a second look.
@@ -143,10 +138,12 @@ pub fn examine(asked: &Asked) -> Report {
     let cpu = look.cpu(&polling);
     let cgroups = look.cgroups(&sockets);
     look.decide_files(&sockets, &mut found);
+    let counting = look.count_drops();
     look.wait();
 
     look.decide_node_twice(&mut node, &mut found);
     look.decide_counters(&places, &sockets, &before, &mut found);
+    look.decide_drops(counting, &places, &mut found);
     look.decide_connections(&places, &sockets, &connections, &mut found);
     look.decide_selves(&places, &selves, &mut found);
     look.decide_askers(&places, &sockets, &askers, &mut found);
@@ -155,9 +152,13 @@ pub fn examine(asked: &Asked) -> Report {
     look.report(found)
 }
 
-/// Checks that look at whoever holds sockets.
+fn made_by(by: By) -> Vec<CheckId> {
+    CheckId::made_by(by).collect()
+}
+
+/// Checks that look at whoever holds sockets. Drops are counted of everybody.
 fn of_sockets() -> Vec<CheckId> {
-    CheckId::ON_DEMAND.into_iter().filter(|check| !CheckId::OF_NODE.contains(check)).collect()
+    CheckId::on_demand().filter(|check| !check.is_of_node() && check.by() != By::Drops).collect()
 }
 
 /// A namespace that is looked at.
@@ -258,15 +259,15 @@ impl<'a> Look<'a> {
     }
 
     fn bound_processes(&mut self, sockets: &Sockets) {
-        if self.wants(&OF_PROCESSES) {
+        if self.wants(&made_by(By::Processes)) {
             let most = self.asked.bounds.processes;
-            self.left_out("processes", sockets.processes.len().saturating_sub(most), &OF_PROCESSES);
+            self.left_out("processes", sockets.processes.len().saturating_sub(most), &made_by(By::Processes));
         }
     }
 
     fn places(&mut self, sockets: &Sockets) -> Places {
         let most = self.asked.bounds.namespaces;
-        let checks = [COUNTED.as_slice(), &CONNECTIONS].concat();
+        let checks = [made_by(By::Counters), made_by(By::Connections)].concat();
         self.left_out("namespaces", sockets.places.len().saturating_sub(most), &checks);
         let mut places = Places::new();
         for (ino, place) in sockets.places.iter().take(most) {
@@ -283,7 +284,7 @@ impl<'a> Look<'a> {
     fn counters(&mut self, places: &Places) -> BTreeMap<u64, NetReading> {
         let mut read = BTreeMap::new();
         // They also tell where connections wait in TIME_WAIT, which no process holds.
-        let checks = [COUNTED.as_slice(), &[CheckId::PortsGone, CheckId::ApiStorm]].concat();
+        let checks = [made_by(By::Counters), vec![CheckId::PortsGone, CheckId::ApiStorm]].concat();
         if self.wants(&[CheckId::ConntrackFull]) {
             self.most_connections = self.most_connections();
         }
@@ -299,9 +300,10 @@ impl<'a> Look<'a> {
     fn connections(&mut self, places: &Places, counters: &BTreeMap<u64, NetReading>) -> BTreeMap<u64, NetConnections> {
         let mut read = BTreeMap::new();
         let mut unpaid = 0;
+        let checks = made_by(By::Connections);
         for (ino, place) in places {
             let waits = counters.get(ino).is_some_and(|counters| counters.time_wait > 0);
-            if !(place.connected || waits) || !self.wants(&CONNECTIONS) {
+            if !(place.connected || waits) || !self.wants(&checks) {
                 continue;
             }
             if self.is_spent() {
@@ -309,11 +311,11 @@ impl<'a> Look<'a> {
                 continue;
             }
             let connections = self.readers.connections(*ino, &place.pids, self.asked.bounds.connections);
-            let Some(connections) = self.seen(connections, &CONNECTIONS) else { continue };
-            self.left_out("connections", connections.connections.left_out, &CONNECTIONS);
+            let Some(connections) = self.seen(connections, &checks) else { continue };
+            self.left_out("connections", connections.connections.left_out, &checks);
             read.insert(*ino, connections);
         }
-        self.left_out("namespaces for want of processor time", unpaid, &CONNECTIONS);
+        self.left_out("namespaces for want of processor time", unpaid, &checks);
         read
     }
 
@@ -349,11 +351,12 @@ impl<'a> Look<'a> {
         before: &BTreeMap<u64, NetReading>,
         found: &mut Vec<Finding>,
     ) {
-        let (thresholds, wanted) = (&self.asked.thresholds, self.wants(&COUNTED));
+        let checks = made_by(By::Counters);
+        let (thresholds, wanted) = (&self.asked.thresholds, self.wants(&checks));
         for (ino, before) in before.iter().filter(|_| wanted) {
             let Some(place) = places.get(ino) else { continue };
             let after = self.readers.counters(*ino, &place.pids, self.most_connections.clone());
-            let Some(after) = self.seen(after, &COUNTED) else { continue };
+            let Some(after) = self.seen(after, &checks) else { continue };
             let tables = before.conntrack.zip(after.conntrack);
             let full =
                 tables.and_then(|(before, after)| conntrack_full(&Subject::default(), &before, &after, thresholds));

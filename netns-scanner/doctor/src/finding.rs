@@ -45,6 +45,12 @@ impl Subject {
         Subject { namespace: String::new(), kind: "Node".to_owned(), name: "the node".to_owned() }
     }
 
+    /// A network namespace of which nobody says whose it is.
+    #[must_use]
+    pub fn network(inode: u64) -> Subject {
+        Subject { namespace: String::new(), kind: "Network".to_owned(), name: format!("namespace {inode}") }
+    }
+
     /// What of its own network is nobody's in particular.
     #[must_use]
     pub fn network_of_node() -> Subject {

@@ -10,6 +10,7 @@
 pub mod cgroup;
 mod checks;
 pub mod decide;
+pub mod drops;
 mod examine;
 mod finding;
 pub mod history;
@@ -23,7 +24,7 @@ mod sockets;
 mod thresholds;
 mod words;
 
-pub use checks::{Check, CheckId, UnknownCheck};
+pub use checks::{By, Check, CheckId, UnknownCheck};
 pub use examine::{Asked, Bounds, examine};
 pub use finding::{Certainty, Figure, Finding, Hurt, Severity, Subject};
 pub use holding::Holding;

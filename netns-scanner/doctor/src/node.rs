@@ -2,9 +2,10 @@
 //! place. Pure: texts in, findings out.
 
 use crate::decide::{
-    MemoryCgroups, Neighbours, Softnet, clock, conntrack_full, listen_overflow, memcg_dying, neighbours_full,
-    rp_filter, softnet, udp_drop,
+    MemoryCgroups, Neighbours, Softnet, clock, conntrack_full, dropped_between, drops, listen_overflow, memcg_dying,
+    neighbours_full, rp_filter, softnet, udp_drop, untold,
 };
+use crate::drops::Drops;
 use crate::read::text::{counter, named};
 use crate::sample::{Conntrack, Counter, Delta};
 use crate::{CheckId, Finding, Subject, Thresholds};
@@ -218,13 +219,36 @@ pub struct NodeReading {
     pub release: String,
     /// How the clock is kept; None where the kernel does not say.
     pub clock: Option<TimeOfDay>,
+    /// Packets that the kernel dropped; None where nobody is to count them.
+    pub drops: Option<DropsReading>,
+}
+
+/// What the kernel counted of the packets that it drops, and whose the namespaces are.
+#[derive(Clone, Debug, Default)]
+pub struct DropsReading {
+    /// Since somebody counts; None where it could not be read.
+    pub drops: Option<Drops>,
+    /// Inode of the node's own network namespace.
+    pub node: Option<u64>,
+    /// What the workloads are called, by inode.
+    pub names: BTreeMap<u64, Subject>,
+}
+
+impl DropsReading {
+    fn subject(&self, netns: Option<u64>) -> (Subject, bool) {
+        match netns {
+            None => (Subject::node(), true),
+            Some(_) if netns == self.node => (network(), true),
+            Some(ino) => (self.names.get(&ino).cloned().unwrap_or_else(|| Subject::network(ino)), false),
+        }
+    }
 }
 
 impl NodeReading {
     /// With what needs no file.
     #[must_use]
     pub fn of(texts: NodeTexts) -> NodeReading {
-        NodeReading { texts, release: release(), clock: TimeOfDay::read().ok() }
+        NodeReading { texts, release: release(), clock: TimeOfDay::read().ok(), drops: None }
     }
 }
 
@@ -246,6 +270,7 @@ pub struct NodeWatch {
     rp_filtered: Option<Counter>,
     neighbours: [Option<Neighbours>; 2],
     softnet: Option<Softnet>,
+    drops: Option<(Drops, Ts)>,
 }
 
 /// Tables of neighbours, and what they are called.
@@ -255,7 +280,7 @@ const NEIGHBOURS: [(&str, NodeFile, NodeFile); 2] =
 impl NodeWatch {
     /// One more look.
     pub fn look(&mut self, reading: &NodeReading, at: Ts, thresholds: &Thresholds) -> NodeLook {
-        let NodeReading { texts, release, clock: time } = reading;
+        let NodeReading { texts, release, clock: time, drops } = reading;
         let mut look = NodeLook::default();
         let text = |file: NodeFile| match texts.get(&file) {
             Some(NodeText::There(text)) => Some(text.as_str()),
@@ -324,8 +349,33 @@ impl NodeWatch {
             Some(time) => found.extend(clock(&Subject::node(), *time, thresholds)),
             None => look.not_made.push(CheckId::Clock),
         }
+        if let Some(reading) = drops {
+            match &reading.drops {
+                Some(now) => found.extend(self.dropped(reading, now, &found, at, thresholds)),
+                None => look.not_made.push(CheckId::Drops),
+            }
+        }
         look.found = found;
         look
+    }
+}
+
+impl NodeWatch {
+    fn dropped(
+        &mut self,
+        reading: &DropsReading,
+        now: &Drops,
+        others: &[Finding],
+        at: Ts,
+        thresholds: &Thresholds,
+    ) -> Vec<Finding> {
+        let Some((before, since)) = self.drops.replace((now.clone(), at)) else { return Vec::new() };
+        let by_namespace = dropped_between((&before, since), (now, at)).into_iter();
+        let found = by_namespace.filter_map(|(netns, dropped)| {
+            let (subject, is_node) = reading.subject(netns);
+            drops(&subject, &untold(dropped, &subject, others), is_node, thresholds)
+        });
+        found.collect()
     }
 }
 
@@ -345,6 +395,7 @@ fn rise(before: &mut Option<Counter>, value: Option<u64>, at: Ts) -> Option<Delt
 mod tests {
     use super::*;
     use crate::Severity;
+    use crate::drops::Dropped;
     use proptest::prelude::*;
     use std::time::Duration;
 
@@ -399,7 +450,7 @@ mod tests {
         TimeOfDay { synchronised: true, max_error: Duration::from_millis(5), offset: Duration::ZERO };
 
     fn reading(texts: NodeTexts) -> NodeReading {
-        NodeReading { texts, release: "6.18.44".to_owned(), clock: Some(KEPT) }
+        NodeReading { texts, release: "6.18.44".to_owned(), clock: Some(KEPT), drops: None }
     }
 
     #[test]
@@ -472,7 +523,32 @@ mod tests {
         assert_eq!(ids(&third), [(CheckId::ConntrackFull, Severity::Error), dying], "its counters began anew");
         let wrong = TimeOfDay { synchronised: false, max_error: Duration::from_secs(16), ..KEPT };
         let fourth = watch.look(&NodeReading { clock: Some(wrong), ..reading(NodeTexts::new()) }, at(90), &thresholds);
-        assert_eq!((ids(&fourth), fourth.not_made.len()), (vec![(CheckId::Clock, Severity::Warning)], 7));
+        assert_eq!((ids(&fourth), fourth.not_made.len()), (vec![(CheckId::Clock, Severity::Info)], 7));
+    }
+
+    #[test]
+    fn packets_that_are_dropped_are_told_of_the_workload_that_the_namespace_is_of() {
+        let (mut watch, thresholds) = (NodeWatch::default(), Thresholds::default());
+        let name = Subject { namespace: "shop".into(), kind: "Workload".into(), name: "api".into() };
+        let counted = |each: u64| {
+            let one = |netns| Dropped { netns, reason: 0, count: each };
+            let dropped = [Some(7), Some(8), Some(1), None].into_iter().map(one).collect();
+            let names = [(7, name.clone())].into();
+            let drops = Some(Drops { dropped, missed: 0 });
+            let drops = Some(DropsReading { drops, node: Some(1), names });
+            NodeReading { drops, ..reading(texts(STAT, 0, 0)) }
+        };
+        let mut look = |reading: &NodeReading, second| {
+            let NodeLook { found, not_made } = watch.look(reading, at(second), &thresholds);
+            let found = found.into_iter().filter(|finding| finding.id == CheckId::Drops);
+            (found.map(|finding| finding.subject.name).collect::<Vec<_>>(), not_made)
+        };
+        assert_eq!(look(&counted(10_000), 0), (vec![], vec![]), "since when is not known");
+        let all = ["the node", "the node's own network", "api", "namespace 8"].map(str::to_owned).to_vec();
+        assert_eq!(look(&counted(10_301), 30), (all, vec![]));
+        assert_eq!(look(&counted(10_601), 60), (vec![], vec![]), "ten a second");
+        let blind = NodeReading { drops: Some(DropsReading::default()), ..reading(texts(STAT, 0, 0)) };
+        assert_eq!(look(&blind, 90), (vec![], vec![CheckId::Drops]));
     }
 
     #[test]

@@ -113,6 +113,9 @@ pub struct Thresholds {
     /// `1min_netdev_backlog_exceeded`. A window shorter than its minute has fewer, so nothing is found too
     /// early.
     pub softnet_drops: u64,
+    /// Packets that the kernel may drop in a second for one reason, in one namespace: of those reasons alone
+    /// that are told ([`REASONS`](crate::drops::REASONS)). Judgement: a few are lost anywhere.
+    pub drops_per_second: f64,
     /// Share of its file descriptors that a process may have open before it is a warning. Judgement.
     pub fd_warning: f64,
     /// The same for an error: the next burst of connections fails.
@@ -182,6 +185,7 @@ impl Default for Thresholds {
             neighbours_share: 0.75,
             strays: 10,
             softnet_drops: 10,
+            drops_per_second: 10.0,
             fd_warning: 0.8,
             fd_error: 0.95,
             files_warning: 0.7,

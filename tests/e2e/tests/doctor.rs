@@ -62,7 +62,7 @@ fn a_workload_that_suffers_is_named_and_its_neighbours_are_fine() -> Result<()> 
     let (code, healthy) = doctor(&agent.socket, &["-n", scene::NAMESPACE])?;
     ensure!(code == 0 && healthy["agent"] == "ready", "{healthy:#}");
     ensure!(ids(&healthy["findings"]).is_empty() && ids(&healthy["not_made"]).is_empty(), "{healthy:#}");
-    ensure!(ids(&healthy["fine"]).len() == 16, "{healthy:#}");
+    ensure!(ids(&healthy["fine"]).len() == 17, "{healthy:#}");
     ensure!(healthy["looked"]["namespaces"] == 5, "four servers and a client: {healthy:#}");
 
     // The resolver stands still, and questions keep coming.
@@ -74,7 +74,7 @@ fn a_workload_that_suffers_is_named_and_its_neighbours_are_fine() -> Result<()> 
     ensure!(found["severity"] == "error" && found["evidence"]["port"] == 53, "{ill:#}");
     ensure!(found["subject"]["namespace"] == scene::NAMESPACE && found["subject"]["name"] == "dns", "{ill:#}");
     ensure!(found["evidence"]["drops"].as_u64().is_some_and(|drops| drops > 10), "{ill:#}");
-    ensure!(ids(&ill["fine"]).len() == 15 && ids(&ill["not_made"]).is_empty(), "{ill:#}");
+    ensure!(ids(&ill["fine"]).len() == 16 && ids(&ill["not_made"]).is_empty(), "{ill:#}");
 
     // Without an agent it is the same finding by another name.
     agent.stop();
@@ -87,7 +87,7 @@ fn a_workload_that_suffers_is_named_and_its_neighbours_are_fine() -> Result<()> 
 
     // Whose namespace that is nobody can say then: nothing was looked at, which is not fine.
     let (code, nowhere) = doctor(&agent.socket, &["-n", scene::NAMESPACE])?;
-    ensure!(code == 3 && ids(&nowhere["fine"]).is_empty() && ids(&nowhere["not_made"]).len() == 20, "{nowhere:#}");
+    ensure!(code == 3 && ids(&nowhere["fine"]).is_empty() && ids(&nowhere["not_made"]).len() == 21, "{nowhere:#}");
     scene::final_line(&bed, &load, PATIENCE)?;
     ensure!(bed.take_down()?.is_empty());
     Ok(())
@@ -212,11 +212,44 @@ fn lookups_in_vain_and_lookups_that_are_made_again_are_found_and_plain_ones_are_
     })?;
     ensure!(agent.metrics()?.count("pilotfish_finding", &[("workload", "tidy")]) == 0);
     // What is of the node it watches, too: whether somebody keeps this machine's clock right it says as doctor.
-    let (code, _) = doctor(&agent.socket, &["--id", "clock"])?;
-    let clock = [("id", "clock"), ("severity", "warning"), ("workload", "the node")];
+    let (_, of_clock) = doctor(&agent.socket, &["--id", "clock"])?;
+    let (clock, is_found) = ([("id", "clock"), ("workload", "the node")], ids(&of_clock["findings"]) == ["clock"]);
     until("the agent knows of the clock what doctor does", PATIENCE, || {
-        agent.metrics().is_ok_and(|all| (all.count("pilotfish_finding", &clock) == 1) == (code == 1))
+        agent.metrics().is_ok_and(|all| (all.count("pilotfish_finding", &clock) == 1) == is_found)
     })?;
+    drop(shells);
+    ensure!(bed.take_down()?.is_empty());
+    Ok(())
+}
+
+#[test]
+fn packets_that_a_policy_drops_are_found_and_watched_and_those_that_pass_are_fine() -> Result<()> {
+    let _alone = alone();
+    let mut bed = Testbed::start()?;
+    let more = "\n[capture]\ndrops = true\n[debug]\nwindow = \"1s\"\n".to_owned();
+    let agent = Agent::start(&bed, &AgentOptions { more, ..AgentOptions::default() })?;
+    let mut sleeps = |name: &str| bed.run(ContainerSpec::new(name, &["/bin/sleep", "10000"]));
+    let (closed, open, client) = (sleeps("closed")?, sleeps("open")?, sleeps("client")?);
+    for (container, does) in [(&closed, "drop"), (&open, "accept")] {
+        nft(container, "add table ip t")?;
+        nft(container, "add chain ip t i { type filter hook input priority 0 ; }")?;
+        nft(container, &format!("add rule ip t i udp dport 9 counter {does}"))?;
+    }
+    for name in ["closed", "open", "client"] {
+        agent.wait_attached_to(name, PATIENCE)?;
+    }
+    let to = |container: &Container| format!("echo x > /dev/udp/{}/9", container.address);
+    let script = format!("while :; do {}; {}; sleep 0.01; done", to(&closed), to(&open));
+    let shells = Shells::start(&client, 1, &script)?;
+    let all = found(&agent, "drops")?;
+    let policy = |one: &&Value| one["evidence"]["reason"] == "NETFILTER_DROP" && one["subject"]["name"] == "closed";
+    ensure!(all.iter().any(|one| policy(&one)), "{all:#?}");
+    ensure!(all.iter().all(|one| one["subject"]["name"] != "open" && one["subject"]["name"] != "client"), "{all:#?}");
+    let gauge = |name: &'static str| [("id", "drops"), ("namespace", "testbed"), ("workload", name)];
+    until("the gauge rises", PATIENCE, || {
+        agent.metrics().is_ok_and(|all| all.count("pilotfish_finding", &gauge("closed")) == 1)
+    })?;
+    ensure!(agent.metrics()?.count("pilotfish_finding", &gauge("open")) == 0);
     drop(shells);
     ensure!(bed.take_down()?.is_empty());
     Ok(())

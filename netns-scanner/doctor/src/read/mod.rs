@@ -64,6 +64,8 @@ pub enum Unread {
     NoMemoryController,
     #[error("kernel before {since}: it does not tell {what}")]
     OldKernel { since: &'static str, what: &'static str },
+    #[error("{0}")]
+    Drops(String),
     #[error("ask how the clock is kept: {0}")]
     Clock(nix::errno::Errno),
 }

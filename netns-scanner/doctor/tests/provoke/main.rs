@@ -6,6 +6,7 @@ mod api;
 mod bounds;
 mod cgroup;
 mod cost;
+mod drops;
 mod limits;
 mod memory;
 mod node;

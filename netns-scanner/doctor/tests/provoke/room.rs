@@ -81,7 +81,8 @@ impl Room {
     pub fn look(&self, check: CheckId, thresholds: Thresholds) -> Report {
         let only = Some(BTreeSet::from([self.ino]));
         let api_server = Ok(crate::api::knows_api_server());
-        examine(&Asked { checks: vec![check], only, thresholds, api_server, ..Asked::default() })
+        let drops = Some(crate::drops::begin as doctor::drops::BeginsToCount);
+        examine(&Asked { checks: vec![check], only, thresholds, api_server, drops, ..Asked::default() })
     }
 
     /// The only finding, once what is done here was done often enough: beside other work a process may

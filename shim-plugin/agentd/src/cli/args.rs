@@ -315,8 +315,8 @@ impl Default for TimelineArgs {
 
 fn check_id(text: &str) -> Result<CheckId, String> {
     // One of them is made in both ways.
-    let of_history = || findings::MADE.into_iter().filter(|id| !CheckId::ON_DEMAND.contains(id));
-    let all = || CheckId::ON_DEMAND.into_iter().chain(of_history());
+    let of_history = || findings::MADE.into_iter().filter(|id| !id.is_on_demand());
+    let all = || CheckId::on_demand().chain(of_history());
     let known = || all().map(CheckId::as_str).collect::<Vec<_>>().join(", ");
     let made = |id: &CheckId| all().any(|made| made == *id);
     let found = text.parse().ok().filter(made);

@@ -7,12 +7,12 @@ use crate::cli::args::{DoctorArgs, Output};
 use crate::cli::privileges;
 use crate::exit::{Exit, Failure};
 use crate::findings;
-use crate::run::process;
+use crate::run::{drops, process};
 use agent_api::{AskError, Cgroup, Client, Kubernetes, Namespace, Timeline};
-use doctor::{Asked, Check, CheckId, Finding, NotMade, Report, Severity, Subject, Thresholds, examine};
+use doctor::drops::BeginsToCount;
+use doctor::{Asked, Check, CheckId, Finding, NotMade, Report, Severity, Thresholds, examine};
 use flow_model::{rfc3339, shown};
 use serde::Serialize;
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::SystemTime;
@@ -71,8 +71,8 @@ pub fn run(args: &DoctorArgs, places: impl FnOnce() -> Result<Places, Failure>) 
     }
     let wanted = |id: &CheckId| args.id.is_none_or(|only| only == *id);
     // The node as a whole is no namespace's; who asks for it by name is told all the same.
-    let of_all = |id: &CheckId| args.namespace.is_none() || args.id.is_some() || !CheckId::OF_NODE.contains(id);
-    let mut checks: Vec<CheckId> = CheckId::ON_DEMAND.into_iter().filter(wanted).filter(of_all).collect();
+    let of_all = |id: &CheckId| args.namespace.is_none() || args.id.is_some() || !id.is_of_node();
+    let mut checks: Vec<CheckId> = CheckId::on_demand().filter(wanted).filter(of_all).collect();
     let mut of_history: Vec<CheckId> = findings::MADE.into_iter().filter(wanted).collect();
     if !checks.is_empty() {
         permitted()?;
@@ -91,8 +91,9 @@ pub fn run(args: &DoctorArgs, places: impl FnOnce() -> Result<Places, Failure>) 
         Some(kubernetes) => server::by_agent(&client, kubernetes),
         None => server::by_files(kubeconfig),
     };
-    let names = names(&namespaces);
-    let mut asked = Asked { checks, since: args.since, names, helper, api_server, ..Asked::default() };
+    let names = drops::names(&namespaces);
+    let drops: Option<BeginsToCount> = Some(drops::begin);
+    let mut asked = Asked { checks, since: args.since, names, helper, drops, api_server, ..Asked::default() };
     let mut nowhere = None;
     if let Some(wanted) = &args.namespace {
         asked.names.retain(|_, subject| subject.namespace == *wanted);
@@ -198,17 +199,6 @@ fn ask(client: &Client) -> (Agent, Vec<Namespace>, Vec<Cgroup>, Option<Kubernete
     }
 }
 
-/// What the workloads are called that live in these network namespaces, by inode.
-fn names(namespaces: &[Namespace]) -> BTreeMap<u64, Subject> {
-    let named = |row: &Namespace| {
-        let (_, inode) = row.netns.split_once(':')?;
-        let name =
-            Subject { namespace: row.namespace.clone(), kind: "Workload".to_owned(), name: row.workload.clone() };
-        Some((inode.parse().ok()?, name))
-    };
-    namespaces.iter().filter_map(named).collect()
-}
-
 fn no_workload(namespace: &str, agent: &Agent) -> String {
     if agent.agent_detail.is_empty() {
         format!("no workload of the namespace {namespace} has a network of its own on this node")
@@ -227,7 +217,7 @@ fn not_made(asked: &Asked, reason: &str) -> Report {
 
 /// No namespace has to be known for these.
 fn of_node_alone(checks: &[CheckId]) -> bool {
-    !checks.is_empty() && checks.iter().all(|id| CheckId::OF_NODE.contains(id))
+    !checks.is_empty() && checks.iter().all(|id| id.is_of_node())
 }
 
 /// A look into a namespace's own networks misses its workloads on the node's: no check of it is fine.
@@ -273,8 +263,9 @@ fn explained(check: &Check) -> String {
         CheckId::ApiStorm => {
             "  looked at  what the agent counted in its last 5 min; processes that hold a TCP socket\n"
         }
+        CheckId::Drops => "  looked at  every packet that the kernel drops while it is looked at\n",
         id if findings::MADE.contains(id) => "  looked at  what the agent saw within --since: `pilotfish timeline`\n",
-        id if CheckId::OF_NODE.contains(id) => "  looked at  the node as a whole\n",
+        id if id.is_of_node() => "  looked at  the node as a whole\n",
         _ => "  looked at  processes that hold a TCP or UDP socket, their cgroups and network namespaces\n",
     });
     for (at, what) in remedy.iter().enumerate() {
@@ -368,6 +359,7 @@ fn summary(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use doctor::Subject;
     use expect_test::expect;
     use std::time::Duration;
 
@@ -466,13 +458,6 @@ mod tests {
         passed_over(&mut report, 2);
         assert_eq!((exit(&report), report.fine.len()), (Exit::NotMade, 0));
         assert!(summary(&report).contains("udp-drop (2 of its workloads are on the node's own network"));
-    }
-
-    #[test]
-    fn a_namespace_is_known_by_its_inode_and_a_row_without_one_is_passed_over() {
-        let row = |netns: &str| Namespace { netns: netns.into(), workload: "api".into(), ..Namespace::default() };
-        let known: Vec<u64> = names(&[row("4:4026531999"), row(""), row("4:x")]).into_keys().collect();
-        assert_eq!(known, [4_026_531_999]);
     }
 
     #[test]

@@ -332,6 +332,14 @@ pub const KEYS: &[Key] = &[
         },
     },
     Key {
+        section: "capture",
+        name: "drops",
+        was: &[],
+        default: "false",
+        doc: "Count all the time which packets the kernel drops, and why (a tracepoint, some 0.1 us a packet that is dropped), so that pilotfish_finding shows `drops`. `pilotfish doctor` counts them by itself while it looks.",
+        apply: |c, v| v.boolean().map(|v| c.capture.drops = v),
+    },
+    Key {
         section: "l7",
         name: "protocols",
         was: &[],

@@ -86,6 +86,8 @@ pub struct Capture {
     pub ports: Vec<(u16, u16)>,
     pub exclude_ports: Vec<(u16, u16)>,
     pub exclude_namespaces: Vec<String>,
+    /// Count why the kernel drops packets, all the time.
+    pub drops: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -149,6 +151,7 @@ impl Config {
                 ports: Vec::new(),
                 exclude_ports: Vec::new(),
                 exclude_namespaces: Vec::new(),
+                drops: false,
             },
             l7: L7::default(),
             metrics: Metrics {

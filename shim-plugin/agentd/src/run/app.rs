@@ -9,6 +9,7 @@ use crate::config::{Config, KubernetesMode};
 use crate::exit::{Exit, Failure};
 use crate::run::companion::{self, Companion};
 use crate::run::containers::{find_hierarchy, services_of};
+use crate::run::drops::WatchedDrops;
 use crate::run::ends::{Ended, Ends};
 use crate::run::engine::{self, Loaded};
 use crate::run::kernel_stats::KernelStatsReader;
@@ -203,6 +204,7 @@ impl App {
                 kernel: KernelStatsReader::new(loaded.kernel.clone(), config.capture.ring_bytes, &losses),
                 deadlines: deadlines.clone(),
                 proc: config.debug.proc.clone(),
+                drops: config.capture.drops.then(|| WatchedDrops::new(&losses)),
                 window: config.debug.window,
                 looks: 0,
             };

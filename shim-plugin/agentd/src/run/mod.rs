@@ -7,6 +7,7 @@ pub mod companion;
 pub mod containers;
 pub mod credential;
 pub mod descriptors;
+pub mod drops;
 pub mod ends;
 pub mod engine;
 pub mod kernel_stats;

@@ -2,6 +2,7 @@
 //! limits of containers that are ill. Once a window: the files of the node that findings need.
 
 use crate::clock;
+use crate::run::drops::WatchedDrops;
 use crate::run::kernel_stats::KernelStatsReader;
 use crate::run::pace::Turns;
 use crate::run::{process, quota};
@@ -27,6 +28,8 @@ pub struct Upkeep {
     pub kernel: KernelStatsReader,
     pub deadlines: Deadlines,
     pub proc: PathBuf,
+    /// None: nobody wants to hear of them all the time.
+    pub drops: Option<WatchedDrops>,
     /// Between two looks at the files of the node.
     pub window: Duration,
     pub looks: u32,
@@ -51,7 +54,7 @@ impl Upkeep {
     }
 
     fn look(mut self) -> Upkeep {
-        let Upkeep { board, kernel, deadlines, proc, window, looks } = &mut self;
+        let Upkeep { board, kernel, deadlines, proc, window, looks, .. } = &mut self;
         *looks = looks.wrapping_add(1);
         if looks.is_multiple_of(QUOTA_EVERY) {
             look_at_quota(board, deadlines, &process::own(proc));
@@ -72,8 +75,8 @@ impl Upkeep {
     }
 
     /// Reads the files of the node that findings need: some 10 to 50 us each.
-    fn node(&self) {
-        let Upkeep { board, deadlines, proc, .. } = self;
+    fn node(&mut self) {
+        let Upkeep { board, deadlines, proc, drops, .. } = self;
         let Some(history) = board.history.get() else { return };
         let read = |file: NodeFile| {
             let text = match deadlines.text("node", &file.path(proc, Path::new(CGROUPS)), PATIENCE) {
@@ -83,7 +86,9 @@ impl Upkeep {
             };
             (file, text)
         };
-        history.node(&NodeReading::of(NodeFile::ALL.into_iter().map(read).collect()));
+        let reading = NodeReading::of(NodeFile::ALL.into_iter().map(read).collect());
+        let drops = drops.as_mut().map(|drops| drops.read(&board.namespaces.lock().clone()));
+        history.node(&NodeReading { drops, ..reading });
     }
 
     /// Reads how often the CPU limit stopped containers that are ill. What cannot be read is

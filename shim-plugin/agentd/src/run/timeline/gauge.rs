@@ -54,9 +54,10 @@ impl FindingGauge {
 
     /// Namespace and name of who has more than evidence.
     pub fn ill(&self) -> BTreeSet<(String, String)> {
-        let ill = self.holding.shown().filter(|(id, _, severity)| {
-            *severity > Severity::Info && *id != CheckId::CpuThrottled && !CheckId::OF_NODE.contains(id)
-        });
+        let ill = self
+            .holding
+            .shown()
+            .filter(|(id, _, severity)| *severity > Severity::Info && *id != CheckId::CpuThrottled && !id.is_of_node());
         ill.map(|(_, subject, _)| (subject.namespace.clone(), subject.name.clone())).collect()
     }
 
