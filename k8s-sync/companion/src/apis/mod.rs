@@ -6,6 +6,7 @@
 
 mod answer;
 mod discovery;
+mod finding;
 mod front_proxy;
 mod kind;
 pub mod metrics;
@@ -20,7 +21,7 @@ pub use discovery::Document;
 pub use front_proxy::{FrontProxy, common_name};
 pub use kind::{GROUP, Kind, VERSION};
 pub use objects::Object;
-pub(crate) use objects::{state, why};
+pub(crate) use objects::why;
 pub use request::{Asked, Form, Reads, Selected};
 pub use status::Failure;
 pub use watch::Watch;

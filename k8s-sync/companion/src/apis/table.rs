@@ -1,7 +1,8 @@
 //! Objects as rows for a person: `meta.k8s.io/v1 Table`. Cells of priority 1 are those of `-o wide`.
 
+use super::finding;
 use super::kind::Kind;
-use super::objects::{Object, Row, state, why};
+use super::objects::{Object, Row, why};
 use golden_metrics::Nodes;
 use serde_json::{Value, json};
 
@@ -54,6 +55,7 @@ fn columns(kind: Kind) -> &'static [(&'static str, &'static str, u8)] {
             ("Series", "integer", 0),
             ("Reason", "string", 0),
         ],
+        Kind::Finding => &finding::COLUMNS,
     }
 }
 
@@ -93,7 +95,8 @@ fn row(object: &Object, version: u64) -> Value {
                 golden.tcp_connections,
             ])
         }
-        Row::Agent(row) => json!([object.name, state(&row.standing), row.version, row.series, why(row)]),
+        Row::Agent(row) => json!([object.name, row.standing.word(), row.version, row.series, why(row)]),
+        Row::Finding(row, since_ms) => finding::cells(&object.name, row, version.saturating_sub(*since_ms)),
     };
     let metadata = object.metadata(version);
     let object = json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata });
