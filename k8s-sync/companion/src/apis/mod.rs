@@ -40,7 +40,9 @@ pub fn answer(asked: &Asked, shown: &Shown, version: u64) -> Answer {
             match (&selected.name, form) {
                 (Some(name), _) if objects.is_empty() => Failure::not_found(selected.kind, name).into(),
                 (Some(_), Form::Json) => Answer::json(objects.first().map_or(Value::Null, |one| one.json(version))),
-                (_, Form::Table) => Answer::json(table::of(selected.kind, &objects, version, true)),
+                (_, Form::Table | Form::WholeTable) => {
+                    Answer::json(table::of(selected.kind, &objects, version, (true, *form == Form::WholeTable)))
+                }
                 (None, Form::Json) => Answer::json(json!({
                     "apiVersion": format!("{GROUP}/{VERSION}"),
                     "kind": selected.kind.list(),

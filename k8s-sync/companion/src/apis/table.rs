@@ -6,14 +6,14 @@ use super::objects::{Object, Row, why};
 use golden_metrics::Nodes;
 use serde_json::{Value, json};
 
-/// The table; `named` with its columns.
-pub(super) fn of(kind: Kind, objects: &[Object], version: u64, named: bool) -> Value {
+/// The table; `named` with its columns, `whole` with the objects and not only what they are called.
+pub(super) fn of(kind: Kind, objects: &[Object], version: u64, (named, whole): (bool, bool)) -> Value {
     let column = |(name, kind, priority): (&str, &str, u8)| {
         let format = if name == "Name" { "name" } else { "" };
         json!({ "name": name, "type": kind, "format": format, "description": name, "priority": priority })
     };
     let columns: Vec<Value> = columns(kind).iter().copied().map(column).collect();
-    let rows: Vec<Value> = objects.iter().map(|object| row(object, version)).collect();
+    let rows: Vec<Value> = objects.iter().map(|object| row(object, version, whole)).collect();
     json!({
         "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": { "resourceVersion": version.to_string() },
         "columnDefinitions": if named { columns } else { Vec::new() }, "rows": rows,
@@ -59,7 +59,7 @@ fn columns(kind: Kind) -> &'static [(&'static str, &'static str, u8)] {
     }
 }
 
-fn row(object: &Object, version: u64) -> Value {
+fn row(object: &Object, version: u64, whole: bool) -> Value {
     let Nodes { live, all } = object.nodes;
     let nodes = format!("{live}/{all}");
     let cells = match &object.row {
@@ -98,8 +98,13 @@ fn row(object: &Object, version: u64) -> Value {
         Row::Agent(row) => json!([object.name, row.standing.word(), row.version, row.series, why(row)]),
         Row::Finding(row, since_ms) => finding::cells(&object.name, row, version.saturating_sub(*since_ms)),
     };
-    let metadata = object.metadata(version);
-    let object = json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata });
+    let object = match whole {
+        true => object.json(version),
+        false => {
+            let metadata = object.metadata(version);
+            json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata })
+        }
+    };
     json!({ "cells": cells, "object": object })
 }
 

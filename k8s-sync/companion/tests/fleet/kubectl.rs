@@ -206,6 +206,9 @@ fn kubectl_shows_the_cluster_through_a_real_api_server() -> Result<()> {
     let wide = bed.kubectl(&["get", "edges", "-A", "-o", "wide"])?;
     assert!(wide.contains("TCP-CONN") && wide.contains("web") && wide.starts_with("NAMESPACE"), "{wide}");
     assert!(bed.kubectl(&["get", "wt", "-A", "--sort-by=.golden.requestsPerSecond"])?.contains("api"));
+    // By what is in the objects: one row alone is not sorted.
+    let sorted = bed.kubectl(&["get", "nodeagents", "--sort-by=.state", "--no-headers"])?;
+    assert!(sorted.starts_with("n3 ") && sorted.lines().count() == 3, "{sorted}");
     assert!(bed.kubectl(&["get", "pilotfish", "-n", "shop"])?.contains("edge.traffic.pilotfish.io/web.api.http"));
     let one = bed.kubectl(&["get", "wt", "api", "-n", "shop", "-o", "jsonpath={.nodes.live}"])?;
     assert_eq!(one, "2");
@@ -239,14 +242,17 @@ fn findings(bed: &Bed) -> Result<()> {
     ensure!(row("n1", "3 requests to api unanswered") && row("n2", "warning") && row("n1", "default"), "{all}");
     let shop = bed.kubectl(&["get", "findings", "-n", "shop", "-o", "wide", "--sort-by=.severity", "--no-headers"])?;
     let wide = shop.contains("answer what is under way on SIGTERM") && shop.contains("shop/web: 3");
-    ensure!(wide && shop.lines().count() == 2 && shop.starts_with("cut-by-exit.api-"), "{shop}");
+    ensure!(wide && shop.lines().count() == 2 && shop.starts_with("cut-by-exit.api-"), "shop: {shop}\n{all}");
     let one = ["get", "findings", "-n", "shop", "-l", "pilotfish.io/severity=error", "-o", "name"];
     let name = bed.kubectl(&one)?;
-    ensure!(name.starts_with("finding.traffic.pilotfish.io/cut-by-exit.api-") && name.lines().count() == 1, "{name}");
+    ensure!(
+        name.starts_with("finding.traffic.pilotfish.io/cut-by-exit.api-") && name.lines().count() == 1,
+        "name: {name}\n{all}"
+    );
     let described = bed.kubectl(&["describe", name.trim(), "-n", "shop"])?;
-    ensure!(described.contains("Requests Hurt:") && described.contains("Certainty:"), "{described}");
+    ensure!(described.contains("Requests Hurt:") && described.contains("Certainty:"), "described: {described}");
     let explained = bed.kubectl(&["explain", "findings", "--recursive"])?;
-    ensure!(explained.contains("requestsHurt") && explained.contains("evidence"), "{explained}");
+    ensure!(explained.contains("requestsHurt") && explained.contains("evidence"), "explained: {explained}");
     let watch = ["get", "findings", "-A", "-w", "--request-timeout=3s"];
     let output = bed.command(User::Admin, &watch)?.output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
