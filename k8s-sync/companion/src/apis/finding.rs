@@ -1,14 +1,13 @@
 //! What agents hold for wrong, as Kubernetes objects. Those of a node itself are in namespace `default`,
 //! as Events of objects without a namespace are: who may view that one sees them.
 
-use super::objects::{Object, Row};
 use crate::findings::{Severity, Told};
 use crate::shown::FindingRow;
 use flow_model::rfc3339;
 use foldhash::quality::FixedState;
-use golden_metrics::Nodes;
 use join::message::Value as Figure;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -32,7 +31,17 @@ pub(super) const COLUMNS: [(&str, &str, u8); 12] = [
     ("Do", "string", 1),
 ];
 
-pub(super) fn object(row: &FindingRow, began_ms: u64) -> Object {
+/// Where a finding is in the API, and since when it has held.
+pub(super) struct Placed {
+    pub(super) namespace: String,
+    pub(super) name: String,
+    pub(super) labels: BTreeMap<&'static str, String>,
+    /// By the wall clock.
+    pub(super) since_ms: u64,
+}
+
+/// `began_ms`: of the wall clock when the companion's own began.
+pub(super) fn placed(row: &FindingRow, began_ms: u64) -> Placed {
     let FindingRow { node, agent, told } = row;
     let Told { id, severity, namespace, kind, workload, since, .. } = &**told;
     let whose = if told.is_of_node() { node } else { &**workload };
@@ -45,13 +54,11 @@ pub(super) fn object(row: &FindingRow, began_ms: u64) -> Object {
         ("node", node.to_string()),
         ("agent", (*agent).to_owned()),
     ];
-    let since_ms = began_ms.saturating_add(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
-    Object {
+    Placed {
         namespace: if namespace.is_empty() { NAMESPACE } else { namespace }.to_owned(),
         name: format!("{id}.{}-{:08x}", word(whose), hash & 0xffff_ffff),
         labels: labels.into(),
-        row: Row::Finding(row.clone(), since_ms),
-        nodes: Nodes { live: u32::from(*agent == "Live"), all: 1 },
+        since_ms: began_ms.saturating_add(u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
     }
 }
 

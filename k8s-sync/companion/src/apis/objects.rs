@@ -1,6 +1,6 @@
 //! Rows of the table as Kubernetes objects.
 
-use super::finding;
+use super::finding::{self, Placed};
 use super::kind::{GROUP, Kind, VERSION};
 use super::request::Selected;
 use crate::shown::{AgentRow, FindingRow, Shown, Standing};
@@ -37,7 +37,7 @@ pub(super) fn of(selected: &Selected, shown: &Shown) -> Vec<Object> {
         Kind::WorkloadTraffic => shown.table.workloads().into_iter().filter_map(workload).collect(),
         Kind::Edge => shown.table.edges_once().into_iter().filter_map(edge).collect(),
         Kind::NodeAgent => shown.agents.iter().cloned().map(agent).collect(),
-        Kind::Finding => shown.findings.iter().map(|row| finding::object(row, shown.began_ms)).collect(),
+        Kind::Finding => shown.findings.iter().map(|row| wrong(row, shown.began_ms)).collect(),
     };
     let mut objects: Vec<Object> = all.into_iter().filter(|object| object.is(selected)).collect();
     // The worst findings come first, as they are.
@@ -85,6 +85,12 @@ fn agent(row: AgentRow) -> Object {
     let nodes = Nodes { live: u32::from(row.standing == Standing::Live), all: 1 };
     // In no namespace.
     Object { namespace: String::new(), name: row.node.clone(), labels, row: Row::Agent(row), nodes }
+}
+
+fn wrong(row: &FindingRow, began_ms: u64) -> Object {
+    let Placed { namespace, name, labels, since_ms } = finding::placed(row, began_ms);
+    let nodes = Nodes { live: u32::from(row.agent == Standing::Live.word()), all: 1 };
+    Object { namespace, name, labels, row: Row::Finding(row.clone(), since_ms), nodes }
 }
 
 /// Why nothing comes from it, or not all is taken.
