@@ -1,5 +1,6 @@
 //! The agents that have joined, and what each of them has counted. Told the time.
 
+use crate::findings::Findings;
 use crate::names::Names;
 use crate::node::{Node, sees};
 use crate::ran::Ran;
@@ -32,11 +33,13 @@ pub struct Config {
     pub names: usize,
     /// Bytes of what all series have counted, with their places.
     pub values: usize,
+    /// Bytes of the findings of all nodes. One is some 1 KiB.
+    pub findings: usize,
 }
 
 impl Default for Config {
     fn default() -> Config {
-        Config { period: PERIOD, agents: 5_000, names: 128 << 20, values: 512 << 20 }
+        Config { period: PERIOD, agents: 5_000, names: 128 << 20, values: 512 << 20, findings: 32 << 20 }
     }
 }
 
@@ -70,6 +73,12 @@ pub struct FleetCounts {
     pub stranger: u64,
     /// Nodes whose series ended after `KEPT`.
     pub expired: u64,
+    /// Findings for which there was no room, at each time that they were told.
+    pub findings_no_room: u64,
+    /// Findings that are none.
+    pub findings_unreadable: u64,
+    /// Findings of workloads that have pods on other nodes alone.
+    pub findings_stranger: u64,
 }
 
 impl FleetCounts {
@@ -86,7 +95,7 @@ pub struct Fleet {
     me: Me,
     pub(crate) config: Config,
     names: Names,
-    pub(crate) nodes: HashMap<String, Node, foldhash::fast::RandomState>,
+    pub(crate) nodes: Nodes,
     /// Nodes of the cluster. `None`: nobody has told yet.
     pub(crate) known: Option<BTreeSet<String>>,
     /// Where agents find the other replicas that are ready.
@@ -96,10 +105,14 @@ pub struct Fleet {
     /// Of nodes that were deleted, for as long as it is of late.
     pub(crate) departed: Vec<Served>,
     /// Where pods ran; `None`: nobody tells, and a node may tell of whomever it likes.
-    ran: Option<Arc<Mutex<Ran>>>,
+    pub(crate) ran: Option<Arc<Mutex<Ran>>>,
     streams: u64,
     values: usize,
-    counts: FleetCounts,
+    /// Bytes of findings.
+    pub(crate) findings: usize,
+    /// Milliseconds of the wall clock at the time 0 that is told here.
+    pub(crate) began_ms: u64,
+    pub(crate) counts: FleetCounts,
     pub(crate) cluster: Cluster,
     pub(crate) table: Option<(Duration, Arc<ClusterView>)>,
 }
@@ -124,6 +137,8 @@ impl Fleet {
             ran: None,
             streams: 0,
             values: 0,
+            findings: 0,
+            began_ms: 0,
             counts,
             cluster,
             table: None,
@@ -132,11 +147,12 @@ impl Fleet {
 
     /// The nodes that the cluster has. The series of others end: a node that was deleted is not silent.
     pub fn set_nodes(&mut self, known: BTreeSet<String>) {
-        let Fleet { nodes, values, departed, .. } = self;
+        let Fleet { nodes, values, findings, departed, .. } = self;
         nodes.retain(|name, node| {
             let stays = known.contains(name);
             if !stays {
                 *values -= node.replica.memory();
+                *findings -= node.findings.bytes();
                 departed.extend(node.served.take());
             }
             stays
@@ -150,6 +166,11 @@ impl Fleet {
     pub fn set_replicas(&mut self, mut replicas: Vec<String>) {
         replicas.truncate(REPLICAS);
         self.replicas = replicas;
+    }
+
+    /// What the wall clock showed, in milliseconds, at the time 0 that is told here.
+    pub fn set_began(&mut self, began_ms: u64) {
+        self.began_ms = began_ms;
     }
 
     /// Names are told to who asks for them.
@@ -218,11 +239,15 @@ impl Fleet {
             ended: None,
             served: self.tells_figures.then(|| Served::new(STEP, STEP * STEPS as u32)),
             strangers: Strangers::default(),
+            findings: Findings::default(),
             seen: join::Counted::default(),
         });
         node.stream = self.streams;
         node.version = hello.version.chars().filter(|c| !c.is_control()).take(TEXT).collect();
         let generation = node.replica.begin(hello.instance);
+        self.findings -= node.findings.bytes();
+        node.findings.begin(hello.instance);
+        self.findings += node.findings.bytes();
         let Me { version, instance, .. } = self.me.clone();
         let period_ms = u32::try_from(self.config.period.as_millis()).unwrap_or(u32::MAX);
         Ok((
@@ -236,6 +261,7 @@ impl Fleet {
                 replicas: self.replicas.clone(),
                 names: self.tells_names,
                 credential: false,
+                findings: true,
             },
         ))
     }
@@ -259,12 +285,7 @@ impl Fleet {
 
     fn take(&mut self, now: Duration, name: &str, stream: u64, part: &Part) -> Result<Applied, Refusal> {
         let Fleet { nodes, names, values, counts, config, cluster, ran, .. } = self;
-        let Some(node) = nodes.get_mut(name) else {
-            return Err(Refusal::new(Reason::Node, "the node was deleted from the cluster"));
-        };
-        if node.stream != stream {
-            return Err(Refusal::new(Reason::Replaced, "a newer stream of this node took over"));
-        }
+        let node = of_stream(nodes, name, stream)?;
         let had = node.replica.memory();
         node.replica.bound(had + config.values.saturating_sub(*values));
         let ran = ran.as_ref().map(|ran| ran.lock());
@@ -341,6 +362,7 @@ impl Fleet {
             }
         }
         self.names.sweep();
+        self.tick_findings(now);
     }
 
     /// Agents that have joined.
@@ -377,5 +399,18 @@ impl Fleet {
     #[must_use]
     pub fn memory(&self) -> (usize, usize) {
         (self.names.bytes(), self.values)
+    }
+}
+
+pub(crate) type Nodes = HashMap<String, Node, foldhash::fast::RandomState>;
+
+/// The node, where this stream may speak for it.
+pub(crate) fn of_stream<'a>(nodes: &'a mut Nodes, name: &str, stream: u64) -> Result<&'a mut Node, Refusal> {
+    let Some(node) = nodes.get_mut(name) else {
+        return Err(Refusal::new(Reason::Node, "the node was deleted from the cluster"));
+    };
+    match node.stream == stream {
+        true => Ok(node),
+        false => Err(Refusal::new(Reason::Replaced, "a newer stream of this node took over")),
     }
 }

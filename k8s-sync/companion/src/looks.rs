@@ -73,10 +73,11 @@ impl Fleet {
             standing: Standing::Absent,
             series: 0,
             strangers: 0,
+            stranger_findings: 0,
         };
         let mut agents = self.agents(now);
         agents.extend(self.uncovered().into_iter().map(absent));
-        Shown { table: self.table(now), agents }
+        Shown { table: self.table(now), agents, findings: self.findings(now), began_ms: self.began_ms }
     }
 
     /// What was counted of the edge between two workloads in the last minute.

@@ -1,7 +1,8 @@
 //! What is kept of one agent.
 
+use crate::findings::{Findings, Told};
 use crate::names::Name;
-use crate::shown::{AgentRow, Standing};
+use crate::shown::{AgentRow, FindingRow, Standing};
 use crate::strangers::Strangers;
 use golden_metrics::{RowKey, RowValue, Sees, Served};
 use join::Replica;
@@ -20,6 +21,7 @@ pub(crate) struct Node {
     /// Of late, where somebody scales by it.
     pub(crate) served: Option<Served>,
     pub(crate) strangers: Strangers,
+    pub(crate) findings: Findings,
     pub(crate) seen: join::Counted,
 }
 
@@ -47,7 +49,15 @@ impl Node {
             None => Standing::Live,
         };
         let (node, version) = (name.to_owned(), self.version.clone());
-        AgentRow { node, version, standing, series: self.replica.len(), strangers: self.strangers.len() }
+        let (series, strangers) = (self.replica.len(), self.strangers.len());
+        AgentRow { node, version, standing, series, strangers, stranger_findings: self.findings.strangers() }
+    }
+
+    pub(crate) fn findings(&self, name: &str, now: Duration, silence: Duration) -> impl Iterator<Item = FindingRow> {
+        let node: Arc<str> = name.into();
+        let standing = if self.findings.is_empty() { Standing::Live } else { self.row(name, now, silence).standing };
+        let row = move |told: &Arc<Told>| FindingRow { node: node.clone(), agent: standing.word(), told: told.clone() };
+        self.findings.shown().map(row)
     }
 }
 

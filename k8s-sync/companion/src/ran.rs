@@ -23,6 +23,8 @@ pub const LATELY: Duration = Duration::from_secs(30 * 60);
 /// The last that is counted of a pod that has ended comes within this: its connections end with it, and
 /// two pushes later all of it is here.
 const TRAIL: Duration = Duration::from_secs(30);
+/// What is wrong is told after two looks of an agent, at what happened up to a minute before.
+const LOOKS: Duration = Duration::from_secs(2 * 60);
 /// What was true so long ago judges nobody: a pod may have begun meanwhile.
 const OLD: Duration = Duration::from_secs(5);
 /// Pods and Jobs that have ended and are remembered: 200 a second.
@@ -327,6 +329,20 @@ impl Ran {
             | WorkloadKind::Rollout
             | WorkloadKind::CloneSet => self.among(node, std::iter::once(self.hash(namespace, kind, workload))),
         }
+    }
+
+    /// Whether an agent of the node may tell what has been wrong with this workload, of which it says no
+    /// kind, since then. What was wrong before everything was listed may be of a pod that had ended by then.
+    #[must_use]
+    pub fn verdict_of(&self, node: &str, namespace: &str, name: &str, since: Duration) -> Verdict {
+        let is_first = self.since.is_none_or(|listed| since < listed + LOOKS);
+        if !self.is_sure(is_first) {
+            return Verdict::Unjudged;
+        }
+        let below = self.below.get(&self.hash(namespace, WorkloadKind::CronJob, name));
+        let below = below.into_iter().flatten().map(|(job, _)| *job);
+        let kinds = WorkloadKind::ALL.into_iter().map(|kind| self.hash(namespace, kind, name));
+        self.among(node, kinds.chain(below))
     }
 
     fn among(&self, node: &str, names: impl Iterator<Item = u64>) -> Verdict {

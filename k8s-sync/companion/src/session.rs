@@ -61,13 +61,18 @@ impl Session {
                 Applied::Complete(ack) => Some(Answers::Ack(ack)),
                 Applied::Resync => Some(Answers::Resync(Resync {})),
             },
+            (Some((node, stream)), Some(Says::Findings(told))) => {
+                fleet.told(now, node, *stream, &told)?;
+                None
+            }
             (Some((node, stream)), Some(Says::Bye(bye))) => {
                 fleet.bye(node, *stream, bye);
                 None
             }
             // Of another version: it has agreed to one that does without.
             (_, None) | (Some(_), Some(Says::Wants(_))) => None,
-            (None, Some(Says::Part(_) | Says::Bye(_) | Says::Wants(_))) | (Some(_), Some(Says::Hello(_))) => {
+            (None, Some(Says::Part(_) | Says::Bye(_) | Says::Wants(_) | Says::Findings(_)))
+            | (Some(_), Some(Says::Hello(_))) => {
                 fleet.refused(Reason::Protocol);
                 return Err(Refusal::new(Reason::Protocol, "a stream begins with one greeting"));
             }

@@ -1,5 +1,6 @@
 //! What of the fleet is shown: agents, series, the table.
 
+use crate::findings::Told;
 use crate::names::Name;
 use golden_metrics::{ClusterView, NodePage};
 use std::sync::Arc;
@@ -26,6 +27,19 @@ pub enum Standing {
     Absent,
 }
 
+impl Standing {
+    /// One word for it.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Standing::Live => "Live",
+            Standing::Silent { .. } => "Silent",
+            Standing::Ended { .. } => "Ended",
+            Standing::Absent => "Absent",
+        }
+    }
+}
+
 /// One agent, as it is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentRow {
@@ -39,6 +53,19 @@ pub struct AgentRow {
     pub series: usize,
     /// Of these, those of workloads that have pods on other nodes alone: they are neither counted nor shown.
     pub strangers: usize,
+    /// Findings of such workloads, which are not shown.
+    pub stranger_findings: usize,
+}
+
+/// What the agent of a node holds for wrong.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FindingRow {
+    /// Name of its node.
+    pub node: Arc<str>,
+    /// How the agent stands, in one word: what a silent one told last may hold no more.
+    pub agent: &'static str,
+    /// Its words.
+    pub told: Arc<Told>,
 }
 
 /// All that is shown to kubectl, at one time.
@@ -48,6 +75,10 @@ pub struct Shown {
     pub table: Arc<ClusterView>,
     /// A row for each node, whether or not its agent has joined.
     pub agents: Vec<AgentRow>,
+    /// What agents hold for wrong.
+    pub findings: Vec<FindingRow>,
+    /// Milliseconds of the wall clock when the companion's own clock began.
+    pub began_ms: u64,
 }
 
 /// What is asked for; `None`: all.

@@ -3,7 +3,7 @@
 use crate::grpc::{self, PUSH};
 use crate::limits::{MESSAGE, PATIENCE};
 use crate::link::{Action, Cut, Link};
-use crate::message::{Answers, FromAgent, FromCompanion, Says, Sees};
+use crate::message::{Answers, Finding, FromAgent, FromCompanion, Says, Sees};
 use crate::names::Names;
 use crate::refusal::Reason;
 use crate::source::Source;
@@ -32,6 +32,9 @@ use tower::service_fn;
 type Walk = dyn FnMut(&mut dyn FnMut(&[u8], &[u8])) + Send;
 
 type Look = dyn FnMut() -> Sees + Send;
+
+/// The time by the agent's clock, in milliseconds, and what it holds for wrong. `None`: nobody has looked.
+type Tell = dyn FnMut() -> Option<(u64, Arc<[Finding]>)> + Send;
 
 /// Writes down the credential of the node. May take as long as a disk does.
 type Keep = dyn Fn(&Kept) -> Result<(), String> + Send + Sync;
@@ -77,6 +80,7 @@ pub struct Feed {
     source: Source,
     walk: Box<Walk>,
     sees: Box<Look>,
+    tells: Box<Tell>,
     refreshed: Option<Instant>,
 }
 
@@ -93,13 +97,20 @@ impl Feed {
     /// `walk` is called before a push, at most once a second.
     #[must_use]
     pub fn new(walk: impl FnMut(&mut dyn FnMut(&[u8], &[u8])) + Send + 'static) -> Feed {
-        Feed { source: Source::default(), walk: Box::new(walk), sees: Box::new(Sees::default), refreshed: None }
+        let (walk, sees, tells) = (Box::new(walk), Box::new(Sees::default), Box::new(|| None));
+        Feed { source: Source::default(), walk, sees, tells, refreshed: None }
     }
 
     /// `sees` is called before each walk: what is counted from then on is of all that it says.
     #[must_use]
     pub fn seeing(self, sees: impl FnMut() -> Sees + Send + 'static) -> Feed {
         Feed { sees: Box::new(sees), ..self }
+    }
+
+    /// `tells` is called before each walk, too.
+    #[must_use]
+    pub fn telling(self, tells: impl FnMut() -> Option<(u64, Arc<[Finding]>)> + Send + 'static) -> Feed {
+        Feed { tells: Box::new(tells), ..self }
     }
 
     /// What is pushed.
@@ -111,8 +122,11 @@ impl Feed {
     fn refresh(&mut self, now: Instant) {
         if self.refreshed.is_none_or(|at| now.duration_since(at) >= SHARED) {
             self.refreshed = Some(now);
-            let Feed { source, walk, sees, .. } = self;
+            let Feed { source, walk, sees, tells, .. } = self;
             source.sees(sees());
+            if let Some((now_ms, findings)) = tells() {
+                source.findings_mut().tell(now_ms, &findings);
+            }
             source.refresh(|put| walk(put));
         }
     }

@@ -6,6 +6,9 @@
 //! What a series is called and what it has counted are bytes here: whoever counts knows what they
 //! mean, and a series of another version passes through as it is.
 //!
+//! What an agent holds for wrong goes up the same stream, whole and only when it changed
+//! ([`findings`]).
+//!
 //! [`Client`] is the thin task that does with a connection what a link says: TLS to the companion of a
 //! [`Ticket`], one gRPC stream. A [`Group`] has one for each replica that is ready.
 //!
@@ -14,6 +17,7 @@
 #![warn(missing_docs)]
 
 mod client;
+pub mod findings;
 mod group;
 pub mod grpc;
 mod hello;

@@ -22,6 +22,12 @@ pub const BYTES: usize = 32 << 20;
 /// Series that ended and are remembered, so that a companion that missed it is told. One that missed
 /// more gets everything anew.
 pub const GONE: usize = 10_000;
+/// Findings of one agent. More is one broken node, and not a list to read.
+pub const FINDINGS: usize = 200;
+/// Bytes of one of them, with its evidence and its remedy; a usual one has some 600.
+pub const FINDING: usize = 8 << 10;
+/// Bytes of all of them before they are compressed.
+pub const FINDINGS_BYTES: usize = 256 << 10;
 /// Other replicas of the companion that an agent pushes to; two or three are usual.
 pub const REPLICAS: usize = 8;
 /// Name of a node (RFC 1123), of a version, and of a reason to end.

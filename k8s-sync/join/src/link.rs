@@ -53,6 +53,8 @@ enum State {
 struct Open {
     /// Generation that the companion has; 0: nothing.
     held: u64,
+    /// Version of the findings that this stream was told; 0: none.
+    told: u64,
     /// Of the push under way, with the time by which it must be answered.
     under_way: Option<(u64, Duration)>,
     parts: VecDeque<Part>,
@@ -104,6 +106,7 @@ pub struct Link {
     /// Of other replicas, as the companion told last.
     replicas: Vec<SocketAddr>,
     tells_names: bool,
+    takes_findings: bool,
     /// Hash of the credential that the greeting asks for.
     asks: Option<TokenHash>,
     /// The companion keeps it.
@@ -127,6 +130,7 @@ impl Link {
             companion: None,
             replicas: Vec::new(),
             tells_names: false,
+            takes_findings: false,
             asks: None,
             has_credential: false,
             refused: 0,
@@ -182,6 +186,11 @@ impl Link {
                     self.counts.begun += 1;
                     // A tenth to each side, so that agents that began together do not stay together.
                     open.next = now + self.period.mul_f64(0.9 + 0.2 * self.jitter.draw());
+                    // They go before the parts: a stream that does not take them is cut with its push.
+                    if self.takes_findings && source.findings().version() != open.told {
+                        open.told = source.findings().version();
+                        return Some(Action::Send(Says::Findings(source.findings().message()).into()));
+                    }
                     return open.parts.pop_front().map(|part| Action::Send(Says::Part(part).into()));
                 }
                 None => return None,
@@ -290,7 +299,8 @@ impl Link {
     }
 
     fn welcome(&mut self, now: Duration, welcome: Welcome) -> Option<Action> {
-        let Welcome { protocol, version, instance, generation, period_ms, replicas, names, credential } = welcome;
+        let Welcome { protocol, version, instance, generation, period_ms, replicas, names, credential, findings } =
+            welcome;
         let (oldest, newest) = self.me.protocols;
         if !(oldest..=newest).contains(&protocol) {
             let text = format!(
@@ -305,9 +315,11 @@ impl Link {
         self.companion = Some((instance, version));
         self.replicas = addresses(&replicas);
         self.tells_names = names;
+        self.takes_findings = findings;
         self.has_credential = credential;
         self.set_period(period_ms);
-        self.state = State::Open(Open { held: generation, under_way: None, parts: VecDeque::new(), next: now });
+        self.state =
+            State::Open(Open { held: generation, told: 0, under_way: None, parts: VecDeque::new(), next: now });
         None
     }
 
@@ -380,6 +392,12 @@ impl Link {
     #[must_use]
     pub fn replicas(&self) -> &[SocketAddr] {
         &self.replicas
+    }
+
+    /// Whether findings go up the stream.
+    #[must_use]
+    pub fn takes_findings(&self) -> bool {
+        self.is_open() && self.takes_findings
     }
 
     /// Whether names come down the stream, if they are asked for.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct FromAgent {
     /// `None`: a message of another version.
-    #[prost(oneof = "Says", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "Says", tags = "1, 2, 3, 4, 5")]
     pub says: Option<Says>,
 }
 
@@ -26,6 +26,9 @@ pub enum Says {
     /// Which names it has; where `Welcome` says that the companion tells names.
     #[prost(message, tag = "4")]
     Wants(Wants),
+    /// What it holds for wrong; where `Welcome` says that the companion takes findings.
+    #[prost(message, tag = "5")]
+    Findings(Findings),
 }
 
 /// Who pushes.
@@ -110,6 +113,105 @@ pub struct Entry {
     pub gone: bool,
 }
 
+/// All that an agent holds for wrong on its node: what was told before and is not here holds no more.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Findings {
+    /// Milliseconds of the agent's own clock, when this was so. Compares with `since_ms` alone.
+    #[prost(uint64, tag = "1")]
+    pub now_ms: u64,
+    /// `Finding` messages, each after its length, deflated.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub entries: Bytes,
+}
+
+/// One thing that is wrong, in the words of `pilotfish doctor`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Finding {
+    /// Of the check.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// A `Severity`.
+    #[prost(enumeration = "Severity", tag = "2")]
+    pub severity: i32,
+    /// Whose it is: its namespace, where it has one.
+    #[prost(string, tag = "3")]
+    pub namespace: String,
+    /// Workload, Node, Process ..
+    #[prost(string, tag = "4")]
+    pub kind: String,
+    /// Of the workload.
+    #[prost(string, tag = "5")]
+    pub workload: String,
+    /// It has held for at least so long; see `Findings::now_ms`.
+    #[prost(uint64, tag = "6")]
+    pub since_ms: u64,
+    /// The figures leave another reading.
+    #[prost(bool, tag = "7")]
+    pub likely: bool,
+    /// The figures as a sentence.
+    #[prost(string, tag = "8")]
+    pub summary: String,
+    /// The figures by name.
+    #[prost(message, repeated, tag = "9")]
+    pub evidence: Vec<Figure>,
+    /// Whom it cost how many requests.
+    #[prost(message, repeated, tag = "10")]
+    pub hurt: Vec<Hurt>,
+    /// What to do.
+    #[prost(string, repeated, tag = "11")]
+    pub remedy: Vec<String>,
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
+#[repr(i32)]
+pub enum Severity {
+    /// Of another version.
+    Unsaid = 0,
+    /// Evidence, or history.
+    Info = 1,
+    /// Fails sometimes, or will.
+    Warning = 2,
+    /// Requests fail now.
+    Error = 3,
+}
+
+/// A figure of the evidence.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Figure {
+    /// What it is.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// `None`: of another version.
+    #[prost(oneof = "Value", tags = "2, 3, 4")]
+    pub value: Option<Value>,
+}
+
+/// What a figure says.
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum Value {
+    /// So many.
+    #[prost(uint64, tag = "2")]
+    Count(u64),
+    /// A share, a rate or a time in seconds.
+    #[prost(double, tag = "3")]
+    Number(f64),
+    /// An address, a name.
+    #[prost(string, tag = "4")]
+    Text(String),
+}
+
+/// Requests of one client.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Hurt {
+    /// Its workload.
+    #[prost(string, tag = "1")]
+    pub client: String,
+    /// Those that failed or waited.
+    #[prost(uint64, tag = "2")]
+    pub requests: u64,
+}
+
 /// Why the agent ends.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Bye {
@@ -182,6 +284,9 @@ pub struct Welcome {
     /// The companion keeps the hash of `Hello`: the node joins by its own credential from now on.
     #[prost(bool, tag = "8")]
     pub credential: bool,
+    /// The companion takes findings.
+    #[prost(bool, tag = "9")]
+    pub findings: bool,
 }
 
 /// A push has arrived in full.

@@ -1,6 +1,7 @@
 //! The agent's series as a versioned map: what changed since a generation, for each replica of the
 //! companion its own, out of one state.
 
+use crate::findings::Outbox;
 use crate::limits::{GONE, KEY, PART_FULL, SERIES, VALUE};
 use crate::message::{Entry, Part, Sees};
 use crate::pack::Parts;
@@ -23,6 +24,7 @@ pub struct Source {
     next_id: u64,
     /// Of the latest refresh.
     sees: Sees,
+    findings: Outbox,
     /// Bytes of a part.
     part: usize,
     counted: SourceCounted,
@@ -65,6 +67,7 @@ impl Source {
             remembers: 0,
             next_id: 0,
             sees: Sees::default(),
+            findings: Outbox::default(),
             part,
             counted: SourceCounted::default(),
         }
@@ -91,6 +94,17 @@ impl Source {
     /// What the agent sees of its node. To be said before a refresh, as it was before the series were read.
     pub fn sees(&mut self, sees: Sees) {
         self.sees = sees;
+    }
+
+    /// What the agent holds for wrong, for all streams.
+    #[must_use]
+    pub fn findings(&self) -> &Outbox {
+        &self.findings
+    }
+
+    /// To be told before a push.
+    pub fn findings_mut(&mut self) -> &mut Outbox {
+        &mut self.findings
     }
 
     /// Takes over the state of all series: `walk` names each once, with its key and its value. A

@@ -158,6 +158,7 @@ impl Bed {
                     replicas: Vec::new(),
                     names: false,
                     credential: false,
+                    findings: false,
                 };
                 self.answer(join::message::Answers::Welcome(welcome).into());
             }
@@ -175,7 +176,7 @@ impl Bed {
                     Applied::Resync => panic!("the agent sends what fits"),
                 }
             }
-            Says::Bye(_) | Says::Wants(_) => panic!("nobody says so"),
+            Says::Bye(_) | Says::Wants(_) | Says::Findings(_) => panic!("nobody says so"),
         }
     }
 
@@ -443,6 +444,7 @@ fn a_companion_that_speaks_another_protocol_is_not_pushed_to() {
         replicas: Vec::new(),
         names: false,
         credential: false,
+        findings: false,
     };
     let action = bed.link.received(bed.now, join::message::Answers::Welcome(welcome).into());
     let Some(Action::Hang(Cut::Refused(refusal))) = action else { panic!("{action:?}") };
@@ -458,4 +460,56 @@ fn a_message_of_another_version_is_passed_over() {
     let mut hello = bed.agent.hello("n1").encode_to_vec();
     hello.extend([0x98, 0x06, 0x01]);
     assert_eq!(join::message::Hello::decode(&*hello).unwrap(), bed.agent.hello("n1"));
+}
+
+/// What `poll` says until there is nothing to do: `f` findings, `p` a push, which is answered.
+fn said(bed: &mut Bed) -> String {
+    let mut said = String::new();
+    while let Some(action) = bed.link.poll(bed.now, &bed.source) {
+        let Action::Send(message) = action else { panic!("{action:?}") };
+        match message.says.unwrap() {
+            Says::Findings(_) => said.push('f'),
+            Says::Part(part) => {
+                said.push('p');
+                let ack = join::message::Ack { generation: part.generation, ..join::message::Ack::default() };
+                assert_eq!(bed.link.received(bed.now, join::message::Answers::Ack(ack).into()), None);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    bed.now += PERIOD * 2;
+    said
+}
+
+/// Opens a stream to a companion of this version, or of the one before.
+fn opened(bed: &mut Bed, findings: bool) {
+    bed.cut();
+    bed.now += Duration::from_secs(120);
+    assert_eq!(bed.link.poll(bed.now, &bed.source), Some(Action::Dial));
+    bed.link.connected(bed.now);
+    assert!(matches!(bed.link.poll(bed.now, &bed.source), Some(Action::Send(_))));
+    let welcome = Welcome { protocol: 1, instance: 1, findings, ..Welcome::default() };
+    assert_eq!(bed.link.received(bed.now, join::message::Answers::Welcome(welcome).into()), None);
+}
+
+#[test]
+fn findings_are_told_before_a_push_when_they_changed_and_to_each_stream_once() {
+    let mut bed = Bed::new();
+    bed.refresh();
+    opened(&mut bed, true);
+    assert_eq!(said(&mut bed), "p", "nobody has looked");
+    let finding = |id: &str| join::message::Finding { id: id.to_owned(), ..join::message::Finding::default() };
+    bed.source.findings_mut().tell(1, &vec![finding("a")].into());
+    assert_eq!([said(&mut bed), said(&mut bed)], ["fp", "p"]);
+    bed.source.findings_mut().tell(2, &vec![finding("a")].into());
+    assert_eq!(said(&mut bed), "p");
+    bed.source.findings_mut().tell(3, &Vec::new().into());
+    assert_eq!(said(&mut bed), "fp");
+    // A stream knows nothing of the one before.
+    opened(&mut bed, true);
+    assert_eq!([said(&mut bed), said(&mut bed)], ["fp", "p"]);
+    // A companion of a version before is not troubled.
+    opened(&mut bed, false);
+    bed.source.findings_mut().tell(4, &vec![finding("b")].into());
+    assert_eq!((said(&mut bed).as_str(), bed.link.takes_findings()), ("p", false));
 }

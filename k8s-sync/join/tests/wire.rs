@@ -3,7 +3,8 @@
 
 use bytes::Bytes;
 use join::message::{
-    Ack, Answers, Bye, Entry, FromAgent, FromCompanion, Hello, Part, Period, Resync, Says, Sees, Welcome,
+    Ack, Answers, Bye, Entry, Figure, Finding, Findings, FromAgent, FromCompanion, Hello, Hurt, Part, Period, Resync,
+    Says, Sees, Severity, Value, Welcome,
 };
 use prost::Message;
 
@@ -44,6 +45,40 @@ fn a_credential_is_a_field_more() {
     assert_eq!(hex(&welcome.encode_to_vec()), "08014001");
 }
 
+/// What was added for findings.
+#[test]
+fn findings_are_a_message_more() {
+    let check = |says: Says, bytes: &str| assert_eq!(hex(&FromAgent::from(says).encode_to_vec()), bytes);
+    let entries = Bytes::from_static(b"\x03");
+    check(Says::Findings(Findings { now_ms: 300, entries }), "2a0608ac02120103");
+    let figures = [("a", Value::Count(1)), ("b", Value::Number(0.5)), ("c", Value::Text("t".to_owned()))];
+    let figure = |(name, value): (&str, Value)| Figure { name: name.to_owned(), value: Some(value) };
+    let finding = Finding {
+        id: "i".to_owned(),
+        severity: Severity::Error.into(),
+        namespace: "n".to_owned(),
+        kind: "k".to_owned(),
+        workload: "w".to_owned(),
+        since_ms: 7,
+        likely: true,
+        summary: "s".to_owned(),
+        evidence: figures.map(figure).to_vec(),
+        hurt: vec![Hurt { client: "c".to_owned(), requests: 9 }],
+        remedy: vec!["r".to_owned()],
+    };
+    let bytes = "0a0169 1003 1a016e 22016b 2a0177 3007 3801 420173 4a050a01611001 4a0c0a016219000000000000e03f 4a060a0163220174 52050a01631009 5a0172";
+    assert_eq!(hex(&finding.encode_to_vec()), bytes.replace(' ', ""));
+    let welcome = Welcome { findings: true, protocol: 1, ..Welcome::default() };
+    assert_eq!(hex(&welcome.encode_to_vec()), "08014801");
+}
+
+/// As a version before them reads it.
+#[test]
+fn a_message_that_is_not_known_is_none() {
+    // Field 15, of two bytes.
+    assert_eq!(FromAgent::decode(&b"\x7a\x02\x08\x01"[..]).unwrap(), FromAgent { says: None });
+}
+
 #[test]
 fn an_entry_has_the_bytes_that_it_always_had() {
     let (key, value) = (Bytes::from_static(b"k"), Bytes::from_static(b"v"));
@@ -65,6 +100,7 @@ fn messages_of_a_companion_have_the_bytes_that_they_always_had() {
             replicas: Vec::new(),
             names: false,
             credential: false,
+            findings: false,
         }),
         "0a1708011205302e322e30190500000000000000200928904e",
     );

@@ -2,6 +2,7 @@
 //! group away from the API server.
 
 use super::answer::Answer;
+use super::finding;
 use super::kind::{GROUP, Kind, VERSION};
 use serde_json::{Value, json};
 
@@ -76,7 +77,7 @@ const VERBS: [&str; 3] = ["get", "list", "watch"];
 fn short(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::WorkloadTraffic => &["wt"],
-        Kind::Edge | Kind::NodeAgent => &[],
+        Kind::Edge | Kind::NodeAgent | Kind::Finding => &[],
     }
 }
 
@@ -85,10 +86,11 @@ fn singular(kind: Kind) -> &'static str {
         Kind::WorkloadTraffic => "workloadtraffic",
         Kind::Edge => "edge",
         Kind::NodeAgent => "nodeagent",
+        Kind::Finding => "finding",
     }
 }
 
-/// `kubectl get pilotfish` shows the traffic of a namespace.
+/// `kubectl get pilotfish` shows the traffic of a namespace, and what is wrong in it.
 fn categories(kind: Kind) -> &'static [&'static str] {
     if kind.is_namespaced() { &["pilotfish"] } else { &[] }
 }
@@ -183,7 +185,10 @@ fn schemas(prefix: &str) -> Value {
                 "reason": text("Why nothing comes from it."),
                 "version": text("Of the agent."),
                 "series": number("Of it, kept by the companion."),
+                "refusedSeries": number("Of these, those of workloads that have pods on other nodes alone: neither counted nor shown."),
+                "refusedFindings": number("Findings of such workloads, which are not shown."),
             }),
+            Kind::Finding => finding::properties(),
         };
         if let (Some(properties), Value::Object(more)) = (properties.as_object_mut(), more) {
             properties.extend(more);
@@ -192,6 +197,9 @@ fn schemas(prefix: &str) -> Value {
             Kind::WorkloadTraffic => "What a workload did as a server in the last minute.",
             Kind::Edge => "Who asked whom in the last minute, and how that went.",
             Kind::NodeAgent => "Whether a node is told of: its agent, or that it has none.",
+            Kind::Finding => {
+                "What the agent of a node holds for wrong there. Those of the node itself are in namespace default, as its Events are."
+            }
         };
         let mut schema = object(description, properties);
         schema["x-kubernetes-group-version-kind"] =

@@ -14,11 +14,13 @@ pub enum Kind {
     Edge,
     /// The agent of a node.
     NodeAgent,
+    /// What the agent of a node holds for wrong there.
+    Finding,
 }
 
 impl Kind {
     /// Each once.
-    pub const ALL: [Kind; 3] = [Kind::WorkloadTraffic, Kind::Edge, Kind::NodeAgent];
+    pub const ALL: [Kind; 4] = [Kind::WorkloadTraffic, Kind::Edge, Kind::NodeAgent, Kind::Finding];
 
     /// Whether its objects are in namespaces, and the right to read them with it.
     #[must_use]
@@ -34,6 +36,7 @@ impl Kind {
             Kind::Edge => "edges",
             // `agents` is a word of others, too.
             Kind::NodeAgent => "nodeagents",
+            Kind::Finding => "findings",
         }
     }
 
@@ -44,6 +47,7 @@ impl Kind {
             Kind::WorkloadTraffic => "WorkloadTraffic",
             Kind::Edge => "Edge",
             Kind::NodeAgent => "NodeAgent",
+            Kind::Finding => "Finding",
         }
     }
 
@@ -52,6 +56,7 @@ impl Kind {
             Kind::WorkloadTraffic => "WorkloadTrafficList",
             Kind::Edge => "EdgeList",
             Kind::NodeAgent => "NodeAgentList",
+            Kind::Finding => "FindingList",
         }
     }
 }

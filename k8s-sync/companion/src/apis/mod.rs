@@ -6,6 +6,7 @@
 
 mod answer;
 mod discovery;
+mod finding;
 mod front_proxy;
 mod kind;
 pub mod metrics;
@@ -20,7 +21,7 @@ pub use discovery::Document;
 pub use front_proxy::{FrontProxy, common_name};
 pub use kind::{GROUP, Kind, VERSION};
 pub use objects::Object;
-pub(crate) use objects::{state, why};
+pub(crate) use objects::why;
 pub use request::{Asked, Form, Reads, Selected};
 pub use status::Failure;
 pub use watch::Watch;
@@ -39,7 +40,9 @@ pub fn answer(asked: &Asked, shown: &Shown, version: u64) -> Answer {
             match (&selected.name, form) {
                 (Some(name), _) if objects.is_empty() => Failure::not_found(selected.kind, name).into(),
                 (Some(_), Form::Json) => Answer::json(objects.first().map_or(Value::Null, |one| one.json(version))),
-                (_, Form::Table) => Answer::json(table::of(selected.kind, &objects, version, true)),
+                (_, Form::Table | Form::WholeTable) => {
+                    Answer::json(table::of(selected.kind, &objects, version, (true, *form == Form::WholeTable)))
+                }
                 (None, Form::Json) => Answer::json(json!({
                     "apiVersion": format!("{GROUP}/{VERSION}"),
                     "kind": selected.kind.list(),

@@ -1,8 +1,9 @@
 //! Rows of the table as Kubernetes objects.
 
+use super::finding::{self, Placed};
 use super::kind::{GROUP, Kind, VERSION};
 use super::request::Selected;
-use crate::shown::{AgentRow, Shown, Standing};
+use crate::shown::{AgentRow, FindingRow, Shown, Standing};
 use golden_metrics::{Covered, EdgeRow, Nodes, WorkloadRow};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -25,6 +26,8 @@ pub(super) enum Row {
     Workload(WorkloadRow),
     Edge(EdgeRow),
     Agent(AgentRow),
+    /// With the milliseconds of the wall clock since when.
+    Finding(FindingRow, u64),
 }
 
 /// Those that are asked for, by namespace and name. Rows of which no end is in a namespace are in none
@@ -34,9 +37,13 @@ pub(super) fn of(selected: &Selected, shown: &Shown) -> Vec<Object> {
         Kind::WorkloadTraffic => shown.table.workloads().into_iter().filter_map(workload).collect(),
         Kind::Edge => shown.table.edges_once().into_iter().filter_map(edge).collect(),
         Kind::NodeAgent => shown.agents.iter().cloned().map(agent).collect(),
+        Kind::Finding => shown.findings.iter().map(|row| wrong(row, shown.began_ms)).collect(),
     };
     let mut objects: Vec<Object> = all.into_iter().filter(|object| object.is(selected)).collect();
-    objects.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    // The worst findings come first, as they are.
+    if selected.kind != Kind::Finding {
+        objects.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    }
     objects
 }
 
@@ -74,27 +81,26 @@ fn edge(Covered { row, nodes }: Covered<EdgeRow>) -> Option<Object> {
 }
 
 fn agent(row: AgentRow) -> Object {
-    let labels = [("state", state(&row.standing).to_owned())].into();
+    let labels = [("state", row.standing.word().to_owned())].into();
     let nodes = Nodes { live: u32::from(row.standing == Standing::Live), all: 1 };
     // In no namespace.
     Object { namespace: String::new(), name: row.node.clone(), labels, row: Row::Agent(row), nodes }
 }
 
-/// One word for how an agent stands.
-pub(crate) fn state(standing: &Standing) -> &'static str {
-    match standing {
-        Standing::Live => "Live",
-        Standing::Silent { .. } => "Silent",
-        Standing::Ended { .. } => "Ended",
-        Standing::Absent => "Absent",
-    }
+fn wrong(row: &FindingRow, began_ms: u64) -> Object {
+    let Placed { namespace, name, labels, since_ms } = finding::placed(row, began_ms);
+    let nodes = Nodes { live: u32::from(row.agent == Standing::Live.word()), all: 1 };
+    Object { namespace, name, labels, row: Row::Finding(row.clone(), since_ms), nodes }
 }
 
 /// Why nothing comes from it, or not all is taken.
-pub(crate) fn why(AgentRow { standing, strangers, .. }: &AgentRow) -> String {
+pub(crate) fn why(AgentRow { standing, strangers, stranger_findings, .. }: &AgentRow) -> String {
     match standing {
         Standing::Live if *strangers > 0 => {
             format!("{strangers} series are of workloads that have no pod on this node")
+        }
+        Standing::Live if *stranger_findings > 0 => {
+            format!("{stranger_findings} findings are of workloads that have no pod on this node")
         }
         Standing::Live => String::new(),
         // In tens: it is no news each time that somebody looks.
@@ -149,7 +155,7 @@ impl Object {
         let golden = match &self.row {
             Row::Workload(row) => Some(&row.golden),
             Row::Edge(row) => Some(&row.golden),
-            Row::Agent(_) => None,
+            Row::Agent(_) | Row::Finding(..) => None,
         };
         let golden = golden.map(|golden| {
             json!({
@@ -170,13 +176,14 @@ impl Object {
                     "service": row.service, "protocol": row.protocol, "reporter": row.reporter,
                 }),
             ),
-            Row::Agent(row @ AgentRow { node: _, version, standing, series, strangers }) => (
+            Row::Agent(row @ AgentRow { node: _, version, standing, series, strangers, stranger_findings }) => (
                 Kind::NodeAgent,
                 json!({
-                    "state": state(standing), "reason": why(row), "version": version, "series": series,
-                    "refusedSeries": strangers,
+                    "state": standing.word(), "reason": why(row), "version": version, "series": series,
+                    "refusedSeries": strangers, "refusedFindings": stranger_findings,
                 }),
             ),
+            Row::Finding(row, since_ms) => (Kind::Finding, finding::json(row, *since_ms)),
         };
         let mut object = json!({
             "apiVersion": format!("{GROUP}/{VERSION}"), "kind": kind.name(), "metadata": self.metadata(version),

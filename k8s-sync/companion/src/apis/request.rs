@@ -11,6 +11,8 @@ pub enum Form {
     Json,
     /// As rows for a person.
     Table,
+    /// The same, each with its whole object: kubectl sorts by what is in it.
+    WholeTable,
 }
 
 /// Which objects.
@@ -97,8 +99,11 @@ impl Asked {
         }
         let mut selected =
             Selected { kind, namespace: namespace.cloned(), name: name.cloned(), only: None, labels: Vec::new() };
-        let form =
-            if accept.contains("as=Table") && accept.contains("g=meta.k8s.io") { Form::Table } else { Form::Json };
+        let form = match accept.contains("as=Table") && accept.contains("g=meta.k8s.io") {
+            true if query.split('&').any(|part| part == "includeObject=Object") => Form::WholeTable,
+            true => Form::Table,
+            false => Form::Json,
+        };
         let reads = read_query(query, &mut selected)?;
         Ok(Asked::Objects { selected, form, reads })
     }
@@ -139,7 +144,7 @@ fn read_query(query: &str, selected: &mut Selected) -> Result<Reads, Failure> {
                     }
                 }
             }
-            // limit, includeObject, allowWatchBookmarks, pretty ..: nothing changes with them.
+            // limit, allowWatchBookmarks, pretty ..: nothing changes with them.
             _ => {}
         }
     }

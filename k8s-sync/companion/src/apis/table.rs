@@ -1,18 +1,19 @@
 //! Objects as rows for a person: `meta.k8s.io/v1 Table`. Cells of priority 1 are those of `-o wide`.
 
+use super::finding;
 use super::kind::Kind;
-use super::objects::{Object, Row, state, why};
+use super::objects::{Object, Row, why};
 use golden_metrics::Nodes;
 use serde_json::{Value, json};
 
-/// The table; `named` with its columns.
-pub(super) fn of(kind: Kind, objects: &[Object], version: u64, named: bool) -> Value {
+/// The table; `named` with its columns, `whole` with the objects and not only what they are called.
+pub(super) fn of(kind: Kind, objects: &[Object], version: u64, (named, whole): (bool, bool)) -> Value {
     let column = |(name, kind, priority): (&str, &str, u8)| {
         let format = if name == "Name" { "name" } else { "" };
         json!({ "name": name, "type": kind, "format": format, "description": name, "priority": priority })
     };
     let columns: Vec<Value> = columns(kind).iter().copied().map(column).collect();
-    let rows: Vec<Value> = objects.iter().map(|object| row(object, version)).collect();
+    let rows: Vec<Value> = objects.iter().map(|object| row(object, version, whole)).collect();
     json!({
         "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": { "resourceVersion": version.to_string() },
         "columnDefinitions": if named { columns } else { Vec::new() }, "rows": rows,
@@ -54,10 +55,11 @@ fn columns(kind: Kind) -> &'static [(&'static str, &'static str, u8)] {
             ("Series", "integer", 0),
             ("Reason", "string", 0),
         ],
+        Kind::Finding => &finding::COLUMNS,
     }
 }
 
-fn row(object: &Object, version: u64) -> Value {
+fn row(object: &Object, version: u64, whole: bool) -> Value {
     let Nodes { live, all } = object.nodes;
     let nodes = format!("{live}/{all}");
     let cells = match &object.row {
@@ -93,10 +95,16 @@ fn row(object: &Object, version: u64) -> Value {
                 golden.tcp_connections,
             ])
         }
-        Row::Agent(row) => json!([object.name, state(&row.standing), row.version, row.series, why(row)]),
+        Row::Agent(row) => json!([object.name, row.standing.word(), row.version, row.series, why(row)]),
+        Row::Finding(row, since_ms) => finding::cells(&object.name, row, version.saturating_sub(*since_ms)),
     };
-    let metadata = object.metadata(version);
-    let object = json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata });
+    let object = match whole {
+        true => object.json(version),
+        false => {
+            let metadata = object.metadata(version);
+            json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata })
+        }
+    };
     json!({ "cells": cells, "object": object })
 }
 

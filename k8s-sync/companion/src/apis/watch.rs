@@ -54,9 +54,14 @@ impl Watch {
     fn event(&mut self, kind: &str, object: &Object, version: u64) -> Value {
         let object = match self.form {
             Form::Json => object.json(version),
-            Form::Table => {
+            Form::Table | Form::WholeTable => {
                 let named = !std::mem::replace(&mut self.named, true);
-                table::of(self.selected.kind, std::slice::from_ref(object), version, named)
+                table::of(
+                    self.selected.kind,
+                    std::slice::from_ref(object),
+                    version,
+                    (named, self.form == Form::WholeTable),
+                )
             }
         };
         json!({ "type": kind, "object": object })

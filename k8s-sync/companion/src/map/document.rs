@@ -2,7 +2,7 @@
 //! the least traffic first, and how much that is stands on the page.
 
 use super::wire::{Agents, Edge, Figures, LeftOut, Loss, Map, Part, Trouble, Workload};
-use crate::apis::{state, why};
+use crate::apis::why;
 use crate::fleet::FleetCounts;
 use crate::shown::{AgentRow, Shown, Standing};
 use golden_metrics::{Covered, Figures as Golden, Nodes, Pair, Party, WorkloadRow};
@@ -131,7 +131,7 @@ fn figures(golden: &Golden) -> Figures {
 
 fn agents(rows: &[AgentRow]) -> Agents {
     let mut agents = Agents::default();
-    for row @ AgentRow { node, version, standing, series: _, strangers: _ } in rows {
+    for row @ AgentRow { node, version, standing, series: _, strangers: _, stranger_findings: _ } in rows {
         let count = match standing {
             Standing::Live => &mut agents.live,
             Standing::Silent { .. } => &mut agents.silent,
@@ -144,7 +144,7 @@ fn agents(rows: &[AgentRow]) -> Agents {
         }
         if agents.trouble.len() < TROUBLE {
             let (node, version) = (node.clone(), version.clone());
-            agents.trouble.push(Trouble { node, state: state(standing), why: why(row), version });
+            agents.trouble.push(Trouble { node, state: standing.word(), why: why(row), version });
         } else {
             agents.more += 1;
         }

@@ -62,13 +62,20 @@ pub enum KubectlCommand {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         kubectl: Vec<String>,
     },
+    /// What agents hold for wrong, the worst first: `kubectl get findings`, with its flags.
+    Findings {
+        /// Flags of `kubectl get`, as -A, -n NAMESPACE, -w, -o wide.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        kubectl: Vec<String>,
+    },
     /// How the agent of each node stands: `kubectl get nodeagents`, with its flags.
     Agents {
         /// Flags of `kubectl get`, as -w, -o wide.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         kubectl: Vec<String>,
     },
-    /// Whether the companion is reached and all nodes push; which do not, and why. Ends with 0 where all is
+    /// Whether the companion is reached and all nodes push; which do not, and why; and how much agents hold
+    /// for wrong. Ends with 0 where all is
     /// well, 1 for warnings, 2 for errors, 3 where something could not be looked at.
     Check(CheckArgs),
 }

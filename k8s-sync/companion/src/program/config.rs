@@ -209,7 +209,7 @@ impl Default for Names {
 
 impl Default for Limits {
     fn default() -> Limits {
-        let Bounds { period, agents, names, values } = Bounds::default();
+        let Bounds { period, agents, names, values, findings: _ } = Bounds::default();
         Limits { agents, connections: 10_000, names_bytes: names, values_bytes: values, period_s: period.as_secs() }
     }
 }

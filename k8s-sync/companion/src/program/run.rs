@@ -81,7 +81,7 @@ async fn run(config: Config) -> Result<(), Failure> {
 
     let Limits { agents, connections, names_bytes, values_bytes, period_s } = config.limits;
     let period = Duration::from_secs(period_s);
-    let bounds = Bounds { period, agents, names: names_bytes, values: values_bytes };
+    let bounds = Bounds { period, agents, names: names_bytes, values: values_bytes, ..Bounds::default() };
     // Two of them are equal once in 2^64.
     let instance = RandomState::new().hash_one(std::process::id());
     let fleet = Fleet::new(Me::new(env!("CARGO_PKG_VERSION"), instance), bounds);

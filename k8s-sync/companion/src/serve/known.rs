@@ -3,7 +3,7 @@
 use golden_metrics::{Exposition, Known};
 
 /// What the companion says of itself.
-const OWN: [(&str, &[&str]); 42] = [
+const OWN: [(&str, &[&str]); 44] = [
     ("pilotfish_companion_agents", &["state"]),
     ("pilotfish_companion_api_refused_total", &[]),
     ("pilotfish_companion_api_watches", &[]),
@@ -13,6 +13,7 @@ const OWN: [(&str, &[&str]); 42] = [
     ("pilotfish_companion_figures_total", &["outcome"]),
     ("pilotfish_companion_files_read_total", &[]),
     ("pilotfish_companion_files_refused_total", &[]),
+    ("pilotfish_companion_findings", &["severity"]),
     ("pilotfish_companion_judges", &[]),
     ("pilotfish_companion_k8s_failures_total", &["resource"]),
     ("pilotfish_companion_k8s_fresh", &["resource"]),
@@ -43,6 +44,7 @@ const OWN: [(&str, &[&str]); 42] = [
     ("pilotfish_companion_series_bytes", &["of"]),
     ("pilotfish_companion_shows_nodes", &[]),
     ("pilotfish_companion_silent_connections_total", &[]),
+    ("pilotfish_companion_stranger_findings", &[]),
     ("pilotfish_companion_stranger_series", &[]),
     ("pilotfish_companion_token_reviews_total", &["outcome"]),
     ("pilotfish_companion_unknown_names", &[]),

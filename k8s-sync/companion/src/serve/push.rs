@@ -15,7 +15,7 @@ use join::message::{Answers, FromAgent, FromCompanion, Hello, Period, Says};
 use join::{Reason, Refusal, Token, TokenHash, grpc};
 use parking_lot::Mutex;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -58,6 +58,8 @@ impl Push {
     pub fn new(fleet: Arc<Mutex<Fleet>>, token: TokenHash) -> Push {
         let (token, telling, pace) = (Mutex::new(token), OnceLock::new(), watch::Sender::new(0));
         let (desk, reviews) = (OnceLock::new(), OnceLock::new());
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        fleet.lock().set_began(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX));
         Push { fleet, token, telling, desk, reviews, pace, began: Instant::now() }
     }
 

@@ -1,5 +1,6 @@
 //! What the companion says of itself.
 
+use crate::findings::Severity;
 use crate::fleet::{Fleet, FleetCounts};
 use crate::ran::RanCounts;
 use crate::serve::desk::DeskCounts;
@@ -14,8 +15,20 @@ use std::time::Duration;
 /// Everything that is counted, at zero too.
 #[must_use]
 pub fn self_metrics(fleet: &Fleet, now: Duration) -> Vec<SelfMetric> {
-    let FleetCounts { pushes, refused, silent, no_room, unnamed, resyncs, unreadable, stranger, expired } =
-        fleet.counts();
+    let FleetCounts {
+        pushes,
+        refused,
+        silent,
+        no_room,
+        unnamed,
+        resyncs,
+        unreadable,
+        stranger,
+        expired,
+        findings_no_room,
+        findings_unreadable,
+        findings_stranger,
+    } = fleet.counts();
     let (names, values) = fleet.memory();
     let agents = fleet.agents(now);
     let standing = |is: fn(&Standing) -> bool| agents.iter().filter(|agent| is(&agent.standing)).count() as f64;
@@ -24,7 +37,7 @@ pub fn self_metrics(fleet: &Fleet, now: Duration) -> Vec<SelfMetric> {
     let agents_help = "Agents that have joined, by whether they push.";
     let agents_in =
         |state: &'static str, value| gauge("pilotfish_companion_agents", agents_help, value).with("state", state);
-    let lost_help = "What agents pushed and the companion did not take: values of series, nodes, or pushes.";
+    let lost_help = "What agents pushed and the companion did not take: values of series, nodes, pushes, or findings.";
     let lost = |reason: &'static str, total| {
         SelfMetric::counter("pilotfish_companion_lost_total", lost_help, total).with("reason", reason)
     };
@@ -44,6 +57,9 @@ pub fn self_metrics(fleet: &Fleet, now: Duration) -> Vec<SelfMetric> {
         lost("unreadable", unreadable),
         lost("stranger", stranger),
         lost("expired_node", expired),
+        lost("findings_no_room", findings_no_room),
+        lost("findings_unreadable", findings_unreadable),
+        lost("findings_stranger", findings_stranger),
         gauge(
             "pilotfish_companion_series",
             "Series of all nodes.",
@@ -55,13 +71,25 @@ pub fn self_metrics(fleet: &Fleet, now: Duration) -> Vec<SelfMetric> {
         "Series of workloads that have no pod on the node that tells of them; neither counted nor shown.",
         agents.iter().map(|agent| agent.strangers).sum::<usize>() as f64,
     ));
+    let findings = fleet.findings(now);
+    let help = "What agents hold for wrong, by how bad it is.";
+    for severity in Severity::ALL {
+        let count = findings.iter().filter(|row| row.told.severity == severity).count();
+        let findings = gauge("pilotfish_companion_findings", help, count as f64);
+        metrics.push(findings.with("severity", severity.as_str()));
+    }
+    metrics.push(gauge(
+        "pilotfish_companion_stranger_findings",
+        "Findings of workloads that have no pod on the node that tells of them; not shown.",
+        agents.iter().map(|agent| agent.stranger_findings).sum::<usize>() as f64,
+    ));
     metrics.push(gauge(
         "pilotfish_companion_unknown_names",
         "Names of series of another version, which are kept and not shown.",
         fleet.unknown_names() as f64,
     ));
-    for (what, bytes) in [("names", names), ("values", values)] {
-        let help = "Memory of the series of all nodes, by what it is for.";
+    for (what, bytes) in [("names", names), ("values", values), ("findings", fleet.findings_memory())] {
+        let help = "Memory of the series and findings of all nodes, by what it is for.";
         metrics.push(gauge("pilotfish_companion_series_bytes", help, bytes as f64).with("of", what));
     }
     let help = "Streams of agents that were refused or ended by the companion.";

@@ -50,6 +50,10 @@ fn a_list_is_rows_for_a_person_and_objects_for_a_program() {
     assert!(cells[3].as_str().is_some_and(|p50| p50.ends_with("ms")), "{cells}");
     assert_eq!(table["rows"][0]["object"]["metadata"]["namespace"], "shop");
 
+    let (_, sorts) = get(&mut fleet, &format!("{BASE}/workloadtraffic?limit=500&includeObject=Object"), TABLE);
+    let object = &sorts["rows"][0]["object"];
+    assert_eq!((&object["kind"], &object["golden"]["failures"]), (&"WorkloadTraffic".into(), &0.into()), "{object}");
+
     let (_, list) = get(&mut fleet, &format!("{BASE}/edges"), "application/json");
     let edge = &list["items"][0];
     assert_eq!((&list["kind"], &edge["kind"]), (&"EdgeList".into(), &"Edge".into()));

@@ -6,7 +6,7 @@ use flow_model::{
     Sink, Slot, Transport, Ts, Workload, WorkloadKind,
 };
 use golden_metrics::{FlowCache, Golden, Losses, Reader};
-use join::message::Sees;
+use join::message::{Figure, Finding, Hurt, Sees, Severity, Value};
 use join::{Action, Cut, Link, Me, Source};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -144,6 +144,11 @@ impl Agent {
         self.golden.publish();
     }
 
+    /// This is all that it holds for wrong; `since_ms` is by a clock that shows this now.
+    pub fn finds(&mut self, now_ms: u64, findings: &[Finding]) {
+        self.source.findings_mut().tell(now_ms, &findings.into());
+    }
+
     /// What a copy of it should have, sorted.
     pub fn rows(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut rows = Vec::new();
@@ -197,4 +202,34 @@ pub fn fleet_with(config: Config) -> Fleet {
 
 pub fn at(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
+}
+
+/// That requests of shop/web were cut, held for 90 s when the agent's clock shows 100 s.
+pub fn cut(workload: &str, severity: Severity) -> Finding {
+    Finding {
+        id: "cut-by-exit".to_owned(),
+        severity: severity.into(),
+        namespace: "shop".to_owned(),
+        kind: "Workload".to_owned(),
+        workload: workload.to_owned(),
+        since_ms: 10_000,
+        summary: format!("3 requests to {workload} unanswered"),
+        evidence: vec![Figure { name: "requests".to_owned(), value: Some(Value::Count(3)) }],
+        hurt: vec![Hurt { client: "shop/web".to_owned(), requests: 3 }],
+        remedy: vec!["answer what is under way on SIGTERM".to_owned()],
+        ..Finding::default()
+    }
+}
+
+/// Of a node.
+pub fn full() -> Finding {
+    Finding {
+        id: "conntrack-full".to_owned(),
+        severity: Severity::Error.into(),
+        kind: "Node".to_owned(),
+        workload: "the node's own network".to_owned(),
+        since_ms: 40_000,
+        summary: "90 % of 65536".to_owned(),
+        ..Finding::default()
+    }
 }

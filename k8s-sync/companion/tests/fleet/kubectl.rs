@@ -1,12 +1,13 @@
 //! kubectl, a real API server, and the companion behind it.
 
-use crate::bed::Agent;
+use crate::bed::{Agent, cut, full};
 use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use companion::apis::FrontProxy;
 use companion::serve::{Api, Certificate, Push};
 use companion::{Config, Fleet};
+use join::message::Severity;
 use join::{Me, Token};
 use parking_lot::Mutex;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair};
@@ -175,6 +176,8 @@ impl Drop for Bed {
 /// web asks api on two nodes, for as long as the test takes.
 async fn traffic(push: Arc<Push>, stop: CancellationToken) {
     let mut agents = [Agent::new("n1", 11), Agent::new("n2", 12)];
+    agents[0].finds(100_000, &[cut("api", Severity::Error), full()]);
+    agents[1].finds(100_000, &[cut("api", Severity::Warning)]);
     while !stop.is_cancelled() {
         for agent in &mut agents {
             agent.answers(5, 200, 4);
@@ -203,6 +206,9 @@ fn kubectl_shows_the_cluster_through_a_real_api_server() -> Result<()> {
     let wide = bed.kubectl(&["get", "edges", "-A", "-o", "wide"])?;
     assert!(wide.contains("TCP-CONN") && wide.contains("web") && wide.starts_with("NAMESPACE"), "{wide}");
     assert!(bed.kubectl(&["get", "wt", "-A", "--sort-by=.golden.requestsPerSecond"])?.contains("api"));
+    // By what is in the objects: one row alone is not sorted.
+    let sorted = bed.kubectl(&["get", "nodeagents", "--sort-by=.state", "--no-headers"])?;
+    assert!(sorted.starts_with("n3 ") && sorted.lines().count() == 3, "{sorted}");
     assert!(bed.kubectl(&["get", "pilotfish", "-n", "shop"])?.contains("edge.traffic.pilotfish.io/web.api.http"));
     let one = bed.kubectl(&["get", "wt", "api", "-n", "shop", "-o", "jsonpath={.nodes.live}"])?;
     assert_eq!(one, "2");
@@ -219,11 +225,39 @@ fn kubectl_shows_the_cluster_through_a_real_api_server() -> Result<()> {
     assert!(bed.kubectl(&["describe", "nodeagent", "n3"])?.contains("Absent"));
     assert!(bed.kubectl(&["explain", "nodeagents"])?.contains("reason"));
 
+    findings(&bed)?;
     watches(&bed)?;
     crate::plugin::shows_the_cluster(&bed)?;
     rights(&bed)?;
     crate::reviews::say_whose_token_it_is(&bed)?;
     absence(&bed)
+}
+
+/// What is wrong, by namespace, as other kinds are.
+fn findings(bed: &Bed) -> Result<()> {
+    let all = bed.kubectl(&["get", "findings", "-A"])?;
+    let row = |node: &str, words: &str| all.lines().any(|line| line.contains(node) && line.contains(words));
+    let heads: Vec<&str> = all.lines().next().unwrap_or_default().split_whitespace().collect();
+    ensure!(heads[..3] == ["NAMESPACE", "NAME", "SEVERITY"] && heads.ends_with(&["SINCE", "MESSAGE"]), "{all}");
+    ensure!(row("n1", "3 requests to api unanswered") && row("n2", "warning") && row("n1", "default"), "{all}");
+    let shop = bed.kubectl(&["get", "findings", "-n", "shop", "-o", "wide", "--sort-by=.severity", "--no-headers"])?;
+    let wide = shop.contains("answer what is under way on SIGTERM") && shop.contains("shop/web: 3");
+    ensure!(wide && shop.lines().count() == 2 && shop.starts_with("cut-by-exit.api-"), "shop: {shop}\n{all}");
+    let one = ["get", "findings", "-n", "shop", "-l", "pilotfish.io/severity=error", "-o", "name"];
+    let name = bed.kubectl(&one)?;
+    ensure!(
+        name.starts_with("finding.traffic.pilotfish.io/cut-by-exit.api-") && name.lines().count() == 1,
+        "name: {name}\n{all}"
+    );
+    let described = bed.kubectl(&["describe", name.trim(), "-n", "shop"])?;
+    ensure!(described.contains("Requests Hurt:") && described.contains("Certainty:"), "described: {described}");
+    let explained = bed.kubectl(&["explain", "findings", "--recursive"])?;
+    ensure!(explained.contains("requestsHurt") && explained.contains("evidence"), "explained: {explained}");
+    let watch = ["get", "findings", "-A", "-w", "--request-timeout=3s"];
+    let output = bed.command(User::Admin, &watch)?.output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(text.lines().count() == 4, "nothing changes: {text}");
+    Ok(())
 }
 
 /// `-w` tells of changes for as long as it runs.
@@ -251,6 +285,9 @@ fn rights(bed: &Bed) -> Result<()> {
     )?;
     wait("bob may read shop", || Ok(as_bob(&["get", "wt", "-n", "shop"])?.status.success().then_some(())))?;
     ensure!(!as_bob(&["get", "wt", "-A"])?.status.success(), "bob sees all namespaces");
+    let findings = as_bob(&["get", "findings", "-n", "shop"])?;
+    ensure!(String::from_utf8_lossy(&findings.stdout).lines().count() == 3, "{findings:?}");
+    ensure!(!as_bob(&["get", "findings", "-n", "default"])?.status.success(), "bob sees what is of a node");
     ensure!(!as_bob(&["get", "nodeagents", "-n", "shop"])?.status.success(), "bob sees all agents");
     // Nor by going around the API server, whatever the headers say.
     let answer = bed.runtime.block_on(bed.forged())?;

@@ -4,6 +4,7 @@
 mod api;
 mod bed;
 mod figures;
+mod findings;
 mod kubectl;
 mod plugin;
 mod restarts;

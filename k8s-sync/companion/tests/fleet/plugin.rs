@@ -28,6 +28,7 @@ pub fn shows_the_cluster(bed: &Bed) -> Result<()> {
     for (arguments, words) in [
         (&["stat", "-n", "shop"][..], "api"),
         (&["edges", "-A", "-o", "wide"], "TCP-CONN"),
+        (&["findings", "-A"], "3 requests to api unanswered"),
         (&["agents", "-o", "name"], "nodeagent.traffic.pilotfish.io/n3"),
     ] {
         let output = pilotfish(bed, &admin, arguments)?;
@@ -40,6 +41,7 @@ pub fn shows_the_cluster(bed: &Bed) -> Result<()> {
         "agents     ERROR    2 of 3 nodes push",
         "n3  Absent  no agent has joined from this node",
         "versions   ok       0.2.0",
+        "findings   warning  2 errors, 1 warning on 2 nodes",
     ] {
         ensure!(page.contains(words), "{words}: {output:?}");
     }

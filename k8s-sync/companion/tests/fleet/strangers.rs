@@ -8,12 +8,12 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 
-fn uid(n: u32) -> Uid {
+pub fn uid(n: u32) -> Uid {
     Uid::parse(&format!("{n:032x}")).unwrap()
 }
 
 /// One of shop/api.
-fn pod(n: u32, node: &str) -> Object {
+pub fn pod(n: u32, node: &str) -> Object {
     let controller = Some(Controller { kind: "ReplicaSet".into(), name: "api-5d4c".into() });
     let (namespace, name, template_hash) = ("shop".into(), format!("api-5d4c-{node}"), Some("5d4c".into()));
     Object::Pod(Pod {
@@ -28,15 +28,15 @@ fn pod(n: u32, node: &str) -> Object {
 }
 
 /// Time goes by for those who are told.
-struct World {
-    fleet: Fleet,
-    ran: Arc<Mutex<Ran>>,
-    now: u64,
+pub struct World {
+    pub fleet: Fleet,
+    pub ran: Arc<Mutex<Ran>>,
+    pub now: u64,
 }
 
 impl World {
     /// Half an hour after a companion that knows these pods began.
-    fn new(mut fleet: Fleet, pods: &[Object]) -> World {
+    pub fn new(mut fleet: Fleet, pods: &[Object]) -> World {
         let ran = Arc::new(Mutex::new(Ran::default()));
         pods.iter().for_each(|pod| ran.lock().put(pod));
         ran.lock().set_complete();
@@ -46,13 +46,13 @@ impl World {
         world
     }
 
-    fn pass(&mut self, time: Duration) {
+    pub fn pass(&mut self, time: Duration) {
         self.now += time.as_secs();
         self.ran.lock().tick(at(self.now), Duration::ZERO);
     }
 
     /// Each answers so many requests a second.
-    fn run(&mut self, agents: &mut [(&mut Agent, u64)], seconds: u64) {
+    pub fn run(&mut self, agents: &mut [(&mut Agent, u64)], seconds: u64) {
         for _ in 0..seconds {
             self.pass(Duration::from_secs(1));
             for (agent, times) in agents.iter_mut() {

@@ -177,6 +177,8 @@ pub fn joining(wanted: Wanted, board: &Arc<Board>, losses: &Losses) -> Joining {
     });
     let seeing = Arc::downgrade(board);
     let feed = feed.seeing(move || seeing.upgrade().map_or(Sees::Part, |board| board.sees(Instant::now())));
+    let telling = Arc::downgrade(board);
+    let feed = feed.telling(move || telling.upgrade()?.history.get()?.findings());
     let group = Group::new(me, node.clone(), instance, feed);
     Joining::new((file, node), group, names, losses)
 }

@@ -31,6 +31,8 @@ pub struct Joining {
     unread: Mutex<Option<String>>,
     series: AtomicU64,
     left_out: Loss,
+    findings: AtomicU64,
+    findings_left_out: Loss,
     names_left_out: Loss,
 }
 
@@ -38,6 +40,8 @@ impl Joining {
     #[must_use]
     pub fn new((file, node): (PathBuf, String), group: Group, names: bool, losses: &Losses) -> Joining {
         let left_out = losses.place("join", "left_out", "values of series that were not pushed");
+        let findings_left_out =
+            losses.place("join", "findings_left_out", "findings that were not told, at each change");
         let names_left_out =
             losses.place("join", "names_left_out", "names that the companion told and for which there was no room");
         let (names, told) = names.then(Names::new).unzip();
@@ -57,6 +61,8 @@ impl Joining {
             unread: Mutex::default(),
             series: AtomicU64::new(0),
             left_out,
+            findings: AtomicU64::new(0),
+            findings_left_out,
             names_left_out,
         }
     }
@@ -74,6 +80,8 @@ impl Joining {
         let feed = self.group.feed().lock();
         self.series.store(feed.source().series() as u64, Relaxed);
         self.left_out.set_total(feed.source().counted().lost);
+        self.findings.store(feed.source().findings().len() as u64, Relaxed);
+        self.findings_left_out.set_total(feed.source().findings().lost());
         drop(feed);
         if let Some(names) = &self.names {
             self.names_left_out.set_total(names.counts().1.left_out);
@@ -123,6 +131,10 @@ impl Joining {
         out.push(SelfMetric::gauge("pilotfish_join_replicas", help, self.group.open() as f64));
         let help = "Series that are pushed to the companion.";
         out.push(SelfMetric::gauge("pilotfish_join_series", help, self.series.load(Relaxed) as f64));
+        if self.group.first().lock().takes_findings() {
+            let help = "Findings that the companion is told.";
+            out.push(SelfMetric::gauge("pilotfish_join_findings", help, self.findings.load(Relaxed) as f64));
+        }
         let help = "Of these, series that the companion has no room for, as it says.";
         out.push(SelfMetric::gauge("pilotfish_join_refused_series", help, refused as f64));
         let PushCounts { dials, begun, answered, cut, resyncs, refused } = counts;

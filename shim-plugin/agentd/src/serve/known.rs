@@ -7,7 +7,7 @@
 use golden_metrics::{Exposition, Known};
 
 /// What the agent says of itself, and the labels that it has there.
-const OWN: [(&str, &[&str]); 129] = [
+const OWN: [(&str, &[&str]); 130] = [
     ("pilotfish_admin_answers_cut_total", &["why"]),
     ("pilotfish_admin_connections_evicted_total", &[]),
     ("pilotfish_admin_connections_unaccepted_total", &[]),
@@ -71,6 +71,7 @@ const OWN: [(&str, &[&str]); 129] = [
     ("pilotfish_identity_spans", &[]),
     ("pilotfish_join_attempts_total", &[]),
     ("pilotfish_join_credential", &[]),
+    ("pilotfish_join_findings", &[]),
     ("pilotfish_join_joined", &[]),
     ("pilotfish_join_names", &[]),
     ("pilotfish_join_names_age_seconds", &[]),

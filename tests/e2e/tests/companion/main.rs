@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod credentials;
+mod findings;
 mod hpa;
 mod names;
 mod strangers;
@@ -44,6 +45,7 @@ fn a_cluster_is_seen_in_one_place_whoever_is_killed() -> Result<()> {
     }
     sums_are_what_was_sent(&world)?;
     credentials::each_node_has_its_own(&world)?;
+    let wrong = findings::begin(&mut world)?;
     let scaled = hpa::install(&mut world)?;
     for generator in second.iter().chain(&scaled) {
         scene::open_gate(&world.bed, generator)?;
@@ -51,7 +53,10 @@ fn a_cluster_is_seen_in_one_place_whoever_is_killed() -> Result<()> {
     kubectl_shows_them(&world)?;
     one_replica_shows_the_nodes(&world)?;
     names::come_down_the_stream(&world)?;
+    findings::are_shown(&world)?;
     the_companion_is_killed(&mut world)?;
+    findings::are_told_again(&world)?;
+    drop(wrong);
     hpa::scales_up(&mut world)?;
     hpa::holds(&mut world)?;
     credentials::the_join_token_is_changed(&world)?;

@@ -65,7 +65,11 @@ impl World {
     fn agent(&self, place: usize) -> Result<Agent> {
         let (node, join) = (NODES[place], self.join_file(place));
         std::fs::write(&join, self.companion.join_toml()?)?;
-        let more = format!("\n[companion]\njoin = {join:?}\n\n[kubernetes]\nmode = \"off\"\nnode = \"{node}\"\n");
+        // Ten looks of an agent at what is wrong are 50 seconds.
+        let more = format!(
+            "\n[companion]\njoin = {join:?}\n\n[kubernetes]\nmode = \"off\"\nnode = \"{node}\"\n\n\
+             [debug]\nwindow = \"5s\"\n"
+        );
         let sockets = vec![self.bed.containerd_at(place).socket()];
         let state = self.state(place);
         std::fs::create_dir_all(&state)?;
@@ -167,6 +171,12 @@ impl World {
         scene::wait_listening(&server, 8080)?;
         let client = self.bed.run(generator_spec(client, &server, args).sandbox_of(&pod(client)).run_by(place))?;
         Ok((server, client))
+    }
+
+    /// A pod that does nothing by itself.
+    pub fn idle(&mut self, place: usize, name: &str) -> Result<Container> {
+        let spec = ContainerSpec::new(name, &["/bin/sleep", "10000"]);
+        Ok(self.bed.run(spec.sandbox_of(&pod(name)).run_by(place))?)
     }
 
     pub fn wait_joined(&self, place: usize) -> Result<()> {

@@ -21,6 +21,7 @@ pub fn kubectl(command: &KubectlCommand) -> Result<(String, u8), Failure> {
     match command {
         KubectlCommand::Stat { kubectl } => instead(&["get", "workloadtraffic.traffic.pilotfish.io"], kubectl),
         KubectlCommand::Edges { kubectl } => instead(&["get", "edges.traffic.pilotfish.io"], kubectl),
+        KubectlCommand::Findings { kubectl } => instead(&["get", "findings.traffic.pilotfish.io"], kubectl),
         KubectlCommand::Agents { kubectl } => instead(&["get", "nodeagents.traffic.pilotfish.io"], kubectl),
         KubectlCommand::Check(args) => check(args),
     }
@@ -54,7 +55,8 @@ fn check(args: &CheckArgs) -> Result<(String, u8), Failure> {
     let slices = format!("kubernetes.io/service-name={name}");
     let slices = ask(&["endpointslices.discovery.k8s.io", "-n", namespace, "-l", &slices])?;
     let agents = ask(&["nodeagents.traffic.pilotfish.io"])?;
-    let report = Report::of(&service, &slices, &agents, env!("CARGO_PKG_VERSION"));
+    let findings = ask(&["findings.traffic.pilotfish.io", "-A"])?;
+    let report = Report::of(&service, &slices, &agents, env!("CARGO_PKG_VERSION")).with_findings(&findings);
     let text = if *json { report.json() } else { report.page() };
     Ok((text, report.code()))
 }

@@ -63,6 +63,16 @@ impl Report {
         Report { checks }
     }
 
+    /// And of the Findings, which a companion of a version before does not have.
+    pub(super) fn with_findings(mut self, findings: &Found) -> Report {
+        match findings {
+            Found::There(list) => self.checks.push(wrong(list["items"].as_array().map_or(&[], Vec::as_slice))),
+            Found::None => {}
+            Found::Failed(why) => self.checks.push(unknown("findings", why)),
+        }
+        self
+    }
+
     /// As doctor's: 2 for errors, 1 for warnings alone, 3 where something could not be looked at.
     pub(super) fn code(&self) -> u8 {
         match self.checks.iter().map(|line| line.verdict).max() {
@@ -158,12 +168,13 @@ fn replicas(slices: &Found) -> Line {
 
 impl<'a> Agent<'a> {
     fn of(object: &'a Value) -> Agent<'a> {
+        let count = |name: &str| object[name].as_u64().unwrap_or(0);
         Agent {
             node: text(object, "/metadata/name"),
             state: text(object, "/state"),
             reason: text(object, "/reason"),
             version: text(object, "/version"),
-            refused: object["refusedSeries"].as_u64().unwrap_or(0),
+            refused: count("refusedSeries").saturating_add(count("refusedFindings")),
         }
     }
 }
@@ -216,6 +227,21 @@ fn versions(agents: &[Agent<'_>], own: &str) -> Option<Line> {
             line("versions", Verdict::Warning, found, remedy)
         }
     })
+}
+
+/// What agents hold for wrong is no fault of the companion or an agent: it is a warning, however bad it is.
+fn wrong(findings: &[Value]) -> Line {
+    let count = |severity: &str| findings.iter().filter(|finding| finding["severity"] == severity).count();
+    let (errors, warnings) = (count("error"), count("warning"));
+    let is_wrong = |finding: &&Value| matches!(text(finding, "/severity"), "error" | "warning");
+    let nodes: BTreeSet<&str> = findings.iter().filter(is_wrong).map(|finding| text(finding, "/node")).collect();
+    let plural = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
+    let found =
+        format!("{}, {} on {}", plural(errors, "error"), plural(warnings, "warning"), plural(nodes.len(), "node"));
+    match errors + warnings {
+        0 => line("findings", Verdict::Ok, "no errors, no warnings", ""),
+        _ => line("findings", Verdict::Warning, found, "kubectl get findings -A; -o wide says what to do"),
+    }
 }
 
 #[cfg(test)]
@@ -306,6 +332,24 @@ mod tests {
     }
 
     #[test]
+    fn what_agents_hold_for_wrong_is_a_warning() {
+        let finding = |severity: &str, node: &str| json!({ "severity": severity, "node": node });
+        let live = agents(&[agent("n1", "Live", "", "0.2.0")]);
+        let check = |findings: &Found| {
+            let report = Report::of(&service("True"), &slices(&[true]), &live, "0.2.0").with_findings(findings);
+            (report.page().lines().find(|line| line.starts_with("findings")).map(str::to_owned), report.code())
+        };
+        let of = |of: &[Value]| check(&agents(of));
+        let all = [finding("error", "n1"), finding("info", "n1"), finding("warning", "n2"), finding("warning", "n2")];
+        let said = |text: &str| Some(text.to_owned());
+        assert_eq!(of(&all), (said("findings   warning  1 error, 2 warnings on 2 nodes"), 1));
+        let fine = said("findings   ok       no errors, no warnings");
+        assert_eq!([of(&[]), of(&all[1..2])], [(fine.clone(), 0), (fine, 0)]);
+        assert_eq!(check(&Found::None), (None, 0), "a companion of a version before");
+        assert_eq!(check(&Found::Failed("refused".to_owned())), (said("findings   unknown  refused"), 3));
+    }
+
+    #[test]
     fn many_nodes_are_counted() {
         let of: Vec<Value> =
             (0..50).map(|n| agent(&format!("n{n}"), "Silent", "", if n < 49 { "0.1.0" } else { "0.3.0" })).collect();
@@ -329,7 +373,9 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_a_server_says_is_shown(a in any_json(), b in any_json(), c in any_json()) {
+            let findings = Found::There(c.clone());
             let report = Report::of(&Found::There(a), &Found::There(b), &Found::There(c), "0.2.0");
+            let report = report.with_findings(&findings);
             prop_assert!(report.page().chars().all(|c| c == '\n' || !c.is_control()));
             prop_assert!(report.code() <= 3);
         }

@@ -1,5 +1,6 @@
 //! `pilotfish_finding`: what the agent itself holds for wrong, window by window.
 
+use super::details::Details;
 use crate::findings;
 use agent_api::Timeline;
 use doctor::decide::beside_others;
@@ -8,6 +9,7 @@ use doctor::{CheckId, Finding, Holding, Severity, Subject, Thresholds};
 use flow_model::Ts;
 use golden_metrics::{Loss, Losses, SelfMetric};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Series of the gauge. Errors come first; more is one broken node.
@@ -16,6 +18,7 @@ const MOST: usize = 200;
 #[derive(Debug)]
 pub struct FindingGauge {
     holding: Holding,
+    details: Details,
     looked: Option<Ts>,
     /// Between two windows.
     every: Duration,
@@ -27,8 +30,8 @@ pub struct FindingGauge {
 impl FindingGauge {
     pub fn new(every: Duration, losses: &Losses) -> FindingGauge {
         let full = losses.place("doctor", "findings_full", "findings that are not shown, at each look");
-        let (holding, thresholds) = (Holding::default(), Thresholds::default());
-        FindingGauge { holding, looked: None, every, thresholds, full, beyond: 0 }
+        let (holding, details, thresholds) = (Holding::default(), Details::default(), Thresholds::default());
+        FindingGauge { holding, details, looked: None, every, thresholds, full, beyond: 0 }
     }
 
     /// How far back to look, where a window is over: so far that what happened once is found by two
@@ -48,6 +51,8 @@ impl FindingGauge {
         found.extend(node.found.iter().cloned());
         found.extend(beside_others(throttled, &found));
         self.holding.window(&found, &node.not_made, &self.thresholds);
+        let shown = self.shown();
+        self.details.window(self.looked.unwrap_or(Ts(0)), found, shown);
         self.beyond += self.holding.shown().count().saturating_sub(MOST) as u64;
         self.full.set_total(self.beyond + self.holding.refused());
     }
@@ -65,11 +70,23 @@ impl FindingGauge {
         &self.thresholds
     }
 
-    pub fn metrics(&self) -> Vec<SelfMetric> {
-        let mut shown: Vec<_> = self.holding.shown().collect();
+    /// Those that are shown, in full. `None`: no window is over yet.
+    pub fn details(&self) -> Option<Arc<[join::message::Finding]>> {
+        self.details.told()
+    }
+
+    /// The worst come first.
+    fn shown(&self) -> Vec<(CheckId, Subject, Severity)> {
+        let shown = self.holding.shown().map(|(id, subject, severity)| (id, subject.clone(), severity));
+        let mut shown: Vec<_> = shown.collect();
         shown.sort_by_key(|(_, _, severity)| std::cmp::Reverse(*severity));
+        shown.truncate(MOST);
+        shown
+    }
+
+    pub fn metrics(&self) -> Vec<SelfMetric> {
         let help = "1 while the agent holds this for wrong; pilotfish doctor says what it is and what to do.";
-        let metric = |(id, subject, severity): (doctor::CheckId, &Subject, Severity)| {
+        let metric = |(id, subject, severity): (CheckId, Subject, Severity)| {
             let severity = match severity {
                 Severity::Error => "error",
                 Severity::Warning => "warning",
@@ -78,10 +95,10 @@ impl FindingGauge {
             SelfMetric::gauge("pilotfish_finding", help, 1.0)
                 .with("id", id.as_str())
                 .with("severity", severity)
-                .with("namespace", subject.namespace.clone())
-                .with("workload", subject.name.clone())
+                .with("namespace", subject.namespace)
+                .with("workload", subject.name)
         };
-        shown.into_iter().take(MOST).map(metric).collect()
+        self.shown().into_iter().map(metric).collect()
     }
 }
 
@@ -117,11 +134,18 @@ mod tests {
         let mut gauge = FindingGauge::new(EVERY, &Losses::default());
         let at = |seconds: u64| Ts(seconds * 1_000_000_000);
         assert_eq!([0, 29, 30, 59, 60].map(|now| gauge.due(at(now)).is_some()), [true, false, true, false, true]);
+        // What the companion is told is what is shown, with whom it cost what.
+        let told = |gauge: &FindingGauge| {
+            let hurt = |one: &join::message::Finding| format!("{} {}: {}", one.id, one.workload, one.hurt[0].requests);
+            gauge.details().map(|told| told.iter().map(hurt).collect::<Vec<_>>())
+        };
+        assert_eq!(told(&gauge), None, "nobody has looked");
         gauge.window(&exits(1, 1), &NodeLook::default(), &[]);
-        assert_eq!(shown(&gauge), [""; 0]);
+        assert_eq!((shown(&gauge), told(&gauge)), (Vec::new(), Some(Vec::new())));
         gauge.window(&exits(1, 1), &NodeLook::default(), &[]);
         for _ in 0..5 {
             assert_eq!(shown(&gauge), ["cut-by-exit warning shop w0"]);
+            assert_eq!(told(&gauge), Some(vec!["cut-by-exit w0: 1".to_owned()]));
             gauge.window(&exits(0, 1), &NodeLook::default(), &[]);
         }
         assert_eq!(shown(&gauge), [""; 0]);

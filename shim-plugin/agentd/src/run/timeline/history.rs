@@ -25,8 +25,8 @@ use k8s_sync::cluster::ClusterNames;
 use k8s_sync::cluster::object::Uid;
 use parking_lot::Mutex;
 use shim_plugin::{LocalName, TaskId, TaskNews};
-use std::sync::OnceLock;
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 #[derive(Debug)]
@@ -289,6 +289,13 @@ impl History {
     #[must_use]
     pub fn answer(&self, since: Option<Duration>) -> api::Timeline {
         self.inner.lock().answer(since, now(), self.cluster.get())
+    }
+
+    /// The time in milliseconds, and all that is held for wrong now. `None`: nobody has looked yet.
+    #[must_use]
+    pub fn findings(&self) -> Option<(u64, Arc<[join::message::Finding]>)> {
+        let found = self.inner.lock().gauge.details()?;
+        Some((clock::now().0 / 1_000_000, found))
     }
 
     #[must_use]

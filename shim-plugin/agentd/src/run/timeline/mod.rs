@@ -3,6 +3,7 @@
 
 mod api;
 mod cuts;
+mod details;
 mod gauge;
 mod history;
 mod kept;
