@@ -11,6 +11,7 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+mod cgroups;
 mod create;
 mod edge;
 mod enter;
@@ -23,6 +24,7 @@ mod sys;
 mod watch;
 pub mod wire;
 
+pub use cgroups::see_cgroups_as;
 pub use edge::{Edges, edges};
 pub use enter::{EnterError, InNetns, Netns, OpenError};
 pub use flow_model::NetnsId;

@@ -1,4 +1,4 @@
-//! `cargo xtask image`: the companion's image alone, as it is in its packages.
+//! `cargo xtask image`: one image alone, as it is in the companion's packages.
 
 use crate::arch::Arch;
 use crate::package::{Product, Source, compiled, image};
@@ -7,10 +7,13 @@ use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
 pub struct Options {
+    /// The agent's image, instead of the companion's
+    #[arg(long)]
+    agent: bool,
     /// Take this program instead of building one
     #[arg(long)]
     binary: Option<PathBuf>,
-    /// Where to [default: target/package/pilotfish-companion-VERSION.oci.tar]
+    /// Where to [default: target/package/PROGRAM-VERSION.oci.tar]
     #[arg(long)]
     output: Option<PathBuf>,
 }
@@ -20,13 +23,14 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<()> {
     let source = Source::read()?;
     let arch = Arch::or_this(None)?;
+    let product = if options.agent { Product::Agent } else { Product::Companion };
     let built = match &options.binary {
         Some(binary) => binary.clone(),
-        None => compiled(Product::Companion, &source, arch)?,
+        None => compiled(product, &source, arch)?,
     };
-    let usual = || source.root.join(format!("target/package/pilotfish-companion-{}.oci.tar", source.version));
+    let usual = || source.root.join(format!("target/package/{}-{}.oci.tar", product.name(), source.version));
     let output = options.output.clone().unwrap_or_else(usual);
-    let size = image::make(&source, arch, &built, &output)?;
-    eprintln!("{}  {size} bytes, as {}:{}", output.display(), image::NAME, source.version);
+    let size = image::make(product, &source, arch, &built, &output)?;
+    eprintln!("{}  {size} bytes, as {}:{}", output.display(), product.image(), source.version);
     Ok(())
 }

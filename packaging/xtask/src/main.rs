@@ -50,7 +50,7 @@ enum Command {
     MapTest(map_test::Options),
     /// Make the deb and the rpm, into target/package
     Package(package::Options),
-    /// Make the companion's image, an OCI archive, into target/package
+    /// Make the image of the companion or of the agent, an OCI archive, into target/package
     Image(image::Options),
     /// Weigh the crates in the program of the packages, and the files of a deb
     Size(size::Options),

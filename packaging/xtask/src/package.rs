@@ -1,5 +1,5 @@
 //! `cargo xtask package`: the deb and the rpm, from the metadata in
-//! `shim-plugin/agentd/Cargo.toml`; with `--companion` those of the companion, from
+//! `shim-plugin/agentd/Cargo.toml`; with `--companion` those of the companion, with both images, from
 //! `k8s-sync/companion/Cargo.toml`. The same commit gives the same bytes: dates are the commit's,
 //! paths of the build machine are mapped away, and lists are sorted.
 
@@ -28,11 +28,11 @@ pub(crate) use product::Product;
 pub(crate) use source::{Format, Source};
 pub(crate) use tools::cache;
 
-use build::build;
+use build::{Given, build};
 
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// The companion's packages, with its image, instead of the agent's
+    /// The companion's packages, with its image and the agent's, instead of the agent's
     #[arg(long)]
     companion: bool,
     /// For which architecture [default: this machine's]
@@ -41,6 +41,9 @@ pub struct Options {
     /// Package this program instead of building one
     #[arg(long)]
     binary: Option<PathBuf>,
+    /// Put this agent into the image in the companion's packages instead of building one
+    #[arg(long, requires = "companion")]
+    agent: Option<PathBuf>,
     /// Revision of the packages, to tell builds of one version apart
     #[arg(long, default_value_t = 1)]
     revision: u32,
@@ -58,6 +61,12 @@ pub struct Options {
     reproduce: bool,
 }
 
+impl Options {
+    fn given(&self) -> Given<'_> {
+        Given { binary: self.binary.as_deref(), agent: self.agent.as_deref() }
+    }
+}
+
 /// # Errors
 /// When a tool fails, the linters find an error, or two builds differ.
 pub fn run(options: &Options) -> Result<()> {
@@ -68,7 +77,7 @@ pub fn run(options: &Options) -> Result<()> {
     ensure!(!options.rpm_root || arch.is_of_this_machine(), "--rpm-root runs the agent: not with another --arch");
     ensure!(!options.rpm_root || product == Product::Agent, "--rpm-root runs the agent: not with --companion");
     let source = Source::read()?;
-    let packages = build(product, &source, arch, options.binary.as_deref(), options.revision, &formats)?;
+    let packages = build(product, &source, arch, options.given(), options.revision, &formats)?;
     for path in &packages {
         eprintln!("{}  {} bytes", path.display(), fs::metadata(path)?.len());
     }
@@ -108,7 +117,7 @@ fn reproduce(
         fs::remove_dir_all(&again.root).with_context(|| format!("empty {}", again.root.display()))?;
     }
     copy_tree(&source.root, &again.root)?;
-    let second = build(product, &again, arch, options.binary.as_deref(), options.revision, formats)?;
+    let second = build(product, &again, arch, options.given(), options.revision, formats)?;
     for (first, second) in first.iter().zip(&second) {
         let same = fs::read(first)? == fs::read(second)?;
         ensure!(same, "{} and {} differ", first.display(), second.display());

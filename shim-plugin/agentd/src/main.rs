@@ -50,6 +50,10 @@ fn perform(cli: Cli) -> Result<Exit, Failure> {
         let (Config { admin, kubernetes, .. }, _) = asked(&AgentFlags::default())?;
         Ok(cli::doctor::Places { socket: admin.socket, kubeconfig: kubernetes.kubeconfig })
     };
+    if matches!(command, Command::Agent { .. } | Command::Check { .. } | Command::Doctor(_) | Command::Report(_)) {
+        // Before there is another thread.
+        run::view::as_the_node();
+    }
     match command {
         Command::Agent { print_metrics: true, .. } => cli::output::print(&serve::known::list())?,
         Command::Agent { flags, print_metrics: false } => {

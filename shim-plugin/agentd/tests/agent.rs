@@ -188,6 +188,20 @@ fn the_agent_takes_the_descriptors_that_the_hard_limit_allows() {
 }
 
 #[test]
+fn the_agent_sees_the_cgroups_of_the_node_from_a_cgroup_namespace_of_its_own() {
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/cgroup"));
+    // Where the first process is hidden: the kernel's own.
+    let of_node = namespace("1").or_else(|_| namespace("2")).expect("the node's");
+    let place = Place::new();
+    let mut apart = Command::new("unshare");
+    let mut agent = place.agent(apart.args(["--cgroup", env!("CARGO_BIN_EXE_pilotfish")]));
+    place.told("READY=1");
+    assert_eq!(namespace(&agent.child.id().to_string()).expect("the agent's"), of_node);
+    agent.signal("TERM");
+    assert_eq!(agent.wait().0, Some(0));
+}
+
+#[test]
 fn a_second_agent_is_refused_and_a_dead_ones_socket_is_replaced() {
     let place = Place::new();
     let mut first = place.agent(&mut pilotfish());
@@ -253,6 +267,22 @@ fn a_taken_port_is_a_fault_of_the_configuration() {
     assert_eq!(code, Some(64), "{log}");
     assert!(log.contains("is in use by another process"), "{log}");
     assert!(!place.path("agent.sock").exists());
+}
+
+#[test]
+fn an_address_that_another_agent_has_is_told_as_that_agent() {
+    let (place, other) = (Place::new(), Place::new());
+    let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("bind").to_string();
+    place.configure(&address, "");
+    let first = place.agent(&mut pilotfish());
+    place.told("READY=1");
+    let admin = format!("[admin]\nlisten = {address:?}\nsocket = {:?}\n", other.path("agent.sock"));
+    let text = format!("[containerd]\nsockets = [{:?}]\n{admin}", place.path("containerd.sock"));
+    fs::write(other.path("pilotfish.toml"), text).expect("write");
+    let (code, log) = other.agent(&mut pilotfish()).wait();
+    assert_eq!(code, Some(64), "{log}");
+    let named = format!("another agent (pid {}) works with {}", first.child.id(), place.path("").display());
+    assert!(log.contains(named.trim_end_matches('/')), "{named}: {log}");
 }
 
 #[test]

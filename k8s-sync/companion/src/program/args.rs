@@ -27,13 +27,14 @@ pub enum Command {
         config: PathBuf,
     },
     /// Prints the Secrets of a cluster, for `kubectl apply -f -`: a CA, the companion's certificate,
-    /// the join token, and the join.toml that nodes get. Writes nothing and asks nobody.
+    /// the join token, and the join.toml that nodes get; and the ConfigMap by which agents join that are pods.
+    /// Writes nothing and asks nobody.
     Secrets(SecretsArgs),
     /// Prints the APIService that leads kubectl, or the HPA's controller, to the companion, for
     /// `kubectl create -f -`.
     ApiService(ApiServiceArgs),
-    /// Loads the companion's image into this node's containerd, where its pods find it: nobody publishes
-    /// it. To be done on each node that may run one.
+    /// Loads the companion's image, or the agent's, into this node's containerd, where its pods find it: nobody
+    /// publishes it. To be done on each node that may run one.
     Load(LoadArgs),
     /// Ends the credential of a node, or makes one: who may push as it. Writes to the Secret of the nodes that
     /// have joined; to be run in a pod of the companion, or with a kubeconfig.
@@ -154,7 +155,7 @@ pub struct JoinArgs {
 
 #[derive(Debug, ClapArgs)]
 pub struct LoadArgs {
-    /// The image, an OCI archive.
+    /// The image, an OCI archive. The agent's is agent.tar beside the companion's.
     #[arg(default_value = "/usr/share/pilotfish-companion/image.tar")]
     pub archive: PathBuf,
     /// containerd's socket. Without it k3s's is taken, and where there is none the system's.

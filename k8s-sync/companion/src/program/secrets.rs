@@ -1,5 +1,5 @@
 //! What a cluster's admin applies once: made here, printed, kept nowhere. The companion itself writes
-//! nothing to the API server and holds no key of a CA.
+//! none of it to the API server and holds no key of a CA.
 
 use super::args::{SecretsArgs, Service};
 use super::exit::Failure;
@@ -19,6 +19,9 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use serde_json::{Value, json};
 use std::sync::Arc;
+
+/// Where the manifest of the agent's DaemonSet (packaging/kubernetes/agent) has the token of its pods.
+const TOKEN_FILE: &str = "/var/run/secrets/pilotfish/token";
 
 /// A CA as PEM.
 struct Authority {
@@ -101,15 +104,23 @@ pub fn secrets(args: &SecretsArgs) -> Result<String, Failure> {
     }
     // Of the text that an agent reads: what it refuses is no ticket.
     let ca = &authority.certificate;
-    let ticket = format!("address = {address:?}\nserver_name = {domain:?}\ntoken = {token:?}\nca = '''\n{ca}'''\n");
-    Ticket::read(&ticket).map_err(|error| Failure::usage(format!("--{error}")))?;
+    let ticket = |what: &str, value: &str| {
+        let text = format!("address = {address:?}\nserver_name = {domain:?}\n{what} = {value:?}\nca = '''\n{ca}'''\n");
+        Ticket::read(&text).map(|_| text).map_err(|error| Failure::usage(format!("--{error}")))
+    };
+    let (of_node, of_pod) = (ticket("token", &token)?, ticket("token_file", TOKEN_FILE)?);
 
     let tls = |certificate: &str, key: &str| [("tls.crt", certificate.to_owned()), ("tls.key", key.to_owned())];
-    let opaque = [("token", token), ("join.toml", ticket)];
+    let opaque = [("token", token), ("join.toml", of_node)];
     let items = [
         secret(service, "companion-ca", "kubernetes.io/tls", tls(&authority.certificate, &authority.key)),
         secret(service, "companion-tls", "kubernetes.io/tls", tls(&chain, &key)),
         secret(service, "pilotfish-join", "Opaque", opaque),
+        json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": { "name": "pilotfish-agent-join", "namespace": service.namespace },
+            "data": { "join.toml": of_pod },
+        }),
     ];
     Ok(shown(&json!({ "apiVersion": "v1", "kind": "List", "items": items })))
 }
@@ -156,6 +167,27 @@ mod tests {
         companion::serve::Certificate::new(&data(&list, 1, "tls.crt"), &data(&list, 1, "tls.key")).unwrap();
         let other = secrets(&args("10.96.0.7:10251")).unwrap();
         assert_ne!(data(&list, 2, "token"), data(&other, 2, "token"));
+    }
+
+    #[test]
+    fn agents_that_are_pods_have_the_same_companion_and_no_token_of_the_cluster() {
+        let list = secrets(&args("10.96.0.7:10251")).unwrap();
+        let token = data(&list, 2, "token");
+        let list: Value = serde_json::from_str(&list).unwrap();
+        let text = list["items"][3]["data"]["join.toml"].as_str().unwrap();
+        let ticket = Ticket::read(text).unwrap();
+        assert_eq!(ticket.address, "10.96.0.7:10251");
+        assert_eq!(ticket.token_file.as_deref(), Some(std::path::Path::new(TOKEN_FILE)));
+        assert!(ticket.token.is_none() && !text.contains(&token));
+        // Where the pod has it, and what the pod calls this.
+        let manifests = concat!(env!("CARGO_MANIFEST_DIR"), "/../../packaging/kubernetes/agent/agent.yaml");
+        let manifests = std::fs::read_to_string(manifests).unwrap();
+        let (directory, file) = TOKEN_FILE.rsplit_once('/').unwrap();
+        for part in
+            [format!("mountPath: {directory}\n"), format!("path: {file}\n"), "name: pilotfish-agent-join\n".into()]
+        {
+            assert!(manifests.contains(&part), "{part}");
+        }
     }
 
     #[test]

@@ -14,7 +14,8 @@ use std::process::Command;
 
 /// Builds one package of the agent for this machine into `target/package/`.
 pub(crate) fn one(format: Format, binary: Option<&Path>, revision: u32) -> Result<PathBuf> {
-    let mut packages = build(Product::Agent, &Source::read()?, Arch::or_this(None)?, binary, revision, &[format])?;
+    let given = Given { binary, agent: None };
+    let mut packages = build(Product::Agent, &Source::read()?, Arch::or_this(None)?, given, revision, &[format])?;
     packages.pop().context("no package was built")
 }
 
@@ -29,20 +30,33 @@ pub(crate) fn compiled(product: Product, source: &Source, arch: Arch) -> Result<
     compile(product, source, arch, &source.root.join("target"))
 }
 
+/// Programs that need not be built.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Given<'a> {
+    pub binary: Option<&'a Path>,
+    /// For the image in the companion's packages.
+    pub agent: Option<&'a Path>,
+}
+
 pub(super) fn build(
     product: Product,
     source: &Source,
     arch: Arch,
-    binary: Option<&Path>,
+    given: Given<'_>,
     revision: u32,
     formats: &[Format],
 ) -> Result<Vec<PathBuf>> {
-    let binary = match binary {
-        Some(path) => path.to_owned(),
-        None => compiled(product, source, arch)?,
+    let program = |product, given: Option<&Path>| match given {
+        Some(path) => Ok(path.to_owned()),
+        None => compiled(product, source, arch),
     };
+    let binary = program(product, given.binary)?;
     arch.check(&binary)?;
-    stage::fill(product, source, arch, &binary, revision)?;
+    let agent = match product {
+        Product::Agent => None,
+        Product::Companion => Some(program(Product::Agent, given.agent)?),
+    };
+    stage::fill(product, source, arch, (&binary, agent.as_deref()), revision)?;
     let packages =
         formats.iter().map(|format| pack(product, source, arch, *format, revision)).collect::<Result<_>>()?;
     give_back(&source.root, &product.stage(&source.root))?;

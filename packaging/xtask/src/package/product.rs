@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 pub(crate) enum Product {
     /// `pilotfish`, for each node.
     Agent,
-    /// `pilotfish-companion`, with its image, for a cluster.
+    /// `pilotfish-companion`, with both images, for a cluster.
     Companion,
 }
 
@@ -31,6 +31,39 @@ impl Product {
         match self {
             Product::Agent => "shim-plugin/agentd",
             Product::Companion => "k8s-sync/companion",
+        }
+    }
+
+    /// What the manifests of `packaging/kubernetes` ask for, in full.
+    pub fn image(self) -> &'static str {
+        match self {
+            Product::Agent => "docker.io/library/pilotfish",
+            Product::Companion => "docker.io/library/pilotfish-companion",
+        }
+    }
+
+    /// What a container of its image runs.
+    pub fn command(self) -> &'static [&'static str] {
+        match self {
+            Product::Agent => &["pilotfish", "agent"],
+            Product::Companion => &["pilotfish-companion", "serve"],
+        }
+    }
+
+    /// Number of user and group of its container. The agent's needs capabilities, and Kubernetes gives them to
+    /// root alone.
+    pub fn user(self) -> u32 {
+        match self {
+            Product::Agent => 0,
+            Product::Companion => 65_532,
+        }
+    }
+
+    /// What is compiled into what its packages bring.
+    pub fn programs(self) -> &'static [Product] {
+        match self {
+            Product::Agent => &[Product::Agent],
+            Product::Companion => &[Product::Companion, Product::Agent],
         }
     }
 

@@ -1,5 +1,5 @@
 //! The files of the packages that are made rather than kept: the agent says what its configuration,
-//! manual pages and completions are, and the companion goes into an image.
+//! manual pages and completions are, and the companion goes into an image, and the agent into another.
 
 use super::image;
 use super::product::Product;
@@ -9,12 +9,19 @@ use crate::arch::Arch;
 use crate::command::{output, run_command};
 use crate::cross;
 use anyhow::{Context, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-pub(super) fn fill(product: Product, source: &Source, arch: Arch, binary: &Path, revision: u32) -> Result<()> {
+/// `agent` is the agent's program, which the companion's packages bring as an image.
+pub(super) fn fill(
+    product: Product,
+    source: &Source,
+    arch: Arch,
+    (binary, agent): (&Path, Option<&Path>),
+    revision: u32,
+) -> Result<()> {
     let stage = product.stage(&source.root);
     if stage.exists() {
         fs::remove_dir_all(&stage).with_context(|| format!("empty {}", stage.display()))?;
@@ -26,8 +33,13 @@ pub(super) fn fill(product: Product, source: &Source, arch: Arch, binary: &Path,
     match product {
         Product::Agent => of_the_agent(arch, &program, &stage)?,
         Product::Companion => {
-            let size = image::make(source, arch, &program, &stage.join("image.tar"))?;
-            eprintln!("its image has {size} bytes");
+            let agent = agent.context("which agent goes into an image is not said")?;
+            for (product, program, file) in
+                [(Product::Companion, program.as_path(), "image.tar"), (Product::Agent, agent, "agent.tar")]
+            {
+                let size = image::make(product, source, arch, program, &stage.join(file))?;
+                eprintln!("the image of {} has {size} bytes", product.name());
+            }
         }
     }
     fs::copy(source.root.join("packaging/debian/copyright"), stage.join("copyright"))?;
@@ -83,8 +95,12 @@ fn licences_of_dependencies(product: Product, source: &Source, arch: Arch) -> Re
     let mut metadata = Command::new("cargo");
     metadata.current_dir(&source.root).args(["metadata", "--locked", "--format-version", "1"]);
     let metadata: serde_json::Value = serde_json::from_str(&output(&mut metadata)?)?;
-    let used = symbols::packages(product, &source.root, arch)?;
-    let mut list = format!("Libraries that are compiled into {}, and their licences.\n\n", product.name());
+    let mut used = BTreeSet::new();
+    for program in product.programs() {
+        used.extend(symbols::packages(*program, &source.root, arch)?);
+    }
+    let names: Vec<&str> = product.programs().iter().map(|program| program.name()).collect();
+    let mut list = format!("Libraries that are compiled into {}, and their licences.\n\n", names.join(" and "));
     let mut texts: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let packages = metadata["packages"].as_array().context("cargo metadata names no packages")?;
     let mut packages: Vec<_> = packages.iter().filter(|package| !package["source"].is_null()).collect();

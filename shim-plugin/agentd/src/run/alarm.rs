@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 /// `PROC_PID_INIT_INO`: the inode of the pid namespace that the kernel's own numbers are of.
 const NODE_PIDS: u64 = 0xefff_fffc;
 /// The kernel's own process that all its threads come from.
-const KTHREADD: u32 = 2;
+pub const KTHREADD: u32 = 2;
 /// Held while alarms are heard, in the node's namespace: two agents would be at each namespace.
 const LOCK: &[u8] = b"pilotfish-alarm";
 /// Between two looks whether the agent ends. Tells nothing else.
@@ -154,8 +154,13 @@ fn load(node: &Netns) -> Result<Alarm, String> {
 
 /// Whether this is the kernel's own network namespace, and pids are the kernel's own.
 fn sees_the_node(own: &Netns) -> bool {
+    sees_the_nodes_processes() && Netns::open_pid(KTHREADD).is_ok_and(|first| first.id() == own.id())
+}
+
+/// Whether pids are the kernel's own.
+pub fn sees_the_nodes_processes() -> bool {
     let pids = fs::metadata("/proc/self/ns/pid").map(|file| std::os::unix::fs::MetadataExt::ino(&file));
-    pids.is_ok_and(|inode| inode == NODE_PIDS) && Netns::open_pid(KTHREADD).is_ok_and(|first| first.id() == own.id())
+    pids.is_ok_and(|inode| inode == NODE_PIDS)
 }
 
 /// An abstract name: of one network namespace, and gone with the process.

@@ -99,7 +99,7 @@ impl App {
     /// `Usage` for an address or a socket that is taken, and where another agent is at work.
     pub fn build(config: Config, reload: Reload) -> Result<App, Failure> {
         // First: it may wait for an agent that is going, whose claims are free when its address is.
-        let address = bind_address(config.admin.listen, PATIENCE)?;
+        let address = bind_address(config.admin.listen, PATIENCE).map_err(|failure| by_another(&config, failure))?;
         let listening = address.local_addr().context("read the admin address")?;
         let (socket, socket_file) = bind_socket(&config.admin.socket)?;
         let claims = claims(&config)?;
@@ -294,6 +294,15 @@ fn claims(config: &Config) -> Result<Claims, Failure> {
             let text = format!("{taken}, and one of them would take the other's programs away; stop it first");
             Err(Failure::say(Exit::Usage, text))
         }
+    }
+}
+
+/// An address that is taken says nothing of whom by. Where it is another agent, a pod's say, that is what there is
+/// to know.
+fn by_another(config: &Config, failure: Failure) -> Failure {
+    match claims(config) {
+        Err(taken) if failure.exit == Exit::Usage => taken,
+        Err(_) | Ok(_) => failure,
     }
 }
 

@@ -30,3 +30,4 @@ pub mod signals;
 pub mod sweep;
 pub mod timeline;
 pub mod upkeep;
+pub mod view;

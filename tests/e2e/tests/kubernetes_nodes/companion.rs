@@ -1,7 +1,7 @@
 //! The companion from its image, by the steps of docs/install.md: the archive is loaded on each node,
 //! the manifests are applied as they are shipped, and the nodes join.
 
-use super::PATIENCE;
+use super::{PATIENCE, daemonset};
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use std::io::Write;
@@ -22,14 +22,12 @@ pub fn runs_from_its_image(cluster: &Cluster) -> Result<()> {
     make.args(["image", "--binary"]).arg(built_binary("pilotfish-companion")?).arg("--output").arg(&archive);
     done(&mut make)?;
     refuses_what_is_damaged(cluster, &archive)?;
-    for node in cluster.nodes() {
-        // Twice: whoever repeats a step changes nothing.
-        for _ in 0..2 {
-            let mut load = node.command(&built_binary("pilotfish-companion")?);
-            let said = done(load.arg("load").arg(&archive).arg("--containerd").arg(node.containerd_socket()))?;
-            ensure!(said.contains("is in namespace k8s.io"), "{said}");
-        }
+    // Twice: whoever repeats a step changes nothing.
+    for _ in 0..2 {
+        load(cluster, &archive)?;
     }
+    // Until it is needed.
+    let agents_image = daemonset::make_image(cluster)?;
     kubectl(cluster, &["apply", "--server-side", "-k", MANIFESTS])?;
     as_other_clusters_have_it(cluster)?;
     let client = cluster.plane().client();
@@ -58,10 +56,19 @@ pub fn runs_from_its_image(cluster: &Cluster) -> Result<()> {
     let strangers = Exposition::parse(&page).count("pilotfish_companion_stranger_series", &[]);
     ensure!(strangers == 0, "{strangers} series of pods of a node are refused\n{page}");
     super::map::comes_by_port_forward_alone(cluster)?;
-    for mut agent in agents {
-        ensure!(agent.stop() == Some(0), "{}", agent.log_text());
-    }
+    eprintln!("  the companion ran from its image, and the nodes joined it");
+    daemonset::takes_the_place_of(cluster, agents, agents_image, &address)?;
     kubectl(cluster, &["delete", "--wait=false", "-k", MANIFESTS]).map(drop)
+}
+
+/// On each node, as docs/install.md says.
+pub fn load(cluster: &Cluster, archive: &Path) -> Result<()> {
+    for node in cluster.nodes() {
+        let mut load = node.command(&built_binary("pilotfish-companion")?);
+        let said = done(load.arg("load").arg(archive))?;
+        ensure!(said.contains("of the containerd at /run/containerd/containerd.sock"), "{said}");
+    }
+    Ok(())
 }
 
 /// A layer that is not what its digest says is found by containerd, and nothing of it stays. Before it has
@@ -156,7 +163,7 @@ fn join(cluster: &Cluster) -> Result<Vec<Agent>> {
 }
 
 /// By the Service, from a node: now the one replica answers, now the other.
-fn scrape(cluster: &Cluster, address: &str) -> Result<String> {
+pub fn scrape(cluster: &Cluster, address: &str) -> Result<String> {
     let mut get = cluster.nodes()[0].command(&installed("curl")?);
     done(get.args(["-sSf", "--max-time", "5", &format!("http://{address}:9465/metrics?histograms=classic")]))
 }
@@ -168,7 +175,7 @@ pub fn command(cluster: &Cluster, arguments: &[&str]) -> Result<Command> {
     Ok(command)
 }
 
-fn kubectl(cluster: &Cluster, arguments: &[&str]) -> Result<String> {
+pub fn kubectl(cluster: &Cluster, arguments: &[&str]) -> Result<String> {
     done(&mut command(cluster, arguments)?)
 }
 
@@ -182,7 +189,7 @@ fn feed(cluster: &Cluster, manifest: &str) -> Result<()> {
 }
 
 /// What it printed.
-fn done(command: &mut Command) -> Result<String> {
+pub fn done(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("{command:?}"))?;
     ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8(output.stdout)?)

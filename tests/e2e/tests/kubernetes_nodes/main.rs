@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod companion;
+mod daemonset;
 mod map;
 mod probes;
 
@@ -200,7 +201,7 @@ fn edges_of_two_nodes_have_workloads_and_services_at_both_ends() -> Result<()> {
     eprintln!("  a slow probe was warned of, and a kill by one told");
     drop(agents);
     companion::runs_from_its_image(&cluster)?;
-    eprintln!("  the companion ran from its image, and the nodes joined it");
+    eprintln!("  the agent ran from its image, as a DaemonSet, and nothing of it stays");
     assert_eq!(cluster.take_down()?, Vec::<String>::new());
     Ok(())
 }

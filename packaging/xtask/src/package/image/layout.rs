@@ -13,6 +13,7 @@ use tar::{Builder, EntryType};
 pub(super) struct About<'a> {
     /// In full, as the kubelet asks for it.
     pub name: &'a str,
+    pub title: &'a str,
     pub version: &'a str,
     pub commit: &'a str,
     /// Go's name of it.
@@ -46,7 +47,7 @@ fn sha256(bytes: &[u8]) -> String {
 
 /// The archive with an image of one layer.
 pub(super) fn archive(layer: &[u8], about: &About) -> Result<Vec<u8>> {
-    let About { name, version, commit, architecture, command, user, date } = *about;
+    let About { name, title, version, commit, architecture, command, user, date } = *about;
     // Without a name and a time inside.
     let mut gzip = GzBuilder::new().write(Vec::new(), Compression::best());
     gzip.write_all(layer)?;
@@ -59,7 +60,7 @@ pub(super) fn archive(layer: &[u8], about: &About) -> Result<Vec<u8>> {
             "Env": ["PATH=/usr/bin"],
             "Entrypoint": command,
             "Labels": {
-                "org.opencontainers.image.title": "pilotfish-companion",
+                "org.opencontainers.image.title": title,
                 "org.opencontainers.image.version": version,
                 "org.opencontainers.image.revision": commit,
                 "org.opencontainers.image.licenses": "Apache-2.0",
@@ -99,6 +100,7 @@ mod tests {
 
     const ABOUT: About = About {
         name: "docker.io/library/x:1.2.3",
+        title: "x",
         version: "1.2.3",
         commit: "abc",
         architecture: "amd64",

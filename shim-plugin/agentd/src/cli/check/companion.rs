@@ -16,7 +16,8 @@ pub fn line(config: &Config) -> Option<Line> {
     let ticket = match ticket(file) {
         Ok(ticket) => ticket,
         Err(why) => {
-            let remedy = "take join.toml from the cluster: Secret pilotfish-join of the companion's namespace";
+            let remedy = "take join.toml from the cluster: Secret pilotfish-join of the companion's namespace, \
+                          for a DaemonSet ConfigMap pilotfish-agent-join";
             return Some(Line::new(WHAT, Waits, why, remedy));
         }
     };

@@ -19,7 +19,8 @@ use std::time::Duration;
 ///
 /// Its mount namespace has an empty `/run`, `/var/lib`, `/var/log` and `/opt` in memory: what the
 /// programs of a node leave there, mounts of pods' namespaces (`/run/netns/cni-*`) included, is the
-/// node's own and ends with its last process.
+/// node's own and ends with its last process. The node's directory is also its `/run/containerd`, where
+/// manifests look for containerd's socket; shared, as systemd has it.
 #[derive(Debug)]
 pub struct Node {
     // Dropped in this order.
@@ -51,6 +52,7 @@ pub(super) struct NodeConfig<'a> {
 const FURNISH: &str = "for name in /run/netns/*; do umount \"$name\" 2>/dev/null || true; done
     for place in /run /var/lib /var/log /opt; do mount -t tmpfs pilotfish \"$place\" || exit 1; done
     mkdir -p /run/netns /run/containerd /run/lock /var/lib/cni
+    mount --bind \"$1\" /run/containerd && mount --make-shared /run/containerd || exit 1
     echo 1 > /proc/sys/net/ipv4/ip_forward || exit 1
     : > \"$0\"
     exec sleep 2147483647";
@@ -64,7 +66,7 @@ impl Node {
         std::fs::create_dir_all(dir.join("cni"))?;
         let ready = dir.join("furnished");
         let mut command = netns.command(Path::new("unshare"));
-        command.args(["--mount", "--propagation", "slave", "sh", "-c", FURNISH]).arg(&ready);
+        command.args(["--mount", "--propagation", "slave", "sh", "-c", FURNISH]).arg(&ready).arg(&dir);
         let holder = place.start(&format!("{name}-holder"), &mut command)?;
         until("the node has its directories", Duration::from_secs(10), || ready.exists())
             .with_context(|| place.log_tail(&format!("{name}-holder")))?;
