@@ -18,9 +18,11 @@ fn is_at(world: &World, node: &str) -> Result<()> {
     PodSpec::new(POD, node, &[address]).in_namespace(NAMESPACE).create_running(client).map(drop)
 }
 
-/// What is shown of it; with another reporter it is the client's, who is nobody's.
+/// What is shown of it; with another reporter it is the client's, who is nobody's. What was counted before
+/// its client had a name goes on no more, and is no stranger's.
 fn shown(world: &World) -> u64 {
-    let of = [("node", NODES[1]), ("server_workload", POD), ("reporter", "server")];
+    let of =
+        [("node", NODES[1]), ("server_workload", POD), ("client_workload", "second1-client"), ("reporter", "server")];
     world.companion.scrape().map_or(0, |page| page.count("pilotfish_http_response_bytes_total", &of))
 }
 
