@@ -60,7 +60,7 @@ fn forward(cluster: &Cluster) -> Result<Forwarding> {
     let mut forward = command(cluster, &["-n", "pilotfish", "port-forward", "svc/companion", ":8080"])?;
     let mut child = forward.stdout(Stdio::piped()).spawn()?;
     let told = BufReader::new(child.stdout.take().context("stdout")?);
-    let mut forwarding = Forwarding { child, told: told, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
+    let mut forwarding = Forwarding { child, told, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
     let mut line = String::new();
     forwarding.told.read_line(&mut line)?;
     // "Forwarding from 127.0.0.1:40123 -> 8080"
