@@ -29,6 +29,12 @@ static __always_inline int pf_may_fill(struct pf_control *control, __u64 unread,
 	return unread + size + PF_RECORD_HEAD <= control->data_bytes;
 }
 
+/* Whether what is copied only because it may be wanted has had its part of the ring. */
+static __always_inline int pf_is_crowded(struct pf_control *control)
+{
+	return pf_unread() > control->data_bytes / 2;
+}
+
 static __always_inline __u64 pf_wakeup(struct pf_control *control, __u64 unread)
 {
 	__u32 reader = *(volatile __u32 *)&control->reader;

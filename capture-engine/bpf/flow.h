@@ -63,7 +63,7 @@ static __always_inline void pf_start_message(struct pf_flow *flow, int dir, __u3
 	flow->turn_seq[dir] = seq;
 	flow->head_bytes = control->head_bytes;
 	/* What user space wants of it may be on its way. */
-	if (flow->flags & PF_FLOW_EAGER && flow->counters.bytes[dir] < PF_EVERYTHING_MOST)
+	if (flow->flags & PF_FLOW_EAGER && flow->counters.bytes[dir] < PF_EVERYTHING_MOST && !cpu->before.crowded)
 		flow->head_bytes = PF_EVERYTHING_MOST;
 	flow->flags &= ~PF_FLOW_WALKED;
 	if (cpu->before.frames)
@@ -189,6 +189,9 @@ static __always_inline void pf_payload(struct pf_flow *flow, int dir, struct pf_
 				flow->flags |= PF_FLOW_WALKED;
 				flow->head_bytes = PF_EVERYTHING_MOST;
 			}
+			/* The rest of it is left out, as of any message: what is refused might be another's head. */
+			if (before->crowded && flow->head_bytes > control->head_bytes)
+				flow->head_bytes = control->head_bytes;
 			flow->message.bytes += end - next;
 			if (before->tail_read)
 				pf_keep_tail(&flow->message, before->tail, p->payload, pf_ahead(seq, next) <= 0);

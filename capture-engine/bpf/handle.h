@@ -183,6 +183,8 @@ static __always_inline void pf_look_ahead(struct __sk_buff *skb, struct pf_flow 
 			cpu->before.frames = override->frames;
 		}
 	}
+	if (flow->flags & (PF_FLOW_EAGER | PF_FLOW_WALKED) || cpu->before.frames)
+		cpu->before.crowded = pf_is_crowded(control);
 	if (tcp && p->held == p->payload && bytes + p->payload > flow->head_bytes && flow->head_bytes &&
 	    !bpf_skb_load_bytes(skb, p->payload_at + p->payload - 8, &cpu->before.tail, 8))
 		cpu->before.tail_read = 1;

@@ -83,7 +83,8 @@ struct pf_before {
 	__u64 now;
 	__u64 tail; /* the payload's last 8 bytes, the last one in the highest byte */
 	__u32 override;
-	__u8 overridden;
+	__u8 overridden : 1;
+	__u8 crowded : 1; /* half of the ring is in use: no more than heads, of what is copied because it may be wanted */
 	__u8 tail_read;
 	__u8 frames; /* of the override */
 	__u8 walked; /* pf_cpu.walking is of this packet */

@@ -146,3 +146,32 @@ fn connections_to_a_server_that_is_known_are_copied_whole_until_something_is_sai
     overrides.eager(key.tuple.remote, true).expect("an override");
     assert_eq!(talk(PEER_PORT + 3), [32, 32], "who is a client there is meant as a server");
 }
+
+/// Whose reader is late: what may be wanted of a known server takes no other's place.
+#[test]
+fn what_is_copied_of_a_known_server_leaves_room_for_others() {
+    let long = [b'.'; 3000];
+    let mut bench = bench();
+    let flow = Tcp { bench: &mut bench, peer_port: PEER_PORT };
+    flow.handshake();
+    flow.request(1000, b"x");
+    let server = flow.bench.only_flow().key.tuple.local;
+    flow.bench.kernel.overrides().eager(server, true).expect("an override");
+    flow.bench.drain();
+    let flow = Tcp { bench: &mut bench, peer_port: PEER_PORT + 1 };
+    flow.handshake();
+    flow.request(1000, b"all of it");
+    (0..340).for_each(|number| flow.response(1000 + number * 3000, &long));
+    let other = Tcp { bench: &mut bench, peer_port: PEER_PORT + 2 };
+    other.handshake();
+    other.request(1000, b"the head of another");
+    let copied = bench.copied();
+    assert_eq!(copied.last().map(String::as_str), Some("in 1 @1000 the head of anot"));
+    assert!(copied.len() > 100, "{} of 340 pieces, and two requests", copied.len());
+    assert_eq!(bench.kernel.stats().expect("stats").ring_full, 0);
+    // Once it was read, the next message is copied whole again.
+    let flow = Tcp { bench: &mut bench, peer_port: PEER_PORT + 1 };
+    flow.request(1009, &long);
+    let copied: usize = bench.drain().iter().filter_map(|seen| Some(seen.segment()?.payload.len())).sum();
+    assert_eq!(copied, 3000);
+}
