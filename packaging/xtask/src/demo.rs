@@ -51,10 +51,12 @@ struct Account {
 
 #[derive(Debug, Default)]
 struct Report {
-    /// Exchanges that took place: the generator's requests, nginx's to the API, and DNS lookups.
+    /// Exchanges that took place: the generator's requests, nginx's to the API, the API's commands to
+    /// Redis, and DNS lookups.
     sent: u64,
     generator: u64,
     proxied: u64,
+    commands: u64,
     lookups: u64,
     client: Account,
     server: Account,
@@ -69,7 +71,7 @@ impl Report {
     }
 
     fn to_json(&self) -> Value {
-        let Report { sent, generator, proxied, lookups, client, server, edges, leftovers, error } = self;
+        let Report { sent, generator, proxied, commands, lookups, client, server, edges, leftovers, error } = self;
         let account = |a: &Account| json!({"sent": sent, "counted": a.counted, "lost": a.lost});
         json!({
             "sent": sent,
@@ -77,7 +79,7 @@ impl Report {
             "lost": client.lost,
             "exact": self.is_exact(),
             "reporters": {"client": account(client), "server": account(server)},
-            "parts": {"generator_http": generator, "proxied_http": proxied, "dns": lookups},
+            "parts": {"generator_http": generator, "proxied_http": proxied, "redis": commands, "dns": lookups},
             "edges": edges,
             "cleaned_up": leftovers.is_empty(),
             "leftovers": leftovers,
@@ -215,7 +217,8 @@ fn settle(bed: &Testbed, scene: &Scene, load: &Container, agent: &Agent, report:
     report.generator = number(&sent, "sent");
     report.lookups = number(&sent, "dns_sent");
     report.proxied = number(&served, "served");
-    report.sent = report.generator + report.lookups + report.proxied;
+    report.commands = commands(&bed.exec(&scene.redis, &["/bin/redis-cli", "info", "commandstats"])?)?;
+    report.sent = report.generator + report.lookups + report.proxied + report.commands;
     // The agent counts an exchange when its end is known; idle flows are asked about every few seconds.
     until("the agent has counted everything", Duration::from_secs(15), || {
         for (reporter, account) in [("client", &mut report.client), ("server", &mut report.server)] {
@@ -228,10 +231,18 @@ fn settle(bed: &Testbed, scene: &Scene, load: &Container, agent: &Agent, report:
     Ok(())
 }
 
+/// What Redis was asked, by its own count: the question for it, which comes from within, is not in it.
+fn commands(stats: &str) -> Result<u64> {
+    let calls = |line: &str| line.split_once("calls=")?.1.split(',').next()?.parse::<u64>().ok();
+    let lines = stats.lines().filter(|line| line.starts_with("cmdstat_"));
+    lines.map(|line| calls(line).with_context(|| format!("redis-cli says {line:?}"))).sum()
+}
+
 fn summary(report: &Report) -> String {
-    let Report { sent, generator, proxied, lookups, client, server, leftovers, error, .. } = report;
+    let Report { sent, generator, proxied, commands, lookups, client, server, leftovers, error, .. } = report;
     let mut text = format!(
-        "\n  sent      {sent} exchanges: {generator} HTTP by the generator, {proxied} HTTP by nginx to the API, {lookups} DNS lookups\n"
+        "\n  sent      {sent} exchanges: {generator} HTTP by the generator, {proxied} HTTP by nginx to the API, \
+         {commands} commands to Redis, {lookups} DNS lookups\n"
     );
     for (reporter, Account { counted, lost }) in [("client", client), ("server", server)] {
         let missing = sent.abs_diff(counted + lost);

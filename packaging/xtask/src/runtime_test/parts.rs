@@ -57,6 +57,7 @@ const PARTS: &[Part] = &[
     Part { since: Some((2, 0)), ..behind("sandboxes", "sandboxes") },
     Part { kind: Kind::Docker, ..behind("docker", "docker") },
     beside("companion"),
+    beside("demo"),
     beside("descriptors"),
     beside("doctor"),
     beside("first_line"),
