@@ -11,6 +11,7 @@
  * without CO-RE: for seven fields nobody has to build all of the kernel's BTF in memory. */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
+#include "read.h"
 
 /* Between a shim and the first process of a container are runc and its own helpers. */
 #define ANCESTORS 6
@@ -26,13 +27,6 @@ volatile const __u32 pf_task_comm = 0;
 volatile const __u32 pf_nsproxy_net = 0;
 volatile const __u32 pf_net_cookie = 0;
 volatile const __u32 pf_net_inum = 0;
-
-/* 0 where there is nothing to be read. */
-#define GET(type, pointer, offset) ({ \
-	type value = 0; \
-	bpf_probe_read_kernel(&value, sizeof(value), (const char *)(pointer) + (offset)); \
-	value; \
-})
 
 /* `capture-engine/src/kernel/alarm.rs` holds these two in Rust. */
 struct pf_alarm {

@@ -8,6 +8,7 @@
  * finds, and without CO-RE, as alarm.c does. */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
+#include "read.h"
 
 /* Reasons of the kernel itself; 128 of 6.18. Those of subsystems have numbers above 65535. */
 #define REASONS 256
@@ -31,13 +32,6 @@ volatile const __u32 pf_has_receiver = 0;
 volatile const __u32 pf_at_hand = AT_HAND;
 /* By the kernel's number of a reason: 1 + its place in the list of those that are wanted, else 0. */
 volatile const __u8 pf_wanted[REASONS] = {};
-
-/* 0 where there is nothing to be read. */
-#define GET(type, pointer, offset) ({ \
-	type value = 0; \
-	bpf_probe_read_kernel(&value, sizeof(value), (const char *)(pointer) + (offset)); \
-	value; \
-})
 
 /* A pair, and what was counted of it since it is here. */
 struct pf_pair {
