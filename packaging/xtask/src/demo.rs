@@ -217,7 +217,7 @@ fn settle(bed: &Testbed, scene: &Scene, load: &Container, agent: &Agent, report:
     report.generator = number(&sent, "sent");
     report.lookups = number(&sent, "dns_sent");
     report.proxied = number(&served, "served");
-    report.commands = commands(&bed.exec(&scene.redis, &["/bin/redis-cli", "info", "commandstats"])?)?;
+    report.commands = scene::redis_commands(&bed.exec(&scene.redis, &["/bin/redis-cli", "info", "commandstats"])?)?;
     report.sent = report.generator + report.lookups + report.proxied + report.commands;
     // The agent counts an exchange when its end is known; idle flows are asked about every few seconds.
     until("the agent has counted everything", Duration::from_secs(15), || {
@@ -229,13 +229,6 @@ fn settle(bed: &Testbed, scene: &Scene, load: &Container, agent: &Agent, report:
     })
     .ok();
     Ok(())
-}
-
-/// What Redis was asked, by its own count: the question for it, which comes from within, is not in it.
-fn commands(stats: &str) -> Result<u64> {
-    let calls = |line: &str| line.split_once("calls=")?.1.split(',').next()?.parse::<u64>().ok();
-    let lines = stats.lines().filter(|line| line.starts_with("cmdstat_"));
-    lines.map(|line| calls(line).with_context(|| format!("redis-cli says {line:?}"))).sum()
 }
 
 fn summary(report: &Report) -> String {

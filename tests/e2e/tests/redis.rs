@@ -1,7 +1,7 @@
 //! Redis, live, with its own benchmark as the client and its own count of commands as the truth.
 #![forbid(unsafe_code)]
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use e2e::{PATIENCE, alone, losses, wait_equation};
 use std::time::Duration;
 use testbed::{Agent, AgentOptions, ContainerSpec, Testbed, scene};
@@ -18,13 +18,6 @@ echo '{}'
 sleep 1000
 ";
 
-/// Calls of all commands, by the server's count.
-fn calls(stats: &str) -> Option<u64> {
-    let of = |line: &str| line.split("calls=").nth(1)?.split(',').next()?.parse::<u64>().ok();
-    let calls: Vec<u64> = stats.lines().filter(|line| line.starts_with("cmdstat_")).filter_map(of).collect();
-    (!calls.is_empty()).then(|| calls.iter().sum())
-}
-
 #[test]
 fn every_command_is_counted_as_the_server_counts_it() -> Result<()> {
     let _alone = alone();
@@ -37,7 +30,7 @@ fn every_command_is_counted_as_the_server_counts_it() -> Result<()> {
     scene::open_gate(&bed, &client)?;
     scene::last_line(&client, Duration::from_secs(60))?;
     // The last one, which asks for the count, is not in it.
-    let sent = 1 + calls(&client.output()).with_context(|| client.output())?;
+    let sent = 1 + scene::redis_commands(&client.output())?;
     assert!(sent > 10_000, "{}", client.output());
     let lost = wait_equation(&agent, sent)?;
     assert_eq!(lost, [0, 0], "{sent} sent: {}", losses(&agent));

@@ -5,7 +5,7 @@ use crate::bed::Testbed;
 use crate::container::{Container, ContainerSpec};
 use crate::rootfs;
 use crate::wait::{until, until_some};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
@@ -68,6 +68,15 @@ pub fn last_line(container: &Container, patience: Duration) -> Result<serde_json
 pub fn redis(bed: &mut Testbed) -> Result<Container> {
     let command = ["/bin/redis-server", "--bind", "0.0.0.0", "--protected-mode", "no", "--save", "", "--dir", "/tmp"];
     run(bed, ContainerSpec::new("redis", &command), 6379)
+}
+
+/// What a Redis was asked, by its own count: in `stats`, what `info commandstats` says, which is not in it itself.
+pub fn redis_commands(stats: &str) -> Result<u64> {
+    let of = |line: &str| line.split_once("calls=")?.1.split(',').next()?.parse::<u64>().ok();
+    let lines = stats.lines().filter(|line| line.starts_with("cmdstat_"));
+    let calls: Vec<u64> = lines.map(|line| of(line).with_context(|| line.to_owned())).collect::<Result<_>>()?;
+    ensure!(!calls.is_empty(), "no commands in {stats:?}");
+    Ok(calls.iter().sum())
 }
 
 /// A PostgreSQL that trusts everybody, with an empty database `postgres`.
