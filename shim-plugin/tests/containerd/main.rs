@@ -191,9 +191,10 @@ fn fifty_quick_cycles_leave_the_registry_empty() {
         let forgets = status.links[1].version.as_ref().is_some_and(|version| version.starts_with("v2."));
         // What the registry has forgotten may still wait to be performed.
         let performed = done.attached.is_empty() && done.asked.len() >= 50 && done.attaches == done.detaches;
-        performed && status.tasks.namespaces == 0 && (forgets || events.delete >= 50) && events.remove >= 50
+        // A link counts an event before the registry has it.
+        let gone = agent.status.tasks().is_empty() && status.tasks.namespaces == 0;
+        performed && gone && (forgets || events.delete >= 50) && events.remove >= 50
     });
-    assert_eq!(agent.status.tasks().len(), 0);
     let (done, status) = (agent.done(), agent.read());
     // On a busy machine one may have ended before it was opened.
     assert_eq!((done.attaches, done.asked.len()), (done.detaches, 50));

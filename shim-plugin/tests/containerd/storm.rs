@@ -66,8 +66,10 @@ fn a_thousand_task_events_a_second_hide_no_container_and_leave_nothing() {
     let all = u64::from(LIVES) + 5;
     agent.wait("nothing is left", |done, status| {
         let events = status.links[1].counts.events;
-        // The last life's are the last to come; a containerd may forget the end of a task.
+        // A link counts an event before the registry has it: the last life's are over when no task is left. A
+        // containerd may forget the end of a task, so the deletes of real ones may not be waited for.
         done.attached.is_empty()
+            && agent.status.tasks().is_empty()
             && status.tasks.namespaces == 0
             && events.remove >= 5
             && events.start >= all
@@ -75,7 +77,6 @@ fn a_thousand_task_events_a_second_hide_no_container_and_leave_nothing() {
     });
     let counts = agent.read().links[1].counts;
     assert_eq!((counts.events.create, counts.events.start, counts.events_lost), (all, all, 0), "in {took:?}");
-    assert_eq!(agent.status.tasks().len(), 0);
     drop(agent);
     bed.end();
 }
