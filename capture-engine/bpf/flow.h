@@ -236,29 +236,64 @@ static __always_inline void pf_payload(struct pf_flow *flow, int dir, struct pf_
 	}
 }
 
-/* What is left of the payload, when a FIN was seen: nothing behind it is any (RFC 9293 3.10.7.4). */
-static __always_inline void pf_cut_at_fin(struct pf_flow *flow, int dir, struct pf_cpu *cpu)
+/* What is left of the payload where a FIN was seen: nothing behind it is any (RFC 9293 3.10.7.4). A function of its own: see
+ * pf_find_l3. Returns nothing of use. */
+__noinline int pf_cut_at_fin(struct pf_flow *flow, int dir, struct pf_cpu *cpu)
 {
-	struct pf_packet *p = &cpu->packet;
-	__u32 left = flow->fin_seq[dir] - p->seq;
+	struct pf_packet *p;
+	__u32 left;
 
-	if (!(flow->flags & (PF_FIN(dir) | PF_FIN_EARLY(dir))) || pf_ahead(p->seq + p->payload, flow->fin_seq[dir]) <= 0)
-		return;
+	if (!flow || !cpu)
+		return 0;
+	dir &= 1;
+	p = &cpu->packet;
+	left = flow->fin_seq[dir] - p->seq;
+	if (pf_ahead(p->seq + p->payload, flow->fin_seq[dir]) <= 0)
+		return 0;
 	p->payload = (__s32)left > 0 ? left : 0;
 	if (p->held > p->payload)
 		p->held = p->payload;
 	cpu->before.tail_read = 0; /* that was what is cut off */
 	cpu->before.walked = 0;
+	return 0;
 }
 
-/* A function of its own: see pf_find_l3. Returns nothing of use. */
+/* A packet that opens; true when its payload is the direction's first. A function of its own: see pf_find_l3. */
+__noinline int pf_opens(struct pf_flow *flow, int dir, struct pf_cpu *cpu)
+{
+	struct pf_packet *p;
+	int first;
+
+	if (!flow || !cpu)
+		return 0;
+	dir &= 1;
+	p = &cpu->packet;
+	first = p->tcp_flags & PF_TCP_ACK ? pf_syn_ack(flow, dir, p, cpu->before.now) : pf_syn(flow, dir, p, cpu->before.now);
+	p->seq++;
+	return first;
+}
+
+/* A packet that has a FIN, or that one waits for. A function of its own: see pf_find_l3. Returns nothing of use. */
+__noinline int pf_ends(struct pf_flow *flow, int dir, struct pf_cpu *cpu, struct pf_walk *walk)
+{
+	if (!flow || !cpu)
+		return 0;
+	if (cpu->packet.tcp_flags & PF_TCP_FIN)
+		pf_fin(flow, dir & 1, &cpu->packet);
+	pf_end(flow, cpu);
+	if (walk && cpu->after.closed)
+		pf_flush_tail(walk, cpu);
+	return 0;
+}
+
+/* A function of its own: see pf_find_l3. So is what few packets need (a beginning, an end): the verifier does not go through
+ * what all need once for each way through that, and what all need is close together. Returns nothing of use. */
 __noinline int pf_tcp(struct pf_flow *flow, int dir, struct pf_cpu *cpu, struct pf_control *control, struct pf_walk *walk)
 {
 	struct pf_packet *p;
 	__u8 tcp_flags;
 	__u32 bit;
 	__u64 now;
-	int first;
 
 	if (!flow || !cpu || !control)
 		return 0;
@@ -285,33 +320,32 @@ __noinline int pf_tcp(struct pf_flow *flow, int dir, struct pf_cpu *cpu, struct 
 		return 0;
 	}
 	if (tcp_flags & PF_TCP_SYN) {
-		first = tcp_flags & PF_TCP_ACK ? pf_syn_ack(flow, dir, p, now) : pf_syn(flow, dir, p, now);
-		p->seq++;
-		if (first && p->payload)
-			pf_payload(flow, dir, cpu, control, walk);
-		return 0;
+		if (!pf_opens(flow, dir, cpu))
+			return 0;
+	} else {
+		if (pf_half_open(flow) && (flow->flags & PF_FLOW_CLOSED || !pf_complete(flow, dir, cpu)))
+			return 0;
+		if (!(flow->ack_known & (1 << !dir)) || pf_ahead(p->ack, flow->acked[!dir]) > 0) {
+			flow->ack_known |= 1 << !dir;
+			flow->acked[!dir] = p->ack;
+		}
+		if (p->payload && flow->flags & (PF_FIN(dir) | PF_FIN_EARLY(dir)))
+			pf_cut_at_fin(flow, dir, cpu);
 	}
-	if (pf_half_open(flow) && (flow->flags & PF_FLOW_CLOSED || !pf_complete(flow, dir, p, now)))
-		return 0;
-	if (!(flow->ack_known & (1 << !dir)) || pf_ahead(p->ack, flow->acked[!dir]) > 0) {
-		flow->ack_known |= 1 << !dir;
-		flow->acked[!dir] = p->ack;
-	}
-	if (p->payload)
-		pf_cut_at_fin(flow, dir, cpu);
 	if (p->payload)
 		pf_payload(flow, dir, cpu, control, walk);
-	if (tcp_flags & PF_TCP_FIN) {
-		pf_fin(flow, dir, p);
-	} else if (p->window) {
-		flow->zero_window &= ~bit;
-	} else {
-		flow->zero_window |= bit;
-		flow->counters.zero_windows[dir]++;
+	if (tcp_flags & PF_TCP_SYN)
+		return 0;
+	if (!(tcp_flags & PF_TCP_FIN)) {
+		if (p->window) {
+			flow->zero_window &= ~bit;
+		} else {
+			flow->zero_window |= bit;
+			flow->counters.zero_windows[dir]++;
+		}
 	}
-	pf_end(flow, cpu);
-	if (walk && cpu->after.closed)
-		pf_flush_tail(walk, cpu);
+	if (tcp_flags & PF_TCP_FIN || flow->flags & PF_FIN_EARLY_ANY)
+		pf_ends(flow, dir, cpu, walk);
 	return 0;
 }
 

@@ -139,23 +139,30 @@ static __always_inline void pf_start_again(struct pf_flow *flow, int dir, struct
 	flow->message.first_ns = flow->message.last_ns = sent ? sent : cpu->before.now;
 }
 
-/* Before the packet is counted: is it of another connection than the flow? Then the flow is that one from here on. */
-static __always_inline void pf_begin(struct pf_flow *flow, int dir, struct pf_cpu *cpu, struct pf_control *control)
+/* Before the packet is counted: is it of another connection than the flow? Then the flow is that one from here on. A
+ * function of its own: see pf_find_l3. Returns nothing of use. */
+__noinline int pf_begin(struct pf_flow *flow, int dir, struct pf_cpu *cpu, struct pf_control *control)
 {
-	struct pf_packet *p = &cpu->packet;
-	__u8 flags = p->tcp_flags & (PF_TCP_SYN | PF_TCP_ACK | PF_TCP_ENDS);
+	struct pf_packet *p;
+	__u8 flags;
 
+	if (!flow || !cpu || !control)
+		return 0;
+	dir &= 1;
+	p = &cpu->packet;
+	flags = p->tcp_flags & (PF_TCP_SYN | PF_TCP_ACK | PF_TCP_ENDS);
 	if (flags == PF_TCP_SYN) {
 		if (flow->flags & PF_FLOW_CLOSED && !pf_is_isn(flow, dir, p->seq))
 			pf_start_afresh(flow, cpu, control);
-		return;
+		return 0;
 	}
 	if (!(flow->flags & PF_SYN_AGAIN(!dir)) || p->ack - flow->again_seq - 1 >= flow->again_end - flow->again_seq)
-		return;
+		return 0;
 	if (pf_half_open(flow) && !(flow->flags & PF_FLOW_CLOSED) && pf_acks_syn(flow, !dir, p->ack))
-		return;
+		return 0;
 	if (flags == (PF_TCP_SYN | PF_TCP_ACK) || (flags == (PF_TCP_RST | PF_TCP_ACK) && !p->seq))
 		pf_start_again(flow, !dir, cpu, control);
+	return 0;
 }
 
 /* A SYN on a flow that has one already. */
@@ -243,10 +250,20 @@ static __always_inline int pf_syn_ack(struct pf_flow *flow, int dir, struct pf_p
 }
 
 /* A packet without SYN and RST while the handshake is not complete: false when it is none of this
- * connection, which a server answers with a RST and a client's server with a challenge. */
-static __always_inline int pf_complete(struct pf_flow *flow, int dir, struct pf_packet *p, __u64 now)
+ * connection, which a server answers with a RST and a client's server with a challenge. A function of its own: see
+ * pf_find_l3. */
+__noinline int pf_complete(struct pf_flow *flow, int dir, struct pf_cpu *cpu)
 {
-	int known = flow->seq_known & PF_KNOWN_ISN(dir);
+	struct pf_packet *p;
+	__u64 now;
+	int known;
+
+	if (!flow || !cpu)
+		return 0;
+	dir &= 1;
+	p = &cpu->packet;
+	now = cpu->before.now;
+	known = flow->seq_known & PF_KNOWN_ISN(dir);
 
 	if (known && p->seq - flow->isn[dir] - 1 >= PF_FURTHEST)
 		return 0;

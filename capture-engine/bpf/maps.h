@@ -129,9 +129,13 @@ struct pf_walking {
 	__u32 count; /* of `ranges` */
 	__u32 frames; /* that were followed */
 	__u32 keep; /* PF_FORM_PACKETS: bytes of the packet that are copied */
+	__u32 counted; /* of them, those that count among `most` */
+	__u32 window; /* bytes of the payload that are in `pf_cpu.payload`: from here, so many */
+	__u32 loaded;
 	__u8 tail_read;
 	__u8 form;
-	__u8 pad[2];
+	__u8 small; /* the frame before was a small one of a run */
+	__u8 pad;
 	__u8 head[2 * PF_HEADER];
 	struct pf_range ranges[PF_RANGES];
 	__u8 tail[PF_TAIL];

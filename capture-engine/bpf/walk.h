@@ -107,10 +107,6 @@ struct pf_walker {
 	struct __sk_buff *skb;
 	struct pf_cpu *cpu;
 	struct pf_frames *frames;
-	__u32 counted; /* frames that count among `most` */
-	__u32 small; /* the frame before was a small one of a run */
-	__u32 window; /* bytes of the payload that are in `cpu->payload`: from here, so many */
-	__u32 loaded;
 };
 
 /* Of small frames that follow one another the headers are read from a copy of the payload: a helper for each costs more
@@ -119,15 +115,15 @@ struct pf_walker {
 #define PF_WINDOW 4096
 
 /* Whether PF_HEADER bytes at `at` have been put into `walking->head`. */
-static __always_inline int pf_head_in_window(struct pf_walker *walker, __u32 at, __u32 end)
+static __always_inline int pf_head_in_window(struct __sk_buff *skb, struct pf_cpu *cpu, __u32 at, __u32 end)
 {
-	struct pf_cpu *cpu = walker->cpu;
-	__u64 off = at - walker->window, size = end - at;
+	struct pf_walking *walking = &cpu->walking;
+	__u64 off = at - walking->window, size = end - at;
 
-	if (!walker->small || end - at < PF_HEADER)
+	if (!walking->small || end - at < PF_HEADER)
 		return 0;
-	if (off + PF_HEADER > walker->loaded) {
-		walker->loaded = 0;
+	if (off + PF_HEADER > walking->loaded) {
+		walking->loaded = 0;
 		/* 1 to PF_WINDOW, in words that 6.1 understands. */
 		size--;
 		asm volatile("" : "+r"(size));
@@ -135,10 +131,10 @@ static __always_inline int pf_head_in_window(struct pf_walker *walker, __u32 at,
 			size = PF_WINDOW - 1;
 		asm volatile("" : "+r"(size));
 		size++;
-		if (bpf_skb_load_bytes(walker->skb, cpu->packet.payload_at + at, cpu->payload, size))
+		if (bpf_skb_load_bytes(skb, cpu->packet.payload_at + at, cpu->payload, size))
 			return 0;
-		walker->window = at;
-		walker->loaded = size;
+		walking->window = at;
+		walking->loaded = size;
 		off = 0;
 	}
 	asm volatile("" : "+r"(off));
@@ -147,13 +143,15 @@ static __always_inline int pf_head_in_window(struct pf_walker *walker, __u32 at,
 	return 1;
 }
 
-/* One header; 1 ends the walk. */
+/* One header; 1 ends the walk. What it goes on with is in a map, where the verifier does not follow it through each turn. */
 static long pf_walk_header(__u32 index, void *context)
 {
 	struct pf_walker *walker = context;
+	struct __sk_buff *skb = walker->skb;
+	struct pf_cpu *cpu = walker->cpu;
 	struct pf_frames *frames = walker->frames;
-	struct pf_walking *walking = &walker->cpu->walking;
-	struct pf_packet *p = &walker->cpu->packet;
+	struct pf_walking *walking = &cpu->walking;
+	struct pf_packet *p = &cpu->packet;
 	struct pf_way *way = &walking->is;
 	__u32 at = way->header + way->have - p->seq, end = p->payload, length, keep, class;
 	__u64 have = way->have, size;
@@ -161,7 +159,7 @@ static long pf_walk_header(__u32 index, void *context)
 
 	if (at >= end)
 		return 1;
-	if (walker->counted >= frames->most || walker->counted >= PF_MOST_FRAMES || index >= PF_MOST_RUN) {
+	if (walking->counted >= frames->most || walking->counted >= PF_MOST_FRAMES || index >= PF_MOST_RUN) {
 		/* Frames so small that following them costs more than it saves. */
 		way->mode = frames->flags & PF_FRAMES_ROWS ? PF_WAY_ROWS : PF_WAY_ASTRAY;
 		if (way->mode == PF_WAY_ASTRAY)
@@ -178,8 +176,8 @@ static long pf_walk_header(__u32 index, void *context)
 		size = PF_HEADER - 1;
 	asm volatile("" : "+r"(size));
 	size++;
-	if ((have || !pf_head_in_window(walker, at, end)) &&
-	    bpf_skb_load_bytes(walker->skb, p->payload_at + at, walking->head + have, size)) {
+	if ((have || !pf_head_in_window(skb, cpu, at, end)) &&
+	    bpf_skb_load_bytes(skb, p->payload_at + at, walking->head + have, size)) {
 		way->mode = PF_WAY_ASTRAY;
 		pf_add_range(walking, at, end);
 		return 1;
@@ -202,9 +200,9 @@ static long pf_walk_header(__u32 index, void *context)
 	if (keep > length)
 		keep = length;
 	runs = runs && class == PF_CLASS_RUN;
-	walker->small = runs && length <= PF_SMALL;
+	walking->small = runs && length <= PF_SMALL;
 	if (!runs) {
-		walker->counted++;
+		walking->counted++;
 		way->told_known &= ~PF_WAY_RUN;
 	} else {
 		/* Nothing but its length would be told, which what is left out says as well. */
@@ -221,6 +219,19 @@ static long pf_walk_header(__u32 index, void *context)
 		keep = end;
 	if ((__s32)keep > (__s32)at)
 		pf_add_range(walking, at, keep);
+	return 0;
+}
+
+/* All headers of the packet. A function of its own: see pf_find_l3. The loop in each way through pf_walk was four fifths of
+ * the verifier's work. Returns nothing of use. */
+__noinline int pf_walk_headers(struct __sk_buff *skb, struct pf_frames *frames, struct pf_cpu *cpu)
+{
+	struct pf_walker walker = { skb, cpu, frames };
+
+	if (!frames || !cpu)
+		return 0;
+	cpu->walking.counted = cpu->walking.small = cpu->walking.window = cpu->walking.loaded = 0;
+	bpf_loop(frames->flags & PF_FRAMES_RUNS ? PF_MOST_RUN + 1 : PF_MOST_FRAMES + 1, pf_walk_header, &walker, 0);
 	return 0;
 }
 
@@ -260,7 +271,6 @@ __noinline int pf_walk(struct __sk_buff *skb, struct pf_flow *flow, struct pf_wa
 	struct pf_override *override;
 	struct pf_control *control;
 	struct pf_walking *walking;
-	struct pf_walker walker;
 	struct pf_frames *frames;
 	struct pf_packet *p;
 	struct pf_way *way;
@@ -334,11 +344,7 @@ __noinline int pf_walk(struct __sk_buff *skb, struct pf_flow *flow, struct pf_wa
 			__builtin_memcpy(walking->head, way->head, PF_HEADER);
 		if (pf_ahead(way->keep, p->seq) > 0)
 			pf_add_range(walking, 0, way->keep - p->seq < p->payload ? way->keep - p->seq : p->payload);
-		walker.skb = skb;
-		walker.cpu = cpu;
-		walker.frames = frames;
-		walker.counted = walker.small = walker.window = walker.loaded = 0;
-		bpf_loop(frames->flags & PF_FRAMES_RUNS ? PF_MOST_RUN + 1 : PF_MOST_FRAMES + 1, pf_walk_header, &walker, 0);
+		pf_walk_headers(skb, frames, cpu);
 		/* That a frame ends here is told, as is the first packet of a message. */
 		if (!walking->count && way->mode == PF_WAY_WALKS && way->header == end)
 			pf_add_range(walking, p->payload, p->payload);
@@ -387,17 +393,26 @@ static __always_inline void pf_flush_tail(struct pf_walk *walk, struct pf_cpu *c
 	walk->tail_turn = 0;
 }
 
-/* Under the lock: the packet, which brings something new, goes on from `next`. What the walk found
- * is told if the direction stood there. */
-static __always_inline void pf_walked(struct pf_flow *flow, int dir, struct pf_walk *walk, struct pf_cpu *cpu, __u32 next)
+/* Under the lock: the packet, which brings something new, goes on from `next`. What the walk found is told if the direction
+ * stood there. A function of its own: see pf_find_l3. Returns nothing of use. */
+__noinline int pf_walked(struct pf_flow *flow, int dir, struct pf_walk *walk, struct pf_cpu *cpu, __u32 next)
 {
-	struct pf_walking *walking = &cpu->walking;
-	struct pf_after *after = &cpu->after;
-	struct pf_packet *p = &cpu->packet;
-	struct pf_way *way = &walk->way[dir & 1], *was = &walking->was;
-	__u32 end = p->seq + p->payload, first, from;
+	struct pf_walking *walking;
+	struct pf_after *after;
+	struct pf_packet *p;
+	struct pf_way *way, *was;
+	__u32 end, first, from;
 	struct pf_range *last;
 	int known = 1;
+
+	if (!flow || !walk || !cpu)
+		return 0;
+	walking = &cpu->walking;
+	after = &cpu->after;
+	p = &cpu->packet;
+	way = &walk->way[dir & 1];
+	was = &walking->was;
+	end = p->seq + p->payload;
 
 	/* From where on nothing was told. What was to be copied and did not come is not left out, but lost. */
 	from = way->told_known & 1 ? way->told : next;
@@ -445,6 +460,7 @@ static __always_inline void pf_walked(struct pf_flow *flow, int dir, struct pf_w
 		walk->tail_dir = dir;
 		walk->tail_ns = cpu->before.now;
 	}
+	return 0;
 }
 
 #endif

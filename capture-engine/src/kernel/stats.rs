@@ -75,6 +75,9 @@ pub struct ProgramInfo {
     pub run_count: u64,
     /// What these runs took in all, in nanoseconds; the shared program's time is in it.
     pub run_time_ns: u64,
+    /// Instructions that the verifier went through to load the shared program, which is most of what
+    /// loading it costs.
+    pub verified: u32,
 }
 
 /// Kernel memory of one map.
@@ -193,7 +196,7 @@ impl Kernel {
             (Hook::Cgroup(Direction::Egress), "pilotfish_host_out", node.as_ref()),
         ] {
             let Some(program) = program else { continue };
-            let id = sys::run_stats(program.as_fd())?.id;
+            let sys::RunStats { id, verified, .. } = sys::run_stats(program.as_fd())?;
             // The programs themselves are charged nothing: a tail call's time stands with the stub.
             let [now, before] = [sum, *past].map(|both| both.get(hook.index()).copied().unwrap_or_default());
             infos.push(ProgramInfo {
@@ -202,6 +205,7 @@ impl Kernel {
                 stubs: count.get(hook.index()).copied().unwrap_or_default(),
                 run_count: now.run_count + before.run_count,
                 run_time_ns: now.run_time_ns + before.run_time_ns,
+                verified,
             });
         }
         Ok(infos)

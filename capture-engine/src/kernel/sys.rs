@@ -195,6 +195,7 @@ pub(super) struct RunStats {
     pub id: u32,
     pub run_time_ns: u64,
     pub run_count: u64,
+    pub verified: u32,
 }
 
 pub(super) fn run_stats(program: BorrowedFd<'_>) -> io::Result<RunStats> {
@@ -205,7 +206,8 @@ pub(super) fn run_stats(program: BorrowedFd<'_>) -> io::Result<RunStats> {
     attr.info.info_len = size_of::<bpf_prog_info>() as u32;
     attr.info.info = std::ptr::from_mut(&mut info) as u64;
     bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
-    Ok(RunStats { id: info.id, run_time_ns: info.run_time_ns, run_count: info.run_cnt })
+    let bpf_prog_info { id, run_time_ns, run_cnt: run_count, verified_insns: verified, .. } = info;
+    Ok(RunStats { id, run_time_ns, run_count, verified })
 }
 
 /// `None`: no program has this id any more.

@@ -105,6 +105,6 @@ impl KernelStatsReader {
 }
 
 fn program(info: ProgramInfo) -> api::Program {
-    let ProgramInfo { name, id: _, stubs, run_count, run_time_ns } = info;
+    let ProgramInfo { name, id: _, stubs, run_count, run_time_ns, verified: _ } = info;
     api::Program { name: name.to_owned(), attached: stubs as u64, runs: run_count, run_time_ns }
 }
