@@ -42,7 +42,7 @@ impl fmt::Debug for Kernel {
 }
 
 impl Kernel {
-    /// Loads what goes onto interfaces; nothing is attached yet. Takes some 350 ms of CPU, most of
+    /// Loads what goes onto interfaces; nothing is attached yet. Takes some 50 ms of CPU, most of
     /// them the verifier's. The program for the node's own sockets, which takes as long, is loaded
     /// when it is needed first, or by [`Kernel::load_node`].
     ///

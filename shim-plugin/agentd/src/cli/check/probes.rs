@@ -241,9 +241,9 @@ fn quota(quota: Option<Quota>) -> Line {
     /// One of so many parts: with less, nobody has seen it answer its probes while it starts beside
     /// many containers. In whole numbers: 10 ms of 100 is a little less than a tenth in others.
     const LEAST: u32 = 10;
-    /// Seconds of a processor that the verifier takes for the kernel programs. Nothing is answered
-    /// until they are paid for.
-    const LOADING: f64 = 0.4;
+    /// Seconds of a processor that the verifier takes for the kernel programs, of interfaces and of the
+    /// node's own sockets. Nothing is answered until they are paid for.
+    const LOADING: f64 = 0.1;
     match quota {
         None => Line::new(WHAT, Fine, "none here", ""),
         Some(quota) if quota.time * LEAST < quota.period => {
@@ -286,7 +286,7 @@ mod tests {
         let Line { verdict, found, remedy, .. } = line(5);
         assert_eq!(verdict, FallsBack);
         assert!(
-            found.starts_with("0.05 CPUs (5 ms in each 100 ms): too little") && found.contains("some 8 s"),
+            found.starts_with("0.05 CPUs (5 ms in each 100 ms): too little") && found.contains("some 2 s"),
             "{found}"
         );
         assert!(remedy.contains("CPUQuota=10%"), "{remedy}");
