@@ -5,7 +5,10 @@
  *
  * A part of the ring is kept for the news of ends, which has the flow's totals: with it user space
  * knows what was refused of the flow. So it comes as long as the ring is read at all, however full
- * payload makes it, and behind all that was told of its flow, as ever. */
+ * payload makes it, and behind all that was told of its flow, as ever.
+ *
+ * An end that finds no room even so is found in the flow table, unless its place is another
+ * connection's by then: such an end goes aside. */
 #ifndef PILOTFISH_EMIT_H
 #define PILOTFISH_EMIT_H
 
@@ -202,6 +205,26 @@ static __always_inline __u32 pf_emit_segment(struct __sk_buff *skb, struct pf_cp
 	if (copy <= 4096)
 		return pf_emit_at_once(skb, cpu, control, 4096);
 	return pf_emit_pieces(skb, cpu, control);
+}
+
+/* cpu->closed; 0 when it is in the ring. */
+static __always_inline long pf_emit_closed(struct pf_cpu *cpu, struct pf_control *control)
+{
+	cpu->closed.kind = PF_EVENT_CLOSED;
+	cpu->closed.key = cpu->packet.key;
+	return pf_output(control, cpu, &cpu->closed, sizeof(cpu->closed), 1);
+}
+
+/* cpu->closed, which the ring refused and nothing else tells of; 0 when there was room aside. */
+static __always_inline long pf_put_aside(struct pf_cpu *cpu, struct pf_control *control)
+{
+	if (bpf_map_push_elem(&pilotfish_aside, &cpu->closed, 0)) {
+		cpu->stats.count[PF_STAT_REPLACED_FULL]++;
+		return -1;
+	}
+	cpu->stats.count[PF_STAT_ASIDE]++;
+	__sync_fetch_and_add(&control->aside, 1);
+	return 0;
 }
 
 struct pf_ranges {

@@ -15,16 +15,15 @@
 #define PILOTFISH_END_H
 
 #include "handshake.h"
+#include "refused.h"
 
 static __always_inline void pf_close(struct pf_flow *flow, struct pf_cpu *cpu)
 {
 	flow->flags |= PF_FLOW_CLOSED;
-	/* There is room for one end: that of a refused attempt is found in the table. */
-	if (cpu->after.replaced)
-		return;
 	/* Reported until proven otherwise: pf_handle takes it back when the ring is full. */
 	flow->flags |= PF_FLOW_CLOSE_REPORTED;
 	pf_note_close(flow, cpu);
+	cpu->after.closed = 1;
 }
 
 static __always_inline int pf_believes_reset(struct pf_flow *flow, int dir, struct pf_packet *p)
@@ -47,19 +46,27 @@ static __always_inline int pf_believes_reset(struct pf_flow *flow, int dir, stru
 
 static __always_inline void pf_reset(struct pf_flow *flow, int dir, struct pf_cpu *cpu)
 {
-	if (flow->flags & PF_FLOW_CLOSED || !pf_believes_reset(flow, dir, &cpu->packet))
+	if (flow->flags & PF_FLOW_CLOSED) {
+		if (flow->flags & PF_FLOW_KEPT)
+			pf_answer_over(cpu, dir);
+		return;
+	}
+	if (!pf_believes_reset(flow, dir, &cpu->packet))
 		return;
 	flow->flags |= PF_FLOW_RST;
 	pf_close(flow, cpu);
 }
 
 /* A packet with a FIN, whose payload has been looked at. */
-static __always_inline void pf_fin(struct pf_flow *flow, int dir, struct pf_packet *p)
+static __always_inline void pf_fin(struct pf_flow *flow, int dir, struct pf_cpu *cpu)
 {
+	struct pf_packet *p = &cpu->packet;
 	__u32 fin = p->seq + p->payload;
 
-	if (flow->flags & (PF_FIN(dir) | PF_FIN_EARLY(dir))) {
-		if (!p->payload && fin == flow->fin_seq[dir])
+	if (flow->flags & (PF_FIN(dir) | PF_FIN_EARLY(dir) | PF_FLOW_KEPT)) {
+		if (flow->flags & PF_FLOW_KEPT)
+			pf_answer_over(cpu, dir);
+		else if (!p->payload && fin == flow->fin_seq[dir])
 			flow->counters.retransmits[dir]++;
 		return;
 	}

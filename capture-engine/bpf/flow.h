@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
 /* What a packet does to its flow. All but pf_ack runs under the flow's lock, and calls no helper,
- * to hold it shortly. */
+ * to hold it shortly, but where a connection takes another one's place. */
 #ifndef PILOTFISH_FLOW_H
 #define PILOTFISH_FLOW_H
 
@@ -22,7 +22,7 @@ static __always_inline int pf_ack(struct pf_flow *flow, int dir, struct pf_cpu *
 	__u64 tick;
 
 	if (p->payload || flags != PF_TCP_ACK || p->key.proto != IPPROTO_TCP || !p->window || flow->zero_window & (1 << dir) ||
-	    pf_half_open(flow) || flow->flags & PF_FIN_EARLY_ANY || !(flow->ack_known & (1 << !dir)))
+	    pf_half_open(flow) || flow->flags & (PF_FIN_EARLY_ANY | PF_FLOW_KEPT) || !(flow->ack_known & (1 << !dir)))
 		return 0;
 	if (pf_ahead(p->ack, flow->acked[!dir]) > 0)
 		flow->acked[!dir] = p->ack;
@@ -279,7 +279,7 @@ __noinline int pf_ends(struct pf_flow *flow, int dir, struct pf_cpu *cpu, struct
 	if (!flow || !cpu)
 		return 0;
 	if (cpu->packet.tcp_flags & PF_TCP_FIN)
-		pf_fin(flow, dir & 1, &cpu->packet);
+		pf_fin(flow, dir & 1, cpu);
 	pf_end(flow, cpu);
 	if (walk && cpu->after.closed)
 		pf_flush_tail(walk, cpu);

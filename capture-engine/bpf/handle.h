@@ -164,7 +164,14 @@ static __always_inline void pf_look_ahead(struct __sk_buff *skb, struct pf_flow 
 		   bytes / PF_LATE_LOOKS != (bytes + p->payload) / PF_LATE_LOOKS;
 	struct pf_override *override;
 
-	if (flow->flags & (PF_FLOW_NOT_COPIED | PF_FLOW_TOLD)) {
+	if (flow->flags & (PF_FLOW_NOT_COPIED | PF_FLOW_TOLD | PF_FLOW_KEPT)) {
+		if (flow->flags & PF_FLOW_KEPT) {
+			/* Of the connection that came after it. */
+			if (!(flow->flags & PF_FLOW_NOT_COPIED))
+				pf_refused(skb, cpu, control, dir);
+			p->payload = p->held = 0;
+			return;
+		}
 		p->untold = flow->flags & PF_FLOW_TOLD && pf_is_untold(skb, flow, p, dir);
 		if (!p->untold || flow->flags & PF_FLOW_NOT_COPIED)
 			return;
@@ -190,25 +197,22 @@ static __always_inline void pf_look_ahead(struct __sk_buff *skb, struct pf_flow 
 		cpu->before.tail_read = 1;
 }
 
-/* The ring had no room: the flow remembers. */
-static __always_inline void pf_take_back(struct pf_flow *flow, struct pf_cpu *cpu, int lost)
+/* The ring had no room: the flow remembers. If another connection has its place by now, nothing else tells of its end. */
+static __always_inline void pf_take_back(struct pf_flow *flow, struct pf_cpu *cpu, struct pf_control *control, int lost)
 {
-	int locked = pf_lock(flow, cpu);
+	int locked = pf_lock(flow, cpu), gone = 0;
 
 	if (flow->flow_id == cpu->after.flow_id) {
 		flow->lost_events += lost & ~PF_CLOSE_LOST;
 		if (lost & PF_CLOSE_LOST)
 			flow->flags &= ~PF_FLOW_CLOSE_REPORTED;
+	} else {
+		gone = lost & PF_CLOSE_LOST;
 	}
 	if (locked)
 		pf_unlock(flow);
-}
-
-static __always_inline long pf_emit_closed(struct pf_cpu *cpu, struct pf_control *control)
-{
-	cpu->closed.kind = PF_EVENT_CLOSED;
-	cpu->closed.key = cpu->packet.key;
-	return pf_output(control, cpu, &cpu->closed, sizeof(cpu->closed), 1);
+	if (gone)
+		pf_put_aside(cpu, control);
 }
 
 /* A function of its own, so that it is verified once. The number of records that found no room;
@@ -219,18 +223,13 @@ __noinline int pf_emit(struct __sk_buff *skb, struct pf_cpu *cpu, struct pf_cont
 
 	if (!cpu || !control)
 		return 0;
-	if (cpu->after.replaced) { /* the old flow's end, before anything of the new one */
-		cpu->stats.count[PF_STAT_REPLACED]++;
-		if (pf_emit_closed(cpu, control))
-			cpu->stats.count[PF_STAT_REPLACED_FULL]++;
-	}
 	if (cpu->after.tail)
 		lost = pf_emit_tail(cpu, control);
 	if (cpu->after.ranges)
 		lost += pf_emit_ranges(skb, cpu, control);
 	else if (cpu->after.copy)
 		lost += pf_emit_segment(skb, cpu, control);
-	if (cpu->after.closed && !cpu->after.replaced && pf_emit_closed(cpu, control))
+	if (cpu->after.closed && pf_emit_closed(cpu, control))
 		lost |= PF_CLOSE_LOST;
 	return lost;
 }
@@ -302,7 +301,7 @@ static __always_inline void pf_handle(struct __sk_buff *skb, __u32 slot, __u32 d
 	if (cpu->after.copy || cpu->after.ranges || cpu->after.tail || cpu->after.closed) {
 		lost = pf_emit(skb, cpu, control);
 		if (lost)
-			pf_take_back(flow, cpu, lost);
+			pf_take_back(flow, cpu, control, lost);
 	}
 }
 

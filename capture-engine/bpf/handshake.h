@@ -9,10 +9,15 @@
  *   the connection, with a SYN-ACK. So it is remembered, and its SYN-ACK begins the new one. A RST
  *   that answers it (sequence number 0, RFC 9293 3.5.2) tells of a refused attempt.
  * - A SYN-ACK counts if it acknowledges a SYN that was seen, and what follows completes the
- *   handshake if its numbers are those of both SYNs. */
+ *   handshake if its numbers are those of both SYNs.
+ *
+ * What was of the old connection is told before the new one begins. Where neither the ring nor what
+ * lies aside has room for it, the old one stays in its place, and the new one has no flow: a round
+ * through the table finds the old one, and the new one is told of by its answers (refused.h). */
 #ifndef PILOTFISH_HANDSHAKE_H
 #define PILOTFISH_HANDSHAKE_H
 
+#include "emit.h"
 #include "maps.h"
 #include "packet.h"
 
@@ -62,17 +67,19 @@ static __always_inline void pf_note_close(struct pf_flow *flow, struct pf_cpu *c
 	closed->at_ns = cpu->before.now;
 	closed->counters = flow->counters;
 	closed->last = flow->message;
-	cpu->after.closed = 1;
 }
 
-/* The tuple is used again: what was of the old connection is told, and goes. */
-static __always_inline void pf_start_afresh(struct pf_flow *flow, struct pf_cpu *cpu, struct pf_control *control)
+/* The tuple is used again: what was of the old connection is told, and goes. 0: it stays, since there is no room to tell
+ * of it. The only helpers that are called under the lock, seldom: so nothing of the new one comes before it. */
+static __always_inline int pf_start_afresh(struct pf_flow *flow, struct pf_cpu *cpu, struct pf_control *control)
 {
 	__u32 kept = flow->flags & (PF_FLOW_NOT_COPIED | PF_FLOW_EAGER);
 
 	if (!(flow->flags & PF_FLOW_CLOSE_REPORTED)) {
-		cpu->after.replaced = 1;
 		pf_note_close(flow, cpu);
+		if (pf_emit_closed(cpu, control) && pf_put_aside(cpu, control))
+			return 0;
+		cpu->stats.count[PF_STAT_REPLACED]++;
 	}
 	/* Not the lock: we hold it. */
 	__builtin_memset((void *)flow + sizeof(flow->lock), 0, sizeof(*flow) - sizeof(flow->lock));
@@ -81,6 +88,16 @@ static __always_inline void pf_start_afresh(struct pf_flow *flow, struct pf_cpu 
 	flow->head_bytes = control->head_bytes;
 	/* That was asked for by the old one. */
 	cpu->before.overridden = 0;
+	return 1;
+}
+
+/* The old connection keeps its place. */
+static __always_inline void pf_keep(struct pf_flow *flow)
+{
+	if (flow->flags & PF_FLOW_KEPT)
+		return;
+	flow->flags |= PF_FLOW_KEPT;
+	flow->syn_ns = flow->last_ns; /* of what is its own */
 }
 
 /* The first SYN of a direction. */
@@ -102,18 +119,26 @@ static __always_inline void pf_open_client(struct pf_flow *flow, int dir, __u32 
 		flow->syn_ns = now;
 }
 
+static __always_inline void pf_uncount(struct pf_flow *flow, int dir, __u32 packets, __u64 bytes, __u32 retransmits)
+{
+	__sync_fetch_and_add(&flow->counters.packets[dir], -(__s64)(__s32)packets);
+	__sync_fetch_and_add(&flow->counters.bytes[dir], -bytes);
+	flow->counters.retransmits[dir] -= retransmits;
+}
+
 /* The SYN that was remembered was meant: the flow is its connection. `ack`: what its answer acknowledged. */
 static __always_inline void pf_start_again(struct pf_flow *flow, int dir, struct pf_cpu *cpu, struct pf_control *control)
 {
 	__u32 seq = flow->again_seq, end = flow->again_end, packets = flow->again_packets, ack = cpu->packet.ack;
+	__u32 again = pf_is_isn(flow, dir, seq) ? packets : 0;
 	__u64 bytes = flow->again_bytes, sent = flow->again_ns;
 
 	/* They were counted where they came. */
-	__sync_fetch_and_add(&flow->counters.packets[dir], -(__u64)packets);
-	__sync_fetch_and_add(&flow->counters.bytes[dir], -bytes);
-	if (pf_is_isn(flow, dir, seq))
-		flow->counters.retransmits[dir] -= packets;
-	pf_start_afresh(flow, cpu, control);
+	pf_uncount(flow, dir, packets, bytes, again);
+	if (!pf_start_afresh(flow, cpu, control)) {
+		pf_uncount(flow, dir, -packets, -bytes, -again);
+		return pf_keep(flow);
+	}
 	flow->counters.packets[dir] = packets;
 	flow->counters.bytes[dir] = bytes;
 	flow->counters.retransmits[dir] = packets - 1;

@@ -47,6 +47,14 @@ struct {
 	__uint(max_entries, 8388608);
 } pilotfish_events SEC(".maps");
 
+/* Ends that the ring refused and that nothing else would tell of: their flows' places are other connections' by then.
+ * User space sets the size. */
+struct {
+	__uint(type, BPF_MAP_TYPE_QUEUE);
+	__uint(max_entries, 4096);
+	__type(value, struct pf_closed);
+} pilotfish_aside SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -99,7 +107,6 @@ struct pf_after {
 	__u32 flow_flags;
 	__u8 start;
 	__u8 closed; /* pf_cpu.closed is filled */
-	__u8 replaced;
 	__u8 dir;
 	__u8 seg; /* PF_SEG_* of the walker */
 	__u8 tail; /* pf_cpu.payload has the last bytes of a message of rows, to be told first */

@@ -37,6 +37,7 @@
 #define PF_FLOW_SYN_AGAIN_OUT 8192
 #define PF_FLOW_WALKED 16384 /* user space wants it walked: look into `pilotfish_walks` */
 #define PF_FLOW_TOLD 65536 /* the answer under way was told without a flow: what follows of it is no message */
+#define PF_FLOW_KEPT 131072 /* its addresses and ports are another connection's, and there was no room to tell of its end: it is over, since `syn_ns` */
 #define PF_FLOW_EAGER 32768 /* user space wants more than heads of its server's connections: all is copied until its word on this one comes */
 
 /* Budgets with a meaning of their own: of a message, in pf_flow and in map `pilotfish_override` */
@@ -268,7 +269,8 @@ struct pf_control {
 	__u32 reader; /* PF_READER_*: it changes often, so this line has only what each record needs, too */
 	__u32 data_bytes; /* of the ring that records of payload may fill: the rest is for the news of ends */
 	__u32 servers; /* with an override of their own; 0: do not look */
-	__u8 pad2[52];
+	__u32 aside; /* ends that were put into `pilotfish_aside`: it wraps */
+	__u8 pad2[48];
 	/* Flows whose handshake is not complete, by namespace (pf_opening). The programs count up and down; user space, which
 	 * removes flows, puts right what it finds in its rounds. */
 	__s32 opening[PF_OPENING];
@@ -315,7 +317,8 @@ enum pf_stat {
 	PF_STAT_ASTRAY, /* packets of walked flows that were copied because the place of the next header is not known */
 	PF_STAT_ROWS, /* messages of walked flows of which only the beginning and the last bytes were copied */
 	PF_STAT_ANSWERS_FULL, /* answers without a flow that found no place to be known by: their exchanges are counted nowhere else */
-	PF_STAT_REPLACED_FULL, /* of PF_STAT_REPLACED, ends that found no room in the ring: perhaps nothing else tells of them */
+	PF_STAT_REPLACED_FULL, /* ends that found no room in the ring nor aside: their flows keep their places, and the connections that would have them get none */
+	PF_STAT_ASIDE, /* ends that found no room in the ring and were put aside */
 	PF_STAT_MAX,
 };
 
@@ -329,6 +332,6 @@ struct pf_stats {
 #define PF_AREAS (1 + PF_HOST_AREAS)
 
 /* Size of one CPU's value in `pilotfish_stats`: pf_stats, then what the programs work with. */
-#define PF_CPU_BYTES 10008
+#define PF_CPU_BYTES 10016
 
 #endif

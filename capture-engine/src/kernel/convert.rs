@@ -55,6 +55,11 @@ fn segment<'a>(header: &wire::Segment, payload: &'a [u8]) -> Result<Segment<'a>,
     })
 }
 
+/// An end that lay aside.
+pub(super) fn end(closed: &[u8]) -> Result<Sample, Malformed> {
+    closed_sample(&wire::Closed::read_from_bytes(closed).map_err(|_| Malformed)?)
+}
+
 fn closed_sample(closed: &wire::Closed) -> Result<Sample, Malformed> {
     Ok(Sample {
         key: flow_key(&closed.key)?,
@@ -74,17 +79,19 @@ fn closed_sample(closed: &wire::Closed) -> Result<Sample, Malformed> {
 
 /// The flow as it stands in the table; `at` is the time of its last packet.
 pub(super) fn sample(key: &wire::Key, flow: &wire::Flow) -> Result<Sample, Malformed> {
+    // What comes after it is another connection's, for which it has no place.
+    let kept = flow.flags & wire::FLOW_KEPT != 0;
     Ok(Sample {
         key: flow_key(key)?,
         id: FlowId(flow.flow_id),
-        at: Ts(flow.last_ns),
+        at: Ts(if kept { flow.syn_ns } else { flow.last_ns }),
         role: role(flow.flags),
         joined_midway: flow.flags & wire::FLOW_MIDWAY != 0,
         established: established(flow.flags),
         counters: counters(&flow.counters),
         turns: flow.turn,
         message: message_end(&flow.message),
-        closed: close(flow.flags),
+        closed: close(flow.flags).or(kept.then_some(Close::Gone)),
         half_closed: flow.flags & (wire::FLOW_FIN_IN | wire::FLOW_FIN_OUT) == wire::FLOW_FIN_OUT,
     })
 }

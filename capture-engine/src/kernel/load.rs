@@ -65,6 +65,7 @@ impl Kernel {
             .map_max_entries("pilotfish_flows", config.flows)
             .map_max_entries("pilotfish_override", config.flows)
             .map_max_entries("pilotfish_walks", config.flows)
+            .map_max_entries("pilotfish_aside", config.aside.max(1))
             .load(OBJECT)
             .map_err(refused)?;
         let program = program(&mut ebpf)?;
@@ -141,7 +142,7 @@ impl Kernel {
         Ok(())
     }
 
-    pub(super) fn map_fds(&self) -> [(&'static str, BorrowedFd<'_>); 9] {
+    pub(super) fn map_fds(&self) -> [(&'static str, BorrowedFd<'_>); 10] {
         [
             ("pilotfish_flows", self.shared.flows.fd()),
             ("pilotfish_override", self.shared.overrides.fd()),
@@ -150,6 +151,7 @@ impl Kernel {
             ("pilotfish_events", self.ring_fd.as_fd()),
             ("pilotfish_stats", self.shared.stats.fd()),
             ("pilotfish_seen", self.shared.seen.fd()),
+            ("pilotfish_aside", self.shared.aside.fd()),
             ("pilotfish_answers", self.shared.answers.fd().as_fd()),
             ("pilotfish_control", self.shared.control_map.fd()),
         ]

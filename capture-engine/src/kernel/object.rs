@@ -62,6 +62,7 @@ pub(super) fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, LoadE
             | Loaded::Array(map)
             | Loaded::PerCpuArray(map)
             | Loaded::RingBuf(map)
+            | Loaded::Queue(map)
             | Loaded::ProgramArray(map),
         ) => Ok(map),
         _ => Err(LoadError::Missing(name)),

@@ -5,8 +5,9 @@
 
 use super::convert;
 use super::maps::Shared;
-use crate::event::Event;
+use crate::event::{Event, Sample};
 use aya::maps::{MapData, RingBuf};
+use capture_wire as wire;
 use capture_wire::{READER_ASLEEP, READER_AWAKE, READER_NAPPING};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use std::fmt;
@@ -33,6 +34,8 @@ pub struct RingReader {
     ring_bytes: usize,
     /// Bytes of records that were handed over, and more: see `read`.
     read: u64,
+    /// Ends that were put aside, as they were counted when all were taken last.
+    aside: u32,
     epoll: Epoll,
     shared: Arc<Shared>,
     last_event: Instant,
@@ -79,7 +82,16 @@ impl RingReader {
         // Edge-triggered: unread data must not end a nap, only a wakeup that the kernel programs meant.
         epoll.add(ring.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0))?;
         let ring_bytes = (ring_bytes as usize).max(LARGEST_PAGE);
-        Ok(RingReader { ring, ring_bytes, read: 0, epoll, shared, last_event: Instant::now(), drained_any: true })
+        Ok(RingReader {
+            ring,
+            ring_bytes,
+            read: 0,
+            aside: 0,
+            epoll,
+            shared,
+            last_event: Instant::now(),
+            drained_any: true,
+        })
     }
 
     /// Hands up to `max_events` events to `each`, in the ring's memory and in the order in which
@@ -120,6 +132,34 @@ impl RingReader {
     #[must_use]
     pub fn written(&self) -> u64 {
         self.read + self.ring_bytes as u64
+    }
+
+    /// Hands up to `most` ends to `each` that the ring refused and that nothing else tells of. Returns whether none was
+    /// left. All that the ring has of their flows was in it by then ([`written`](Self::written)), and is to be handed
+    /// over before them. Of a connection that had a flow's place after it nothing is handed over before its end lies
+    /// here.
+    ///
+    /// # Errors
+    /// When the kernel refuses to give one out.
+    pub fn take_aside(&mut self, most: usize, each: &mut impl FnMut(Sample)) -> io::Result<bool> {
+        let put = self.shared.control.aside().load(Ordering::Acquire);
+        if put == self.aside {
+            return Ok(true);
+        }
+        let mut end = [0; size_of::<wire::Closed>()];
+        for _ in 0..most {
+            if !self.shared.aside.pop(&mut end)? {
+                self.aside = put;
+                return Ok(true);
+            }
+            match convert::end(&end) {
+                Ok(sample) => each(sample),
+                Err(convert::Malformed) => {
+                    self.shared.malformed.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+        Ok(false)
     }
 
     fn hand_over(

@@ -53,9 +53,11 @@ pub struct KernelStats {
     /// Answers of flows without room that found no place to be known by: so many exchanges at most
     /// took place that [`Sampler::answers`](super::Sampler::answers) does not tell of.
     pub answers_full: u64,
-    /// Of `replaced`, those whose end found no room in the ring. What was refused of them is in no count, but where a
-    /// round through the table had told of the end before.
+    /// Ends that found no room in the ring nor aside. Their flows keep their places until a round through the table
+    /// has told of them; what comes of those addresses and ports meanwhile is told as of flows without room.
     pub replaced_full: u64,
+    /// Ends that found no room in the ring and were put aside.
+    pub aside: u64,
     /// Records of the ring that made no sense to the reader.
     pub malformed: u64,
 }
@@ -121,6 +123,7 @@ impl Shared {
             rows: of(Stat::Rows),
             answers_full: of(Stat::AnswersFull),
             replaced_full: of(Stat::ReplacedFull),
+            aside: of(Stat::Aside),
             malformed: self.malformed.load(Ordering::Relaxed),
         })
     }

@@ -79,6 +79,15 @@ impl Map {
         found(bpf(bpf_cmd::BPF_MAP_LOOKUP_AND_DELETE_ELEM, &mut attr))
     }
 
+    /// Of a queue: the value that has been there longest, which then is there no more. False: there is none.
+    pub(super) fn pop(&self, value: &mut [u8]) -> io::Result<bool> {
+        assert_eq!(value.len(), self.value, "a value of this map's size");
+        let mut attr = self.element(&[], value.as_mut_ptr() as u64, 0);
+        // It has no keys, and the kernel wants none.
+        attr.__bindgen_anon_2.key = 0;
+        found(bpf(bpf_cmd::BPF_MAP_LOOKUP_AND_DELETE_ELEM, &mut attr))
+    }
+
     pub(super) fn update(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
         assert_eq!(value.len(), self.value, "a value of this map's size");
         let mut attr = self.element(key, value.as_ptr() as u64, 0);
@@ -295,6 +304,10 @@ impl ControlPage {
 
     pub(super) fn quiet(&self) -> &AtomicU32 {
         self.word(offset_of!(Control, quiet))
+    }
+
+    pub(super) fn aside(&self) -> &AtomicU32 {
+        self.word(offset_of!(Control, aside))
     }
 
     pub(super) fn overrides(&self) -> &AtomicU32 {

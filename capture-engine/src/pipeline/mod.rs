@@ -5,6 +5,7 @@
 //! belongs to one thread; there is nothing to lock.
 
 mod again;
+mod aside;
 mod flow;
 mod forwarding;
 mod judge;
@@ -19,12 +20,14 @@ pub use requests::Requests;
 pub use sampling::Sampling;
 
 use crate::event::{Event, FlowId, FlowKey, Sample, Segment};
+use aside::Aside;
 use flow::{Collected, Flow, SEEDED};
 use flow_model::{Close, FlowDelta, FlowSeed, LossReason, Role, Sink, Slot, Ts};
 use forwarding::Forwarding;
 use hashbrown::HashMap;
 use l7::{Interest, Out};
 use peers::Peers;
+use requests::Word;
 use servers::Servers;
 use std::time::Duration;
 
@@ -35,11 +38,13 @@ pub struct PipelineConfig {
     pub flows: usize,
     /// Bounds of each flow's dissector.
     pub l7: l7::Limits,
+    /// Ends may lie aside, which the owner of the kernel's maps hands over: see [`Pipeline::put_aside`].
+    pub has_aside: bool,
 }
 
 impl Default for PipelineConfig {
     fn default() -> Self {
-        PipelineConfig { flows: 65_536, l7: l7::Limits::default() }
+        PipelineConfig { flows: 65_536, l7: l7::Limits::default(), has_aside: false }
     }
 }
 
@@ -123,6 +128,7 @@ pub struct Pipeline<S: Sink> {
     servers: Servers,
     peers: Peers,
     forwarding: Forwarding,
+    aside: Aside<S::PerFlow>,
 }
 
 impl<S: Sink> Pipeline<S> {
@@ -138,6 +144,7 @@ impl<S: Sink> Pipeline<S> {
             servers: Servers::default(),
             peers: Peers::default(),
             forwarding: Forwarding::default(),
+            aside: Aside::default(),
         }
     }
 
@@ -209,7 +216,7 @@ impl<S: Sink> Pipeline<S> {
         match event {
             Event::Segment(segment) => self.segment(segment),
             // In the ring behind all that was told of the flow.
-            Event::Closed(sample) => self.settled(sample),
+            Event::Closed(sample) => self.settled(sample, Word::Ring),
         }
     }
 
@@ -270,7 +277,7 @@ impl<S: Sink> Pipeline<S> {
     /// event.
     pub fn sample(&mut self, sample: &Sample, now: Ts) {
         if now.since(sample.at) >= SETTLED {
-            return self.settled(sample);
+            return self.settled(sample, Word::Table);
         }
         if sample.closed.is_some() || !self.admit_sampled(sample) {
             return;
@@ -290,7 +297,7 @@ impl<S: Sink> Pipeline<S> {
     /// As `sample`, of a flow of which nothing more will be seen, however lately it was: its
     /// namespace is gone. `closed` says how it ended.
     pub fn last_word(&mut self, sample: &Sample) {
-        self.settled(sample);
+        self.settled(sample, Word::Table);
     }
 
     fn admit_sampled(&mut self, sample: &Sample) -> bool {
@@ -299,24 +306,25 @@ impl<S: Sink> Pipeline<S> {
     }
 
     /// All events before this state have been handed over: it is the flow's last word, or nothing is under way.
-    fn settled(&mut self, sample: &Sample) {
-        let Sample { key, id, at, closed, .. } = *sample;
+    fn settled(&mut self, sample: &Sample, word: Word) {
+        let Sample { key, id, closed, .. } = *sample;
         if !self.admit_sampled(sample) {
             return;
         }
-        let Pipeline { flows, collected, sink, requests, stats, servers, peers, .. } = self;
-        let Some(flow) = flows.get_mut(&key) else { return };
-        if flow.is_passed_on() {
-            stats.forwarded(&flow.since_last(sample));
-            if closed.is_some() {
-                self.end(&key, at, Close::Gone);
+        if closed.is_some() {
+            self.peers.removed(&key);
+            if let Some(flow) = self.flows.remove(&key) {
+                self.settle_last(flow, sample, word);
             }
             return;
         }
+        let Pipeline { flows, collected, sink, requests, stats, servers, .. } = self;
+        let Some(flow) = flows.get_mut(&key) else { return };
+        if flow.is_passed_on() {
+            return stats.forwarded(&flow.since_last(sample));
+        }
         flow.sample(sample, collected);
-        if closed.is_some() {
-            settle(flow, servers, collected);
-        } else if flow.is_unrecognised() && servers.is_known(&flow.server_end()) {
+        if flow.is_unrecognised() && servers.is_known(&flow.server_end()) {
             let pairs = flow.settle_open();
             if pairs > 0 {
                 collected.lost(LossReason::RingFull, pairs);
@@ -324,15 +332,28 @@ impl<S: Sink> Pipeline<S> {
         }
         stats.exchanges += flow.deliver(collected, sink);
         flow.report(sample, sink);
-        if closed.is_some() {
-            stats.flow_closed(flow.holes());
-            stats.left_out += u64::from(flow.is_left_out());
-            flows.remove(&key);
-            peers.removed(&key);
-            requests.closed(key, id, at, closed != Some(Close::Gone));
-        } else if let Some(due) = flow.want_timer(at, FIRST_PROBE) {
+        if let Some(due) = flow.want_timer(sample.at, FIRST_PROBE) {
             requests.timer(due, key, id);
         }
+    }
+
+    /// The last word on a flow that has left the table, whose end `sample` is.
+    fn settle_last(&mut self, mut flow: Box<Flow<S::PerFlow>>, sample: &Sample, word: Word) {
+        let Pipeline { collected, sink, requests, stats, servers, forwarding, .. } = self;
+        let Sample { key, id, at, closed, .. } = *sample;
+        if flow.is_passed_on() {
+            stats.forwarded(&flow.since_last(sample));
+            forwarding.ended(&key, at);
+            stats.flow_closed(l7::Counters::default());
+            return requests.closed(key, id, at, false, word);
+        }
+        flow.sample(sample, collected);
+        settle(&flow, servers, collected);
+        stats.exchanges += flow.deliver(collected, sink);
+        flow.report(sample, sink);
+        stats.flow_closed(flow.holes());
+        stats.left_out += u64::from(flow.is_left_out());
+        requests.closed(key, id, at, closed != Some(Close::Gone), word);
     }
 
     /// Time passed: unanswered queries expire, flows that wait for the end of a response are to be
@@ -379,6 +400,7 @@ impl<S: Sink> Pipeline<S> {
 
     /// The source has ended: everything that is open is settled.
     pub fn finish(&mut self, at: Ts) {
+        self.finish_aside();
         let keys: Vec<FlowKey> = self.flows.keys().copied().collect();
         for key in keys {
             self.end(&key, at, Close::Gone);
@@ -386,12 +408,18 @@ impl<S: Sink> Pipeline<S> {
     }
 
     fn end(&mut self, key: &FlowKey, at: Ts, close: Close) {
-        let Some(mut flow) = self.flows.remove(key) else { return };
+        let Some(flow) = self.flows.remove(key) else { return };
         self.peers.removed(key);
+        self.end_flow(flow, at, close);
+    }
+
+    /// Nobody has the last word on a flow that has left the table.
+    fn end_flow(&mut self, mut flow: Box<Flow<S::PerFlow>>, at: Ts, close: Close) {
+        let key = flow.key();
         if flow.is_passed_on() {
-            self.forwarding.ended(key, at);
+            self.forwarding.ended(&key, at);
             self.stats.flow_closed(l7::Counters::default());
-            return self.requests.closed(*key, flow.id(), at, false);
+            return self.requests.closed(key, flow.id(), at, false, Word::Table);
         }
         flow.closed(at, close, &mut self.collected);
         settle(&flow, &mut self.servers, &mut self.collected);
@@ -399,7 +427,7 @@ impl<S: Sink> Pipeline<S> {
         flow.report_gone(close, &mut self.sink);
         self.stats.flow_closed(flow.holes());
         self.stats.left_out += u64::from(flow.is_left_out());
-        self.requests.closed(*key, flow.id(), at, false);
+        self.requests.closed(key, flow.id(), at, false, Word::Table);
     }
 
     /// Makes sure that the table holds this instance of the flow. `false` when it is an instance
@@ -417,7 +445,7 @@ impl<S: Sink> Pipeline<S> {
                 return false;
             }
             // The tuple was used again and the old connection's end was not seen.
-            Some(_) => self.end(&key, at, Close::Gone),
+            Some(_) => self.replaced(&key, at),
             None if self.requests.closed_recently(&key, id) => {
                 self.stats.stale += 1;
                 return false;
@@ -425,7 +453,7 @@ impl<S: Sink> Pipeline<S> {
             // Without a handshake, so soon after the end: sent again, when the kernel had forgotten the connection.
             None if joined_midway && let Some(over) = self.requests.over_since(&key, at) => {
                 self.stats.stale += 1;
-                self.requests.closed(key, id, over, true);
+                self.requests.closed(key, id, over, true, Word::Table);
                 return false;
             }
             None => {}

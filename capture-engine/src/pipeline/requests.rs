@@ -1,6 +1,6 @@
 use crate::event::{FlowId, FlowKey};
 use flow_model::{Endpoint, Ts};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use l7::Interest;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -33,8 +33,19 @@ pub struct Requests {
     removed: VecDeque<(Ts, Option<u64>, FlowKey, FlowId)>,
     /// The newest instance of both.
     ended: HashMap<FlowKey, Ended, foldhash::fast::RandomState>,
+    /// Of both, those of which not the kernel had the last word: it may come.
+    told: HashSet<(FlowKey, FlowId), foldhash::fast::RandomState>,
     /// Closed flows that did not wait for their linger.
     closed_early: u64,
+}
+
+/// By whose word a flow was settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Word {
+    /// The kernel's, of the flow's end, by the ring or from aside: it gives one.
+    Ring,
+    /// That of a look into the table, or nobody's.
+    Table,
 }
 
 /// An instance of a flow that has been settled.
@@ -73,6 +84,7 @@ impl Requests {
             closed: VecDeque::new(),
             removed: VecDeque::new(),
             ended: HashMap::default(),
+            told: HashSet::default(),
             closed_early: 0,
         }
     }
@@ -133,6 +145,7 @@ impl Requests {
     }
 
     fn forget_ended(&mut self, key: FlowKey, id: FlowId) {
+        self.told.remove(&(key, id));
         if self.ended.get(&key).is_some_and(|ended| ended.id == id) {
             self.ended.remove(&key);
         }
@@ -177,7 +190,7 @@ impl Requests {
 
     /// This instance has been settled. `over`: its connection has ended, so what is seen of it after
     /// this was sent again.
-    pub(super) fn closed(&mut self, key: FlowKey, id: FlowId, at: Ts, over: bool) {
+    pub(super) fn closed(&mut self, key: FlowKey, id: FlowId, at: Ts, over: bool, word: Word) {
         // A source without a table of its own (a capture) takes nothing out.
         if self.closed.len() >= MOST_CLOSED
             && let Some((since, key, id)) = self.closed.pop_front()
@@ -186,7 +199,23 @@ impl Requests {
             self.forget_ended(key, id);
         }
         self.closed.push_back((at, key, id));
-        self.ended.insert(key, Ended { id, over: over.then_some(at) });
+        if word == Word::Table {
+            self.told.insert((key, id));
+        }
+        // An end that lay aside may be older than one that is known.
+        if !self.closed_recently(&key, id) {
+            self.ended.insert(key, Ended { id, over: over.then_some(at) });
+        }
+    }
+
+    /// This very instance has been settled, though not by the kernel's word.
+    pub(super) fn is_told(&self, key: &FlowKey, id: FlowId) -> bool {
+        self.told.contains(&(*key, id))
+    }
+
+    /// As `over_since`, where the connection that ended was there before this one.
+    pub(super) fn over_before(&self, key: &FlowKey, id: FlowId, now: Ts) -> bool {
+        self.ended.get(key).is_some_and(|ended| ended.id.0 < id.0) && self.over_since(key, now).is_some()
     }
 
     /// Some instance of this flow ended a moment ago: a seed that was read before is stale.
@@ -222,7 +251,7 @@ mod tests {
     fn what_is_over_has_an_eighth_of_the_table_and_the_rest_of_it_goes_early() {
         let mut requests = Requests::new(800);
         for port in 1..=1000 {
-            requests.closed(key(port), FlowId(u64::from(port)), Ts(u64::from(port)), true);
+            requests.closed(key(port), FlowId(u64::from(port)), Ts(u64::from(port)), true, Word::Ring);
         }
         let early: Vec<u64> = requests.take_removable(Ts(1001)).into_iter().map(|(_, id)| id.0).collect();
         assert_eq!(early, (1..=900).collect::<Vec<u64>>(), "the oldest");
@@ -236,8 +265,8 @@ mod tests {
     fn an_end_is_remembered_while_anything_may_come_of_it() {
         let mut requests = Requests::new(8);
         let linger = LINGER.as_nanos() as u64;
-        requests.closed(key(1), FlowId(1), Ts(0), true);
-        requests.closed(key(2), FlowId(2), Ts(linger), false);
+        requests.closed(key(1), FlowId(1), Ts(0), true, Word::Ring);
+        requests.closed(key(2), FlowId(2), Ts(linger), false, Word::Ring);
         assert_eq!(requests.take_removable(Ts(linger)).len(), 1);
         // Sent again after this it would be new, but its news may be in the ring.
         requests.forget(Ts(linger), 70, 100);
@@ -249,7 +278,7 @@ mod tests {
         requests.forget(Ts(linger), 100, 200);
         assert!(!requests.is_closed_recently(&key(1)) && requests.is_closed_recently(&key(2)));
         // Taken out early, because there are many.
-        requests.closed(key(3), FlowId(3), Ts(linger), true);
+        requests.closed(key(3), FlowId(3), Ts(linger), true, Word::Ring);
         assert_eq!(requests.take_removable(Ts(linger + 1)).len(), 1);
         requests.forget(Ts(linger + 1), 0, 0);
         assert!(requests.is_closed_recently(&key(2)), "it may be sent again");
@@ -261,7 +290,7 @@ mod tests {
     fn however_many_ends_come_a_bounded_number_is_remembered() {
         let mut requests = Requests::new(0);
         for id in 1..=3 * MOST_CLOSED as u64 {
-            requests.closed(key((id >> 16) as u16), FlowId(id), Ts(1), true);
+            requests.closed(key((id >> 16) as u16), FlowId(id), Ts(1), true, Word::Ring);
             requests.take_removable(Ts(1));
             requests.forget(Ts(1), 0, 1);
         }

@@ -129,9 +129,9 @@ struct Room {
 }
 
 impl Scene {
-    fn new(ring_bytes: u32, room: Option<Room>) -> Scene {
-        let bench = Bench::new(&KernelConfig { ring_bytes, flows: FLOWS, ..KernelConfig::default() });
-        let config = PipelineConfig { flows: FLOWS as usize, ..PipelineConfig::default() };
+    fn new(ring_bytes: u32, aside: u32, room: Option<Room>) -> Scene {
+        let bench = Bench::new(&KernelConfig { ring_bytes, flows: FLOWS, aside, ..KernelConfig::default() });
+        let config = PipelineConfig { flows: FLOWS as usize, has_aside: true, ..PipelineConfig::default() };
         let pipeline = Pipeline::new(config, Told::default());
         let connections = vec![Connection::default(); PORTS.into()];
         Scene { bench, pipeline, dice: Dice::new(0), connections, sent: BTreeMap::new(), long_after: 0, room }
@@ -157,8 +157,6 @@ impl Scene {
             return self.send(self.connections[usize::from(port)].port, packet);
         }
         if connection.next == connection.packets.len() {
-            // A SYN tells what nobody has told of the connection before it, which has to find room: see 0045.
-            self.read(2);
             let next = match &mut self.room {
                 Some(room) => {
                     room.next = room.next % 30_000 + 1;
@@ -203,6 +201,7 @@ impl Scene {
                 sampler.remove(&[key]).expect("removed");
             }
         }
+        bench.take_aside(pipeline);
         pipeline.requests().forget(now, bench.ring().read(), bench.ring().written());
     }
 
@@ -278,6 +277,8 @@ impl Scene {
             }
         }
         self.read(usize::MAX);
+        self.bench.take_aside(&mut self.pipeline);
+        self.pipeline.settle_aside(u64::MAX, true);
         let mut sampler = self.bench.kernel.sampler();
         let page = sampler.turn(FLOWS as usize).expect("a turn");
         page.samples().for_each(|sample| self.pipeline.sample(&sample, sample.at.plus(QUIET)));
@@ -346,14 +347,14 @@ fn play(mut scene: Scene, scripts: u64) -> KernelStats {
 
 #[test]
 fn of_random_connections_each_exchange_is_counted_or_lost_once_whenever_the_table_is_looked_through() {
-    let stats = play(Scene::new(RING, None), 150);
-    assert!(stats.ring_full > 0 && stats.flows_full == 0);
+    let stats = play(Scene::new(RING, 4096, None), 150);
+    assert!(stats.ring_full > 0 && stats.flows_full == 0 && stats.aside > 0 && stats.replaced_full == 0);
 }
 
 #[test]
 fn of_random_connections_whose_room_comes_and_goes_each_exchange_is_counted_or_lost_once() {
     for ring in [1 << 20, RING] {
-        let stats = play(Scene::new(ring, Some(Room::default())), 25);
+        let stats = play(Scene::new(ring, 4096, Some(Room::default())), 25);
         assert!(stats.flows_share > 0 && (stats.ring_full > 0) == (ring == RING));
     }
 }

@@ -2,8 +2,9 @@
 
 use capture_engine::event::{Event, Sample};
 use capture_engine::kernel::{Kernel, KernelConfig, Programs, RingReader};
+use capture_engine::pipeline::Pipeline;
 use etherparse::{PacketBuilder, TcpHeader};
-use flow_model::{Direction, Role, Slot};
+use flow_model::{Direction, Role, Sink, Slot};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -132,6 +133,19 @@ impl Bench {
     pub fn hear_what_is_there(&mut self, each: &mut impl FnMut(Event<'_>)) {
         let mut present = self.reader.present();
         self.reader.drain_present(&mut present, usize::MAX, each);
+    }
+
+    /// Hands over the ends that lie aside, as the owner of the pipeline does.
+    pub fn take_aside<S: Sink>(&mut self, pipeline: &mut Pipeline<S>) {
+        let (read, written) = (self.reader.read(), self.reader.written());
+        let mut each = |end: Sample| pipeline.put_aside(&end, written);
+        assert!(self.reader.take_aside(usize::MAX, &mut each).expect("ends"));
+        pipeline.settle_aside(read, true);
+    }
+
+    /// The ends that lie aside.
+    pub fn hear_aside(&mut self, each: &mut impl FnMut(Sample)) {
+        assert!(self.reader.take_aside(usize::MAX, each).expect("ends"));
     }
 
     pub fn ring(&self) -> &RingReader {

@@ -61,8 +61,13 @@ struct Scene {
 
 impl Scene {
     fn new() -> Scene {
-        let bench = Bench::new(&KernelConfig { ring_bytes: RING, flows: FLOWS, ..KernelConfig::default() });
-        let config = PipelineConfig { flows: FLOWS as usize, ..PipelineConfig::default() };
+        Scene::with(4096)
+    }
+
+    /// So many ends find room aside.
+    fn with(aside: u32) -> Scene {
+        let bench = Bench::new(&KernelConfig { ring_bytes: RING, flows: FLOWS, aside, ..KernelConfig::default() });
+        let config = PipelineConfig { flows: FLOWS as usize, has_aside: true, ..PipelineConfig::default() };
         let mut scene = Scene { bench, pipeline: Pipeline::new(config, Told::default()), asked: 0 };
         // The server is known from here on.
         scene.connection(1, Ends::Fin);
@@ -73,15 +78,22 @@ impl Scene {
 
     /// A request, and what comes of it.
     fn connection(&mut self, peer_port: u16, ends: Ends) {
+        self.connection_from(1000, peer_port, ends);
+    }
+
+    /// The same, of which `start` is the first byte's number.
+    fn connection_from(&mut self, start: u32, peer_port: u16, ends: Ends) {
         self.asked += 1;
         let flow = Tcp { bench: &mut self.bench, peer_port };
-        flow.handshake();
-        flow.request(1000, GET);
+        flow.send(Ingress, start - 1, "S", b"");
+        flow.send(Egress, start - 1, "SA", b"");
+        flow.send(Ingress, start, "A", b"");
+        flow.request(start, GET);
         if matches!(ends, Ends::Instead) {
-            return flow.send(Egress, 1000, "R", b"");
+            return flow.send(Egress, start, "R", b"");
         }
-        flow.response(1000, OK);
-        let (asked, answered) = (1000 + GET.len() as u32, 1000 + OK.len() as u32);
+        flow.response(start, OK);
+        let (asked, answered) = (start + GET.len() as u32, start + OK.len() as u32);
         if matches!(ends, Ends::Reset) {
             return flow.send(Ingress, asked, "R", b"");
         }
@@ -94,9 +106,12 @@ impl Scene {
     fn read(&mut self, events: usize) {
         let Scene { bench, pipeline, .. } = self;
         bench.hear_some(events, &mut |event| pipeline.event(&event));
+        bench.take_aside(pipeline);
+        let sampler = bench.kernel.sampler();
+        let of_it = |(key, id): &(FlowKey, _)| sampler.lookup(key).expect("a look").is_some_and(|now| now.id == *id);
         let over: Vec<FlowKey> =
-            pipeline.requests().take_removable(Ts::default()).into_iter().map(|(key, _)| key).collect();
-        bench.kernel.sampler().remove(&over).expect("removed");
+            pipeline.requests().take_removable(Ts::default()).into_iter().filter(of_it).map(|(key, _)| key).collect();
+        sampler.remove(&over).expect("removed");
     }
 
     /// A round through the table, long after.
@@ -166,6 +181,57 @@ fn a_tuple_that_is_used_again_beside_a_full_ring_is_told_each_time() {
     assert!(lost > 0, "the ring was not full");
     // The last one is open.
     assert!((scene.asked - 1..=scene.asked).contains(&(counted + lost)), "{counted} + {lost} of {}", scene.asked);
+}
+
+/// The reader sleeps until even ends find no room, and addresses and ports are used again meanwhile.
+#[test]
+fn ends_that_a_full_ring_refuses_are_told_though_their_places_are_used_again() {
+    for ends in [Ends::Fin, Ends::Reset, Ends::Instead] {
+        let mut scene = Scene::new();
+        for again in 0..20 {
+            for peer_port in 2..100 {
+                scene.connection_from(1000 + again * 100_000, peer_port, ends);
+            }
+        }
+        scene.read(usize::MAX);
+        // What lay aside is told once the ring has been read.
+        scene.read(usize::MAX);
+        scene.read(usize::MAX);
+        scene.round();
+        scene.adds_up(&format!("{ends:?}, used again"));
+        let stats = scene.bench.kernel.stats().expect("stats");
+        assert!(stats.aside > 1000 && stats.replaced_full == 0, "{stats:?}");
+    }
+}
+
+/// And until nothing finds room aside: an end keeps its place, and what comes after it is told by its answers.
+#[test]
+fn an_end_that_finds_no_room_anywhere_keeps_its_place_and_what_comes_after_it_is_told() {
+    for ends in [Ends::Fin, Ends::Reset] {
+        let mut scene = Scene::with(8);
+        let before: u64 = scene.bench.kernel.sampler().answers().iter().sum();
+        for again in 0..20 {
+            for peer_port in 2..100 {
+                scene.connection_from(1000 + again * 100_000, peer_port, ends);
+            }
+        }
+        let stats = scene.bench.kernel.stats().expect("stats");
+        assert!(stats.aside == 8 && stats.replaced_full > 1000, "{stats:?}");
+        scene.read(usize::MAX);
+        scene.read(usize::MAX);
+        scene.round();
+        // It has its place again, whoever has told of the one before.
+        for peer_port in 2..100 {
+            scene.connection_from(5_000_000, peer_port, ends);
+            scene.read(usize::MAX);
+        }
+        scene.read(usize::MAX);
+        let answers: u64 = scene.bench.kernel.sampler().answers().iter().sum::<u64>() - before;
+        let (counted, lost, _) = scene.told();
+        eprintln!("{ends:?}: {counted} counted, {lost} lost, {answers} told by their answers");
+        assert!(counted >= 98, "{counted} counted");
+        assert_eq!(counted + lost + answers, scene.asked, "{counted} counted, {lost} lost, {answers} by their answers");
+    }
 }
 
 /// Until even the ends find no room: these are in the table.

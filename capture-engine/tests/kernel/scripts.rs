@@ -19,6 +19,7 @@ pub fn run(bench: &mut Bench, packets: &[Packet]) -> Told {
         bench.run(dir, &packet.ethernet());
     }
     bench.hear(&mut |event| engine::hear(&mut told, &event));
+    bench.hear_aside(&mut |end| engine::end(&mut told, &end));
     let mut sampler = bench.kernel.sampler();
     let mut keys = Vec::new();
     for sample in sampler.turn(16).expect("a turn").samples() {

@@ -40,6 +40,7 @@ pub fn run_in(packets: &[Packet], ring_bytes: u32) -> Told {
     }
     let mut told = Told::default();
     records(library.ring(), &mut |record| hear(&mut told, record));
+    library.aside().chunks_exact(size_of::<wire::Closed>()).for_each(|end| hear(&mut told, end));
     for entry in library.flows().chunks_exact(size_of::<Entry>()) {
         let Entry { used, key: _, flow } = Entry::read_from_bytes(entry).unwrap();
         if used != 0 {

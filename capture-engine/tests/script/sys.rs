@@ -23,10 +23,13 @@ pub struct Library {
     meanwhile: Meanwhile,
     walk: Walk,
     empty: Reset,
+    empty_aside: Reset,
     eager: Reset,
     ring_bytes: Reset,
     room: Reset,
+    aside_room: Reset,
     ring: Bytes,
+    aside: Bytes,
     flows: Bytes,
     answers: Bytes,
 }
@@ -81,10 +84,13 @@ impl Library {
                 meanwhile: std::mem::transmute::<*mut libc::c_void, Meanwhile>(symbol("host_meanwhile")),
                 walk: std::mem::transmute::<*mut libc::c_void, Walk>(symbol("host_walk")),
                 empty: std::mem::transmute::<*mut libc::c_void, Reset>(symbol("host_empty")),
+                empty_aside: std::mem::transmute::<*mut libc::c_void, Reset>(symbol("host_empty_aside")),
                 eager: std::mem::transmute::<*mut libc::c_void, Reset>(symbol("host_eager")),
                 ring_bytes: std::mem::transmute::<*mut libc::c_void, Reset>(symbol("host_ring_bytes")),
                 room: std::mem::transmute::<*mut libc::c_void, Reset>(symbol("host_room")),
+                aside_room: std::mem::transmute::<*mut libc::c_void, Reset>(symbol("host_aside_room")),
                 ring: std::mem::transmute::<*mut libc::c_void, Bytes>(symbol("host_ring")),
+                aside: std::mem::transmute::<*mut libc::c_void, Bytes>(symbol("host_aside")),
                 flows: std::mem::transmute::<*mut libc::c_void, Bytes>(symbol("host_flows")),
                 answers: std::mem::transmute::<*mut libc::c_void, Bytes>(symbol("host_answers")),
             }
@@ -133,6 +139,12 @@ impl Library {
         unsafe { (self.room)(flows) }
     }
 
+    /// From here on so many ends find room aside, 256 at most.
+    pub fn aside_room(&mut self, ends: u32) {
+        // SAFETY: as above.
+        unsafe { (self.aside_room)(ends) }
+    }
+
     /// See `host.c`.
     pub fn answers(&self) -> &[u8] {
         self.bytes(self.answers)
@@ -146,9 +158,22 @@ impl Library {
         taken
     }
 
+    /// Takes the ends that lie aside.
+    pub fn take_aside(&mut self) -> Vec<u8> {
+        let taken = self.aside().to_vec();
+        // SAFETY: as above.
+        unsafe { (self.empty_aside)(0) }
+        taken
+    }
+
     /// What is in the ring: see `host.c`.
     pub fn ring(&self) -> &[u8] {
         self.bytes(self.ring)
+    }
+
+    /// Ends that lie aside.
+    pub fn aside(&self) -> &[u8] {
+        self.bytes(self.aside)
     }
 
     pub fn flows(&self) -> &[u8] {

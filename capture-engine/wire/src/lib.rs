@@ -65,6 +65,9 @@ pub const FLOW_WALKED: u32 = 16384;
 pub const FLOW_EAGER: u32 = 32768;
 /// Bit of [`Flow::flags`]: the answer under way was told without a flow, and what follows of it is no message.
 pub const FLOW_TOLD: u32 = 65536;
+/// Its addresses and ports are another connection's, and there was no room to tell of its end: it is over, since
+/// [`Flow::syn_ns`].
+pub const FLOW_KEPT: u32 = 131_072;
 
 /// Budget of a message, in [`Flow::head_bytes`] and `pilotfish_override`: copy no byte.
 pub const BUDGET_NOTHING: u32 = 0;
@@ -435,8 +438,10 @@ pub struct Control {
     pub data_bytes: u32,
     /// Servers with an override of their own, whose new connections are copied whole.
     pub servers: u32,
+    /// Ends that were put into `pilotfish_aside`: it wraps.
+    pub aside: u32,
     /// Explicit padding.
-    pub pad2: [u8; 52],
+    pub pad2: [u8; 48],
     /// Flows whose handshake is not complete, by namespace: see [`opening`].
     pub opening: [i32; OPENING],
     /// All flows, by namespace, at the same places.
@@ -498,18 +503,20 @@ pub enum Stat {
     Rows,
     /// Answers without a flow that found no place to be known by: their exchanges are counted nowhere else.
     AnswersFull,
-    /// Of `Replaced`, those whose end found no room in the ring: perhaps nothing else tells of it.
+    /// Ends that found no room in the ring nor aside: their flows keep their places.
     ReplacedFull,
+    /// Ends that found no room in the ring and were put aside.
+    Aside,
 }
 
 /// Number of [`Stat`]s.
-pub const STAT_MAX: usize = 17;
+pub const STAT_MAX: usize = 18;
 
 /// Entries of `pilotfish_stats`.
 pub const AREAS: u32 = 3;
 
 /// Size of one CPU's value in `pilotfish_stats`: [`Stats`], then what the programs work with.
-pub const CPU_BYTES: usize = 10008;
+pub const CPU_BYTES: usize = 10016;
 
 /// Value of `pilotfish_stats` on one CPU.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -531,5 +538,5 @@ const _: () = {
     assert!(size_of::<Way>() == 32);
     assert!(size_of::<Walk>() == 360);
     assert!(size_of::<Control>() == 4224);
-    assert!(size_of::<Stats>() == 136);
+    assert!(size_of::<Stats>() == 144);
 };

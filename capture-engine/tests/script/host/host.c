@@ -7,6 +7,7 @@
 
 #define HOST_FLOWS 16
 #define HOST_RING (1 << 20)
+#define HOST_ASIDE 256
 
 struct host_flow {
 	__u32 used;
@@ -32,6 +33,9 @@ static __u8 eager;
 static __u8 ring[HOST_RING] __attribute__((aligned(8)));
 static __u32 ring_end;
 static __u32 ring_bytes = HOST_RING;
+/* Ends that lie aside, and how many find room there, HOST_ASIDE at most. */
+static struct pf_closed aside[HOST_ASIDE];
+static __u32 asides, aside_room = HOST_ASIDE;
 static __u64 seen;
 static struct pf_answer answers[PF_ANSWERS];
 /* Flows that find room, HOST_FLOWS at most. */
@@ -51,12 +55,15 @@ static struct {
 
 static int handle(__u32 slot, __u32 dir, const __u8 *bytes, __u32 length);
 
-/* A helper is called: no packet holds a lock here. */
+/* A helper is called. While a packet holds a lock, another one of its flow would wait. */
 static void called(void)
 {
 	const __u8 *before = frame;
 	__u32 length = frame_length;
 
+	for (int i = 0; i < HOST_FLOWS; i++)
+		if (flows[i].used && flows[i].flow.lock)
+			return;
 	if (!meanwhile.bytes || meanwhile.calls--)
 		return;
 	frame = meanwhile.bytes;
@@ -182,6 +189,17 @@ static __u64 bpf_ringbuf_query(void *map, __u64 flags)
 	return ring_end;
 }
 
+static long bpf_map_push_elem(void *map, const void *value, __u64 flags)
+{
+	if (map != &pilotfish_aside || flags)
+		abort();
+	called();
+	if (asides >= aside_room)
+		return -1;
+	memcpy(&aside[asides++], value, sizeof(aside[0]));
+	return 0;
+}
+
 static long bpf_loop(__u32 times, long (*step)(__u32, void *), void *context, __u64 flags)
 {
 	(void)flags;
@@ -219,6 +237,8 @@ void host_reset(__u32 head_bytes)
 	memset(flows, 0, sizeof(flows));
 	ring_end = 0;
 	ring_bytes = HOST_RING;
+	asides = 0;
+	aside_room = HOST_ASIDE;
 	room = HOST_FLOWS;
 	command = eager = 0;
 	memset(&walk, 0, sizeof(walk));
@@ -259,6 +279,12 @@ void host_ring_bytes(__u32 bytes)
 	control.data_bytes = bytes - bytes / 8;
 }
 
+/* From here on so many ends find room aside, HOST_ASIDE at most. */
+void host_aside_room(__u32 ends)
+{
+	aside_room = ends;
+}
+
 /* From here on so many flows find room, HOST_FLOWS at most. */
 void host_room(__u32 flows)
 {
@@ -282,6 +308,13 @@ void host_empty(__u32 unused)
 {
 	(void)unused;
 	ring_end = 0;
+}
+
+/* What lay aside was taken. */
+void host_empty_aside(__u32 unused)
+{
+	(void)unused;
+	asides = 0;
 }
 
 static int handle(__u32 slot, __u32 dir, const __u8 *bytes, __u32 length)
@@ -314,6 +347,13 @@ int host_packet(__u32 slot, __u32 dir, const __u8 *bytes, __u32 length)
 		called();
 	}
 	return verdict;
+}
+
+/* Ends that lie aside. */
+const __u8 *host_aside(__u32 *length)
+{
+	*length = asides * sizeof(aside[0]);
+	return (const __u8 *)aside;
 }
 
 const __u8 *host_ring(__u32 *length)

@@ -218,6 +218,7 @@ fn pipeline_config() -> PipelineConfig {
             report_partial: true,
             wires: l7::Wires::ALL,
         },
+        has_aside: false,
     }
 }
 

@@ -65,7 +65,7 @@ impl KernelStatsReader {
             replaced_full: losses.place(
                 "kernel",
                 "replaced_full",
-                "ends of flows that found no room in the ring before their addresses and ports were used again",
+                "connections without a flow, since the end of the one before found no room in the ring nor aside",
             ),
             astray: losses.place("kernel", "astray", "packets among frames whose next header was not known"),
             malformed: losses.place("ring", "malformed", "records that made no sense"),

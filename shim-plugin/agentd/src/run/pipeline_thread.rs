@@ -174,6 +174,8 @@ impl PipelineThread {
             }
         }
         while self.drain(BATCH) == BATCH {}
+        self.take_aside();
+        self.pipeline.settle_aside(u64::MAX, true);
         self.pipeline.sink_mut().publish();
         self.publish_counts();
         Ok(())
@@ -234,8 +236,13 @@ impl PipelineThread {
             pipeline.tick(now, |key| sampler.lookup(key).ok().flatten());
             self.tell_kernel();
             // Flows that were read before they ended are known to have ended as long as they are not removed.
-            if self.waiting.is_none() {
+            let may_forget = self.waiting.is_none();
+            if may_forget {
                 self.remove_closed(now);
+            }
+            // What is remembered of an end must be so until that has come which was put aside before its flow was removed.
+            if self.take_aside() && may_forget {
+                self.pipeline.requests().forget(now, self.reader.read(), self.reader.written());
             }
         }
         let events = self.sample(now);
@@ -341,7 +348,18 @@ impl PipelineThread {
         for (key, id) in self.pipeline.requests().take_removable(now) {
             remove(&self.sampler, &key, id);
         }
-        self.pipeline.requests().forget(now, self.reader.read(), self.reader.written());
+    }
+
+    /// Ends that the ring refused. Returns whether all of them have come.
+    fn take_aside(&mut self) -> bool {
+        let PipelineThread { reader, pipeline, .. } = self;
+        // Those that lie there now were put there before anything that is in the ring from here on.
+        let (read, written) = (reader.read(), reader.written());
+        let all = reader.take_aside(pipeline.room_aside(), &mut |end| pipeline.put_aside(&end, written));
+        // What the kernel refuses to give out lies there until the next time.
+        let all = all.unwrap_or(false);
+        pipeline.settle_aside(read, all);
+        all
     }
 
     fn publish_counts(&mut self) {

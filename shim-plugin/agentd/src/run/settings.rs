@@ -42,7 +42,7 @@ pub fn attach(config: &Config) -> AttachConfig {
 #[must_use]
 pub fn pipeline(config: &Config) -> PipelineConfig {
     let l7 = l7::Limits { wires: wires(config), routes: config.metrics.route, ..l7::Limits::default() };
-    PipelineConfig { flows: config.capture.flows as usize, l7 }
+    PipelineConfig { flows: config.capture.flows as usize, l7, has_aside: true }
 }
 
 /// What is read; where nothing is named, all.

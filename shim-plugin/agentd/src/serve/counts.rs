@@ -267,6 +267,7 @@ pub fn kernel(stats: KernelStats, out: &mut Vec<SelfMetric>) {
         replaced_full: _,
         astray: _,
         rows,
+        aside,
     } = stats;
     let mut count = |name, help, total| out.push(SelfMetric::counter(name, help, total));
     count("pilotfish_ring_records_total", "Records that the kernel programs put into the ring.", events);
@@ -275,6 +276,8 @@ pub fn kernel(stats: KernelStats, out: &mut Vec<SelfMetric>) {
     count("pilotfish_messages_of_rows_total", help, rows);
     let help = "Flows that a SYN began anew before their end was told.";
     count("pilotfish_flows_replaced_total", help, replaced);
+    let help = "Ends of flows that found no room in the ring and were told from aside.";
+    count("pilotfish_ends_aside_total", help, aside);
     for (why, total) in [("other_protocol", other), ("no_flow", stray)] {
         let help = "Packets of no flow: neither TCP nor UDP over IP; or of no known connection and without payload, or \
                     sent again of an exchange that was lost for want of room.";

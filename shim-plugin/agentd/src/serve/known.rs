@@ -7,7 +7,7 @@
 use golden_metrics::{Exposition, Known};
 
 /// What the agent says of itself, and the labels that it has there.
-const OWN: [(&str, &[&str]); 130] = [
+const OWN: [(&str, &[&str]); 131] = [
     ("pilotfish_admin_answers_cut_total", &["why"]),
     ("pilotfish_admin_connections_evicted_total", &[]),
     ("pilotfish_admin_connections_unaccepted_total", &[]),
@@ -55,6 +55,7 @@ const OWN: [(&str, &[&str]); 130] = [
     ("pilotfish_containerd_unread_labels_total", &[]),
     ("pilotfish_containerd_unread_namespaces_total", &[]),
     ("pilotfish_cpu_quota_cpus", &[]),
+    ("pilotfish_ends_aside_total", &[]),
     ("pilotfish_finding", &["id", "severity", "namespace", "workload"]),
     ("pilotfish_flows", &[]),
     ("pilotfish_flows_replaced_total", &[]),

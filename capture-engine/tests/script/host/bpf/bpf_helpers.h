@@ -21,6 +21,7 @@ static void bpf_ringbuf_submit(void *record, __u64 flags);
 static void bpf_ringbuf_discard(void *record, __u64 flags);
 static long bpf_ringbuf_output(void *ring, void *record, __u64 size, __u64 flags);
 static __u64 bpf_ringbuf_query(void *ring, __u64 flags);
+static long bpf_map_push_elem(void *map, const void *value, __u64 flags);
 static long bpf_loop(__u32 times, long (*step)(__u32, void *), void *context, __u64 flags);
 static __u64 bpf_ktime_get_ns(void);
 static __u64 bpf_ktime_get_coarse_ns(void);

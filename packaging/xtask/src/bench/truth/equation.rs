@@ -42,10 +42,14 @@ pub(super) fn hold(agent: &Agent, profile: &str, sent: u64, before: &Dropped) ->
         let why = reasons(agent, reporter);
         say(&format!("truth: {profile}: {reporter}: sent {sent}, counted {counted}, lost {lost}{why}: {verdict}"));
     }
-    if !exact {
-        let dropped = Dropped::until_now().0.saturating_sub(before.0);
-        say(&format!("truth: {profile}: places of loss: {}; packets dropped by queues: {dropped}", places(agent)));
-    }
+    let dropped = Dropped::until_now().0.saturating_sub(before.0);
+    let [aside, replaced] = ["pilotfish_ends_aside_total", "pilotfish_flows_replaced_total"]
+        .map(|name| agent.metrics().map_or(0, |metrics| metrics.count(name, &[])));
+    say(&format!(
+        "truth: {profile}: places of loss: {}; ends told from aside: {aside}, flows replaced: {replaced}; packets \
+         dropped by queues: {dropped}",
+        places(agent)
+    ));
     ensure!(exact, "the equation does not hold");
     Ok(())
 }
