@@ -142,7 +142,7 @@ impl Key {
 /// The local end is the client of each second edge.
 fn flow(local: u32, remote: u32) -> FlowInfo {
     let end = |of: u32, port| Endpoint { ip: IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + of)), port };
-    let is_client = remote % 2 == 0;
+    let is_client = remote.is_multiple_of(2);
     let (role, ports) = if is_client { (Role::Client, [40_000, 80]) } else { (Role::Server, [80, 40_000]) };
     let tuple = FiveTuple { transport: Transport::Tcp, local: end(local, ports[0]), remote: end(remote, ports[1]) };
     FlowInfo { slot: Slot(local + 1), tuple, role, opened: Ts(1), joined_midway: false, peer: None }
