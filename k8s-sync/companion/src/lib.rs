@@ -9,6 +9,7 @@
 pub mod apis;
 pub mod book;
 pub mod cluster;
+mod counts;
 mod figure;
 mod findings;
 mod fleet;
@@ -17,6 +18,8 @@ pub mod map;
 mod names;
 mod node;
 mod placed;
+#[cfg(test)]
+mod pods;
 mod ran;
 mod review;
 pub mod serve;
@@ -27,9 +30,10 @@ mod taking;
 mod told;
 mod watched;
 
+pub use counts::FleetCounts;
 pub use figure::{Figure, Gap, Measure, Missing};
 pub use findings::{Severity, Told};
-pub use fleet::{Config, Fleet, FleetCounts, KEPT};
+pub use fleet::{Config, Fleet, KEPT};
 pub use names::{Name, Names};
 pub use placed::{Here, Placed, Places};
 pub use ran::{LATELY, Ran, RanCounts, Verdict};

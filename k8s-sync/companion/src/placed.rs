@@ -200,24 +200,10 @@ impl Placed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use k8s_sync::cluster::object::{Controller, ServiceEndpoint};
+    use crate::pods::{pod, uid, web};
+    use k8s_sync::cluster::object::ServiceEndpoint;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
-
-    fn uid(n: u32) -> Uid {
-        Uid::parse(&format!("{n:032x}")).unwrap()
-    }
-
-    fn pod(n: u32, controller: (&str, &str), node: &str) -> Pod {
-        let controller = Some(Controller { kind: controller.0.into(), name: controller.1.into() });
-        let (namespace, name) = ("shop".into(), format!("pod-{n}"));
-        let template_hash = Some("5d4c".into());
-        Pod { uid: uid(n), namespace, name, controller, template_hash, node: Some(node.into()), ..Pod::default() }
-    }
-
-    fn web(n: u32, node: &str) -> Pod {
-        pod(n, ("ReplicaSet", "web-5d4c"), node)
-    }
 
     fn at(seconds: u64) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)

@@ -1,9 +1,11 @@
 //! The agent's streams to all replicas of its companion: one to whichever the Service's address leads
 //! to, and one to each of the others that it tells of.
 
-use crate::client::{Client, Feed, Purse};
+use crate::client::Client;
+use crate::counts::PushCounts;
+use crate::feed::{Feed, Purse};
 use crate::hello::Me;
-use crate::link::{Link, PushCounts};
+use crate::link::Link;
 use crate::names::Names;
 use crate::replicas::Replicas;
 use crate::ticket::Ticket;

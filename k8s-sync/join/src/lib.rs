@@ -17,6 +17,8 @@
 #![warn(missing_docs)]
 
 mod client;
+mod counts;
+mod feed;
 pub mod findings;
 mod group;
 pub mod grpc;
@@ -35,10 +37,12 @@ mod ticket;
 mod token;
 mod wallet;
 
-pub use client::{Client, Feed, Purse, reach};
+pub use client::{Client, reach};
+pub use counts::PushCounts;
+pub use feed::{Feed, Purse};
 pub use group::Group;
 pub use hello::{Me, is_node_name, welcome};
-pub use link::{Action, Cut, Link, PushCounts};
+pub use link::{Action, Cut, Link};
 pub use pack::{PackError, Parts};
 pub use refusal::{Reason, Refusal};
 pub use replica::{Applied, Changes, Counted, Replica, Was};

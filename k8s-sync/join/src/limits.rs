@@ -11,6 +11,9 @@ pub const MESSAGE: usize = 1 << 20;
 pub const PART: usize = 512 << 10;
 /// Bytes of entries after which a part is closed: one entry more fits into `PART`.
 pub(crate) const PART_FULL: usize = PART - KEY - VALUE - 64;
+/// What a companion may send before an agent has read it. The answer to a push goes behind names that
+/// are on their way, so on a slow network it comes as late as these take.
+pub(crate) const AHEAD: u32 = 256 << 10;
 /// The name of a series: two ends, a Service and 16 labels of 128 bytes.
 pub const KEY: usize = 4 << 10;
 /// What a series has counted: a histogram with a count in each of its cells takes 9 KiB.

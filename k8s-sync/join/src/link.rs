@@ -4,6 +4,7 @@
 //! At most one push is under way. What changes meanwhile goes with the next one, so a companion that
 //! is slow or away makes nothing grow here.
 
+use crate::counts::PushCounts;
 use crate::hello::Me;
 use crate::jitter::Jitter;
 use crate::limits::{LONGEST_WAIT, MISSING, PATIENCE, PERIOD, PERIODS, REPLICAS, SOON, SPREAD};
@@ -59,35 +60,6 @@ struct Open {
     under_way: Option<(u64, Duration)>,
     parts: VecDeque<Part>,
     next: Duration,
-}
-
-/// What became of pushes, since the link was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PushCounts {
-    /// Attempts to reach the companion.
-    pub dials: u64,
-    /// Pushes that began.
-    pub begun: u64,
-    /// Of these, those that arrived in full, as the companion says.
-    pub answered: u64,
-    /// Of these, those whose stream was cut; what they told goes with the next one.
-    pub cut: u64,
-    /// Of these, those that did not fit what the companion had; everything was sent again.
-    pub resyncs: u64,
-    /// Streams that the companion refused.
-    pub refused: u64,
-}
-
-impl std::ops::AddAssign for PushCounts {
-    fn add_assign(&mut self, other: PushCounts) {
-        let PushCounts { dials, begun, answered, cut, resyncs, refused } = other;
-        self.dials += dials;
-        self.begun += begun;
-        self.answered += answered;
-        self.cut += cut;
-        self.resyncs += resyncs;
-        self.refused += refused;
-    }
 }
 
 /// See the module.

@@ -50,6 +50,9 @@ pub struct Config {
     pub scope: Scope,
     /// With more pods than this the scope becomes `Node`, where the node has a name.
     pub most_pods: u32,
+    /// One of as many as there are nodes, which list in turn. Who watches once for all of them waits
+    /// for nobody.
+    pub in_turn: bool,
     /// There are at least so many agents, whatever the list of nodes says: for the turn to list.
     pub at_least_agents: u32,
     /// Lists as streams (`sendInitialEvents`) where the server has them.
@@ -75,6 +78,7 @@ impl Default for Config {
             scope: Scope::Cluster,
             // The largest cluster that Kubernetes supports has 150,000; the table is bounded by its own limits, too.
             most_pods: 150_000,
+            in_turn: true,
             at_least_agents: 0,
             streaming_lists: true,
             watch_timeout_s: None,

@@ -271,6 +271,9 @@ impl<T: Table> Server<T> {
     pub(super) async fn turn(&self, who: Resource) -> bool {
         let index = Resource::ALL.iter().position(|resource| *resource == who).unwrap_or(0);
         let (index, lists) = (u32::try_from(index).unwrap_or(0), u32::try_from(Resource::ALL.len()).unwrap_or(5));
+        if !self.config.in_turn {
+            return self.state.borrow().gate.is_open();
+        }
         if who != Resource::Nodes {
             self.counted().await;
         }

@@ -19,6 +19,26 @@ fn lists_by_second(plane: &testbed::cluster::ControlPlane, mark: Mark) -> Result
     Ok(seconds)
 }
 
+/// A companion was told of pods minutes after its start: it waited as one of as many agents as there are nodes.
+#[test]
+fn who_watches_for_all_lists_at_once_however_many_nodes_there_are() -> Result<()> {
+    let plane = plane_with(1, &ControlPlaneOptions::default())?;
+    for n in 0..50_u8 {
+        objects::create_node(plane.client(), &format!("node-{n}"), [10, 88, 1, n].into())?;
+    }
+    let start = |in_turn| {
+        Watches::start(agent(&plane)?, |config| {
+            (config.in_turn, config.node, config.timing) = (in_turn, None, Timing::default());
+        })
+    };
+    let (alone, one_of_many) = (start(false)?, start(true)?);
+    let is_listed = |watches: &Watches| watches.report().watches.iter().all(|watch| watch.is_complete);
+    // A round of 50 agents takes 75 s.
+    testbed::until("it has listed", std::time::Duration::from_secs(10), || is_listed(&alone))?;
+    assert!(alone.report().last_list_wait.is_zero(), "{:?}", alone.report().last_list_wait);
+    testbed::until("an agent waits for its turn", PATIENCE, || !one_of_many.report().last_list_wait.is_zero())
+}
+
 #[test]
 #[ignore = "measures: some minutes, and the seconds are the machine's"]
 fn fifty_agents_list_slowly_when_the_server_restarts() -> Result<()> {

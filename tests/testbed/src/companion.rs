@@ -1,9 +1,10 @@
 use crate::agent::free_port;
 use crate::bed::Testbed;
+use crate::cluster::{ControlPlane, User, binaries};
 use crate::exposition::Exposition;
 use crate::fetch::{Response, fetch};
 use crate::known::Known;
-use crate::process::Process;
+use crate::process::{Process, Stat};
 use crate::programs::built_binary;
 use crate::wait::until;
 use anyhow::{Context, Result, bail, ensure};
@@ -13,6 +14,58 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
+
+/// Where a companion has its files, which go with it.
+pub trait Home {
+    fn dir(&self) -> &Path;
+    /// Its output is in the file that `log` names, and it is found again after a kill -9.
+    fn start(&self, name: &str, command: &mut Command) -> Result<Process>;
+    fn log(&self, name: &str) -> PathBuf;
+}
+
+impl Home for Testbed {
+    fn dir(&self) -> &Path {
+        Testbed::dir(self)
+    }
+
+    fn start(&self, name: &str, command: &mut Command) -> Result<Process> {
+        let process = Process::start(name, command, &self.log_file(name))?;
+        self.record_process(process.pid())?;
+        Ok(process)
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.log_file(name)
+    }
+}
+
+impl Home for ControlPlane {
+    fn dir(&self) -> &Path {
+        ControlPlane::dir(self)
+    }
+
+    fn start(&self, name: &str, command: &mut Command) -> Result<Process> {
+        self.start_beside(name, command)
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        ControlPlane::dir(self).join("logs").join(format!("{name}.log"))
+    }
+}
+
+/// With both groups for an HPA.
+const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../packaging/kubernetes/companion-hpa");
+const ACCOUNT: &str = "system:serviceaccount:pilotfish:companion";
+
+/// Its manifests as they are shipped, in a cluster that runs no pods: for a process that is started
+/// beside it. Returns a kubeconfig of its account.
+pub fn apply_manifests(plane: &ControlPlane) -> Result<PathBuf> {
+    let mut apply = Command::new(binaries::find(binaries::Program::Kubectl)?);
+    apply.arg("--kubeconfig").arg(plane.kubeconfig(User::Admin)?).arg("--cache-dir").arg(plane.dir().join("kubectl"));
+    let applied = apply.args(["apply", "--server-side", "-k", MANIFESTS]).output()?;
+    ensure!(applied.status.success(), "kubectl apply: {}", String::from_utf8_lossy(&applied.stderr));
+    plane.kubeconfig_with_certificate(ACCOUNT, &["system:serviceaccounts"])
+}
 
 /// The companion under test: the real binary, with ports of the loopback and with the Secrets that
 /// it prints itself.
@@ -30,10 +83,15 @@ pub struct Companion {
 }
 
 impl Companion {
-    /// Starts it and waits until it serves. It reads the cluster of `kubeconfig`, and takes itself
-    /// for `pod`.
-    pub fn start(bed: &Testbed, kubeconfig: &Path, pod: &str) -> Result<Companion> {
-        let dir = bed.dir().join(pod);
+    /// Starts it and waits until it serves. It reads the cluster of `kubeconfig`, takes itself for
+    /// `pod`, and asks agents to push each second.
+    pub fn start(home: &impl Home, kubeconfig: &Path, pod: &str) -> Result<Companion> {
+        Companion::start_with(home, kubeconfig, pod, "[limits]\nperiod_s = 1\n")
+    }
+
+    /// The same with more tables of its configuration.
+    pub fn start_with(home: &impl Home, kubeconfig: &Path, pod: &str, more: &str) -> Result<Companion> {
+        let dir = home.dir().join(pod);
         std::fs::create_dir_all(&dir)?;
         let address = || -> Result<SocketAddr> { Ok((Ipv4Addr::LOCALHOST, free_port()?).into()) };
         let (push, api, metrics) = (address()?, address()?, address()?);
@@ -42,14 +100,14 @@ impl Companion {
         let text = format!(
             "[push]\nlisten = \"{push}\"\n[api]\nlisten = \"{api}\"\n[metrics]\nlisten = \"{metrics}\"\n\
              [tls]\ncertificate = {:?}\nkey = {:?}\n[join]\ntoken = {:?}\n\
-             [kubernetes]\nkubeconfig = {kubeconfig:?}\n[hpa]\ncustom_metrics = true\nexternal_metrics = true\n[limits]\nperiod_s = 1\n",
+             [kubernetes]\nkubeconfig = {kubeconfig:?}\n[hpa]\ncustom_metrics = true\nexternal_metrics = true\n{more}",
             file("tls.crt"),
             file("tls.key"),
             file("token"),
         );
         std::fs::write(file("companion.toml"), text)?;
-        let log = bed.log_file(pod);
-        let process = start_process(bed, &dir, &log, pod)?;
+        let log = home.log(pod);
+        let process = start_process(home, &dir, pod)?;
         let mut companion = Companion { process, dir, log, pod: pod.to_owned(), push, api, metrics };
         companion.wait_serves()?;
         Ok(companion)
@@ -67,14 +125,23 @@ impl Companion {
         serves.with_context(|| self.log_text())
     }
 
+    pub fn stat(&self) -> Result<Stat> {
+        self.process.stat()
+    }
+
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self) {
         self.process.kill();
     }
 
     /// After [`Companion::kill`]: the same files, the same ports.
-    pub fn start_again(&mut self, bed: &Testbed) -> Result<()> {
-        self.process = start_process(bed, &self.dir, &self.log, &self.pod)?;
+    pub fn start_again(&mut self, home: &impl Home) -> Result<()> {
+        self.process = start_process(home, &self.dir, &self.pod)?;
         self.wait_serves()
     }
 
@@ -97,6 +164,11 @@ impl Companion {
         let page = Exposition::parse(&self.get("/metrics?histograms=classic")?.body());
         Known::of_companion()?.admits_page(&page)?;
         Ok(page)
+    }
+
+    /// What it says of itself, without the series of nodes.
+    pub fn own_metrics(&self) -> Result<Exposition> {
+        Ok(Exposition::parse(&self.get("/metrics?node=-")?.body()))
     }
 
     /// The text of the `join.toml` that nodes get.
@@ -134,14 +206,12 @@ impl Companion {
     }
 }
 
-fn start_process(bed: &Testbed, dir: &Path, log: &Path, pod: &str) -> Result<Process> {
+fn start_process(home: &impl Home, dir: &Path, pod: &str) -> Result<Process> {
     let mut command = Command::new(built_binary("pilotfish-companion")?);
     command.args(["serve", "--config"]).arg(dir.join("companion.toml"));
     // What the developer's shell says of a cluster is no part of a test.
     command.env_remove("KUBECONFIG").env_remove("KUBERNETES_SERVICE_HOST").env("POD_NAME", pod);
-    let process = Process::start("pilotfish-companion", &mut command, log)?;
-    bed.record_process(process.pid())?;
-    Ok(process)
+    home.start(pod, &mut command)
 }
 
 /// As an admin's `pilotfish-companion secrets | kubectl apply` and the kubelet would.

@@ -40,7 +40,7 @@ mod wait;
 
 pub use agent::{Agent, AgentOptions};
 pub use bed::Testbed;
-pub use companion::Companion;
+pub use companion::{Companion, Home, apply_manifests};
 pub use container::{Container, ContainerSpec, PodLabels};
 pub use containerd::Containerd;
 pub use exposition::{Exposition, Sample};

@@ -3,7 +3,7 @@
 
 use super::wire::{Agents, Edge, Figures, LeftOut, Loss, Map, Part, Trouble, Workload};
 use crate::apis::why;
-use crate::fleet::FleetCounts;
+use crate::counts::FleetCounts;
 use crate::shown::{AgentRow, Shown, Standing};
 use golden_metrics::{Covered, Figures as Golden, Nodes, Pair, Party, WorkloadRow};
 use hashbrown::HashMap;

@@ -230,7 +230,8 @@ fn watch(
     }
     let shelf = Arc::new(Mutex::new(Shelf::new(NAMES)));
     let telling = Arc::new(Telling::new(shelf.clone(), config.names.bytes_per_s));
-    let watches = watch::Config { sources, agent: agent(config, instance), ..watch::Config::default() };
+    // Of one or two replicas, and not of as many as there are nodes.
+    let watches = watch::Config { sources, agent: agent(config, instance), in_turn: false, ..watch::Config::default() };
     let watched = Watched::new(shelf).with_placed(placed.clone()).with_ran(Some(ran.clone()));
     let started = watch::start_with(watches, watched, moment, stop.clone());
     let handle = started.map_err(|error| Failure::software(format!("start the watches: {error}")))?;

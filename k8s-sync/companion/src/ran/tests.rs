@@ -1,26 +1,12 @@
 use super::Verdict::{Here, Nobodys, Stranger, Unjudged};
 use super::*;
+use crate::pods::{pod, uid, web};
 use k8s_sync::cluster::object::Controller;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
-fn uid(n: u32) -> Uid {
-    Uid::parse(&format!("{n:032x}")).unwrap()
-}
-
 fn at(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
-}
-
-fn pod(n: u32, controller: (&str, &str), node: &str) -> Pod {
-    let controller = Some(Controller { kind: controller.0.into(), name: controller.1.into() });
-    let (namespace, name) = ("shop".into(), format!("pod-{n}"));
-    let template_hash = Some("5d4c".into());
-    Pod { uid: uid(n), namespace, name, controller, template_hash, node: Some(node.into()), ..Pod::default() }
-}
-
-fn web(n: u32, node: &str) -> Pod {
-    pod(n, ("ReplicaSet", "web-5d4c"), node)
 }
 
 fn bare(n: u32, node: &str) -> Pod {

@@ -5,12 +5,10 @@
 //! shows something unknown waits a moment for the watch.
 
 use crate::book::{Book, Changes, Claim, Entry, Known, Pages, Shown, Which, patch};
-use futures_util::future::BoxFuture;
 use join::message::Hello;
 use join::{Reason, Refusal, TokenHash};
-use k8s_sync::watch::{ApiServer, Failed, FollowReport};
+use k8s_sync::watch::{Failed, FollowReport};
 use parking_lot::Mutex;
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -20,6 +18,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
+
+pub use crate::serve::store::{InCluster, Place, Store};
 
 /// After its own start a companion has read what it needs within this, or the API server is away. Both
 /// are less than an agent waits for the answer to its greeting.
@@ -36,50 +36,6 @@ const BATCH: usize = 256;
 const TRIES: u32 = 8;
 /// Nodes that are gone and make room with one write.
 const ROOM_FOR: usize = 64;
-
-/// Of the Secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-}
-
-impl Place {
-    /// For the API server.
-    #[must_use]
-    pub fn path(&self) -> String {
-        format!("/api/v1/namespaces/{}/secrets/{}", self.namespace, self.name)
-    }
-}
-
-/// Reads and changes the Secret.
-pub trait Store: Send + Sync {
-    /// As it is now.
-    fn read(&self) -> BoxFuture<'_, Result<Value, Failed>>;
-    /// Changes it in one state, and in no other. Returns what it is then.
-    fn merge(&self, patch: Value) -> BoxFuture<'_, Result<Value, Failed>>;
-}
-
-/// The Secret of a cluster.
-#[derive(Debug)]
-pub struct InCluster {
-    /// Who is asked.
-    pub server: Arc<ApiServer>,
-    /// For which.
-    pub place: Place,
-}
-
-impl Store for InCluster {
-    fn read(&self) -> BoxFuture<'_, Result<Value, Failed>> {
-        Box::pin(async { self.server.get(&self.place.path()).await })
-    }
-
-    fn merge(&self, patch: Value) -> BoxFuture<'_, Result<Value, Failed>> {
-        Box::pin(async move { self.server.merge(&self.place.path(), &patch).await })
-    }
-}
 
 /// What became of writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

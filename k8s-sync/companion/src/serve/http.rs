@@ -11,7 +11,7 @@ use bytes::Bytes;
 use golden_metrics::{Exposition, Histograms, SelfMetric};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, VARY};
+use hyper::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderName};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -156,12 +156,8 @@ impl Http {
             Exposition::render_nodes(&rows.page(), &own, format, asked.histograms, take);
         });
         let mut response = Response::new(body);
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, format.content_type().parse().unwrap_or(TEXT));
-        headers.insert(VARY, hyper::header::HeaderValue::from_static("Accept, Accept-Encoding"));
-        if gzip {
-            headers.insert(CONTENT_ENCODING, hyper::header::HeaderValue::from_static("gzip"));
-        }
+        let content_type = format.content_type().parse().unwrap_or(TEXT);
+        page::describe(&mut response, content_type, "Accept, Accept-Encoding", gzip);
         response
     }
 }

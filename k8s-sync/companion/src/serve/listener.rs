@@ -19,6 +19,9 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+/// Of names that an agent has not read; all agents may read slowly at once. A message more may wait.
+const SEND: usize = 64 << 10;
+
 /// Bounds of a listener.
 #[derive(Clone, Copy, Debug)]
 pub struct ListenerConfig {
@@ -90,6 +93,7 @@ impl Listener {
             // One call, and the one that takes its place.
             .max_concurrent_streams(2)
             .max_header_list_size(8 << 10)
+            .max_send_buf_size(SEND)
             .serve_connection(TokioIo::new(tls), service);
         let mut connection = pin!(connection);
         tokio::select! {

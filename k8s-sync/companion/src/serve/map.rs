@@ -1,11 +1,11 @@
 //! Plain HTTP for a browser that comes by `kubectl port-forward`: the service map. A read is answered
 //! from memory; while a page is open, agents are asked to push more often.
 
-use crate::fleet::FleetCounts;
+use crate::counts::FleetCounts;
 use crate::map::{self, Asked, Document, Guard, POLICY, Refused, asset};
 use crate::serve::accept::accept;
 use crate::serve::http::takes_gzip;
-use crate::serve::page::Body;
+use crate::serve::page::{self, Body};
 use crate::serve::push::Push;
 use bytes::Bytes;
 use flate2::Compression;
@@ -13,7 +13,7 @@ use flate2::write::GzEncoder;
 use golden_metrics::SelfMetric;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderValue, VARY};
+use hyper::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -217,12 +217,7 @@ impl Map {
         let Some((content, content_type)) = found else { return text_of(StatusCode::NOT_FOUND, NOTHING) };
         count(&self.counts.requests);
         let mut response = response(if gzip { content.gzip } else { content.plain });
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-        headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
-        if gzip {
-            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        }
+        page::describe(&mut response, HeaderValue::from_static(content_type), "Accept-Encoding", gzip);
         response
     }
 

@@ -12,6 +12,7 @@ mod page;
 mod push;
 mod reviews;
 mod self_metrics;
+mod store;
 mod telling;
 
 pub use api::Api;

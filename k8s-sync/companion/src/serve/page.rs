@@ -7,13 +7,25 @@ use flate2::write::GzEncoder;
 use futures_util::stream;
 use http_body_util::StreamBody;
 use http_body_util::combinators::UnsyncBoxBody;
+use hyper::Response;
 use hyper::body::Frame;
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, VARY};
 use std::convert::Infallible;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// What a page is, and whether it is compressed; it is another one for whoever says otherwise.
+pub(super) fn describe(response: &mut Response<Body>, content_type: HeaderValue, vary: &'static str, gzip: bool) {
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, content_type);
+    headers.insert(VARY, HeaderValue::from_static(vary));
+    if gzip {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+}
 
 /// A piece of the page; the text encoder's are of this size, too.
 const PIECE: usize = 32 << 10;

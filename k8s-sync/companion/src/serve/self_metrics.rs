@@ -1,7 +1,8 @@
 //! What the companion says of itself.
 
+use crate::counts::FleetCounts;
 use crate::findings::Severity;
-use crate::fleet::{Fleet, FleetCounts};
+use crate::fleet::Fleet;
 use crate::ran::RanCounts;
 use crate::serve::desk::DeskCounts;
 use crate::serve::telling::{Telling, TellingCounts};

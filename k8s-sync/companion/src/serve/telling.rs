@@ -61,21 +61,24 @@ impl Telling {
 
     /// Makes what changed known, until `stop` is cancelled. `age` says how old it is.
     pub async fn run(self: Arc<Telling>, age: impl Fn() -> Duration + Send, stop: CancellationToken) {
+        let mut was_complete = false;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = sleep(COMMIT) => {}
             }
             let seconds = u32::try_from(age().as_secs()).unwrap_or(u32::MAX);
-            let (was_complete, changed) = {
+            let (is_complete, changed) = {
                 let mut shelf = self.shelf.lock();
                 shelf.set_age(seconds);
                 (shelf.is_complete(), shelf.commit())
             };
-            // Whoever asked before everything was listed is answered by the same wake.
-            if changed || (was_complete && *self.commits.borrow() == 0) {
+            // Whoever asked before everything was listed is answered now, though the last list of all may have
+            // changed nothing that was not known.
+            if changed || is_complete != was_complete {
                 self.commits.send_modify(|commits| *commits += 1);
             }
+            was_complete = is_complete;
         }
     }
 

@@ -59,7 +59,7 @@ pub struct Bed {
 }
 
 impl Bed {
-    fn new() -> Result<Bed> {
+    pub fn new() -> Result<Bed> {
         let (runtime, dir) = (Runtime::new()?, tempfile::tempdir()?);
         let (proxy_ca, own_ca) = (Authority::new()?, Authority::new()?);
         let (certificate, key) = proxy_ca.pair("front-proxy-client", &[])?;
@@ -145,7 +145,7 @@ impl Bed {
         Ok(())
     }
 
-    fn command(&self, user: User, arguments: &[&str]) -> Result<Command> {
+    pub fn command(&self, user: User, arguments: &[&str]) -> Result<Command> {
         self.command_with(&self.plane.kubeconfig(user)?, arguments)
     }
 
@@ -178,9 +178,13 @@ async fn traffic(push: Arc<Push>, stop: CancellationToken) {
     let mut agents = [Agent::new("n1", 11), Agent::new("n2", 12)];
     agents[0].finds(100_000, &[cut("api", Severity::Error), full()]);
     agents[1].finds(100_000, &[cut("api", Severity::Warning)]);
-    while !stop.is_cancelled() {
+    // Another rate each ten seconds: somebody watches.
+    for round in 0_u64.. {
+        if stop.is_cancelled() {
+            return;
+        }
         for agent in &mut agents {
-            agent.answers(5, 200, 4);
+            agent.answers(3 + round / 40 % 5, 200, 4);
             agent.run(push.now(), &mut push.fleet().lock());
         }
         tokio::time::sleep(Duration::from_millis(250)).await;

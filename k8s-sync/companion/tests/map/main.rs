@@ -3,6 +3,7 @@
 
 #[cfg(feature = "browser")]
 mod browser;
+mod people;
 mod world;
 
 use anyhow::{Context, Result, ensure};

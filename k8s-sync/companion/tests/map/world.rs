@@ -1,12 +1,13 @@
 //! A cluster without machines: agents that have counted what they are told to, and a companion that
 //! shows its map on loopback.
 
+pub use crate::people::People;
 use companion::map::Guard;
 use companion::serve::{Map, Push};
 use companion::{Config, Fleet, Session};
 use flow_model::{
-    Close, Detail, Endpoint, FiveTuple, FlowDelta, FlowInfo, HttpExchange, Identity, L7Record, LossReason, Names,
-    Notes, Outcome, Protocol, Role, Sink, Slot, Transport, Ts, Workload, WorkloadKind,
+    Close, Detail, Endpoint, FiveTuple, FlowDelta, FlowInfo, HttpExchange, L7Record, LossReason, Notes, Outcome,
+    Protocol, Role, Sink, Slot, Transport, Ts, WorkloadKind,
 };
 use golden_metrics::{FlowCache, Golden, Loss, Losses, Reader};
 use join::{Action, Link, Me, Source, Token};
@@ -17,44 +18,6 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
-
-/// Who is who: the place in the list is the slot, less one, and in the address.
-#[derive(Clone, Debug)]
-pub struct People(Arc<Vec<Identity>>);
-
-impl People {
-    pub fn new(names: impl IntoIterator<Item = (String, String, WorkloadKind)>) -> People {
-        let identity = |(namespace, name, kind): (String, String, WorkloadKind)| {
-            Identity::Known(Arc::new(Workload { namespace: namespace.into(), name: name.into(), kind, pod: "".into() }))
-        };
-        People(Arc::new(names.into_iter().map(identity).collect()))
-    }
-}
-
-impl Names for People {
-    fn local(&self, slot: Slot) -> Identity {
-        self.0[slot.0 as usize - 1].clone()
-    }
-
-    fn remote(&self, _: Slot, end: Endpoint, _: Ts) -> Identity {
-        let IpAddr::V4(address) = end.ip else { panic!("no such address") };
-        self.0[(u32::from(address) & 0xffff) as usize].clone()
-    }
-
-    fn service(&self, _: Endpoint, _: Ts) -> Option<Arc<str>> {
-        None
-    }
-
-    fn awaits(&self, _: Slot, _: Endpoint, _: Ts) -> bool {
-        false
-    }
-
-    fn version(&self) -> u64 {
-        0
-    }
-
-    fn dns_answer(&mut self, _: Slot, _: &str, _: &[IpAddr], _: u32, _: Ts) {}
-}
 
 /// A process of an agent, its link, and the companion's end of it.
 pub struct Agent {

@@ -10,4 +10,5 @@ mod pace;
 mod raw;
 mod refused;
 mod replicas;
+mod slow;
 mod tokens;

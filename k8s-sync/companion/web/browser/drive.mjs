@@ -1,7 +1,8 @@
 // Looks at the service map as a person does, in a Chromium without a screen.
-//   node browser/drive.mjs --url URL [--chromium PROGRAM] [--shots DIRECTORY] story|large
+//   node browser/drive.mjs --url URL [--chromium PROGRAM] [--shots DIRECTORY] [--picture FILE] story|large|picture
 //
-// `story` wants the cluster of tests/map/world.rs; `large` expands everything and measures frames.
+// `story` wants the cluster of tests/map/world.rs; `large` expands everything and measures frames;
+// `picture` shows all workloads of whatever cluster it is.
 // What does not hold ends it with an exit code of 1, and is told.
 
 import assert from 'node:assert/strict';
@@ -14,7 +15,12 @@ import { Chromium } from './chromium.mjs';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { url: { type: 'string' }, chromium: { type: 'string', default: 'chromium' }, shots: { type: 'string' } },
+  options: {
+    url: { type: 'string' },
+    chromium: { type: 'string', default: 'chromium' },
+    shots: { type: 'string' },
+    picture: { type: 'string', default: 'map.png' },
+  },
 });
 /** The least that a person sees as fluid. */
 const FRAME = 50;
@@ -212,9 +218,21 @@ async function large(browser) {
   if (!isQuiet) console.log(`others use this machine (load ${load}): the time between frames was not judged`);
 }
 
+async function picture(browser) {
+  const page = await opened(browser, values.url, { scheme: 'light' });
+  await page.key('e');
+  await page.until('pilotfish.state().cards.some((key) => key.startsWith("w:"))');
+  // All of it, with figures of this page's own pushes.
+  await sleep(4500);
+  await page.key('0');
+  await sleep(300);
+  await writeFile(values.picture, await page.picture());
+  quiet(page, values.url);
+}
+
 const browser = await Chromium.start(values.chromium);
 try {
-  const stories = { story, large };
+  const stories = { story, large, picture };
   await stories[positionals[0]](browser);
   console.log(`${positionals[0]}: as it should be`);
 } finally {

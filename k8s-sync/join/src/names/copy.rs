@@ -2,6 +2,7 @@
 //! Who uses the names keeps them.
 
 use super::entry::{SHARDS, digest_of, shard, unpacked};
+use super::key::Key;
 use crate::message::{Answers, Delta, FromCompanion, ShardPart, Wants};
 use bytes::Bytes;
 use hashbrown::HashMap;
@@ -49,7 +50,7 @@ pub struct CopyCounts {
 
 #[derive(Debug, Default)]
 struct Shard {
-    known: Map<Bytes, u64>,
+    known: Map<Key, u64>,
     digest: u64,
     /// Of the companion, as of when the shard was sent on this stream.
     generation: u64,
@@ -173,7 +174,7 @@ impl NamesCopy {
         }
         for name in names {
             let digest = digest_of(&name.key, &name.value);
-            let had = kept.known.get(&name.key).copied();
+            let had = kept.known.get(&*name.key).copied();
             if had.is_none() && self.len >= MOST {
                 self.counts.left_out += 1;
                 continue;
@@ -181,7 +182,7 @@ impl NamesCopy {
             if had != Some(digest) {
                 self.len += usize::from(had.is_none());
                 kept.digest = kept.digest.wrapping_sub(had.unwrap_or_default()).wrapping_add(digest);
-                kept.known.insert(detached(&name.key), digest);
+                kept.known.insert(Key::from(&*name.key), digest);
                 told.push(Told::Put(name.key.clone(), name.value));
             }
             coming.seen.insert(name.key, digest);
@@ -195,10 +196,10 @@ impl NamesCopy {
         let Shard { known, digest, generation } = kept;
         *generation = part.generation;
         known.retain(|key, had| {
-            let stays = coming.seen.contains_key(key);
+            let stays = coming.seen.contains_key(key.bytes());
             if !stays {
                 *digest = digest.wrapping_sub(*had);
-                told.push(Told::Gone(key.clone()));
+                told.push(Told::Gone(Bytes::copy_from_slice(key.bytes())));
             }
             stays
         });
@@ -220,19 +221,19 @@ impl NamesCopy {
             if delta.generation <= kept.generation {
                 continue;
             }
-            let had = kept.known.get(&name.key).copied();
+            let had = kept.known.get(&*name.key).copied();
             kept.digest = kept.digest.wrapping_sub(had.unwrap_or_default());
             self.len -= usize::from(had.is_some());
             if name.gone {
-                kept.known.remove(&name.key);
+                kept.known.remove(&*name.key);
                 told.push(Told::Gone(name.key));
             } else if self.len >= MOST {
                 self.counts.left_out += 1;
-                kept.known.remove(&name.key);
+                kept.known.remove(&*name.key);
             } else {
                 let digest = digest_of(&name.key, &name.value);
                 kept.digest = kept.digest.wrapping_add(digest);
-                kept.known.insert(detached(&name.key), digest);
+                kept.known.insert(Key::from(&*name.key), digest);
                 self.len += 1;
                 told.push(Told::Put(name.key, name.value));
             }
@@ -275,9 +276,4 @@ impl NamesCopy {
     pub fn counts(&self) -> CopyCounts {
         self.counts
     }
-}
-
-/// Not a piece of a message, which would be kept whole for it.
-fn detached(key: &Bytes) -> Bytes {
-    Bytes::copy_from_slice(key)
 }

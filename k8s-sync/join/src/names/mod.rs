@@ -9,6 +9,7 @@ mod budget;
 mod copy;
 mod entry;
 mod handoff;
+mod key;
 mod shelf;
 
 pub use budget::Budget;

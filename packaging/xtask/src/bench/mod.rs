@@ -4,7 +4,9 @@
 
 mod attach;
 mod churn;
+mod companion;
 mod first_words;
+mod goals;
 mod handover;
 mod idle;
 mod k8s;
@@ -17,6 +19,7 @@ mod scan;
 mod series;
 mod start;
 mod truth;
+mod wait;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -48,6 +51,8 @@ pub enum Bench {
     Quota(quota::Options),
     /// Requests a second out of a capture file
     Replay(replay::Options),
+    /// One companion and many agents that join it: CPU, memory and bytes, names for all at once, a restart
+    Companion(companion::Options),
     /// What the series of a pod take in memory, and what a scrape of them costs
     Series(series::Options),
 }
@@ -67,6 +72,7 @@ pub fn run(bench: &Bench) -> Result<()> {
         Bench::Scan(options) => scan::run(options),
         Bench::Quota(options) => quota::run(options),
         Bench::Replay(options) => replay::run(options),
+        Bench::Companion(options) => companion::run(options),
         Bench::Series(options) => series::run(options),
     }
 }

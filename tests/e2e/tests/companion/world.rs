@@ -11,14 +11,13 @@ use std::time::Duration;
 use testbed::cluster::binaries::{Program, find};
 use testbed::cluster::{ControlPlane, ControlPlaneOptions, User, objects};
 use testbed::{
-    Agent, AgentOptions, Companion, Container, ContainerSpec, Exposition, PodLabels, Process, Testbed, built_binary,
-    scene, until,
+    Agent, AgentOptions, Companion, Container, ContainerSpec, Exposition, PodLabels, Process, Testbed, apply_manifests,
+    built_binary, scene, until,
 };
 
 pub const NODES: [&str; 2] = ["n1", "n2"];
 pub const POD: &str = "companion-0";
 const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../packaging/kubernetes/companion-hpa");
-const ACCOUNT: &str = "system:serviceaccount:pilotfish:companion";
 /// A companion that was restarted, or a ticket that changed, is found again within 10 s; what waits
 /// on top of that is a busy machine.
 pub const BACK: Duration = Duration::from_secs(90);
@@ -45,12 +44,8 @@ impl World {
         let mut bed = Testbed::start()?;
         bed.add_containerd()?;
         let kubectl = find(Program::Kubectl)?;
-        // The manifests as they are shipped: who may not read which nodes have joined lets nobody in.
-        let mut apply = Command::new(&kubectl);
-        apply.arg("--kubeconfig").arg(plane.kubeconfig(User::Admin)?).arg("--cache-dir").arg(bed.dir().join("kubectl"));
-        let applied = apply.args(["apply", "--server-side", "-k", MANIFESTS]).output()?;
-        ensure!(applied.status.success(), "kubectl apply: {}", String::from_utf8_lossy(&applied.stderr));
-        let kubeconfig = plane.kubeconfig_with_certificate(ACCOUNT, &["system:serviceaccounts"])?;
+        // Who may not read which nodes have joined lets nobody in.
+        let kubeconfig = apply_manifests(&plane)?;
         let companion = Companion::start(&bed, &kubeconfig, POD)?;
         let (agents, autoscaler) = (Vec::new(), None);
         let mut world = World { agents, companion, autoscaler, bed, plane, kubectl };

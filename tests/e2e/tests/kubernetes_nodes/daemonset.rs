@@ -3,12 +3,13 @@
 //! starts, and when the DaemonSet is deleted nothing stays behind.
 
 use super::PATIENCE;
-use super::companion::{done, kubectl, load, scrape};
+use super::companion::scrape;
 use agent_api::{EdgeRow, Status};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use testbed::cluster::companion::{done, kubectl, load};
 use testbed::cluster::{Cluster, Node, kinds, scene};
 use testbed::{Agent, AgentOptions, Exposition, built_binary, filters_in, installed, until, until_some};
 

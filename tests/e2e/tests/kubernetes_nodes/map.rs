@@ -2,32 +2,15 @@
 //! Service, through a real kubelet, and by no other way.
 
 use super::PATIENCE;
-use super::companion::command;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
-use std::process::{Child, ChildStdout, Stdio};
 use std::time::Duration;
 use testbed::cluster::Cluster;
+use testbed::cluster::companion::forward_map;
 use testbed::{fetch, installed, until};
 
-struct Forwarding {
-    child: Child,
-    /// It says each connection there, and ends where nobody could read that.
-    told: BufReader<ChildStdout>,
-    address: SocketAddr,
-}
-
-impl Drop for Forwarding {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 pub fn comes_by_port_forward_alone(cluster: &Cluster) -> Result<()> {
-    let forwarding = forward(cluster)?;
+    let forwarding = forward_map(cluster)?;
     let get = |path: &str| fetch(forwarding.address, path, Duration::from_secs(10));
     let page = get("/")?;
     ensure!(page.status == 200 && page.body().contains("<title>Pilotfish"), "{} {}", page.status, page.body());
@@ -54,17 +37,4 @@ pub fn comes_by_port_forward_alone(cluster: &Cluster) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn forward(cluster: &Cluster) -> Result<Forwarding> {
-    let mut forward = command(cluster, &["-n", "pilotfish", "port-forward", "svc/companion", ":8080"])?;
-    let mut child = forward.stdout(Stdio::piped()).spawn()?;
-    let told = BufReader::new(child.stdout.take().context("stdout")?);
-    let mut forwarding = Forwarding { child, told, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
-    let mut line = String::new();
-    forwarding.told.read_line(&mut line)?;
-    // "Forwarding from 127.0.0.1:40123 -> 8080"
-    let address = line.split_whitespace().nth(2).and_then(|address| address.parse().ok());
-    forwarding.address = address.with_context(|| format!("it says {line:?}"))?;
-    Ok(forwarding)
 }

@@ -37,6 +37,7 @@ mod build;
 pub mod bulk;
 mod certs;
 mod client;
+pub mod companion;
 mod control;
 mod controllers;
 mod etcd;

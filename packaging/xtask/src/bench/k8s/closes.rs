@@ -5,9 +5,9 @@
 //! Such a question costs the agent CPU, too: what one costs is measured before, and told.
 
 use super::agent::{Agent, Setup};
-use super::goals::Goals;
 use super::samples::Samples;
 use super::{lists, pods};
+use crate::bench::goals::Goals;
 use crate::bench::quantile;
 use anyhow::{Result, ensure};
 use std::collections::VecDeque;

@@ -4,8 +4,8 @@
 //! one agent in a cluster of one node: it has nobody to wait for.
 
 use super::agent::{Agent, Setup};
-use super::goals::Goals;
 use super::{lists, pods};
+use crate::bench::goals::Goals;
 use crate::bench::quantile;
 use anyhow::{Context, Result, ensure};
 use std::net::{IpAddr, Ipv4Addr};

@@ -5,8 +5,8 @@
 
 use super::agent::{Agent, Setup};
 use super::gate::Gate;
-use super::goals::Goals;
 use super::pods;
+use crate::bench::goals::Goals;
 use anyhow::Result;
 use std::time::{Duration, Instant};
 use testbed::cluster::{ControlPlane, ControlPlaneOptions};

@@ -9,8 +9,8 @@
 
 use super::agent::{Agent, Setup};
 use super::gate::{Door, Gate};
-use super::goals::Goals;
 use super::pods;
+use crate::bench::goals::Goals;
 use anyhow::{Context, Result};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};

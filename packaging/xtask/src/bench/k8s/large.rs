@@ -5,8 +5,8 @@
 //! before.
 
 use super::agent::{Agent, Setup};
-use super::goals::Goals;
 use super::pods;
+use crate::bench::goals::Goals;
 use crate::bench::say;
 use anyhow::{Context, Result, ensure};
 use std::process::Command;

@@ -16,19 +16,17 @@ mod forbidden;
 mod frozen;
 mod gate;
 mod ghosts;
-mod goals;
 mod large;
 mod lists;
 mod pods;
 mod samples;
 mod steady;
-mod wait;
 
+use crate::bench::wait::pass;
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 use std::time::Duration;
 use testbed::signals;
-use wait::pass;
 
 #[derive(Debug, Args)]
 pub struct Options {

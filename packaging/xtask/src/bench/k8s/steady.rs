@@ -2,9 +2,9 @@
 //! ten seconds: what is asked for, by the audit log.
 
 use super::agent::{Agent, Setup};
-use super::goals::Goals;
 use super::samples::Samples;
 use super::{lists, pods};
+use crate::bench::goals::Goals;
 use anyhow::Result;
 use std::time::{Duration, Instant};
 use testbed::cluster::{ControlPlane, ControlPlaneOptions};
