@@ -6,6 +6,7 @@ mod bed;
 mod figures;
 mod findings;
 mod kubectl;
+mod loops;
 mod plugin;
 mod restarts;
 mod reviews;
