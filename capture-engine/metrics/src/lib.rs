@@ -51,7 +51,7 @@ pub use labels::{End, OVERFLOW, Reporter, UNKNOWN};
 pub use losses::{Loss, Losses};
 pub use observers::{Feed, Observer};
 pub use parts::Parts;
-pub use rows::{RowKey, RowValue};
+pub use rows::{Request, RowKey, RowValue};
 pub use saved::Saved;
 pub use series::Edge;
 pub use served::{Answering, Belongs, Rate, Sees, Served};

@@ -153,9 +153,11 @@ impl Drops {
     }
 
     /// Drops for one of the reasons that were not counted for want of room.
-    #[must_use]
-    pub fn missed(&self) -> u64 {
-        self.missed.get(&0, 0).map(|counts| counts.iter().sum()).unwrap_or_default()
+    ///
+    /// # Errors
+    /// When the kernel refuses to read the map: nobody knows then whether all were counted.
+    pub fn missed(&self) -> io::Result<u64> {
+        Ok(self.missed.get(&0, 0).map_err(io::Error::other)?.iter().sum())
     }
 }
 

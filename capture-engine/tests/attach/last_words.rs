@@ -83,12 +83,10 @@ fn what_a_process_left_in_its_socket_is_seen_to_its_last_packet() {
         let sent = sent(&pair) - sent_before;
         let seen = bench.programs.packets()[1] - seen_before;
         assert!(seen >= sent && sent > 10, "{mode:?}: {seen} of {sent} were seen");
-        let ended = Instant::now();
         drop(reader);
         detached(&bench, POD);
-        assert!(ended.elapsed() < Duration::from_secs(5), "{mode:?}: {:?}", ended.elapsed());
         assert!(!has_clsact(&pair.pod, "eth0"));
-        assert_eq!(counts(&bench), [1, 0, 0]);
+        assert_eq!(counts(&bench), [1, 0, 0], "{mode:?}: not for want of time");
     }
 }
 
@@ -111,8 +109,8 @@ fn nobody_is_waited_for_longer_than_his_time() {
     let ended = Instant::now();
     bench.attacher.leave(POD);
     detached(&bench, POD);
-    assert!((linger..linger * 20).contains(&ended.elapsed()), "{:?}", ended.elapsed());
-    assert_eq!(counts(&bench), [1, 1, 0]);
+    assert!(ended.elapsed() >= linger, "{:?}", ended.elapsed());
+    assert_eq!(counts(&bench), [1, 1, 0], "for want of time");
     assert_eq!(our_filters(&pair.pod, "eth0"), [0, 0]);
     drop(reader);
 }
@@ -164,20 +162,17 @@ fn interfaces_that_are_taken_away_end_the_wait() {
     let (pair, bench) = (Pair::new(), Bench::new(Mode::Auto));
     let reader = lingering(&bench, &pair);
     within(&pair.peer, "ip link del eth0");
-    let gone = Instant::now();
     detached(&bench, POD);
-    assert!(gone.elapsed() < Duration::from_secs(5), "{:?}", gone.elapsed());
-    assert_eq!(counts(&bench), [1, 0, 0]);
+    assert_eq!(counts(&bench), [1, 0, 0], "not for want of time");
     drop(reader);
 }
 
 #[test]
 fn the_end_of_the_agent_waits_for_nobody() {
-    let (pair, bench) = (Pair::new(), Bench::new(Mode::Auto));
+    // Who waited would wait for longer than the end may take.
+    let (pair, bench) = (Pair::new(), Bench::with(AttachConfig { linger: 2 * PATIENCE, ..AttachConfig::default() }));
     let reader = lingering(&bench, &pair);
-    let asked = Instant::now();
     assert_eq!(bench.attacher.shutdown(PATIENCE), 0);
-    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
     assert_eq!(our_filters(&pair.pod, "eth0"), [0, 0]);
     drop(reader);
 }

@@ -78,7 +78,7 @@ fn what_a_full_buffer_loses_is_counted_in_its_namespace_and_what_is_read_is_not(
     // One that an interrupt met while another was counted is not.
     assert!(overruns > 1000 && count <= overruns && count >= overruns - overruns / 100, "{count} of {overruns}");
     assert_eq!(of(&drops, fine.inode()), []);
-    assert_eq!(drops.missed(), 0);
+    assert_eq!(drops.missed().expect("read"), 0);
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn what_comes_the_wrong_way_is_counted_where_it_arrives() {
         let sent = bed.peer.run(|_| UdpSocket::bind("10.78.0.2:0")?.send_to(b"x", "10.77.0.1:9"));
         sent.expect("enter it").expect("it is on its way");
         assert!(Instant::now() < until, "{:?}", drops.counts());
-        std::thread::sleep(Duration::from_millis(1));
+        std::thread::yield_now();
     }
     // The packet had its sender's socket until it arrived.
     assert_eq!(of(&drops, inode(&bed.peer)), []);
@@ -119,10 +119,11 @@ fn pairs_change_places_without_a_loss_and_what_has_no_room_is_missed() {
         );
         assert!(count(&wide, sink) <= overruns);
     }
-    assert_eq!(wide.missed(), 0);
+    assert_eq!(wide.missed().expect("read"), 0);
     // Another test's namespace may have the one place; at hand of each processor is one more at most.
     let lost = sinks.iter().filter(|sink| count(&narrow, sink) < sink.overruns() / 2).count();
-    assert!(lost >= 1 && narrow.missed() > 1000, "{lost}, {}", narrow.missed());
+    let missed = narrow.missed().expect("read");
+    assert!(lost >= 1 && missed > 1000, "{lost}, {missed}");
 }
 
 #[test]
@@ -140,10 +141,22 @@ fn cost_of_a_drop() {
     const SENDS: usize = 100_000;
     let sink = Sink::new();
     sink.send(5000, false);
+    // Of this thread: a drop on loopback is the sender's work, and others use the machine, too.
+    let cpu = || {
+        let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).expect("a clock");
+        Duration::from(time)
+    };
     let took = || {
-        let began = Instant::now();
-        sink.send(SENDS, false);
-        began.elapsed().as_nanos() as f64 / SENDS as f64
+        let spent = sink.netns.run(|_| {
+            let sender = UdpSocket::bind("127.0.0.1:0")?;
+            sender.connect(sink.reader.local_addr()?)?;
+            let began = cpu();
+            for _ in 0..SENDS {
+                sender.send(&[7; 100])?;
+            }
+            std::io::Result::Ok(cpu() - began)
+        });
+        spent.expect("enter it").expect("loopback takes it").as_nanos() as f64 / SENDS as f64
     };
     let (mut without, mut counted, mut unwanted) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..21 {

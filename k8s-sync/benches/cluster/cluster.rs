@@ -58,6 +58,10 @@ impl Size {
         if self.dual { vec![ip, mapped(ip)] } else { vec![ip] }
     }
 
+    pub fn node_name(number: u32) -> String {
+        format!("ip-10-88-{}-{}.ec2.internal", number >> 8 & 0xff, number & 0xff)
+    }
+
     fn is_job(pod: u32) -> bool {
         pod / 10 % 100 == 99
     }
@@ -79,7 +83,7 @@ impl Size {
             static_uid: None,
             namespace: Size::namespace(number),
             name: format!("{owner}-{:05x}", number & 0xf_ffff),
-            node: Some(format!("ip-10-88-{}-{}.ec2.internal", node >> 8, node & 0xff)),
+            node: Some(Size::node_name(node)),
             ips: self.families(address(number)),
             host_network: false,
             ended: false,
@@ -123,7 +127,7 @@ impl Size {
 
     fn node(self, number: u32) -> Node {
         let (high, low) = ((number >> 8) as u8, number as u8);
-        let name = format!("ip-10-88-{high}-{low}.ec2.internal");
+        let name = Size::node_name(number);
         Node { uid: uid(4, number), name, addresses: vec![Ipv4Addr::new(192, 168, high, low).into()] }
     }
 
@@ -152,12 +156,15 @@ impl Size {
 
     /// One list of everything.
     pub fn list(self, cluster: &mut Cluster, second: u64) {
-        for resource in Resource::ALL {
-            cluster.apply(Change::ListBegun(resource), moment(second));
-            for object in self.objects(resource) {
-                cluster.apply(Change::Listed(object), moment(second));
-            }
-            cluster.apply(Change::ListEnded(resource), moment(second));
+        Resource::ALL.into_iter().for_each(|resource| self.list_of(resource, cluster, second));
+    }
+
+    /// One list of this resource.
+    pub fn list_of(self, resource: Resource, cluster: &mut Cluster, second: u64) {
+        cluster.apply(Change::ListBegun(resource), moment(second));
+        for object in self.objects(resource) {
+            cluster.apply(Change::Listed(object), moment(second));
         }
+        cluster.apply(Change::ListEnded(resource), moment(second));
     }
 }

@@ -30,6 +30,8 @@ pub struct FleetCounts {
     pub findings_unreadable: u64,
     /// Findings of workloads that have pods on other nodes alone.
     pub findings_stranger: u64,
+    /// Values of series of failed requests that were not looked at for loops: too many.
+    pub loops_no_room: u64,
 }
 
 impl FleetCounts {

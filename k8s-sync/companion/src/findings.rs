@@ -74,6 +74,34 @@ pub struct Told {
 }
 
 impl Told {
+    /// What the companion itself made of what several nodes told: always `likely`.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn of_cluster(
+        id: &str,
+        severity: Severity,
+        [namespace, workload]: [&str; 2],
+        since: Duration,
+        summary: String,
+        evidence: Vec<(String, Value)>,
+        hurt: Vec<(String, u64)>,
+        remedy: &[&str],
+    ) -> Told {
+        Told {
+            id: id.to_owned(),
+            severity,
+            namespace: namespace.to_owned(),
+            kind: "Workload".to_owned(),
+            workload: workload.to_owned(),
+            since,
+            likely: true,
+            summary,
+            evidence,
+            hurt,
+            remedy: remedy.iter().map(|text| (*text).to_owned()).collect(),
+            since_ms: 0,
+        }
+    }
+
     /// Requests that it cost.
     #[must_use]
     pub fn requests(&self) -> u64 {

@@ -2,6 +2,7 @@
 
 use crate::counts::FleetCounts;
 use crate::findings::Findings;
+use crate::loops::Loops;
 use crate::names::Names;
 use crate::node::{Node, sees};
 use crate::ran::Ran;
@@ -78,6 +79,7 @@ pub struct Fleet {
     pub(crate) began_ms: u64,
     pub(crate) counts: FleetCounts,
     pub(crate) cluster: Cluster,
+    pub(crate) loops: Loops,
     pub(crate) table: Option<(Duration, Arc<ClusterView>)>,
 }
 
@@ -105,6 +107,7 @@ impl Fleet {
             began_ms: 0,
             counts,
             cluster,
+            loops: Loops::default(),
             table: None,
         }
     }
@@ -248,13 +251,14 @@ impl Fleet {
     }
 
     fn take(&mut self, now: Duration, name: &str, stream: u64, part: &Part) -> Result<Applied, Refusal> {
-        let Fleet { nodes, names, values, counts, config, cluster, ran, .. } = self;
+        let Fleet { nodes, names, values, counts, config, cluster, loops, ran, .. } = self;
         let node = of_stream(nodes, name, stream)?;
         let had = node.replica.memory();
         node.replica.bound(had + config.values.saturating_sub(*values));
         let ran = ran.as_ref().map(|ran| ran.lock());
         let (served, strangers, uncounted) = (node.served.as_mut(), &mut node.strangers, Uncounted::default());
-        let mut taking = Taking { now, node: name, names, cluster, served, ran: ran.as_deref(), strangers, uncounted };
+        let mut taking =
+            Taking { now, node: name, names, cluster, loops, served, ran: ran.as_deref(), strangers, uncounted };
         let applied = node.replica.part(now, part, &mut taking);
         counts.add(&taking.uncounted);
         if let (Ok(Applied::Complete(_)), Some(served)) = (&applied, &mut node.served) {
@@ -300,7 +304,7 @@ impl Fleet {
 
     /// Ends the series of nodes that have been silent for long. To be called about once a period.
     pub fn tick(&mut self, now: Duration) {
-        let Fleet { nodes, names, values, counts, cluster, departed, ran, .. } = self;
+        let Fleet { nodes, names, values, counts, cluster, loops, departed, ran, .. } = self;
         departed.retain(|served| served.is_of_late(now));
         let ran = ran.as_ref().map(|ran| ran.lock());
         for (name, node) in nodes.iter_mut().filter(|(_, node)| !node.strangers.is_empty()) {
@@ -309,7 +313,7 @@ impl Fleet {
             let (served, uncounted) = (served.as_mut(), Uncounted::default());
             let held: Vec<_> = replica.series().filter(|(name, _)| strangers.has(name)).collect();
             let mut taking =
-                Taking { now, node: name, names, cluster, served, ran: ran.as_deref(), strangers, uncounted };
+                Taking { now, node: name, names, cluster, loops, served, ran: ran.as_deref(), strangers, uncounted };
             held.into_iter().for_each(|(name, value)| taking.changed(name, Was::Value(value), value));
             counts.add(&taking.uncounted);
         }
@@ -327,6 +331,7 @@ impl Fleet {
         }
         self.names.sweep();
         self.tick_findings(now);
+        self.loops.tick(now);
     }
 
     /// Agents that have joined.
@@ -356,7 +361,7 @@ impl Fleet {
     /// What was taken and what was not.
     #[must_use]
     pub fn counts(&self) -> FleetCounts {
-        self.counts
+        FleetCounts { loops_no_room: self.loops.left_out(), ..self.counts }
     }
 
     /// Bytes of all names, and of all values.

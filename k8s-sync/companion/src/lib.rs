@@ -14,6 +14,7 @@ mod figure;
 mod findings;
 mod fleet;
 mod looks;
+mod loops;
 pub mod map;
 mod names;
 mod node;

@@ -57,15 +57,24 @@ pub struct AgentRow {
     pub stranger_findings: usize,
 }
 
-/// What the agent of a node holds for wrong.
+/// What the agent of a node holds for wrong, or the companion of several.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FindingRow {
-    /// Name of its node.
+    /// Name of its node; empty where it is of several.
     pub node: Arc<str>,
     /// How the agent stands, in one word: what a silent one told last may hold no more.
     pub agent: &'static str,
     /// Its words.
     pub told: Arc<Told>,
+}
+
+impl FindingRow {
+    /// In place of how an agent stands, where the companion found it.
+    pub const COMPANION: &'static str = "Companion";
+
+    pub(crate) fn of_cluster(told: Arc<Told>) -> FindingRow {
+        FindingRow { node: "".into(), agent: FindingRow::COMPANION, told }
+    }
 }
 
 /// All that is shown to kubectl, at one time.

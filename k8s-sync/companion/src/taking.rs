@@ -1,5 +1,6 @@
 //! What becomes of a series that a node pushes: it gets a name, is judged by who saw it, and is counted.
 
+use crate::loops::Loops;
 use crate::names::{Name, Names};
 use crate::ran::{Ran, Verdict};
 use crate::strangers::{Since, Strangers};
@@ -20,6 +21,7 @@ pub(crate) struct Taking<'a> {
     pub(crate) node: &'a str,
     pub(crate) names: &'a mut Names,
     pub(crate) cluster: &'a mut Cluster,
+    pub(crate) loops: &'a mut Loops,
     pub(crate) served: Option<&'a mut Served>,
     /// Where pods ran; `None`: nobody tells.
     pub(crate) ran: Option<&'a Ran>,
@@ -36,7 +38,7 @@ impl Taking<'_> {
         verdicts.reduce(|a, b| if a == Verdict::Stranger { a } else { b }).unwrap_or(Verdict::Nobodys)
     }
 
-    fn count(&mut self, key: &RowKey, was: Was<'_>, value: &[u8], verdict: Verdict) {
+    fn count(&mut self, name: &Name, key: &RowKey, was: Was<'_>, value: &[u8], verdict: Verdict) {
         let was = match was {
             Was::Value(was) => RowValue::read(was).map(Some),
             Was::New => Some(None),
@@ -46,6 +48,7 @@ impl Taking<'_> {
         match (was, RowValue::read(value)) {
             (Some(was), Some(value)) => {
                 self.cluster.count(self.now, key, was.as_ref(), &value);
+                self.loops.count(self.now, name, was.as_ref(), &value);
                 // What scales is pods of the cluster.
                 if let Some(served) = self.served.as_mut().filter(|_| verdict != Verdict::Nobodys) {
                     served.count(key, was.as_ref(), &value);
@@ -76,9 +79,9 @@ impl Changes for Taking<'_> {
             return;
         }
         match self.strangers.release(name) {
-            None => self.count(key, was, value, verdict),
-            Some(Since::Value(was)) => self.count(key, Was::Value(&was), value, verdict),
-            Some(Since::New) => self.count(key, Was::New, value, verdict),
+            None => self.count(name, key, was, value, verdict),
+            Some(Since::Value(was)) => self.count(name, key, Was::Value(&was), value, verdict),
+            Some(Since::New) => self.count(name, key, Was::New, value, verdict),
         }
     }
 

@@ -52,12 +52,13 @@ impl Fleet {
         }
     }
 
-    /// What agents hold for wrong, the worst first.
+    /// What agents hold for wrong, and what is found over several nodes; the worst first.
     #[must_use]
     pub fn findings(&self, now: Duration) -> Vec<FindingRow> {
         let silence = self.config.silence();
-        let mut rows: Vec<FindingRow> =
-            self.nodes.iter().flat_map(|(name, node)| node.findings(name, now, silence)).collect();
+        let own = self.loops.found().iter().map(|told| FindingRow::of_cluster(told.clone()));
+        let of_nodes = self.nodes.iter().flat_map(|(name, node)| node.findings(name, now, silence));
+        let mut rows: Vec<FindingRow> = of_nodes.chain(own).collect();
         rows.sort_by(|a, b| {
             let worst = |row: &FindingRow| Reverse((row.told.severity, row.told.requests()));
             worst(a).cmp(&worst(b)).then_with(|| a.told.whose().cmp(&b.told.whose())).then_with(|| a.node.cmp(&b.node))

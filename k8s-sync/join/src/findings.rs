@@ -38,9 +38,11 @@ impl Outbox {
         let mut plain = Vec::new();
         self.taken = 0;
         for finding in findings.iter() {
-            let entry = finding.encode_length_delimited_to_vec();
-            let is_small = finding.encoded_len() <= FINDING && plain.len() + entry.len() <= FINDINGS_BYTES;
-            if is_small && self.taken < FINDINGS {
+            let entry = finding.encode_to_vec();
+            let whole = entry.len() + prost::length_delimiter_len(entry.len());
+            if entry.len() <= FINDING && plain.len() + whole <= FINDINGS_BYTES && self.taken < FINDINGS {
+                // A vector has room for any length.
+                let _ = prost::encode_length_delimiter(entry.len(), &mut plain);
                 plain.extend_from_slice(&entry);
                 self.taken += 1;
             } else {

@@ -6,10 +6,12 @@
 //! more.
 
 mod key;
+mod request;
 mod value;
 
 pub use key::RowKey;
 pub(crate) use key::{EdgeName, Of};
+pub use request::Request;
 pub(crate) use value::Numbers;
 pub use value::RowValue;
 

@@ -149,8 +149,8 @@ pub(super) fn properties() -> Value {
     json!({
         "id": text("Of the check: `pilotfish doctor --explain ID` says what it is, docs/doctor.md too."),
         "severity": text(&format!("{severities}: evidence; fails sometimes, or will; requests fail now.")),
-        "node": text("Whose agent tells it."),
-        "agent": text("Live. Silent, or Ended: it may hold no more, and is shown for five minutes."),
+        "node": text("Whose agent tells it; empty where the companion found it over several."),
+        "agent": text("Live, or Companion. Silent, or Ended: it may hold no more, and is shown for five minutes."),
         "workload": object("Whose it is.", workload),
         "since": text("It has held for at least so long (RFC 3339)."),
         "message": text("The figures as a sentence."),

@@ -89,7 +89,8 @@ fn agent(row: AgentRow) -> Object {
 
 fn wrong(row: &FindingRow, began_ms: u64) -> Object {
     let Placed { namespace, name, labels, since_ms } = finding::placed(row, began_ms);
-    let nodes = Nodes { live: u32::from(row.agent == Standing::Live.word()), all: 1 };
+    let is_live = row.agent == Standing::Live.word() || row.agent == FindingRow::COMPANION;
+    let nodes = Nodes { live: u32::from(is_live), all: 1 };
     Object { namespace, name, labels, row: Row::Finding(row.clone(), since_ms), nodes }
 }
 

@@ -29,6 +29,7 @@ pub fn self_metrics(fleet: &Fleet, now: Duration) -> Vec<SelfMetric> {
         findings_no_room,
         findings_unreadable,
         findings_stranger,
+        loops_no_room,
     } = fleet.counts();
     let (names, values) = fleet.memory();
     let agents = fleet.agents(now);
@@ -61,6 +62,7 @@ pub fn self_metrics(fleet: &Fleet, now: Duration) -> Vec<SelfMetric> {
         lost("findings_no_room", findings_no_room),
         lost("findings_unreadable", findings_unreadable),
         lost("findings_stranger", findings_stranger),
+        lost("loops_no_room", loops_no_room),
         gauge(
             "pilotfish_companion_series",
             "Series of all nodes.",

@@ -17,12 +17,17 @@ use std::time::Duration;
 struct Known {
     /// Until somebody tells more.
     pod: Option<String>,
+    /// Who is here, and who is elsewhere: for one exchange.
+    between: Option<[String; 2]>,
     version: u64,
     whole: u64,
 }
 
 impl Names for Known {
     fn local(&self, slot: Slot) -> Identity {
+        if let Some([here, _]) = &self.between {
+            return deployment(here);
+        }
         match &self.pod {
             Some(pod) => named(pod, WorkloadKind::Pod),
             None if slot == Slot(1) => deployment("api"),
@@ -31,7 +36,7 @@ impl Names for Known {
     }
 
     fn remote(&self, _: Slot, _: Endpoint, _: Ts) -> Identity {
-        deployment("web")
+        deployment(self.between.as_ref().map_or("web", |[_, there]| there))
     }
 
     fn service(&self, _: Endpoint, _: Ts) -> Option<Arc<str>> {
@@ -51,6 +56,10 @@ impl Names for Known {
     }
 
     fn dns_answer(&mut self, _: Slot, _: &str, _: &[IpAddr], _: u32, _: Ts) {}
+}
+
+fn end(last: u8, port: u16) -> Endpoint {
+    Endpoint { ip: [10, 0, 0, last].into(), port }
 }
 
 fn deployment(name: &str) -> Identity {
@@ -76,7 +85,7 @@ pub struct Agent {
 
 impl Agent {
     pub fn new(node: &str, instance: u64) -> Agent {
-        let known = Known { pod: None, version: 0, whole: 0 };
+        let known = Known { pod: None, between: None, version: 0, whole: 0 };
         let (golden, reader) = Golden::new(known, golden_metrics::Config::default(), &Losses::default());
         let link = Link::new(Me::new("0.2.0", instance), node, instance);
         let (source, kept) = (Source::default(), FlowCache::default());
@@ -122,13 +131,47 @@ impl Agent {
     }
 
     fn answer(&mut self, cache: &mut FlowCache, slot: Slot, start: Ts, times: u64, status: u16, took_ms: u64) {
-        let end = |last, port| Endpoint { ip: [10, 0, 0, last].into(), port };
-        let tuple = FiveTuple { transport: Transport::Tcp, local: end(2, 80), remote: end(1, 40_000) };
-        let (role, opened) = (Role::Server, Ts(1));
-        let flow = FlowInfo { slot, tuple, role, opened, joined_midway: false, peer: None };
+        let (local, remote) = (end(2, 80), end(1, 40_000));
+        let tuple = FiveTuple { transport: Transport::Tcp, local, remote };
+        let flow = FlowInfo { slot, tuple, role: Role::Server, opened: Ts(1), joined_midway: false, peer: None };
+        self.exchanges(&flow, cache, start, "", times, status, took_ms);
+    }
+
+    /// `here` asks `there`, or is asked by it, for what has this route.
+    pub fn between(
+        &mut self,
+        role: Role,
+        [here, there]: [&str; 2],
+        route: &str,
+        times: u64,
+        status: u16,
+        took_ms: u64,
+    ) {
+        let (local, remote) = match role {
+            Role::Client => (end(2, 40_000), end(1, 80)),
+            _ => (end(2, 80), end(1, 40_000)),
+        };
+        let tuple = FiveTuple { transport: Transport::Tcp, local, remote };
+        let flow = FlowInfo { slot: Slot(1), tuple, role, opened: Ts(1), joined_midway: false, peer: None };
+        self.golden.names_mut().between = Some([here.to_owned(), there.to_owned()]);
+        self.exchanges(&flow, &mut FlowCache::default(), Ts(1_000_000_000), route, times, status, took_ms);
+        self.golden.names_mut().between = None;
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn exchanges(
+        &mut self,
+        flow: &FlowInfo,
+        cache: &mut FlowCache,
+        start: Ts,
+        route: &str,
+        times: u64,
+        status: u16,
+        took_ms: u64,
+    ) {
         let end = Ts(start.0 + took_ms * 1_000_000);
         let method = "GET".to_owned().into();
-        let detail = HttpExchange { method, status: Some(status), ..HttpExchange::default() };
+        let detail = HttpExchange { method, route: route.into(), status: Some(status), ..HttpExchange::default() };
         let record = L7Record {
             protocol: Protocol::Http1,
             start,
@@ -140,7 +183,7 @@ impl Agent {
             notes: Notes::default(),
             detail: Detail::Http(detail),
         };
-        (0..times).for_each(|_| self.golden.exchange(&flow, cache, &record));
+        (0..times).for_each(|_| self.golden.exchange(flow, cache, &record));
         self.golden.publish();
     }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
 const BASE: &str = "/apis/traffic.pilotfish.io/v1alpha1";
 
-fn get(fleet: &mut Fleet, now: u64, path: &str, accept: &str) -> (u16, Value) {
+pub fn get(fleet: &mut Fleet, now: u64, path: &str, accept: &str) -> (u16, Value) {
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let asked = Asked::read("GET", &format!("{BASE}/{path}"), query, accept).expect("a request");
     let answer = answer(&asked, &fleet.shown(at(now)), now * 1_000);
@@ -22,7 +22,7 @@ fn get(fleet: &mut Fleet, now: u64, path: &str, accept: &str) -> (u16, Value) {
 }
 
 /// The cells of a table without names.
-fn rows(fleet: &mut Fleet, now: u64, path: &str) -> Vec<String> {
+pub fn rows(fleet: &mut Fleet, now: u64, path: &str) -> Vec<String> {
     let table = get(fleet, now, path, TABLE).1;
     let cells = |row: &Value| {
         let cells = row["cells"].as_array().into_iter().flatten().skip(1).take(6);
@@ -40,7 +40,7 @@ fn told() -> (Fleet, Agent) {
     (fleet, agent)
 }
 
-fn metric(fleet: &Fleet, now: u64, name: &str, label: &str) -> f64 {
+pub fn metric(fleet: &Fleet, now: u64, name: &str, label: &str) -> f64 {
     let metrics = self_metrics(fleet, at(now));
     let has = |metric: &golden_metrics::SelfMetric| metric.labels.iter().any(|(_, value)| *value == label);
     metrics.iter().find(|metric| metric.name == name && (label.is_empty() || has(metric))).map_or(-1.0, |m| m.value)

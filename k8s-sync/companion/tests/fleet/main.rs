@@ -7,6 +7,7 @@ mod figures;
 mod findings;
 mod kubectl;
 mod long_watch;
+mod loops;
 mod plugin;
 mod restarts;
 mod reviews;

@@ -8,6 +8,7 @@ mod cgroup;
 mod cost;
 mod drops;
 mod limits;
+mod lost;
 mod memory;
 mod node;
 mod peers;

@@ -38,7 +38,7 @@ impl Pair {
         self.tell("send");
     }
 
-    fn tell(&mut self, word: &str) {
+    pub fn tell(&mut self, word: &str) {
         self.client.tell(word);
         self.client.hears("sent");
     }
@@ -49,7 +49,7 @@ impl Pair {
     }
 }
 
-fn patient_for(silence: Duration) -> Thresholds {
+pub fn patient_for(silence: Duration) -> Thresholds {
     Thresholds { dead_silence: silence, ..brief() }
 }
 

@@ -30,13 +30,14 @@ pub fn begin(reasons: &[&'static str]) -> Result<Box<dyn CountsDrops>, String> {
 
 impl CountsDrops for Counter {
     fn counts(&mut self) -> Result<Drops, String> {
-        let counts = self.0.counts().map_err(|error| format!("read what the kernel dropped: {error}"))?;
+        let unread = |error| format!("read what the kernel dropped: {error}");
+        let (counts, missed) = (self.0.counts().map_err(unread)?, self.0.missed().map_err(unread)?);
         let told = |kernel::Dropped { netns, reason, count }: kernel::Dropped| Dropped {
             netns: netns.map(u64::from),
             reason,
             count,
         };
-        Ok(Drops { dropped: counts.into_iter().map(told).collect(), missed: self.0.missed() })
+        Ok(Drops { dropped: counts.into_iter().map(told).collect(), missed })
     }
 }
 

@@ -43,9 +43,9 @@ impl OpenExit {
     pub fn new(seq: u64, slot: Slot, at: Ts, oom: Option<Ts>, sharing: usize, thresholds: &Thresholds) -> OpenExit {
         let Thresholds { cut_before, cut_after, .. } = thresholds;
         let before = u64::try_from(cut_before.as_nanos()).unwrap_or(u64::MAX);
-        // The kernel kills, then connections close; without that the container may have closed some
-        // while it ended.
-        let from = oom.unwrap_or(Ts(at.0.saturating_sub(before))).min(at);
+        // The container may have closed some while it ended. The kernel's kill is told by who hears of it, on a busy
+        // node milliseconds after the connections have closed, so it makes the time longer and never shorter.
+        let from = Ts(at.0.saturating_sub(before)).min(oom.unwrap_or(at));
         // Where nobody else is left, what ends later was still cut now.
         let until = at.plus(if sharing <= 1 { LATEST } else { *cut_after });
         OpenExit { seq, slot, at, from, until, is_settled: false, cuts: Vec::new() }

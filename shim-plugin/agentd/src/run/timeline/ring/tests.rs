@@ -189,12 +189,21 @@ fn what_began_later_or_ended_long_before_was_not_cut_by_it() {
     story.timeline.unanswered(cut(3, "elsewhere", 9_000, 10_000));
     assert_eq!(story.told(), ["10000 exit api exit 1 1 x GET from while-it-ended 0 [2000] .."]);
 
-    // A kill for memory is exact: what closed before it had another reason.
+    // A kill for memory is told when the connections have closed, on a busy node long after that.
     let mut story = Story::new();
-    story.timeline.unanswered(cut(1, "before", 7_000, 9_989));
+    story.timeline.unanswered(cut(1, "gave-up", 7_000, 8_999));
+    story.timeline.unanswered(cut(1, "killed", 7_000, 9_000));
     story.oom(9_990, "api", Some(run("api", 1, 1)));
     story.ended(10_000, run("api", 1, 1), 137);
-    assert_eq!(story.told(), ["9990 oom api  0", "10000 exit api oom 0 .."]);
+    assert_eq!(story.told(), ["9990 oom api  0", "10000 exit api oom 1 1 x GET from killed 0 [2000] .."]);
+
+    // Who ends long after the kill has closed some since.
+    let mut story = Story::new();
+    story.oom(5_000, "api", Some(run("api", 1, 1)));
+    story.timeline.unanswered(cut(1, "gave-up", 4_000, 4_999));
+    story.ended(7_500, run("api", 1, 1), 137);
+    story.timeline.unanswered(cut(1, "web", 4_000, 5_000));
+    assert_eq!(story.told(), ["5000 oom api  0", "7500 exit api oom 1 1 x GET from web 0 [1000] .."]);
 }
 
 #[test]

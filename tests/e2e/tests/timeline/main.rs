@@ -2,6 +2,8 @@
 //! unanswered, by their own report and at their own interface; who ends in peace cut nothing.
 #![forbid(unsafe_code)]
 
+mod memory;
+
 use anyhow::{Context, Result, ensure};
 use e2e::{PATIENCE, alone, api};
 use serde_json::Value;
