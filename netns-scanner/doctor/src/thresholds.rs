@@ -1,5 +1,6 @@
 //! Every threshold and window of the checks, in one table that tests set.
 
+use flow_model::Ts;
 use std::time::Duration;
 
 /// From where a finding is one. The defaults are those that people alert on elsewhere, where there
@@ -48,6 +49,9 @@ pub struct Thresholds {
     pub api_windows: usize,
     /// How long before a container's exit what closed was cut by it: the exit is told late.
     pub cut_before: Duration,
+    /// The same where it was killed: its end waits for all its processes, and on a busy node for who tells it.
+    /// Its connections have closed before, more than a second in two of a hundred times.
+    pub cut_before_kill: Duration,
     /// How long after it: the kernel closes the last connections milliseconds later.
     pub cut_after: Duration,
     /// Share of its timeout that the slowest hundredth of a probe may take. Judgement: twice as slow
@@ -158,6 +162,7 @@ impl Default for Thresholds {
             api_lasting: Duration::from_secs(300),
             api_windows: 10,
             cut_before: Duration::from_secs(1),
+            cut_before_kill: Duration::from_secs(3),
             cut_after: Duration::from_secs(2),
             probe_share: 0.5,
             probe_window: Duration::from_secs(300),
@@ -197,5 +202,17 @@ impl Default for Thresholds {
             up_after: 2,
             down_after: 5,
         }
+    }
+}
+
+impl Thresholds {
+    /// From when on what closed may have been cut by an exit `at` this time. The kernel's kill for memory is told by
+    /// who hears of it, on a busy node long after the connections have closed: it makes the time longer and never
+    /// shorter.
+    #[must_use]
+    pub fn cut_from(&self, at: Ts, oom: Option<Ts>, killed: bool) -> Ts {
+        let before = if killed { self.cut_before_kill } else { self.cut_before };
+        let from = Ts(at.0.saturating_sub(u64::try_from(before.as_nanos()).unwrap_or(u64::MAX)));
+        from.min(oom.unwrap_or(at))
     }
 }

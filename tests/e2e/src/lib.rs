@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: one at a time, and questions to the agent in the words of a test.
 #![forbid(unsafe_code)]
 
+pub mod askers;
 pub mod guest;
 pub mod node_agent;
 pub mod place;

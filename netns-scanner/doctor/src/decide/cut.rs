@@ -3,7 +3,6 @@
 use crate::history::{Cut, Exited, UnderWay};
 use crate::words::{plural, seconds};
 use crate::{CheckId, Finding, Hurt, Severity, Subject, Thresholds};
-use flow_model::Ts;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -18,10 +17,7 @@ const CLIENTS: usize = 3;
 /// Of a container: its end, and the connections that closed around it.
 #[must_use]
 pub fn cut_by_exit(of: &Subject, exited: &Exited, cuts: &[Cut], thresholds: &Thresholds) -> Option<Finding> {
-    let first = exited.oom.unwrap_or(exited.at).0.min(exited.at.0);
-    let before = u64::try_from(thresholds.cut_before.as_nanos()).unwrap_or(u64::MAX);
-    // An OOM comes some milliseconds before the first close; without one the exit is told late.
-    let from = if exited.oom.is_some() { Ts(first) } else { Ts(first.saturating_sub(before)) };
+    let from = thresholds.cut_from(exited.at, exited.oom, exited.code == Exited::KILLED);
     let within = from..=exited.at.plus(thresholds.cut_after);
     // Waited, by client and method.
     let mut lost: BTreeMap<(&Subject, &str), Vec<Duration>> = BTreeMap::new();
@@ -85,6 +81,7 @@ pub fn term_ignored(of: &Subject, exited: &Exited) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use flow_model::Ts;
 
     fn at(millis: u64) -> Ts {
         Ts(millis * 1_000_000)
@@ -124,7 +121,9 @@ mod tests {
         let of = |closed| find(&exited(1, None), &[cut(closed, "web", "GET", 100)]).is_some();
         assert_eq!([8_999, 9_000, 12_000, 12_001].map(of), [false, true, true, false]);
         let of = |closed| find(&exited(137, Some(9_990)), &[cut(closed, "web", "GET", 100)]).is_some();
-        assert_eq!([9_989, 9_990, 12_001].map(of), [false, true, false], "not before the kernel killed");
+        assert_eq!([6_999, 7_000, 12_001].map(of), [false, true, false], "the kill is told late");
+        let of = |closed| find(&exited(137, Some(5_000)), &[cut(closed, "web", "GET", 100)]).is_some();
+        assert_eq!([4_999, 5_000].map(of), [false, true]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub const SETTLED: Duration = Duration::from_secs(3);
 /// A query over UDP is given up after 10 s (`l7::dns`), and is then still the exit's.
 pub const LATEST: Duration = Duration::from_secs(15);
 /// Requests without an answer that wait for the exit that explains them: an exit is told
-/// milliseconds after them. Some 150 bytes each.
+/// milliseconds after them, and on a busy node seconds. Some 150 bytes each.
 const MOST_RECENT: usize = 2048;
 /// Of one exit, before its cause is settled.
 const MOST_OPEN: usize = 2048;
@@ -30,7 +30,10 @@ pub struct OpenExit {
     pub seq: u64,
     slot: Slot,
     pub at: Ts,
+    /// Connections that closed since may have been closed by its end.
     from: Ts,
+    /// The same of queries over UDP that began since.
+    over_udp_from: Ts,
     until: Ts,
     pub is_settled: bool,
     /// Counted once the cause is known.
@@ -38,28 +41,35 @@ pub struct OpenExit {
 }
 
 impl OpenExit {
-    /// `oom` is when the kernel first killed a process of the container for memory, `sharing` the
-    /// number of containers that shared its slot.
-    pub fn new(seq: u64, slot: Slot, at: Ts, oom: Option<Ts>, sharing: usize, thresholds: &Thresholds) -> OpenExit {
-        let Thresholds { cut_before, cut_after, .. } = thresholds;
-        let before = u64::try_from(cut_before.as_nanos()).unwrap_or(u64::MAX);
-        // The container may have closed some while it ended. The kernel's kill is told by who hears of it, on a busy
-        // node milliseconds after the connections have closed, so it makes the time longer and never shorter.
-        let from = Ts(at.0.saturating_sub(before)).min(oom.unwrap_or(at));
+    /// `oom` is when the kernel first killed a process of the container for memory, `killed` whether it ended by
+    /// SIGKILL, `sharing` the number of containers that shared its slot.
+    pub fn new(
+        seq: u64,
+        slot: Slot,
+        at: Ts,
+        oom: Option<Ts>,
+        killed: bool,
+        sharing: usize,
+        thresholds: &Thresholds,
+    ) -> OpenExit {
+        // The container may have closed some while it ended. Who is killed has closed them when it has not yet ended:
+        // that waits for all its other processes.
+        let from = thresholds.cut_from(at, oom, killed);
+        let over_udp_from = thresholds.cut_from(at, oom, false);
         // Where nobody else is left, what ends later was still cut now.
-        let until = at.plus(if sharing <= 1 { LATEST } else { *cut_after });
-        OpenExit { seq, slot, at, from, until, is_settled: false, cuts: Vec::new() }
+        let until = at.plus(if sharing <= 1 { LATEST } else { thresholds.cut_after });
+        OpenExit { seq, slot, at, from, over_udp_from, until, is_settled: false, cuts: Vec::new() }
     }
 
     /// Whether it is what that request was waiting for when the container ended.
     pub fn has_cut(&self, request: &Unanswered) -> bool {
-        let Unanswered { slot, began, at, over_udp, .. } = request;
-        let begun = *began <= self.at;
-        let ended = match over_udp {
-            true => *began >= self.from && at.since(self.at) <= LATEST,
-            false => *at >= self.from && *at <= self.until,
+        let Unanswered { slot, began, opened, at, over_udp, .. } = request;
+        let is_its = match over_udp {
+            true => *began >= self.over_udp_from && *began <= self.at && at.since(self.at) <= LATEST,
+            // Who has not yet heard that the connection is closed may still ask on it, and nobody else answers there.
+            false => *opened <= self.at && *at >= self.from && *at <= self.until,
         };
-        *slot == self.slot && begun && ended
+        *slot == self.slot && is_its
     }
 
     pub fn add(&mut self, request: Unanswered, exit: &TimelineEvent, totals: &mut CutTotals) {
@@ -98,8 +108,8 @@ impl Recent {
     }
 
     pub fn forget(&mut self, now: Ts) {
-        // An exit's news may be as late as it is waited for.
-        while self.waiting.front().is_some_and(|request| now.since(request.at) > SETTLED) {
+        // An exit's news may be as late as it is waited for, and it may have cut what closed as long before.
+        while self.waiting.front().is_some_and(|request| now.since(request.at) > 2 * SETTLED) {
             self.waiting.pop_front();
         }
     }

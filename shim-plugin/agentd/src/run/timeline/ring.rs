@@ -256,7 +256,8 @@ impl Timeline {
         match run.slot.filter(|_| !event.sandbox) {
             None => event.settled = true,
             Some(slot) => {
-                let mut open = OpenExit::new(event.seq, slot, at.mono, oom, run.sharing, &self.thresholds);
+                let killed = event.code == Some(Exited::KILLED);
+                let mut open = OpenExit::new(event.seq, slot, at.mono, oom, killed, run.sharing, &self.thresholds);
                 for cut in self.recent.take(|cut| open.has_cut(cut)) {
                     add_row(&mut event, &cut);
                     open.add(cut, &event, &mut self.totals);

@@ -13,6 +13,8 @@ pub struct Unanswered {
     /// Where the server lives.
     pub slot: Slot,
     pub began: Ts,
+    /// When its connection was opened, or met.
+    pub opened: Ts,
     /// When it was given up: the connection closed, or its time was over.
     pub at: Ts,
     pub client: End,

@@ -55,6 +55,7 @@ fn unanswered(edge: &Edge, flow: &FlowInfo, count: u64) -> Unanswered {
     Unanswered {
         slot: flow.slot,
         began: flow.opened,
+        opened: flow.opened,
         // A record has the time of the last byte that was seen. It is given up now, some
         // milliseconds after its connection closed.
         at: clock::now(),

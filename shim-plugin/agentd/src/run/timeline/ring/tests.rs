@@ -58,6 +58,7 @@ fn cut(slot: u32, client: &str, began: u64, at: u64) -> Unanswered {
     Unanswered {
         slot: Slot(slot),
         began: moment(began).mono,
+        opened: moment(began).mono,
         at: moment(at).mono,
         client: end(client),
         server: end("api"),
@@ -186,24 +187,27 @@ fn what_began_later_or_ended_long_before_was_not_cut_by_it() {
     story.timeline.unanswered(cut(1, "while-it-ended", 7_000, 9_000));
     story.ended(10_000, run("api", 1, 1), 0);
     story.timeline.unanswered(cut(1, "next-run", 10_001, 10_500));
+    // It had not heard yet.
+    story.timeline.unanswered(Unanswered { opened: moment(9_000).mono, ..cut(1, "late", 10_002, 10_003) });
     story.timeline.unanswered(cut(3, "elsewhere", 9_000, 10_000));
-    assert_eq!(story.told(), ["10000 exit api exit 1 1 x GET from while-it-ended 0 [2000] .."]);
+    let late = "1 x GET from late 0 [1]";
+    assert_eq!(story.told(), [format!("10000 exit api exit 2 1 x GET from while-it-ended 0 [2000] {late} ..")]);
 
-    // A kill for memory is told when the connections have closed, on a busy node long after that.
+    // A kill is told when all processes have ended, and the connections close before.
     let mut story = Story::new();
-    story.timeline.unanswered(cut(1, "gave-up", 7_000, 8_999));
-    story.timeline.unanswered(cut(1, "killed", 7_000, 9_000));
+    story.timeline.unanswered(cut(1, "gave-up", 6_000, 6_999));
+    story.timeline.unanswered(cut(1, "killed", 6_000, 7_000));
     story.oom(9_990, "api", Some(run("api", 1, 1)));
     story.ended(10_000, run("api", 1, 1), 137);
-    assert_eq!(story.told(), ["9990 oom api  0", "10000 exit api oom 1 1 x GET from killed 0 [2000] .."]);
+    assert_eq!(story.told(), ["9990 oom api  0", "10000 exit api oom 1 1 x GET from killed 0 [1000] .."]);
 
     // Who ends long after the kill has closed some since.
     let mut story = Story::new();
     story.oom(5_000, "api", Some(run("api", 1, 1)));
     story.timeline.unanswered(cut(1, "gave-up", 4_000, 4_999));
-    story.ended(7_500, run("api", 1, 1), 137);
+    story.ended(9_000, run("api", 1, 1), 137);
     story.timeline.unanswered(cut(1, "web", 4_000, 5_000));
-    assert_eq!(story.told(), ["5000 oom api  0", "7500 exit api oom 1 1 x GET from web 0 [1000] .."]);
+    assert_eq!(story.told(), ["5000 oom api  0", "9000 exit api oom 1 1 x GET from web 0 [1000] .."]);
 }
 
 #[test]
@@ -337,7 +341,7 @@ fn requests_that_no_exit_explains_are_bounded_and_forgotten() {
     let rows = |story: &Story| story.timeline.answer(None, moment(60_000)).events.pop().map(|event| event.cut_requests);
     assert_eq!(rows(&story), Some(2_048));
     story.timeline.unanswered(cut(2, "web", 9_000, 10_000));
-    story.timeline.tick(moment(13_001).mono);
+    story.timeline.tick(moment(16_001).mono);
     story.ended(10_001, run("late", 2, 1), 0);
     assert_eq!(rows(&story), Some(0));
 }
