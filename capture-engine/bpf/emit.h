@@ -215,10 +215,17 @@ static __always_inline long pf_emit_closed(struct pf_cpu *cpu, struct pf_control
 	return pf_output(control, cpu, &cpu->closed, sizeof(cpu->closed), 1);
 }
 
-/* cpu->closed, which the ring refused and nothing else tells of; 0 when there was room aside. */
-static __always_inline long pf_put_aside(struct pf_cpu *cpu, struct pf_control *control)
+/* cpu->closed, which the ring refused and nothing else tells of; 0 when there was room aside. A function of its own, so
+ * that it is verified once; and with a copy, since 6.1 takes a queue's value from the stack, and not from memory that a
+ * function was given. */
+__noinline int pf_put_aside(struct pf_cpu *cpu, struct pf_control *control)
 {
-	if (bpf_map_push_elem(&pilotfish_aside, &cpu->closed, 0)) {
+	struct pf_closed end;
+
+	if (!cpu || !control)
+		return -1;
+	end = cpu->closed;
+	if (bpf_map_push_elem(&pilotfish_aside, &end, 0)) {
 		cpu->stats.count[PF_STAT_REPLACED_FULL]++;
 		return -1;
 	}
