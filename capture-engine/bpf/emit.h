@@ -215,10 +215,24 @@ static __always_inline long pf_emit_closed(struct pf_cpu *cpu, struct pf_control
 	return pf_output(control, cpu, &cpu->closed, sizeof(cpu->closed), 1);
 }
 
-/* cpu->closed, which the ring refused and nothing else tells of; 0 when there was room aside. */
-static __always_inline long pf_put_aside(struct pf_cpu *cpu, struct pf_control *control)
+/* cpu->closed, which the ring refused and nothing else tells of; 0 when there was room aside. 6.1 takes a queue's value
+ * from a map or the stack, which has no room for it here, and not from memory that a function was given: so the area is
+ * looked up anew. A function of its own, so that it is verified once. */
+__noinline int pf_put_aside(struct pf_cpu *cpu, struct pf_control *control)
 {
-	if (bpf_map_push_elem(&pilotfish_aside, &cpu->closed, 0)) {
+	long refused = -1;
+
+	if (!cpu || !control)
+		return -1;
+#pragma unroll
+	for (__u32 i = 0; i < PF_AREAS; i++) {
+		__u32 place = i;
+		struct pf_cpu *area = bpf_map_lookup_elem(&pilotfish_stats, &place);
+
+		if (area && area == cpu)
+			refused = bpf_map_push_elem(&pilotfish_aside, &area->closed, 0);
+	}
+	if (refused) {
 		cpu->stats.count[PF_STAT_REPLACED_FULL]++;
 		return -1;
 	}
