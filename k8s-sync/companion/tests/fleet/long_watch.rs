@@ -13,7 +13,7 @@ const LENGTH: Duration = Duration::from_secs(600);
 const SILENCE: Duration = Duration::from_secs(20);
 
 #[test]
-#[ignore = "takes ten minutes"]
+#[ignore = "measures: ten minutes of a watch"]
 fn a_watch_of_ten_minutes_goes_on_to_the_last() -> Result<()> {
     let bed = Bed::new()?;
     let mut kubectl = bed.command(User::Admin, &["get", "wt", "-n", "shop", "-w"])?.spawn()?;

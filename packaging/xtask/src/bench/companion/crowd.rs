@@ -1,6 +1,6 @@
 //! The process with all the agents, which answers a command a line.
 
-use super::Options;
+use super::options::Options;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};

@@ -9,34 +9,17 @@
 
 mod bed;
 mod crowd;
+mod options;
+
+pub use options::Options;
 
 use crate::bench::goals::Goals;
 use crate::bench::wait::pass;
 use anyhow::{Result, ensure};
 use bed::{Bed, Sample};
-use clap::Args;
 use crowd::{Crowd, Status};
 use std::time::{Duration, Instant};
 use testbed::signals;
-
-#[derive(Debug, Args)]
-pub struct Options {
-    /// Agents, one a node; measured with a tenth of them and with all
-    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=5_000))]
-    agents: u32,
-    /// Series of each, at least
-    #[arg(long, default_value_t = 300)]
-    series: u32,
-    /// Pods whose names they get
-    #[arg(long, default_value_t = 100_000)]
-    pods: u32,
-    /// Agents that take names, at most: each keeps all of them, some 5 MB
-    #[arg(long, default_value_t = 1_000)]
-    named: u32,
-    /// Length of what is measured in steady state, seconds
-    #[arg(long = "for", value_name = "SECONDS", default_value_t = 60)]
-    length: u64,
-}
 
 /// Names for all take minutes at the companion's bound on bytes a second.
 const PATIENCE: Duration = Duration::from_secs(900);
