@@ -9,6 +9,7 @@ mod aside;
 mod flow;
 mod forwarding;
 mod judge;
+mod late;
 mod peers;
 mod requests;
 mod sampling;
