@@ -224,7 +224,6 @@ __noinline int pf_put_aside(struct pf_cpu *cpu, struct pf_control *control)
 
 	if (!cpu || !control)
 		return -1;
-#pragma unroll
 	for (__u32 i = 0; i < PF_AREAS; i++) {
 		__u32 place = i;
 		struct pf_cpu *area = bpf_map_lookup_elem(&pilotfish_stats, &place);

@@ -105,7 +105,8 @@ impl Loops {
 
     /// What was asked in the window: of an edge what that end saw that saw more. The other one may have no agent.
     fn asked(&self) -> Asked {
-        let mut seen: BTreeMap<What, BTreeMap<(Who, Who), BTreeMap<Reporter, Sum>>> = BTreeMap::new();
+        type ByEdge = BTreeMap<(Who, Who), BTreeMap<Reporter, Sum>>;
+        let mut seen: BTreeMap<What, ByEdge> = BTreeMap::new();
         for (name, [requests, nanos]) in self.steps.iter().flat_map(|step| &step.counted) {
             let Some(Request { client, server, reporter, what, failed, unanswered }) =
                 name.row().and_then(RowKey::request)

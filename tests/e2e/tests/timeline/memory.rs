@@ -130,7 +130,7 @@ fn what_runs_out_of_memory_under_load_cut_what_its_clients_lost() -> Result<()> 
 }
 
 #[test]
-#[ignore = "by command: takes minutes"]
+#[ignore = "measures: takes minutes"]
 fn a_hundred_times_out_of_memory_under_load() -> Result<()> {
     again_and_again(given("PILOTFISH_OOMS").unwrap_or(100), seed())
 }
