@@ -236,8 +236,8 @@ static __always_inline void pf_payload(struct pf_flow *flow, int dir, struct pf_
 	}
 }
 
-/* What is left of the payload where a FIN was seen: nothing behind it is any (RFC 9293 3.10.7.4). A function of its own: see
- * pf_find_l3. Returns nothing of use. */
+/* What is left of the payload where a FIN was seen: nothing behind it is any (RFC 9293 3.10.7.4). A function of its
+ * own: see pf_find_l3. Returns nothing of use. */
 __noinline int pf_cut_at_fin(struct pf_flow *flow, int dir, struct pf_cpu *cpu)
 {
 	struct pf_packet *p;
@@ -286,8 +286,8 @@ __noinline int pf_ends(struct pf_flow *flow, int dir, struct pf_cpu *cpu, struct
 	return 0;
 }
 
-/* A function of its own: see pf_find_l3. So is what few packets need (a beginning, an end): the verifier does not go through
- * what all need once for each way through that, and what all need is close together. Returns nothing of use. */
+/* A function of its own: see pf_find_l3. So is what few packets need (a beginning, an end): the verifier does not go
+ * through what all need once for each way through that, and what all need is close together. Returns nothing of use. */
 __noinline int pf_tcp(struct pf_flow *flow, int dir, struct pf_cpu *cpu, struct pf_control *control, struct pf_walk *walk)
 {
 	struct pf_packet *p;

@@ -197,7 +197,8 @@ static __always_inline void pf_look_ahead(struct __sk_buff *skb, struct pf_flow 
 		cpu->before.tail_read = 1;
 }
 
-/* The ring had no room: the flow remembers. If another connection has its place by now, nothing else tells of its end. */
+/* The ring had no room: the flow remembers. If another connection has its place by now, nothing else tells of its
+ * end. */
 static __always_inline void pf_take_back(struct pf_flow *flow, struct pf_cpu *cpu, struct pf_control *control, int lost)
 {
 	int locked = pf_lock(flow, cpu), gone = 0;

@@ -69,8 +69,8 @@ static __always_inline void pf_note_close(struct pf_flow *flow, struct pf_cpu *c
 	closed->last = flow->message;
 }
 
-/* The tuple is used again: what was of the old connection is told, and goes. 0: it stays, since there is no room to tell
- * of it. The only helpers that are called under the lock, seldom: so nothing of the new one comes before it. */
+/* The tuple is used again: what was of the old connection is told, and goes. 0: it stays, since there is no room to
+ * tell of it. The only helpers that are called under the lock, seldom: so nothing of the new one comes before it. */
 static __always_inline int pf_start_afresh(struct pf_flow *flow, struct pf_cpu *cpu, struct pf_control *control)
 {
 	__u32 kept = flow->flags & (PF_FLOW_NOT_COPIED | PF_FLOW_EAGER);

@@ -143,7 +143,8 @@ static __always_inline int pf_head_in_window(struct __sk_buff *skb, struct pf_cp
 	return 1;
 }
 
-/* One header; 1 ends the walk. What it goes on with is in a map, where the verifier does not follow it through each turn. */
+/* One header; 1 ends the walk. What it goes on with is in a map, where the verifier does not follow it through each
+ * turn. */
 static long pf_walk_header(__u32 index, void *context)
 {
 	struct pf_walker *walker = context;
@@ -222,8 +223,8 @@ static long pf_walk_header(__u32 index, void *context)
 	return 0;
 }
 
-/* All headers of the packet. A function of its own: see pf_find_l3. The loop in each way through pf_walk was four fifths of
- * the verifier's work. Returns nothing of use. */
+/* All headers of the packet. A function of its own: see pf_find_l3. The loop in each way through pf_walk was four
+ * fifths of the verifier's work. Returns nothing of use. */
 __noinline int pf_walk_headers(struct __sk_buff *skb, struct pf_frames *frames, struct pf_cpu *cpu)
 {
 	struct pf_walker walker = { skb, cpu, frames };
@@ -393,8 +394,8 @@ static __always_inline void pf_flush_tail(struct pf_walk *walk, struct pf_cpu *c
 	walk->tail_turn = 0;
 }
 
-/* Under the lock: the packet, which brings something new, goes on from `next`. What the walk found is told if the direction
- * stood there. A function of its own: see pf_find_l3. Returns nothing of use. */
+/* Under the lock: the packet, which brings something new, goes on from `next`. What the walk found is told if the
+ * direction stood there. A function of its own: see pf_find_l3. Returns nothing of use. */
 __noinline int pf_walked(struct pf_flow *flow, int dir, struct pf_walk *walk, struct pf_cpu *cpu, __u32 next)
 {
 	struct pf_walking *walking;

@@ -37,8 +37,8 @@ pub struct KernelConfig {
     pub include_ports: Vec<RangeInclusive<u16>>,
     /// Flows with one of these ports at either end are counted only.
     pub exclude_ports: Vec<RangeInclusive<u16>>,
-    /// Ends that find room aside where the ring has none: with 4,096, those of 150 ms in which nobody takes any, at 28,000
-    /// a second. Each takes 176 bytes.
+    /// Ends that find room aside where the ring has none: with 4,096, those of 150 ms in which nobody takes any, at
+    /// 28,000 a second. Each takes 176 bytes.
     pub aside: u32,
     /// Look at packets of the node's own sockets that have an address of the loopback, too.
     pub loopback: bool,

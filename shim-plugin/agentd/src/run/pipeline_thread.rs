@@ -240,7 +240,8 @@ impl PipelineThread {
             if may_forget {
                 self.remove_closed(now);
             }
-            // What is remembered of an end must be so until that has come which was put aside before its flow was removed.
+            // What is remembered of an end must be so until that has come which was put aside before its flow was
+            // removed.
             if self.take_aside() && may_forget {
                 self.pipeline.requests().forget(now, self.reader.read(), self.reader.written());
             }
