@@ -5,7 +5,7 @@ use netns::Netns;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -28,7 +28,8 @@ impl Shell {
         let program = dir.path().join(name);
         let path = std::env::var_os("PATH").unwrap_or_default();
         let sh = std::env::split_paths(&path).map(|dir| dir.join("sh")).find(|sh| sh.exists()).expect("a shell");
-        fs::copy(sh, &program).expect("copy a shell");
+        // No copy: what another thread forks meanwhile would hold it open for writing, and nobody could run it.
+        symlink(sh, &program).expect("a link");
         let child = Command::new(program).args(["-c", script]).process_group(0).spawn().expect("start it");
         Shell { child, _dir: dir }
     }

@@ -306,10 +306,12 @@ fn faults_are_told_together_before_anything_is_touched() {
 /// The binary where another user can run it.
 fn for_anybody(place: &Place) -> PathBuf {
     let copy = place.path("pilotfish");
-    fs::copy(env!("CARGO_BIN_EXE_pilotfish"), &copy).expect("copy");
-    for path in [place.dir.path(), &copy] {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("chmod");
-    }
+    // By another process: what a thread of this one forks meanwhile would hold the copy open for writing, and nobody could
+    // run it.
+    let mut install = Command::new("install");
+    let copied = install.args(["-m", "755", env!("CARGO_BIN_EXE_pilotfish")]).arg(&copy).status();
+    assert!(copied.expect("install").success());
+    fs::set_permissions(place.dir.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
     copy
 }
 
