@@ -306,8 +306,8 @@ fn faults_are_told_together_before_anything_is_touched() {
 /// The binary where another user can run it.
 fn for_anybody(place: &Place) -> PathBuf {
     let copy = place.path("pilotfish");
-    // By another process: what a thread of this one forks meanwhile would hold the copy open for writing, and nobody could
-    // run it.
+    // By another process: what a thread of this one forks meanwhile would hold the copy open for writing, and nobody
+    // could run it.
     let mut install = Command::new("install");
     let copied = install.args(["-m", "755", env!("CARGO_BIN_EXE_pilotfish")]).arg(&copy).status();
     assert!(copied.expect("install").success());
