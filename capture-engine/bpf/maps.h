@@ -136,7 +136,7 @@ struct pf_walking {
 	__u32 count; /* of `ranges` */
 	__u32 frames; /* that were followed */
 	__u32 keep; /* PF_FORM_PACKETS: bytes of the packet that are copied */
-	__u32 counted; /* of them, those that count among `most` */
+	__u32 counted; /* of `frames`, those that count among `most` */
 	__u32 window; /* bytes of the payload that are in `pf_cpu.payload`: from here, so many */
 	__u32 loaded;
 	__u8 tail_read;

@@ -90,8 +90,7 @@ impl<S: Sink> Pipeline<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::FlowId;
-    use crate::event::{Counters, Event, Segment};
+    use crate::event::{Counters, Event, FlowId, Segment};
     use crate::pipeline::PipelineConfig;
     use flow_model::{
         Direction, Endpoint, FiveTuple, FlowDelta, FlowInfo, L7Record, LossReason, Role, Slot, Transport,
