@@ -9,13 +9,12 @@ pub(crate) mod report;
 mod tools;
 
 use crate::arch::Arch;
-use crate::cross;
+use crate::test_program;
 use anyhow::{Context, Result, bail};
 use guest::Guest;
 use image::{Image, Kernel};
 use report::Report;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 use tools::Tools;
 
@@ -112,53 +111,5 @@ const TESTS: [(&str, &str); 2] = [("capture-engine", "kernel"), ("netns-scanner"
 
 /// The paths of the test programs, freshly built.
 fn build_tests(arch: Arch) -> Result<Vec<PathBuf>> {
-    TESTS.iter().map(|(package, test)| build_test(arch, package, test, "")).collect()
-}
-
-/// The path of one test program, freshly built with these features of its package.
-pub(crate) fn build_test(arch: Arch, package: &str, test: &str, features: &str) -> Result<PathBuf> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // Without features it is the program of the whole workspace, which is built already where all tests ran before:
-    // cargo gives each selection of packages dependencies of its own.
-    let selected = if features.is_empty() { vec!["--workspace"] } else { vec!["-p", package, "--features", features] };
-    cargo.arg("test").args(selected).args(["--test", test, "--no-run", "--message-format=json"]);
-    cross::build(arch, &mut cargo)?;
-    let output = cargo.stderr(std::process::Stdio::inherit()).output().context("run cargo")?;
-    if !output.status.success() {
-        bail!("the tests of {package} do not build");
-    }
-    String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|message| message["target"]["name"] == test && is_of(&message["package_id"], package))
-        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .context("cargo named no executable")
-}
-
-/// Whether cargo's id of a package (`path+file:///tree/package#version`, `...#name@version`) is of this one.
-fn is_of(id: &serde_json::Value, package: &str) -> bool {
-    let id = id.as_str().unwrap_or_default();
-    let (path, rest) = id.rsplit_once('#').unwrap_or((id, ""));
-    match rest.split_once('@') {
-        Some((name, _)) => name == package,
-        None => path.rsplit('/').next() == Some(package),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_of;
-
-    #[test]
-    fn packages_are_known_by_their_ids() {
-        for (id, package, is) in [
-            ("path+file:///tree/capture-engine#0.2.0", "capture-engine", true),
-            ("path+file:///tree/capture-engine#0.2.0", "netns-scanner", false),
-            ("path+file:///tree/capture-engine/wire#capture-wire@0.2.0", "capture-wire", true),
-            ("path+file:///tree/capture-engine/wire#capture-wire@0.2.0", "wire", false),
-            ("", "e2e", false),
-        ] {
-            assert_eq!(is_of(&id.into(), package), is, "{id}");
-        }
-    }
+    TESTS.iter().map(|(package, test)| test_program::build(arch, package, test, "")).collect()
 }

@@ -19,6 +19,7 @@ mod package;
 mod runtime_test;
 mod same;
 mod size;
+mod test_program;
 mod vm_test;
 
 use anyhow::Result;

@@ -29,7 +29,7 @@ pub fn run(options: &Options) -> Result<()> {
         step(Command::new("node").args(["build.mjs", "--check"]).current_dir(web))?;
     }
     let mut tests = Command::new("cargo");
-    tests.args(["test", "-p", "companion", "--features", "browser", "--test", "map", "--test", "bundle", "--"]);
+    tests.args(["test", "--workspace", "--features", "companion/browser", "--test", "map", "--test", "bundle", "--"]);
     // Frames are measured: nothing else is to run.
     tests.args(["--test-threads=1", "--nocapture"]);
     if let Some(directory) = &options.screenshots {

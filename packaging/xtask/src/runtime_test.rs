@@ -5,10 +5,13 @@ mod parts;
 pub(crate) mod runtime;
 mod vm;
 
+use crate::arch::Arch;
 use crate::command::run_command;
+use crate::test_program;
 use anyhow::{Result, bail, ensure};
 use parts::{Kind, Part, Tests};
 use runtime::Runtime;
+use std::path::PathBuf;
 use std::process::Command;
 
 /// The last of 1.x, and what is newest.
@@ -54,7 +57,7 @@ pub fn run(options: &Options) -> Result<()> {
         };
         (Kind::Containerd, runtimes)
     };
-    run_command(cargo().args(["build", "-p", "agentd", "-p", "testbed"]), "build the agent")?;
+    run_command(cargo().args(["build", "--workspace", "--bins"]), "build the agent")?;
     if *vm {
         return runtimes.iter().try_for_each(|runtime| vm::run(runtime, filter));
     }
@@ -65,8 +68,8 @@ pub fn run(options: &Options) -> Result<()> {
                 Some(reason) => format!("not run: {reason}"),
                 None => {
                     eprintln!("{}: {} {}", runtime.name, part.package, part.test);
-                    let mut command = cargo();
-                    runtime.first(command.args(tests(part, filter)))?.env("PILOTFISH_ENDS", ENDS);
+                    let mut command = Command::new(program(part)?);
+                    runtime.first(command.args(["--test-threads=1", filter]))?.env("PILOTFISH_ENDS", ENDS);
                     if part.wants_sandboxes() {
                         command.env("PILOTFISH_SANDBOX_SHIM", runtime::shim_with_sandboxes()?);
                     }
@@ -87,13 +90,10 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn tests<'a>(part: &'a Part, filter: &'a str) -> Vec<&'a str> {
-    let mut args = vec!["test", "-p", part.package, "--test", part.test];
-    if let Tests::Feature(feature) = part.tests {
-        args.extend(["--features", feature]);
-    }
-    args.extend(["--", "--test-threads=1", filter]);
-    args
+/// The test program of a part, freshly built.
+fn program(part: &Part) -> Result<PathBuf> {
+    let feature = if let Tests::Feature(feature) = part.tests { feature } else { "" };
+    test_program::build(Arch::or_this(None)?, part.package, part.test, feature)
 }
 
 fn cargo() -> Command {

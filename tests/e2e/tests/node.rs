@@ -8,51 +8,17 @@ use e2e::node_agent::NodeAgent;
 use e2e::{PATIENCE, alone, api, generator, run_to_end};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
-use testbed::{Container, ContainerSpec, Process, Testbed, address_of, built_binary, installed, scene, until};
+use testbed::{Container, ContainerSpec, Process, Service, Testbed, address_of, built_binary, installed, scene, until};
 
-/// Where cgroups of version 2 are.
-fn unified() -> &'static Path {
-    let places = [Path::new("/sys/fs/cgroup"), Path::new("/sys/fs/cgroup/unified")];
-    places.into_iter().find(|place| place.join("cgroup.procs").exists()).expect("cgroup v2 is mounted")
-}
-
-/// A service of the node as systemd would run it: a process in a cgroup of `system.slice`.
-struct Service {
-    process: Process,
-    cgroup: PathBuf,
-}
-
-impl Service {
-    fn start(bed: &Testbed, name: &str, program: &[&str]) -> Result<Service> {
-        let cgroup = unified().join("system.slice").join(format!("{name}.service"));
-        std::fs::create_dir_all(&cgroup)?;
-        let mut command = Command::new("sh");
-        command.args(["-c", "echo $$ > \"$0/cgroup.procs\" && exec \"$@\""]).arg(&cgroup);
-        command.arg("nsenter").arg(format!("--net={}", bed.node().path().display())).args(program);
-        let process = Process::start(name, &mut command, &bed.log_file(name))?;
-        bed.record_process(process.pid())?;
-        Ok(Service { process, cgroup })
-    }
-
-    /// An API server on this port. Its cgroup is there before its program runs.
-    fn server(bed: &Testbed, name: &str, port: u16) -> Result<Service> {
-        let program = built_binary("api")?.display().to_string();
-        let service = Service::start(bed, name, &[&program, "--listen", &format!("0.0.0.0:{port}")])?;
-        until(&format!("{name} listens"), PATIENCE, || scene::listens(service.process.pid(), port))?;
-        Ok(service)
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        self.process.kill();
-        let _ = until("the service's cgroup is empty", PATIENCE, || std::fs::remove_dir(&self.cgroup).is_ok());
-        // Where systemd is not, it was made by `start`; others may still use it.
-        let _ = std::fs::remove_dir(unified().join("system.slice"));
-    }
+/// A service of the node: an API server on this port.
+fn api_service(bed: &Testbed, name: &str, port: u16) -> Result<Service> {
+    let program = built_binary("api")?.display().to_string();
+    let service = Service::start(bed, name, &[&program, "--listen", &format!("0.0.0.0:{port}")])?;
+    until(&format!("{name} listens"), PATIENCE, || scene::listens(service.pid(), port))?;
+    Ok(service)
 }
 
 fn node_server(bed: &mut Testbed, name: &str) -> Result<Container> {
@@ -159,10 +125,10 @@ fn services_are_named_by_their_unit_whether_they_were_there_or_start_later() -> 
     let mut bed = Testbed::start()?;
     let name = |what: &str| format!("hs{what}-{}", std::process::id());
     let (early, late, ask) = (name("early"), name("late"), name("ask"));
-    let _early = Service::server(&bed, &early, 8081)?;
+    let _early = api_service(&bed, &early, 8081)?;
     let agent = NodeAgent::start(&bed, "")?;
     agent.wait_cgroup(&early)?;
-    let _late = Service::server(&bed, &late, 8082)?;
+    let _late = api_service(&bed, &late, 8082)?;
     agent.wait_cgroup(&late)?;
     let pod = api(&mut bed, "shop")?;
     agent.wait_pods(1)?;
@@ -193,7 +159,7 @@ fn a_service_that_restarts_at_once_is_observed_in_its_new_cgroup() -> Result<()>
     let bed = Testbed::start()?;
     let (shop, ask) = (format!("rsshop-{}", std::process::id()), format!("rsask-{}", std::process::id()));
     let load = built_binary("loadgen")?.display().to_string();
-    let start = || Service::server(&bed, &shop, 8083);
+    let start = || api_service(&bed, &shop, 8083);
     // On a node the slice is never empty, and stays.
     let _other = Service::start(&bed, &format!("rsother-{}", std::process::id()), &["sleep", "1000"])?;
     let mut service = start()?;

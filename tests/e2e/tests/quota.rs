@@ -6,9 +6,8 @@
 use anyhow::{Context, ensure};
 use e2e::{PATIENCE, alone};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
 use std::process::Command;
-use testbed::{Agent, AgentOptions, ContainerSpec, Quota, Testbed, installed};
+use testbed::{Agent, AgentOptions, ContainerSpec, Quota, ServiceCgroup, Testbed, installed};
 
 const PODS: u64 = 30;
 /// Hundredths of a processor: a build for tests needs a second of it to load its programs.
@@ -36,26 +35,6 @@ fn background_work_waits_within_a_quota_and_everything_is_attached() -> anyhow::
     Ok(())
 }
 
-/// The cgroup of a service of the node, without a process.
-struct Service(PathBuf);
-
-impl Service {
-    fn new(name: &str) -> anyhow::Result<Service> {
-        let places = [Path::new("/sys/fs/cgroup"), Path::new("/sys/fs/cgroup/unified")];
-        let unified = places.into_iter().find(|place| place.join("cgroup.procs").exists());
-        let cgroup = unified.context("cgroup v2 is mounted")?.join("system.slice").join(format!("{name}.service"));
-        std::fs::create_dir_all(&cgroup)?;
-        Ok(Service(cgroup))
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        // The slice, too, where it was made for this.
-        let _ = std::fs::remove_dir(&self.0).and_then(|()| std::fs::remove_dir(self.0.parent().unwrap_or(&self.0)));
-    }
-}
-
 /// Programs of this name that the kernel has of a process.
 fn programs(name: &str, pid: u32) -> anyhow::Result<usize> {
     let output = Command::new(installed("bpftool")?).args(["-j", "prog", "show"]).output()?;
@@ -70,7 +49,7 @@ fn programs(name: &str, pid: u32) -> anyhow::Result<usize> {
 fn within_a_quota_what_the_nodes_services_need_is_loaded_before_it_is_ready() -> anyhow::Result<()> {
     let _alone = alone();
     let bed = Testbed::start()?;
-    let _service = Service::new(bed.id())?;
+    let _service = ServiceCgroup::new(bed.id())?;
     let group = Quota::new(&bed, "agent", QUOTA)?;
     let mut agent = Agent::start(&bed, &AgentOptions { cgroup: Some(group.procs()), ..AgentOptions::default() })?;
     ensure!(programs("pilotfish_host", agent.pid())? == 1, "{}", agent.log_text());

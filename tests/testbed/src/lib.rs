@@ -31,6 +31,7 @@ mod quota;
 mod rootfs;
 mod running;
 pub mod scene;
+mod service;
 #[allow(unsafe_code, reason = "a signal handler can only be set with it")]
 pub mod signals;
 pub mod sweep;
@@ -53,4 +54,5 @@ pub use network::{BRIDGE, Netns, address_of, filters_in};
 pub use process::{Process, Stat, cpu_of_processor};
 pub use programs::{built_binary, installed};
 pub use quota::Quota;
+pub use service::{Service, ServiceCgroup};
 pub use wait::{until, until_some};

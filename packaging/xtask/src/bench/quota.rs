@@ -13,7 +13,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use std::thread;
 use std::time::Duration;
-use testbed::{Agent, AgentOptions, ContainerSpec, Quota, Testbed, until};
+use testbed::{Agent, AgentOptions, ContainerSpec, Quota, Service, Testbed, until};
 
 #[derive(Debug, Args)]
 pub struct Options {
@@ -26,18 +26,26 @@ pub struct Options {
     /// CPU that the agent has, in hundredths of one; one run for each
     #[arg(long, default_values_t = [10, 5], value_delimiter = ',')]
     quota: Vec<u32>,
+    /// Services of the node, for whose sockets the agent has a program of its own
+    #[arg(long, default_value_t = 0)]
+    services: u16,
 }
 
 pub fn run(options: &Options) -> Result<()> {
     let mut bed = Testbed::start()?;
     let crowd = scan::crowd(&mut bed, options.namespaces, options.connections)?;
+    let services = (0..options.services).map(|number| {
+        let name = format!("{}-{number}", bed.id());
+        Service::start(&bed, &name, &["/bin/sleep", "100000"])
+    });
+    let _services: Vec<Service> = services.collect::<Result<_>>()?;
     for (number, hundredths) in options.quota.iter().enumerate() {
         let group = Quota::new(&bed, &format!("agent-{number}"), *hundredths)?;
         let mut start = Start::of(&bed, &AgentOptions::default(), group)?;
         let late = late(&mut bed, &start.agent, number)?;
         // Those of the runs before are there, too.
         start.finish(&crowd, number + 1)?;
-        say(&format!("quota: {hundredths} %: {}", start.told()));
+        say(&format!("quota: {hundredths} %, {} services: {}", options.services, start.told()));
         say(&format!("quota: {hundredths} %: {late}"));
         ensure!(start.agent.stop() == Some(0), "the agent ended badly:\n{}", start.agent.log_text());
     }

@@ -7,8 +7,9 @@ mod guest;
 
 use super::runtime::Runtime;
 use crate::arch::Arch;
+use crate::kernel_test::default_cache;
 use crate::kernel_test::image::{self, Kernel};
-use crate::kernel_test::{build_test, default_cache};
+use crate::test_program;
 use anyhow::{Result, ensure};
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ pub(super) fn run(runtime: &Runtime, filter: &str) -> Result<()> {
     // Drivers of the disk are those of its machine.
     ensure!(arch == Arch::X86_64, "runtime-test --vm is for x86_64 only");
     let (test, feature) = TEST;
-    let test = build_test(arch, "e2e", test, feature)?;
+    let test = test_program::build(arch, "e2e", test, feature)?;
     let cache = default_cache()?;
     let image = image::fetch(Kernel::Backports, arch, &cache)?;
     eprintln!("{} in a guest with {}", runtime.name, image.release);
