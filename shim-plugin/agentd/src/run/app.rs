@@ -11,7 +11,7 @@ use crate::run::companion::{self, Companion};
 use crate::run::containers::{find_hierarchy, services_of};
 use crate::run::drops::WatchedDrops;
 use crate::run::ends::{Ended, Ends};
-use crate::run::engine::{self, Loaded};
+use crate::run::engine::{self, Ahead, Loaded};
 use crate::run::kernel_stats::KernelStatsReader;
 use crate::run::kubernetes::{Kubernetes, Wanted};
 use crate::run::orders::Order;
@@ -189,8 +189,11 @@ impl App {
             tokio::spawn(notify::run(board.clone(), everything_stops.clone()));
             let deadlines = Deadlines::with_helper(process::reader);
             tokio::task::block_in_place(|| look_at_quota(&board, &deadlines, &process::own(&config.debug.proc)));
-            let with_node = board.pacer.is_limited() && config.attach.node && has_services(&config, &deadlines).await;
-            let loaded = match loaded(settings::kernel(&config), with_node, &mut signals).await? {
+            let ahead = match board.pacer.is_limited() {
+                true => ahead(&config, &deadlines).await,
+                false => Ahead::default(),
+            };
+            let loaded = match loaded(settings::kernel(&config), ahead, &mut signals).await? {
                 Ok(loaded) => loaded,
                 Err(signal) => {
                     tracing::info!(signal, "stopping before the kernel programs were loaded");
@@ -309,10 +312,10 @@ fn by_another(config: &Config, failure: Failure) -> Failure {
 /// The loaded programs, or the signal that came first. READY is said on time in any case.
 async fn loaded(
     config: KernelConfig,
-    with_node: bool,
+    ahead: Ahead,
     signals: &mut Signals,
 ) -> Result<Result<Loaded, &'static str>, Failure> {
-    let loading = load(config, with_node);
+    let loading = load(config, ahead);
     tokio::pin!(loading);
     let late = tokio::time::sleep(READY_WITHIN);
     tokio::pin!(late);
@@ -325,9 +328,15 @@ async fn loaded(
     }
 }
 
-/// Whether the node has services, so that the program for its own sockets is needed in a moment.
-/// Within a quota it is then loaded with the other: verifying is a single system call, whose debt
-/// the kernel collects afterwards, and for those seconds nobody else of this process would run.
+/// What will be needed in a moment. Within a quota it is loaded with the rest: what that takes is
+/// used in one piece, whose debt the kernel collects afterwards, and meanwhile nobody else of this
+/// process would run.
+async fn ahead(config: &Config, deadlines: &Deadlines) -> Ahead {
+    let node = config.attach.node && has_services(config, deadlines).await;
+    Ahead { node, alarm: config.attach.early }
+}
+
+/// Whether the node has services, whose sockets have a program of their own.
 async fn has_services(config: &Config, deadlines: &Deadlines) -> bool {
     let (proc, deadlines) = (config.debug.proc.clone(), deadlines.clone());
     let look = move || {
@@ -353,9 +362,9 @@ fn wanted(config: &Config, who: &Who) -> Option<Wanted> {
 }
 
 /// Verifying takes the kernel some hundred milliseconds of one CPU: not on a worker of the runtime.
-async fn load(config: KernelConfig, with_node: bool) -> Result<Loaded, Failure> {
+async fn load(config: KernelConfig, ahead: Ahead) -> Result<Loaded, Failure> {
     let (tell, told) = oneshot::channel();
-    let load = move || drop(tell.send(engine::load(&config, with_node)));
+    let load = move || drop(tell.send(engine::load(&config, ahead)));
     std::thread::Builder::new().name("load".to_owned()).spawn(load).context("start a thread")?;
     told.await.context("load the kernel programs: the thread panicked")?
 }

@@ -1,7 +1,8 @@
 //! Loads the in-kernel half.
 
 use crate::exit::{Exit, Failure};
-use capture_engine::kernel::{Kernel, KernelConfig, LoadError, Programs, RingReader};
+use crate::run::alarm;
+use capture_engine::kernel::{Alarm, Kernel, KernelConfig, LoadError, Programs, RingReader};
 use std::sync::Arc;
 
 /// The loaded programs with the one reader of their ring.
@@ -9,6 +10,17 @@ use std::sync::Arc;
 pub struct Loaded {
     pub kernel: Arc<Kernel>,
     pub reader: RingReader,
+    /// What hears of new containers, or why it cannot be had, where that was asked for.
+    pub alarm: Option<Result<Alarm, String>>,
+}
+
+/// What else is loaded at once, and not when it is needed first.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ahead {
+    /// What is for the node's own sockets.
+    pub node: bool,
+    /// What hears of new containers.
+    pub alarm: bool,
 }
 
 impl Loaded {
@@ -18,11 +30,9 @@ impl Loaded {
     }
 }
 
-/// With `node`, also what is for the node's own sockets, which else comes with the first of them.
-///
 /// # Errors
 /// `NoPermission` when the kernel refuses or cannot; the text says which.
-pub fn load(config: &KernelConfig, node: bool) -> Result<Loaded, Failure> {
+pub fn load(config: &KernelConfig, ahead: Ahead) -> Result<Loaded, Failure> {
     let refused = |error: LoadError| {
         let exit = match error {
             LoadError::RingSize(_) | LoadError::NoFlows => Exit::Usage,
@@ -31,12 +41,15 @@ pub fn load(config: &KernelConfig, node: bool) -> Result<Loaded, Failure> {
         Failure::new(exit, error)
     };
     let kernel = Kernel::load(config).map_err(refused)?;
-    if node && let Err(error) = kernel.load_node() {
+    if ahead.node
+        && let Err(error) = kernel.load_node()
+    {
         // Nothing else is the worse for it, and who needs it is told again.
         tracing::debug!(%error, "the node's own sockets are not seen");
     }
     let reader = kernel.reader().map_err(|error| Failure::new(Exit::Software, error))?;
     let reader =
         reader.ok_or_else(|| Failure::say(Exit::Software, "the ring of programs just loaded has a reader already"))?;
-    Ok(Loaded { kernel: Arc::new(kernel), reader })
+    let alarm = ahead.alarm.then(alarm::load_for_this_node);
+    Ok(Loaded { kernel: Arc::new(kernel), reader, alarm })
 }

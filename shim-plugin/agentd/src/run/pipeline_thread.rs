@@ -101,7 +101,7 @@ impl PipelineThread {
         losses: &Losses,
         told: Told,
     ) -> PipelineThread {
-        let Loaded { kernel, reader } = loaded;
+        let Loaded { kernel, reader, .. } = loaded;
         PipelineThread {
             sampler: kernel.sampler(),
             overrides: kernel.overrides(),

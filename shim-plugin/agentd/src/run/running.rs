@@ -57,7 +57,7 @@ impl Running {
     /// `Software` when there is no thread left.
     pub fn start(
         config: &Config,
-        loaded: Loaded,
+        mut loaded: Loaded,
         golden: Golden<NamesReader>,
         identities: IdentityIndex,
         shared: Shared<'_>,
@@ -85,6 +85,7 @@ impl Running {
         // namespace once for each that was attached; the others a few in a run.
         let (orders, received) = mpsc::channel();
         let told = Told { orders: received, own: own_news };
+        let alarm = loaded.alarm.take();
         let pipeline = PipelineThread::new(settings::pipeline(config), loaded, golden, board.clone(), losses, told);
         let pipeline = ends.thread("pipeline", move || pipeline.run()).context("start the pipeline thread")?;
         let (containerd, handle) =
@@ -102,6 +103,7 @@ impl Running {
             descriptors: descriptors.clone(),
             proc: config.debug.proc.clone(),
             heard: Arc::clone(&heard),
+            loaded: alarm,
         };
         if config.attach.early {
             tokio::spawn(alarm::begin(alarms, ready.clone(), stop.clone()));

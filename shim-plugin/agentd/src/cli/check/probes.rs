@@ -7,6 +7,7 @@ use super::patience::within;
 use crate::cli::privileges;
 use crate::config::Config;
 use crate::exit::in_full;
+use crate::run::engine::Ahead;
 use crate::run::quota::{self, Quota};
 use crate::run::{alarm, engine, settings};
 use capture_engine::attach::{AttachConfig, AttachEvent, Attacher, Mode, Priority};
@@ -30,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub fn all(config: &Config) -> Vec<Line> {
     let mut lines = vec![kernel_version(), privileges(), btf(Path::new("/sys/kernel/btf/vmlinux"))];
     lines.extend(lockdown(&fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default()));
-    let programs = match engine::load(&settings::kernel(config), false) {
+    let programs = match engine::load(&settings::kernel(config), Ahead::default()) {
         Ok(loaded) => {
             lines.push(Line::new("kernel programs", Fine, "loaded, and unloaded again", ""));
             Some(loaded)
