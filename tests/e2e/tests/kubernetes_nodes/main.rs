@@ -5,6 +5,7 @@
 mod companion;
 mod daemonset;
 mod map;
+mod memory;
 mod probes;
 
 use agent_api::{EdgeRow, Party};
