@@ -2,6 +2,7 @@
 //! root and, once, the minutes that Kubernetes' programs take to build.
 #![forbid(unsafe_code)]
 
+mod circles;
 mod companion;
 mod daemonset;
 mod map;
