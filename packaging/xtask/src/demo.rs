@@ -63,8 +63,8 @@ struct Report {
     client: Account,
     server: Account,
     edges: Vec<EdgeRow>,
-    /// What was held for wrong at any time, beyond remarks. Nothing is.
-    findings: BTreeSet<String>,
+    /// What was held for wrong at any time, beyond remarks; none where nobody has looked yet.
+    findings: Option<BTreeSet<String>>,
     leftovers: Vec<String>,
     error: Option<String>,
 }
@@ -197,7 +197,7 @@ fn watch(options: &Options, agent: &mut Agent, report: &mut Report) -> Result<()
         }
         if Instant::now() >= doctor {
             doctor += found::EVERY;
-            report.findings.extend(found::by(agent, scene::NAMESPACE)?);
+            report.findings.get_or_insert_default().extend(found::by(agent, scene::NAMESPACE)?);
         }
         if options.output == Output::Json {
             let (counted, lost) = agent.counted_and_lost("client")?;
@@ -254,8 +254,8 @@ fn summary(report: &Report) -> String {
         let verdict = if missing == 0 { "exact".to_owned() } else { format!("differs by {missing}") };
         text += &format!("  {reporter:<9} {counted} counted + {lost} lost: {verdict}\n");
     }
-    let findings: Vec<&str> = findings.iter().map(String::as_str).collect();
-    match findings.as_slice() {
+    match findings.iter().flatten().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] if findings.is_none() => {}
         [] => text += "  findings  none above info\n",
         some => text += &format!("  findings  {}\n", some.join("\n            ")),
     }
