@@ -97,7 +97,7 @@ static __always_inline void put_away(const struct pf_pair *hand)
 		*count += hand->count;
 }
 
-/* Of an address, for a hash. It has to be moved: there is no other arithmetic with what is a pointer to the verifier. */
+/* Of an address, for a hash. It has to be moved: to the verifier it is a pointer, with which there is no arithmetic. */
 static __always_inline __u32 low_half(const void *address)
 {
 	__u32 low;
