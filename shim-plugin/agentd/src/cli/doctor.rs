@@ -1,6 +1,5 @@
 //! `pilotfish doctor`: what is wrong on this node now, whose it is, and what to do.
 
-mod history;
 mod server;
 
 use super::output::{json, print};
@@ -9,11 +8,10 @@ use crate::cli::privileges;
 use crate::exit::{Exit, Failure};
 use crate::findings;
 use crate::run::{drops, process};
-use agent_api::{AskError, Cgroup, Client, Kubernetes, Namespace};
+use agent_api::{AskError, Cgroup, Client, Kubernetes, Namespace, Timeline};
 use doctor::drops::BeginsToCount;
-use doctor::{Asked, Check, CheckId, Finding, NotMade, Report, Severity, examine};
+use doctor::{Asked, Check, CheckId, Finding, NotMade, Report, Severity, Thresholds, examine};
 use flow_model::{rfc3339, shown};
-use history::with_history;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::process::Command;
@@ -130,6 +128,54 @@ fn permitted() -> Result<(), Failure> {
     }
     let text = format!("missing {}: run it as root, or with these capabilities", names.join(", "));
     Err(Failure::say(Exit::NoPermission, text))
+}
+
+/// With what the agent's timeline says.
+fn with_history(
+    report: Report,
+    checks: &[CheckId],
+    args: &DoctorArgs,
+    kubernetes: Option<&Kubernetes>,
+    timeline: Result<Timeline, AskError>,
+) -> Report {
+    let timeline = match timeline {
+        Ok(timeline) => timeline,
+        Err(error) => {
+            let reason = match kubernetes {
+                Some(_) => crate::exit::in_full(error),
+                None => "what happened before is known to an agent alone, and none answered".to_owned(),
+            };
+            let not_made = checks.iter().map(|id| NotMade { id: *id, reason: reason.clone() }).collect();
+            return report.with(&[], Vec::new(), not_made);
+        }
+    };
+    let (made, blind): (Vec<CheckId>, Vec<CheckId>) = checks
+        .iter()
+        .partition(|id| !findings::OF_CLUSTER.contains(id) || kubernetes.is_some_and(|of| of.link == "connected"));
+    let reason = match kubernetes.map(|of| of.detail.as_str()) {
+        None | Some("") => "no API server tells of the pods".to_owned(),
+        Some(detail) => format!("no API server tells of the pods: {detail}"),
+    };
+    let mut not_made: Vec<NotMade> = blind.into_iter().map(|id| NotMade { id, reason: reason.clone() }).collect();
+    let looks = |id: &CheckId| match id {
+        CheckId::DnsSearch => timeline.searches.is_some(),
+        CheckId::DnsRetry => timeline.retries.is_some(),
+        CheckId::RetryStorm => timeline.storms.is_some(),
+        CheckId::ApiStorm => timeline.api.is_some(),
+        _ => true,
+    };
+    let (made, older): (Vec<CheckId>, Vec<CheckId>) = made.into_iter().partition(looks);
+    let reason = "the agent is of an older version, and does not look".to_owned();
+    not_made.extend(older.into_iter().map(|id| NotMade { id, reason: reason.clone() }));
+    let (made, untold): (Vec<CheckId>, Vec<CheckId>) =
+        made.into_iter().partition(|id| !findings::OF_PROBES.contains(id) || timeline.probes.is_some());
+    let reason = "nobody told which probes the pods of this node have".to_owned();
+    not_made.extend(untold.into_iter().map(|id| NotMade { id, reason: reason.clone() }));
+    let mut found = findings::of(&timeline, &Thresholds::default());
+    found.retain(|finding| {
+        made.contains(&finding.id) && args.namespace.as_ref().is_none_or(|wanted| *wanted == finding.subject.namespace)
+    });
+    report.with(&made, found, not_made)
 }
 
 /// Whether there is one, whether or not it answers now.
