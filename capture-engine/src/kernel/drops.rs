@@ -4,8 +4,8 @@
 use super::object::{LoadError, refused, setup, verified};
 use super::sys;
 use aya::maps::{MapData, PerCpuArray, PerCpuHashMap};
-use aya::programs::RawTracePoint;
-use aya::{Ebpf, EbpfLoader};
+use aya::programs::BtfTracePoint;
+use aya::{Ebpf, EbpfError, EbpfLoader};
 use btf::{Btf, Member};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -111,17 +111,19 @@ impl Drops {
             loader.override_global(name, offset, true);
         }
         let mut ebpf = loader.load(OBJECT).map_err(refused)?;
-        // As for the alarm: a loader reads all of the kernel's BTF, wanted or not.
         drop(loader);
-        sys::give_back_memory();
         let mut map = |name| ebpf.take_map(name).ok_or(LoadError::Missing(name));
         let counts = PerCpuHashMap::try_from(map(COUNTED)?).map_err(refused)?;
         let at_hand = PerCpuArray::try_from(map(AT_HAND)?).map_err(refused)?;
         let missed = PerCpuArray::try_from(map("pilotfish_missed")?).map_err(refused)?;
         let program = ebpf.program_mut(PROGRAM).and_then(|program| program.try_into().ok());
-        let program: &mut RawTracePoint = program.ok_or(LoadError::Missing(PROGRAM))?;
-        verified(|| program.load())?;
-        program.attach(TRACEPOINT).map_err(refused)?;
+        let program: &mut BtfTracePoint = program.ok_or(LoadError::Missing(PROGRAM))?;
+        let types = aya::Btf::from_sys_fs().map_err(|error| refused(EbpfError::from(error)))?;
+        verified(|| program.load(TRACEPOINT, &types))?;
+        program.attach().map_err(refused)?;
+        // As for the alarm: a loader reads all of the kernel's BTF, wanted or not.
+        drop(types);
+        sys::give_back_memory();
         Ok(Drops { counts, at_hand, room, missed, _program: ebpf })
     }
 

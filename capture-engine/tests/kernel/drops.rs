@@ -138,7 +138,9 @@ fn who_asks_for_reasons_that_there_are_not_is_told() {
 #[test]
 #[ignore = "measures"]
 fn cost_of_a_drop() {
-    const SENDS: usize = 100_000;
+    // So few that some of them are not interrupted, by whatever else the machine does.
+    const SENDS: usize = 5_000;
+    const TIMES: usize = 20;
     let sink = Sink::new();
     sink.send(5000, false);
     // Of this thread: a drop on loopback is the sender's work, and others use the machine, too.
@@ -150,11 +152,15 @@ fn cost_of_a_drop() {
         let spent = sink.netns.run(|_| {
             let sender = UdpSocket::bind("127.0.0.1:0")?;
             sender.connect(sink.reader.local_addr()?)?;
-            let began = cpu();
-            for _ in 0..SENDS {
-                sender.send(&[7; 100])?;
+            let mut quickest = Duration::MAX;
+            for _ in 0..TIMES {
+                let began = cpu();
+                for _ in 0..SENDS {
+                    sender.send(&[7; 100])?;
+                }
+                quickest = quickest.min(cpu() - began);
             }
-            std::io::Result::Ok(cpu() - began)
+            std::io::Result::Ok(quickest)
         });
         spent.expect("enter it").expect("loopback takes it").as_nanos() as f64 / SENDS as f64
     };
@@ -164,7 +170,7 @@ fn cost_of_a_drop() {
         let drops = Drops::load(&["SOCKET_RCVBUFF"], DropsRoom::default()).expect("the program loads");
         counted.push(took());
         let all: u64 = of(&drops, sink.inode()).iter().map(|(_, count)| count).sum();
-        assert!(all as usize > SENDS / 100 * 99, "{all}");
+        assert!(all as usize > SENDS * TIMES / 100 * 99, "{all}");
         drop(drops);
         let _drops = Drops::load(&["IP_RPFILTER"], DropsRoom::default()).expect("the program loads");
         unwanted.push(took());

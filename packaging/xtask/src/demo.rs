@@ -1,10 +1,12 @@
 //! `cargo xtask demo`: containers that call each other, the agent beside them, a live table, and at
 //! the end the comparison of what was sent with what was counted and lost.
 
+use crate::found;
 use agent_api::EdgeRow;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -61,6 +63,8 @@ struct Report {
     client: Account,
     server: Account,
     edges: Vec<EdgeRow>,
+    /// What was held for wrong at any time, beyond remarks; none where nobody has looked yet.
+    findings: Option<BTreeSet<String>>,
     leftovers: Vec<String>,
     error: Option<String>,
 }
@@ -71,7 +75,8 @@ impl Report {
     }
 
     fn to_json(&self) -> Value {
-        let Report { sent, generator, proxied, commands, lookups, client, server, edges, leftovers, error } = self;
+        let Report { sent, generator, proxied, commands, lookups, client, server, edges, .. } = self;
+        let Report { findings, leftovers, error, .. } = self;
         let account = |a: &Account| json!({"sent": sent, "counted": a.counted, "lost": a.lost});
         json!({
             "sent": sent,
@@ -81,6 +86,7 @@ impl Report {
             "reporters": {"client": account(client), "server": account(server)},
             "parts": {"generator_http": generator, "proxied_http": proxied, "redis": commands, "dns": lookups},
             "edges": edges,
+            "findings": findings,
             "cleaned_up": leftovers.is_empty(),
             "leftovers": leftovers,
             "error": error,
@@ -155,7 +161,7 @@ fn show(options: &Options, bed: &mut Testbed, report: &mut Report) -> Result<()>
         "  end       {}\n",
         options.length.map_or("Ctrl-C".into(), |length| format!("after {length:?}, or Ctrl-C"))
     );
-    watch(options, &mut agent)?;
+    watch(options, &mut agent, report)?;
     // From here on a second Ctrl-C cuts the waiting short.
     signals::acted_on();
     settle(bed, &scene, &load, &agent, report)?;
@@ -173,12 +179,13 @@ fn show(options: &Options, bed: &mut Testbed, report: &mut Report) -> Result<()>
 }
 
 /// Shows the table until the time is over or a signal comes: in place on a terminal, else now and then.
-fn watch(options: &Options, agent: &mut Agent) -> Result<()> {
+fn watch(options: &Options, agent: &mut Agent, report: &mut Report) -> Result<()> {
     let started = Instant::now();
     let in_place = options.output == Output::Table && std::io::stdout().is_terminal();
     let every = Duration::from_secs(if in_place { 1 } else { 5 });
     let mut shown_lines = 0;
     let mut next = started + Duration::from_secs(1);
+    let mut doctor = started + found::EVERY;
     while !signals::interrupted() && options.length.is_none_or(|length| started.elapsed() < length) {
         std::thread::sleep(Duration::from_millis(50));
         if Instant::now() < next {
@@ -187,6 +194,10 @@ fn watch(options: &Options, agent: &mut Agent) -> Result<()> {
         next += every;
         if !agent.is_running() {
             bail!("the agent ended:\n{}", agent.log_text());
+        }
+        if Instant::now() >= doctor {
+            doctor += found::EVERY;
+            report.findings.get_or_insert_default().extend(found::by(agent, scene::NAMESPACE)?);
         }
         if options.output == Output::Json {
             let (counted, lost) = agent.counted_and_lost("client")?;
@@ -232,7 +243,8 @@ fn settle(bed: &Testbed, scene: &Scene, load: &Container, agent: &Agent, report:
 }
 
 fn summary(report: &Report) -> String {
-    let Report { sent, generator, proxied, commands, lookups, client, server, leftovers, error, .. } = report;
+    let Report { sent, generator, proxied, commands, lookups, client, server, .. } = report;
+    let Report { findings, leftovers, error, .. } = report;
     let mut text = format!(
         "\n  sent      {sent} exchanges: {generator} HTTP by the generator, {proxied} HTTP by nginx to the API, \
          {commands} commands to Redis, {lookups} DNS lookups\n"
@@ -241,6 +253,11 @@ fn summary(report: &Report) -> String {
         let missing = sent.abs_diff(counted + lost);
         let verdict = if missing == 0 { "exact".to_owned() } else { format!("differs by {missing}") };
         text += &format!("  {reporter:<9} {counted} counted + {lost} lost: {verdict}\n");
+    }
+    match findings.iter().flatten().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] if findings.is_none() => {}
+        [] => text += "  findings  none above info\n",
+        some => text += &format!("  findings  {}\n", some.join("\n            ")),
     }
     match leftovers.as_slice() {
         [] => text += "  cleaned   everything that the demo made is gone\n",

@@ -10,6 +10,7 @@ mod console;
 mod cross;
 mod demo;
 mod demo_k8s;
+mod found;
 mod fuzz;
 mod image;
 mod kernel_test;

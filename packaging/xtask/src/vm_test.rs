@@ -19,18 +19,21 @@ pub(crate) use image::Kernel;
 const TIME_LIMIT: Duration = Duration::from_secs(2400);
 
 /// What is told inside, in this order.
-const SCENES: [&str; 10] =
-    ["install", "sandbox", "faults", "handover", "state", "rights", "removal", UPGRADE, "k3s", "eks"];
+const SCENES: [&str; 11] =
+    ["install", "sandbox", "faults", STUCK, "handover", "state", "rights", "removal", UPGRADE, "k3s", "eks"];
+/// Needs a program of the testbed, which is built with this one.
+const STUCK: &str = "stuck";
 /// Needs an older package to begin with.
 const UPGRADE: &str = "upgrade";
 /// These bring a node's own containerd, of the newest version. They begin without a package and end without one.
 const NODES: [&str; 2] = ["k3s", "eks"];
-const STORY: [(&str, &str); 13] = [
+const STORY: [(&str, &str); 14] = [
     ("main.sh", include_str!("vm_test/story/main.sh")),
     ("words.sh", include_str!("vm_test/story/words.sh")),
     ("install.sh", include_str!("vm_test/story/install.sh")),
     ("sandbox.sh", include_str!("vm_test/story/sandbox.sh")),
     ("faults.sh", include_str!("vm_test/story/faults.sh")),
+    ("stuck.sh", include_str!("vm_test/story/stuck.sh")),
     ("handover.sh", include_str!("vm_test/story/handover.sh")),
     ("state.sh", include_str!("vm_test/story/state.sh")),
     ("rights.sh", include_str!("vm_test/story/rights.sh")),
@@ -122,6 +125,9 @@ fn payload(debs: &[(&str, PathBuf)], scenes: &[&str], containerd: Option<[PathBu
         for (name, program) in PROGRAMS.iter().zip(&programs) {
             copy(program, &bin.join(name))?;
         }
+    }
+    if scenes.contains(&STUCK) {
+        copy(&testbed::built_binary("silent")?, &dir.join("silent"))?;
     }
     for (name, bytes) in LEFT {
         std::fs::write(dir.join(name), bytes)?;

@@ -25,10 +25,10 @@ pub struct SilentFiles {
 }
 
 impl SilentFiles {
-    /// Mounts it over a directory. Needs root.
+    /// Mounts it over a directory, for all accounts. Needs root.
     pub fn mount(at: &Path) -> Result<SilentFiles> {
         let device = OpenOptions::new().read(true).write(true).open("/dev/fuse").context("open /dev/fuse")?;
-        let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
+        let options = format!("fd={},rootmode=40000,user_id=0,group_id=0,allow_other", device.as_raw_fd());
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
         mount(Some("silent"), at, Some("fuse"), flags, Some(options.as_str())).context("mount it")?;
         let server = std::thread::spawn(move || serve(device));

@@ -11,6 +11,7 @@ mod handover;
 mod idle;
 mod k8s;
 mod lines;
+mod look;
 mod overhead;
 mod quota;
 mod replay;
@@ -43,6 +44,8 @@ pub enum Bench {
     Handover(handover::Options),
     /// CPU and memory of an agent with nothing to do, beside none and beside many containers
     Idle(idle::Options),
+    /// What the agent's own looks at the node cost, its helper process included
+    Look(look::Options),
     /// The watch cache against a real API server: closed watches, a frozen server, ghosts, herds, 100,000 pods
     K8s(k8s::Options),
     /// A late agent beside many old connections: readiness, liveness, cost by source, right names
@@ -68,6 +71,7 @@ pub fn run(bench: &Bench) -> Result<()> {
         Bench::Restart(options) => restart::run(options),
         Bench::Handover(options) => handover::run(options),
         Bench::Idle(options) => idle::run(options),
+        Bench::Look(options) => look::run(options),
         Bench::K8s(options) => k8s::run(options),
         Bench::Scan(options) => scan::run(options),
         Bench::Quota(options) => quota::run(options),

@@ -95,7 +95,7 @@ fn show(options: &Options, cluster: &Cluster, report: &mut Report) -> Result<()>
     until("every client was seen", Duration::from_secs(15), || {
         agents.iter().all(|agent| edges(agent).is_ok_and(|edges| !edges.is_empty()))
     })?;
-    report.findings = tables::findings(cluster)?;
+    note(report, tables::findings(cluster)?);
     report.tables = tables::page(cluster)?;
     if let Some(file) = &options.screenshot {
         step("looking at the map");
@@ -109,6 +109,16 @@ fn show(options: &Options, cluster: &Cluster, report: &mut Report) -> Result<()>
     }
     report.api_requests = plane.audit().counts(ACCOUNT, mark)?;
     Ok(())
+}
+
+/// Each once, with its first figures, though it may be gone at the end.
+fn note(report: &mut Report, findings: Vec<String>) {
+    for found in findings {
+        let name = |text: &str| text.split_once(": ").map(|(name, _)| name.to_owned());
+        if !report.findings.iter().any(|known| name(known) == name(&found)) {
+            report.findings.push(found);
+        }
+    }
 }
 
 fn edges(agent: &Agent) -> Result<Vec<EdgeRow>> {
@@ -145,6 +155,7 @@ fn watch(options: &Options, cluster: &Cluster, agents: &mut [Agent], report: &mu
             eprintln!("  the HPA has scaled api from {} to {replicas} pods", tables::REPLICAS);
             shown_lines = 0;
         }
+        note(report, tables::findings(cluster)?);
         let page = tables::page(cluster)?;
         if options.output == Output::Json {
             eprintln!(

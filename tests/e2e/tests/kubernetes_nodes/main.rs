@@ -2,9 +2,11 @@
 //! root and, once, the minutes that Kubernetes' programs take to build.
 #![forbid(unsafe_code)]
 
+mod circles;
 mod companion;
 mod daemonset;
 mod map;
+mod memory;
 mod probes;
 
 use agent_api::{EdgeRow, Party};
