@@ -54,7 +54,7 @@ pub fn run(options: &Options) -> Result<()> {
         };
         (Kind::Containerd, runtimes)
     };
-    run_command(cargo().args(["build", "-p", "agentd", "-p", "testbed"]), "build the agent")?;
+    run_command(cargo().args(["build", "-p", "agentd", "-p", "companion", "-p", "testbed"]), "build the programs")?;
     if *vm {
         return runtimes.iter().try_for_each(|runtime| vm::run(runtime, filter));
     }
