@@ -81,7 +81,7 @@ fn the_companions_image_comes_into_the_containerd_that_runs_pods_whole_and_to_st
     is_whole(usual)?;
     ensure!(blobs(usual)? == before, "{} blobs of {before}", blobs(usual)?);
 
-    let run = ["run", "--rm", "--snapshotter", "native", IMAGE, "pilotfish-image", "metrics"];
+    let run = ["run", "--rm", "--snapshotter", "native", IMAGE, "pilotfish-image", "pilotfish-companion", "metrics"];
     let said = ctr(usual, &run)?;
     ensure!(said.contains("pilotfish_companion_build_info"), "it says {said:?}");
 
