@@ -80,11 +80,11 @@ fn a_cluster_is_seen_in_one_place_whoever_is_killed() -> Result<()> {
 
 /// To the request, in the table of the last minute.
 fn kubectl_has_what_was_sent(world: &World) -> Result<()> {
-    for place in 0..NODES.len() {
+    for (place, node) in NODES.into_iter().enumerate() {
         let of = format!("pilotfish.io/client=first{place}-client,pilotfish.io/server=first{place}-server");
         let edges = ["get", "edges", "-n", "shop", "-l", &of, "-o", "jsonpath={.items[*].golden.requests}"];
         let mut told = String::new();
-        until(&format!("kubectl shows {SENT} requests of {}", NODES[place]), BACK, || {
+        until(&format!("kubectl shows {SENT} requests of {node}"), BACK, || {
             told = world.kubectl(&edges).unwrap_or_else(|error| format!("{error:#}"));
             told.split(' ').map(|count| count.parse().unwrap_or(u64::MAX)).fold(0, u64::saturating_add) == SENT
         })
