@@ -251,6 +251,36 @@ fn files_that_change_are_taken_over_and_a_signal_ends_it_with_0() -> Result<()> 
     Ok(())
 }
 
+/// The CA is changed while nodes push: each trusts both before the certificate is another one's.
+#[test]
+fn another_ca_costs_no_node_its_stream() -> Result<()> {
+    let (mut files, runtime) = (Files::new()?, Runtime::new()?);
+    let running = Running::start(&files.config("")?)?;
+    join(&runtime, "n1", files.ticket(running.push)?);
+    running.wait("pilotfish_companion_agents{state=\"live\"} 1")?;
+    // Read anew, as by another process: who has been there resumes its session, and asks for no certificate.
+    let old = files.ticket(running.push)?;
+    let (ca, token) = (files.path("old.crt"), files.path("old.token"));
+    fs::copy(files.path("ca.crt"), &ca)?;
+    fs::copy(files.path("token"), &token)?;
+    files.renew(&["--token", &token, "--trust", &ca])?;
+    let both = files.ticket(running.push)?;
+    // Whichever certificate is shown by now.
+    let early = join(&runtime, "n2", both.clone());
+    let holds = |link: &Mutex<Link>| link.lock().held().is_some_and(|held| held > 0);
+    until("who trusts both joins", PATIENCE, || holds(&early)).with_context(|| why(&early))?;
+    until("the new one is read", PATIENCE, || running.value("pilotfish_companion_files_read_total") > 0)?;
+    let late = join(&runtime, "n3", both);
+    until("and joins again", PATIENCE, || holds(&late)).with_context(|| why(&late))?;
+    let left_behind = join(&runtime, "n4", old);
+    until("who trusts the old one alone is told", PATIENCE, || why(&left_behind).contains("not signed by the CA in"))?;
+    // No stream that was open was cut.
+    running.wait("pilotfish_companion_agents{state=\"live\"} 3")?;
+    ensure!(early.lock().why().is_none(), "{}", why(&early));
+    ensure!(running.terminate()? == Some(0));
+    Ok(())
+}
+
 #[test]
 fn join_says_what_is_wrong_before_it_asks_anybody() -> Result<()> {
     let files = Files::new()?;

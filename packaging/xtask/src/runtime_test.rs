@@ -57,7 +57,7 @@ pub fn run(options: &Options) -> Result<()> {
         };
         (Kind::Containerd, runtimes)
     };
-    run_command(cargo().args(["build", "--workspace", "--bins"]), "build the agent")?;
+    run_command(cargo().args(["build", "--workspace", "--bins"]), "build the programs")?;
     if *vm {
         return runtimes.iter().try_for_each(|runtime| vm::run(runtime, filter));
     }

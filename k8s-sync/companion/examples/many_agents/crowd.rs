@@ -33,7 +33,7 @@ struct Agent {
 pub struct Crowd {
     ticket: Ticket,
     template: Arc<Template>,
-    /// So many agents take names.
+    /// Of those that begin from now on the first so many take names.
     named: usize,
     /// By node: what is on its disk.
     disks: Vec<Arc<Mutex<Kept>>>,
@@ -45,10 +45,15 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    pub fn new(ticket: Ticket, template: Template, named: usize) -> Crowd {
+    pub fn new(ticket: Ticket, template: Template) -> Crowd {
         let (template, began) = (Arc::new(template), Instant::now());
         let (disks, agents) = (Vec::new(), Vec::new());
-        Crowd { ticket, template, named, disks, agents, began, instances: 1_000, marked: 0 }
+        Crowd { ticket, template, named: 0, disks, agents, began, instances: 1_000, marked: 0 }
+    }
+
+    /// Of those that begin from now on the first so many take names.
+    pub fn name(&mut self, agents: usize) {
+        self.named = agents;
     }
 
     /// So many run; the last ones end, or begin at once.

@@ -127,6 +127,9 @@ pub struct SecretsArgs {
     /// Keeps this join token instead of a new one.
     #[arg(long)]
     pub token: Option<PathBuf>,
+    /// Nodes trust these CAs (PEM), too: the one before, while its certificate may still be shown.
+    #[arg(long, value_name = "CA")]
+    pub trust: Option<PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]

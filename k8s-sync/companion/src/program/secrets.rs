@@ -18,10 +18,14 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use serde_json::{Value, json};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Where the manifest of the agent's DaemonSet (packaging/kubernetes/agent) has the token of its pods.
 const TOKEN_FILE: &str = "/var/run/secrets/pilotfish/token";
+
+const TLS: &str = "kubernetes.io/tls";
+const PRODUCT: &str = "pilotfish-companion";
 
 /// A CA as PEM.
 struct Authority {
@@ -83,7 +87,7 @@ fn domain(service: &Service) -> String {
 /// # Errors
 /// A file that is none, or an address that nodes cannot dial.
 pub fn secrets(args: &SecretsArgs) -> Result<String, Failure> {
-    let SecretsArgs { service, address, ca, ca_key, token } = args;
+    let SecretsArgs { service, address, ca, ca_key, token, trust } = args;
     let failed = |error: rcgen::Error| Failure::usage(format!("--ca, --ca-key: {error}"));
     let authority = match (ca, ca_key) {
         (Some(ca), Some(key)) => {
@@ -103,32 +107,48 @@ pub fn secrets(args: &SecretsArgs) -> Result<String, Failure> {
         return Err(Failure::usage("--token: must be one line of 16 to 512 visible characters"));
     }
     // Of the text that an agent reads: what it refuses is no ticket.
-    let ca = &authority.certificate;
+    let ca = match trust {
+        None => authority.certificate.clone(),
+        Some(path) => authority.certificate.clone() + &trusted(path)?,
+    };
     let ticket = |what: &str, value: &str| {
         let text = format!("address = {address:?}\nserver_name = {domain:?}\n{what} = {value:?}\nca = '''\n{ca}'''\n");
         Ticket::read(&text).map(|_| text).map_err(|error| Failure::usage(format!("--{error}")))
     };
     let (of_node, of_pod) = (ticket("token", &token)?, ticket("token_file", TOKEN_FILE)?);
 
+    // What nodes get is applied alone while the CA is changed.
+    let (server, join) = ("server", "join");
     let tls = |certificate: &str, key: &str| [("tls.crt", certificate.to_owned()), ("tls.key", key.to_owned())];
     let opaque = [("token", token), ("join.toml", of_node)];
     let items = [
-        secret(service, "companion-ca", "kubernetes.io/tls", tls(&authority.certificate, &authority.key)),
-        secret(service, "companion-tls", "kubernetes.io/tls", tls(&chain, &key)),
-        secret(service, "pilotfish-join", "Opaque", opaque),
+        secret(metadata(service, "companion-ca", server), TLS, tls(&authority.certificate, &authority.key)),
+        secret(metadata(service, "companion-tls", server), TLS, tls(&chain, &key)),
+        secret(metadata(service, "pilotfish-join", join), "Opaque", opaque),
         json!({
             "apiVersion": "v1", "kind": "ConfigMap",
-            "metadata": { "name": "pilotfish-agent-join", "namespace": service.namespace },
-            "data": { "join.toml": of_pod },
+            "metadata": metadata(service, "pilotfish-agent-join", join), "data": { "join.toml": of_pod },
         }),
     ];
     Ok(shown(&json!({ "apiVersion": "v1", "kind": "List", "items": items })))
 }
 
-fn secret(service: &Service, name: &str, kind: &str, data: [(&str, String); 2]) -> Value {
+/// Certificates alone, at least one.
+fn trusted(path: &Path) -> Result<String, Failure> {
+    let text = files::text("--trust", path)?;
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
+    let is_one = all.is_ok_and(|all| !all.is_empty()) && !text.contains("PRIVATE KEY");
+    is_one.then_some(text).ok_or_else(|| Failure::usage("--trust: has no certificate, or more than certificates"))
+}
+
+fn metadata(service: &Service, name: &str, component: &str) -> Value {
+    let labels = json!({ "app.kubernetes.io/name": PRODUCT, "app.kubernetes.io/component": component });
+    json!({ "name": name, "namespace": service.namespace, "labels": labels })
+}
+
+fn secret(metadata: Value, kind: &str, data: [(&str, String); 2]) -> Value {
     let data: serde_json::Map<String, Value> =
         data.into_iter().map(|(name, text)| (name.to_owned(), STANDARD.encode(text).into())).collect();
-    let metadata = json!({ "name": name, "namespace": service.namespace });
     json!({ "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": kind, "data": data })
 }
 
@@ -149,7 +169,7 @@ mod tests {
 
     fn args(address: &str) -> SecretsArgs {
         let service = Service { namespace: "pilotfish".to_owned(), name: "companion".to_owned() };
-        SecretsArgs { service, address: address.to_owned(), ca: None, ca_key: None, token: None }
+        SecretsArgs { service, address: address.to_owned(), ca: None, ca_key: None, token: None, trust: None }
     }
 
     fn data(list: &str, item: usize, name: &str) -> String {
@@ -210,6 +230,16 @@ mod tests {
         for ca_key in [ca.clone(), other] {
             let wrong = SecretsArgs { ca_key, ca: ca.clone(), ..args("h:1") };
             assert!(secrets(&wrong).unwrap_err().to_string().starts_with("--ca, --ca-key: "));
+        }
+        // Nodes trust the one before, too, and the key of no CA comes to them.
+        let next = secrets(&SecretsArgs { trust: ca.clone(), ..args("h:1") }).unwrap();
+        let join = data(&next, 2, "join.toml");
+        assert!(join.contains(&(data(&next, 0, "tls.crt") + &data(&first, 0, "tls.crt"))), "{join}");
+        for wrong in
+            [file("none", "hello".to_owned()), file("both", data(&first, 0, "tls.crt") + &data(&first, 0, "tls.key"))]
+        {
+            let failure = secrets(&SecretsArgs { trust: wrong, ..args("h:1") }).unwrap_err();
+            assert!(failure.to_string().starts_with("--trust: "), "{failure}");
         }
     }
 

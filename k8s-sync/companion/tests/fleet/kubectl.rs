@@ -156,6 +156,11 @@ impl Bed {
         Ok(command)
     }
 
+    /// The companion is dead: nobody listens where it was.
+    pub fn die(&self) {
+        self.stop.cancel();
+    }
+
     pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         said(self.command(User::Admin, arguments)?.output()?, arguments)
     }
@@ -234,6 +239,7 @@ fn kubectl_shows_the_cluster_through_a_real_api_server() -> Result<()> {
     crate::plugin::shows_the_cluster(&bed)?;
     rights(&bed)?;
     crate::reviews::say_whose_token_it_is(&bed)?;
+    what_nodes_get_is_applied_alone(&bed)?;
     absence(&bed)
 }
 
@@ -299,9 +305,24 @@ fn rights(bed: &Bed) -> Result<()> {
     Ok(())
 }
 
+/// What nodes get is applied alone while the CA is changed (docs/companion.md).
+fn what_nodes_get_is_applied_alone(bed: &Bed) -> Result<()> {
+    let mut print = Command::new(env!("CARGO_BIN_EXE_pilotfish-companion"));
+    let printed = print.args(["secrets", "--address", "10.96.0.7:10251"]).output()?;
+    let file = bed.dir.path().join("new.json");
+    std::fs::write(&file, said(printed, &["secrets"])?)?;
+    let file = file.display().to_string();
+    let part = "app.kubernetes.io/component=join";
+    let applied = bed.kubectl(&["apply", "--dry-run=server", "-o", "name", "-l", part, "-f", &file])?;
+    let mut names: Vec<&str> = applied.lines().collect();
+    names.sort_unstable();
+    ensure!(names == ["configmap/pilotfish-agent-join", "secret/pilotfish-join"], "{applied}");
+    Ok(())
+}
+
 /// While the companion is dead its own objects are not there, and all else is as before.
 fn absence(bed: &Bed) -> Result<()> {
-    bed.stop.cancel();
+    bed.die();
     let output = bed.command(User::Admin, &["get", "wt", "-n", "shop"])?.output()?;
     ensure!(!output.status.success(), "an answer of nobody");
     bed.kubectl(&["get", "namespaces"])?;

@@ -8,6 +8,7 @@ mod findings;
 mod kubectl;
 mod long_watch;
 mod loops;
+mod namespaces;
 mod plugin;
 mod restarts;
 mod reviews;

@@ -54,6 +54,7 @@ const PARTS: &[Part] = &[
     of_runtime("e2e", "names"),
     of_runtime("e2e", "node"),
     of_runtime("e2e", "two_containerds"),
+    behind("images", "images"),
     Part { since: Some((2, 0)), ..behind("sandboxes", "sandboxes") },
     Part { kind: Kind::Docker, ..behind("docker", "docker") },
     beside("companion"),

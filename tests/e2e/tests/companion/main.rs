@@ -43,6 +43,7 @@ fn a_cluster_is_seen_in_one_place_whoever_is_killed() -> Result<()> {
         scene::open_gate(&world.bed, generator)?;
         scene::last_line(generator, PATIENCE)?;
     }
+    kubectl_has_what_was_sent(&world)?;
     sums_are_what_was_sent(&world)?;
     credentials::each_node_has_its_own(&world)?;
     let wrong = findings::begin(&mut world)?;
@@ -74,6 +75,21 @@ fn a_cluster_is_seen_in_one_place_whoever_is_killed() -> Result<()> {
     a_node_that_is_deleted_is_not_shown(&world)?;
     an_agent_that_is_told_to_stop_says_so(&mut world)?;
     ensure!(world.companion.stop() == Some(0), "{}", world.companion.log_text());
+    Ok(())
+}
+
+/// To the request, in the table of the last minute.
+fn kubectl_has_what_was_sent(world: &World) -> Result<()> {
+    for (place, node) in NODES.into_iter().enumerate() {
+        let of = format!("pilotfish.io/client=first{place}-client,pilotfish.io/server=first{place}-server");
+        let edges = ["get", "edges", "-n", "shop", "-l", &of, "-o", "jsonpath={.items[*].golden.requests}"];
+        let mut told = String::new();
+        until(&format!("kubectl shows {SENT} requests of {node}"), BACK, || {
+            told = world.kubectl(&edges).unwrap_or_else(|error| format!("{error:#}"));
+            told.split(' ').map(|count| count.parse().unwrap_or(u64::MAX)).fold(0, u64::saturating_add) == SENT
+        })
+        .context(told)?;
+    }
     Ok(())
 }
 

@@ -5,11 +5,13 @@ use anyhow::{Context, Result, ensure};
 use std::net::{IpAddr, Ipv4Addr};
 use testbed::cluster::kinds;
 use testbed::cluster::objects::PodSpec;
-use testbed::until;
+use testbed::{Sample, until};
 
 const NAMESPACE: &str = "shop";
 /// A server of the second node, which answers all the time.
 const POD: &str = "second1-server";
+const BYTES: &str = "pilotfish_http_response_bytes_total";
+const OF_POD: [(&str, &str); 2] = [("node", NODES[1]), ("server_workload", POD)];
 
 /// The API server says where the pod is.
 fn is_at(world: &World, node: &str) -> Result<()> {
@@ -21,9 +23,19 @@ fn is_at(world: &World, node: &str) -> Result<()> {
 /// What is shown of it; with another reporter it is the client's, who is nobody's. What was counted before
 /// its client had a name goes on no more, and is no stranger's.
 fn shown(world: &World) -> u64 {
-    let of =
-        [("node", NODES[1]), ("server_workload", POD), ("client_workload", "second1-client"), ("reporter", "server")];
-    world.companion.scrape().map_or(0, |page| page.count("pilotfish_http_response_bytes_total", &of))
+    let of = [("client_workload", "second1-client"), ("reporter", "server")];
+    world.companion.scrape().map_or(0, |page| page.count(BYTES, &[&OF_POD[..], &of].concat()))
+}
+
+/// For the message of a test that fails: every series of the server, and whether anybody is judged.
+fn page(world: &World) -> String {
+    let page = world.companion.scrape().map(|page| page.samples).unwrap_or_default();
+    let own = ["pilotfish_companion_judges", "pilotfish_companion_stranger_series"];
+    let is_of_it = |sample: &Sample| {
+        own.contains(&&*sample.name)
+            || sample.name == BYTES && OF_POD.iter().all(|(name, value)| sample.label(name) == *value)
+    };
+    page.iter().filter(|sample| is_of_it(sample)).map(|sample| format!("{sample:?}\n")).collect()
 }
 
 fn reason(world: &World) -> Result<String> {
@@ -37,7 +49,9 @@ pub fn are_refused(world: &World) -> Result<()> {
     ensure!(world.own("pilotfish_companion_stranger_series", &[]) == 0, "{}", reason(world)?);
     is_at(world, NODES[0])?;
     world.wait_own("pilotfish_companion_stranger_series", &[], |series| series > 0)?;
-    until("nothing of it is shown", BACK, || shown(world) == 0).with_context(|| world.companion.log_text())?;
+    until("nothing of it is shown", BACK, || shown(world) == 0)
+        .with_context(|| page(world))
+        .with_context(|| world.companion.log_text())?;
     until("kubectl says why", BACK, || {
         reason(world).is_ok_and(|reason| reason.ends_with("series are of workloads that have no pod on this node"))
     })

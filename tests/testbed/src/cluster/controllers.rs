@@ -18,7 +18,7 @@ pub(super) const OF_WORKLOADS: [&str; 14] = [
     "garbage-collector-controller",
     AUTOSCALER,
     "job-controller",
-    "namespace-controller",
+    NAMESPACES,
     "node-lifecycle-controller",
     "pod-garbage-collector-controller",
     "replicaset-controller",
@@ -28,6 +28,7 @@ pub(super) const OF_WORKLOADS: [&str; 14] = [
 ];
 
 const AUTOSCALER: &str = "horizontal-pod-autoscaler-controller";
+const NAMESPACES: &str = "namespace-controller";
 
 pub(super) fn start(plane: &ControlPlane, controllers: &[&str], flags: &[&str]) -> Result<Process> {
     let mut command = Command::new(binaries::find(Program::ControllerManager)?);
@@ -42,5 +43,10 @@ impl ControlPlane {
     /// The HPA's controller and no other: it looks each second, not each 15.
     pub fn start_autoscaler(&self) -> Result<Process> {
         start(self, &[AUTOSCALER], &["--horizontal-pod-autoscaler-sync-period=1s"])
+    }
+
+    /// The controller that ends namespaces, and no other.
+    pub fn start_namespaces(&self) -> Result<Process> {
+        start(self, &[NAMESPACES], &[])
     }
 }

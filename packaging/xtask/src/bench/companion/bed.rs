@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 use testbed::cluster::{ControlPlane, ControlPlaneOptions, bulk, kinds, objects};
-use testbed::{Companion, Exposition, apply_manifests, fetch, installed, until};
+use testbed::{Companion, Exposition, apply_manifests, installed, until};
 
 const POD: &str = "companion-0";
 const NAMESPACE: &str = "bulk";
@@ -156,17 +156,36 @@ impl Bed {
         Ok(())
     }
 
-    /// What a scrape of the series of all nodes costs.
-    pub fn tell_page(&self, goals: &Goals, what: &str) -> Result<()> {
-        self.forget_peak()?;
-        let (before, began) = (self.companion.stat()?, Instant::now());
-        let page = fetch(self.companion.metrics, "/metrics", PATIENCE)?;
-        let (took, after) = (began.elapsed(), self.companion.stat()?);
-        ensure!(page.status == 200, "{}", page.status);
-        let cpu = (after.cpu_ns - before.cpu_ns) as f64 / 1e9;
-        let more = self.peak()?.saturating_sub(before.rss_bytes) as f64 / MIB;
-        let bytes = page.bytes.len() as f64 / 1e6;
-        goals.tell(what, &format!("{bytes:.1} MB, {:.1} s, {cpu:.1} s of CPU, +{more:.0} MiB", took.as_secs_f64()));
+    /// What a scrape of the series of all nodes costs, by what Prometheus asks for.
+    pub fn tell_pages(&self, goals: &Goals, what: &str) -> Result<()> {
+        let protobuf =
+            "Accept: application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+        let forms: [(&str, &[&str]); 4] = [
+            ("text", &[]),
+            ("text, gzip", &["Accept-Encoding: gzip"]),
+            ("protobuf", &[protobuf]),
+            ("protobuf, gzip", &[protobuf, "Accept-Encoding: gzip"]),
+        ];
+        let url = format!("http://{}/metrics", self.companion.metrics);
+        for (form, headers) in forms {
+            let mut curl = Command::new(installed("curl")?);
+            curl.args(["-sSf", "-o", "/dev/null", "-w", "%{size_download} %{time_total}", &url]);
+            for header in headers {
+                curl.args(["-H", header]);
+            }
+            self.forget_peak()?;
+            let before = self.companion.stat()?;
+            let output = curl.output()?;
+            ensure!(output.status.success(), "curl: {}", String::from_utf8_lossy(&output.stderr));
+            let after = self.companion.stat()?;
+            let told = String::from_utf8_lossy(&output.stdout).into_owned();
+            let (bytes, took) = told.split_once(' ').with_context(|| told.clone())?;
+            let (bytes, took): (f64, f64) = (bytes.parse()?, took.parse()?);
+            let cpu = (after.cpu_ns - before.cpu_ns) as f64 / 1e9;
+            let more = self.peak()?.saturating_sub(before.rss_bytes) as f64 / MIB;
+            let told = format!("{:.1} MB, {took:.2} s, {cpu:.2} s of CPU, +{more:.0} MiB", bytes / 1e6);
+            goals.tell(&format!("{what}, {form}"), &told);
+        }
         Ok(())
     }
 

@@ -15,6 +15,7 @@ pub(super) struct Crowd {
     child: Child,
     commands: ChildStdin,
     answers: BufReader<ChildStdout>,
+    named: u32,
 }
 
 impl Drop for Crowd {
@@ -50,7 +51,7 @@ impl Crowd {
         let program = own.parent().context("xtask is in a directory")?.join("examples/many_agents");
         let mut command = Command::new(&program);
         command.arg(join);
-        for number in [options.agents, options.pods, options.series, ROUNDS, options.named] {
+        for number in [options.agents, options.pods, options.series, ROUNDS] {
             command.arg(number.to_string());
         }
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().with_context(|| {
@@ -58,7 +59,7 @@ impl Crowd {
         })?;
         let commands = child.stdin.take().context("stdin")?;
         let answers = BufReader::new(child.stdout.take().context("stdout")?);
-        Ok(Crowd { child, commands, answers })
+        Ok(Crowd { child, commands, answers, named: 0 })
     }
 
     fn ask(&mut self, command: &str) -> Result<Status> {
@@ -81,6 +82,16 @@ impl Crowd {
             resyncs: count("resyncs")?,
             why: told["why"].as_str().map(str::to_owned),
         })
+    }
+
+    /// Of those that begin from now on the first so many take names.
+    pub fn name(&mut self, agents: u32) -> Result<()> {
+        self.named = agents;
+        self.ask(&format!("named {agents}")).map(drop)
+    }
+
+    pub fn named(&self) -> u32 {
+        self.named
     }
 
     /// So many run.
