@@ -175,6 +175,7 @@ static long pf_emit_piece(__u32 index, void *context)
 		rest->lost++;
 	else
 		segment->flags &= ~PF_SEG_MESSAGE_START;
+	segment->flags &= ~PF_SEG_LINES;
 	segment->prev.skipped = 0;
 	return 0;
 }

@@ -15,6 +15,7 @@
 #define PILOTFISH_END_H
 
 #include "handshake.h"
+#include "lines.h"
 #include "refused.h"
 
 static __always_inline void pf_close(struct pf_flow *flow, struct pf_cpu *cpu)
@@ -97,6 +98,8 @@ static __always_inline void pf_fin_acts(struct pf_flow *flow, int dir)
 		if (flow->hole_start[dir] == flow->hole_end[dir])
 			flow->hole_start[dir] = next;
 		flow->hole_end[dir] = fin;
+		if (flow->flags & PF_FLOW_LINES(dir))
+			flow->message.skipped = pf_lines_break(flow->message.skipped);
 		if (flow->turn && flow->turn_dir == dir)
 			flow->message.bytes += fin - next;
 	}

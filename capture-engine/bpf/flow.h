@@ -6,6 +6,7 @@
 
 #include "end.h"
 #include "handshake.h"
+#include "lines.h"
 #include "maps.h"
 #include "packet.h"
 #include "walk.h"
@@ -56,6 +57,8 @@ static __always_inline int pf_fill(struct pf_flow *flow, int dir, __u32 seq, __u
 
 static __always_inline void pf_start_message(struct pf_flow *flow, int dir, __u32 seq, struct pf_cpu *cpu, struct pf_control *control)
 {
+	__u32 counted = flow->flags & PF_FLOW_LINES_ANY;
+
 	cpu->after.prev = flow->message;
 	cpu->after.start = 1;
 	flow->turn++;
@@ -65,13 +68,16 @@ static __always_inline void pf_start_message(struct pf_flow *flow, int dir, __u3
 	/* What user space wants of it may be on its way. */
 	if (flow->flags & PF_FLOW_EAGER && flow->counters.bytes[dir] < PF_EVERYTHING_MOST && !cpu->before.crowded)
 		flow->head_bytes = PF_EVERYTHING_MOST;
-	flow->flags &= ~PF_FLOW_WALKED;
-	if (cpu->before.frames)
+	flow->flags &= ~(PF_FLOW_WALKED | PF_FLOW_LINES_ANY);
+	if (pf_walks(cpu->before.frames))
 		flow->flags |= PF_FLOW_WALKED;
+	else if (cpu->before.frames)
+		/* Of the client: from its next message on. */
+		flow->flags |= cpu->before.frames == PF_FRAMES_LINES(dir) ? PF_FLOW_LINES(dir) : counted & PF_FLOW_LINES(!dir);
 	/* Everything, but not of a message that is longer than any that could be made of many. */
 	if (cpu->before.overridden)
 		flow->head_bytes = cpu->before.override < PF_EVERYTHING_MOST ? cpu->before.override : PF_EVERYTHING_MOST;
-	__builtin_memset(&flow->message, 0, sizeof(flow->message));
+	__builtin_memset(&flow->message, 0, __builtin_offsetof(struct pf_message, skipped)); /* that is counted on */
 	flow->message.first_ns = cpu->before.now;
 	flow->message.turn = flow->turn;
 	flow->message.dir = dir;
@@ -183,7 +189,7 @@ static __always_inline void pf_payload(struct pf_flow *flow, int dir, struct pf_
 				if (walk)
 					pf_flush_tail(walk, cpu);
 				pf_start_message(flow, dir, next, cpu, control);
-			} else if (before->frames && !(flow->flags & PF_FLOW_WALKED)) {
+			} else if (pf_walks(before->frames) && !(flow->flags & PF_FLOW_WALKED)) {
 				/* What it speaks showed when this message had begun, and it may be the last one: it is copied
 				 * within the budget, until user space says where a header is. */
 				flow->flags |= PF_FLOW_WALKED;
@@ -195,6 +201,8 @@ static __always_inline void pf_payload(struct pf_flow *flow, int dir, struct pf_
 			flow->message.bytes += end - next;
 			if (before->tail_read)
 				pf_keep_tail(&flow->message, before->tail, p->payload, pf_ahead(seq, next) <= 0);
+			if (flow->flags & PF_FLOW_LINES_ANY)
+				pf_lined(flow, dir, cpu, next);
 		}
 		flow->seq_known |= bit;
 		flow->next_seq[dir] = end;

@@ -5,6 +5,7 @@
 
 #include "emit.h"
 #include "flow.h"
+#include "lines.h"
 #include "lock.h"
 #include "refused.h"
 
@@ -184,13 +185,13 @@ static __always_inline void pf_look_ahead(struct __sk_buff *skb, struct pf_flow 
 	if (control->overrides && (!tcp || starts || late)) {
 		override = bpf_map_lookup_elem(&pilotfish_override, &p->key);
 		/* Amid a message, only to be followed from here on. */
-		if (override && override->flow_id == flow->flow_id && (!late || override->frames)) {
+		if (override && override->flow_id == flow->flow_id && (!late || pf_walks(override->frames))) {
 			cpu->before.override = override->budget;
 			cpu->before.overridden = 1;
 			cpu->before.frames = override->frames;
 		}
 	}
-	if (flow->flags & (PF_FLOW_EAGER | PF_FLOW_WALKED) || cpu->before.frames)
+	if (flow->flags & (PF_FLOW_EAGER | PF_FLOW_WALKED) || pf_walks(cpu->before.frames))
 		cpu->before.crowded = pf_is_crowded(control);
 	if (tcp && p->held == p->payload && bytes + p->payload > flow->head_bytes && flow->head_bytes &&
 	    !bpf_skb_load_bytes(skb, p->payload_at + p->payload - 8, &cpu->before.tail, 8))
@@ -275,12 +276,16 @@ static __always_inline void pf_handle(struct __sk_buff *skb, __u32 slot, __u32 d
 		return;
 	if (p->payload)
 		pf_look_ahead(skb, flow, cpu, dir, control);
-	if ((flow->flags & PF_FLOW_WALKED || cpu->before.frames) && p->key.proto == IPPROTO_TCP) {
-		walk = bpf_map_lookup_elem(&pilotfish_walks, &p->key);
-		if (walk && walk->flow_id == flow->flow_id)
-			pf_walk(skb, flow, walk, cpu, dir);
-		else
-			cpu->before.frames = 0;
+	if ((flow->flags & (PF_FLOW_WALKED | PF_FLOW_LINES_ANY) || cpu->before.frames) && p->key.proto == IPPROTO_TCP) {
+		if (!pf_walks(cpu->before.frames) && !(flow->flags & PF_FLOW_WALKED)) {
+			pf_lines(skb, flow, cpu, dir);
+		} else {
+			walk = bpf_map_lookup_elem(&pilotfish_walks, &p->key);
+			if (walk && walk->flow_id == flow->flow_id)
+				pf_walk(skb, flow, walk, cpu, dir);
+			else
+				cpu->before.frames = 0;
+		}
 	}
 
 	locked = pf_lock(flow, cpu);

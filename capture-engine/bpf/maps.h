@@ -148,6 +148,18 @@ struct pf_walking {
 	__u8 tail[PF_TAIL];
 };
 
+/* What was counted of a packet, before the lock: see lines.h. */
+struct pf_lines {
+	__u32 was; /* the flow's word then */
+	__u32 from; /* before what is new, */
+	__u32 is; /* and behind the packet, if the direction still stood there under the lock */
+	__u32 next; /* the direction's next number then */
+	__u32 at; /* so much of the payload was looked at */
+	__u32 end; /* of what is looked at, in `pf_cpu.payload` */
+	__u32 count;
+	__u32 known;
+};
+
 /* A packet as parsed. */
 struct pf_packet {
 	struct pf_key key;
@@ -179,6 +191,7 @@ struct pf_cpu {
 	struct pf_flow fresh; /* a new flow */
 	struct pf_closed closed;
 	struct pf_walking walking;
+	struct pf_lines lines;
 	struct pf_segment segment;
 	__u8 payload[PF_CHUNK]; /* directly behind the segment: they leave as one record */
 };

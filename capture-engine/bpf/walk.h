@@ -17,6 +17,12 @@
 /* Ranges with less between them are one: a record costs more than these bytes. */
 #define PF_GAP 256
 
+/* Whether an override wants the flow walked. */
+static __always_inline int pf_walks(__u8 frames)
+{
+	return frames && frames < PF_FRAMES_LINES_IN;
+}
+
 #define PF_FRAME_SHORT 0 /* more bytes tell */
 #define PF_FRAME_BROKEN 1 /* no frame */
 

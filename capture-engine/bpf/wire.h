@@ -19,6 +19,7 @@
 #define PF_SEG_WALKED 4 /* the walker chose what is copied: what is not, and `skipped`, lies inside of frames */
 #define PF_SEG_ASTRAY 8 /* the walker does not know where the next header of this direction is: all is copied, within the budget */
 #define PF_SEG_TAIL 16 /* the last bytes of a message of more frames than were followed */
+#define PF_SEG_LINES 32 /* `prev.skipped` is PF_LINES_*: of the client before `seq`, of the server until then */
 
 /* pf_flow.flags */
 #define PF_FLOW_LOCAL_CLIENT 1 /* SYN left the pod */
@@ -38,11 +39,21 @@
 #define PF_FLOW_WALKED 16384 /* user space wants it walked: look into `pilotfish_walks` */
 #define PF_FLOW_TOLD 65536 /* the answer under way was told without a flow: what follows of it is no message */
 #define PF_FLOW_KEPT 131072 /* its addresses and ports are another connection's, and there was no room to tell of its end: it is over, since `syn_ns` */
+#define PF_FLOW_LINES_IN 262144 /* ends of request lines are counted that come in, in `message.skipped` */
+#define PF_FLOW_LINES_OUT 524288 /* that go out */
 #define PF_FLOW_EAGER 32768 /* user space wants more than heads of its server's connections: all is copied until its word on this one comes */
 
 /* Budgets with a meaning of their own: of a message, in pf_flow and in map `pilotfish_override` */
 #define PF_BUDGET_NOTHING 0
 #define PF_BUDGET_EVERYTHING 0xffffffff
+
+/* How often a client has asked since this was wanted: see lines.h. Within a run a difference is exact. */
+#define PF_LINES_MATCHED 0xf /* bytes of the end of a request line that came last */
+#define PF_LINES_BROKEN 0xf /* in their place: the run is over */
+#define PF_LINES_RUN 0xff0 /* the run's number; it wraps */
+#define PF_LINES_RUN_ONE 0x10
+#define PF_LINES_COUNT 0xfffff000 /* the count; it wraps */
+#define PF_LINES_ONE 0x1000
 
 /* Most bytes of one message that are copied, whatever the override: one that is longer ends as any other does. */
 #define PF_EVERYTHING_MOST (1 << 20)
@@ -76,7 +87,7 @@ struct pf_message {
 	__u8 tail_len;
 	__u8 dir; /* PF_INGRESS, PF_EGRESS */
 	__u8 pad[2];
-	__u32 skipped; /* only in pf_segment, and valid there in any: so many bytes right before `seq` passed and were left out */
+	__u32 skipped; /* in pf_segment: bytes right before `seq` that were left out; else, and with PF_SEG_LINES, PF_LINES_* */
 }; /* 48 */
 
 struct pf_counters {
@@ -123,12 +134,16 @@ struct pf_closed {
 struct pf_override {
 	__u64 flow_id;
 	__u32 budget;
-	__u8 frames; /* 0: it is not walked; else one more than the place of its protocol in `pilotfish_frames` */
+	__u8 frames; /* 0: not walked; PF_FRAMES_LINES_*; else one more than its protocol's place in `pilotfish_frames` */
 	__u8 straight; /* bit per direction: `header` is where a header begins */
 	__u8 command; /* another number than before: to be done; 0: nothing is */
 	__u8 pad;
 	__u32 header[2];
 }; /* 24 */
+
+/* pf_override.frames: it is not walked, but ends of request lines are counted, of what comes in or goes out. */
+#define PF_FRAMES_LINES_IN 254
+#define PF_FRAMES_LINES_OUT 255
 
 /* How the frames of a protocol say their length, and how much of them is copied: value of array
  * `pilotfish_frames`. A header has PF_HEADER bytes at most that matter. */
@@ -332,6 +347,6 @@ struct pf_stats {
 #define PF_AREAS (1 + PF_HOST_AREAS)
 
 /* Size of one CPU's value in `pilotfish_stats`: pf_stats, then what the programs work with. */
-#define PF_CPU_BYTES 10016
+#define PF_CPU_BYTES 10048
 
 #endif

@@ -12,7 +12,7 @@ use capture_engine::replay::Replay;
 use script::redis::{self, Values};
 use script::refused::Crowd;
 use script::{
-    Packet, Told, check_table, dns, engine, frames, host, kafka, mysql, postgres, random, room, streams, walks,
+    Packet, Told, check_table, dns, engine, frames, host, kafka, lines, mysql, postgres, random, room, streams, walks,
 };
 use std::io::Cursor;
 use std::process::{Child, Command};
@@ -70,6 +70,28 @@ fn no_wrong_record_of_damaged_ones<N>(
     }
     eprintln!("{found} records of {sent} exchanges");
     (found, sent)
+}
+
+/// Of packets as large as an interface hands them over.
+#[test]
+fn the_programs_for_the_host_count_of_random_clients_how_often_they_ask() {
+    if !host::can_run() {
+        return;
+    }
+    let (count, first) = random::scale(2000);
+    eprintln!("{count} scripts from PILOTFISH_SCRIPTS_SEED={first} on");
+    let (mut ends, mut counted) = (0, 0);
+    for seed in first..first.saturating_add(count) {
+        let most = if seed % 4 == 0 { 60_000 } else { 300 };
+        let damaged = seed % 3 == 0;
+        let story = lines::Story::new(seed, most, damaged);
+        let of = story.differs(&story.on_the_host());
+        let (were, are) =
+            of.unwrap_or_else(|wrong| panic!("PILOTFISH_SCRIPTS=1 PILOTFISH_SCRIPTS_SEED={seed} {wrong}"));
+        (ends, counted) = (ends + u64::from(were), counted + u64::from(are));
+    }
+    eprintln!("{counted} of {ends} counted, a third of the clients' packets damaged");
+    assert!(ends > 4 * count && counted > ends / 2, "{counted} of {ends}");
 }
 
 #[test]

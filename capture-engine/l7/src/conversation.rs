@@ -1,5 +1,6 @@
 //! What two ordered streams say: finds out the protocol, and hands its dissector bytes, holes and ends.
 
+use crate::asked::{Asked, Counted};
 use crate::dissector::{Begun, Next, Opening};
 use crate::head::Head;
 use crate::input::{Bytes, Hole};
@@ -107,6 +108,20 @@ impl Conversation {
                 Carried::Spoken(spoken) => spoken.missing(dir, turn, at, &self.limits, out),
                 Carried::Opaque | Carried::LeftOut => {}
             }
+        }
+    }
+
+    /// The source has counted how often the client has asked, and tells it with what `dir` says.
+    pub(crate) fn counted<O: Out>(&mut self, dir: Direction, asked: Asked, counted: Counted, out: &mut O) {
+        if let Carried::Spoken(spoken) = &mut self.carried {
+            spoken.counted(dir, asked, counted, out);
+        }
+    }
+
+    /// A message of `dir` begins without a count.
+    pub(crate) fn uncounted<O: Out>(&mut self, dir: Direction, out: &mut O) {
+        if let Carried::Spoken(spoken) = &mut self.carried {
+            spoken.uncounted(dir, out);
         }
     }
 

@@ -1,5 +1,6 @@
 //! What a protocol implements to be read from a TCP connection, with defaults for what most need not do.
 
+use crate::asked::{Asked, Counted};
 use crate::before::Before;
 use crate::head::Head;
 use crate::input::{Bytes, Hole};
@@ -47,6 +48,12 @@ pub(crate) trait Dissector: Sized {
 
     /// No head of message `turn` was captured, though the message was counted. `at`: when this showed.
     fn missing<O: Out>(&mut self, dir: Direction, turn: u32, at: Ts, limits: &Limits, out: &mut O);
+
+    /// The source has counted how often the client has asked.
+    fn counted<O: Out>(&mut self, _dir: Direction, _asked: Asked, _counted: Counted, _out: &mut O) {}
+
+    /// It does so no more.
+    fn uncounted<O: Out>(&mut self, _dir: Direction, _out: &mut O) {}
 
     /// The connection is over.
     fn closed<O: Out>(&mut self, at: Ts, close: Close, limits: &Limits, out: &mut O);

@@ -1,3 +1,4 @@
+use crate::asked::Asked;
 use crate::walk::{Walk, Walked};
 use crate::wires::Wires;
 use flow_model::{Direction, L7Record, LossReason, Ts};
@@ -49,6 +50,9 @@ pub struct MessageEnd {
     pub tail: [u8; 8],
     /// How many bytes of `tail` are filled, 0 to 8; 0 where the source tells none.
     pub tail_len: u8,
+    /// How often the client has asked until then, where the source counts that and the connection is over or was
+    /// sampled.
+    pub asked: Option<Asked>,
 }
 
 /// How much of the flow the dissector needs from here on; the capture engine tells the kernel.
@@ -57,8 +61,10 @@ pub enum Interest {
     /// The head of each message, as configured.
     #[default]
     Heads,
-    /// Every byte: framed or deeply pipelined.
+    /// Every byte.
     Everything,
+    /// Every byte, and how often the client has asked, which goes this way: it does not wait for answers.
+    Pipeline(Direction),
     /// The beginning of each frame.
     Frames(&'static Walk),
     /// Nothing more: encrypted, unrecognised, switched to something opaque.

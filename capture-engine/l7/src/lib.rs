@@ -7,6 +7,7 @@
 #![warn(missing_docs)]
 
 mod aside;
+mod asked;
 mod before;
 mod candidates;
 mod conversation;
@@ -35,6 +36,7 @@ mod walk;
 mod websocket;
 mod wires;
 
+pub use asked::Asked;
 pub use input::{Interest, Limits, MessageEnd, Out, Piece};
 pub use ordered::Ordered;
 pub use protocols::Wire;

@@ -77,6 +77,8 @@ struct Doubt {
     /// Something of the server is missing; most often it is of a response that was seen.
     responses_perhaps: bool,
     calm: Calm,
+    /// How many requests were not seen is yet to be told.
+    unknown: bool,
 }
 
 /// What shows, since something was lost last, that all that was asked is answered at times though the
@@ -111,10 +113,13 @@ pub(crate) struct Order {
     /// When the newest byte passed, and how long after the one before.
     last: Ts,
     pause: u32,
+    /// All requests are told of that there were, so that responses tell of none.
+    exact: bool,
 }
 
 impl Order {
-    pub(crate) const ORDERLY: Order = Order { manner: Manner::Alternates, doubt: None, last: Ts(0), pause: 0 };
+    pub(crate) const ORDERLY: Order =
+        Order { manner: Manner::Alternates, doubt: None, last: Ts(0), pause: 0, exact: false };
 
     /// Nothing is paired.
     pub(crate) fn is_lost(&self) -> bool {
@@ -146,6 +151,7 @@ impl Order {
 
     /// A request, seen or unseen, that no record will tell of.
     pub(crate) fn lost_request<O: Out>(&mut self, reason: LossReason, seen: bool, out: &mut O) {
+        let exact = self.exact;
         let doubt = self.doubt(reason);
         if !seen {
             doubt.calm = Calm::default();
@@ -153,9 +159,46 @@ impl Order {
         doubt.requests_lost |= !seen;
         doubt.inferred = doubt.inferred.saturating_add(u32::from(!seen));
         doubt.ask(1);
-        doubt.count(out);
+        doubt.count(exact, out);
         if doubt.pair[0] > 1 {
             self.pipelined();
+        }
+    }
+
+    /// So many requests were lost that nobody saw: that is known.
+    pub(crate) fn lost_requests<O: Out>(&mut self, reason: LossReason, requests: u32, out: &mut O) {
+        let exact = self.exact;
+        let doubt = self.doubt(reason);
+        doubt.calm = Calm::default();
+        doubt.requests_lost = true;
+        doubt.inferred = doubt.inferred.saturating_add(requests);
+        doubt.ask(requests);
+        doubt.count(exact, out);
+        if doubt.pair[0] > 1 {
+            self.pipelined();
+        }
+    }
+
+    /// Requests were lost; how many is told later.
+    pub(crate) fn requests_unknown(&mut self, reason: LossReason) {
+        let doubt = self.doubt(reason);
+        doubt.calm = Calm::default();
+        (doubt.requests_lost, doubt.unknown) = (true, true);
+    }
+
+    /// It has been told.
+    pub(crate) fn requests_known(&mut self) {
+        if let Some(doubt) = &mut self.doubt {
+            doubt.unknown = false;
+        }
+    }
+
+    /// From here on all requests are told of, or no longer.
+    pub(crate) fn requests_are_counted(&mut self, exact: bool) {
+        self.exact = exact;
+        if let Some(doubt) = &mut self.doubt {
+            doubt.asked = doubt.asked.max(doubt.counted);
+            doubt.answered = doubt.answered.min(doubt.asked);
         }
     }
 
@@ -180,6 +223,7 @@ impl Order {
                 return;
             }
         }
+        let exact = self.exact;
         let doubt = self.doubt(reason);
         doubt.calm = Calm::default();
         // Those of earlier messages are no requests of the newest one, which may still be held back.
@@ -192,7 +236,7 @@ impl Order {
         } else {
             doubt.responses_unsure = true;
         }
-        doubt.count(out);
+        doubt.count(exact, out);
         if newest > 1 {
             self.pipelined();
         }
@@ -203,7 +247,7 @@ impl Order {
         let doubt = self.doubt(reason);
         doubt.responses_lost = true;
         doubt.answer();
-        doubt.count(out);
+        doubt.count(false, out);
     }
 
     /// Bytes of the client are missing where it was not known what they were: requests may be in them.
@@ -245,7 +289,7 @@ impl Order {
         }
         doubt.answer();
         doubt.calm.under_way(doubt.asked, doubt.answered);
-        doubt.count(out);
+        doubt.count(self.exact, out);
         true
     }
 
@@ -292,7 +336,7 @@ impl Order {
             || match self.manner {
                 Manner::Alternates => true,
                 Manner::Batches => !unsure,
-                Manner::Pipelines => doubt.pair[0] == doubt.pair[1] && doubt.pair[0] > 0,
+                Manner::Pipelines => doubt.pair[0] == doubt.pair[1] && doubt.pair[0] > 0 && !doubt.unknown,
                 Manner::Overlaps => {
                     let pause = at.since(self.last);
                     let calm = clear && !unheard.missed && doubt.calm.pauses(doubt.asked, doubt.answered, pause);
@@ -320,6 +364,7 @@ impl Order {
                 responses_unsure: false,
                 responses_perhaps: false,
                 calm: Calm::default(),
+                unknown: false,
             })
         })
     }
@@ -366,9 +411,9 @@ impl Doubt {
     }
 
     /// Of requests and responses of the same exchanges some were seen of each: there were at least as
-    /// many exchanges as the greater number says.
-    fn count<O: Out>(&mut self, out: &mut O) {
-        let known = self.asked.max(self.answered);
+    /// many exchanges as the greater number says. `exact`: as many as were asked.
+    fn count<O: Out>(&mut self, exact: bool, out: &mut O) {
+        let known = if exact { self.asked } else { self.asked.max(self.answered) };
         if known > self.counted {
             out.lost(self.reason, u64::from(known - self.counted));
             self.counted = known;

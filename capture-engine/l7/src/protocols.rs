@@ -1,5 +1,6 @@
 //! The protocols that are read from TCP connections: a closed list, one line each.
 
+use crate::asked::{Asked, Counted};
 use crate::dissector::{Begun, Dissector, Opening, Sign, Used};
 use crate::input::{Bytes, Hole};
 use crate::{Interest, Limits, MessageEnd, Out, Wires};
@@ -86,6 +87,14 @@ macro_rules! protocols {
                 &mut self, dir: Direction, turn: u32, at: Ts, limits: &Limits, out: &mut O,
             ) {
                 match self { $(Spoken::$name(it) => it.missing(dir, turn, at, limits, out),)* }
+            }
+
+            pub(crate) fn counted<O: Out>(&mut self, dir: Direction, asked: Asked, counted: Counted, out: &mut O) {
+                match self { $(Spoken::$name(it) => it.counted(dir, asked, counted, out),)* }
+            }
+
+            pub(crate) fn uncounted<O: Out>(&mut self, dir: Direction, out: &mut O) {
+                match self { $(Spoken::$name(it) => it.uncounted(dir, out),)* }
             }
 
             pub(crate) fn closed<O: Out>(&mut self, at: Ts, close: Close, limits: &Limits, out: &mut O) {

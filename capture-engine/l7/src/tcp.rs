@@ -1,5 +1,6 @@
 //! One TCP connection from captured segments: puts them in order for the conversation that they carry.
 
+use crate::asked::Counted;
 use crate::conversation::{Conversation, Fed, Kept};
 use crate::dissector::Begun;
 use crate::input::{Bytes, Cause, Hole};
@@ -89,6 +90,8 @@ impl Tcp {
         }
         if start {
             self.begin_message(piece, out);
+        } else {
+            self.counted_later(piece, out);
         }
         let stream = &mut self.streams[piece.dir.index()];
         // Only messages of this direction account for bytes of it. Where none is missing but of the other one, the
@@ -199,6 +202,16 @@ impl Tcp {
         }
     }
 
+    /// The same of requests, where the kernel has counted them; after `sampled_turns`.
+    pub fn sampled_requests<O: Out>(&mut self, so_far: &MessageEnd, out: &mut O) {
+        if let Some(asked) = so_far.asked
+            && !self.streams.iter().any(Stream::holds)
+            && let Some(dir) = self.conversation.direction_of(so_far.turn)
+        {
+            self.conversation.counted(dir, asked, Counted::Last, out);
+        }
+    }
+
     /// The connection is over. `last` is the count of its last message and `turns` their number,
     /// where the source knows.
     pub fn closed<O: Out>(&mut self, at: Ts, close: Close, last: Option<&MessageEnd>, turns: u32, out: &mut O) {
@@ -208,6 +221,7 @@ impl Tcp {
         self.sampled_turns(turns, out);
         if let Some(last) = last {
             self.message_ended(last, out);
+            self.sampled_requests(last, out);
         }
         self.conversation.closed(at, close, out);
         self.forget_if_opaque();
@@ -315,6 +329,16 @@ impl Tcp {
         self.conversation.goes(piece.turn, piece.dir);
         self.give_up_before_message(piece.dir, piece.turn, out);
         self.missing(piece.turn, piece.at, out);
+        self.counted_later(piece, out);
+    }
+
+    /// How often the client had asked by then, of which something may not have been handed over.
+    fn counted_later<O: Out>(&mut self, piece: &Piece<'_>, out: &mut O) {
+        if let Some(asked) = piece.walked.asked
+            && !self.streams.iter().any(Stream::holds)
+        {
+            self.conversation.counted(piece.dir, asked, Counted::Later, out);
+        }
     }
 
     /// A message has come back since: nothing fills an older hole of this direction any more.
@@ -329,6 +353,7 @@ impl Tcp {
         self.conversation.goes(piece.turn, piece.dir);
         self.give_up_before_message(piece.dir, piece.turn, out);
         self.missing(piece.turn - 1, piece.at, out);
+        self.counted_later(piece, out);
         let missed = matches!(self.streams[piece.dir.index()].place(piece), Place::After(_));
         let other = &self.streams[piece.dir.reverse().index()];
         let unsure = other.holds() || piece.acked.is_some_and(|acked| other.lacks(acked));
@@ -360,6 +385,11 @@ impl Tcp {
         let Piece { dir, at, turn, wire_len, payload, walked, .. } = *piece;
         let fresh = u64::from(wire_len).saturating_sub(from as u64);
         let bytes = payload.get(from..).unwrap_or_default();
+        match walked.asked {
+            Some(asked) if from == 0 => self.conversation.counted(dir, asked, Counted::Here, out),
+            None if piece.first => self.conversation.uncounted(dir, out),
+            _ => {}
+        }
         self.streams[dir.index()].advance(fresh);
         if !bytes.is_empty() {
             self.feed(dir, Bytes { at, turn, start, tail: walked.tail, bytes }, out);

@@ -1,6 +1,8 @@
 //! How a source may follow the frames of a protocol and copy only their beginnings: each is a
 //! constant of the protocol's folder.
 
+use crate::Asked;
+
 /// The frames of a protocol, as far as their lengths tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Walk {
@@ -54,7 +56,7 @@ pub enum Length {
     Packets,
 }
 
-/// What a source that follows frames says of a piece.
+/// What a source that follows frames, or counts requests, says of a piece.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Walked {
     /// So many bytes right before the piece passed and were left out, inside of frames that were followed.
@@ -65,4 +67,7 @@ pub struct Walked {
     pub astray: bool,
     /// The last bytes of a message of rows: they begin anywhere in a frame.
     pub tail: bool,
+    /// How often the client has asked ([`Interest::Pipeline`](crate::Interest::Pipeline)): before the piece, where it
+    /// is the client's, else until then.
+    pub asked: Option<Asked>,
 }

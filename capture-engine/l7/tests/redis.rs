@@ -26,7 +26,7 @@ fn play(story: &Story, acts: Vec<Do>) -> String {
     match interest {
         Interest::Heads => {}
         Interest::Nothing => text.push_str("quiet\n"),
-        Interest::Everything => text.push_str("everything\n"),
+        Interest::Everything | Interest::Pipeline(_) => text.push_str("everything\n"),
         Interest::Frames(walk) => writeln!(text, "{} bytes of each packet", walk.keep[0]).unwrap(),
     }
     text

@@ -30,6 +30,7 @@ pub(super) fn event(record: &[u8]) -> Result<Option<Event<'_>>, Malformed> {
 fn segment<'a>(header: &wire::Segment, payload: &'a [u8]) -> Result<Segment<'a>, Malformed> {
     let key = flow_key(&header.key)?;
     let starts = header.flags & wire::SEG_MESSAGE_START != 0;
+    let counted = header.flags & wire::SEG_LINES != 0;
     Ok(Segment {
         key,
         id: FlowId(header.flow_id),
@@ -47,10 +48,11 @@ fn segment<'a>(header: &wire::Segment, payload: &'a [u8]) -> Result<Segment<'a>,
         payload: payload.get(..header.captured as usize).ok_or(Malformed)?,
         acked: None,
         walked: l7::Walked {
-            skipped: header.prev.skipped,
+            skipped: if counted { 0 } else { header.prev.skipped },
             frames: header.flags & wire::SEG_WALKED != 0,
             astray: header.flags & wire::SEG_ASTRAY != 0,
             tail: header.flags & wire::SEG_TAIL != 0,
+            asked: counted.then(|| l7::Asked::from_word(header.prev.skipped)),
         },
     })
 }
@@ -70,7 +72,7 @@ fn closed_sample(closed: &wire::Closed) -> Result<Sample, Malformed> {
         established: established(closed.flow_flags),
         counters: counters(&closed.counters),
         turns: closed.turn,
-        message: message_end(&closed.last),
+        message: last_message(&closed.last, closed.flow_flags),
         // A flow that a new SYN replaced ended unseen.
         closed: close(closed.flow_flags).or(Some(Close::Gone)),
         half_closed: false,
@@ -90,7 +92,7 @@ pub(super) fn sample(key: &wire::Key, flow: &wire::Flow) -> Result<Sample, Malfo
         established: established(flow.flags),
         counters: counters(&flow.counters),
         turns: flow.turn,
-        message: message_end(&flow.message),
+        message: last_message(&flow.message, flow.flags),
         closed: close(flow.flags).or(kept.then_some(Close::Gone)),
         half_closed: flow.flags & (wire::FLOW_FIN_IN | wire::FLOW_FIN_OUT) == wire::FLOW_FIN_OUT,
     })
@@ -223,7 +225,15 @@ fn message_end(message: &wire::Message) -> Option<l7::MessageEnd> {
         last: Ts(last_ns),
         tail,
         tail_len: tail_len.min(8),
+        asked: None,
     })
+}
+
+/// Of a flow's newest message.
+fn last_message(message: &wire::Message, flow_flags: u32) -> Option<l7::MessageEnd> {
+    let counted = flow_flags & (wire::FLOW_LINES_IN | wire::FLOW_LINES_OUT) != 0;
+    let asked = counted.then(|| l7::Asked::from_word(message.skipped));
+    message_end(message).map(|end| l7::MessageEnd { asked, ..end })
 }
 
 #[cfg(test)]

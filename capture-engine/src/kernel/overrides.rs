@@ -4,7 +4,7 @@ use super::convert;
 use super::maps::{Overridden, Shared};
 use crate::event::{FlowId, FlowKey};
 use capture_wire as wire;
-use flow_model::{Endpoint, Slot};
+use flow_model::{Direction, Endpoint, Slot};
 use l7::{Interest, Walk};
 use std::io;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ impl Overrides {
 
     /// Puts `interest` in the place of what was set before; `Heads` is the same as
     /// [`Overrides::clear`]. Meant is the flow that began as `id`: one that had its key before, or
-    /// has it after, is copied as flows begin. Of a message, `Everything` copies the first MiB
+    /// has it after, is copied as flows begin. Of a message, `Everything` and `Pipeline` copy the first MiB
     /// ([`capture_wire::EVERYTHING_MOST`]): what is longer ends as it does for `Heads`. So do
     /// `Frames` where the place of the next header is not known.
     ///
@@ -33,12 +33,18 @@ impl Overrides {
     pub fn set(&self, key: &FlowKey, id: FlowId, interest: Interest) -> io::Result<()> {
         let (budget, walk) = match interest {
             Interest::Heads => return self.clear(key),
-            Interest::Everything => (wire::BUDGET_EVERYTHING, None),
+            Interest::Everything | Interest::Pipeline(_) => (wire::BUDGET_EVERYTHING, None),
             Interest::Frames(walk) => (wire::BUDGET_EVERYTHING, Some(walk)),
             Interest::Nothing => (wire::BUDGET_NOTHING, None),
         };
         let mut set = self.shared.overridden.lock();
         let mut value = wire::Override { flow_id: id.0, budget, ..wire::Override::new_zeroed() };
+        if let Interest::Pipeline(client) = interest {
+            value.frames = match client {
+                Direction::Ingress => wire::FRAMES_LINES_IN,
+                Direction::Egress => wire::FRAMES_LINES_OUT,
+            };
+        }
         if let Some(walk) = walk {
             value.frames = self.shared.frames_of(&mut set, walk)?;
             self.shared.begin_walk(key, id, value.frames)?;
@@ -56,7 +62,7 @@ impl Overrides {
     /// When the kernel refuses.
     pub fn straighten(&self, key: &FlowKey, id: FlowId, headers: [Option<u32>; 2]) -> io::Result<()> {
         let mut set = self.shared.overridden.lock();
-        let Some(value) = set.flows.get_mut(key).filter(|value| value.flow_id == id.0 && value.frames > 0) else {
+        let Some(value) = set.flows.get_mut(key).filter(|value| value.flow_id == id.0 && is_walked(value)) else {
             return Ok(());
         };
         value.command = value.command.wrapping_add(1).max(1);
@@ -130,13 +136,17 @@ impl Overrides {
     }
 }
 
+fn is_walked(value: &wire::Override) -> bool {
+    (1..wire::FRAMES_LINES_IN).contains(&value.frames)
+}
+
 impl Shared {
     pub(super) fn clear_override(&self, key: &FlowKey) -> io::Result<()> {
         let mut set = self.overridden.lock();
         if let Some(old) = set.flows.remove(key) {
             let key = convert::wire_key(key);
             self.overrides.delete(key.as_bytes())?;
-            if old.frames > 0 {
+            if is_walked(&old) {
                 self.walks.delete(key.as_bytes())?;
             }
             self.publish_overrides(&set);

@@ -57,7 +57,8 @@ impl From<Interest> for Told {
     fn from(interest: Interest) -> Told {
         match interest {
             Interest::Heads => Told::Heads,
-            Interest::Everything => Told::Everything,
+            // Who asks does not change.
+            Interest::Everything | Interest::Pipeline(_) => Told::Everything,
             Interest::Frames(walk) if walk.length == Length::Packets && walk.keep[0] == u32::MAX => Told::Packets,
             Interest::Frames(_) => Told::Frames,
             Interest::Nothing => Told::Nothing,
@@ -288,6 +289,9 @@ impl<P: Default> Flow<P> {
                         tcp.sampled_turns(sample.turns, out);
                     }
                     if let Some(message) = &sample.message {
+                        if self.seen != Seen::Nothing {
+                            tcp.sampled_requests(message, out);
+                        }
                         tcp.progress(message, sample.at, out);
                     }
                 }

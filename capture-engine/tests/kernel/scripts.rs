@@ -2,7 +2,7 @@
 
 use crate::frames::Bench;
 use crate::script::walks::{self, Told as Walk, Walking};
-use crate::script::{Packet, Told, check_table, engine, frames, host, random};
+use crate::script::{Packet, Told, check_table, engine, frames, host, lines, random};
 use capture_engine::kernel::KernelConfig;
 use flow_model::Direction;
 use l7::Interest;
@@ -98,6 +98,44 @@ fn the_kernel_walks_random_frames_as_the_host_does() {
         if host::can_run() {
             let host = walks::on_the_host(story.walking());
             assert_eq!(told, host, "PILOTFISH_SCRIPTS=1 PILOTFISH_SCRIPTS_SEED={seed} {}", story.name);
+        }
+    }
+}
+
+/// What the kernel tells of a client whose requests are counted. The table is empty afterwards.
+fn count(bench: &mut Bench, story: &lines::Story) -> lines::Heard {
+    let mut heard = lines::Heard::default();
+    for (number, packet) in story.packets.iter().enumerate() {
+        if number == story.from {
+            let flow = bench.only_flow();
+            let interest = Interest::Pipeline(Direction::Ingress);
+            bench.kernel.overrides().set(&flow.key, flow.id, interest).expect("an override");
+        }
+        let dir = if packet.from_client { Direction::Ingress } else { Direction::Egress };
+        bench.run(dir, &packet.ethernet());
+        bench.hear(&mut |event| heard.told.extend(Walk::heard(&event).map(|told| (number, told))));
+    }
+    let flow = bench.only_flow();
+    heard.last = flow.message.and_then(|message| message.asked);
+    bench.kernel.overrides().clear(&flow.key).expect("no override");
+    bench.kernel.sampler().remove(&[flow.key]).expect("removed");
+    heard
+}
+
+#[test]
+fn the_kernel_counts_of_random_clients_how_often_they_ask_as_the_host_does() {
+    let mut bench = Bench::new(&KernelConfig { ring_bytes: 1 << 20, flows: 64, ..KernelConfig::default() });
+    let (number, first) = random::scale(if host::can_run() { 500 } else { 100 });
+    eprintln!("{number} scripts from PILOTFISH_SCRIPTS_SEED={first} on");
+    for seed in first..first.saturating_add(number) {
+        // What the kernel takes from a test in one piece is less than a page.
+        let story = lines::Story::new(seed, if seed % 2 == 0 { 3000 } else { 200 }, seed % 3 == 0);
+        let heard = count(&mut bench, &story);
+        if let Err(wrong) = story.differs(&heard) {
+            panic!("PILOTFISH_SCRIPTS=1 PILOTFISH_SCRIPTS_SEED={seed} {wrong}");
+        }
+        if host::can_run() {
+            assert_eq!(heard, story.on_the_host(), "PILOTFISH_SCRIPTS=1 PILOTFISH_SCRIPTS_SEED={seed}");
         }
     }
 }

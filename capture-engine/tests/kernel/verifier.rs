@@ -14,6 +14,7 @@ fn the_verifier_has_little_to_go_through() {
     let programs = kernel.programs().expect("programs");
     assert_eq!(programs.len(), 4);
     for program in programs {
+        eprintln!("{}: {} instructions", program.name, program.verified);
         assert!((1000..=MOST).contains(&program.verified), "{}: {}", program.name, program.verified);
     }
 }

@@ -266,5 +266,5 @@ fn hand_over(tcp: &mut Tcp, record: &[u8], told: &Told, found: &mut Found) {
 fn end(message: &wire::Message) -> Option<MessageEnd> {
     let wire::Message { first_ns, last_ns, bytes, packets, turn, tail, tail_len, .. } = *message;
     let (first, last) = (Ts(first_ns), Ts(last_ns));
-    (turn != 0).then_some(MessageEnd { turn, bytes, packets, first, last, tail, tail_len })
+    (turn != 0).then_some(MessageEnd { turn, bytes, packets, first, last, tail, tail_len, asked: None })
 }

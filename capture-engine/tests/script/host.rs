@@ -65,6 +65,14 @@ pub fn refused<'a>(frames: impl Iterator<Item = (u32, bool, &'a [u8])>) -> [u64;
     [0, 1, 2].map(|which| after[which] - before[which])
 }
 
+/// How often the client of the only flow has asked, if that is counted.
+pub fn last_asked(library: &Library) -> Option<l7::Asked> {
+    let flows = library.flows().chunks_exact(size_of::<Entry>()).map(|entry| Entry::read_from_bytes(entry).unwrap());
+    let flow = flows.filter(|entry| entry.used != 0).map(|entry| entry.flow).next()?;
+    let counted = flow.flags & (wire::FLOW_LINES_IN | wire::FLOW_LINES_OUT) != 0;
+    counted.then(|| l7::Asked::from_word(flow.message.skipped))
+}
+
 /// Each record of the ring that counts.
 pub fn records(mut ring: &[u8], each: &mut impl FnMut(&[u8])) {
     while !ring.is_empty() {

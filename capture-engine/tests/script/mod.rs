@@ -8,6 +8,7 @@ mod endings;
 pub mod frames;
 pub mod host;
 pub mod kafka;
+pub mod lines;
 pub mod mysql;
 pub mod postgres;
 pub mod protocols;

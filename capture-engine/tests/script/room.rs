@@ -376,6 +376,6 @@ fn close(flags: u32) -> Option<Close> {
 
 fn message(message: &wire::Message) -> Option<l7::MessageEnd> {
     let wire::Message { first_ns, last_ns, bytes, packets, turn, tail, tail_len, .. } = *message;
-    let (first, last) = (Ts(first_ns), Ts(last_ns));
-    (turn != 0).then_some(l7::MessageEnd { turn, bytes, packets, first, last, tail, tail_len: tail_len.min(8) })
+    let (first, last, tail_len) = (Ts(first_ns), Ts(last_ns), tail_len.min(8));
+    (turn != 0).then_some(l7::MessageEnd { turn, bytes, packets, first, last, tail, tail_len, asked: None })
 }

@@ -25,6 +25,7 @@ pub struct Library {
     empty: Reset,
     empty_aside: Reset,
     eager: Reset,
+    lines: Reset,
     ring_bytes: Reset,
     room: Reset,
     aside_room: Reset,
@@ -86,6 +87,7 @@ impl Library {
                 empty: std::mem::transmute::<*mut libc::c_void, Reset>(symbol("host_empty")),
                 empty_aside: std::mem::transmute::<*mut libc::c_void, Reset>(symbol("host_empty_aside")),
                 eager: std::mem::transmute::<*mut libc::c_void, Reset>(symbol("host_eager")),
+                lines: std::mem::transmute::<*mut libc::c_void, Reset>(symbol("host_lines")),
                 ring_bytes: std::mem::transmute::<*mut libc::c_void, Reset>(symbol("host_ring_bytes")),
                 room: std::mem::transmute::<*mut libc::c_void, Reset>(symbol("host_room")),
                 aside_room: std::mem::transmute::<*mut libc::c_void, Reset>(symbol("host_aside_room")),
@@ -125,6 +127,12 @@ impl Library {
     pub fn eager(&mut self) {
         // SAFETY: as above.
         unsafe { (self.eager)(0) }
+    }
+
+    /// From here on requests are counted, by `FRAMES_LINES_*`; 0: no longer.
+    pub fn lines(&mut self, how: u8) {
+        // SAFETY: as above.
+        unsafe { (self.lines)(how.into()) }
     }
 
     /// From here on the ring has so many bytes, 1 MiB at most.

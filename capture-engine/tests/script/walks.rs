@@ -8,7 +8,7 @@ use super::sys::Library;
 use capture_engine::event::{Event, Segment};
 use capture_wire as wire;
 use flow_model::Direction;
-use l7::{Length, Walk, Walked};
+use l7::{Asked, Length, Walk, Walked};
 use std::ops::Range;
 use zerocopy::FromBytes;
 
@@ -36,10 +36,11 @@ impl Told {
             first: has(wire::SEG_MESSAGE_START),
             wire_len: if has(wire::SEG_CUT) { segment.payload } else { segment.captured },
             walked: Walked {
-                skipped: segment.prev.skipped,
+                skipped: if has(wire::SEG_LINES) { 0 } else { segment.prev.skipped },
                 frames: has(wire::SEG_WALKED),
                 astray: has(wire::SEG_ASTRAY),
                 tail: has(wire::SEG_TAIL),
+                asked: has(wire::SEG_LINES).then(|| Asked::from_word(segment.prev.skipped)),
             },
             bytes: payload[..segment.captured as usize].to_vec(),
         })

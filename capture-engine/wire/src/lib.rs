@@ -30,6 +30,9 @@ pub const SEG_WALKED: u8 = 4;
 pub const SEG_ASTRAY: u8 = 8;
 /// Bit of [`Segment::flags`]: the last bytes of a message of more frames than were followed.
 pub const SEG_TAIL: u8 = 16;
+/// Bit of [`Segment::flags`]: `prev.skipped` is how often the client has asked, before `seq` where it is the client's,
+/// else until then.
+pub const SEG_LINES: u8 = 32;
 
 /// Bit of [`Flow::flags`]: a SYN left the pod.
 pub const FLOW_LOCAL_CLIENT: u32 = 1;
@@ -68,6 +71,10 @@ pub const FLOW_TOLD: u32 = 65536;
 /// Its addresses and ports are another connection's, and there was no room to tell of its end: it is over, since
 /// [`Flow::syn_ns`].
 pub const FLOW_KEPT: u32 = 131_072;
+/// Bit of [`Flow::flags`]: ends of request lines are counted that come to the pod, in its message's `skipped`.
+pub const FLOW_LINES_IN: u32 = 262_144;
+/// Bit of [`Flow::flags`]: the same of those that leave it.
+pub const FLOW_LINES_OUT: u32 = 524_288;
 
 /// Budget of a message, in [`Flow::head_bytes`] and `pilotfish_override`: copy no byte.
 pub const BUDGET_NOTHING: u32 = 0;
@@ -136,8 +143,8 @@ pub struct Message {
     pub dir: u8,
     /// Explicit padding.
     pub pad: [u8; 2],
-    /// Only in a [`Segment`], and valid there in any: so many bytes right before `seq` passed and were
-    /// left out by the walker.
+    /// In any [`Segment`]: so many bytes right before `seq` passed and were left out by the walker. Else, and with
+    /// [`SEG_LINES`]: how often the client has asked, where `FLOW_LINES_*` is set (`PF_LINES_*` in `bpf/wire.h`).
     pub skipped: u32,
 }
 
@@ -223,7 +230,7 @@ pub struct Override {
     pub flow_id: u64,
     /// A number of bytes, or `BUDGET_*`.
     pub budget: u32,
-    /// 0: it is not walked; else one more than the place of its protocol in `pilotfish_frames`.
+    /// 0: it is not walked; `FRAMES_LINES_*`; else one more than the place of its protocol in `pilotfish_frames`.
     pub frames: u8,
     /// Bit for each direction: `header` is valid.
     pub straight: u8,
@@ -234,6 +241,11 @@ pub struct Override {
     /// Sequence number at which a header of each direction begins.
     pub header: [u32; 2],
 }
+
+/// [`Override::frames`]: it is not walked, but ends of request lines are counted of what comes to the pod.
+pub const FRAMES_LINES_IN: u8 = 254;
+/// [`Override::frames`]: of what leaves it.
+pub const FRAMES_LINES_OUT: u8 = 255;
 
 /// Bytes of a header that matter, at most.
 pub const HEADER: usize = 16;
@@ -516,7 +528,7 @@ pub const STAT_MAX: usize = 18;
 pub const AREAS: u32 = 3;
 
 /// Size of one CPU's value in `pilotfish_stats`: [`Stats`], then what the programs work with.
-pub const CPU_BYTES: usize = 10016;
+pub const CPU_BYTES: usize = 10048;
 
 /// Value of `pilotfish_stats` on one CPU.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]

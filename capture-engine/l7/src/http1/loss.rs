@@ -52,6 +52,7 @@ impl Http1 {
             if let State::Chunked(_) = self.requests.state {
                 self.requests.state = State::Unframed;
             }
+            self.requests_unseen();
             return;
         }
         // The response before it has no end: its summary came with the head that is missing.
@@ -67,7 +68,7 @@ impl Http1 {
         self.lose_partial_request(out);
         self.client_speaks(turn, at, Unheard { unsure: true, missed: false, dropped: false });
         self.requests.state = State::Lost;
-        self.order.lost_request(LossReason::RingFull, false, out);
+        self.lose_unseen(LossReason::RingFull, out);
     }
 
     pub(super) fn response_missing<O: Out>(&mut self, turn: u32, limits: &Limits, out: &mut O) {
@@ -97,6 +98,7 @@ impl Http1 {
         if self.requests.head.take().is_some() {
             self.requests.state = State::Lost;
             self.order.lost_request(LossReason::RingFull, true, out);
+            self.head_is_cut(true);
         }
     }
 

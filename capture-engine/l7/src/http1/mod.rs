@@ -5,7 +5,9 @@
 //! is the next place to look for a head. Requests and responses pair by order (`order`).
 
 mod chunked;
+mod counted;
 mod head;
+mod ledger;
 mod loss;
 pub(crate) mod method;
 mod open;
@@ -14,6 +16,7 @@ mod response;
 mod side;
 mod sign;
 
+use crate::asked::{Asked, Counted};
 use crate::before::Misfit;
 use crate::dissector::{Begun, Dissector, Next, Opening, Sign, Used};
 use crate::http2::Upgrade;
@@ -23,6 +26,7 @@ use crate::pairing::InOrder;
 use crate::route::Newest;
 use crate::{Interest, Limits, MessageEnd, Out};
 use flow_model::{Close, Detail, Direction, HttpExchange, L7Record, LossReason, Notes, Outcome, Protocol, Ts};
+use ledger::Ledger;
 use open::{Open, Unread};
 use side::{Side, State};
 pub(crate) use sign::preamble;
@@ -109,6 +113,8 @@ pub(crate) struct Http1 {
     next: Next,
     /// The request that HTTP/2 answers, once that is agreed on.
     upgrade: Option<Box<Upgrade>>,
+    /// Where the source counts requests.
+    ledger: Option<Box<Ledger>>,
 }
 
 impl Dissector for Http1 {
@@ -190,7 +196,7 @@ impl Dissector for Http1 {
         let Begun { turn, at, unsure, missed } = begun;
         // A capture may have dropped the rest of a response: no sign that the client does not wait for it.
         let unsure = unsure || limits.report_partial && self.reply.is_some();
-        self.unread = None;
+        self.forget_unread();
         self.unsure = unsure;
         if self.reply.as_ref().is_some_and(|reply| !reply.answers.knows_method()) {
             // Whether it had a body depends on a method that was not seen; the client at least goes on.
@@ -238,10 +244,22 @@ impl Dissector for Http1 {
         }
     }
 
+    fn counted<O: Out>(&mut self, dir: Direction, asked: Asked, counted: Counted, out: &mut O) {
+        self.requests_counted(dir, asked, counted, out);
+    }
+
+    fn uncounted<O: Out>(&mut self, dir: Direction, out: &mut O) {
+        if dir == self.request_dir {
+            self.end_ledger(out);
+        }
+    }
+
     fn closed<O: Out>(&mut self, _at: Ts, close: Close, limits: &Limits, out: &mut O) {
         self.cut_response_head(limits, out);
         self.cut_request_head(0, limits, out);
         self.settle_unasked(out);
+        self.forget_unread();
+        self.end_ledger(out);
         let told = close != Close::Gone || limits.report_partial;
         if let Some(reply) = &self.reply {
             let exact = self.responses.state == State::Close && close == Close::Fin;
@@ -305,7 +323,7 @@ impl Dissector for Http1 {
     fn interest(&self) -> Interest {
         // Who does not wait asks much at once any time.
         let pipelines = self.pipelined > 0 || self.order.is_overlapping();
-        if pipelines { Interest::Everything } else { Interest::Heads }
+        if pipelines { Interest::Pipeline(self.request_dir) } else { Interest::Heads }
     }
 
     /// True if the request for this response may still be held in reassembly.
@@ -328,7 +346,8 @@ impl Dissector for Http1 {
     fn shed<O: Out>(&mut self, turn: u32, out: &mut O) {
         if self.requests.head.take().is_some() {
             self.requests.state = State::Lost;
-            self.order.lost_request(LossReason::Limit, false, out);
+            self.lose_unseen(LossReason::Limit, out);
+            self.head_is_cut(false);
         }
         self.settle_unasked(out);
         let answered = self.reply.take_if(|reply| reply.answers.is_open()).is_some();
@@ -369,6 +388,7 @@ impl Http1 {
             target: Newest::default(),
             next: Next::Same,
             upgrade: None,
+            ledger: None,
         }
     }
 

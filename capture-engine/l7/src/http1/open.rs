@@ -76,11 +76,13 @@ pub(super) struct Unread {
     start: Ts,
     last: Ts,
     bytes: u64,
+    /// Ends of request lines in it, where they are counted.
+    pub lines: u32,
 }
 
 impl Unread {
     pub(super) fn new(turn: u32, at: Ts, bytes: u64) -> Unread {
-        Unread { turn, start: at, last: at, bytes }
+        Unread { turn, start: at, last: at, bytes, lines: 0 }
     }
 
     pub(super) fn add(&mut self, at: Ts, bytes: u64) {
@@ -89,7 +91,7 @@ impl Unread {
     }
 
     pub(super) fn into_open(self) -> Open {
-        let Unread { turn, start, last, bytes } = self;
+        let Unread { turn, start, last, bytes, lines: _ } = self;
         Open {
             start,
             last,

@@ -16,7 +16,8 @@ impl Http1 {
             self.after_its_answer(&data);
         }
         while !rest.is_empty() {
-            let used = match self.requests.state {
+            let before = self.requests.state;
+            let used = match before {
                 State::Start => self.request_head(&data, rest, limits, out),
                 State::Body(left) => {
                     let here = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
@@ -71,6 +72,7 @@ impl Http1 {
             };
             if used > 0 {
                 start = false;
+                self.request_read(before, rest.get(..used).unwrap_or_default());
             }
             rest = rest.get(used..).unwrap_or_default();
         }
@@ -96,6 +98,7 @@ impl Http1 {
             Scan::Not => {
                 self.requests.state = State::Lost;
                 let begin = gathered.begin(data, gathered.text().len());
+                self.forget_unread();
                 self.unread = Some(Box::new(Unread::new(begin.turn, begin.at, begin.bytes)));
                 bytes.len()
             }
@@ -110,6 +113,7 @@ impl Http1 {
         if request_begins(data.bytes) {
             self.requests.state = State::Start;
         } else if !self.order.is_lost() {
+            self.forget_unread();
             self.unread = Some(Box::new(Unread::new(data.turn, data.at, 0)));
         }
     }
@@ -123,10 +127,17 @@ impl Http1 {
             let bytes = bytes.len() as u64 + if unseen == Hole::UNKNOWN { 0 } else { unseen };
             self.request(&head, &Begin { at, last, turn, bytes, notes: Notes::REQUEST_CUT }, limits, out);
             self.requests.state = State::Unframed;
+            self.head_is_cut(true);
         } else if unseen > 0 || turn < self.given_up {
-            self.order.lost_request(LossReason::Gap, false, out);
+            self.lose_unseen(LossReason::Gap, out);
+            self.head_is_cut(false);
         } else {
+            self.forget_unread();
             self.unread = Some(Box::new(Unread::new(turn, at, bytes.len() as u64)));
+            self.head_is_cut(false);
+        }
+        if unseen > 0 {
+            self.requests_unseen();
         }
     }
 
@@ -140,7 +151,7 @@ impl Http1 {
         let cut = begin.notes.has(Notes::REQUEST_CUT);
         self.requests.state = state.unwrap_or(State::Start);
         self.midway = false;
-        self.unread = None;
+        self.forget_unread();
         self.settle_unasked(out);
         // In a capture that dropped packets: a request behind bytes of which nobody knows what they were may not
         // be the first that its message asks, and one that shows when the client has gone on may be answered.
@@ -235,13 +246,19 @@ impl Http1 {
                 if chunked.skip(hole.bytes) {
                     self.requests.state = State::Chunked(chunked);
                 } else {
+                    self.requests_unseen();
                     self.requests.state = State::Unframed;
                     self.blurred |= hole.cause == Cause::Unknown;
                 }
             }
             State::Unframed => {
                 self.request_unseen(hole.counted(), hole.at);
+                self.requests_unseen();
                 self.blurred |= hole.cause == Cause::Unknown;
+            }
+            State::Lost if self.ledger.is_some() => {
+                self.requests_unseen();
+                self.order.requests_unread();
             }
             // Whatever it was that made no sense, a request may have followed it.
             State::Lost if self.order.is_lost() => self.order.requests_unread(),
@@ -270,6 +287,8 @@ impl Http1 {
             // The requests to what seemed to answer nothing were in there.
             let untold = self.untold.take().map_or_else(Vec::new, |untold| *untold);
             let lost = u64::from(unasked).saturating_sub(untold.len() as u64);
+            self.requests_unseen();
+            self.told_unseen(unasked);
             untold.into_iter().for_each(|record| out.record(record));
             if lost > 0 {
                 out.lost(LossReason::Gap, lost);
@@ -277,7 +296,7 @@ impl Http1 {
             return;
         }
         self.requests.state = State::Lost;
-        self.order.lost_request(LossReason::Gap, false, out);
+        self.lose_unseen(LossReason::Gap, out);
         for _ in 0..unasked {
             self.order.response(out);
         }

@@ -227,6 +227,7 @@ impl Http1 {
             self.beyond -= 1;
             Answers::Counted
         } else if let Some(unread) = self.unread.take_if(|unread| unread.turn < turn) {
+            self.unread_is_told(unread.lines);
             self.open.push(unread.into_open());
             Answers::Unread
         } else if self.midway {
@@ -237,7 +238,9 @@ impl Http1 {
         } else if turn < self.spoke {
             Answers::Counted
         } else if self.blurred || self.requests.state == State::Unframed {
-            out.lost(LossReason::Gap, 1);
+            if self.ledger.is_none() {
+                out.lost(LossReason::Gap, 1);
+            }
             Answers::Counted
         } else if self.requests.state == State::Lost {
             Answers::Counted

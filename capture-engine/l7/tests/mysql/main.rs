@@ -32,7 +32,7 @@ fn play(story: &Story, acts: Vec<Do>) -> String {
     match interest {
         Interest::Heads => text.push_str("heads\n"),
         Interest::Nothing => text.push_str("quiet\n"),
-        Interest::Everything => text.push_str("everything\n"),
+        Interest::Everything | Interest::Pipeline(_) => text.push_str("everything\n"),
         Interest::Frames(_) => {}
     }
     text

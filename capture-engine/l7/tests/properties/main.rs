@@ -163,7 +163,8 @@ proptest! {
         exchanges.iter_mut().for_each(|exchange| exchange.interim = false);
         let mut dice = Dice(seed);
         let Overlapping { packets, facts, shown } = overlapping(&exchanges, window, &mut dice);
-        let mut capture = if dropped { Capture::new(replay(), IN_FULL) } else { Capture::new(live(), IN_FULL) };
+        let mut capture = Capture::new(if dropped { replay() } else { live() }, IN_FULL).counting();
+        let (mut any, mut counted) = (false, false);
         for (number, packet) in packets.iter().enumerate() {
             let lost = number > shown && dice.one_in(rarity);
             if dropped && lost {
@@ -172,10 +173,15 @@ proptest! {
             if let Some(event) = capture.see(packet).filter(|_| !lost) {
                 hand_over(&mut capture.tcp, &event, &mut capture.found);
             }
+            // From before the first loss on.
+            counted |= lost && !any && capture.observer.requests.now().is_some();
+            any |= lost;
         }
+        counted &= !capture.observer.requests.stopped;
         let found = capture.close();
         assert_none_wrong(&found, &facts);
-        prop_assert!(found.records.len() as u64 + found.lost_count() <= facts.len() as u64 || dropped);
+        let (sum, sent) = (found.records.len() as u64 + found.lost_count(), facts.len() as u64);
+        prop_assert!(dropped || sum == sent || sum < sent && any && !counted, "{} of {}, counted: {}", sum, sent, counted);
     }
 
     #[test]

@@ -3,12 +3,13 @@
 use super::packets::{Dice, FIRST};
 use super::{CLIENT, Event, Found, Observer, Packet, SERVER, hand_over};
 use flow_model::{Close, Role};
-use l7::{Limits, Tcp};
+use l7::{Interest, Limits, MessageEnd, Tcp};
 
 pub struct Capture {
     pub tcp: Tcp,
     pub observer: Observer,
     pub found: Found,
+    counts: bool,
 }
 
 /// Of a capture file, or of live traffic.
@@ -27,16 +28,22 @@ impl Capture {
         }
         tcp.seen_to_begin();
         let observer = Observer::new(budget).handshake(FIRST[CLIENT.index()], FIRST[SERVER.index()]);
-        Capture { tcp, observer, found: Found::default() }
+        Capture { tcp, observer, found: Found::default(), counts: false }
+    }
+
+    /// Requests are counted where that is wanted.
+    pub fn counting(self) -> Capture {
+        Capture { counts: true, ..self }
     }
 
     /// From somewhere in the middle on.
     pub fn joined(limits: Limits) -> Capture {
         let (tcp, observer) = (Tcp::new(&limits, Role::Unknown), Observer::new(1 << 30));
-        Capture { tcp, observer, found: Found::default() }
+        Capture { tcp, observer, found: Found::default(), counts: false }
     }
 
     pub fn see(&mut self, packet: &Packet) -> Option<Event> {
+        self.observer.requests.wanted = self.counts && matches!(self.tcp.interest(), Interest::Pipeline(_));
         self.observer.see(packet.clone())
     }
 
@@ -76,7 +83,7 @@ impl Capture {
     }
 
     pub fn close(mut self) -> Found {
-        let last = self.observer.message;
+        let last = MessageEnd { asked: self.observer.requests.now(), ..self.observer.message };
         self.tcp.closed(last.last, Close::Fin, Some(&last), last.turn, &mut self.found);
         assert_eq!(self.tcp.buffered(), 0);
         self.found

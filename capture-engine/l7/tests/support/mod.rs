@@ -6,7 +6,7 @@ pub mod capture;
 pub mod packets;
 
 use flow_model::{Close, Detail, Direction, L7Record, LossReason, Notes, Outcome, Role, Ts};
-use l7::{Interest, Limits, MessageEnd, Out, Piece, Tcp};
+use l7::{Asked, Interest, Limits, MessageEnd, Out, Piece, Tcp};
 use std::fmt::Write as _;
 
 pub const CLIENT: Direction = Direction::Egress;
@@ -35,6 +35,7 @@ pub struct Event {
     pub prev: Option<MessageEnd>,
     pub from: usize,
     pub to: usize,
+    pub asked: Option<Asked>,
 }
 
 pub struct Observer {
@@ -44,6 +45,52 @@ pub struct Observer {
     holes: [Vec<(u32, u32)>; 2],
     dir: Option<Direction>,
     pub message: MessageEnd,
+    pub requests: Requests,
+}
+
+/// How often the client has asked, counted as the kernel programs do from its next message on where that is wanted.
+#[derive(Default)]
+pub struct Requests {
+    pub wanted: bool,
+    counts: bool,
+    asked: Asked,
+    /// Bytes were jumped over: no more is counted of this message.
+    broken: bool,
+    /// It was counted, and then no longer.
+    pub stopped: bool,
+}
+
+impl Requests {
+    /// New bytes of a direction, `starts`: the first of their message, `whole`: they are all of their packet. What is
+    /// told with them.
+    fn pass(&mut self, dir: Direction, bytes: &[u8], starts: bool, jumps: bool, whole: bool) -> Option<Asked> {
+        if starts && (!self.wanted || dir == CLIENT) {
+            if self.wanted && (!self.counts || self.broken) {
+                (self.asked, self.broken) = (self.asked.next_run(), false);
+            }
+            self.stopped |= self.counts && !self.wanted;
+            self.counts = self.wanted;
+        }
+        if !self.counts {
+            return None;
+        }
+        let before = self.asked;
+        if dir == SERVER {
+            return Some(before);
+        }
+        if jumps {
+            (self.asked, self.broken) = (self.asked.next_run(), true);
+        }
+        if self.broken {
+            return None;
+        }
+        self.asked.pass(bytes);
+        whole.then_some(before)
+    }
+
+    pub fn now(&self) -> Option<Asked> {
+        self.counts.then_some(self.asked)
+    }
 }
 
 impl Observer {
@@ -55,6 +102,7 @@ impl Observer {
             holes: Default::default(),
             dir: None,
             message: MessageEnd::default(),
+            requests: Requests::default(),
         }
     }
 
@@ -72,7 +120,11 @@ impl Observer {
         let fills = self.holes[index].iter().any(|&(from, to)| ahead(packet.seq, to) < 0 && ahead(end, from) > 0);
         let progress = ahead(end, next) > 0;
         let mut prev = None;
+        let mut asked = None;
         if progress {
+            let (old, starts) = (next.wrapping_sub(packet.seq), self.dir != Some(packet.dir));
+            let new = &packet.payload[usize::try_from(old as i32).unwrap_or(0)..];
+            asked = self.requests.pass(packet.dir, new, starts, ahead(packet.seq, next) > 0, old == 0);
             if ahead(packet.seq, next) > 0 {
                 self.holes[index].push((next, packet.seq));
             }
@@ -105,7 +157,7 @@ impl Observer {
         let room = self.budget.saturating_sub(usize::try_from(offset).unwrap_or(0));
         let to = (from + room).min(packet.payload.len());
         let (first, prev) = (prev.is_some(), prev.filter(|end| end.turn > 0));
-        (from < to || first).then_some(Event { turn, first, prev, from, to, packet })
+        (from < to || first).then_some(Event { turn, first, prev, from, to, packet, asked })
     }
 }
 
@@ -152,7 +204,7 @@ pub fn hand_over(tcp: &mut Tcp, event: &Event, found: &mut Found) {
             wire_len: (payload.len() - event.from) as u32,
             payload: &payload[event.from..to],
             acked,
-            walked: l7::Walked::default(),
+            walked: l7::Walked { asked: event.asked, ..l7::Walked::default() },
         },
         found,
     );

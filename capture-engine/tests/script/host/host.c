@@ -29,6 +29,8 @@ static __u32 straight;
 static __u32 header[2];
 /* Servers whose new connections are copied whole: all or none. */
 static __u8 eager;
+/* 0, or PF_FRAMES_LINES_*: ends of request lines are counted. */
+static __u8 lines;
 /* Each record: its length and whether it counts, 4 bytes each, then its bytes, to a multiple of 8. */
 static __u8 ring[HOST_RING] __attribute__((aligned(8)));
 static __u32 ring_end;
@@ -93,7 +95,7 @@ static void *bpf_map_lookup_elem(void *map, const void *key)
 	if (map == &pilotfish_override && (!((const struct pf_key *)key)->local_port || !((const struct pf_key *)key)->remote_port))
 		return eager ? &override : 0;
 	if (map == &pilotfish_override || map == &pilotfish_walks) {
-		struct pf_flow *flow = command ? bpf_map_lookup_elem(&pilotfish_flows, key) : 0;
+		struct pf_flow *flow = command || lines ? bpf_map_lookup_elem(&pilotfish_flows, key) : 0;
 
 		/* What user space would have asked for of the flow, whichever has the key. */
 		if (!flow)
@@ -103,7 +105,7 @@ static void *bpf_map_lookup_elem(void *map, const void *key)
 			walk.flow_id = flow->flow_id;
 			walk.frames = 1;
 		}
-		override = (struct pf_override){ flow->flow_id, PF_BUDGET_EVERYTHING, 1, straight, command, 0, { header[0], header[1] } };
+		override = (struct pf_override){ flow->flow_id, PF_BUDGET_EVERYTHING, lines ? lines : 1, straight, command, 0, { header[0], header[1] } };
 		return map == &pilotfish_walks ? (void *)&walk : &override;
 	}
 	if (map != &pilotfish_flows)
@@ -240,7 +242,7 @@ void host_reset(__u32 head_bytes)
 	asides = 0;
 	aside_room = HOST_ASIDE;
 	room = HOST_FLOWS;
-	command = eager = 0;
+	command = eager = lines = 0;
 	memset(&walk, 0, sizeof(walk));
 	memset(&control, 0, sizeof(control));
 	control.head_bytes = head_bytes;
@@ -262,6 +264,13 @@ void host_walk(const struct pf_frames *how, __u32 bits, __u32 in, __u32 out)
 	command++;
 	control.overrides = 1;
 	control.commands++;
+}
+
+/* From here on ends of request lines are counted, by PF_FRAMES_LINES_*; 0: no longer. */
+void host_lines(__u32 how)
+{
+	lines = how;
+	control.overrides = how != 0;
 }
 
 /* From here on new connections are copied whole: their servers are known. */
