@@ -46,13 +46,15 @@ fn programs(name: &str, pid: u32) -> anyhow::Result<usize> {
 /// Loading is one system call, and what it owes the quota is collected for seconds afterwards: nobody
 /// would answer `/livez` meanwhile.
 #[test]
-fn within_a_quota_what_the_nodes_services_need_is_loaded_before_it_is_ready() -> anyhow::Result<()> {
+fn within_a_quota_what_is_needed_at_once_is_loaded_before_it_is_ready() -> anyhow::Result<()> {
     let _alone = alone();
     let bed = Testbed::start()?;
     let _service = ServiceCgroup::new(bed.id())?;
     let group = Quota::new(&bed, "agent", QUOTA)?;
     let mut agent = Agent::start(&bed, &AgentOptions { cgroup: Some(group.procs()), ..AgentOptions::default() })?;
-    ensure!(programs("pilotfish_host", agent.pid())? == 1, "{}", agent.log_text());
+    for program in ["pilotfish_host", "pilotfish_exec"] {
+        ensure!(programs(program, agent.pid())? == 1, "{program}: {}", agent.log_text());
+    }
     ensure!(agent.stop() == Some(0), "{}", agent.log_text());
     Ok(())
 }
