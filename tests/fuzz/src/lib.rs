@@ -6,7 +6,7 @@
 
 use flow_model::{Close, Direction, L7Record, LossReason, Role, Ts};
 use l7::dns::{Datagram, Udp};
-use l7::{Limits, MessageEnd, Out, Piece, Tcp, Walked, Wire, Wires};
+use l7::{Asked, Limits, MessageEnd, Out, Piece, Tcp, Walked, Wire, Wires};
 use std::time::Duration;
 
 /// Counts what comes out, and looks at each.
@@ -136,7 +136,8 @@ fn connection(data: &[u8], openings: &[&[u8]]) {
                 // As a source says it that follows frames.
                 let frames = cut & 0x80 != 0;
                 let skipped = if frames { cut & 0x0f } else { 0 };
-                let walked = Walked { skipped, frames, astray: cut & 0x10 != 0, tail: cut & 0x60 == 0x60 };
+                let asked = (cut & 0x81 == 0x01).then(|| asked(cut));
+                let walked = Walked { skipped, frames, astray: cut & 0x10 != 0, tail: cut & 0x60 == 0x60, asked };
                 tcp.piece(
                     &Piece { dir, at: now, seq, turn, first, wire_len, payload, acked: None, walked },
                     &mut found,
@@ -172,7 +173,13 @@ fn end(script: &mut Script<'_>, turn: u32, now: Ts) -> MessageEnd {
         last: now,
         tail,
         tail_len,
+        asked: (size & 2 != 0).then(|| asked(u32::from(size))),
     }
+}
+
+/// A count of requests as a source says it: true or not, of a few runs.
+fn asked(byte: u32) -> Asked {
+    Asked::from_word((byte >> 3) << 12 | (byte >> 1 & 3) << 4 | (byte & 0x0f))
 }
 
 /// A UDP flow on DNS's port or another one.
