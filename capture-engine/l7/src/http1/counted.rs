@@ -16,7 +16,7 @@ impl Http1 {
         if counted == Counted::Here && dir != self.request_dir {
             return;
         }
-        let Some(ledger) = &mut self.ledger else {
+        let Some(ledger) = self.seldom.ledger() else {
             if counted == Counted::Here {
                 self.begin_ledger(asked);
             }
@@ -43,23 +43,22 @@ impl Http1 {
     #[cold]
     fn begin_ledger(&mut self, asked: Asked) {
         let head = self.requests.head.as_ref().map_or(0, |head| Asked::default().pass(&head.bytes));
-        self.ledger = Some(Box::new(Ledger::new(asked, head)));
+        self.seldom.begin(Ledger::new(asked, head));
         self.order.requests_are_counted(true);
     }
 
     /// The source counts no more. What is not known by then is told as without it.
     #[cold]
     pub(super) fn end_ledger<O: Out>(&mut self, out: &mut O) {
-        let Some(mut ledger) = self.ledger.take() else { return };
+        let Some(ledger) = self.seldom.ledger() else { return };
         ledger.owed = ledger.owed.max(ledger.inferred.into());
-        self.ledger = Some(ledger);
         self.tell_owed(out);
-        self.ledger = None;
+        self.seldom.end();
         self.order.requests_are_counted(false);
     }
 
     fn tell_owed<O: Out>(&mut self, out: &mut O) {
-        let Some(ledger) = &mut self.ledger else { return };
+        let Some(ledger) = self.seldom.ledger() else { return };
         let owed = u32::try_from(ledger.owed.max(0)).unwrap_or(u32::MAX);
         if owed > 0 {
             ledger.owed = 0;
@@ -70,7 +69,7 @@ impl Http1 {
 
     /// A request was lost that nobody saw; more, where the source has counted more.
     pub(super) fn lose_unseen<O: Out>(&mut self, reason: LossReason, out: &mut O) {
-        let Some(ledger) = &mut self.ledger else { return self.order.lost_request(reason, false, out) };
+        let Some(ledger) = self.seldom.ledger() else { return self.order.lost_request(reason, false, out) };
         ledger.unseen = true;
         ledger.inferred = ledger.inferred.saturating_add(1);
         ledger.reason = reason;
@@ -79,21 +78,21 @@ impl Http1 {
 
     /// Bytes of the client are missing, in which requests may be.
     pub(super) fn requests_unseen(&mut self) {
-        if let Some(ledger) = &mut self.ledger {
+        if let Some(ledger) = self.seldom.ledger() {
             ledger.unseen = true;
         }
     }
 
     /// So many requests were told of that are in what is not seen.
     pub(super) fn told_unseen(&mut self, requests: u32) {
-        if let Some(ledger) = &mut self.ledger {
+        if let Some(ledger) = self.seldom.ledger() {
             ledger.owe(-i64::from(requests));
         }
     }
 
     /// The head that was being collected is not to be had. `told`: it is known what was asked all the same.
     pub(super) fn head_is_cut(&mut self, told: bool) {
-        let Some(ledger) = &mut self.ledger else { return };
+        let Some(ledger) = self.seldom.ledger() else { return };
         let lines = std::mem::take(&mut ledger.head);
         if told {
             ledger.owe(i64::from(lines) - 1);
@@ -107,7 +106,7 @@ impl Http1 {
     /// What the client said last will not be a request.
     pub(super) fn forget_unread(&mut self) {
         if let Some(unread) = self.unread.take()
-            && let Some(ledger) = &mut self.ledger
+            && let Some(ledger) = self.seldom.ledger()
         {
             ledger.owe(unread.lines.into());
         }
@@ -115,14 +114,14 @@ impl Http1 {
 
     /// It is one.
     pub(super) fn unread_is_told(&mut self, lines: u32) {
-        if let Some(ledger) = &mut self.ledger {
+        if let Some(ledger) = self.seldom.ledger() {
             ledger.owe(lines.saturating_sub(1).into());
         }
     }
 
     /// Bytes of the client have been read, from the state `before` on.
     pub(super) fn request_read(&mut self, before: State, bytes: &[u8]) {
-        let Some(ledger) = &mut self.ledger else { return };
+        let Some(ledger) = self.seldom.ledger() else { return };
         let lines = ledger.at.pass(bytes);
         match (before, self.requests.state) {
             (State::Start, State::Start) if self.requests.head.is_some() => ledger.head += lines,

@@ -13,6 +13,7 @@ pub(crate) mod method;
 mod open;
 mod request;
 mod response;
+mod seldom;
 mod side;
 mod sign;
 
@@ -26,8 +27,8 @@ use crate::pairing::InOrder;
 use crate::route::Newest;
 use crate::{Interest, Limits, MessageEnd, Out};
 use flow_model::{Close, Detail, Direction, HttpExchange, L7Record, LossReason, Notes, Outcome, Protocol, Ts};
-use ledger::Ledger;
 use open::{Open, Unread};
+use seldom::Seldom;
 use side::{Side, State};
 pub(crate) use sign::preamble;
 use std::time::Duration;
@@ -111,10 +112,7 @@ pub(crate) struct Http1 {
     target: Newest,
     /// Sticks once it is not `Same`.
     next: Next,
-    /// The request that HTTP/2 answers, once that is agreed on.
-    upgrade: Option<Box<Upgrade>>,
-    /// Where the source counts requests.
-    ledger: Option<Box<Ledger>>,
+    seldom: Seldom,
 }
 
 impl Dissector for Http1 {
@@ -387,14 +385,13 @@ impl Http1 {
             pipelined: 0,
             target: Newest::default(),
             next: Next::Same,
-            upgrade: None,
-            ledger: None,
+            seldom: Seldom::default(),
         }
     }
 
     /// Who asks, and what was asked when the connection became one of HTTP/2.
     pub(crate) fn upgrade(&mut self) -> (Direction, Option<Upgrade>) {
-        (self.request_dir, self.upgrade.take().map(|upgrade| *upgrade))
+        (self.request_dir, self.seldom.take_upgrade())
     }
 
     /// Who asks, and whether the client has left nothing behind that is no whole request.

@@ -256,7 +256,7 @@ impl Http1 {
                 self.requests_unseen();
                 self.blurred |= hole.cause == Cause::Unknown;
             }
-            State::Lost if self.ledger.is_some() => {
+            State::Lost if self.seldom.counts() => {
                 self.requests_unseen();
                 self.order.requests_unread();
             }

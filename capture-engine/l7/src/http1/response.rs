@@ -189,7 +189,8 @@ impl Http1 {
             };
         }
         if self.next == Next::Http2 {
-            self.upgrade = self.open.front().filter(|_| answers == Answers::Front).map(|open| Box::new(open.upgrade()));
+            let front = self.open.front().filter(|_| answers == Answers::Front);
+            self.seldom.agreed(front.map(|open| open.upgrade()));
         }
         self.reply = Some(Reply {
             answers,
@@ -238,7 +239,7 @@ impl Http1 {
         } else if turn < self.spoke {
             Answers::Counted
         } else if self.blurred || self.requests.state == State::Unframed {
-            if self.ledger.is_none() {
+            if !self.seldom.counts() {
                 out.lost(LossReason::Gap, 1);
             }
             Answers::Counted
